@@ -1,0 +1,1 @@
+"""Logistic regression whose loss and gradient cost one read of X."""

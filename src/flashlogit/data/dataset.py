@@ -1,0 +1,68 @@
+"""What every source of data becomes: rows on the device, and what is needed to read another file the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one split on the device.
+
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1), sample_weight [N] float32 or float64, or None for ones.
+    """
+
+    X: Tensor
+    y: Tensor
+    sample_weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Column means and standard deviations [D] float64 of the training rows; a constant column has scale 1."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def identity(cls, columns: int) -> Standardization:
+        """The one that leaves `columns` columns as they are."""
+        return cls(mean=np.zeros(columns), scale=np.ones(columns))
+
+    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(block - mean) / scale in float64, for a row block [n, D]."""
+        return (block - self.mean) / self.scale
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of one data set. Validation and test are None where the settings ask for none."""
+
+    train: Rows
+    validation: Rows | None
+    test: Rows | None
+    feature_names: tuple[str, ...]
+    label_names: tuple[str, str]
+    """Names of the negative and the positive class."""
+    standardization: Standardization
+    notes: tuple[str, ...] = ()
+    """Sentences worth showing to the user, such as constant columns or dropped rows."""
+
+    @property
+    def splits(self) -> dict[str, Rows]:
+        """The splits that exist, by name, training first."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: rows for name, rows in named.items() if rows is not None}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.train.X.device

@@ -1,0 +1,41 @@
+"""The second stage: sums over the programs, always in the same order and in float64."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def reduce_kernel(
+    PARTIALS,
+    TOTALS,
+    OUT,
+    partial_count,
+    total_count,
+    D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows. Where TOTALS[total_count, 5] is not None,
+    OUT[D:D + 5] is its four sums and the maximum of its last column, written by the last program of the grid.
+    """
+    block = tl.program_id(0)
+    columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
+    chunk = tl.arange(0, BLOCK_P)
+    if block * BLOCK_D < D:
+        total = tl.zeros([BLOCK_P, BLOCK_D], tl.float64)
+        for start in tl.range(0, partial_count, BLOCK_P):
+            rows = (start + chunk)[:, None]
+            mask = (rows < partial_count) & (columns < D)[None, :]
+            total += tl.load(PARTIALS + rows * D + columns[None, :], mask=mask, other=0.0).to(tl.float64)
+        tl.store(OUT + columns, tl.sum(total, axis=0), mask=columns < D)
+    elif TOTALS is not None:
+        kinds = tl.arange(0, 8)
+        sums = tl.zeros([BLOCK_P, 8], tl.float64)
+        largest = tl.zeros([BLOCK_P], tl.float64)
+        for start in tl.range(0, total_count, BLOCK_P):
+            rows = start + chunk
+            mask = (rows < total_count)[:, None] & (kinds < 4)[None, :]
+            sums += tl.load(TOTALS + rows[:, None] * 5 + kinds[None, :], mask=mask, other=0.0)
+            largest = tl.maximum(largest, tl.load(TOTALS + rows * 5 + 4, mask=rows < total_count, other=0.0))
+        tl.store(OUT + D + kinds, tl.sum(sums, axis=0), mask=kinds < 4)
+        tl.store(OUT + D + 4, tl.max(largest, axis=0))

@@ -1,0 +1,263 @@
+"""What a pass over X takes and gives, shared by the kernels and by their pure-torch reference.
+
+Both check and normalise their arguments here, so that they accept the same calls and refuse the same mistakes.
+This module needs torch only: the reference works where Triton is not installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+ClampGradient = Literal["through", "exact"]
+
+FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+SCALARS = 5
+"""Entries of `BCESums.packed` behind the gradient."""
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Clamp of the logit to +-bound, which is what clamping the probability to [eps, 1 - eps] means.
+
+    In float32 ``1 - 1e-8 == 1``, so a clamped probability still gives an infinite loss; a clamped logit never does.
+    """
+
+    eps: float
+    gradient: ClampGradient
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eps < 0.5:
+            raise ValueError(f"eps is {self.eps}; must be at least 0 and less than 0.5 (0 for no clamp)")
+        if self.gradient not in ("through", "exact"):
+            raise ValueError(f"clamp_gradient is {self.gradient!r}; must be 'through' or 'exact'")
+
+    @property
+    def bound(self) -> float:
+        """Z = log((1 - eps) / eps) in float64; inf for eps = 0."""
+        return math.log1p(-self.eps) - math.log(self.eps) if self.eps else math.inf
+
+    @property
+    def tail(self) -> float:
+        """exp(-Z) = eps / (1 - eps)."""
+        return self.eps / (1 - self.eps)
+
+    @property
+    def zeroes_gradient(self) -> bool:
+        """Whether rows beyond the bound have gradient 0."""
+        return self.gradient == "exact" and self.eps > 0
+
+
+@dataclass(frozen=True)
+class BCESums:
+    """Sums over rows of one pass, s_i being the rows' weights.
+
+    packed [D + 5] float64: dL/dw, dL/db, loss, weight sum, non-finite logits, largest finite |logit|. All but the
+    last add up over row blocks and devices. residual: s_i r_i [n] in the arithmetic's dtype where it was asked for.
+    """
+
+    packed: Tensor
+    residual: Tensor | None = None
+
+    @property
+    def weight_grad(self) -> Tensor:
+        """sum_i s_i r_i x_i, [D] float64."""
+        return self.packed[:-SCALARS]
+
+    @property
+    def bias_grad(self) -> Tensor:
+        """sum_i s_i r_i, [] float64."""
+        return self.packed[-5]
+
+    @property
+    def loss(self) -> Tensor:
+        """sum_i s_i loss_i with the clamped loss, [] float64."""
+        return self.packed[-4]
+
+    @property
+    def weight_sum(self) -> Tensor:
+        """S = sum_i s_i, [] float64."""
+        return self.packed[-3]
+
+    @property
+    def nonfinite(self) -> Tensor:
+        """Number of rows whose logit is NaN or infinite, [] float64."""
+        return self.packed[-2]
+
+    @property
+    def max_abs_logit(self) -> Tensor:
+        """Largest |z| among the finite logits, [] float64."""
+        return self.packed[-1]
+
+
+@dataclass(frozen=True)
+class BCERows:
+    """Row by row, [n] in the arithmetic's dtype: s_i loss_i and s_i r_i."""
+
+    loss: Tensor
+    residual: Tensor
+
+
+class PassOptions(TypedDict, total=False):
+    """Keywords that every pass over X and y takes.
+
+    sample_weight [N]: weights s of the rows, default ones. pos_weight []: factor on the loss of the positive part, as in
+    BCEWithLogitsLoss. rows [n] int64 or int32: visit only these rows of X, y and sample_weight, in this order. eps and
+    clamp_gradient: see `Clamp`; defaults 1e-8 and "through". compute_dtype: torch.float32 or torch.float64; default
+    float64 where X or the weights are float64.
+    """
+
+    sample_weight: Tensor | None
+    pos_weight: Tensor | None
+    rows: Tensor | None
+    eps: float
+    clamp_gradient: ClampGradient
+    compute_dtype: torch.dtype | None
+
+
+@dataclass(frozen=True)
+class PassInputs:
+    """Arguments of a pass, checked and in the form that every pass reads.
+
+    X [N, D] with a unit stride in one dimension; y [N] float32, uint8 or the arithmetic's dtype; weight [D] contiguous;
+    bias [1] or None; sample_weight [N] or None and pos_weight [1] or None in the arithmetic's dtype; rows [n] int64
+    or None, the rows of X, y and sample_weight to visit, in this order.
+    """
+
+    X: Tensor
+    y: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    sample_weight: Tensor | None
+    pos_weight: Tensor | None
+    rows: Tensor | None
+    clamp: Clamp
+    compute_dtype: torch.dtype
+
+    @property
+    def n(self) -> int:
+        """Rows that the pass visits."""
+        return self.X.shape[0] if self.rows is None else self.rows.shape[0]
+
+
+def check_inputs(
+    X: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    sample_weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    rows: Tensor | None = None,
+    eps: float = 1e-8,
+    clamp_gradient: ClampGradient = "through",
+    compute_dtype: torch.dtype | None = None,
+) -> PassInputs:
+    """Check shapes, dtypes and devices (never values: that would wait for the device) and normalise them.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes that do not fit, tensors on several devices, no rows, or eps outside [0, 0.5).
+    """
+    clamp = Clamp(eps, clamp_gradient)
+    X = check_matrix(X)
+    N, D = X.shape
+    check_vector("rows", rows, None)
+    if (N if rows is None else rows.shape[0]) == 0:
+        raise ValueError(f"X is {list(X.shape)}: there are no rows; a pass needs at least one")
+    check_vector("y", y, N)
+    check_vector("weight", weight, D)
+    check_vector("sample_weight", sample_weight, N)
+    for name, scalar in (("bias", bias), ("pos_weight", pos_weight)):
+        if scalar is not None and scalar.numel() != 1:
+            raise ValueError(f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}")
+    named = {"y": y, "weight": weight, "bias": bias, "sample_weight": sample_weight, "pos_weight": pos_weight}
+    check_same_device(X, {**named, "rows": rows})
+    for name, tensor in named.items():
+        if tensor is not None and tensor.is_complex():
+            raise TypeError(f"{name} is {tensor.dtype}; must be a real dtype")
+    compute = arithmetic_dtype(X, weight, compute_dtype)
+    return PassInputs(
+        X=X,
+        y=readable_labels(y, compute),
+        weight=weight.detach().contiguous(),
+        bias=None if bias is None else bias.detach().reshape(1),
+        sample_weight=None if sample_weight is None else sample_weight.detach().to(compute).contiguous(),
+        pos_weight=None if pos_weight is None else pos_weight.detach().to(compute).reshape(1),
+        rows=check_rows(rows),
+        clamp=clamp,
+        compute_dtype=compute,
+    )
+
+
+def arithmetic_dtype(X: Tensor, weight: Tensor, asked: torch.dtype | None) -> torch.dtype:
+    """float64 where it was asked for or X or the weights hold it, else float32.
+
+    Raises:
+        TypeError: an asked dtype that is neither.
+    """
+    if asked not in (None, torch.float32, torch.float64):
+        raise TypeError(f"compute_dtype is {asked}; must be torch.float32 or torch.float64")
+    if asked is not None:
+        return asked
+    return torch.float64 if torch.float64 in (X.dtype, weight.dtype) else torch.float32
+
+
+def check_matrix(X: Tensor) -> Tensor:
+    """X detached, copied only where neither its rows nor its columns lie contiguously.
+
+    Raises:
+        TypeError: not one of the four floating dtypes.
+        ValueError: not two-dimensional, or without columns.
+    """
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise ValueError(f"X is {list(X.shape)}; must be [rows, columns] with at least one column")
+    if X.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"X is {X.dtype}; must be float64, float32, bfloat16 or float16: convert it with X.float()")
+    X = X.detach()
+    return X if 1 in X.stride() else X.contiguous()
+
+
+def check_vector(name: str, vector: Tensor | None, length: int | None) -> None:
+    """Raise ValueError unless `vector` is None or one-dimensional, and of this length where one is given."""
+    if vector is None:
+        return
+    if vector.ndim != 1:
+        raise ValueError(f"{name} is {list(vector.shape)}; must have one dimension: use {name}.reshape(-1)")
+    if length is not None and vector.shape[0] != length:
+        raise ValueError(f"{name} has {vector.shape[0]} entries; must have {length}, as X does")
+
+
+def check_rows(rows: Tensor | None) -> Tensor | None:
+    """Row numbers as contiguous int64.
+
+    Raises:
+        TypeError: not integers.
+    """
+    if rows is None:
+        return None
+    if rows.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"rows is {rows.dtype}; must be int64 or int32 row numbers")
+    return rows.to(torch.int64).contiguous()
+
+
+def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
+    """Raise ValueError for a tensor that is not on the device of X."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != X.device:
+            raise ValueError(f"{name} is on {tensor.device} and X on {X.device}; move it with {name}.to(X.device)")
+
+
+def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:
+    """Labels in a dtype that is read as it is (bool as its bytes), else cast once to the arithmetic's."""
+    y = y.detach()
+    if y.dtype == torch.bool:
+        y = y.view(torch.uint8)
+    elif y.dtype not in (torch.uint8, torch.float32):
+        y = y.to(compute_dtype)
+    return y.contiguous()

@@ -1,0 +1,34 @@
+"""The second, deterministic stage of every pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _reduce
+from .arguments import launch_options
+from .contract import SCALARS
+from .launch import REDUCE, REDUCE_BLOCK_D
+
+
+def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
+    """Sum partials [P, D] in float64, and totals [T, 5] behind them if given; P and T may differ.
+
+    Returns:
+        [D] or [D + 5] float64.
+    """
+    count, D = partials.shape
+    out = partials.new_empty(D + (SCALARS if totals is not None else 0), dtype=torch.float64)
+    blocks = -(-D // REDUCE_BLOCK_D)
+    _reduce.reduce_kernel[(blocks + (totals is not None),)](
+        partials,
+        totals,
+        out,
+        count,
+        0 if totals is None else totals.shape[0],
+        D=D,
+        BLOCK_P=REDUCE.block_n,
+        BLOCK_D=REDUCE_BLOCK_D,
+        **launch_options(REDUCE),
+    )
+    return out

@@ -1,0 +1,108 @@
+"""What the rest of the package sees of a file: names, one column at a time, and float64 row blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashlogit.data.wording import column_word, did_you_mean, listing
+from flashlogit.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Small enough that a block and its standardised copy stay in the cache.
+_BLOCK_BYTES = 4 << 20
+# Wide tables pay per column and block; below this many rows that price shows.
+_MIN_BLOCK_ROWS = 1024
+
+
+class Table(ABC):
+    """Columns of equal length, in memory or memory-mapped. Only what was asked for has been read."""
+
+    def __init__(self, name: str, rows: int) -> None:
+        if rows == 0:
+            raise UserError(f"{name} has no rows; give a file with at least one row of data")
+        self.name = name
+        self.rows = rows
+
+    @abstractmethod
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column as an Arrow chunked array [N] in its own type."""
+
+    @abstractmethod
+    def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
+        """Rows start..stop of columns of numbers: a fresh float64 array [stop - start, D], NaN where empty."""
+
+    @abstractmethod
+    def not_numbers(self, names: Sequence[str]) -> dict[str, str]:
+        """Which of these columns hold something else than numbers, and what."""
+
+    def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """All rows, in order, as (index of the first row, float64 block [n, D])."""
+        rows = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * max(len(names), 1)))
+        for start in range(0, self.rows, rows):
+            yield start, self.block(names, start, min(start + rows, self.rows))
+
+    def require_numbers(self, names: Sequence[str]) -> None:
+        """Raise UserError, naming the columns, if any of these holds text, dates or lists."""
+        wrong = self.not_numbers(names)
+        if wrong:
+            shown = [f'"{name}" ({what})' for name, what in list(wrong.items())[:8]]
+            more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            raise UserError(
+                f"{self.name} has columns among the features that hold no numbers: {', '.join(shown)}{more};"
+                " turn them into numbers, or leave them out with data.drop"
+            )
+
+
+class TableFile(ABC):
+    """A file whose column names are known and whose columns can be read.
+
+    `features` are the names that features are chosen from, `keys` those of labels, weights and ids. They are the same
+    but for .npz files, where X and the other arrays are apart.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @abstractmethod
+    def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
+        """Read these columns, which must exist, and no others."""
+
+    def find_feature(self, column: str | int, setting: str) -> str:
+        """The name of the feature column that `setting` calls `column`; UserError if there is none."""
+        return self._find(column, self.features, setting)
+
+    def find_key(self, column: str | int, setting: str) -> str:
+        """The name of the label, weight or id column that `setting` calls `column`; UserError if there is none."""
+        return self._find(column, self.keys, setting)
+
+    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str) -> None:
+        """Raise UserError, naming them, if any of these columns is missing."""
+        missing = [name for name in features if name not in set(self.features)]
+        missing += [name for name in keys if name not in set(self.keys)]
+        if missing:
+            present = tuple(dict.fromkeys(self.features + self.keys))
+            raise UserError(
+                f"{needed_by} needs {column_word([*features, *keys])};"
+                f" {self.name} lacks {listing(missing)} and has {listing(present)}"
+            )
+
+    def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
+        # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
+        if str(column) in names and not isinstance(column, bool):
+            return str(column)
+        if not isinstance(column, str):
+            raise UserError(
+                f"{setting} is {column}, and {self.name} has columns by name; write one of {listing(names)}"
+            )
+        raise UserError(
+            f'{setting} is "{column}", and {self.name} has no such column{did_you_mean(column, names)};'
+            f" it has {listing(names)}"
+        )

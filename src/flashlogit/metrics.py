@@ -1,0 +1,252 @@
+"""What is measured on a trained model: from the logits of a split and its labels.
+
+Everything starts from logits in float64, not from probabilities: a float64 probability is exactly 1 from
+z ~ 37 on, so that the loss of a sure, wrong row would be infinite and all sure rows would tie in the ROC curve.
+
+scikit-learn computes what it has. The two losses are written out here (its `log_loss` takes probabilities), and
+so is the calibration curve (its `calibration_curve` takes no weights).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    roc_auc_score,
+    roc_curve,
+)
+
+from flashlogit_kernels.contract import Clamp
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of one split. `rows` and `positives` are plain counts; the sample weights weight all others."""
+
+    rows: int
+    """Rows of the split, those of weight 0 included; not weighted."""
+    positives: int
+    """Rows among them whose label is 1; not weighted."""
+    log_loss: float
+    """Weighted mean of log(1 + exp(z)) - y z: the exact logistic loss, in nats."""
+    clamped_log_loss: float
+    """The same with the logit clamped to +-log((1 - eps) / eps); the exact loss again for eps = 0."""
+    accuracy: float
+    """Share of the weight where (probability >= threshold) is the label."""
+    roc_auc: float | None
+    """Area under the weighted ROC curve of the logits; None where only one class has weight."""
+    average_precision: float | None
+    """scikit-learn's weighted average precision of the logits; None where only one class has weight."""
+    brier: float
+    """Weighted mean of (p - y)^2."""
+    calibration_error: float
+    """Expected calibration error, with bins and rows weighted: see `Calibration.error`."""
+
+    def to_json(self) -> dict[str, int | float | None]:
+        """The fields by name; None for what is undefined or not finite, which strict JSON cannot hold."""
+        return {
+            name: value if value is None or math.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Observed against predicted probability, by equal-width bins; arrays are [B], for the B bins with weight."""
+
+    bin: NDArray[np.int64]
+    """Which bin: bin k of n holds k/n < p <= (k + 1)/n, and bin 0 also p = 0 (as in scikit-learn)."""
+    mean_probability: NDArray[np.float64]
+    """Weighted mean of the predicted probability."""
+    observed_rate: NDArray[np.float64]
+    """Weighted share of positive labels."""
+    rows: NDArray[np.int64]
+    """Rows with a weight above 0; a plain count."""
+    share: NDArray[np.float64]
+    """Share of the total weight; sums to 1."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: sum over bins of share * |mean probability - observed rate|.
+
+        Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning",
+        with the share of the weight in place of the share of the rows.
+        """
+        return float(np.sum(self.share * np.abs(self.mean_probability - self.observed_rate)))
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """Weighted false and true positive rate, [P] float64 each, both rising from 0 to 1."""
+
+    false_positive_rate: NDArray[np.float64]
+    true_positive_rate: NDArray[np.float64]
+
+
+def evaluate(
+    logits: NDArray[np.float64],
+    y: NDArray[np.uint8],
+    *,
+    sample_weight: NDArray[np.floating] | None,
+    eps: float,
+    threshold: float,
+    bins: int,
+) -> Metrics:
+    """All metrics of one split, weighted by `sample_weight` if given: weight 2 is as good as the row twice.
+
+    Args:
+        logits: [N] float64, finite; 1 <= N.
+        y: [N] uint8, 0 or 1.
+        sample_weight: [N] float, non-negative and not all 0, or None for ones.
+        eps: of the clamped loss; at least 0 and less than 0.5.
+        threshold: probability from which a row is called positive.
+        bins: equal-width bins of the calibration error; at least 1.
+
+    Raises:
+        ValueError: an argument outside of these bounds.
+    """
+    bound = Clamp(eps, "through").bound
+    scored = _check(logits, y, sample_weight)
+    p = sigmoid(scored.logits)
+    weighting = {"sample_weight": scored.weight}
+    roc_auc, average_precision = _ranking(scored)
+    return Metrics(
+        rows=len(logits),
+        positives=int(np.count_nonzero(y)),
+        log_loss=_mean_loss(scored, scored.logits),
+        clamped_log_loss=_mean_loss(scored, np.clip(scored.logits, -bound, bound)),
+        accuracy=float(accuracy_score(scored.y, (p >= threshold).view(np.uint8), **weighting)),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
+        brier=float(brier_score_loss(scored.y, p, pos_label=1, **weighting)),
+        calibration_error=_calibration(scored, p, bins).error,
+    )
+
+
+def calibration(
+    logits: NDArray[np.float64],
+    y: NDArray[np.uint8],
+    *,
+    sample_weight: NDArray[np.floating] | None,
+    bins: int,
+) -> Calibration:
+    """The calibration curve over equal-width bins, weighted if weights are given; arguments as of `evaluate`."""
+    scored = _check(logits, y, sample_weight)
+    return _calibration(scored, sigmoid(scored.logits), bins)
+
+
+def roc(
+    logits: NDArray[np.float64], y: NDArray[np.uint8], *, sample_weight: NDArray[np.floating] | None
+) -> RocCurve | None:
+    """The ROC curve of the logits, weighted if weights are given; arguments as of `evaluate`.
+
+    None where only one class has weight.
+    """
+    scored = _check(logits, y, sample_weight)
+    if not scored.has_both_classes:
+        return None
+    with _ignore_overflow():
+        fpr, tpr, _ = roc_curve(scored.y, scored.logits, pos_label=1, sample_weight=scored.weight)
+    return RocCurve(fpr, tpr)
+
+
+def sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-z)) elementwise, without overflow and without loss of precision in either tail."""
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Checked rows with a weight above 0, [M] each: `weight` is None for ones, `share` sums to 1."""
+
+    logits: NDArray[np.float64]
+    y: NDArray[np.uint8]
+    weight: NDArray[np.float64] | None
+    share: NDArray[np.float64]
+
+    @property
+    def has_both_classes(self) -> bool:
+        return bool(self.y.min() != self.y.max())
+
+
+def _check(
+    logits: NDArray[np.float64], y: NDArray[np.uint8], sample_weight: NDArray[np.floating] | None
+) -> _Scored:
+    """The rows that count, or a ValueError. Without rows of weight 0, a class of them alone is no class."""
+    n = len(logits)
+    if logits.shape != (n,) or y.shape != (n,) or n == 0:
+        raise ValueError(
+            f"logits and y have shapes {logits.shape} and {y.shape}; both must be [N] with at least 1 row"
+        )
+    finite = np.isfinite(logits)
+    if not finite.all():
+        raise ValueError(f"logits has {n - np.count_nonzero(finite)} values of {n} that are not finite")
+    if y.max() > 1:
+        raise ValueError(f"y holds {y.max()}; every label must be 0 or 1")
+    if sample_weight is None:
+        return _Scored(logits, y, None, np.full(n, 1 / n))
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n,):
+        raise ValueError(f"sample_weight has shape {weight.shape}; must be ({n},), one weight per row")
+    total = float(weight.sum())
+    if not (math.isfinite(total) and total > 0 and weight.min() >= 0):
+        raise ValueError(
+            f"sample_weight has the sum {total:g} and the least value {weight.min():g};"
+            " weights must be finite, at least 0 and not all 0"
+        )
+    counts = weight > 0
+    return _Scored(logits[counts], y[counts], weight[counts], weight[counts] / total)
+
+
+def _mean_loss(scored: _Scored, z: NDArray[np.float64]) -> float:
+    """Weighted mean of log(1 + exp(z)) - y z, from logits z [M].
+
+    For y in {0, 1} that is softplus((1 - 2 y) z): nothing cancels, where the difference of two numbers near z
+    would lose every digit of the small loss of a sure, right row. Multiplying by the shares before the sum, not
+    dividing by the weight after it, keeps the mean finite wherever each loss is.
+    """
+    losses = np.logaddexp(0.0, np.where(scored.y == 1, -z, z))
+    return float(np.sum(scored.share * losses))
+
+
+def _ranking(scored: _Scored) -> tuple[float | None, float | None]:
+    """Weighted ROC AUC and average precision; None for both where only one class has weight."""
+    if not scored.has_both_classes:
+        return None, None
+    arguments = {"y_true": scored.y, "y_score": scored.logits, "sample_weight": scored.weight}
+    with _ignore_overflow():
+        return float(roc_auc_score(**arguments)), float(average_precision_score(**arguments))
+
+
+def _ignore_overflow() -> np.errstate:
+    """scikit-learn finds ties by differences of neighbouring scores; one that overflows is rightly no tie."""
+    return np.errstate(over="ignore")
+
+
+def _calibration(scored: _Scored, p: NDArray[np.float64], bins: int) -> Calibration:
+    """The calibration curve of checked rows with probabilities p [M]."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; must be at least 1")
+    inner_edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
+    bin_of_row = np.searchsorted(inner_edges, p)
+
+    def per_bin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(bin_of_row, weights=values, minlength=bins)
+
+    rows = np.bincount(bin_of_row, minlength=bins).astype(np.int64)
+    kept = np.flatnonzero(rows)
+    share = per_bin(scored.share)[kept]
+    return Calibration(
+        bin=kept,
+        mean_probability=per_bin(scored.share * p)[kept] / share,
+        observed_rate=per_bin(scored.share * scored.y)[kept] / share,
+        rows=rows[kept],
+        share=share,
+    )

@@ -1,0 +1,71 @@
+"""Metrics as a plain-text table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flashlogit.metrics import Metrics
+
+_WIDTH = 80
+"""Columns of a terminal that nobody has widened."""
+
+_COLUMNS = {
+    "log-loss": "log_loss",
+    "clamped": "clamped_log_loss",
+    "accuracy": "accuracy",
+    "ROC AUC": "roc_auc",
+    "AP": "average_precision",
+    "Brier": "brier",
+    "ECE": "calibration_error",
+}
+"""Field of `Metrics` under each heading."""
+
+_LAYOUTS = ((4, "  "), (4, " "), (3, " "), (2, " "))
+"""Significant digits and gap between columns, the most readable first. Only tiny losses need a later one."""
+
+
+def metrics_table(metrics: Mapping[str, Metrics]) -> str:
+    """An aligned table with one line per split, in the order given, and a heading; no newline at its end.
+
+    Numbers have 4 significant digits, `-` stands for None. At most 80 columns wide for split names of up to
+    10 characters and up to 10^12 rows: where four digits do not fit, all numbers get fewer.
+    """
+    for digits, gap in _LAYOUTS:
+        table = _aligned([_heading(), *(_line(name, split, digits) for name, split in metrics.items())], gap)
+        if _width(table) <= _WIDTH:
+            break
+    return table
+
+
+def _heading() -> list[str]:
+    return ["split", "rows", *_COLUMNS]
+
+
+def _line(name: str, metrics: Metrics, digits: int) -> list[str]:
+    values = metrics.to_json()
+    return [name, str(metrics.rows), *(_number(values[field], digits) for field in _COLUMNS.values())]
+
+
+def _number(value: float | None, digits: int) -> str:
+    """`digits` significant digits, as short as they go: 0.07123, 1.000, 1.234e-5, 1.234e20; `-` for None."""
+    if value is None:
+        return "-"
+    if value == 0 or 1e-3 <= abs(value) < 10**digits:
+        return f"{value:#.{digits}g}".removesuffix(".")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _aligned(lines: Sequence[Sequence[str]], gap: str) -> str:
+    """Cells joined into lines: the first column flush left, the others flush right."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    flush = [str.ljust] + [str.rjust] * (len(columns) - 1)
+    return "\n".join(
+        gap.join(to(cell, width) for to, cell, width in zip(flush, line, widths, strict=True))
+        for line in lines
+    )
+
+
+def _width(table: str) -> int:
+    return max(map(len, table.splitlines()))

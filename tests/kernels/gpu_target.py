@@ -1,0 +1,117 @@
+"""Compile the kernels that a call launches for an H100, on a machine without one.
+
+Run as a program, outside Triton's interpreter: each line of standard input is a JSON object that describes one call; each line
+of output tells the resources of one kernel that the call launched. The interpreter can pass where the compiler
+refuses, and only the compiler knows whether a tile fits the registers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+TARGET = ("cuda", 90, 32)
+_TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.uint8: "*u8",
+    torch.int64: "*i64",
+}
+
+
+def main() -> None:
+    import flashlogit_kernels as kernels
+    from triton.runtime.jit import JITFunction
+
+    for line in sys.stdin:
+        call = json.loads(line)
+        reports: list[dict[str, Any]] = []
+        with mock.patch.object(
+            JITFunction, "run", lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw))
+        ):
+            run_call(kernels, call)
+        for report in reports:
+            print(json.dumps(report), flush=True)
+
+
+def run_call(kernels: Any, call: dict[str, Any]) -> None:
+    """Make the described call on CPU tensors; nothing is computed."""
+    storage, compute = getattr(torch, call["storage"]), getattr(torch, call["compute"])
+    N, D = call["N"], call["D"]
+    X = torch.empty(D, N, dtype=storage).t() if call.get("column_major") else torch.empty(N, D, dtype=storage)
+    extras = {}
+    if call.get("everything"):
+        extras = {
+            "sample_weight": torch.ones(N),
+            "pos_weight": torch.ones(()),
+            "rows": torch.arange(N),
+            "clamp_gradient": "exact",
+        }
+    if call["function"] == "column_sums":
+        kernels.column_sums(X, torch.ones(N), compute_dtype=compute, rows=extras.get("rows"))
+        return
+    y = torch.ones(N) if call.get("everything") else torch.ones(N, dtype=torch.bool)
+    if call["function"] == "bce_onepass" and call.get("everything"):
+        extras["residual"] = True
+    function = getattr(kernels, call["function"])
+    function(X, y, torch.ones(D), torch.ones(1), compute_dtype=compute, **extras)
+
+
+def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Compile one launch as Triton's own launcher would specialise it, and read off its resources."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
+    options = {name: bound[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in bound}
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(fn.params):
+        value = bound[parameter.name]
+        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+            signature[parameter.name] = "constexpr"
+            constants[parameter.name] = value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = _TYPES[value.dtype]
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[parameter.name] = "i32" if value < 2**31 else "i64"
+            if value % 16 == 0:
+                attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn, signature=signature, constexprs=constants, attrs=attributes)
+    compiled = triton.compile(source, target=GPUTarget(*TARGET), options=options)
+    return {"kernel": fn.__name__, "shared": compiled.metadata.shared} | resources(compiled.asm, options["num_warps"])
+
+
+def resources(asm: dict[str, Any], num_warps: int) -> dict[str, Any]:
+    """Registers a thread, spilled bytes a thread and the widest load in bytes of a compiled kernel."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(asm["cubin"])
+        file.flush()
+        command = [tool, "--dump-resource-usage", file.name]
+        log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", log)}
+    loads = re.findall(r"(?:ld\.global\S*?|cp\.async\S*?)(?:\.v(\d))?\.b(\d+)", asm["ptx"])
+    return {
+        "registers": usage["REG"],
+        "spilled": usage["STACK"] + usage["LOCAL"],
+        "widest_load": max((int(vector or 1) * int(bits) // 8 for vector, bits in loads), default=0),
+        "num_warps": num_warps,
+    }
+
+
+if __name__ == "__main__":
+    main()

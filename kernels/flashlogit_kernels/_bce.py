@@ -53,7 +53,7 @@ def onepass_kernel(
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
     gradient = tl.zeros([BLOCK_D], COMPUTE)
-    totals = no_totals(COMPUTE, BLOCK_N)
+    totals = no_totals()
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
@@ -101,7 +101,7 @@ def rows_kernel(
     program = tl.program_id(0).to(tl.int64)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
-    totals = no_totals(COMPUTE, BLOCK_N)
+    totals = no_totals()
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)

@@ -116,28 +116,37 @@ def load_labels(Y, SAMPLE_WEIGHT, source, exists, COMPUTE: tl.constexpr, BLOCK_N
 
 
 @triton.jit
-def no_totals(COMPUTE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Totals of no rows: residual, loss, weight, non-finite logits, largest finite |z|.
+def no_totals():
+    """Totals of no rows: residual, loss, weight, non-finite logits, largest finite |z|, all float64 scalars."""
+    zero = tl.full([], 0.0, tl.float64)
+    return zero, zero, zero, zero, zero
 
-    They are kept per row of the tile and reduced over it only once, after the last tile: a reduction for each tile
-    would cross the warps five times.
-    """
-    zero = tl.zeros([BLOCK_N], tl.float64)
-    return zero, zero, zero, tl.zeros([BLOCK_N], tl.int32), tl.zeros([BLOCK_N], COMPUTE)
+
+@triton.jit
+def combine_totals(residual_a, loss_a, weight_a, nonfinite_a, largest_a, residual_b, loss_b, weight_b, nonfinite_b, largest_b):
+    """Four sums and a maximum, so that one reduction serves all five."""
+    return (
+        residual_a + residual_b,
+        loss_a + loss_b,
+        weight_a + weight_b,
+        nonfinite_a + nonfinite_b,
+        tl.maximum(largest_a, largest_b),
+    )
 
 
 @triton.jit
 def add_totals(totals, z, s, loss, r, exists):
-    """The totals with one more tile of rows."""
+    """The totals with one more tile of rows.
+
+    Reduced over each tile at once: kept per row until the end, they would stand in the tile's own layout, where each
+    row is held by several threads, and spill.
+    """
     residual_sum, loss_sum, weight_sum, nonfinite, largest = totals
     finite = tl.abs(z) < float("inf")
-    return (
-        residual_sum + r.to(tl.float64),
-        loss_sum + loss.to(tl.float64),
-        weight_sum + s.to(tl.float64),
-        nonfinite + tl.where(exists & (finite == 0), 1, 0),
-        tl.maximum(largest, tl.where(exists & finite, tl.abs(z), 0.0)),
-    )
+    bad = tl.where(exists & (finite == 0), 1.0, 0.0)
+    size = tl.where(exists & finite, tl.abs(z), 0.0)
+    a,b,c,d,e = tl.reduce((r, loss, s, bad, size), 0, combine_totals)
+    return residual_sum + a.to(tl.float64), loss_sum + b.to(tl.float64), weight_sum + c.to(tl.float64), nonfinite + d.to(tl.float64), tl.maximum(largest, e.to(tl.float64))
 
 
 @triton.jit
@@ -145,8 +154,8 @@ def store_totals(TOTALS, program, totals):
     """Write a program's five totals to TOTALS[program, 5] float64."""
     residual_sum, loss_sum, weight_sum, nonfinite, largest = totals
     row = TOTALS + program * 5
-    tl.store(row, tl.sum(residual_sum, axis=0))
-    tl.store(row + 1, tl.sum(loss_sum, axis=0))
-    tl.store(row + 2, tl.sum(weight_sum, axis=0))
-    tl.store(row + 3, tl.sum(nonfinite.to(tl.float64), axis=0))
-    tl.store(row + 4, tl.max(largest, axis=0).to(tl.float64))
+    tl.store(row, residual_sum)
+    tl.store(row + 1, loss_sum)
+    tl.store(row + 2, weight_sum)
+    tl.store(row + 3, nonfinite)
+    tl.store(row + 4, largest)

@@ -1,1 +1,31 @@
-"""Logistic regression whose loss and gradient cost one read of X."""
+"""Logistic regression whose loss and gradient cost one read of X.
+
+`bce_loss` is the loss as a function of tensors, `LogisticHead` the same as a module; ``python scripts/train.py --config
+configs/bce.yaml`` trains from a file. Names are loaded when first used, so that the import costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import UserError as UserError
+    from .head import LogisticHead as LogisticHead
+    from .loss import bce_loss as bce_loss
+
+_HOMES = {"bce_loss": "loss", "LogisticHead": "head", "UserError": "errors"}
+__all__ = ["LogisticHead", "UserError", "bce_loss"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,25 +7,36 @@ Only the shape of the settings lives here; `flashlogit.config_file` reads them f
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic.json_schema import GenerateJsonSchema
 
+
+def _without_fraction(value: object) -> object:
+    """The int a float such as 1e6 stands for; everything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Settings are strict (true is no number, "64" no whole number), but 1e6 is how people write a million rows.
+WholeNumber = Annotated[int, BeforeValidator(_without_fraction)]
 StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
 LabelValue = bool | int | float | str
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown keys are refused, values cannot change after validation."""
+    """Base of every section: refuses unknown keys and values of another type; frozen once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Label(Settings):
     """Which column is the label, and what in it counts as the positive class."""
 
     column: str | int = "y"
-    """Column name; for a .npz file the name of its array; for a .npy file the column's number (-1 is the last)."""
+    """Column name; in a .npz file the array's name; in a .npy file the column's number (-1 is the last)."""
     positive: LabelValue | None = None
     """The value that is the positive class; every other value is negative. Numbers 0/1 and -1/1 need none."""
     above: float | None = None
@@ -36,23 +47,33 @@ class Label(Settings):
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         if self.positive is not None and self.above is not None:
-            raise ValueError("takes `positive` or `above`, not both")
+            raise ValueError("both `positive` and `above` are given; keep one of them")
         return self
+
+
+class BreastCancerLabel(Label):
+    """The label of scikit-learn's breast-cancer set: only the choice of the positive class is free."""
+
+    column: Literal["diagnosis"] = "diagnosis"
+    """The one label column there is."""
+    positive: Literal["malignant", "benign"] = "malignant"
+    """The value that is the positive class; the other one is negative."""
 
 
 class SplitFractions(Settings):
     """How rows are divided, class by class, into training, validation and test rows."""
 
-    validation: float = Field(0.15, ge=0, lt=1)
+    validation: float = Field(default=0.15, ge=0, lt=1)
     """Fraction of all rows that early stopping watches; 0 for none."""
-    test: float = Field(0.15, ge=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
     """Fraction of all rows that training never sees; 0 for none."""
 
     @model_validator(mode="after")
     def _training_rows_left(self) -> Self:
-        if self.validation + self.test >= 1:
+        held_out = self.validation + self.test
+        if held_out >= 1:
             raise ValueError(
-                f"validation + test is {self.validation + self.test:g}; must be less than 1, so that training rows remain"
+                f"validation + test is {held_out:g}; must be less than 1, so that training rows remain"
             )
         return self
 
@@ -60,6 +81,8 @@ class SplitFractions(Settings):
 class DataSettings(Settings):
     """What every source of data has."""
 
+    source: str
+    """Which kind of data this is."""
     split: SplitFractions = SplitFractions()
     """Fractions of the rows for validation and test."""
     dtype: StorageDtype = "float32"
@@ -70,9 +93,9 @@ class BreastCancerData(DataSettings):
     """scikit-learn's breast-cancer set (569 rows, 30 columns), which needs no download."""
 
     source: Literal["breast_cancer"]
-    """Which kind of data this is."""
-    label: Label = Label(column="diagnosis", positive="malignant")
-    """The label column is `diagnosis`, with the values `malignant` and `benign`."""
+    """The breast-cancer set that comes with scikit-learn."""
+    label: BreastCancerLabel = BreastCancerLabel()
+    """Which diagnosis is the positive class."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
 
@@ -81,12 +104,12 @@ class SyntheticData(DataSettings):
     """Standard normal columns and labels drawn from a logistic model, made on the device from the seed."""
 
     source: Literal["synthetic"]
-    """Which kind of data this is."""
-    rows: int = Field(100_000, ge=10)
+    """Data made from the seed."""
+    rows: WholeNumber = Field(default=100_000, ge=10)
     """Rows in all, before splitting."""
-    columns: int = Field(28, ge=1)
+    columns: WholeNumber = Field(default=28, ge=1)
     """Columns of X."""
-    signal: float = Field(1.0, ge=0)
+    signal: float = Field(default=1.0, ge=0)
     """Standard deviation of the true logits; 0 makes the labels pure noise."""
     intercept: float = 0.0
     """The true intercept; moves the share of positive labels."""
@@ -96,7 +119,7 @@ class FileData(DataSettings):
     """The user's own .csv, .csv.gz, .parquet, .npy or .npz file."""
 
     source: Literal["file"]
-    """Which kind of data this is."""
+    """Data of your own."""
     path: str
     """The file with the training rows (and the others too, unless they have files of their own)."""
     validation_path: str | None = None
@@ -121,48 +144,65 @@ Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminato
 class ClassWeight(Settings):
     """A factor on the weight of every row of a class."""
 
-    negative: float = Field(1.0, gt=0)
-    positive: float = Field(1.0, gt=0)
+    negative: float = Field(default=1.0, gt=0)
+    """Factor of the negative rows."""
+    positive: float = Field(default=1.0, gt=0)
+    """Factor of the positive rows."""
 
 
 class LossSettings(Settings):
     """The training objective: clamped binary cross-entropy plus an l2 penalty."""
 
-    eps: float = Field(1e-8, ge=0, lt=0.5)
+    eps: float = Field(default=1e-8, ge=0, lt=0.5)
     """Probabilities are clamped to [eps, 1 - eps]; 0 for the exact logistic loss."""
     clamp_gradient: Literal["through", "exact"] = "through"
     """Gradient of a clamped row: p - y as by hand (`through`), or 0 as autograd gives it (`exact`)."""
-    l2: float = Field(0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0)
     """The objective is the weighted mean loss + l2/2 * ||w||^2; the intercept is not penalised."""
     class_weight: ClassWeight | Literal["balanced"] | None = None
     """`balanced` gives both classes the same total weight; or {negative: a, positive: b}."""
 
 
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
+
 class _AdamFamily(Settings):
-    lr: float = Field(0.05, gt=0)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    name: str
+    """Which optimizer this is."""
+    lr: float = Field(default=0.05, gt=0)
+    """Learning rate: about how far a weight moves in one step."""
+    # YAML has lists only, and a strict tuple takes none.
+    betas: Annotated[tuple[DecayRate, DecayRate], Strict(False)] = (0.9, 0.999)
+    """Decay, per step, of the running means of the gradient and of its square."""
 
 
 class Adam(_AdamFamily):
     """torch.optim.Adam."""
 
     name: Literal["adam"]
+    """torch.optim.Adam."""
 
 
 class AdamW(_AdamFamily):
     """torch.optim.AdamW; its decay is decoupled from the loss and never touches the intercept."""
 
     name: Literal["adamw"]
-    weight_decay: float = Field(0.0, ge=0)
+    """torch.optim.AdamW: Adam with weight decay of its own."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Every step shrinks the weights by the factor 1 - lr * weight_decay, apart from `loss.l2`."""
 
 
 class SGD(Settings):
     """torch.optim.SGD."""
 
     name: Literal["sgd"]
-    lr: float = Field(0.5, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    """torch.optim.SGD: gradient steps with momentum."""
+    lr: float = Field(default=0.5, gt=0)
+    """Learning rate: the factor on the gradient."""
+    momentum: DecayRate = 0.9
+    """Share of the last step that carries over into the next; 0 for plain gradient steps."""
     nesterov: bool = False
+    """Take Nesterov's look-ahead gradient; needs momentum."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -178,29 +218,35 @@ class ConstantSchedule(Settings):
     """The learning rate stays as it is."""
 
     name: Literal["constant"]
+    """No change of the learning rate."""
 
 
 class CosineSchedule(Settings):
     """torch's CosineAnnealingLR over all epochs."""
 
     name: Literal["cosine"]
-    final_lr: float = Field(0.0, ge=0)
+    """Down along half a cosine wave."""
+    final_lr: float = Field(default=0.0, ge=0)
+    """The learning rate of the end."""
 
 
 class StepSchedule(Settings):
     """torch's StepLR."""
 
     name: Literal["step"]
-    every: int = Field(10, ge=1)
+    """Down in steps."""
+    every: WholeNumber = Field(default=10, ge=1)
     """Epochs between two steps."""
-    factor: float = Field(0.1, gt=0, le=1)
+    factor: float = Field(default=0.1, gt=0, le=1)
+    """The learning rate is multiplied by this at every step."""
 
 
 class ExponentialSchedule(Settings):
     """torch's ExponentialLR."""
 
     name: Literal["exponential"]
-    factor: float = Field(0.95, gt=0, le=1)
+    """Down by the same factor after every epoch."""
+    factor: float = Field(default=0.95, gt=0, le=1)
     """The learning rate is multiplied by this after every epoch."""
 
 
@@ -212,51 +258,71 @@ Schedule = Annotated[
 class EarlyStopping(Settings):
     """Stop when the validation loss no longer falls, and restore the best epoch's weights."""
 
-    patience: int = Field(10, ge=1)
+    patience: WholeNumber = Field(default=10, ge=1)
     """Epochs without improvement before training stops."""
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: float = Field(default=0.0, ge=0)
     """A smaller fall of the validation loss than this is no improvement."""
 
 
 class TrainingSettings(Settings):
     """The mini-batch loop."""
 
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(1024, ge=1)
+    epochs: WholeNumber = Field(default=50, ge=1)
+    """Passes over the training rows; early stopping may end sooner."""
+    batch_size: WholeNumber = Field(default=1024, ge=1)
     """Rows in a mini-batch; more than there are means full-batch steps."""
     optimizer: Optimizer = Adam(name="adam")
+    """What turns gradients into steps: adam, adamw or sgd."""
     schedule: Schedule = ConstantSchedule(name="constant")
+    """How the learning rate changes from epoch to epoch: constant, cosine, step or exponential."""
     early_stopping: EarlyStopping | None = None
-    checkpoint_every: int = Field(10, ge=1)
+    """When to stop before the last epoch; null trains them all."""
+    checkpoint_every: WholeNumber = Field(default=10, ge=1)
     """Epochs between two checkpoints (the last epoch always leaves one)."""
 
 
 class ReportSettings(Settings):
     """What is measured on the trained model."""
 
-    threshold: float = Field(0.5, gt=0, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a row is called positive."""
-    calibration_bins: int = Field(10, ge=2, le=1000)
+    calibration_bins: WholeNumber = Field(default=10, ge=2, le=1000)
     """Equal-width probability bins of the calibration curve and error."""
+
+
+def _said(pattern: str) -> dict[str, Any]:
+    """A pattern in words, under the keyword that editors and `flashlogit.config_file` show instead of it."""
+    return {"patternErrorMessage": f"must be {pattern}"}
 
 
 class RunSettings(Settings):
     """One training run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        json_schema_extra=_said("made of letters, digits, '.', '_' and '-', with a letter or digit first"),
+    )
     """Name of the run; its results go to `<output>/<name>/`."""
     output: str = "runs"
     """Folder that holds the runs."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
+        json_schema_extra=_said("auto, cpu, cuda or cuda:N with the number of a device"),
+    )
     """`auto` (a CUDA device if there is one), `cpu`, `cuda` or `cuda:N`."""
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: WholeNumber = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, the shuffling and synthetic data."""
     backend: Literal["auto", "triton", "torch"] = "auto"
     """What computes loss and gradient: the fused Triton kernel or the pure-torch reference."""
     data: Data
+    """Where the rows come from: breast_cancer, synthetic or file."""
     loss: LossSettings = LossSettings()
+    """What training minimises."""
     training: TrainingSettings = TrainingSettings()
+    """How training goes about it."""
     report: ReportSettings = ReportSettings()
+    """How the trained model is judged."""
 
     @model_validator(mode="after")
     def _early_stopping_has_rows_to_watch(self) -> Self:
@@ -269,9 +335,17 @@ class RunSettings(Settings):
         return self
 
 
+class _UntitledFields(GenerateJsonSchema):
+    """pydantic's schema without a title for every field: editors would show `Lr` above what `lr` means."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
 def json_schema() -> str:
     """The JSON schema of a config file, as text."""
-    return json.dumps(RunSettings.model_json_schema(), indent=2) + "\n"
+    schema = RunSettings.model_json_schema(schema_generator=_UntitledFields)
+    return json.dumps({"$schema": _UntitledFields.schema_dialect, **schema}, indent=2) + "\n"
 
 
 if __name__ == "__main__":

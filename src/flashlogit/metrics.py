@@ -1,10 +1,10 @@
 """What is measured on a trained model: from the logits of a split and its labels.
 
 Everything starts from logits in float64, not from probabilities: a float64 probability is exactly 1 from
-z ~ 37 on, so that the loss of a sure, wrong row would be infinite and all sure rows would tie in the ROC curve.
+z ~ 37 on, so the loss of a sure, wrong row would be infinite and all sure rows would tie in the ROC curve.
 
-scikit-learn computes what it has. The two losses are written out here (its `log_loss` takes probabilities), and
-so is the calibration curve (its `calibration_curve` takes no weights).
+scikit-learn computes what it has. The two losses are written out here (its `log_loss` takes probabilities),
+and so is the calibration curve (its `calibration_curve` takes no weights).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Observed against predicted probability, by equal-width bins; arrays are [B], for the B bins with weight."""
+    """Observed against predicted probability in equal-width bins; arrays are [B], for B bins with weight."""
 
     bin: NDArray[np.int64]
     """Which bin: bin k of n holds k/n < p <= (k + 1)/n, and bin 0 also p = 0 (as in scikit-learn)."""
@@ -136,7 +136,10 @@ def calibration(
     sample_weight: NDArray[np.floating] | None,
     bins: int,
 ) -> Calibration:
-    """The calibration curve over equal-width bins, weighted if weights are given; arguments as of `evaluate`."""
+    """The calibration curve in equal-width bins, weighted if weights are given; arguments as for `evaluate`.
+
+    Raises ValueError as `evaluate` does.
+    """
     scored = _check(logits, y, sample_weight)
     return _calibration(scored, sigmoid(scored.logits), bins)
 
@@ -144,9 +147,9 @@ def calibration(
 def roc(
     logits: NDArray[np.float64], y: NDArray[np.uint8], *, sample_weight: NDArray[np.floating] | None
 ) -> RocCurve | None:
-    """The ROC curve of the logits, weighted if weights are given; arguments as of `evaluate`.
+    """The ROC curve of the logits, weighted if weights are given; arguments as for `evaluate`.
 
-    None where only one class has weight.
+    None where only one class has weight. Raises ValueError as `evaluate` does.
     """
     scored = _check(logits, y, sample_weight)
     if not scored.has_both_classes:
@@ -201,16 +204,17 @@ def _check(
             f"sample_weight has the sum {total:g} and the least value {weight.min():g};"
             " weights must be finite, at least 0 and not all 0"
         )
-    counts = weight > 0
-    return _Scored(logits[counts], y[counts], weight[counts], weight[counts] / total)
+    share = weight / total
+    counts = share > 0
+    return _Scored(logits[counts], y[counts], weight[counts], share[counts])
 
 
 def _mean_loss(scored: _Scored, z: NDArray[np.float64]) -> float:
     """Weighted mean of log(1 + exp(z)) - y z, from logits z [M].
 
     For y in {0, 1} that is softplus((1 - 2 y) z): nothing cancels, where the difference of two numbers near z
-    would lose every digit of the small loss of a sure, right row. Multiplying by the shares before the sum, not
-    dividing by the weight after it, keeps the mean finite wherever each loss is.
+    would lose every digit of the small loss of a sure, right row. Multiplying by the shares before the sum,
+    not dividing by the weight after it, keeps the mean finite wherever each loss is.
     """
     losses = np.logaddexp(0.0, np.where(scored.y == 1, -z, z))
     return float(np.sum(scored.share * losses))
@@ -238,7 +242,7 @@ def _calibration(scored: _Scored, p: NDArray[np.float64], bins: int) -> Calibrat
     bin_of_row = np.searchsorted(inner_edges, p)
 
     def per_bin(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(bin_of_row, weights=values, minlength=bins)
+        return np.bincount(bin_of_row, weights=values, minlength=bins).astype(np.float64, copy=False)
 
     rows = np.bincount(bin_of_row, minlength=bins).astype(np.int64)
     kept = np.flatnonzero(rows)

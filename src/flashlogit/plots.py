@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import auc
 
-from flashlogit.metrics import RocCurve, calibration, roc
+from flashlogit.metrics import Calibration, RocCurve, calibration, roc
 
 SIZE_INCHES = (13.5, 5.6)
 DPI = 120
@@ -31,6 +31,8 @@ _DRAWN_POINTS = 2000
 """Most points drawn of a curve; more than a panel has pixels across."""
 _LOG_SCALE_FROM = 50.0
 """Ratio of the largest to the smallest loss from which a linear axis hides the end of the curve."""
+_SMALLEST_LOSS, _LARGEST_LOSS = 1e-100, 1e100
+"""Losses drawn as they are; matplotlib's logarithmic axes overflow near the ends of float64."""
 _MARKERS_UP_TO = 30
 """Points of a curve up to which each gets a marker (a single one would be invisible without)."""
 _TITLE_CHARACTERS = 120
@@ -59,7 +61,7 @@ class _Style:
     marker: str
 
 
-# Okabe and Ito's palette, whose colours stay apart for colour-blind readers; lines and markers differ as well.
+# Okabe and Ito's palette, whose colours stay apart for colour-blind readers; lines and markers differ too.
 _STYLES = {
     "train": _Style("#0072B2", "solid", "o"),
     "validation": _Style("#D55E00", (0, (5, 2)), "s"),
@@ -80,7 +82,7 @@ def plot_run(
 
     Args:
         history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`.
-            A loss that is None or not finite is left out.
+            A loss that is None, NaN or above 1e100 is left out.
         splits: scores by split name, as `flashlogit.metrics.evaluate` takes them; `train`, `validation` and
             `test` have colours of their own.
         path: the .png file; it appears whole or not at all, and replaces one that is there.
@@ -137,15 +139,15 @@ def _mark_lowest(axes: Axes, epochs: NDArray[np.float64], losses: NDArray[np.flo
 def _recorded(
     history: Sequence[Mapping[str, float | None]], key: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Epochs and losses, [E] float64 each, of the rows of the history that have a finite loss under `key`."""
-    # None becomes NaN in a float array.
+    """Epochs and losses, [E] float64 each, of the history that have a drawable loss under `key`."""
+    # None becomes NaN in a float array, and a comparison with NaN is false.
     pairs = np.array([(row["epoch"], row.get(key)) for row in history], dtype=np.float64).reshape(-1, 2)
-    epochs, losses = pairs[np.isfinite(pairs[:, 1])].T
-    return epochs, losses
+    epochs, losses = pairs[pairs[:, 1] <= _LARGEST_LOSS].T
+    return epochs, np.where(losses < _SMALLEST_LOSS, 0.0, losses)
 
 
 def _envelope(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which of the values [E] to draw: all of a few, else the extremes of each stretch, so that no peak goes."""
+    """Which of the values [E] to draw: all of a few, else the extremes of each stretch: no peak is lost."""
     if values.size <= _DRAWN_POINTS:
         return np.arange(values.size)
     starts = np.linspace(0, values.size, _DRAWN_POINTS // 2 + 1).astype(np.int64)
@@ -167,7 +169,7 @@ def _scale_epochs(axes: Axes, epochs: NDArray[np.float64]) -> None:
 def _scale_loss(axes: Axes, losses: NDArray[np.float64]) -> None:
     """A logarithmic axis for losses over a wide range; linear around 0 where some are exactly 0."""
     positive = losses[losses > 0]
-    if positive.size and positive.max() / positive.min() > _LOG_SCALE_FROM:
+    if positive.size and positive.max() / _LOG_SCALE_FROM > positive.min():
         if positive.size == losses.size:
             axes.set_yscale("log")
         else:
@@ -197,7 +199,7 @@ def _draw_roc(axes: Axes, splits: Mapping[str, SplitScores]) -> None:
 
 
 def _thinned(curve: RocCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `_DRAWN_POINTS` points, evenly along the curve: both rates only rise, so their sum measures it."""
+    """At most `_DRAWN_POINTS` points, evenly along the curve: rates only rise, so their sum measures it."""
     fpr, tpr = curve.false_positive_rate, curve.true_positive_rate
     if fpr.size <= _DRAWN_POINTS:
         return fpr, tpr
@@ -215,18 +217,10 @@ def _draw_calibration(axes: Axes, rows_axes: Axes, splits: Mapping[str, SplitSco
     for name, scores in splits.items():
         style = _STYLES.get(name, _OTHER_STYLE)
         curve = calibration(scores.logits, scores.y, sample_weight=scores.sample_weight, bins=bins)
-        x, y = curve.mean_probability, curve.observed_rate
-        axes.plot(x, y, c=style.color, ls=style.line, lw=1)
-        # Hollow, so that splits that agree do not hide each other.
-        area = min(10, 250 / bins) + 150 * curve.share
-        look = {"marker": style.marker, "edgecolors": style.color, "facecolors": "none"}
-        axes.scatter(x, y, area, clip_on=False, zorder=3, **look)
-        rows = np.zeros(bins)
-        rows[curve.bin] = curve.rows
         most_rows = max(most_rows, int(curve.rows.max()))
+        _draw_rates(axes, curve, style, bins)
         label = f"{name}: expected calibration error {curve.error:.4f}"
-        edges = np.linspace(0, 1, bins + 1)
-        rows_axes.stairs(rows, edges, baseline=None, color=style.color, ls=style.line, label=label)
+        _draw_rows(rows_axes, curve, style, bins, label)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.tick_params(labelbottom=False)
     rows_axes.set(xlim=(-0.03, 1.03), yscale="log", ylim=(0.7, max(10, 2 * most_rows)))
@@ -234,6 +228,24 @@ def _draw_calibration(axes: Axes, rows_axes: Axes, splits: Mapping[str, SplitSco
     for panel in (axes, rows_axes):
         panel.grid(alpha=0.3)
     _legend_below(rows_axes)
+
+
+def _draw_rates(axes: Axes, curve: Calibration, style: _Style, bins: int) -> None:
+    """One split's calibration curve. Markers are hollow, so that splits that agree do not hide each other."""
+    x, y = curve.mean_probability, curve.observed_rate
+    area = min(10, 250 / bins) + 150 * curve.share
+    axes.plot(x, y, c=style.color, ls=style.line, lw=1)
+    axes.scatter(
+        x, y, area, marker=style.marker, facecolors="none", edgecolors=style.color, clip_on=False, zorder=3
+    )
+
+
+def _draw_rows(axes: Axes, curve: Calibration, style: _Style, bins: int, label: str) -> None:
+    """One split's rows in each bin, as an outline."""
+    rows = np.zeros(bins)
+    rows[curve.bin] = curve.rows
+    edges = np.linspace(0, 1, bins + 1)
+    axes.stairs(rows, edges, baseline=None, color=style.color, ls=style.line, label=label)
 
 
 def _legend_below(axes: Axes) -> None:

@@ -47,13 +47,12 @@ def _line(name: str, metrics: Metrics, digits: int) -> list[str]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    """`digits` significant digits, as short as they go: 0.07123, 1.000, 1.234e-5, 1.234e20; `-` for None."""
+    """`digits` significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
     if value is None:
         return "-"
-    if value == 0 or 1e-3 <= abs(value) < 10**digits:
-        return f"{value:#.{digits}g}".removesuffix(".")
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    text = f"{value:.{digits - 1}e}" if 0 < value < 1e-3 else f"{value:#.{digits}g}".removesuffix(".")
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def _aligned(lines: Sequence[Sequence[str]], gap: str) -> str:

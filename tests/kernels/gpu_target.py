@@ -46,12 +46,16 @@ def main() -> None:
 
 def run_call(kernels: Any, call: dict[str, Any]) -> None:
     """Make the described call on CPU tensors; nothing is computed."""
+    from flashlogit_kernels.launch import LaunchConfig
+
     storage, compute = getattr(torch, call["storage"]), getattr(torch, call["compute"])
     N, D = call["N"], call["D"]
     X = torch.empty(D, N, dtype=storage).t() if call.get("column_major") else torch.empty(N, D, dtype=storage)
-    extras = {}
+    extras: dict[str, Any] = {}
+    if "launch" in call:
+        extras["launch"] = LaunchConfig(*call["launch"])
     if call.get("everything"):
-        extras = {
+        extras |= {
             "sample_weight": torch.ones(N),
             "pos_weight": torch.ones(()),
             "rows": torch.arange(N),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flashlogit.data.tables import Table, TableFile
+from flashlogit.data.tables import Table, TableFile, unreadable
 from flashlogit.data.wording import listing, row_text
 from flashlogit.errors import UserError
 
@@ -31,7 +34,7 @@ class ArrowTable(Table):
         return self._table.column(name)
 
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
-        # Column by column in memory: writing Arrow's columns into row-major order here would be several times slower.
+        # Column by column, as Arrow has them: row-major order would be written with a stride.
         block = np.empty((stop - start, len(names)), dtype=np.float64, order="F")
         for j, name in enumerate(names):
             part = self._table.column(name).slice(start, stop - start)
@@ -58,13 +61,11 @@ class ArrowFile(TableFile):
             # A Parquet reader asked for `a` also returns `a.b`; select() leaves that out.
             return ArrowTable(self.name, self._read(names).select(names))
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(self.name, error) from error
+            raise unreadable(self.name, error) from error
 
 
 def open_csv(path: Path, setting: str) -> ArrowFile:
-    """A comma-separated file with a header line, plain or gzipped. Types are found from all rows, not the first few."""
-    import pyarrow.csv as csv
-
+    """A comma-separated file with a header line, plain or gzipped; all its rows decide a column's type."""
     compression = "gzip" if path.suffix.lower() == ".gz" else None
     options = csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
 
@@ -81,21 +82,19 @@ def open_csv(path: Path, setting: str) -> ArrowFile:
         ):
             header = reader.schema.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(f"{setting} {name}", error) from error
+        raise unreadable(f"{setting} {name}", error) from error
     _check_header(header, name)
     return ArrowFile(name, header, read)
 
 
 def open_parquet(path: Path, setting: str) -> ArrowFile:
     """A Parquet file. The index that pandas may have stored beside the columns is not one of them."""
-    import pyarrow.parquet as pq
-
     name = str(path)
     try:
         with pq.ParquetFile(path) as file:
             columns = file.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(f"{setting} {name}", error) from error
+        raise unreadable(f"{setting} {name}", error) from error
 
     def read(names: list[str]) -> pa.Table:
         with pq.ParquetFile(path) as file:
@@ -109,14 +108,14 @@ def _check_header(header: list[str], name: str) -> None:
     """Without a header line the first row of data would silently become the column names."""
     if all(_is_number(column) for column in header):
         raise UserError(
-            f"the first line of {name} holds only numbers ({listing(header, 3)});"
-            " add a header line with the columns' names above it"
+            f"the first line of {name} holds only numbers ({listing(header, 3)}); add a header line with the"
+            " columns' names above it"
         )
     if "" in (column.strip() for column in header):
         position = [column.strip() for column in header].index("") + 1
         raise UserError(
-            f"the header line of {name} has an empty name for column {position};"
-            " name it (pandas leaves it empty for an index: write with index=False)"
+            f"the header line of {name} has an empty name for column {position}; name it (pandas leaves it"
+            " empty for an index: write with index=False)"
         )
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise UserError(
@@ -126,10 +125,9 @@ def _check_header(header: list[str], name: str) -> None:
 
 
 def _refuse_duplicates(columns: list[str], name: str) -> None:
-    seen: set[str] = set()
-    twice = [column for column in columns if column in seen or seen.add(column)]  # type: ignore[func-returns-value]
+    twice = [column for column, count in Counter(columns).items() if count > 1]
     if twice:
-        raise UserError(f"{name} has two columns of the name {listing(dict.fromkeys(twice))}; rename one of them")
+        raise UserError(f"{name} has two columns of the name {listing(twice)}; rename one of them")
 
 
 def _is_number(text: str) -> bool:
@@ -138,11 +136,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{name} cannot be read ({reason}); check that the file is complete and of the kind it is named for")
 
 
 def _not_a_number(column: pa.ChunkedArray) -> str:
@@ -163,7 +156,9 @@ def _not_a_number(column: pa.ChunkedArray) -> str:
         text = column.cast(pa.large_string())
         odd = pc.fill_null(pc.invert(pc.match_substring_regex(text, _NUMBER)), False)
         first = pc.index(odd, True).as_py()
-        return f'text, such as "{str(text[first].as_py())[:40]}" in {row_text(first)}' if first >= 0 else "text"
+        return (
+            f'text, such as "{str(text[first].as_py())[:40]}" in {row_text(first)}' if first >= 0 else "text"
+        )
     if pa.types.is_temporal(kind):
         return "dates or times"
     return str(kind)

@@ -1,4 +1,4 @@
-"""What every source of data becomes: rows on the device, and what is needed to read another file the same way."""
+"""What every source of data becomes: rows on the device, and what it takes to read another file alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 class Rows:
     """Rows of one split on the device.
 
-    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1), sample_weight [N] float32 or float64, or None for ones.
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1), sample_weight [N] float32 or float64, or None
+    for ones.
     """
 
     X: Tensor
@@ -27,7 +28,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Standardization:
-    """Column means and standard deviations [D] float64 of the training rows; a constant column has scale 1."""
+    """Column means and standard deviations [D] float64 of the training rows (scale 1 if constant)."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]

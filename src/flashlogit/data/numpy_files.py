@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flashlogit.data.tables import Table, TableFile
+from flashlogit.data.tables import Table, TableFile, unreadable
 from flashlogit.data.wording import did_you_mean, listing
 from flashlogit.errors import UserError
 
 _NUMERIC_KINDS = "biuf"
+# What NumPy and zipfile raise for files that are damaged or of another kind.
+_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class MatrixTable(Table):
     """Named columns of one matrix [N, D], and arrays [N] beside it."""
 
     def __init__(
-        self, name: str, matrix: NDArray[Any], positions: Mapping[str, int], arrays: Mapping[str, NDArray[Any]]
+        self,
+        name: str,
+        matrix: NDArray[Any],
+        columns: Sequence[str],
+        arrays: Mapping[str, NDArray[Any]],
     ) -> None:
         super().__init__(name, matrix.shape[0])
         self._matrix = matrix
-        self._positions = positions
+        self._positions = {column: j for j, column in enumerate(columns)}
         self._arrays = arrays
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -50,20 +58,25 @@ class MatrixTable(Table):
 
 
 class NpyFile(TableFile):
-    """One matrix [N, D] of numbers; its columns are x0 .. x{D-1}, or go by number, from the end if negative."""
+    """One matrix [N, D] of numbers; its columns are x0 .. x{D-1}, or go by number (-1 is the last)."""
 
     def __init__(self, path: Path, setting: str) -> None:
         self.name = str(path)
+        self._path = path
         try:
-            self._matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _unreadable(f"{setting} {self.name}", error) from error
-        _check_matrix(self._matrix, f"the array in {self.name}")
-        self.features = self.keys = _numbered_names(self._matrix.shape[1])
+            with path.open("rb") as file:
+                shape, dtype = _read_header(file)
+        except _READ_ERRORS as error:
+            raise unreadable(f"{setting} {self.name}", error) from error
+        _check_matrix(shape, dtype, f"the array in {self.name}")
+        self.features = self.keys = _numbered_names(shape[1])
 
     def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
-        positions = {name: j for j, name in enumerate(self.features)}
-        return MatrixTable(self.name, self._matrix, positions, {})
+        try:
+            matrix = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except _READ_ERRORS as error:
+            raise unreadable(self.name, error) from error
+        return MatrixTable(self.name, matrix, self.features, {})
 
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
         return _by_number(column, names, setting, self.name) or super()._find(column, names, setting)
@@ -76,35 +89,37 @@ class NpzFile(TableFile):
         self.name = str(path)
         self._path = path
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                members = archive.files
-                given = archive["feature_names"] if "feature_names" in members else None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise _unreadable(f"{setting} {self.name}", error) from error
-        if "X" not in members:
+            with zipfile.ZipFile(path) as archive:
+                self._headers = {
+                    member.removesuffix(".npy"): _read_header(archive.open(member))
+                    for member in archive.namelist()
+                }
+        except _READ_ERRORS as error:
+            raise unreadable(f"{setting} {self.name}", error) from error
+        if "X" not in self._headers:
             raise UserError(
-                f'{self.name} has no array "X" with the features{did_you_mean("X", members)};'
-                f" it has {listing(members) or 'none'}"
+                f'{self.name} has no array "X" with the features{did_you_mean("X", list(self._headers))}; it'
+                f" has {listing(self._headers) or 'none'}"
             )
-        self.keys = tuple(member for member in members if member not in ("X", "feature_names"))
-        self._given_names = None if given is None else tuple(str(name) for name in given.astype(str).ravel())
-        self._matrix = self._load("X")
-        _check_matrix(self._matrix, f'array "X" in {self.name}')
-        self.features = self._given_names or _numbered_names(self._matrix.shape[1])
-        self._check_names()
+        shape, dtype = self._headers["X"]
+        _check_matrix(shape, dtype, f'array "X" in {self.name}')
+        self.keys = tuple(member for member in self._headers if member not in ("X", "feature_names"))
+        self.features = _numbered_names(shape[1])
+        if "feature_names" in self._headers:
+            self.features = tuple(str(name) for name in self._load("feature_names").astype(str).ravel())
+            self._check_names(shape[1])
 
     def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
-        arrays = {name: self._load(name) for name in keys}
-        rows = self._matrix.shape[0]
-        for name, array in arrays.items():
-            if array.shape == (rows, 1):
-                arrays[name] = array[:, 0]
-            elif array.shape != (rows,):
+        rows = self._headers["X"][0][0]
+        for name in keys:
+            shape = self._headers[name][0]
+            if shape not in ((rows,), (rows, 1)):
                 raise UserError(
-                    f'array "{name}" in {self.name} has shape {list(array.shape)} and X has {rows} rows;'
-                    f" it must have shape [{rows}]"
+                    f'array "{name}" in {self.name} has shape {list(shape)}, and X has {rows} rows; it must'
+                    f" have shape [{rows}]"
                 )
-        return MatrixTable(self.name, self._matrix, {name: j for j, name in enumerate(self.features)}, arrays)
+        arrays = {name: self._load(name).reshape(rows) for name in keys}
+        return MatrixTable(self.name, self._load("X"), self.features, arrays)
 
     def find_feature(self, column: str | int, setting: str) -> str:
         return _by_number(column, self.features, setting, self.name) or super().find_feature(column, setting)
@@ -114,22 +129,33 @@ class NpzFile(TableFile):
             with np.load(self._path, allow_pickle=False) as archive:
                 loaded: NDArray[Any] = archive[member]
                 return loaded
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-            raise _unreadable(f'array "{member}" in {self.name}', error) from error
+        except _READ_ERRORS as error:
+            raise unreadable(f'array "{member}" in {self.name}', error) from error
 
-    def _check_names(self) -> None:
-        columns = self._matrix.shape[1]
+    def _check_names(self, columns: int) -> None:
         if len(self.features) != columns:
             raise UserError(
                 f"feature_names in {self.name} has {len(self.features)} names and X has {columns} columns;"
-                " give one name to each column"
+                " give each column one name"
             )
-        if len(set(self.features)) != columns:
-            twice = sorted({name for name in self.features if self.features.count(name) > 1})
-            raise UserError(f"feature_names in {self.name} has {listing(twice)} more than once; rename one of them")
+        twice = [name for name, count in Counter(self.features).items() if count > 1]
+        if twice:
+            raise UserError(
+                f"feature_names in {self.name} has {listing(twice)} more than once; rename one of them"
+            )
         both = [name for name in self.features if name in self.keys]
         if both:
-            raise UserError(f"{self.name} uses {listing(both)} for a column of X and for an array; rename one of them")
+            raise UserError(
+                f"{self.name} uses {listing(both)} for a column of X and for an array; rename one of them"
+            )
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array in .npy format, without its values."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    return shape, dtype
 
 
 def _numbered_names(columns: int) -> tuple[str, ...]:
@@ -141,19 +167,20 @@ def _by_number(column: str | int, names: tuple[str, ...], setting: str, file: st
         return None
     if not -len(names) <= column < len(names):
         raise UserError(
-            f"{setting} is {column}, and {file} has {len(names)} columns; give a number from {-len(names)} to"
-            f" {len(names) - 1}"
+            f"{setting} is {column}, and {file} has {len(names)} columns; give a number from {-len(names)}"
+            f" to {len(names) - 1}"
         )
     return names[column]
 
 
-def _check_matrix(matrix: NDArray[Any], what: str) -> None:
-    if matrix.ndim != 2 or matrix.dtype.names is not None:
-        raise UserError(f"{what} has shape {list(matrix.shape)}; it must be a matrix [rows, columns]")
-    if matrix.dtype.kind not in _NUMERIC_KINDS:
-        raise UserError(f"{what} holds values of type {matrix.dtype}; it must hold whole or floating-point numbers")
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{name} cannot be read ({reason}); check that the file is complete and of the kind it is named for")
+def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
+    if len(shape) != 2 or dtype.names is not None:
+        raise UserError(
+            f"{what} has shape {list(shape)} and type {dtype}; it must be a matrix [rows, columns]"
+        )
+    if dtype.kind not in _NUMERIC_KINDS:
+        raise UserError(f"{what} holds values of type {dtype}; it must hold whole or floating-point numbers")
+    if 0 in shape:
+        raise UserError(
+            f"{what} has {shape[0]} rows and {shape[1]} columns; there must be at least one of each"
+        )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from flashlogit.data.wording import column_word, did_you_mean, listing
 from flashlogit.errors import UserError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 # Small enough that a block and its standardised copy stay in the cache.
 _BLOCK_BYTES = 4 << 20
 # Wide tables pay per column and block; below this many rows that price shows.
 _MIN_BLOCK_ROWS = 1024
+
+
+def unreadable(what: str, error: Exception) -> UserError:
+    """The error for a file that a reader gives up on, with the reader's reason."""
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"{what} cannot be read ({reason}); check that the file is complete and is what its name says"
+    )
 
 
 class Table(ABC):
@@ -36,7 +41,7 @@ class Table(ABC):
 
     @abstractmethod
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
-        """Rows start..stop of columns of numbers: a fresh float64 array [stop - start, D], NaN where empty."""
+        """Rows start..stop of columns of numbers: a fresh float64 [stop - start, D], NaN where empty."""
 
     @abstractmethod
     def not_numbers(self, names: Sequence[str]) -> dict[str, str]:
@@ -63,8 +68,8 @@ class Table(ABC):
 class TableFile(ABC):
     """A file whose column names are known and whose columns can be read.
 
-    `features` are the names that features are chosen from, `keys` those of labels, weights and ids. They are the same
-    but for .npz files, where X and the other arrays are apart.
+    `features` are the names that features are chosen from, `keys` those of labels, weights and ids. They are
+    the same but for .npz files, where X and the other arrays are apart.
     """
 
     name: str
@@ -76,11 +81,11 @@ class TableFile(ABC):
         """Read these columns, which must exist, and no others."""
 
     def find_feature(self, column: str | int, setting: str) -> str:
-        """The name of the feature column that `setting` calls `column`; UserError if there is none."""
+        """The name of the feature column that `setting` calls `column`, or UserError."""
         return self._find(column, self.features, setting)
 
     def find_key(self, column: str | int, setting: str) -> str:
-        """The name of the label, weight or id column that `setting` calls `column`; UserError if there is none."""
+        """The name of the label, weight or id column that `setting` calls `column`, or UserError."""
         return self._find(column, self.keys, setting)
 
     def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str) -> None:
@@ -90,19 +95,19 @@ class TableFile(ABC):
         if missing:
             present = tuple(dict.fromkeys(self.features + self.keys))
             raise UserError(
-                f"{needed_by} needs {column_word([*features, *keys])};"
-                f" {self.name} lacks {listing(missing)} and has {listing(present)}"
+                f"{needed_by} needs {column_word([*features, *keys])}; {self.name} lacks {listing(missing)}"
+                f" and has {listing(present)}"
             )
 
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in names and not isinstance(column, bool):
+        if str(column) in names:
             return str(column)
         if not isinstance(column, str):
             raise UserError(
                 f"{setting} is {column}, and {self.name} has columns by name; write one of {listing(names)}"
             )
         raise UserError(
-            f'{setting} is "{column}", and {self.name} has no such column{did_you_mean(column, names)};'
-            f" it has {listing(names)}"
+            f'{setting} is "{column}", and {self.name} has no such column{did_you_mean(column, names)}; it'
+            f" has {listing(names)}"
         )

@@ -1,0 +1,201 @@
+"""From a label column to 0 and 1, and the two classes' names.
+
+A rule is found once, on the training file, and then applied to every file: a file that happens to lack a
+class, or to spell one differently, cannot change what 1 means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flashlogit.config import Label
+from flashlogit.data.label_values import LabelText, Matcher, encode, text_of
+from flashlogit.data.wording import did_you_mean, listing, number_text, row_text
+from flashlogit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """y [N] uint8, 0 or 1 (0 where there is no label), and kept [N], false where the row has no label."""
+
+    y: NDArray[np.uint8]
+    kept: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Positive where the column is greater than `above`."""
+
+    above: float
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the negative and the positive class."""
+        return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
+
+    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.uint8]:
+        """0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
+        if not _is_numeric(column.type):
+            raise UserError(
+                f"data.label.above is {number_text(self.above)}, and {place} holds {column.type}, not"
+                " numbers; name the positive value in data.label.positive instead"
+            )
+        # In the column's own precision: a float32 column's 0.1 is not above 0.1.
+        threshold = pa.scalar(self.above, pa.float64())
+        if pa.types.is_float32(column.type):
+            threshold = threshold.cast(pa.float32())
+        else:
+            column = column.cast(pa.float64(), safe=False)
+        above: NDArray[np.uint8] = pc.greater(column, threshold).to_numpy().astype(np.uint8)
+        return above
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The training file's label values, each with its class."""
+
+    names: tuple[str, str]
+    classes: dict[LabelText, int]
+
+    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.uint8]:
+        """0 and 1 for a column [n] without missing values; UserError for a value that the training file
+        lacks.
+
+        `rows` [n] are the rows' indices in the file, for the error.
+        """
+        values, positions = encode(column)
+        known = Matcher(self.classes)
+        table = np.zeros(len(values), dtype=np.uint8)
+        for i, value in enumerate(values):
+            match = known.find(value)
+            if match is None:
+                row = int(rows[np.argmax(positions == i)])
+                raise UserError(
+                    f'{place} holds "{text_of(value)}" in {row_text(row)}, which the training file does not'
+                    f" have (it has {listing(map(text_of, self.classes))}); correct it there, or leave out"
+                    " the row"
+                )
+            table[i] = self.classes[match]
+        return table[positions]
+
+
+Rule: TypeAlias = Threshold | Mapping
+
+
+def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
+    """What the training file's label column [N] means under the settings. Errors call the column by `place`.
+
+    Raises UserError if the column has no labels at all, only one class, or values that the settings do not
+    tell apart.
+    """
+    column = _plain(column, place)
+    column = column.filter(pc.invert(_missing(column)))
+    if len(column) == 0:
+        raise UserError(f"{place} has no label in any row; name the label column in data.label.column")
+    return _mapping(column, label, place) if label.above is None else _threshold(column, label.above, place)
+
+
+def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) -> Labels:
+    """Labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be dropped."""
+    column = _plain(column, place)
+    missing: NDArray[np.bool_] = _missing(column).to_numpy().astype(np.bool_)
+    if missing.all():
+        raise UserError(f"{place} has no label in any row; give rows with labels")
+    if missing.any() and label.missing == "error":
+        raise UserError(
+            f"{place} has no value (empty or NaN) in {missing.sum()} rows, the first of them"
+            f" {row_text(int(np.argmax(missing)))}; fill it in, or set data.label.missing to drop"
+        )
+    if missing.any():
+        column = column.filter(pa.array(~missing))
+    y = np.zeros(len(missing), dtype=np.uint8)
+    y[~missing] = rule.classes_of(column, np.flatnonzero(~missing), place)
+    return Labels(y=y, kept=~missing)
+
+
+def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
+    threshold = Threshold(above)
+    classes = threshold.classes_of(column, np.arange(len(column)), place)
+    if classes.all() or not classes.any():
+        ends = pc.min_max(column.cast(pa.float64(), safe=False)).as_py()
+        low, high = number_text(ends["min"]), number_text(ends["max"])
+        raise UserError(
+            f"data.label.above is {number_text(above)}, and {place} lies between {low} and {high}, which"
+            f" leaves one class only; choose a number from {low} up to, but less than, {high}"
+        )
+    return threshold
+
+
+def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
+    values, positions = encode(column)
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    counts = np.bincount(positions, minlength=len(values))
+    held = ", ".join(f'"{text_of(values[i])}" ({counts[i]} rows)' for i in order[:5])
+    held += f" and {len(values) - 5} more" if len(values) > 5 else ""
+    if len(values) == 1:
+        raise UserError(f"{place} has one class only, {held}; training needs rows of two classes")
+    positive = _positive([values[i] for i in order], held, label, place)
+    others = [value for value in values if value != positive]
+    negative = text_of(others[0]) if len(others) == 1 else f"not {text_of(positive)}"
+    return Mapping((negative, text_of(positive)), {value: int(value == positive) for value in values})
+
+
+def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:
+    """Which of the two or more sorted values is the positive class; `held` tells of them in errors."""
+    numeric = not isinstance(values[0], str)
+    if label.positive is not None:
+        positive = Matcher(values).find(label.positive)
+        if positive is None:
+            near = did_you_mean(label.positive, [text_of(value) for value in values])
+            raise UserError(
+                f'data.label.positive is "{text_of(label.positive)}", which is not a value of {place}{near};'
+                f" it has {held}"
+            )
+        return positive
+    if len(values) > 2:
+        remedy = ", or a number that positive rows exceed in data.label.above" if numeric else ""
+        raise UserError(
+            f"{place} has {len(values)} values, {held}, and there must be two; name the positive one in"
+            f" data.label.positive{remedy}"
+        )
+    if not numeric:
+        raise UserError(
+            f"{place} has the values {held}, and either could be the positive class; name it in"
+            " data.label.positive"
+        )
+    return values[1]
+
+
+def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
+    """The column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_float16(kind):
+        column = column.cast(pa.float32())
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not _is_numeric(kind):
+        try:
+            column = column.cast(pa.string())
+        except pa.ArrowException as error:
+            raise UserError(f"{place} holds {kind}; a label must be a number, a boolean or text") from error
+    if pa.types.is_floating(column.type):
+        infinite = pc.index(pc.is_inf(column), True).as_py()
+        if infinite >= 0:
+            raise UserError(f"{place} is infinite in {row_text(infinite)}; correct it, or leave out the row")
+    return column
+
+
+def _missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_null(column, nan_is_null=True)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))

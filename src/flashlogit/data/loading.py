@@ -1,0 +1,182 @@
+"""From the settings to rows on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flashlogit.config import (
+    BreastCancerData,
+    Data,
+    FileData,
+    Label,
+    SplitFractions,
+    StorageDtype,
+    SyntheticData,
+)
+from flashlogit.data.columns import Columns, choose_columns
+from flashlogit.data.dataset import Dataset, Rows, Standardization
+from flashlogit.data.files import open_file
+from flashlogit.data.labels import Labels, Rule, apply_rule, find_rule
+from flashlogit.data.placement import place
+from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
+from flashlogit.data.standardize import measure
+from flashlogit.data.synthetic import synthetic
+from flashlogit.data.tables import Table, TableFile
+from flashlogit.data.weights import read_weights
+from flashlogit.data.wording import column_word
+from flashlogit.errors import UserError
+
+
+def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
+    """Load, split, standardise and store the data that the settings name.
+
+    X of every split is [N, D] on `device` in the dtype `settings.dtype`, y [N] uint8, and sample_weight,
+    where there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of
+    both classes. The same settings, files and seed give the same rows in the same order.
+
+    Raises UserError for whatever the user can mend: a file, a column, a value or a setting.
+    """
+    match settings:
+        case SyntheticData():
+            return synthetic(settings, seed=seed, device=device)
+        case BreastCancerData():
+            from flashlogit.data.breast_cancer import breast_cancer
+
+            file: TableFile = breast_cancer()
+            columns = choose_columns(file, settings.label)
+            others: dict[int, TableFile] = {}
+        case FileData():
+            file = open_file(settings.path, "data.path")
+            columns = choose_columns(file, settings.label, settings.weight, settings.columns, settings.drop)
+            others = _other_files(settings, columns)
+    loader = _Loader(columns, settings.label, settings.dtype, device)
+    return loader.load(file, others, settings.split, settings.standardize, seed)
+
+
+def _other_files(settings: FileData, columns: Columns) -> dict[int, TableFile]:
+    """The validation and test files there are, checked to have the training file's columns."""
+    paths = {VALIDATION: settings.validation_path, TEST: settings.test_path}
+    files = {}
+    for split, path in paths.items():
+        if path is not None:
+            files[split] = open_file(path, f"data.{NAMES[split]}_path")
+            files[split].require(columns.features, columns.keys, "training on data.path")
+    return files
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A table that has been read, its labels, and its weights [N] if there are any."""
+
+    table: Table
+    labels: Labels
+    weights: NDArray[np.floating] | None
+
+
+class _Loader:
+    """One load: what stays the same over its files, and the notes that gather on the way."""
+
+    def __init__(self, columns: Columns, label: Label, dtype: StorageDtype, device: torch.device) -> None:
+        self._columns = columns
+        self._label = label
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._device = device
+        self._notes: list[str] = []
+
+    def load(
+        self,
+        file: TableFile,
+        others: dict[int, TableFile],
+        fractions: SplitFractions,
+        standardize: bool,
+        seed: int,
+    ) -> Dataset:
+        names = self._columns.features
+        table = file.read(names, self._columns.keys)
+        table.require_numbers(names)
+        rule = find_rule(table.column(self._columns.label), self._label, self._label_place(table))
+        data = self._labelled(table, rule)
+        asked = {VALIDATION: fractions.validation, TEST: fractions.test}
+        asked = {split: fraction for split, fraction in asked.items() if split not in others}
+        splits = stratified(data.labels.y, data.labels.kept, asked, rule.names, seed)
+        _require_both_classes(data, splits, rule.names)
+        if standardize:
+            standardization, constant = measure(table, names, splits)
+            if constant:
+                self._notes.append(
+                    f"In {table.name}, {column_word(constant)} {'is' if len(constant) == 1 else 'are'}"
+                    " constant over the training rows and can teach the model nothing"
+                )
+        else:
+            standardization = Standardization.identity(len(names))
+        rows = self._place(data, splits, standardization)
+        # One file's table at a time: a test file is read only when the training file's table can go.
+        del table, data
+        for split, other in others.items():
+            table = other.read(names, self._columns.keys)
+            table.require_numbers(names)
+            data = self._labelled(table, rule)
+            only = np.where(data.labels.kept, split, DROPPED).astype(np.uint8)
+            _require_both_classes(data, only, rule.names)
+            rows |= self._place(data, only, standardization)
+            del table, data
+        return Dataset(
+            train=rows[TRAIN],
+            validation=rows.get(VALIDATION),
+            test=rows.get(TEST),
+            feature_names=names,
+            label_names=rule.names,
+            standardization=standardization,
+            notes=tuple(self._notes),
+        )
+
+    def _label_place(self, table: Table) -> str:
+        return f'label column "{self._columns.label}" of {table.name}'
+
+    def _labelled(self, table: Table, rule: Rule) -> _Labelled:
+        labels = apply_rule(rule, table.column(self._columns.label), self._label, self._label_place(table))
+        dropped = int((~labels.kept).sum())
+        if dropped:
+            self._notes.append(
+                f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label"
+            )
+        weights = None
+        if self._columns.weight is not None:
+            dtype = np.float64 if self._dtype == torch.float64 else np.float32
+            weights = read_weights(table, self._columns.weight, labels.kept, dtype)
+        return _Labelled(table, labels, weights)
+
+    def _place(
+        self, data: _Labelled, splits: NDArray[np.uint8], standardization: Standardization
+    ) -> dict[int, Rows]:
+        names = self._columns.features
+        tensors = place(data.table, names, splits, standardization, self._dtype, self._device)
+        rows = {}
+        for split, X in tensors.items():
+            here = splits == split
+            weights = None if data.weights is None else self._to_device(data.weights[here])
+            rows[split] = Rows(X=X, y=self._to_device(data.labels.y[here]), sample_weight=weights)
+        return rows
+
+    def _to_device(self, values: NDArray[np.uint8] | NDArray[np.floating]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+
+def _require_both_classes(data: _Labelled, splits: NDArray[np.uint8], class_names: tuple[str, str]) -> None:
+    """Neither the balanced class weight nor a ROC curve means anything for one class."""
+    for split in np.unique(splits[splits != DROPPED]):
+        here = splits == split
+        y = data.labels.y[here]
+        counts = np.bincount(y, minlength=2)
+        totals = counts if data.weights is None else np.bincount(y, data.weights[here], minlength=2)
+        if not totals.all():
+            lacking = class_names[int(np.argmin(totals))]
+            what = "rows of positive weight" if counts.all() else "rows"
+            raise UserError(
+                f'the {NAMES[split]} rows of {data.table.name} have no {what} of the class "{lacking}"; give'
+                f" {what} of both classes"
+            )

@@ -1,0 +1,61 @@
+"""Rows of a file for a model that exists already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flashlogit.data.checks import finite_blocks
+from flashlogit.data.files import open_file
+from flashlogit.data.tables import Table
+from flashlogit.data.wording import listing
+from flashlogit.errors import UserError
+
+
+@dataclass(frozen=True)
+class PredictionRows:
+    """Features of N rows, in the model's column order and the file's units, and the rows' id columns."""
+
+    table: Table
+    feature_names: tuple[str, ...]
+    ids: pa.Table
+    """The id columns in their own types; a table with no columns if none were named."""
+
+    def __len__(self) -> int:
+        return self.table.rows
+
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
+        """Fresh float64 row blocks [n, D], together all rows in order.
+
+        Raises UserError, naming row and column, at a missing, NaN or infinite value.
+        """
+        return (block for _, block in finite_blocks(self.table, self.feature_names))
+
+
+def read_for_prediction(
+    path: str | Path,
+    feature_names: Sequence[str],
+    id_columns: Sequence[str | int] = (),
+    *,
+    setting: str = "the data",
+) -> PredictionRows:
+    """Read the columns that a model needs, by name, and the id columns; any others are ignored.
+
+    `setting` is what errors call the path by. Raises UserError for a file that cannot be used, and for a
+    column that is missing or holds no numbers.
+    """
+    file = open_file(path, setting)
+    file.require(feature_names, (), "the model")
+    ids = [file.find_key(column, "the id column") for column in id_columns]
+    twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]
+    if twice:
+        raise UserError(f"the id columns list {listing(twice)} more than once; name each once")
+    table = file.read(feature_names, ids)
+    table.require_numbers(feature_names)
+    id_table = pa.table({name: table.column(name) for name in ids})
+    return PredictionRows(table=table, feature_names=tuple(feature_names), ids=id_table)

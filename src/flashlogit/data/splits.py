@@ -1,0 +1,72 @@
+"""Which rows are for training, validation and test."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashlogit.errors import UserError
+
+TRAIN, VALIDATION, TEST, DROPPED = range(4)
+NAMES = ("train", "validation", "test")
+
+
+def stratified(
+    y: NDArray[np.uint8],
+    kept: NDArray[np.bool_],
+    fractions: dict[int, float],
+    class_names: tuple[str, str],
+    seed: int,
+) -> NDArray[np.uint8]:
+    """The split [N] of every row, drawn class by class: every split has the classes in one proportion.
+
+    `fractions` has the shares of VALIDATION and TEST among the rows with kept true; the others are DROPPED.
+    The same seed and labels give the same split. Raises UserError if a split would be empty or lack a class.
+    """
+    from sklearn.model_selection import train_test_split
+
+    splits = np.full(len(y), DROPPED, dtype=np.uint8)
+    splits[kept] = TRAIN
+    rest = np.flatnonzero(kept)
+    totals = np.bincount(y[rest], minlength=2)
+    sizes = {split: _size(split, share, len(rest)) for split, share in fractions.items() if share > 0}
+    training = len(rest) - sum(sizes.values())
+    if training < 2:
+        raise UserError(
+            f"data.split leaves {training} of {len(rest)} rows for training, which takes at least one of"
+            " each class; lower data.split.validation or data.split.test"
+        )
+    for split, size in sizes.items():
+        # With fewer rows than this of a class, scikit-learn itself refuses.
+        _require_rows(2, y, rest, class_names, totals)
+        rest, taken = train_test_split(rest, test_size=size, stratify=y[rest], random_state=seed)
+        splits[taken] = split
+    for split in (TRAIN, *sizes):
+        _require_rows(1, y, np.flatnonzero(splits == split), class_names, totals)
+    return splits
+
+
+def _size(split: int, share: float, rows: int) -> int:
+    size = round(rows * share)
+    if size < 2:
+        raise UserError(
+            f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows} rows, and it takes at least"
+            f" one row of each class; raise it to {2 / rows:.2g} or more, or set it to 0"
+        )
+    return size
+
+
+def _require_rows(
+    least: int,
+    y: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    class_names: tuple[str, str],
+    totals: NDArray[np.intp],
+) -> None:
+    counts = np.bincount(y[rows], minlength=2)
+    if counts.min() < least:
+        rare = int(np.argmin(counts))
+        raise UserError(
+            f'the class "{class_names[rare]}" has {totals[rare]} rows, too few for every split to get some;'
+            " give more rows of it, or change data.split.validation and data.split.test (0 for none)"
+        )

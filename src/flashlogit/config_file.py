@@ -110,8 +110,9 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what is no text in YAML 1.1 or in YAML 1.2, so that readers of either get the same settings."""
 
-    def ignore_aliases(self, data: object) -> bool:
-        return True
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # PyYAML left to itself writes U+0085 and U+2028 so that they read back as spaces.
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
 def _teach_core_schema() -> None:
@@ -127,6 +128,7 @@ def _teach_core_schema() -> None:
         _Loader.add_constructor(tag, yaml.SafeLoader.yaml_constructors[tag])
     _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
     _Loader.add_constructor(None, _Loader.refuse_tag)
+    _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 _teach_core_schema()

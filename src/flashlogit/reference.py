@@ -95,9 +95,19 @@ def column_sums(
     v = v.detach().to(compute)
     total = X.new_zeros(X.shape[1], dtype=torch.float64)
     with torch.autocast(X.device.type, enabled=False):
-        for block, X_block in _row_blocks(X, rows, slice(0, v.shape[0]), compute):
+        for block, X_block in row_blocks(X, rows, slice(0, v.shape[0]), compute):
             total += torch.mv(X_block.t(), v[block])
     return total
+
+
+def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """z = X w + b, [N] in the arithmetic's dtype, block by block so that X is not copied to it as a whole."""
+    X = check_matrix(X)
+    compute = arithmetic_dtype(X, weight, None)
+    w = weight.detach().to(compute)
+    with torch.autocast(X.device.type, enabled=False):
+        z = torch.cat([torch.mv(block, w) for _, block in row_blocks(X, None, slice(0, X.shape[0]), compute)])
+    return z if bias is None else z.add_(bias.detach())
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ def _walk(inputs: PassInputs, gradient: Tensor | None) -> Iterator[_Part]:
         s = None if inputs.sample_weight is None else _gather(inputs.sample_weight, inputs.rows, part)
         labels = labels_type(y, inputs.pos_weight)
         z, r = torch.empty_like(y), torch.empty_like(y)
-        for block, X_block in _row_blocks(inputs.X, inputs.rows, part, inputs.compute_dtype):
+        for block, X_block in row_blocks(inputs.X, inputs.rows, part, inputs.compute_dtype):
             torch.mv(X_block, w, out=z[block])
             if inputs.bias is not None:
                 z[block] += inputs.bias
@@ -181,7 +191,7 @@ def _gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
     return vector[part] if rows is None else vector[rows[part]]
 
 
-def _row_blocks(
+def row_blocks(
     X: Tensor, rows: Tensor | None, part: slice, compute_dtype: torch.dtype
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part."""

@@ -41,8 +41,8 @@ def place(
 ) -> dict[int, Tensor]:
     """X [n, D] of each split that occurs in `splits` [N], standardised in float64 and then cast.
 
-    Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and for one beyond the range of
-    `dtype`.
+    Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and
+    for one beyond the range of `dtype`.
     """
     sizes = {int(split): int(n) for split, n in enumerate(np.bincount(splits, minlength=DROPPED)) if n}
     sizes.pop(DROPPED, None)

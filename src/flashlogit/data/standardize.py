@@ -43,7 +43,7 @@ def measure(
     if first is None:
         raise ValueError("no row is in the training split")
     scale: NDArray[np.float64] = scaler.scale_
-    _refuse_infinite(scale, names, table.name)
+    _refuse_infinite(scaler.var_, names, table.name)
     # Where the scaler finds no more variance than rounding leaves, it sets the scale to 1.
     constant = tuple(name for name, own in zip(names, scale == np.sqrt(scaler.var_), strict=True) if not own)
     return Standardization(mean=first + scaler.mean_, scale=scale), constant

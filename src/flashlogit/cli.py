@@ -1,0 +1,105 @@
+"""The command-line programs; the files in scripts/ call them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
+    """Run a program and turn its end into an exit code: what the user can mend is one sentence and 2, Ctrl-C 130.
+
+    With `debug`, errors come through with their traceback.
+    """
+    try:
+        return program() or 0
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt as interruption:
+        print(str(interruption) or "interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """The option that every program has."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def train_main(argv: Sequence[str] | None = None) -> int:
+    """Train a model from a YAML config; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train a logistic regression from a YAML config.",
+        epilog="example: train.py --config configs/bce.yaml name=first training.optimizer.lr=0.01",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+    group.add_argument("--overwrite", action="store_true", help="replace an existing run of this name")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add_debug(parser)
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _train(options), debug=options.debug)
+
+
+def _train(options: argparse.Namespace) -> None:
+    # Settings are checked before the slow imports, so that a typing mistake is answered at once.
+    from .config_file import load_settings
+    from .run_directory import Mode, RunDirectory
+
+    settings = load_settings(options.config, options.overrides)
+    mode: Mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    directory = RunDirectory(Path(settings.output, settings.name), mode)
+    try:
+        from .run import train_run
+
+        train_run(settings, directory, mode, say=_silent if options.quiet else print, quiet=options.quiet)
+    finally:
+        directory.remove_if_empty()
+
+
+def _silent(sentence: str) -> None:
+    """Say nothing."""
+
+
+def predict_main(argv: Sequence[str] | None = None) -> int:
+    """Write a model's probabilities for a file; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="predict.py",
+        description="Write a trained model's probabilities for the rows of a file.",
+        epilog="example: predict.py --model runs/bce --data new.csv --out probabilities.csv --id patient",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
+    parser.add_argument("--data", type=Path, required=True, help="a .csv, .csv.gz, .parquet, .npy or .npz file")
+    parser.add_argument("--out", type=Path, required=True, help="the .csv or .parquet file to write")
+    parser.add_argument("--id", nargs="+", default=[], metavar="COLUMN", help="columns to copy to the output")
+    parser.add_argument("--threshold", type=float, help="probability from which a row is positive; default: the model's")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
+    add_debug(parser)
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _predict(options), debug=options.debug)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .predict import predict_file
+
+    rows = predict_file(
+        options.model,
+        options.data,
+        options.out,
+        id_columns=options.id,
+        threshold=options.threshold,
+        overwrite=options.overwrite,
+    )
+    print(f"{rows:,} rows written to {options.out}")

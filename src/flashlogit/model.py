@@ -1,0 +1,88 @@
+"""A trained model as a file: what is needed to turn a row of the user's table into a probability."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .atomic import write_atomically
+from .data import Standardization
+from .errors import UserError
+
+FORMAT = "flashlogit-model-1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights on standardised columns, and how to get there from the user's own columns.
+
+    weight [D] and bias [1] in the dtype of training, float32 or float64; label_names are the negative and the positive
+    class; threshold is the probability from which a row is called positive; eps is the training loss's clamp.
+    """
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    feature_names: tuple[str, ...]
+    label_names: tuple[str, str]
+    standardization: Standardization
+    eps: float
+    threshold: float
+
+    def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """z [n] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
+        z: NDArray[np.float64] = self.standardization.apply(block) @ self.weight.astype(np.float64)
+        return z + self.bias.astype(np.float64)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1)."""
+        about = {
+            "feature_names": self.feature_names,
+            "label_names": self.label_names,
+            "standardization": {
+                "mean": self.standardization.mean.tolist(),
+                "scale": self.standardization.scale.tolist(),
+            },
+            "eps": self.eps,
+            "threshold": self.threshold,
+        }
+        metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
+        tensors = {"weight": self.weight.reshape(1, -1), "bias": self.bias.reshape(1)}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> Model:
+        """Read a model file, or the model of a run directory.
+
+        Raises:
+            UserError: no such file, or not a model.
+        """
+        file_path = path / "model.safetensors" if path.is_dir() else path
+        if not file_path.is_file():
+            raise UserError(f"there is no model {file_path}; give a run directory or its model.safetensors with --model")
+        try:
+            with safe_open(file_path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file_path} cannot be read as a model ({error}); give the model.safetensors of a run") from error
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{file_path} is not a model of this version; give the model.safetensors of a run")
+        about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        return cls(
+            weight=tensors["weight"].reshape(-1),
+            bias=tensors["bias"],
+            feature_names=tuple(about["feature_names"]),
+            label_names=tuple(about["label_names"]),
+            standardization=Standardization(
+                mean=np.array(about["standardization"]["mean"]), scale=np.array(about["standardization"]["scale"])
+            ),
+            eps=about["eps"],
+            threshold=about["threshold"],
+        )

@@ -1,0 +1,85 @@
+"""The folder that a run leaves: which files it holds, and when it may be written."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from .atomic import write_atomically
+from .errors import UserError
+
+Mode = Literal["new", "overwrite", "resume"]
+
+
+class RunDirectory:
+    """`<output>/<name>/` with its files; opening it checks that it can be written and changes no file in it."""
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        """Raise UserError where the folder cannot be written, or holds a run that must not be replaced."""
+        self.path = path
+        self.config = path / "config.yaml"
+        self.history = path / "history.jsonl"
+        self.model = path / "model.safetensors"
+        self.metrics = path / "metrics.json"
+        self.curves = path / "curves.png"
+        self.checkpoint = path / "checkpoint.safetensors"
+        if mode == "resume" and not self.checkpoint.is_file():
+            raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
+        if mode == "new" and self._is_used():
+            raise UserError(
+                f"the run directory {path} exists; choose another with name=..., go on with it with --resume,"
+                " or replace it with --overwrite"
+            )
+        self._check_writable()
+
+    def clear(self) -> None:
+        """Remove an earlier run's files, and nothing else that the user may keep there."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def remove_if_empty(self) -> None:
+        """Leave no empty folder behind where nothing came of a run."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Add one JSON line."""
+        with self.history.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_history(self, length: int) -> list[dict[str, Any]]:
+        """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file."""
+        lines = self.history.read_text().splitlines()[:length] if self.history.is_file() else []
+        if len(lines) < length:
+            raise UserError(
+                f"{self.history} has {len(lines)} rows and its checkpoint {length}; start again with --overwrite"
+            )
+        self.write_text(self.history, "".join(f"{line}\n" for line in lines))
+        return [json.loads(line) for line in lines]
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write one JSON object in one step; numbers that JSON does not know raise ValueError."""
+        self.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, path: Path, content: str) -> None:
+        """Write a text file in one step."""
+        write_atomically(path, lambda temporary: temporary.write_text(content))
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self.config, self.history, self.model, self.metrics, self.curves, self.checkpoint)
+
+    def _is_used(self) -> bool:
+        return self.path.is_dir() and any(self.path.iterdir())
+
+    def _check_writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."
+            ) from error

@@ -1,0 +1,65 @@
+"""One data set, written in every kind of file."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from flashlogit.config import FileData
+from flashlogit.data import Dataset, load
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def numbers() -> tuple[np.ndarray, np.ndarray]:
+    """X [200, 3] float64 and y [200], 0 or 1, about a third of them 1."""
+    rng = np.random.default_rng(0)
+    X = rng.normal([0.0, 5.0, -100.0], [1.0, 0.1, 30.0], size=(200, 3))
+    y = (rng.random(200) < 1 / 3).astype(np.int64)
+    return X, y
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Write columns (or text, for CSV) to a file of the kind its name says; returns the path."""
+
+    def write_file(name: str, columns: dict[str, Any] | str) -> str:
+        path = tmp_path / name
+        if isinstance(columns, str):
+            data = columns.encode()
+            path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        elif name.endswith(".npz"):
+            np.savez(path, **columns)
+        elif name.endswith(".npy"):
+            np.save(path, np.column_stack(list(columns.values())))
+        else:
+            table = pa.table(columns)
+            if name.endswith(".parquet"):
+                pq.write_table(table, path, row_group_size=64)
+            else:
+                with pa.output_stream(str(path), compression="gzip" if name.endswith(".gz") else None) as out:
+                    csv.write_csv(table, out)
+        return str(path)
+
+    return write_file
+
+
+@pytest.fixture
+def load_file() -> Callable[..., Dataset]:
+    """Load a file on the CPU with seed 0; settings of FileData by keyword."""
+
+    def load_with(path: str, **settings: Any) -> Dataset:
+        seed = settings.pop("seed", 0)
+        return load(FileData(source="file", path=path, **settings), seed=seed, device=CPU)
+
+    return load_with

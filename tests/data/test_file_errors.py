@@ -1,0 +1,222 @@
+"""Files that cannot be used: what is said about them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flashlogit.errors import UserError
+
+CSV = "a,b,y\n1,2,0\n3,4,1\n"
+
+
+def refused(load_file, path, message, **settings):
+    with pytest.raises(UserError, match=message) as caught:
+        load_file(path, **settings)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not text.endswith(".")
+    return text
+
+
+@pytest.mark.parametrize("setting", ["path", "validation_path", "test_path"])
+def test_missing_file_names_the_setting(setting, write, load_file, tmp_path):
+    paths = {"path": write("d.csv", CSV)} | {setting: str(tmp_path / "gone.csv")}
+    refused(load_file, message=rf'data\.{setting} is ".*gone\.csv", and there is no such file', **paths)
+
+
+def test_missing_relative_file_says_what_it_is_relative_to(load_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(load_file, "gone.csv", re.escape(f"relative to {tmp_path}"))
+
+
+@pytest.mark.parametrize("name", ["d.tsv", "d", "d.csv.zip", "csv"])
+def test_unknown_ending(name, load_file):
+    refused(load_file, name, r'data\.path is ".*"; the name must end in \.csv, \.csv\.gz, .* or \.npz')
+
+
+def test_folder(load_file, tmp_path):
+    (tmp_path / "d.csv").mkdir()
+    refused(load_file, str(tmp_path / "d.csv"), "is a folder; give a file")
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet", "d.npy", "d.npz"])
+def test_empty_file(name, load_file, tmp_path):
+    (tmp_path / name).touch()
+    refused(load_file, str(tmp_path / name), r"data\.path .* is empty")
+
+
+@pytest.mark.parametrize("name", ["d.csv.gz", "d.parquet", "d.npy", "d.npz"])
+def test_file_of_another_kind(name, load_file, tmp_path):
+    (tmp_path / name).write_bytes(b"nothing of the sort" * 20)
+    refused(load_file, str(tmp_path / name), rf"data\.path .*{name} cannot be read \(.+\); check that")
+
+
+@pytest.mark.parametrize("name", ["d.csv.gz", "d.parquet", "d.npy", "d.npz"])
+def test_truncated_file(name, write, load_file, tmp_path, numbers):
+    X, y = numbers
+    columns = {"X": X, "y": y} if name == "d.npz" else {"a": X[:, 0], "b": X[:, 1], "y": y}
+    path = tmp_path / name
+    write(name, columns)
+    path.write_bytes(path.read_bytes()[:-200])
+    label = {"column": -1 if name == "d.npy" else "y"}
+    refused(load_file, str(path), "cannot be read", label=label)
+
+
+def test_damaged_npz_member(write, load_file, tmp_path):
+    write("d.npz", {"y": np.arange(9000) % 2, "X": np.zeros((9000, 2))})
+    path = tmp_path / "d.npz"
+    data = bytearray(path.read_bytes())
+    data[-2000] ^= 0xFF
+    path.write_bytes(data)
+    refused(load_file, str(path), 'array "X" in .* cannot be read')
+
+
+def test_archive_called_npy(write, load_file, tmp_path):
+    write("d.npz", {"X": np.zeros((5, 2)), "y": np.zeros(5)})
+    (tmp_path / "d.npz").rename(tmp_path / "d.npy")
+    refused(load_file, str(tmp_path / "d.npy"), "cannot be read")
+
+
+def test_ragged_csv(write, load_file):
+    refused(load_file, write("d.csv", "a,y\n1,0\n1,2,3\n"), "cannot be read .*Expected 2 columns, got 3")
+
+
+def test_csv_that_is_not_utf8(load_file, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b"gr\xf6\xdfe,y\n1,0\n")
+    refused(load_file, str(path), "cannot be read")
+    path.write_bytes(b"a,y\n\xff,0\n1,1\n")
+    refused(load_file, str(path), r'no numbers: "a" \(binary\)')
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz"])
+def test_header_only(name, write, load_file):
+    refused(load_file, write(name, "a,y\n"), "has no rows; give a file with at least one row")
+
+
+def test_no_rows(write, load_file):
+    empty = {"a": pa.array([], pa.float64()), "y": pa.array([], pa.int64())}
+    refused(load_file, write("d.parquet", empty), "has no rows")
+    refused(load_file, write("d.npz", {"X": np.zeros((0, 2)), "y": np.zeros(0)}), 'array "X" .* has 0 rows')
+    refused(load_file, write("d.npy", {"a": np.zeros(0), "b": np.zeros(0)}), "0 rows", label={"column": -1})
+
+
+@pytest.mark.parametrize("header", ["1,2,0", "0.5,-1e3,1", '"1","2","3"'])
+def test_csv_without_header(header, write, load_file):
+    refused(load_file, write("d.csv", f"{header}\n1,2,0\n"), "only numbers .*add a header line")
+
+
+def test_csv_with_empty_name(write, load_file):
+    refused(load_file, write("d.csv", ",a,y\n0,1,0\n"), "empty name for column 1; .*index=False")
+    refused(load_file, write("d.csv", "a, ,y\n0,1,0\n"), "empty name for column 2")
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.parquet"])
+def test_duplicate_names(name, write, load_file):
+    columns = "a,a,y\n1,2,0\n" if name == "d.csv" else None
+    if columns is None:
+        import pyarrow.parquet as pq
+
+        path = write(name, {"a": [1]})
+        pq.write_table(pa.table([[1], [2], [0]], names=["a", "a", "y"]), path)
+    else:
+        path = write(name, columns)
+    refused(load_file, path, 'two columns of the name "a"; rename')
+
+
+def test_csv_with_semicolons(write, load_file):
+    refused(
+        load_file, write("d.csv", "a;b;y\n1;2;0\n"), 'is one name, "a;b;y"; separate the columns with commas'
+    )
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet"])
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -float("inf")])
+def test_value_that_is_not_finite(value, name, write, load_file):
+    columns = {"a": np.arange(20.0), "b": [0.5] * 16 + [value] + [0.5] * 3, "y": [0, 1] * 10}
+    what = "infinite" if value in (float("inf"), -float("inf")) else r"missing \(empty or NaN\)"
+    for standardize in (True, False):
+        refused(
+            load_file,
+            write(name, columns),
+            rf'is {what} in row 17 \(the first is 1\) of column "b"',
+            standardize=standardize,
+        )
+
+
+@pytest.mark.parametrize("name", ["d.npy", "d.npz"])
+def test_value_that_is_not_finite_in_numpy_files(name, write, load_file):
+    X, y = np.ones((3000, 200)), np.arange(3000) % 2
+    X[2998, 3] = np.nan
+    X[2999, 0] = np.inf
+    label = {"column": -1 if name == "d.npy" else "y"}
+    refused(load_file, write(name, {"X": X, "y": y}), r'missing .* row 2999 .* column "x3"', label=label)
+
+
+def test_first_row_of_several_wins_over_first_column(write, load_file):
+    columns = {"a": [1.0, 2.0, None], "b": [1.0, None, 2.0], "y": [0, 1, 0]}
+    refused(load_file, write("d.csv", columns), 'row 2 .* column "b"', split={"validation": 0, "test": 0})
+
+
+def test_wholly_empty_column(write, load_file):
+    text = "a,b,y\n1,,0\n2,,1\n1,,0\n2,,1\n"
+    refused(load_file, write("d.csv", text), 'row 1 .* column "b"', split={"validation": 0, "test": 0})
+
+
+def test_text_and_dates_among_features(write, load_file):
+    text = "age,when,job,y\n1,2020-01-01,clerk,0\n?,2020-01-02,cook,1\n"
+    message = refused(load_file, write("d.csv", text), "features that hold no numbers: ")
+    assert '"age" (text, such as "?" in row 2 (the first is 1))' in message
+    assert '"when" (dates or times)' in message
+    assert '"job" (text, such as "clerk" in row 1 (the first is 1))' in message
+    assert message.endswith("or leave them out with data.drop")
+
+
+def test_lists_and_numbers_as_text_among_features(write, load_file):
+    columns = {"a": [[1], [2]], "b": ["1", "2"], "y": [0, 1]} | {f"t{j}": ["u", "v"] for j in range(8)}
+    message = refused(load_file, write("d.parquet", columns), "hold no numbers")
+    assert '"a" (list<' in message
+    assert '"b" (text)' in message
+    assert " and 2 more; turn" in message
+
+
+def test_npy_shapes_and_types(load_file, tmp_path):
+    path = tmp_path / "d.npy"
+    for array, message in [
+        (np.zeros(5), r"has shape \[5\] .*must be a matrix"),
+        (np.zeros((2, 2, 2)), "must be a matrix"),
+        (np.zeros(3, dtype=[("a", "f8")]), "must be a matrix"),
+        (np.array([["a", "b"]]), "holds values of type <U1"),
+        (np.zeros((2, 2), dtype=complex), "holds values of type complex128"),
+        (np.array([["a", 1]], dtype=object), "holds values of type object"),
+        (np.zeros((2, 0)), "has 2 rows and 0 columns"),
+    ]:
+        np.save(path, array)
+        refused(load_file, str(path), message, label={"column": -1})
+
+
+def test_npz_arrays(write, load_file):
+    X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    for arrays, message in [
+        ({"x": X, "y": y}, r'no array "X" .*\(did you mean "x"\?\); it has "x" and "y"'),
+        ({"X": X, "y": y[:3]}, r'array "y" .* has shape \[3\], and X has 4 rows; it must have shape \[4\]'),
+        ({"X": X, "y": np.zeros((4, 2))}, r'"y" .* has shape \[4, 2\]'),
+        ({"X": X[0], "y": y}, "must be a matrix"),
+        ({"X": X.astype(str), "y": y}, "holds values of type <U"),
+        ({"X": X, "y": y, "feature_names": np.array(["a"])}, "has 1 names and X has 2 columns"),
+        ({"X": X, "y": y, "feature_names": np.array(["a", "a"])}, '"a" more than once'),
+        ({"X": X, "y": y, "feature_names": np.array(["a", "y"])}, 'uses "y" for a column of X and'),
+        ({"X": X, "y": np.array(["a", 1, None, 2], dtype=object)}, 'array "y" in .* cannot be read'),
+    ]:
+        refused(load_file, write("d.npz", arrays), message)
+
+
+def test_unreadable_gzip_says_so(load_file, tmp_path):
+    path = tmp_path / "d.csv.gz"
+    path.write_bytes(gzip.compress(b"a,y\n" + b"1,0\n" * 10_000)[:-30])
+    refused(load_file, str(path), "cannot be read")

@@ -1,0 +1,158 @@
+"""Every kind of file gives the same tensors, whatever the types of its columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+NONE = {"validation": 0, "test": 0}
+
+
+def columns_of(X, y):
+    return {f"x{j}": X[:, j] for j in range(X.shape[1])} | {"y": y}
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet", "d.npy", "d.npz", "D.CSV"])
+def test_all_formats_agree(name, dtype, standardize, numbers, write, load_file):
+    X, y = numbers
+    columns = {"X": X, "y": y} if name == "d.npz" else columns_of(X, y)
+    label = {"column": -1} if name == "d.npy" else {"column": "y"}
+    got = load_file(write(name, columns), dtype=dtype, standardize=standardize, label=label)
+
+    expected = load_file(write("e.npz", {"X": X, "y": y}), dtype=dtype, standardize=standardize)
+    assert got.feature_names == ("x0", "x1", "x2")
+    assert got.label_names == ("0", "1")
+    assert got.splits.keys() == {"train", "validation", "test"}
+    for split, rows in got.splits.items():
+        assert rows.X.dtype == getattr(torch, dtype)
+        assert rows.y.dtype == torch.uint8
+        assert rows.sample_weight is None
+        assert rows.X.is_contiguous()
+        assert torch.equal(rows.X, expected.splits[split].X)
+        assert torch.equal(rows.y, expected.splits[split].y)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_values_are_standardised_in_float64_and_cast_by_torch(dtype, numbers, write, load_file):
+    X, y = numbers
+    data = load_file(write("d.npz", {"X": X, "y": y}), dtype=dtype, split=NONE)
+    standardised = torch.from_numpy((X - data.standardization.mean) / data.standardization.scale)
+    assert torch.equal(data.train.X, standardised.to(getattr(torch, dtype)))
+    assert torch.equal(data.train.y, torch.from_numpy(y.astype(np.uint8)))
+    np.testing.assert_allclose(data.standardization.mean, X.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(data.standardization.scale, X.std(axis=0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "kind", ["float64", "float32", "float16", "int32", "uint8", "bool", ">f8", "longdouble"]
+)
+def test_npy_of_any_numeric_type_and_order(kind, order, tmp_path, load_file):
+    rng = np.random.default_rng(1)
+    matrix = np.asarray(rng.integers(0, 2, size=(60, 4)), dtype=kind, order=order)
+    np.save(tmp_path / "d.npy", matrix)
+    data = load_file(
+        str(tmp_path / "d.npy"), label={"column": 0, "positive": 1}, split=NONE, standardize=False
+    )
+    assert data.feature_names == ("x1", "x2", "x3")
+    assert torch.equal(data.train.X, torch.from_numpy(matrix[:, 1:].astype(np.float32)))
+    assert torch.equal(data.train.y, torch.from_numpy(matrix[:, 0].astype(np.uint8)))
+
+
+def test_npy_columns_that_are_not_neighbours(tmp_path, load_file):
+    matrix = np.random.default_rng(1).normal(size=(50, 5))
+    matrix[:, 2] = np.arange(50) % 2
+    np.save(tmp_path / "d.npy", matrix)
+    data = load_file(
+        str(tmp_path / "d.npy"), label={"column": "x2"}, columns=[-1, "x0"], split=NONE, standardize=False
+    )
+    assert data.feature_names == ("x4", "x0")
+    assert torch.equal(data.train.X, torch.from_numpy(matrix[:, [4, 0]].astype(np.float32)))
+
+
+def test_several_row_blocks_and_row_groups(tmp_path, load_file):
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(5000, 300)), np.arange(5000) % 2
+    columns = {f"f{j}": X[:, j] for j in range(300)} | {"y": y}
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet", row_group_size=777)
+    np.savez(tmp_path / "d.npz", X=X, y=y)
+    data = load_file(str(tmp_path / "d.parquet"), dtype="float64")
+    same = load_file(str(tmp_path / "d.npz"), dtype="float64")
+    assert all(torch.equal(rows.X, same.splits[name].X) for name, rows in data.splits.items())
+    # Every row is in one split and next to its own label; within a split the file's order stays.
+    assert sum(len(rows) for rows in data.splits.values()) == 5000
+    raw = data.train.X.numpy() * data.standardization.scale + data.standardization.mean
+    where = np.searchsorted(np.sort(X[:, 0]), raw[:, 0] - 1e-9)
+    origin = np.argsort(X[:, 0])[where]
+    assert (np.diff(origin) > 0).all()
+    assert np.array_equal(data.train.y.numpy(), y[origin])
+
+
+def test_parquet_types_that_mean_numbers(write, load_file):
+    n = 40
+    columns = {
+        "bool": pa.array([i % 3 == 0 for i in range(n)]),
+        "uint64": pa.array(range(n), pa.uint64()),
+        "huge": pa.array([2**60 + i for i in range(n)], pa.int64()),
+        "half": pa.array(np.arange(n, dtype=np.float16)),
+        "decimal": pa.array([i * 25 for i in range(n)], pa.int64()).cast(pa.decimal128(21, 2)),
+        "category": pa.array([float(i % 4) for i in range(n)]).dictionary_encode(),
+        "y": pa.array([i % 2 for i in range(n)], pa.int8()),
+    }
+    data = load_file(write("d.parquet", columns), split=NONE, standardize=False, dtype="float64")
+    i = np.arange(n)
+    expected = np.column_stack([i % 3 == 0, i, 2.0**60 + i, i, i * 25, i % 4])
+    assert np.array_equal(data.train.X.numpy(), expected)
+
+
+def test_dots_and_the_pandas_index_in_parquet_names(write, load_file):
+    columns = {"a": [1.0, 2.0], "a.b": [3.0, 4.0], "__index_level_0__": [9, 9], "y": [0, 1]}
+    data = load_file(write("d.parquet", columns), split=NONE, standardize=False, drop=["a.b"])
+    assert data.feature_names == ("a",)
+
+
+def test_whole_numbers_name_columns_that_are_called_so(write, load_file):
+    columns = {"0": [1.0, 2.0], "1": [3.0, 4.0], "2": [0, 1]}
+    data = load_file(write("d.parquet", columns), label={"column": 2}, split=NONE)
+    assert data.feature_names == ("0", "1")
+
+
+def test_csv_types_are_found_from_all_rows(write, load_file):
+    """The first 8 MiB of the column are whole numbers, the last row is not."""
+    rows = 2_200_000
+    text = "a,y\n" + "1,0\n2,1\n" * (rows // 2) + "0.5,1\n"
+    data = load_file(write("d.csv", text), split=NONE, standardize=False)
+    assert len(data.train) == rows + 1
+    assert data.train.X[-1].item() == 0.5
+
+
+def test_csv_with_byte_order_mark_and_blank_lines(write, load_file):
+    data = load_file(
+        write("d.csv", "\ufeffa,y\r\n1,no\r\n\r\n3,yes\r\n"),
+        label={"column": "y", "positive": "yes"},
+        split=NONE,
+        standardize=False,
+    )
+    assert data.train.X.tolist() == [[1.0], [3.0]]
+    assert data.feature_names == ("a",)
+
+
+def test_npz_names_its_columns_and_takes_column_vectors(write, load_file):
+    X = np.arange(8.0).reshape(4, 2)
+    y = np.array([[0], [1], [1], [0]])
+    path = write("d.npz", {"X": X, "target": y, "feature_names": np.array(["age", "dose"])})
+    data = load_file(path, label={"column": "target"}, drop=[0], split=NONE, standardize=False)
+    assert data.feature_names == ("dose",)
+    assert data.train.X[:, 0].tolist() == [1.0, 3.0, 5.0, 7.0]
+    assert data.train.y.tolist() == [0, 1, 1, 0]
+
+
+def test_home_folder_in_path(write, load_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("d.csv", "a,y\n1,0\n2,1\n")
+    assert len(load_file("~/d.csv", split=NONE).train) == 2

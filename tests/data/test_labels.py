@@ -1,0 +1,207 @@
+"""What in a label column is positive."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flashlogit.config import Label
+from flashlogit.data.labels import apply_rule, find_rule
+from flashlogit.errors import UserError
+
+PLACE = 'label column "y" of d.csv'
+
+
+def column(values, kind=None):
+    return pa.chunked_array([pa.array(values, kind)])
+
+
+def classes(values, kind=None, **label):
+    """(names, y) of a column, under the settings."""
+    settings, values = Label(**label), column(values, kind)
+    rule = find_rule(values, settings, PLACE)
+    return rule.names, apply_rule(rule, values, settings, PLACE).y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "names"),
+    [
+        ([0, 1, 0], pa.int8(), ("0", "1")),
+        ([-1, 1, -1], pa.int64(), ("-1", "1")),
+        ([1, 2, 1], pa.uint64(), ("1", "2")),
+        ([0.0, 1.0, 0.0], pa.float64(), ("0", "1")),
+        ([-0.0, 1.0, 0.0], pa.float64(), ("0", "1")),
+        ([0.1, 0.7, 0.1], pa.float32(), ("0.1", "0.7")),
+        ([np.float16(0), np.float16(1), np.float16(0)], pa.float16(), ("0", "1")),
+        ([False, True, False], pa.bool_(), ("false", "true")),
+        ([decimal.Decimal("0.50"), decimal.Decimal("2"), decimal.Decimal("0.5")], None, ("0.5", "2")),
+    ],
+)
+def test_larger_of_two_numbers_is_positive(values, kind, names):
+    assert classes(values, kind) == (names, [0, 1, 0])
+    flipped = classes(values, kind, positive=values[0] if kind != pa.float16() else 0.0)
+    assert flipped == (names[::-1], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("values", "positive"),
+    [
+        ([1, 2, 1], 1.0),
+        ([1, 2, 1], "1"),
+        ([1, 2, 1], "1.0"),
+        ([1.0, 2.0, 1.0], 1),
+        ([1.0, 2.0, 1.0], "1"),
+        (["1", "2", "1"], 1),
+        (["1.0", "2.0", "1.0"], "1"),
+        ([True, False, True], "true"),
+        ([True, False, True], "TRUE"),
+        ([True, False, True], True),
+        ([True, False, True], 1),
+        ([1, 0, 1], True),
+        (["true", "false", "true"], True),
+        (["True", "False", "True"], "true"),
+        (["yes", "no", "yes"], True),
+        (["no", "yes", "no"], False),
+        ([" a", "b", " a"], "a"),
+    ],
+)
+def test_positive_is_matched_however_it_is_written(values, positive):
+    assert classes(values, positive=positive)[1] == [1, 0, 1]
+
+
+def test_the_same_spelling_wins_over_a_like_one():
+    assert classes(["1", "1.0", "01", "1"], positive="1") == (("not 1", "1"), [1, 0, 0, 1])
+    with pytest.raises(UserError, match='"1", which is not a value'):
+        classes(["1.0", "01", "2"], positive=1)
+
+
+def test_names_of_two_and_of_more_values():
+    assert classes(["m", "b", "m"], positive="m") == (("b", "m"), [1, 0, 1])
+    assert classes(["a", "b", "c", "a"], positive="a") == (("not a", "a"), [1, 0, 0, 1])
+    assert classes([3, 5, 7.0], positive=5) == (("not 5", "5"), [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "above", "names", "y"),
+    [
+        ([10, 15, 16], None, 15, ("<= 15", "> 15"), [0, 0, 1]),
+        ([0.2, 0.5, 0.7], None, 0.5, ("<= 0.5", "> 0.5"), [0, 0, 1]),
+        ([0.1, 0.2, 0.1], pa.float32(), 0.1, ("<= 0.1", "> 0.1"), [0, 1, 0]),
+        ([False, True, False], None, 0.5, ("<= 0.5", "> 0.5"), [0, 1, 0]),
+        ([2**62, 3, -(2**62)], None, 0, ("<= 0", "> 0"), [1, 1, 0]),
+    ],
+)
+def test_above(values, kind, above, names, y):
+    assert classes(values, kind, above=above) == (names, y)
+
+
+def test_categories_dates_and_several_chunks():
+    assert classes(pa.array(["a", "b", "a"]).dictionary_encode(), positive="b")[1] == [0, 1, 0]
+    days = [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)]
+    assert classes(days, positive="2020-01-02") == (("2020-01-01", "2020-01-02"), [0, 1])
+    chunks = pa.chunked_array([pa.array([1, 0]), pa.array([1, 1])])
+    rule = find_rule(chunks, Label(), PLACE)
+    assert apply_rule(rule, chunks, Label(), PLACE).y.tolist() == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "label", "message"),
+    [
+        (
+            ["b", "m"],
+            {},
+            r'has the values "b" \(1 rows\), "m" \(1 rows\), .*name it in data\.label\.positive',
+        ),
+        (["a", "b", "c"], {}, r'has 3 values, "a" \(1 rows\), .* must be two; .* data\.label\.positive$'),
+        ([1, 2, 3], {}, r"has 3 values, .*data\.label\.positive, or a number .* data\.label\.above"),
+        (list(range(9)), {}, r'"4" \(1 rows\) and 4 more'),
+        ([1, 1, 1], {}, r'one class only, "1" \(3 rows\)'),
+        (["m", "m"], {"positive": "m"}, "one class only"),
+        (["b", "m"], {"positive": "M"}, r'data\.label\.positive is "M", .*did you mean "m"\?\); it has "b"'),
+        ([0, 1], {"positive": 2}, r'data\.label\.positive is "2", which is not a value of label column "y"'),
+        (
+            [1, 2],
+            {"above": 2},
+            r"data\.label\.above is 2, .*lies between 1 and 2, which leaves one class only",
+        ),
+        (
+            [1.5, 2],
+            {"above": 0.5},
+            r"lies between 1\.5 and 2, .*choose a number from 1\.5 up to, but less than, 2",
+        ),
+        (["a", "b"], {"above": 1}, r"data\.label\.above is 1, .* holds string, not numbers"),
+        ([None, None], {}, "has no label in any row"),
+        ([float("nan"), None], {"missing": "drop"}, "has no label in any row"),
+        ([0.0, 1.0, float("inf")], {}, r"is infinite in row 3 \(the first is 1\)"),
+        ([0.0, 1.0, -float("inf")], {"above": 0}, "is infinite in row 3"),
+        (
+            [0.0, None, float("nan"), 1.0],
+            {},
+            r"no value \(empty or NaN\) in 2 rows, the first of them row 2 .*missing to drop",
+        ),
+        ([[1], [2]], {}, "holds list<.*>; a label must be"),
+    ],
+)
+def test_refused(values, label, message):
+    with pytest.raises(UserError, match=message) as caught:
+        classes(values, **label)
+    assert "label" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        (pa.float64(), {"positive": 1}),
+        (pa.float64(), {"above": 0.5}),
+        (pa.int64(), {}),
+        (pa.int64(), {"above": 0.5}),
+        (pa.string(), {"positive": 1}),
+    ],
+)
+def test_missing_labels_can_be_dropped(kind, label):
+    values = column([1, None, 0, None, 1]).cast(kind)
+    settings = Label(missing="drop", **label)
+    labels = apply_rule(find_rule(values, settings, PLACE), values, settings, PLACE)
+    assert labels.kept.tolist() == [True, False, True, False, True]
+    assert labels.y.tolist() == [1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        (["b", "m"], ["m", "m", "b"]),
+        ([0, 1], [1.0, 1.0, 0.0]),
+        ([0.1, 0.3], np.float32([0.3, 0.3, 0.1])),
+        ([False, True], ["true", "TRUE", "no"]),
+        ([0, 1], ["1", "1.0", "0"]),
+    ],
+)
+def test_other_files_follow_the_training_file(train, other):
+    label = Label(positive=train[1])
+    rule = find_rule(column(train), label, PLACE)
+    assert apply_rule(rule, column(other), label, "other").y.tolist() == [1, 1, 0]
+
+
+def test_a_file_with_one_class_keeps_the_meaning():
+    rule = find_rule(column([0, 1]), Label(), PLACE)
+    assert apply_rule(rule, column([0, 0]), Label(), "other").y.tolist() == [0, 0]
+
+
+def test_unknown_value_in_another_file():
+    label = Label(positive="a", missing="drop")
+    rule = find_rule(column(["a", "b", "c"]), label, PLACE)
+    message = r'other holds "d" in row 3 .*training file does not have \(it has "a", "b" and "c"\)'
+    with pytest.raises(UserError, match=message):
+        apply_rule(rule, column([None, "a", "d", "d"]), label, "other")
+
+
+def test_as_many_values_as_rows():
+    """This must not take quadratic time."""
+    values = np.arange(50_000) / 7
+    names, y = classes(values, positive=0)
+    assert names == ("not 0", "0")
+    assert sum(y) == 1

@@ -1,0 +1,206 @@
+"""From settings to a data set: weights, dropped rows, files of their own, the built-in set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+
+from flashlogit.config import BreastCancerData
+from flashlogit.data import Dataset, load
+from flashlogit.errors import UserError
+
+CPU = torch.device("cpu")
+NONE = {"validation": 0, "test": 0}
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.parquet", "d.npy", "d.npz"])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("float64", torch.float64),
+        ("float32", torch.float32),
+        ("bfloat16", torch.float32),
+        ("float16", torch.float32),
+    ],
+)
+def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
+    n = 100
+    a, y = np.arange(n, dtype=float), np.arange(n) % 2
+    columns = {"X": a[:, None], "y": y, "s": a / 4} if name == "d.npz" else {"a": a, "y": y, "s": a / 4}
+    settings = {"label": {"column": 1}, "weight": -1} if name == "d.npy" else {"weight": "s"}
+    data = load_file(write(name, columns), dtype=dtype, standardize=False, **settings)
+    assert len(data.feature_names) == 1
+    for rows in data.splits.values():
+        assert rows.sample_weight is not None
+        assert rows.sample_weight.dtype == expected
+        assert torch.equal(rows.sample_weight.double() * 4, rows.X[:, 0].double())
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            [1, 1, -0.5, 1],
+            r'weight column "s" of .*d\.csv is negative in row 3 \(the first is 1\); weights must be 0',
+        ),
+        ([0, 0, 0, 0], "is zero in every row"),
+        ([1, None, 1, 1], r"is missing \(empty or NaN\) in row 2"),
+        ([1, float("inf"), 1, 1], "is infinite in row 2"),
+        ([1, 1, 1, 1e39], "is larger than float32 holds in row 4"),
+        (["a", "b", "c", "d"], r"holds string; data\.weight must name a column of numbers"),
+        ([0, 1, 0, 1], r'train rows of .* have no rows of positive weight of the class "0"; give'),
+    ],
+)
+def test_weights_that_are_refused(weights, message, write, load_file):
+    columns = {"a": [1.0, 2.0, 3.0, 4.0], "s": weights, "y": [0, 1, 0, 1]}
+    with pytest.raises(UserError, match=message):
+        load_file(write("d.csv", columns), weight="s", split=NONE)
+
+
+def test_rows_without_label_may_hold_anything(write, load_file):
+    columns = {
+        "a": [1.0, float("nan"), 3.0, float("inf"), 5.0],
+        "s": [1.0, -1.0, 1.0, None, 2.0],
+        "y": [0, None, 1, None, 1],
+    }
+    path = write("d.parquet", columns)
+    for standardize in (True, False):
+        data = load_file(
+            path, weight="s", label={"missing": "drop"}, split=NONE, standardize=standardize, dtype="float64"
+        )
+        raw = data.train.X.numpy() * data.standardization.scale + data.standardization.mean
+        np.testing.assert_allclose(raw[:, 0], [1, 3, 5])
+        assert data.train.y.tolist() == [0, 1, 1]
+        assert data.train.sample_weight.tolist() == [1, 1, 2]
+        assert data.notes == (f"Left out 2 of 5 rows of {path}, which have no label",)
+
+
+def test_files_of_their_own(write, load_file):
+    rng = np.random.default_rng(0)
+    train = {"a": rng.normal(3, 2, 100), "b": rng.normal(size=100), "y": np.tile(["b", "m"], 50)}
+    path = write("train.csv", train)
+    # Other order, another column, another kind of file: names are what counts.
+    other = {"extra": ["t"] * 4, "y": ["m", "b", "b", "m"], "b": [1.0, 2, 3, 4], "a": [3.0, 3, 3, 3]}
+    label = {"column": "y", "positive": "m"}
+    data = load_file(path, validation_path=write("v.parquet", other), label=label, dtype="float64")
+    assert (len(data.train), len(data.validation), len(data.test)) == (85, 4, 15)
+    assert data.validation.y.tolist() == [1, 0, 0, 1]
+    expected = (
+        np.column_stack([other["a"], other["b"]]) - data.standardization.mean
+    ) / data.standardization.scale
+    assert np.array_equal(data.validation.X.numpy(), expected)
+
+    data = load_file(path, validation_path=path, test_path=write("t.csv.gz", other), label=label)
+    assert (len(data.train), len(data.validation), len(data.test)) == (100, 100, 4)
+    assert torch.equal(data.train.X, data.validation.X)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_files_of_their_own_that_are_refused(split, write, load_file):
+    path = write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n")
+
+    def refused(text, message, label=None):
+        other = write("other.csv", text)
+        label = {"column": "y", "positive": "yes"} | (label or {})
+        with pytest.raises(UserError, match=message):
+            load_file(path, **{f"{split}_path": other}, weight="s", label=label, split=NONE)
+
+    refused(
+        "a,s,y\n1,1,no\n",
+        r'training on data\.path needs columns "a", "b", "y" and "s"; .*other\.csv lacks "b"',
+    )
+    refused("a,b,s\n1,1,1\n", r'other\.csv lacks "y" and has "a", "b" and "s"')
+    refused("a,b,y\n1,1,no\n", 'lacks "s"')
+    refused("a,b,s,y\n1,2,1,no\n1,2,1,maybe\n", r'label column "y" of .*other\.csv holds "maybe" in row 2')
+    refused(
+        "a,b,s,y\n1,2,1,no\n1,2,1,no\n", rf'the {split} rows of .*other\.csv have no rows of the class "yes"'
+    )
+    refused("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", r'other\.csv has columns .* no numbers: "b"')
+    refused("a,b,s,y\n1,2,1,no\n1,,1,yes\n", r'other\.csv has a value that is missing .* row 2 .* column "b"')
+    refused("a,b,s,y\n1,2,1,\n1,2,1,\n", "has no label in any row; give rows", {"missing": "drop"})
+    refused("a,b,s,y\n1,2,-1,no\n1,2,1,yes\n", "is negative in row 1")
+
+
+def test_the_seed_decides_the_split(numbers, write, load_file):
+    X, y = numbers
+    path = write("d.npz", {"X": X, "y": y})
+    first, again, other = (load_file(path, seed=seed, standardize=False) for seed in (1, 1, 2))
+    assert torch.equal(first.test.X, again.test.X)
+    assert not torch.equal(first.test.X, other.test.X)
+
+
+def test_too_few_rows_to_split(write, load_file):
+    with pytest.raises(UserError, match=r"data\.split\.validation is 0\.15, which is 0 of 2 rows"):
+        load_file(write("d.csv", "a,y\n1,0\n2,1\n"))
+
+
+def test_fractions_of_zero_give_no_rows(numbers, write, load_file):
+    X, y = numbers
+    data = load_file(write("d.npz", {"X": X, "y": y}), split=NONE)
+    assert data.validation is None
+    assert data.test is None
+    assert len(data.train) == 200
+
+
+def test_breast_cancer():
+    data = load(BreastCancerData(source="breast_cancer", dtype="float64"), seed=0, device=CPU)
+    bunch = load_breast_cancer()
+    assert data.feature_names == tuple(bunch.feature_names)
+    assert data.label_names == ("benign", "malignant")
+    assert [len(rows) for rows in data.splits.values()] == [399, 85, 85]
+    assert sum(int(rows.y.sum()) for rows in data.splits.values()) == 212
+    np.testing.assert_allclose(data.train.X.mean(dim=0), 0, atol=1e-12)
+    np.testing.assert_allclose(data.train.X.std(dim=0, correction=0), 1, atol=1e-12)
+
+    raw = load(
+        BreastCancerData(source="breast_cancer", dtype="float64", standardize=False, split=NONE),
+        seed=0,
+        device=CPU,
+    )
+    assert np.array_equal(raw.train.X.numpy(), bunch.data)
+    assert np.array_equal(raw.train.y.numpy(), 1 - bunch.target)  # there, 1 is benign
+
+
+def test_breast_cancer_with_the_other_class_positive():
+    settings = BreastCancerData(source="breast_cancer", label={"positive": "benign"}, split=NONE)
+    data = load(settings, seed=0, device=CPU)
+    assert data.label_names == ("malignant", "benign")
+    assert int(data.train.y.sum()) == 357
+
+
+def test_device_without_room(monkeypatch, numbers, write, load_file):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    X, y = numbers
+    path = write("d.npz", {"X": X, "y": y})
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(
+        UserError, match=r"X of 140 rows, 3 columns and dtype float32 takes .* choose a narrower data\.dtype"
+    ):
+        load_file(path)
+
+
+def test_data_set_tells_its_splits_and_device(numbers, write, load_file):
+    X, y = numbers
+    data: Dataset = load_file(write("d.npz", {"X": X, "y": y}))
+    assert data.device == CPU
+    assert list(data.splits) == ["train", "validation", "test"]
+
+
+@pytest.mark.gpu
+def test_rows_go_to_the_gpu(numbers, write):
+    from flashlogit.config import FileData
+
+    X, y = numbers
+    path = write("d.npz", {"X": X, "y": y, "s": np.arange(200.0)})
+    settings = FileData(source="file", path=path, weight="s", dtype="bfloat16")
+    on_gpu, on_cpu = (load(settings, seed=0, device=torch.device(device)) for device in ("cuda", "cpu"))
+    for name, rows in on_gpu.splits.items():
+        assert rows.X.is_cuda
+        assert rows.y.is_cuda
+        assert rows.sample_weight.is_cuda
+        assert torch.equal(rows.X.cpu(), on_cpu.splits[name].X)
+        assert torch.equal(rows.sample_weight.cpu(), on_cpu.splits[name].sample_weight)

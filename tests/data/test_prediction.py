@@ -1,0 +1,83 @@
+"""Rows of a file for a model that exists."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flashlogit.data import read_for_prediction
+from flashlogit.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet"])
+def test_columns_come_in_the_models_order(name, write):
+    columns = {"note": ["u", "v"], "b": [3, 4], "id": ["r1", "r2"], "a": [1.5, 2.5], "when": [7, 8]}
+    rows = read_for_prediction(write(name, columns), ("a", "b"), ["id", "when"])
+    assert len(rows) == 2
+    (block,) = rows.blocks()
+    assert block.dtype == np.float64
+    assert block.tolist() == [[1.5, 3], [2.5, 4]]
+    assert rows.ids.to_pydict() == {"id": ["r1", "r2"], "when": [7, 8]}
+    assert rows.ids.schema.field("id").type == pa.string()
+
+
+def test_numpy_files(write):
+    X = np.arange(6.0).reshape(3, 2)
+    for path, ids, expected in [
+        (write("d.npy", {"X": X, "id": np.array([7, 8, 9])}), [-1], {"x2": [7.0, 8.0, 9.0]}),
+        (write("d.npz", {"X": X, "id": np.array(["a", "b", "c"])}), ["id"], {"id": ["a", "b", "c"]}),
+    ]:
+        rows = read_for_prediction(path, ("x1", "x0"), ids)
+        assert np.concatenate(list(rows.blocks())).tolist() == X[:, ::-1].tolist()
+        assert rows.ids.to_pydict() == expected
+
+
+def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
+    X = np.random.default_rng(0).normal(size=(5000, 600))
+    rows = read_for_prediction(write("d.npz", {"X": X}), [f"x{j}" for j in range(600)])
+    blocks = list(rows.blocks())
+    assert len(blocks) > 1
+    assert np.array_equal(np.concatenate(blocks), X)
+    assert np.array_equal(np.concatenate(list(rows.blocks())), X)
+    assert rows.ids.num_columns == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "message"),
+    [
+        (
+            ("a", "b", "c"),
+            [],
+            r'the model needs columns "a", "b" and "c"; .*d\.csv lacks "c" and has "a", "b" and "id"',
+        ),
+        (("c",), [], r'the model needs column "c"; .* lacks "c"'),
+        (("a",), ["idd"], r'the id column is "idd", .*did you mean "id"\?'),
+        (("a",), [0], "the id column is 0, .*has columns by name"),
+        (("a",), ["id", "id"], 'list "id" more than once'),
+        (("a", "id"), [], r'hold no numbers: "id" \(text, such as "u" in row 1'),
+    ],
+)
+def test_refused(names, ids, message, write):
+    with pytest.raises(UserError, match=message):
+        read_for_prediction(write("d.csv", "a,b,id\n1,2,u\n3,4,v\n"), names, ids)
+
+
+def test_the_path_goes_by_the_name_it_is_given(tmp_path):
+    with pytest.raises(UserError, match=r'--data is ".*gone\.csv", and there is no such file'):
+        read_for_prediction(tmp_path / "gone.csv", ("a",), setting="--data")
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(None, "missing"), (float("nan"), "missing"), (float("inf"), "infinite")]
+)
+def test_value_that_is_not_finite(value, what, write):
+    rows = read_for_prediction(write("d.parquet", {"a": [1.0] * 4999 + [value]}), ("a",))
+    with pytest.raises(UserError, match=rf'is {what}.* in row 5000 \(the first is 1\) of column "a"'):
+        list(rows.blocks())
+
+
+def test_npy_must_have_the_models_columns(write):
+    path = write("d.npy", {"a": np.zeros(3), "b": np.zeros(3)})
+    with pytest.raises(UserError, match='lacks "x2"'):
+        read_for_prediction(path, ("x0", "x1", "x2"))

@@ -1,0 +1,65 @@
+"""Rows are divided class by class, from one seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION, stratified
+from flashlogit.errors import UserError
+
+
+def divide(y, validation, test, seed=0, kept=None):
+    y = np.asarray(y, dtype=np.uint8)
+    kept = np.ones(len(y), dtype=bool) if kept is None else kept
+    return stratified(y, kept, {VALIDATION: validation, TEST: test}, ("no", "yes"), seed)
+
+
+@pytest.mark.parametrize("positives", [30, 100, 500, 970])
+@pytest.mark.parametrize("fractions", [(0.15, 0.15), (0.2, 0.0), (0.0, 0.3), (0.45, 0.45)])
+def test_every_split_has_its_share_of_both_classes(fractions, positives):
+    y = np.random.default_rng(0).permutation(np.arange(1000) < positives)
+    splits = divide(y, *fractions)
+    shares = {VALIDATION: fractions[0], TEST: fractions[1], TRAIN: 1 - sum(fractions)}
+    for split, share in shares.items():
+        assert np.sum(splits == split) == round(1000 * share)
+        assert abs(np.sum(y[splits == split]) - positives * share) <= 1
+
+
+def test_same_seed_same_split():
+    y = np.arange(500) % 2
+    assert np.array_equal(divide(y, 0.2, 0.2, seed=3), divide(y, 0.2, 0.2, seed=3))
+    assert not np.array_equal(divide(y, 0.2, 0.2, seed=3), divide(y, 0.2, 0.2, seed=4))
+
+
+def test_rows_without_label_are_in_no_split():
+    y, kept = np.arange(100) % 2, np.arange(100) % 5 > 0
+    splits = divide(y, 0.25, 0.25, kept=kept)
+    assert np.array_equal(splits == DROPPED, ~kept)
+    assert np.bincount(splits).tolist() == [40, 20, 20, 20]
+
+
+def test_no_fractions_leave_all_rows_for_training():
+    assert divide([0, 1], 0, 0).tolist() == [TRAIN, TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("y", "validation", "test", "message"),
+    [
+        (
+            [0, 1] * 10,
+            0.01,
+            0,
+            r"data\.split\.validation is 0\.01, which is 0 of 20 rows.*raise it to 0\.1 or more",
+        ),
+        ([0, 1] * 10, 0, 0.05, r"data\.split\.test is 0\.05, which is 1 of 20 rows"),
+        ([0, 1] * 10, 0.5, 0.49, r"data\.split leaves 0 of 20 rows for training"),
+        ([0] * 98 + [1] * 2, 0.2, 0.2, r'the class "yes" has 2 rows, too few for every split'),
+        ([0] * 99 + [1], 0.2, 0, r'the class "yes" has 1 rows, too few'),
+        ([1] * 97 + [0] * 3, 0.1, 0, r'the class "no" has 3 rows, too few'),
+        ([0] * 997 + [1] * 3, 0.6, 0.1, r'the class "yes" has 3 rows, too few'),
+    ],
+)
+def test_refused(y, validation, test, message):
+    with pytest.raises(UserError, match=message):
+        divide(y, validation, test)

@@ -60,7 +60,9 @@ def row_terms(z, y, s, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: 
     u = 1.0 + ce
     log1p = tl.log(u) + (ce - (u - 1.0)) * upper
     slope = tl.where(z > 0, off, on)
-    linear = tl.where(slope == 0, 0.0, slope * magnitude)  # an infinite logit on the right side costs 0, not NaN
+    linear = tl.where(
+        slope == 0, 0.0, slope * magnitude
+    )  # an infinite logit on the right side costs 0, not NaN
     loss = linear + (on + off) * log1p
     if ZERO_BEYOND:
         r = tl.where(beyond, 0.0, r)
@@ -79,7 +81,7 @@ def load_scalar(P, default: tl.constexpr, COMPUTE: tl.constexpr):
 
 @triton.jit
 def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
-    """(place in the pass, row of X, whether it exists) of a tile's rows, in int64: int32 overflows past 2^31 entries."""
+    """(place in the pass, row of X, whether it exists) of a tile's rows; int64, as X may have 2^31 entries."""
     place = tile * BLOCK_N + tl.arange(0, BLOCK_N).to(tl.int64)
     exists = place < N
     source = place
@@ -90,7 +92,14 @@ def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
 
 @triton.jit
 def load_tile(
-    X, source, exists, columns, D: tl.constexpr, ROW_STRIDE: tl.constexpr, column_stride, COLUMN_MAJOR: tl.constexpr
+    X,
+    source,
+    exists,
+    columns,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    column_stride,
+    COLUMN_MAJOR: tl.constexpr,
 ):
     """X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
 
@@ -123,7 +132,9 @@ def no_totals():
 
 
 @triton.jit
-def combine_totals(residual_a, loss_a, weight_a, nonfinite_a, largest_a, residual_b, loss_b, weight_b, nonfinite_b, largest_b):
+def combine_totals(
+    residual_a, loss_a, weight_a, nonfinite_a, largest_a, residual_b, loss_b, weight_b, nonfinite_b, largest_b
+):
     """Four sums and a maximum, so that one reduction serves all five."""
     return (
         residual_a + residual_b,
@@ -145,8 +156,14 @@ def add_totals(totals, z, s, loss, r, exists):
     finite = tl.abs(z) < float("inf")
     bad = tl.where(exists & (finite == 0), 1.0, 0.0)
     size = tl.where(exists & finite, tl.abs(z), 0.0)
-    a,b,c,d,e = tl.reduce((r, loss, s, bad, size), 0, combine_totals)
-    return residual_sum + a.to(tl.float64), loss_sum + b.to(tl.float64), weight_sum + c.to(tl.float64), nonfinite + d.to(tl.float64), tl.maximum(largest, e.to(tl.float64))
+    a, b, c, d, e = tl.reduce((r, loss, s, bad, size), 0, combine_totals)
+    return (
+        residual_sum + a.to(tl.float64),
+        loss_sum + b.to(tl.float64),
+        weight_sum + c.to(tl.float64),
+        nonfinite + d.to(tl.float64),
+        tl.maximum(largest, e.to(tl.float64)),
+    )
 
 
 @triton.jit

@@ -106,10 +106,11 @@ class BCERows:
 class PassOptions(TypedDict, total=False):
     """Keywords that every pass over X and y takes.
 
-    sample_weight [N]: weights s of the rows, default ones. pos_weight []: factor on the loss of the positive part, as in
-    BCEWithLogitsLoss. rows [n] int64 or int32: visit only these rows of X, y and sample_weight, in this order. eps and
-    clamp_gradient: see `Clamp`; defaults 1e-8 and "through". compute_dtype: torch.float32 or torch.float64; default
-    float64 where X or the weights are float64.
+    sample_weight: [N] weights s of the rows; default ones.
+    pos_weight: [] factor on the loss of the positive part, as in torch.nn.BCEWithLogitsLoss; default 1.
+    rows: [n] int64 or int32; visit only these rows of X, y and sample_weight, in this order.
+    eps, clamp_gradient: see `Clamp`; default 1e-8 and "through".
+    compute_dtype: torch.float32 or torch.float64; default float64 where X or the weights are float64.
     """
 
     sample_weight: Tensor | None
@@ -175,7 +176,9 @@ def check_inputs(
     check_vector("sample_weight", sample_weight, N)
     for name, scalar in (("bias", bias), ("pos_weight", pos_weight)):
         if scalar is not None and scalar.numel() != 1:
-            raise ValueError(f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}")
+            raise ValueError(
+                f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}"
+            )
     named = {"y": y, "weight": weight, "bias": bias, "sample_weight": sample_weight, "pos_weight": pos_weight}
     check_same_device(X, {**named, "rows": rows})
     for name, tensor in named.items():
@@ -218,7 +221,9 @@ def check_matrix(X: Tensor) -> Tensor:
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X is {list(X.shape)}; must be [rows, columns] with at least one column")
     if X.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"X is {X.dtype}; must be float64, float32, bfloat16 or float16: convert it with X.float()")
+        raise TypeError(
+            f"X is {X.dtype}; must be float64, float32, bfloat16 or float16: convert it with X.float()"
+        )
     X = X.detach()
     return X if 1 in X.stride() else X.contiguous()
 
@@ -250,7 +255,9 @@ def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
     """Raise ValueError for a tensor that is not on the device of X."""
     for name, tensor in others.items():
         if tensor is not None and tensor.device != X.device:
-            raise ValueError(f"{name} is on {tensor.device} and X on {X.device}; move it with {name}.to(X.device)")
+            raise ValueError(
+                f"{name} is on {tensor.device} and X on {X.device}; move it with {name}.to(X.device)"
+            )
 
 
 def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:

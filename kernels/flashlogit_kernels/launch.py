@@ -26,7 +26,7 @@ class LaunchConfig:
     num_stages: int = 1
 
 
-# The starting point was measured on one H100 80GB (torch 2.11, triton 3.6) with a kernel that returned loss and gradient
+# The starting point was measured on one H100 80GB (torch 2.11, triton 3.6) with a kernel that gave loss and gradient
 # only. Entries marked "lowered" hold half the rows of the measured one or less: as measured, this kernel, which also
 # counts non-finite logits, would spill registers. No entry has been timed with this kernel yet. float16 is as bfloat16.
 _FLOAT32: dict[int, LaunchConfig] = {

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, Unpack
 
 import torch
-from flashlogit_kernels.contract import BCERows, BCESums, PassOptions
 from torch import Tensor
+
+from flashlogit_kernels.contract import BCERows, BCESums, PassOptions
 
 from .errors import UserError
 
@@ -82,7 +83,9 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
             return Backend("triton", "asked for")
         if device.type == "cpu" and _interpreting() and _triton_installed():
             return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
-        raise UserError(f"backend is 'triton', but {obstacle}; set backend to 'auto' or 'torch', or use a CUDA device")
+        raise UserError(
+            f"backend is 'triton', but {obstacle}; set backend to 'auto' or 'torch', or use a CUDA device"
+        )
     if obstacle is None:
         return Backend("triton", f"the data are on {device}")
     return Backend("torch", obstacle)

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import UserError
 from .atomic import write_atomically
+from .errors import UserError
 
 FORMAT = "flashlogit-checkpoint-1"
 
@@ -54,9 +54,11 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read as a checkpoint ({error}); start again with --overwrite") from error
+            raise UserError(
+                f"{path} cannot be read as a checkpoint ({error}); start again with --overwrite"
+            ) from error
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path} is not a checkpoint of this version; start again with --overwrite")
         return cls(tensors, **json.loads(metadata["state"]))
@@ -88,7 +90,11 @@ def optimizer_to_parts(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dic
 def optimizer_from_parts(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `optimizer_to_parts`."""
     state: dict[int, dict[str, Any]] = {}
-    named = {name.removeprefix("optimizer."): tensor for name, tensor in tensors.items() if name.startswith("optimizer.")}
+    named = {
+        name.removeprefix("optimizer."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("optimizer.")
+    }
     for name, value in {**named, **values["numbers"]}.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value

@@ -43,7 +43,9 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         epilog="example: train.py --config configs/bce.yaml name=first training.optimizer.lr=0.01",
     )
     parser.add_argument("--config", type=Path, required=True, help="the YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's"
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
     group.add_argument("--overwrite", action="store_true", help="replace an existing run of this name")
@@ -81,10 +83,14 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
         epilog="example: predict.py --model runs/bce --data new.csv --out probabilities.csv --id patient",
     )
     parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
-    parser.add_argument("--data", type=Path, required=True, help="a .csv, .csv.gz, .parquet, .npy or .npz file")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a .csv, .csv.gz, .parquet, .npy or .npz file"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .csv or .parquet file to write")
     parser.add_argument("--id", nargs="+", default=[], metavar="COLUMN", help="columns to copy to the output")
-    parser.add_argument("--threshold", type=float, help="probability from which a row is positive; default: the model's")
+    parser.add_argument(
+        "--threshold", type=float, help="probability from which a row is positive; default: the model's"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
     add_debug(parser)
     options = parser.parse_args(argv)

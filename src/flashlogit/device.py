@@ -18,10 +18,10 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if count else "cpu"
     if name == "cpu":
         return torch.device("cpu")
-    index = torch.device(name).index
-    if index is None:
-        index = torch.cuda.current_device() if count else 0
+    _, _, number = name.partition(":")
+    index = int(number or 0)
     if index >= count:
-        have = f"torch sees {count} CUDA device{'s' if count != 1 else ''}" if count else "torch sees no CUDA device"
-        raise UserError(f"device is {name!r}, but {have} here; set device to 'auto' or 'cpu'")
+        raise UserError(
+            f"device is {name!r}, but torch sees {count or 'no'} CUDA devices; set device to 'auto' or 'cpu'"
+        )
     return torch.device("cuda", index)

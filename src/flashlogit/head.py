@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import overload
 
 import torch
-from flashlogit_kernels.contract import Clamp, ClampGradient
 from torch import Tensor, nn
+
+from flashlogit_kernels.contract import Clamp, ClampGradient
 
 from .loss import Reduction, bce_loss
 
@@ -38,7 +39,12 @@ class LogisticHead(nn.Linear):
 
     @overload
     def forward(
-        self, X: Tensor, y: Tensor, *, sample_weight: Tensor | None = None, pos_weight: Tensor | float | None = None
+        self,
+        X: Tensor,
+        y: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        pos_weight: Tensor | float | None = None,
     ) -> Tensor: ...
 
     def forward(
@@ -66,5 +72,7 @@ class LogisticHead(nn.Linear):
 
     def extra_repr(self) -> str:
         """The options behind nn.Linear's own."""
-        options = f"eps={self.clamp.eps}, clamp_gradient={self.clamp.gradient!r}, reduction={self.reduction!r}"
+        options = (
+            f"eps={self.clamp.eps}, clamp_gradient={self.clamp.gradient!r}, reduction={self.reduction!r}"
+        )
         return f"{super().extra_repr()}, {options}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from flashlogit_kernels.contract import ClampGradient, arithmetic_dtype
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from flashlogit_kernels.contract import ClampGradient, arithmetic_dtype
 
 from . import ops
 from .backend import BackendName
@@ -31,7 +32,7 @@ def bce_loss(
     """Clamped binary cross-entropy of sigmoid(X @ weight + bias) against y, for one read of X.
 
     z = X @ weight + bias, c = clamp(z, -Z, Z) with Z = log((1 - eps) / eps), and
-    loss = (1 - y) softplus(c) + pos_weight y softplus(-c), which is what clamping the probability to [eps, 1 - eps] means.
+    loss = (1 - y) softplus(c) + pos_weight y softplus(-c), which clamps the probability to [eps, 1 - eps].
     The gradient is computed in the same pass. Arithmetic is float64 where X or weight is, else float32, also under
     autocast. Tensor values are never checked, since that would wait for the device.
 
@@ -43,7 +44,7 @@ def bce_loss(
         sample_weight: [N] non-negative weights s of the rows.
         pos_weight: factor on the loss of the positive part, as in torch.nn.BCEWithLogitsLoss.
         eps: probabilities are clamped to [eps, 1 - eps]; 0 for the exact logistic loss.
-        clamp_gradient: gradient of a clamped row: "through", p - y as derived by hand, or "exact", 0 as autograd has it.
+        clamp_gradient: gradient of a clamped row: "through", p - y as by hand, or "exact", 0 as by autograd.
         reduction: "none" gives s_i loss_i [N], "sum" their sum, "mean" their sum over the sum of the weights.
         backend: "auto", "triton" or "torch".
 
@@ -65,13 +66,19 @@ def bce_loss(
         pos_weight = torch.full((), pos_weight, dtype=arithmetic_dtype(X, weight, None), device=X.device)
     for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", pos_weight)):
         if tensor is not None and tensor.requires_grad:
-            raise ValueError(f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()")
+            raise ValueError(
+                f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()"
+            )
     if weight.ndim not in (1, 2) or (weight.ndim == 2 and weight.shape[0] != 1):
-        raise ValueError(f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights")
+        raise ValueError(
+            f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
+        )
     settings = (eps, clamp_gradient, backend)
     function = _RowLosses if reduction == "none" else _SummedLoss
     extra = () if reduction == "none" else (reduction == "mean",)
-    loss: Tensor = function.apply(X, y, weight.reshape(-1), bias, sample_weight, pos_weight, *settings, *extra)
+    loss: Tensor = function.apply(  # type: ignore[no-untyped-call]
+        X, y, weight.reshape(-1), bias, sample_weight, pos_weight, *settings, *extra
+    )
     return loss
 
 
@@ -93,15 +100,25 @@ class _SummedLoss(torch.autograd.Function):
         mean: bool,
     ) -> Tensor:
         sums, residual = ops.bce_onepass(
-            X, y, weight, bias, sample_weight, pos_weight, eps, clamp_gradient, backend, ctx.needs_input_grad[0]
+            X,
+            y,
+            weight,
+            bias,
+            sample_weight,
+            pos_weight,
+            eps,
+            clamp_gradient,
+            backend,
+            ctx.needs_input_grad[0],
         )
         ctx.save_for_backward(X if ctx.needs_input_grad[0] else None, weight, bias, sums, residual)
         ctx.mean = mean
         loss = sums[-4] / sums[-3] if mean else sums[-4]
-        return loss.to(arithmetic_dtype(X, weight, None), copy=True)
+        total: Tensor = loss.to(arithmetic_dtype(X, weight, None), copy=True)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         X, weight, bias, sums, residual = ctx.saved_tensors
         scale = upstream / sums[-3] if ctx.mean else upstream
         return _gradients(
@@ -136,10 +153,11 @@ class _RowLosses(torch.autograd.Function):
         )
         ctx.save_for_backward(X, weight, bias, residual)
         ctx.backend = backend
-        return loss
+        row_losses: Tensor = loss
+        return row_losses
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         X, weight, bias, residual = ctx.saved_tensors
         rows = residual * upstream
         return _gradients(
@@ -168,7 +186,7 @@ def _gradients(
     X_grad = None
     if X_needed and X is not None and rows is not None:
         X_grad = (rows[:, None] * weight.to(rows.dtype)).to(X.dtype)
-    gradients = _FirstOrderOnly.apply(
+    gradients = _FirstOrderOnly.apply(  # type: ignore[no-untyped-call]
         X_grad,
         weight_grad.to(weight.dtype) if weight_needed and weight_grad is not None else None,
         bias_grad.to(bias.dtype).reshape(bias.shape) if bias_needed and bias is not None else None,
@@ -180,18 +198,22 @@ def _gradients(
 class _FirstOrderOnly(torch.autograd.Function):
     """Gives gradients through and refuses to be differentiated.
 
-    The parameters are inputs only so that the result depends on them: once_differentiable, and register_autograd too, let a
-    penalty on the gradient run with a silently wrong result (measured: 4.7 for 82.3, and 0).
+    The parameters are inputs only so that the result depends on them: once_differentiable, and register_autograd too,
+    let a penalty on the gradient run with a silently wrong result (measured: 4.7 for 82.3, and 0).
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, X_grad: Tensor | None, weight_grad: Tensor | None, bias_grad: Tensor | None, *parameters: Tensor | None
+    def forward(
+        ctx: Any,
+        X_grad: Tensor | None,
+        weight_grad: Tensor | None,
+        bias_grad: Tensor | None,
+        *parameters: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         return X_grad, weight_grad, bias_grad
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         raise RuntimeError(
             "flashlogit.bce_loss has no second derivative; for a penalty on its gradient use "
             "torch.nn.functional.binary_cross_entropy_with_logits(X @ weight + bias, y)"

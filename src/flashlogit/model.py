@@ -65,15 +65,21 @@ class Model:
         """
         file_path = path / "model.safetensors" if path.is_dir() else path
         if not file_path.is_file():
-            raise UserError(f"there is no model {file_path}; give a run directory or its model.safetensors with --model")
+            raise UserError(
+                f"there is no model {file_path}; give a run directory or its model.safetensors with --model"
+            )
         try:
             with safe_open(file_path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{file_path} cannot be read as a model ({error}); give the model.safetensors of a run") from error
+            raise UserError(
+                f"{file_path} cannot be read as a model ({error}); give the model.safetensors of a run"
+            ) from error
         if metadata.get("format") != FORMAT:
-            raise UserError(f"{file_path} is not a model of this version; give the model.safetensors of a run")
+            raise UserError(
+                f"{file_path} is not a model of this version; give the model.safetensors of a run"
+            )
         about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
         return cls(
             weight=tensors["weight"].reshape(-1),
@@ -81,7 +87,8 @@ class Model:
             feature_names=tuple(about["feature_names"]),
             label_names=tuple(about["label_names"]),
             standardization=Standardization(
-                mean=np.array(about["standardization"]["mean"]), scale=np.array(about["standardization"]["scale"])
+                mean=np.array(about["standardization"]["mean"]),
+                scale=np.array(about["standardization"]["scale"]),
             ),
             eps=about["eps"],
             threshold=about["threshold"],

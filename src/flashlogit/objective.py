@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from flashlogit_kernels.contract import BCESums, Clamp
 from torch import Tensor
+
+from flashlogit_kernels.contract import BCESums, Clamp
 
 from .backend import Backend
 from .config import ClassWeight
@@ -36,7 +37,9 @@ class Objective:
         self.clamp = clamp
         self.l2 = l2
         self._passes = backend.passes
-        self.weight_sum = len(rows) if rows.sample_weight is None else rows.sample_weight.sum(dtype=torch.float64).item()
+        self.weight_sum = (
+            len(rows) if rows.sample_weight is None else rows.sample_weight.sum(dtype=torch.float64).item()
+        )
 
     def sums(self, w: Tensor, b: Tensor, rows: Tensor | None = None) -> BCESums:
         """Sums of one pass over all rows, or over those numbered `rows` [n] int64, at w [D] and b [1]."""
@@ -86,6 +89,10 @@ def class_weights(rows: Rows, setting: ClassWeight | str | None) -> tuple[float,
         return 1.0, 1.0
     if isinstance(setting, ClassWeight):
         return setting.negative, setting.positive
-    weight = torch.ones_like(rows.y, dtype=torch.float64) if rows.sample_weight is None else rows.sample_weight.double()
+    weight = (
+        torch.ones_like(rows.y, dtype=torch.float64)
+        if rows.sample_weight is None
+        else rows.sample_weight.double()
+    )
     total, positive = weight.sum().item(), weight[rows.y == 1].sum().item()
     return total / (2 * (total - positive)), total / (2 * positive)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from flashlogit_kernels.contract import SCALARS, ClampGradient, PassInputs, arithmetic_dtype, check_inputs
 from torch import Tensor
+
+from flashlogit_kernels.contract import SCALARS, ClampGradient, PassInputs, arithmetic_dtype, check_inputs
 
 from .backend import BackendName, choose_backend
 
@@ -18,7 +19,9 @@ _SETTINGS = "float eps, str clamp_gradient, str backend"
 
 
 @torch.library.custom_op(
-    "flashlogit::bce_onepass", mutates_args=(), schema=f"({_INPUTS}, {_SETTINGS}, bool residual) -> (Tensor, Tensor)"
+    "flashlogit::bce_onepass",
+    mutates_args=(),
+    schema=f"({_INPUTS}, {_SETTINGS}, bool residual) -> (Tensor, Tensor)",
 )
 def bce_onepass(
     X: Tensor,

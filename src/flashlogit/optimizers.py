@@ -14,7 +14,10 @@ def build_optimizer(settings: config.Optimizer, w: nn.Parameter, b: nn.Parameter
     if isinstance(settings, config.SGD):
         return SGD([w, b], lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
     if isinstance(settings, config.AdamW):
-        groups = [{"params": [w], "weight_decay": settings.weight_decay}, {"params": [b], "weight_decay": 0.0}]
+        groups = [
+            {"params": [w], "weight_decay": settings.weight_decay},
+            {"params": [b], "weight_decay": 0.0},
+        ]
         return AdamW(groups, lr=settings.lr, betas=settings.betas)
     return Adam([w, b], lr=settings.lr, betas=settings.betas)
 

@@ -56,7 +56,9 @@ def predict_file(
     rows = read_for_prediction(data_path, model.feature_names, id_columns, setting="--data")
     taken = {PROBABILITY, PREDICTION} & set(rows.ids.column_names)
     if taken:
-        raise UserError(f"the id column {taken.pop()!r} has the name of an output column; rename it in {data_path}")
+        raise UserError(
+            f"the id column {taken.pop()!r} has the name of an output column; rename it in {data_path}"
+        )
     schema = pa.schema([*rows.ids.schema, (PROBABILITY, pa.float64()), (PREDICTION, pa.string())])
     batches = _predictions(model, rows, schema, model.threshold if threshold is None else threshold)
 
@@ -69,7 +71,9 @@ def predict_file(
     return len(rows)
 
 
-def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float) -> Iterator[pa.Table]:
+def _predictions(
+    model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float
+) -> Iterator[pa.Table]:
     names = pa.array(model.label_names)
     start = 0
     for block in rows.blocks():

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Unpack
 
 import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
 from flashlogit_kernels.contract import (
     BCERows,
     BCESums,
@@ -30,11 +33,9 @@ from flashlogit_kernels.contract import (
     check_same_device,
     check_vector,
 )
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 _CPU_BLOCK_BYTES = 2 << 20
-"""Of X in the arithmetic's dtype: what two cores' L2 caches hold. 1 MB costs up to 15 % in calls, 16 MB loses the cache."""
+"""Of X in the arithmetic's dtype: two cores' L2 caches. 1 MB costs up to 15 % in calls, 16 MB loses the cache."""
 _GPU_BLOCK_BYTES = 256 << 20
 """Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
 _PART_ROWS = 1 << 18
@@ -160,7 +161,11 @@ class _HardLabels(_Labels):
         return self._weighted(logsigmoid(sign.mul_(c)).neg_(), slice(None))
 
     def _weighted(self, term: Tensor, rows: slice) -> Tensor:
-        return term if self.pos_weight is None else term.mul_(torch.lerp(self.pos_weight.new_ones(1), self.pos_weight, self.y[rows]))
+        return (
+            term
+            if self.pos_weight is None
+            else term.mul_(torch.lerp(self.pos_weight.new_ones(1), self.pos_weight, self.y[rows]))
+        )
 
 
 def _walk(inputs: PassInputs, gradient: Tensor | None) -> Iterator[_Part]:

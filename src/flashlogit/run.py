@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from flashlogit_kernels.contract import Clamp
 from torch import Tensor
 from tqdm import tqdm
+
+from flashlogit_kernels.contract import Clamp
 
 from . import __version__, reference
 from .backend import Backend, choose_backend
@@ -21,7 +21,6 @@ from .config import CosineSchedule, RunSettings
 from .config_file import dump_settings
 from .data import Dataset, load
 from .device import resolve_device
-from .errors import UserError
 from .metrics import Metrics, evaluate
 from .model import Model
 from .objective import Objective, class_weights, with_class_weight
@@ -45,7 +44,12 @@ class RunResult:
 
 
 def train_run(
-    settings: RunSettings, directory: RunDirectory, mode: Mode, *, say: Callable[[str], None] = print, quiet: bool = False
+    settings: RunSettings,
+    directory: RunDirectory,
+    mode: Mode,
+    *,
+    say: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> RunResult:
     """Train as the settings say and fill the run directory; with mode "resume" go on from its checkpoint.
 
@@ -95,7 +99,9 @@ def train_run(
         "epochs": trainer.epoch,
         "kept_epoch": kept_epoch(trainer, settings),
     }
-    directory.write_json(directory.metrics, {name: m.to_json() for name, m in metrics.items()} | {"run": about})
+    directory.write_json(
+        directory.metrics, {name: m.to_json() for name, m in metrics.items()} | {"run": about}
+    )
     plot_run(history, scores, directory.curves, bins=settings.report.calibration_bins, title=settings.name)
     say(metrics_table(metrics))
     say(f"results: {directory.path}")
@@ -148,7 +154,9 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def save_model(settings: RunSettings, dataset: Dataset, weight: Tensor, bias: Tensor, directory: RunDirectory) -> None:
+def save_model(
+    settings: RunSettings, dataset: Dataset, weight: Tensor, bias: Tensor, directory: RunDirectory
+) -> None:
     """Write model.safetensors."""
     Model(
         weight=weight.cpu().numpy(),
@@ -194,7 +202,11 @@ def kept_epoch(trainer: Trainer, settings: RunSettings) -> int:
 
 
 def _resume(
-    trainer: Trainer, saved: Checkpoint, origin: dict[str, Any], directory: RunDirectory, say: Callable[[str], None]
+    trainer: Trainer,
+    saved: Checkpoint,
+    origin: dict[str, Any],
+    directory: RunDirectory,
+    say: Callable[[str], None],
 ) -> list[HistoryRow]:
     saved.check_origin(directory.checkpoint, origin)
     trainer.restore(saved)
@@ -255,10 +267,16 @@ def _losses(row: HistoryRow) -> dict[str, str]:
 
 def _summary(trainer: Trainer, epochs: int, seconds: float, settings: RunSettings) -> str:
     if not epochs:
-        return "nothing was left to train; raise training.epochs to go on" if not trainer.best else (
-            f"nothing was left to train after epoch {trainer.epoch}"
+        return (
+            "nothing was left to train; raise training.epochs to go on"
+            if not trainer.best
+            else (f"nothing was left to train after epoch {trainer.epoch}")
         )
     rate = epochs * len(trainer.training.rows) / seconds
     kept = kept_epoch(trainer, settings)
-    best = f"; kept the weights of epoch {kept}, the lowest validation loss" if settings.training.early_stopping else ""
+    best = (
+        f"; kept the weights of epoch {kept}, the lowest validation loss"
+        if settings.training.early_stopping
+        else ""
+    )
     return f"trained {epochs} epochs in {seconds:.1f} s ({rate:,.0f} rows/s){best}"

@@ -1,7 +1,7 @@
 """Mini-batch training by epochs.
 
-Within an epoch nothing waits for the device: rows are shuffled there, batches are read through their row numbers without
-being copied, and losses add up there. Once an epoch one small tensor is read back.
+Within an epoch nothing waits for the device: rows are shuffled there, batches are read through their row numbers
+without being copied, and losses add up there. Once an epoch one small tensor is read back.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Trainer:
         patience_lost = stopping and self.best and self.epoch - self.best.epoch >= stopping.patience
         return self.epoch >= self.settings.epochs or bool(patience_lost)
 
-    def epochs(self, on_batch: Callable[[int], None] = lambda rows: None) -> Iterator[HistoryRow]:
+    def epochs(self, on_batch: Callable[[int], object] = lambda rows: None) -> Iterator[HistoryRow]:
         """Train epoch by epoch until finished, giving each epoch's history row; `on_batch` hears each batch's rows.
 
         Raises:
@@ -118,7 +118,7 @@ class Trainer:
                 bias=tensors["best.bias"].to(device),
             )
 
-    def _epoch(self, on_batch: Callable[[int], None]) -> HistoryRow:
+    def _epoch(self, on_batch: Callable[[int], object]) -> HistoryRow:
         start = time.perf_counter()
         lr = self.optimizer.param_groups[0]["lr"]
         totals, largest = self._steps(on_batch)
@@ -145,7 +145,7 @@ class Trainer:
             "rows_per_second": len(self.training.rows) / seconds,
         }
 
-    def _steps(self, on_batch: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+    def _steps(self, on_batch: Callable[[int], object]) -> tuple[Tensor, Tensor]:
         """One step for each batch; the epoch's sums [5] and largest |logit| [], on the device."""
         totals = torch.zeros(4, dtype=torch.float64, device=self.weight.device)
         largest = torch.zeros((), dtype=torch.float64, device=self.weight.device)
@@ -165,7 +165,7 @@ class Trainer:
             yield None
             return
         order = torch.randperm(N, generator=self.generator, device=self.weight.device)
-        yield from order.split(size)
+        yield from torch.split(order, size)
 
     def _watch(self, loss: float, stopping: EarlyStopping | None) -> None:
         margin = stopping.min_delta if stopping else 0.0

@@ -55,7 +55,7 @@ def test_no_fractions_leave_all_rows_for_training():
         ([0, 1] * 10, 0, 0.05, r"data\.split\.test is 0\.05, which is 1 of 20 rows"),
         ([0, 1] * 10, 0.5, 0.49, r"data\.split leaves 0 of 20 rows for training"),
         ([0] * 98 + [1] * 2, 0.2, 0.2, r'the class "yes" has 2 rows, too few for every split'),
-        ([0] * 99 + [1], 0.2, 0, r'the class "yes" has 1 rows, too few'),
+        ([0] * 99 + [1], 0.2, 0, r'the class "yes" has 1 row, too few'),
         ([1] * 97 + [0] * 3, 0.1, 0, r'the class "no" has 3 rows, too few'),
         ([0] * 997 + [1] * 3, 0.6, 0.1, r'the class "yes" has 3 rows, too few'),
     ],

@@ -30,14 +30,17 @@ _TYPES = {
 
 
 def main() -> None:
-    import flashlogit_kernels as kernels
     from triton.runtime.jit import JITFunction
+
+    import flashlogit_kernels as kernels
 
     for line in sys.stdin:
         call = json.loads(line)
         reports: list[dict[str, Any]] = []
         with mock.patch.object(
-            JITFunction, "run", lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw))
+            JITFunction,
+            "run",
+            lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw)),
         ):
             run_call(kernels, call)
         for report in reports:
@@ -94,7 +97,9 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget(*TARGET), options=options)
-    return {"kernel": fn.__name__, "shared": compiled.metadata.shared} | resources(compiled.asm, options["num_warps"])
+    return {"kernel": fn.__name__, "shared": compiled.metadata.shared} | resources(
+        compiled.asm, options["num_warps"]
+    )
 
 
 def resources(asm: dict[str, Any], num_warps: int) -> dict[str, Any]:

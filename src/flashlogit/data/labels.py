@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flashlogit.config import Label
 from flashlogit.data.label_values import LabelText, Matcher, encode, text_of
-from flashlogit.data.wording import did_you_mean, listing, number_text, row_text
+from flashlogit.data.wording import did_you_mean, listing, number_text, row_text, rows_text
 from flashlogit.errors import UserError
 
 
@@ -109,7 +109,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
         raise UserError(f"{place} has no label in any row; give rows with labels")
     if missing.any() and label.missing == "error":
         raise UserError(
-            f"{place} has no value (empty or NaN) in {missing.sum()} rows, the first of them"
+            f"{place} has no value (empty or NaN) in {rows_text(missing.sum())}, the first of them"
             f" {row_text(int(np.argmax(missing)))}; fill it in, or set data.label.missing to drop"
         )
     if missing.any():
@@ -136,7 +136,7 @@ def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
     values, positions = encode(column)
     order = sorted(range(len(values)), key=lambda i: values[i])
     counts = np.bincount(positions, minlength=len(values))
-    held = ", ".join(f'"{text_of(values[i])}" ({counts[i]} rows)' for i in order[:5])
+    held = ", ".join(f'"{text_of(values[i])}" ({rows_text(counts[i])})' for i in order[:5])
     held += f" and {len(values) - 5} more" if len(values) > 5 else ""
     if len(values) == 1:
         raise UserError(f"{place} has one class only, {held}; training needs rows of two classes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flashlogit.data.wording import rows_text
 from flashlogit.errors import UserError
 
 TRAIN, VALIDATION, TEST, DROPPED = range(4)
@@ -50,8 +51,8 @@ def _size(split: int, share: float, rows: int) -> int:
     size = round(rows * share)
     if size < 2:
         raise UserError(
-            f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows} rows, and it takes at least"
-            f" one row of each class; raise it to {2 / rows:.2g} or more, or set it to 0"
+            f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows_text(rows)}, and it takes at"
+            f" least one row of each class; raise it to {2 / rows:.2g} or more, or set it to 0"
         )
     return size
 
@@ -67,6 +68,6 @@ def _require_rows(
     if counts.min() < least:
         rare = int(np.argmin(counts))
         raise UserError(
-            f'the class "{class_names[rare]}" has {totals[rare]} rows, too few for every split to get some;'
-            " give more rows of it, or change data.split.validation and data.split.test (0 for none)"
+            f'the class "{class_names[rare]}" has {rows_text(totals[rare])}, too few for every split to get'
+            " some; give more rows of it, or change data.split.validation and data.split.test (0 for none)"
         )

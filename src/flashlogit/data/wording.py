@@ -26,6 +26,11 @@ def row_text(row: int) -> str:
     return f"row {row + 1} (the first is 1)"
 
 
+def rows_text(count: int) -> str:
+    """`1 row` or `12 rows`."""
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 def column_word(names: Sequence[str]) -> str:
     """`column "a"` or `columns "a" and "b"`."""
     return ("column " if len(names) == 1 else "columns ") + listing(names)

@@ -51,7 +51,8 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     group.add_argument("--overwrite", action="store_true", help="replace an existing run of this name")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     add_debug(parser)
-    options = parser.parse_args(argv)
+    # Settings and options may stand in any order.
+    options = parser.parse_intermixed_args(argv)
     return run_guarded(lambda: _train(options), debug=options.debug)
 
 

@@ -91,6 +91,7 @@ class Trainer:
         progress: dict[str, Any] = {
             "epoch": self.epoch,
             "history_length": history_length,
+            "threads": torch.get_num_threads(),
             "optimizer": optimizer_values,
             "schedule": self.schedule.state_dict(),
             "best": None,

@@ -1,0 +1,59 @@
+"""Checkpoints as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flashlogit.checkpoint import Checkpoint, optimizer_from_parts, optimizer_to_parts
+from flashlogit.errors import UserError
+
+
+def test_a_checkpoint_reads_back_equal(tmp_path: Path) -> None:
+    tensors = {
+        "weight": torch.randn(3),
+        "step": torch.tensor(7.0),
+        "state": torch.arange(5, dtype=torch.uint8),
+    }
+    progress = {"epoch": 3, "lr": 0.1 + 0.2, "nested": {"list": [1, 2.5, None]}}
+    Checkpoint(tensors, progress, {"seed": 0}).save(tmp_path / "c")
+    loaded = Checkpoint.load(tmp_path / "c")
+    assert loaded.progress == progress
+    assert loaded.origin == {"seed": 0}
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in tensors.items())
+    assert [file.name for file in tmp_path.iterdir()] == ["c"]
+
+
+def test_optimizer_states_survive_being_taken_apart() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    for optimizer in (torch.optim.Adam([parameter]), torch.optim.SGD([parameter], lr=0.1, momentum=0.0)):
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+        tensors, values = optimizer_to_parts(optimizer.state_dict())
+        rebuilt = optimizer_from_parts(tensors, values)
+        assert rebuilt["param_groups"] == optimizer.state_dict()["param_groups"]
+        assert rebuilt["state"].keys() == {i for i, state in optimizer.state_dict()["state"].items() if state}
+
+
+def test_a_missing_checkpoint_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no checkpoint .*without --resume"):
+        Checkpoint.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_damaged_checkpoint_names_the_remedy(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"--overwrite"):
+        Checkpoint.load(path)
+
+
+def test_another_runs_checkpoint_names_the_first_difference(tmp_path: Path) -> None:
+    checkpoint = Checkpoint({}, {}, {"seed": 0, "loss": {"l2": 0.1, "eps": 1e-8}})
+    checkpoint.check_origin(tmp_path, {"seed": 0, "loss": {"l2": 0.1, "eps": 1e-8}})
+    with pytest.raises(UserError, match=r"seed was 0 and is 1 \(and 1 more settings\)"):
+        checkpoint.check_origin(tmp_path, {"seed": 1, "loss": {"l2": 0.2, "eps": 1e-8}})
+    with pytest.raises(UserError, match=r"loss\.l2 was 0\.1 and is None;"):
+        checkpoint.check_origin(tmp_path, {"seed": 0, "loss": {"eps": 1e-8}})

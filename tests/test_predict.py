@@ -1,0 +1,173 @@
+"""Probabilities for a file: matching columns, ids, formats, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from flashlogit.cli import predict_main
+from flashlogit.data import Standardization
+from flashlogit.model import Model
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    model = Model(
+        weight=np.array([1.0, -2.0], dtype=np.float32),
+        bias=np.array([0.5], dtype=np.float32),
+        feature_names=("height", "width"),
+        label_names=("no", "yes"),
+        standardization=Standardization(mean=np.array([10.0, 1e6]), scale=np.array([2.0, 1e3])),
+        eps=1e-8,
+        threshold=0.5,
+    )
+    (tmp_path / "run").mkdir()
+    model.save(tmp_path / "run" / "model.safetensors")
+    return model
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    generator = np.random.default_rng(0)
+    return pa.table(
+        {
+            "id": [f"row {i}" for i in range(5000)],
+            "width": generator.normal(1e6, 1e3, 5000),
+            "label": generator.integers(0, 2, 5000),
+            "height": generator.normal(10, 2, 5000),
+            "number": np.arange(5000),
+        }
+    )
+
+
+@pytest.fixture
+def predict(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Model) -> Run:
+    def run(data: Path, out: Path, *arguments: str, code: int = 0) -> str:
+        options = ["--model", str(tmp_path / "run"), "--data", str(data), "--out", str(out)]
+        assert predict_main([*options, *arguments]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return run
+
+
+def expected(table: pa.Table) -> np.ndarray[Any, Any]:
+    z = (table["height"].to_numpy() - 10) / 2 - 2 * (table["width"].to_numpy() - 1e6) / 1e3 + 0.5
+    return 1 / (1 + np.exp(-z))
+
+
+def test_a_model_reads_back_equal(tmp_path: Path, model: Model) -> None:
+    loaded = Model.load(tmp_path / "run")
+    for name in ("feature_names", "label_names", "eps", "threshold"):
+        assert getattr(loaded, name) == getattr(model, name)
+    np.testing.assert_array_equal(loaded.weight, model.weight)
+    np.testing.assert_array_equal(loaded.standardization.scale, model.standardization.scale)
+    assert loaded.weight.dtype == np.float32
+
+
+@pytest.mark.parametrize("out_name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize("data_name", ["data.csv", "data.parquet"])
+def test_columns_are_matched_by_name_and_ids_kept(
+    data_name: str, out_name: str, tmp_path: Path, table: pa.Table, predict: Run
+) -> None:
+    data, out = tmp_path / data_name, tmp_path / out_name
+    (pa.csv.write_csv if data.suffix == ".csv" else pa.parquet.write_table)(table, data)
+    assert "5,000 rows written" in predict(data, out, "--id", "id", "number")
+    written = pa.csv.read_csv(out) if out.suffix == ".csv" else pa.parquet.read_table(out)
+    assert written.column_names == ["id", "number", "probability", "prediction"]
+    np.testing.assert_allclose(written["probability"].to_numpy(), expected(table), rtol=1e-9)
+    assert written["id"].to_pylist() == table["id"].to_pylist()
+    predicted = np.where(expected(table) >= 0.5, "yes", "no")
+    assert written["prediction"].to_pylist() == predicted.tolist()
+
+
+def test_labels_are_not_needed(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+    data = tmp_path / "data.csv.gz"
+    with pa.CompressedOutputStream(str(data), "gzip") as stream:
+        pa.csv.write_csv(table.select(["height", "width"]), stream)
+    predict(data, tmp_path / "out.parquet")
+    written = pa.parquet.read_table(tmp_path / "out.parquet")
+    assert written.column_names == ["probability", "prediction"]
+    np.testing.assert_allclose(written["probability"].to_numpy(), expected(table), rtol=1e-9)
+
+
+def test_the_threshold_can_be_given(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+    data = tmp_path / "data.parquet"
+    pa.parquet.write_table(table, data)
+    predict(data, tmp_path / "out.parquet", "--threshold", "0.9")
+    labels = pa.parquet.read_table(tmp_path / "out.parquet")["prediction"].to_pylist()
+    assert labels == np.where(expected(table) >= 0.9, "yes", "no").tolist()
+
+
+def test_an_existing_output_is_replaced_only_when_asked(
+    tmp_path: Path, table: pa.Table, predict: Run
+) -> None:
+    data, out = tmp_path / "data.parquet", tmp_path / "out.csv"
+    pa.parquet.write_table(table, data)
+    out.write_text("mine")
+    assert "--overwrite" in predict(data, out, code=2)
+    assert out.read_text() == "mine"
+    predict(data, out, "--overwrite")
+    assert out.read_text() != "mine"
+
+
+def test_a_missing_value_names_row_and_column_and_leaves_no_output(
+    tmp_path: Path, table: pa.Table, predict: Run
+) -> None:
+    data, out = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text("height,width\n1,2\n3,\n")
+    error = predict(data, out, code=2)
+    assert "row 2" in error
+    assert "width" in error
+    assert not out.exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("height,breadth\n1,2\n", [], "width"),
+        ("height,width\n1,a\n", [], "width"),
+        ("height,width\n1,2\n", ["--id", "name"], "name"),
+        ("height,width\n1,2\n", ["--threshold", "1.5"], "--threshold is 1.5"),
+        ("height,width,probability\n1,2,3\n", ["--id", "probability"], "rename it"),
+    ],
+)
+def test_unusable_data_are_refused(
+    content: str, arguments: list[str], message: str, tmp_path: Path, predict: Run
+) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text(content)
+    assert message in predict(data, tmp_path / "out.csv", *arguments, code=2)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_array_of_another_width_is_refused(tmp_path: Path, predict: Run) -> None:
+    np.save(tmp_path / "data.npy", np.zeros((3, 5)))
+    assert "height" in predict(tmp_path / "data.npy", tmp_path / "out.csv", code=2)
+
+
+@pytest.mark.parametrize("out", ["out.txt", "none/out.csv"])
+def test_an_unusable_output_is_refused_before_the_data_are_read(
+    out: str, tmp_path: Path, predict: Run
+) -> None:
+    assert "--out" in predict(tmp_path / "does not exist.csv", tmp_path / out, code=2)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"something else"])
+def test_an_unusable_model_is_refused(content: bytes | None, tmp_path: Path, predict: Run) -> None:
+    path = tmp_path / "run" / "model.safetensors"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    (tmp_path / "data.csv").write_text("height,width\n1,2\n")
+    assert "model.safetensors" in predict(tmp_path / "data.csv", tmp_path / "out.csv", code=2)

@@ -1,0 +1,200 @@
+"""The loop: what it converges to, early stopping, divergence, schedules, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flashlogit_kernels.contract import Clamp
+from sklearn.linear_model import LogisticRegression
+
+from flashlogit.backend import choose_backend
+from flashlogit.checkpoint import Checkpoint
+from flashlogit.config import TrainingSettings
+from flashlogit.data import Rows
+from flashlogit.errors import UserError
+from flashlogit.objective import Objective
+from flashlogit.training import Trainer
+
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"name": "adam", "lr": 0.05},
+    {"name": "adamw", "lr": 0.05, "weight_decay": 0.1},
+    {"name": "sgd", "lr": 0.5, "momentum": 0.9, "nesterov": True},
+    {"name": "sgd", "lr": 0.5, "momentum": 0.0},
+]
+SCHEDULES: list[dict[str, Any]] = [
+    {"name": "constant"},
+    {"name": "cosine", "final_lr": 1e-4},
+    {"name": "step", "every": 2, "factor": 0.5},
+    {"name": "exponential", "factor": 0.9},
+]
+
+
+def make_rows(n: int = 200, seed: int = 0, dtype: torch.dtype = torch.float32) -> Rows:
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(n, 5, generator=generator)
+    truth = torch.tensor([1.0, -2.0, 0.0, 0.5, 0.0])
+    y = (torch.rand(n, generator=generator) < torch.sigmoid(X @ truth + 0.3)).to(torch.uint8)
+    return Rows(X.to(dtype), y, torch.rand(n, generator=generator, dtype=X.to(dtype).float().dtype) + 0.5)
+
+
+def make_trainer(
+    *, l2: float = 0.0, validation: bool = True, rows: Rows | None = None, **settings: Any
+) -> Trainer:
+    backend = choose_backend("torch", torch.device("cpu"))
+    clamp = Clamp(1e-8, "through")
+    return Trainer(
+        Objective(rows or make_rows(), clamp, l2, backend),
+        Objective(make_rows(100, seed=1), clamp, l2, backend) if validation else None,
+        TrainingSettings.model_validate(settings),
+        seed=3,
+    )
+
+
+def run(trainer: Trainer) -> list[dict[str, Any]]:
+    return list(trainer.epochs())
+
+
+def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "rows_per_second")} for row in history]
+
+
+def test_full_batches_reach_scikit_learns_optimum() -> None:
+    rows = make_rows()
+    assert rows.sample_weight is not None
+    l2 = 0.05
+    trainer = make_trainer(l2=l2, epochs=3000, batch_size=10_000, optimizer={"name": "sgd", "lr": 1.0})
+    run(trainer)
+    total = rows.sample_weight.double().sum().item()
+    peer = LogisticRegression(C=1 / (l2 * total), tol=1e-10, max_iter=10_000)
+    peer.fit(rows.X.double().numpy(), rows.y.numpy(), sample_weight=rows.sample_weight.double().numpy())
+    torch.testing.assert_close(
+        trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5
+    )
+    assert trainer.bias.item() == pytest.approx(peer.intercept_[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_every_optimizer_lowers_the_loss_in_mini_batches(optimizer: dict[str, Any]) -> None:
+    history = run(make_trainer(epochs=8, batch_size=32, optimizer=optimizer))
+    assert history[-1]["train_loss"] < 0.75 * 0.6931
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+
+
+def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone() -> None:
+    rows = make_rows()
+    rows = Rows(torch.zeros_like(rows.X), rows.y, rows.sample_weight)
+    trainer = make_trainer(
+        rows=rows, epochs=1, batch_size=1000, optimizer={"name": "adamw", "lr": 0.1, "weight_decay": 0.5}
+    )
+    with torch.no_grad():
+        trainer.weight.fill_(1.0)
+    run(trainer)
+    torch.testing.assert_close(trainer.weight.detach(), torch.full((5,), 0.95))
+    assert abs(trainer.bias.item()) == pytest.approx(0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (SCHEDULES[0], [0.5, 0.5, 0.5, 0.5]),
+        (SCHEDULES[2], [0.5, 0.5, 0.25, 0.25]),
+        (SCHEDULES[3], [0.5, 0.45, 0.405, 0.3645]),
+    ],
+    ids=str,
+)
+def test_schedules_step_once_an_epoch(schedule: dict[str, Any], expected: list[float]) -> None:
+    history = run(
+        make_trainer(epochs=4, batch_size=64, optimizer={"name": "sgd", "lr": 0.5}, schedule=schedule)
+    )
+    assert [row["lr"] for row in history] == pytest.approx(expected)
+
+
+def test_the_cosine_ends_at_its_final_rate() -> None:
+    trainer = make_trainer(epochs=4, batch_size=64, schedule={"name": "cosine", "final_lr": 0.003})
+    run(trainer)
+    assert trainer.schedule.get_last_lr() == pytest.approx([0.003])
+
+
+def test_early_stopping_keeps_the_best_epochs_weights() -> None:
+    trainer = make_trainer(
+        epochs=500, batch_size=16, optimizer={"name": "adam", "lr": 0.5}, early_stopping={"patience": 4}
+    )
+    history = run(trainer)
+    losses = [row["validation_loss"] for row in history]
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 4 < 500
+    weight, bias = trainer.final_parameters()
+    assert trainer.validation is not None
+    assert trainer.validation.mean_loss(weight, bias) == losses[best]
+
+
+def test_an_improvement_below_min_delta_does_not_count() -> None:
+    trainer = make_trainer(epochs=50, batch_size=64, early_stopping={"patience": 3, "min_delta": 100.0})
+    assert len(run(trainer)) == 4
+
+
+def test_without_early_stopping_the_last_weights_are_kept() -> None:
+    trainer = make_trainer(epochs=5, batch_size=16, optimizer={"name": "adam", "lr": 0.5})
+    run(trainer)
+    assert torch.equal(trainer.final_parameters()[0], trainer.weight.detach())
+
+
+def test_no_validation_rows_give_no_validation_loss() -> None:
+    assert run(make_trainer(epochs=1, validation=False))[0]["validation_loss"] is None
+
+
+def test_divergence_is_an_error_that_names_the_remedy() -> None:
+    huge = make_rows()
+    huge = Rows(huge.X * 1e30, huge.y, huge.sample_weight)
+    trainer = make_trainer(rows=huge, epochs=20, batch_size=64, optimizer={"name": "sgd", "lr": 1e9})
+    with pytest.raises(UserError, match=r"training diverged in epoch \d+: .*lower training\.optimizer\.lr"):
+        run(trainer)
+
+
+def test_two_runs_are_bitwise_equal() -> None:
+    one, other = (make_trainer(epochs=5, batch_size=32) for _ in range(2))
+    assert without_times(run(one)) == without_times(run(other))
+    assert torch.equal(one.weight, other.weight)
+
+
+def test_float64_data_train_in_float64() -> None:
+    trainer = make_trainer(rows=make_rows(dtype=torch.float64), epochs=1)
+    run(trainer)
+    assert trainer.weight.dtype == torch.float64
+
+
+def test_rows_are_reported_batch_by_batch() -> None:
+    seen: list[int] = []
+    list(make_trainer(epochs=2, batch_size=64).epochs(seen.append))
+    assert seen == [64, 64, 64, 8] * 2
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_going_on_from_a_checkpoint_equals_an_uninterrupted_run(
+    optimizer: dict[str, Any], schedule: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {
+        "epochs": 7,
+        "batch_size": 32,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "early_stopping": {"patience": 100},
+    }
+    whole = make_trainer(**settings)
+    expected = run(whole)
+
+    first = make_trainer(**settings)
+    epochs = first.epochs()
+    begun = [next(epochs) for _ in range(3)]
+    first.checkpoint({}, 3).save(tmp_path / "checkpoint")
+    second = make_trainer(**settings)
+    second.restore(Checkpoint.load(tmp_path / "checkpoint"))
+    assert without_times(begun + run(second)) == without_times(expected)
+    assert torch.equal(second.weight, whole.weight)
+    assert torch.equal(second.bias, whole.bias)
+    for ours, theirs in zip(second.final_parameters(), whole.final_parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -92,8 +92,8 @@ def test_an_unwritable_output_folder_is_refused_before_any_work(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        (tmp_path / "file").write_text("")
         train_main(["--config", BCE, f"output={tmp_path}/file", "--debug"])
 
 

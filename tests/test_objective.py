@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from flashlogit_kernels.contract import Clamp
 from sklearn.utils.class_weight import compute_class_weight
 
 from flashlogit.backend import choose_backend
 from flashlogit.config import ClassWeight
 from flashlogit.data import Rows
 from flashlogit.objective import Objective, class_weights, with_class_weight
+from flashlogit_kernels.contract import Clamp
 
 TORCH = choose_backend("torch", torch.device("cpu"))
 CLAMP = Clamp(1e-8, "through")

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from flashlogit import plots
 from flashlogit.metrics import roc, sigmoid
-from flashlogit.plots import DPI, SIZE_INCHES, SplitScores, plot_run
+from flashlogit.plots import DPI, SIZE_INCHES, SplitScores, draw_run, plot_run
 
 HISTORY = [
     {"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.5 + (e - 4) ** 2 / 50} for e in range(1, 9)
@@ -40,15 +40,13 @@ SPLITS = {"train": split(), "validation": split(seed=1), "test": split(seed=2, w
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
+def drawn():
     """Draws a run and gives its panels by title, without writing it."""
 
     def draw(history, splits, bins=10):
-        figures = []
-        monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
-        plot_run(history, splits, tmp_path / "curves.png", bins=bins, title="run")
-        figures[0].draw_without_rendering()
-        return dict(zip(("loss", "roc", "calibration", "rows"), figures[0].axes, strict=True))
+        figure = draw_run(history, splits, bins=bins, title="run")
+        figure.draw_without_rendering()
+        return dict(zip(("loss", "roc", "calibration", "rows"), figure.axes, strict=True))
 
     return draw
 

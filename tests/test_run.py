@@ -1,4 +1,4 @@
-"""Whole runs through the command line's entry point: what they leave, and that stopped ones go on as if they had not."""
+"""Whole runs through the command line's entry point: what they leave, and that stopped ones go on unharmed."""
 
 from __future__ import annotations
 

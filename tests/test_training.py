@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from flashlogit_kernels.contract import Clamp
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.backend import choose_backend
@@ -17,6 +16,7 @@ from flashlogit.data import Rows
 from flashlogit.errors import UserError
 from flashlogit.objective import Objective
 from flashlogit.training import Trainer
+from flashlogit_kernels.contract import Clamp
 
 OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "adam", "lr": 0.05},

@@ -26,7 +26,7 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt as interruption:
-        print(str(interruption) or "interrupted; nothing was written", file=sys.stderr)
+        print(str(interruption) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

@@ -5,7 +5,6 @@ Drawn with matplotlib's object interface on an Agg canvas: no display, no pyplot
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import auc
 
+from flashlogit.atomic import write_atomically
 from flashlogit.metrics import Calibration, RocCurve, calibration, roc
 
 SIZE_INCHES = (13.5, 5.6)
@@ -78,20 +78,35 @@ def plot_run(
     bins: int,
     title: str,
 ) -> None:
-    """Write curves.png: loss over epochs, ROC curves and calibration curves.
+    """Write the picture of `draw_run` as a PNG.
+
+    Args:
+        history, splits, bins, title: see `draw_run`.
+        path: the .png file; it appears whole or not at all, and replaces one that is there.
+
+    Raises:
+        ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
+        OSError: the file cannot be written.
+    """
+    figure = draw_run(history, splits, bins=bins, title=title)
+    write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))
+
+
+def draw_run(
+    history: Sequence[Mapping[str, float | None]], splits: Mapping[str, SplitScores], *, bins: int, title: str
+) -> Figure:
+    """Loss over epochs, ROC curves and calibration curves in one figure.
 
     Args:
         history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`.
             A loss that is None, NaN or above 1e100 is left out.
         splits: scores by split name, as `flashlogit.metrics.evaluate` takes them; `train`, `validation` and
             `test` have colours of their own.
-        path: the .png file; it appears whole or not at all, and replaces one that is there.
         bins: equal-width bins of probability of the calibration curve.
         title: heading of the picture.
 
     Raises:
         ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
-        OSError: the file cannot be written.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=layout)
@@ -103,7 +118,7 @@ def plot_run(
     _draw_loss(panels["loss"], history)
     _draw_roc(panels["roc"], splits)
     _draw_calibration(panels["calibration"], panels["rows"], splits, bins)
-    _save(figure, path)
+    return figure
 
 
 def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float | None]]) -> None:
@@ -255,13 +270,3 @@ def _legend_below(axes: Axes) -> None:
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5, fontsize="small", frameon=False
         )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write the PNG beside its place and move it there, so that nobody ever sees half a picture."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

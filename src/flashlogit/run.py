@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from flashlogit_kernels.contract import Clamp
 
-from . import __version__, reference
 from .backend import Backend, choose_backend
 from .checkpoint import Checkpoint
 from .config import CosineSchedule, RunSettings
 from .config_file import dump_settings
 from .data import Dataset, load
 from .device import resolve_device
-from .metrics import Metrics, evaluate
-from .model import Model
+from .metrics import Metrics
 from .objective import Objective, class_weights, with_class_weight
-from .plots import SplitScores, plot_run
+from .results import write_results
 from .run_directory import Mode, RunDirectory
 from .terminal import metrics_table
 from .training import HistoryRow, Trainer
@@ -83,26 +80,21 @@ def train_run(
     first = trainer.epoch
     _train(trainer, settings, origin, directory, history, quiet=quiet)
     seconds = time.perf_counter() - start
-    weight, bias = trainer.final_parameters()
     say(_summary(trainer, trainer.epoch - first, seconds, settings))
 
-    save_model(settings, dataset, weight, bias, directory)
-    scores = score(dataset, weight, bias)
-    metrics = measure(scores, settings)
-    about = {
-        "version": __version__,
-        "torch": torch.__version__,
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "backend": backend.name,
-        "epochs": trainer.epoch,
-        "kept_epoch": kept_epoch(trainer, settings),
-    }
-    directory.write_json(
-        directory.metrics, {name: m.to_json() for name, m in metrics.items()} | {"run": about}
+    metrics = write_results(
+        directory,
+        settings,
+        dataset,
+        *trainer.final_parameters(),
+        history=history,
+        about={
+            "device": str(device),
+            "backend": backend.name,
+            "epochs": trainer.epoch,
+            "kept_epoch": kept_epoch(trainer, settings),
+        },
     )
-    plot_run(history, scores, directory.curves, bins=settings.report.calibration_bins, title=settings.name)
     say(metrics_table(metrics))
     say(f"results: {directory.path}")
     return RunResult(directory, metrics, history)
@@ -152,48 +144,6 @@ def fingerprint(dataset: Dataset) -> str:
     digest.update(train.X[[0, -1]].double().cpu().numpy().tobytes())
     digest.update(dataset.standardization.mean.tobytes() + dataset.standardization.scale.tobytes())
     return digest.hexdigest()[:16]
-
-
-def save_model(
-    settings: RunSettings, dataset: Dataset, weight: Tensor, bias: Tensor, directory: RunDirectory
-) -> None:
-    """Write model.safetensors."""
-    Model(
-        weight=weight.cpu().numpy(),
-        bias=bias.cpu().numpy(),
-        feature_names=dataset.feature_names,
-        label_names=dataset.label_names,
-        standardization=dataset.standardization,
-        eps=settings.loss.eps,
-        threshold=settings.report.threshold,
-    ).save(directory.model)
-
-
-def score(dataset: Dataset, weight: Tensor, bias: Tensor) -> dict[str, SplitScores]:
-    """Logits, labels and the user's own weights (not the classes') of every split."""
-    return {
-        name: SplitScores(
-            logits=reference.logits(rows.X, weight, bias).double().cpu().numpy(),
-            y=rows.y.cpu().numpy(),
-            sample_weight=None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy(),
-        )
-        for name, rows in dataset.splits.items()
-    }
-
-
-def measure(scores: dict[str, SplitScores], settings: RunSettings) -> dict[str, Metrics]:
-    """Metrics of every split."""
-    return {
-        name: evaluate(
-            split.logits,
-            split.y,
-            sample_weight=split.sample_weight,
-            eps=settings.loss.eps,
-            threshold=settings.report.threshold,
-            bins=settings.report.calibration_bins,
-        )
-        for name, split in scores.items()
-    }
 
 
 def kept_epoch(trainer: Trainer, settings: RunSettings) -> int:
@@ -267,16 +217,9 @@ def _losses(row: HistoryRow) -> dict[str, str]:
 
 def _summary(trainer: Trainer, epochs: int, seconds: float, settings: RunSettings) -> str:
     if not epochs:
-        return (
-            "nothing was left to train; raise training.epochs to go on"
-            if not trainer.best
-            else (f"nothing was left to train after epoch {trainer.epoch}")
-        )
+        return f"nothing was left to train after epoch {trainer.epoch}; raise training.epochs to go on"
     rate = epochs * len(trainer.training.rows) / seconds
-    kept = kept_epoch(trainer, settings)
-    best = (
-        f"; kept the weights of epoch {kept}, the lowest validation loss"
-        if settings.training.early_stopping
-        else ""
-    )
-    return f"trained {epochs} epochs in {seconds:.1f} s ({rate:,.0f} rows/s){best}"
+    line = f"trained {epochs} epochs in {seconds:.1f} s ({rate:,.0f} rows/s)"
+    if settings.training.early_stopping:
+        line += f"; kept the weights of epoch {kept_epoch(trainer, settings)}, the lowest validation loss"
+    return line

@@ -1,0 +1,79 @@
+"""What a finished run writes: the model, its metrics and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import __version__, reference
+from .config import RunSettings
+from .data import Dataset
+from .metrics import Metrics, evaluate
+from .model import Model
+from .plots import SplitScores, plot_run
+from .run_directory import RunDirectory
+
+
+def write_results(
+    directory: RunDirectory,
+    settings: RunSettings,
+    dataset: Dataset,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    history: Sequence[Mapping[str, float | None]],
+    about: Mapping[str, Any],
+) -> dict[str, Metrics]:
+    """Write model.safetensors, metrics.json (with `about` the run) and curves.png for weight [D] and bias [1].
+
+    Returns:
+        The metrics of every split.
+    """
+    Model(
+        weight=weight.cpu().numpy(),
+        bias=bias.cpu().numpy(),
+        feature_names=dataset.feature_names,
+        label_names=dataset.label_names,
+        standardization=dataset.standardization,
+        eps=settings.loss.eps,
+        threshold=settings.report.threshold,
+    ).save(directory.model)
+    scores = score(dataset, weight, bias)
+    metrics = {name: measure(split, settings) for name, split in scores.items()}
+    machine = {
+        "flashlogit": __version__,
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name(weight.device) if weight.is_cuda else None,
+        "threads": torch.get_num_threads(),
+    }
+    content = {name: of_split.to_json() for name, of_split in metrics.items()}
+    directory.write_json(directory.metrics, content | {"run": {**about, **machine}})
+    plot_run(history, scores, directory.curves, bins=settings.report.calibration_bins, title=settings.name)
+    return metrics
+
+
+def score(dataset: Dataset, weight: Tensor, bias: Tensor) -> dict[str, SplitScores]:
+    """Logits, labels and the user's own weights (not the classes') of every split."""
+    return {
+        name: SplitScores(
+            logits=reference.logits(rows.X, weight, bias).double().cpu().numpy(),
+            y=rows.y.cpu().numpy(),
+            sample_weight=None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy(),
+        )
+        for name, rows in dataset.splits.items()
+    }
+
+
+def measure(split: SplitScores, settings: RunSettings) -> Metrics:
+    """Metrics of one split as the settings ask for them."""
+    return evaluate(
+        split.logits,
+        split.y,
+        sample_weight=split.sample_weight,
+        eps=settings.loss.eps,
+        threshold=settings.report.threshold,
+        bins=settings.report.calibration_bins,
+    )

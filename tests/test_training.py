@@ -198,3 +198,20 @@ def test_going_on_from_a_checkpoint_equals_an_uninterrupted_run(
     assert torch.equal(second.bias, whole.bias)
     for ours, theirs in zip(second.final_parameters(), whole.final_parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_device() -> None:
+    device = torch.device("cuda")
+    rows = make_rows(1000)
+    assert rows.sample_weight is not None
+    on_device = Rows(rows.X.to(device), rows.y.to(device), rows.sample_weight.to(device))
+    objective = Objective(on_device, Clamp(1e-8, "through"), 0.1, choose_backend("auto", device))
+    trainer = Trainer(objective, None, TrainingSettings(epochs=2, batch_size=64), seed=0)
+    list(trainer.epochs())  # compiles, and lets the optimiser make its state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._steps(lambda rows: None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.weight.isfinite().all()

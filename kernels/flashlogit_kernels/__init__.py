@@ -6,8 +6,9 @@ flashlogit.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import attribute_loader
 
 if TYPE_CHECKING:
     from .columns import column_sums as column_sums
@@ -17,10 +18,4 @@ if TYPE_CHECKING:
 _HOMES = {"bce_onepass": "onepass", "bce_rows": "rows", "column_sums": "columns"}
 __all__ = ["bce_onepass", "bce_rows", "column_sums"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = attribute_loader(__name__, _HOMES)

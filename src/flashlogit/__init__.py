@@ -6,8 +6,9 @@ configs/bce.yaml`` trains from a file. Names are loaded when first used, so that
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flashlogit_kernels.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from .errors import UserError as UserError
@@ -18,13 +19,7 @@ _HOMES = {"bce_loss": "loss", "LogisticHead": "head", "UserError": "errors"}
 __all__ = ["LogisticHead", "UserError", "bce_loss"]
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = attribute_loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .atomic import write_atomically
 from .errors import UserError
+from .safetensors_file import read_safetensors
 
 FORMAT = "flashlogit-checkpoint-1"
 
@@ -51,16 +51,9 @@ class Checkpoint:
         """
         if not path.is_file():
             raise UserError(f"there is no checkpoint {path}; start the run without --resume")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} cannot be read as a checkpoint ({error}); start again with --overwrite"
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise UserError(f"{path} is not a checkpoint of this version; start again with --overwrite")
+        tensors, metadata = read_safetensors(
+            path, framework="pt", kind=FORMAT, remedy="start again with --overwrite"
+        )
         return cls(tensors, **json.loads(metadata["state"]))
 
     def check_origin(self, path: Path, current: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from flashlogit_kernels.contract import ClampGradient, arithmetic_dtype
+from flashlogit_kernels.contract import BCESums, ClampGradient, arithmetic_dtype
 
 from . import ops
 from .backend import BackendName
@@ -73,12 +73,12 @@ def bce_loss(
         raise ValueError(
             f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
         )
-    settings = (eps, clamp_gradient, backend)
-    function = _RowLosses if reduction == "none" else _SummedLoss
-    extra = () if reduction == "none" else (reduction == "mean",)
-    loss: Tensor = function.apply(  # type: ignore[no-untyped-call]
-        X, y, weight.reshape(-1), bias, sample_weight, pos_weight, *settings, *extra
-    )
+    arguments = (X, y, weight.reshape(-1), bias, sample_weight, pos_weight, eps, clamp_gradient, backend)
+    loss: Tensor
+    if reduction == "none":
+        loss = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        loss = _SummedLoss.apply(*arguments, reduction == "mean")  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -86,48 +86,28 @@ class _SummedLoss(torch.autograd.Function):
     """Sum or weighted mean over the rows; the forward pass has the gradient already."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        X: Tensor,
-        y: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        sample_weight: Tensor | None,
-        pos_weight: Tensor | None,
-        eps: float,
-        clamp_gradient: ClampGradient,
-        backend: BackendName,
-        mean: bool,
-    ) -> Tensor:
-        sums, residual = ops.bce_onepass(
-            X,
-            y,
-            weight,
-            bias,
-            sample_weight,
-            pos_weight,
-            eps,
-            clamp_gradient,
-            backend,
-            ctx.needs_input_grad[0],
-        )
-        ctx.save_for_backward(X if ctx.needs_input_grad[0] else None, weight, bias, sums, residual)
+    def forward(ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        *settings, mean = rest
+        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, ctx.needs_input_grad[0])
+        ctx.save_for_backward(X if ctx.needs_input_grad[0] else None, weight, bias, packed, residual)
         ctx.mean = mean
-        loss = sums[-4] / sums[-3] if mean else sums[-4]
+        sums = BCESums(packed)
+        loss = sums.loss / sums.weight_sum if mean else sums.loss
         total: Tensor = loss.to(arithmetic_dtype(X, weight, None), copy=True)
         return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        X, weight, bias, sums, residual = ctx.saved_tensors
-        scale = upstream / sums[-3] if ctx.mean else upstream
+        X, weight, bias, packed, residual = ctx.saved_tensors
+        sums = BCESums(packed)
+        scale = upstream / sums.weight_sum if ctx.mean else upstream
         return _gradients(
             ctx,
             X,
             weight,
             bias,
-            weight_grad=sums[:-5] * scale,
-            bias_grad=sums[-5] * scale,
+            weight_grad=sums.weight_grad * scale,
+            bias_grad=sums.bias_grad * scale,
             rows=residual * scale if X is not None else None,
         )
 
@@ -137,22 +117,11 @@ class _RowLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        X: Tensor,
-        y: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        sample_weight: Tensor | None,
-        pos_weight: Tensor | None,
-        eps: float,
-        clamp_gradient: ClampGradient,
-        backend: BackendName,
+        ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
     ) -> Tensor:
-        loss, residual = ops.bce_rows(
-            X, y, weight, bias, sample_weight, pos_weight, eps, clamp_gradient, backend
-        )
+        loss, residual = ops.bce_rows(X, y, weight, bias, *settings)
         ctx.save_for_backward(X, weight, bias, residual)
-        ctx.backend = backend
+        ctx.backend = settings[-1]
         row_losses: Tensor = loss
         return row_losses
 

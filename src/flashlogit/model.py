@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .atomic import write_atomically
 from .data import Standardization
 from .errors import UserError
+from .safetensors_file import read_safetensors
 
 FORMAT = "flashlogit-model-1"
 
@@ -68,18 +68,9 @@ class Model:
             raise UserError(
                 f"there is no model {file_path}; give a run directory or its model.safetensors with --model"
             )
-        try:
-            with safe_open(file_path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{file_path} cannot be read as a model ({error}); give the model.safetensors of a run"
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise UserError(
-                f"{file_path} is not a model of this version; give the model.safetensors of a run"
-            )
+        tensors, metadata = read_safetensors(
+            file_path, framework="numpy", kind=FORMAT, remedy="give a run directory or its model.safetensors"
+        )
         about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
         return cls(
             weight=tensors["weight"].reshape(-1),

@@ -1,0 +1,8 @@
+"""Is the gradient right on this machine? python scripts/check_gradients.py, or with --config configs/bce.yaml"""
+
+import sys
+
+from flashlogit.gradient_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

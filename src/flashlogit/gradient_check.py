@@ -1,0 +1,429 @@
+"""Whether the gradient is right on this machine: every way to compute it, held against the chain rule in float64.
+
+A disagreement is an error relative to what an error of 100 % in every factor would amount to,
+
+    |dL/dw_j - truth| / (1/S sum_i s_i |x_ij| (rho_i + p_i (1 - p_i) m_i)),    m_i = sum_j |x_ij w_j| + |b|,
+
+with rho_i = (1 - y_i) p_i + y_i (1 - p_i), which is |r_i| for labels 0 and 1. The second term is what rounding z
+contributes: terms of size m_i are rounded, however small their sum, and p (1 - p) is how steep the residual is there.
+dL/db takes x = 1, and the loss loss_i + rho_i m_i. So a bound can be some roundings of the dtype, whatever the data.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flashlogit_kernels.contract import Clamp, ClampGradient
+
+from .backend import choose_backend
+from .errors import UserError
+from .gradient_methods import (
+    DIFFERENCE_COLUMNS,
+    Gradient,
+    Problem,
+    Steps,
+    by_autograd,
+    by_differences,
+    by_hand,
+    by_kernel,
+    by_reference,
+    difference_steps,
+    row_loss,
+)
+
+FLOAT64_BOUND = 1e-12
+"""Of a disagreement in float64 arithmetic: some thousand roundings."""
+FLOAT32_BOUND = 1e-6
+"""Of a disagreement in float32 arithmetic, for one row: about ten roundings."""
+FLOAT32_SUM_BOUND = 1e-5
+"""The same for a sum over rows: the reference, adding up 2 * 10^6 rows of one sign on a CPU, was measured 3e-6 off."""
+DIFFERENCES_BOUND = 1e-8
+"""Of a disagreement of finite differences, apart from what the rounding of the loss does to them."""
+
+INTERPRETED_ROWS = 1 << 12
+_INTERPRETED_NUMBERS = 1 << 20
+"""Rows, and numbers of X, that Triton's interpreter gets through in some seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What one method gave, and how far it is from the truth; the truth itself has no disagreement.
+
+    `worst` names the number that is furthest off: "loss", "dL/dw[3]" (columns counted from 0) or "dL/db".
+    """
+
+    method: str
+    arithmetic: str
+    gradient: Gradient
+    disagreement: float | None
+    worst: str
+    bound: float
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A method that could not run, and why."""
+
+    method: str
+    arithmetic: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class GradientCheck:
+    """The outcome of a check; `notes` are sentences that a reader of the rows should know."""
+
+    rows: tuple[Row | NotRun, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def worst(self) -> Row:
+        """The row that comes nearest to its bound, or exceeds it most."""
+        compared = [row for row in self.rows if isinstance(row, Row) and row.disagreement is not None]
+        return max(compared, key=lambda row: (row.disagreement or 0.0) / row.bound)
+
+    @property
+    def disagreement(self) -> float:
+        """The worst row's disagreement."""
+        return self.worst.disagreement or 0.0
+
+    @property
+    def bound(self) -> float:
+        """The worst row's bound."""
+        return self.worst.bound
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every method that ran is within its bound."""
+        return self.disagreement <= self.bound
+
+
+@dataclass(frozen=True)
+class KernelPlace:
+    """Where the kernel runs, or in half a sentence why it does not."""
+
+    device: torch.device
+    interpreted: bool
+    obstacle: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The kernel's name in the table."""
+        return "kernel (interpreter)" if self.interpreted else "kernel"
+
+
+def find_kernel(device: torch.device) -> KernelPlace:
+    """The kernel for data on `device`: on the CPU in Triton's interpreter, which this switches on for the process."""
+    if importlib.util.find_spec("triton") is None:
+        return KernelPlace(device, False, "the package triton is not installed")
+    if device.type == "cpu" and "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        choose_backend("triton", device)
+    except UserError as error:
+        late = "triton was imported before TRITON_INTERPRET=1 was set"
+        return KernelPlace(device, False, late if device.type == "cpu" else str(error))
+    import triton
+
+    return KernelPlace(device, bool(triton.knobs.runtime.interpret))
+
+
+def example_problem(
+    x: float, y: float, w: float, b: float, *, eps: float = 1e-8, clamp_gradient: ClampGradient = "through"
+) -> Problem:
+    """One row with one feature, on the CPU.
+
+    Raises:
+        UserError: a number that is not finite or out of bounds, or a logit that overflows.
+    """
+    for name, value in (("x", x), ("y", y), ("w", w), ("b", b), ("eps", eps)):
+        if not math.isfinite(value):
+            raise UserError(f"--{name} is {value}; must be a finite number")
+    if not 0 <= y <= 1:
+        raise UserError(f"--y is {y:g}; must be from 0 to 1, the probability that the row is positive")
+    if not 0 <= eps < 0.5:
+        raise UserError(f"--eps is {eps:g}; must be at least 0 and less than 0.5 (0 for no clamp)")
+    if not math.isfinite(abs(x * w) + abs(b)):
+        raise UserError(f"--x {x:g} times --w {w:g} plus --b {b:g} overflows; take smaller numbers")
+    X, label, weight = (torch.tensor(value, dtype=torch.float64) for value in ([[x]], [y], [w]))
+    return Problem(X, label, weight, b, Clamp(eps, clamp_gradient))
+
+
+def check_example(problem: Problem, kernel: KernelPlace) -> GradientCheck:
+    """Check one row in float64 and in float32 (where that can hold its numbers)."""
+    x, w, b = problem.X.item(), problem.weight.item(), problem.bias
+    if all(map(_fits_float32, (x, w, b, x * w + b))):
+        return check(problem, kernel, (torch.float64, torch.float32))
+    outcome = check(problem, kernel, (torch.float64,))
+    return replace(outcome, notes=(*outcome.notes, "float32 cannot hold these numbers and is left out."))
+
+
+def _fits_float32(value: float) -> bool:
+    limits = torch.finfo(torch.float32)
+    return value == 0 or limits.tiny <= abs(value) <= limits.max
+
+
+@dataclass(frozen=True, eq=False)
+class DataProblem:
+    """Training rows at random weights. `rows_in_all` counts the training rows, of which X holds the first ones."""
+
+    problem: Problem
+    feature_names: tuple[str, ...]
+    rows_in_all: int
+    kernel: KernelPlace
+
+
+def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
+    """The training rows of a config file, weighted as in training, at seeded random weights.
+
+    Where the kernel is interpreted these are the first rows only, for every method alike.
+
+    Raises:
+        UserError: a setting, file or value that cannot be used.
+    """
+    # Settings are checked before the slow imports, so that a typing mistake is answered at once.
+    from .config_file import load_settings
+    from .device import resolve_device
+
+    settings = load_settings(config, overrides)
+    device = resolve_device(settings.device)
+    kernel = find_kernel(device)
+    from .data import load
+    from .objective import class_weights, with_class_weight
+
+    dataset = load(settings.data, seed=settings.seed, device=device)
+    rows = with_class_weight(dataset.train, class_weights(dataset.train, settings.loss.class_weight))
+    N, D = rows.X.shape
+    n = min(N, INTERPRETED_ROWS, max(1, _INTERPRETED_NUMBERS // D)) if kernel.interpreted else N
+    problem = Problem(
+        X=rows.X[:n],
+        y=rows.y[:n],
+        sample_weight=None if rows.sample_weight is None else rows.sample_weight[:n],
+        weight=torch.zeros(D, dtype=torch.float64, device=device),
+        bias=0.0,
+        clamp=Clamp(settings.loss.eps, settings.loss.clamp_gradient),
+    )
+    return DataProblem(_at_random_weights(problem, settings.seed), dataset.feature_names, N, kernel)
+
+
+def _at_random_weights(problem: Problem, seed: int) -> Problem:
+    """Random w and b for which the logits' mean magnitude without b is 1."""
+    generator = torch.Generator().manual_seed(seed)
+    w = torch.randn(problem.X.shape[1], generator=generator, dtype=torch.float64).to(problem.X.device)
+    b = torch.randn((), generator=generator, dtype=torch.float64) / 2
+    magnitude = sum((X @ w).abs().sum().item() for X, _, _ in problem.blocks(torch.float64))
+    if magnitude > 0:
+        w *= problem.X.shape[0] / magnitude
+    if problem.X.dtype != torch.float64:
+        # Numbers that float32 holds exactly, so that all methods are asked about the same point.
+        w, b = w.float().double(), b.float().double()
+    return replace(problem, weight=w, bias=b.item())
+
+
+def check_data(data: DataProblem) -> GradientCheck:
+    """Check the mean loss over the rows, in float64 and, unless X is float64, in float32."""
+    X = data.problem.X
+    wide = X.dtype == torch.float64
+    outcome = check(data.problem, data.kernel, (torch.float64,) if wide else (torch.float64, torch.float32))
+    notes = list(outcome.notes)
+    if wide:
+        notes.append("X is stored in float64, so that all arithmetic is float64.")
+    if X.shape[1] > DIFFERENCE_COLUMNS:
+        notes.append(
+            f"Finite differences cover the first {DIFFERENCE_COLUMNS} of {X.shape[1]:,} columns and dL/db."
+        )
+    return replace(outcome, notes=tuple(notes))
+
+
+def check(problem: Problem, kernel: KernelPlace, dtypes: Sequence[torch.dtype]) -> GradientCheck:
+    """Every method in every dtype against the chain rule by hand in float64.
+
+    Args:
+        problem: rows and point. Everything but the kernel runs on their device.
+        kernel: where the kernel runs.
+        dtypes: of the arithmetic. Where float32 cannot hold w and b, its rounding of them counts as disagreement.
+    """
+    place = problem.X.device
+    truth = by_hand(problem, torch.float64)
+    rows: list[Row | NotRun] = []
+    allowances = {dtype: _allowance(problem, dtype) for dtype in dtypes}
+
+    def compare(method: str, dtype: torch.dtype, gradient: Gradient, device: torch.device) -> None:
+        rows.append(_row(method, _arithmetic(dtype, device), gradient, truth, allowances[dtype]))
+
+    methods: dict[str, Callable[[Problem, torch.dtype], Gradient]] = {
+        "chain rule by hand": by_hand,
+        "autograd": by_autograd,
+        "reference": by_reference,
+    }
+    for method, compute in methods.items():
+        for dtype in dtypes:
+            if compute is by_hand and dtype == torch.float64:
+                rows.append(Row(method, _arithmetic(dtype, place), truth, None, "", FLOAT64_BOUND))
+            else:
+                compare(method, dtype, compute(problem, dtype), place)
+    on_kernel = problem.on(kernel.device)
+    for dtype in dtypes:
+        if kernel.obstacle is not None:
+            rows.append(NotRun(kernel.label, _arithmetic(dtype, kernel.device), kernel.obstacle))
+        else:
+            compare(kernel.label, dtype, by_kernel(on_kernel, dtype), kernel.device)
+    difference_rows, notes = _check_differences(problem)
+    return GradientCheck((*rows, *difference_rows), notes)
+
+
+def _check_differences(problem: Problem) -> tuple[list[Row], tuple[str, ...]]:
+    """Finite differences of the loss; under "through" also of the loss without its clamp, where that matters.
+
+    Beyond the clamp the loss is flat: its derivative is 0, which is the gradient under "exact". Under "through" the
+    gradient is p - y there, which is the derivative of the loss without the clamp. So differences of either loss are
+    held against the gradient that belongs to it.
+    """
+    clamp = problem.clamp
+    steps = difference_steps(problem)
+    clamped = _clamped_rows(problem)
+    N = problem.X.shape[0]
+    exact = problem.with_clamp(Clamp(clamp.eps, "exact"))
+    if not clamped or clamp.gradient == "exact":
+        notes = [f"{_count(clamped, N)} beyond the clamp, with gradient 0 (exact)."] if clamped else []
+        jumps = _rows_near_clamp(exact, steps.logit)
+        if jumps:
+            notes.append(
+                f"{_count(jumps, N)} within {steps.logit:g} of the clamp, where the derivative jumps; there either"
+                " side counts as agreement."
+            )
+        return [_difference_row("finite differences", exact, steps)], tuple(notes)
+    rows = [
+        _difference_row("differences, unclamped", problem.with_clamp(Clamp(0.0, "through")), steps),
+        _difference_row("differences, clamped", exact, steps),
+    ]
+    return rows, (
+        f"{_count(clamped, N)} beyond the clamp, where the clamped loss is flat. Its derivative is 0 there, but"
+        " clamp_gradient 'through' keeps p - y, the derivative of the loss without the clamp (which autograd is given here). Finite differences of"
+        " the clamped loss differ from the gradient above by design; they are held against the gradient of 'exact', and"
+        " those of the unclamped loss against p - y.",
+    )
+
+
+def _difference_row(method: str, problem: Problem, steps: Steps) -> Row:
+    allowance = _difference_allowance(problem, steps)
+    truth = by_hand(problem, torch.float64)
+    gradient = by_differences(problem, steps)
+    return _row(method, _arithmetic(torch.float64, problem.X.device), gradient, truth, allowance)
+
+
+def _clamped_rows(problem: Problem) -> int:
+    w, b = problem.parameters(torch.float64)
+    bound = problem.clamp.bound
+    return sum(int(((X @ w + b).abs() > bound).sum()) for X, _, _ in problem.blocks(torch.float64))
+
+
+def _rows_near_clamp(problem: Problem, margin: float) -> int:
+    w, b = problem.parameters(torch.float64)
+    bound = problem.clamp.bound
+    return sum(
+        int((((X @ w + b).abs() - bound).abs() <= margin).sum()) for X, _, _ in problem.blocks(torch.float64)
+    )
+
+
+def _count(rows: int, of: int) -> str:
+    if of == 1:
+        return "The row lies"
+    return f"{rows:,} of {of:,} rows {'lies' if rows == 1 else 'lie'}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Allowance:
+    """A bound, and what a disagreement is relative to: weight is float64 [D]."""
+
+    bound: float
+    loss: float
+    weight: Tensor
+    bias: float
+
+
+def _allowance(problem: Problem, dtype: torch.dtype) -> _Allowance:
+    limits = torch.finfo(dtype)
+    bound = FLOAT64_BOUND
+    if dtype == torch.float32:
+        bound = FLOAT32_BOUND if problem.X.shape[0] == 1 else FLOAT32_SUM_BOUND
+    # Below the smallest normal number a dtype has no relative precision.
+    return _scales(problem, bound, floor=limits.tiny / limits.eps, margin=0.0)
+
+
+def _difference_allowance(problem: Problem, steps: Steps) -> _Allowance:
+    """The same for finite differences, which divide the rounding of the loss by their step."""
+    limits = torch.finfo(torch.float64)
+    scales = _scales(problem, DIFFERENCES_BOUND, floor=limits.tiny / limits.eps, margin=2 * steps.logit)
+    rounding = 4 * limits.eps * scales.loss / scales.bound
+    return replace(
+        scales,
+        weight=scales.weight[: steps.weight.shape[0]] + rounding / steps.weight.cpu(),
+        bias=scales.bias + rounding / steps.bias,
+    )
+
+
+def _scales(problem: Problem, bound: float, *, floor: float, margin: float) -> _Allowance:
+    """The denominators of the module's formula, plus `floor` for every row.
+
+    Under "exact" the gradient jumps at the clamp. A row that rounding, or a step of `margin`, can bring to its other
+    side may be there altogether.
+    """
+    clamp = problem.clamp
+    w, b = problem.parameters(torch.float64)
+    loss, bias, weight = 0.0, 0.0, torch.zeros_like(w)
+    for X, y, s in problem.blocks(torch.float64):
+        z = X @ w + b
+        size = X.abs() @ w.abs() + b.abs()
+        c = z.clamp(-clamp.bound, clamp.bound)
+        beyond = z.abs() > clamp.bound
+        loss_size = torch.where(beyond, c.abs(), size)
+        loss += (s * (row_loss(z, y, clamp) + _rho(c, y) * loss_size + floor)).sum().item()
+        residual = _rho(z, y) + torch.sigmoid(z) * torch.sigmoid(-z) * size
+        if clamp.zeroes_gradient:
+            jumps = (z.abs() - clamp.bound).abs() <= margin + bound * size
+            residual += torch.where(jumps, _rho(z, y) / bound, 0.0)
+        residual = s * residual
+        bias += (residual + s * floor).sum().item()
+        weight += residual @ X.abs() + floor * (s @ (1 + X.abs()))
+    S = problem.weight_sum
+    return _Allowance(bound, loss / S, (weight / S).cpu(), bias / S)
+
+
+def _rho(z: Tensor, y: Tensor) -> Tensor:
+    """(1 - y) p + y (1 - p): the residual without its cancellation. A soft label is rounded too, which adds y."""
+    soft = torch.where((y > 0) & (y < 1), y, 0.0)
+    return (1 - y) * torch.sigmoid(z) + y * torch.sigmoid(-z) + soft
+
+
+def _row(method: str, arithmetic: str, gradient: Gradient, truth: Gradient, allowance: _Allowance) -> Row:
+    K = gradient.weight.shape[0]
+    errors = {
+        "loss": _relative(gradient.loss - truth.loss, allowance.loss),
+        "dL/db": _relative(gradient.bias - truth.bias, allowance.bias),
+    }
+    by_column = (gradient.weight - truth.weight[:K]).abs() / allowance.weight[:K]
+    by_column = by_column.nan_to_num(nan=math.inf)
+    j = int(by_column.argmax())
+    errors[f"dL/dw[{j}]"] = by_column[j].item()
+    worst = max(errors, key=errors.__getitem__)
+    return Row(method, arithmetic, gradient, errors[worst], worst, allowance.bound)
+
+
+def _relative(error: float, scale: float) -> float:
+    """|error| / scale; infinite where either is NaN, which no comparison would notice."""
+    ratio = abs(error) / scale
+    return math.inf if math.isnan(ratio) else ratio
+
+
+def _arithmetic(dtype: torch.dtype, device: torch.device) -> str:
+    return f"{str(dtype).removeprefix('torch.')}, {device}"

@@ -29,7 +29,9 @@ DIFFERENCE_COLUMNS = 50
 _BLOCK_NUMBERS = 1 << 22
 """Numbers in a temporary: 32 MiB in float64."""
 _BLOCK_ROWS = 1 << 10
-"""Rows in a block. torch's float32 product adds up one after the other, which over 10^6 rows of one sign cost 1e-4."""
+"""Rows in a block: few, since torch's float32 product on a CPU adds them up one after the other."""
+PLAIN_ROWS = 1 << 18
+"""Rows in a block for autograd, which stands for plain torch: as many as any pass adds up at once."""
 _LOGIT_STEP = 1e-5
 """Finite differences move a logit by about this: the cube root of float64's precision, where the error is least."""
 _SATURATED = 1e3
@@ -76,15 +78,17 @@ class Problem:
         """(w [D], b []) in `dtype`."""
         return self.weight.to(dtype), self.weight.new_tensor(self.bias, dtype=dtype)
 
-    def blocks(self, dtype: torch.dtype, columns: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(X, y, s) of consecutive rows in `dtype`, few enough for temporaries with `columns` numbers a row."""
+    def blocks(
+        self, dtype: torch.dtype, *, rows: int = _BLOCK_ROWS, width: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(X, y, s) of up to `rows` rows at a time in `dtype`, fewer where D or `width` numbers a row need room."""
         N, D = self.X.shape
-        height = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // max(D, columns)))
+        height = max(1, min(rows, _BLOCK_NUMBERS // max(D, width)))
         for start in range(0, N, height):
-            rows = slice(start, start + height)
-            y = self.y[rows].to(dtype)
-            s = torch.ones_like(y) if self.sample_weight is None else self.sample_weight[rows].to(dtype)
-            yield self.X[rows].to(dtype), y, s
+            part = slice(start, start + height)
+            y = self.y[part].to(dtype)
+            s = torch.ones_like(y) if self.sample_weight is None else self.sample_weight[part].to(dtype)
+            yield self.X[part].to(dtype), y, s
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +176,7 @@ def by_autograd(problem: Problem, dtype: torch.dtype) -> Gradient:
     bound = clamp.bound if clamp.zeroes_gradient else float("inf")
     w, b = (parameter.requires_grad_() for parameter in map(torch.clone, problem.parameters(dtype)))
     totals = _Totals(problem, w.shape[0])
-    for X, y, s in problem.blocks(dtype):
+    for X, y, s in problem.blocks(dtype, rows=PLAIN_ROWS):
         z = X @ w + b
         loss = _cross_entropy(z.clamp(-bound, bound), y, s)
         gradients = torch.autograd.grad(loss, (w, b))
@@ -241,7 +245,7 @@ def difference_steps(problem: Problem) -> Steps:
     largest = torch.where(largest == 0, 1.0, largest).clamp(min=1e-290)
     resolution = 8 * torch.finfo(torch.float64).eps
     return Steps(
-        weight=torch.maximum(step / largest, resolution * w[:K].abs()),
+        weight=torch.maximum((step / largest).clamp(max=1e290), resolution * w[:K].abs()),
         bias=max(step, resolution * abs(problem.bias)),
         logit=step,
     )
@@ -263,7 +267,7 @@ def by_differences(problem: Problem, steps: Steps) -> Gradient:
     taken = torch.cat([up[column, column] - down[column, column], b_up[K:] - b_down[K:]])
 
     totals = _Totals(problem, K)
-    for X, y, s in problem.blocks(torch.float64, columns=2 * K + 2):
+    for X, y, s in problem.blocks(torch.float64, width=2 * K + 2):
         # Row by row before the sum: what a step does not move must cancel to nothing, or a rare column drowns in it.
         change = row_loss(X @ up + b_up, y[:, None], problem.clamp)
         change -= row_loss(X @ down + b_down, y[:, None], problem.clamp)

@@ -1,8 +1,8 @@
 """Compile the kernels that a call launches for an H100, on a machine without one.
 
-Run as a program, outside Triton's interpreter: each line of standard input is a JSON object that describes one call; each line
-of output tells the resources of one kernel that the call launched. The interpreter can pass where the compiler
-refuses, and only the compiler knows whether a tile fits the registers.
+Run as a program, outside Triton's interpreter: each line of standard input is a JSON object that describes one call;
+each line of output lists the resources of the kernels that the call launched. The interpreter can pass where the
+compiler refuses, and only the compiler knows whether a tile fits the registers.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def main() -> None:
             lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw)),
         ):
             run_call(kernels, call)
-        for report in reports:
-            print(json.dumps(report), flush=True)
+        print(json.dumps(reports), flush=True)
 
 
 def run_call(kernels: Any, call: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+"""Where the kernels run in tests: on the GPU where there is one, else in Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = (
+        "1"  # read when triton is first imported, which importing torch does not do
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same random numbers, alone or among others."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where tensors of a kernel test live."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def kernels() -> ModuleType:
+    """The kernels' package, where this machine can run it."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    import triton
+
+    import flashlogit_kernels
+
+    old_triton = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
+    new_numpy = tuple(map(int, np.__version__.split(".")[:2])) >= (1, 25)
+    if not torch.cuda.is_available() and old_triton and new_numpy:
+        pytest.skip("Triton 3.6's interpreter does not work with NumPy 1.25 and newer")
+    return flashlogit_kernels
+
+
+@pytest.fixture(params=["reference", "kernels"])
+def passes(request: pytest.FixtureRequest) -> ModuleType:
+    """Each implementation of the passes in turn."""
+    if request.param == "kernels":
+        module: ModuleType = request.getfixturevalue("kernels")
+        return module
+    from flashlogit import reference
+
+    return reference

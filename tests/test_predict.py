@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from flashlogit.cli import predict_main
+from flashlogit.cli import predict_main, train_main
 from flashlogit.data import Standardization
 from flashlogit.model import Model
 
@@ -151,9 +151,20 @@ def test_unusable_data_are_refused(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_an_array_of_another_width_is_refused(tmp_path: Path, predict: Run) -> None:
-    np.save(tmp_path / "data.npy", np.zeros((3, 5)))
-    assert "height" in predict(tmp_path / "data.npy", tmp_path / "out.csv", code=2)
+def test_an_array_of_another_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    table = np.column_stack([generator.normal(size=(60, 3)), np.arange(60) % 2])
+    np.save(tmp_path / "train.npy", table)
+    config = str(Path(__file__).parents[1] / "configs/own_file.yaml")
+    settings = [f"data.path={tmp_path}/train.npy", "data.label.column=-1", "training.epochs=2", "--quiet"]
+    assert train_main(["--config", config, f"output={tmp_path}", "name=run", *settings]) == 0
+    options = ["--model", str(tmp_path / "run"), "--out", str(tmp_path / "out.csv"), "--overwrite"]
+    for width, code in ((2, 2), (3, 0), (4, 0), (5, 2)):
+        np.save(tmp_path / "new.npy", np.zeros((2, width)))
+        assert predict_main([*options, "--data", str(tmp_path / "new.npy")]) == code
+        if code:
+            error = capsys.readouterr().err
+            assert f"needs an array of 3 or 4 columns, and {tmp_path}/new.npy has {width}" in error
 
 
 @pytest.mark.parametrize("out", ["out.txt", "none/out.csv"])

@@ -24,7 +24,8 @@ class Model:
     """Weights on standardised columns, and how to get there from the user's own columns.
 
     weight [D] and bias [1] in the dtype of training, float32 or float64; label_names are the negative and the positive
-    class; threshold is the probability from which a row is called positive; eps is the training loss's clamp.
+    class; threshold is the probability from which a row is called positive; eps is the training loss's clamp;
+    array_widths is that of `Dataset`.
     """
 
     weight: NDArray[Any]
@@ -34,6 +35,7 @@ class Model:
     standardization: Standardization
     eps: float
     threshold: float
+    array_widths: tuple[int, ...] = ()
 
     def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
         """z [n] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
@@ -51,6 +53,7 @@ class Model:
             },
             "eps": self.eps,
             "threshold": self.threshold,
+            "array_widths": self.array_widths,
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
         tensors = {"weight": self.weight.reshape(1, -1), "bias": self.bias.reshape(1)}
@@ -83,4 +86,5 @@ class Model:
             ),
             eps=about["eps"],
             threshold=about["threshold"],
+            array_widths=tuple(about["array_widths"]),
         )

@@ -53,7 +53,9 @@ def predict_file(
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
-    rows = read_for_prediction(data_path, model.feature_names, id_columns, setting="--data")
+    rows = read_for_prediction(
+        data_path, model.feature_names, id_columns, array_widths=model.array_widths, setting="--data"
+    )
     taken = {PROBABILITY, PREDICTION} & set(rows.ids.column_names)
     if taken:
         raise UserError(

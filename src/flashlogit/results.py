@@ -40,6 +40,7 @@ def write_results(
         standardization=dataset.standardization,
         eps=settings.loss.eps,
         threshold=settings.report.threshold,
+        array_widths=dataset.array_widths,
     ).save(directory.model)
     scores = score(dataset, weight, bias)
     metrics = {name: measure(split, settings) for name, split in scores.items()}

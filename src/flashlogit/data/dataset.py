@@ -54,6 +54,8 @@ class Dataset:
     label_names: tuple[str, str]
     """Names of the negative and the positive class."""
     standardization: Standardization
+    array_widths: tuple[int, ...] = ()
+    """Columns that an array without column names must have to be read the same way; () if there are names."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
 

@@ -52,12 +52,20 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
         case FileData():
             file = open_file(settings.path, "data.path")
             columns = choose_columns(file, settings.label, settings.weight, settings.columns, settings.drop)
-            others = _other_files(settings, columns)
+            others = _other_files(settings, columns, _array_widths(file, columns))
     loader = _Loader(columns, settings.label, settings.dtype, device)
     return loader.load(file, others, settings.split, settings.standardize, seed)
 
 
-def _other_files(settings: FileData, columns: Columns) -> dict[int, TableFile]:
+def _array_widths(file: TableFile, columns: Columns) -> tuple[int, ...]:
+    """How wide an array may be for its columns to be the training file's; without its label only where that is last."""
+    if not file.numbered:
+        return ()
+    width = len(file.features)
+    return (width - 1, width) if columns.label == file.features[-1] else (width,)
+
+
+def _other_files(settings: FileData, columns: Columns, widths: tuple[int, ...]) -> dict[int, TableFile]:
     """The validation and test files there are, checked to have the training file's columns."""
     paths = {VALIDATION: settings.validation_path, TEST: settings.test_path}
     files = {}
@@ -65,6 +73,7 @@ def _other_files(settings: FileData, columns: Columns) -> dict[int, TableFile]:
         if path is not None:
             files[split] = open_file(path, f"data.{NAMES[split]}_path")
             files[split].require(columns.features, columns.keys, "training on data.path")
+            files[split].require_width(widths, "training on data.path")
     return files
 
 
@@ -131,6 +140,7 @@ class _Loader:
             feature_names=names,
             label_names=rule.names,
             standardization=standardization,
+            array_widths=_array_widths(file, self._columns),
             notes=tuple(self._notes),
         )
 

@@ -70,6 +70,7 @@ class NpyFile(TableFile):
             raise unreadable(f"{setting} {self.name}", error) from error
         _check_matrix(shape, dtype, f"the array in {self.name}")
         self.features = self.keys = _numbered_names(shape[1])
+        self.numbered = True
 
     def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
         try:
@@ -105,7 +106,8 @@ class NpzFile(TableFile):
         _check_matrix(shape, dtype, f'array "X" in {self.name}')
         self.keys = tuple(member for member in self._headers if member not in ("X", "feature_names"))
         self.features = _numbered_names(shape[1])
-        if "feature_names" in self._headers:
+        self.numbered = "feature_names" not in self._headers
+        if not self.numbered:
             self.features = tuple(str(name) for name in self._load("feature_names").astype(str).ravel())
             self._check_names(shape[1])
 

@@ -42,14 +42,16 @@ def read_for_prediction(
     feature_names: Sequence[str],
     id_columns: Sequence[str | int] = (),
     *,
+    array_widths: Sequence[int] = (),
     setting: str = "the data",
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
-    `setting` is what errors call the path by. Raises UserError for a file that cannot be used, and for a
-    column that is missing or holds no numbers.
+    `setting` is what errors call the path by; `array_widths` are those of the `Dataset` the model learnt from.
+    Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     file = open_file(path, setting)
+    file.require_width(array_widths, "the model")
     file.require(feature_names, (), "the model")
     ids = [file.find_key(column, "the id column") for column in id_columns]
     twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]

@@ -75,6 +75,8 @@ class TableFile(ABC):
     name: str
     features: tuple[str, ...]
     keys: tuple[str, ...]
+    numbered: bool = False
+    """Whether the columns have no names of their own, so that only their positions tell which they are."""
 
     @abstractmethod
     def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
@@ -97,6 +99,15 @@ class TableFile(ABC):
             raise UserError(
                 f"{needed_by} needs {column_word([*features, *keys])}; {self.name} lacks {listing(missing)}"
                 f" and has {listing(present)}"
+            )
+
+    def require_width(self, widths: Sequence[int], needed_by: str) -> None:
+        """Raise UserError for numbered columns of another count than `widths`; () for any."""
+        width = len(self.features)
+        if self.numbered and widths and width not in widths:
+            raise UserError(
+                f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
+                f" {width}; give one with the same columns in the same order"
             )
 
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:

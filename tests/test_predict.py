@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from safetensors.numpy import save_file
 
 from flashlogit.cli import predict_main, train_main
 from flashlogit.data import Standardization
-from flashlogit.model import Model
+from flashlogit.model import FORMAT, Model
 
 Run = Callable[..., str]
 
@@ -120,6 +121,13 @@ def test_an_existing_output_is_replaced_only_when_asked(
     assert out.read_text() != "mine"
 
 
+def test_the_data_are_never_overwritten(tmp_path: Path, predict: Run) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("height,width\n1,2\n")
+    assert "is the data file itself" in predict(data, data, "--overwrite", code=2)
+    assert data.read_text() == "height,width\n1,2\n"
+
+
 def test_a_missing_value_names_row_and_column_and_leaves_no_output(
     tmp_path: Path, table: pa.Table, predict: Run
 ) -> None:
@@ -172,6 +180,13 @@ def test_an_unusable_output_is_refused_before_the_data_are_read(
     out: str, tmp_path: Path, predict: Run
 ) -> None:
     assert "--out" in predict(tmp_path / "does not exist.csv", tmp_path / out, code=2)
+
+
+def test_a_model_that_lacks_something_is_refused(tmp_path: Path, predict: Run) -> None:
+    path = tmp_path / "run" / "model.safetensors"
+    save_file({"weight": np.zeros((1, 2))}, path, metadata={"format": FORMAT, "feature_names": '["a", "b"]'})
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    assert "lacks something" in predict(tmp_path / "data.csv", tmp_path / "out.csv", code=2)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"something else"])

@@ -63,7 +63,7 @@ def _train(options: argparse.Namespace) -> None:
 
     settings = load_settings(options.config, options.overrides)
     mode: Mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
-    directory = RunDirectory(Path(settings.output, settings.name), mode)
+    directory = RunDirectory(Path(settings.output).expanduser() / settings.name, mode)
     try:
         from .run import train_run
 

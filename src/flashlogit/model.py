@@ -74,17 +74,20 @@ class Model:
         tensors, metadata = read_safetensors(
             file_path, framework="numpy", kind=FORMAT, remedy="give a run directory or its model.safetensors"
         )
-        about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
-        return cls(
-            weight=tensors["weight"].reshape(-1),
-            bias=tensors["bias"],
-            feature_names=tuple(about["feature_names"]),
-            label_names=tuple(about["label_names"]),
-            standardization=Standardization(
-                mean=np.array(about["standardization"]["mean"]),
-                scale=np.array(about["standardization"]["scale"]),
-            ),
-            eps=about["eps"],
-            threshold=about["threshold"],
-            array_widths=tuple(about["array_widths"]),
-        )
+        try:
+            return _rebuilt(tensors, metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{file_path} lacks something that a model has ({error}); train the model again"
+            ) from error
+
+
+def _rebuilt(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Model:
+    """The model that `Model.save` took apart."""
+    about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+    about["standardization"] = Standardization(
+        **{key: np.array(value) for key, value in about["standardization"].items()}
+    )
+    for key in ("feature_names", "label_names", "array_widths"):
+        about[key] = tuple(about[key])
+    return Model(weight=tensors["weight"].reshape(-1), bias=tensors["bias"], **about)

@@ -49,7 +49,7 @@ def predict_file(
         UserError: a file, column or value that cannot be used.
     """
     writer = _writer(out_path)
-    _check_output(out_path, overwrite)
+    _check_output(out_path, data_path, overwrite)
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
@@ -93,7 +93,9 @@ def _writer(path: Path) -> Any:
     return writers[path.suffix.lower()]
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
+def _check_output(path: Path, data_path: Path, overwrite: bool) -> None:
+    if path.resolve() == data_path.resolve():
+        raise UserError(f"--out {path} is the data file itself; choose another file")
     if path.exists() and not overwrite:
         raise UserError(f"--out {path} exists; choose another file, or replace it with --overwrite")
     if not path.parent.is_dir():

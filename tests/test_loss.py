@@ -244,6 +244,20 @@ def test_compiled_without_a_graph_break(backend: str, reduction: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_compiled_for_any_number_of_rows(reduction: str) -> None:
+    torch.compiler.reset()
+    _, _, weight, bias = problem(torch.float32)
+
+    def step(X: Tensor, y: Tensor) -> Tensor:
+        return bce_loss(X, y, weight, bias, reduction=reduction).sum()
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    for n in (7, 12, 33):
+        X, y = torch.randn(n, D), torch.rand(n)
+        torch.testing.assert_close(compiled(X, y), step(X, y))
+
+
 def test_the_operators_keep_torchs_rules() -> None:
     X, y, weight, bias = (tensor.detach() for tensor in problem(torch.float32))
     s, q = torch.ones(N), torch.ones(())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,8 +63,3 @@ class Dataset:
         """The splits that exist, by name, training first."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: rows for name, rows in named.items() if rows is not None}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the rows are."""
-        return self.train.X.device

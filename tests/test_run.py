@@ -24,6 +24,7 @@ from flashlogit.checkpoint import Checkpoint
 from flashlogit.cli import train_main
 from flashlogit.config_file import load_settings
 from flashlogit.model import Model
+from flashlogit.training import Trainer
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -235,6 +236,29 @@ def test_a_checkpoint_of_other_data_is_refused(train: Callable[..., str], tmp_pa
 def test_resuming_without_a_checkpoint_is_refused(train: Callable[..., str], tmp_path: Path) -> None:
     assert "without --resume" in train("--resume", code=2)
     assert not (tmp_path / "bce").exists()
+
+
+@pytest.mark.parametrize("epochs_before", [0, 2])
+def test_ctrl_c_within_an_epoch_keeps_the_last_boundary(
+    epochs_before: int, train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(*SMALL, "name=whole")
+    steps, calls = Trainer._steps, []
+
+    def interrupted(trainer: Trainer, on_batch: Callable[[int], object]) -> Any:
+        calls.append(trainer.epoch)
+        result = steps(trainer, on_batch)
+        if trainer.epoch == epochs_before:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_steps", interrupted)
+        message = train(*SMALL, "name=stopped", code=130)
+    assert f"holds the state after epoch {epochs_before}; go on with --resume" in message
+    assert calls == list(range(epochs_before + 1))
+    train(*SMALL, "name=stopped", "--resume")
+    assert read_history(tmp_path / "stopped") == read_history(tmp_path / "whole")
 
 
 def start_long_run(folder: Path) -> subprocess.Popen[str]:

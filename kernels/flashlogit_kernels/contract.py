@@ -108,7 +108,8 @@ class PassOptions(TypedDict, total=False):
 
     sample_weight: [N] weights s of the rows; default ones.
     pos_weight: [] factor on the loss of the positive part, as in torch.nn.BCEWithLogitsLoss; default 1.
-    rows: [n] int64 or int32; visit only these rows of X, y and sample_weight, in this order.
+    rows: [n] int64 or int32; visit only these rows of X, y and sample_weight, in this order. Like all values, they are
+        not checked: each must lie in [0, N), or memory outside X is read.
     eps, clamp_gradient: see `Clamp`; default 1e-8 and "through".
     compute_dtype: torch.float32 or torch.float64; default float64 where X or the weights are float64.
     """

@@ -3,16 +3,47 @@
 import triton
 import triton.language as tl
 
-from ._terms import (
-    add_totals,
-    load_labels,
-    load_scalar,
-    load_tile,
-    no_totals,
-    row_numbers,
-    row_terms,
-    store_totals,
-)
+from ._terms import add_totals, no_totals, row_terms, store_totals
+from ._tiles import load_scalar, load_tile, load_vector, one_thread_a_row, row_numbers, row_sums, column_sums
+
+
+@triton.jit
+def finish_rows(
+    z,
+    place,
+    source,
+    exists,
+    totals,
+    Y,
+    SAMPLE_WEIGHT,
+    RESIDUAL,
+    CURVATURE,
+    LOGITS,
+    LOSS,
+    q,
+    BOUND: tl.constexpr,
+    TAIL: tl.constexpr,
+    ZERO_BEYOND: tl.constexpr,
+    COMPUTE: tl.constexpr,
+):
+    """(s r, totals) of a tile's rows from their logits; writes of each row what is not None."""
+    y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
+    z = one_thread_a_row(z, y)
+    loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
+    s = None
+    if SAMPLE_WEIGHT is not None:
+        s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
+        loss, r, curvature = s * loss, s * r, s * curvature
+    loss, r = tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0)
+    if RESIDUAL is not None:
+        tl.store(RESIDUAL + place, r, mask=exists)
+    if CURVATURE is not None:
+        tl.store(CURVATURE + place, curvature, mask=exists)
+    if LOGITS is not None:
+        tl.store(LOGITS + place, z, mask=exists)
+    if LOSS is not None:
+        tl.store(LOSS + place, loss, mask=exists)
+    return r, add_totals(totals, z, s, loss, r, exists)
 
 
 @triton.jit
@@ -26,6 +57,8 @@ def onepass_kernel(
     ROWS,
     TOTALS,
     RESIDUAL,
+    CURVATURE,
+    LOGITS,
     GRADIENTS,
     N,
     tiles,
@@ -40,32 +73,62 @@ def onepass_kernel(
     COMPUTE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    REST_D: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_REST: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Each program walks row tiles [BLOCK_N, BLOCK_D >= D] that stay in registers between z = X w and X^T r.
+    """Each program walks row tiles that stay in registers between z = X w and X^T r.
 
-    Writes its partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and s r to RESIDUAL [N].
-    BIAS, SAMPLE_WEIGHT, POS_WEIGHT, ROWS and RESIDUAL may be None.
+    A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
+    partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and, where they are not None, s r,
+    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None too.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
-    w = tl.load(WEIGHT + columns, mask=columns < D, other=0.0).to(COMPUTE)
+    w = load_vector(WEIGHT, columns, D, COMPUTE)
+    gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
+    if REST_D:
+        columns_rest = BLOCK_D + tl.arange(0, REST_D)
+        w_rest = load_vector(WEIGHT, columns_rest, D, COMPUTE)
+        gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
-    q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
-    gradient = tl.zeros([BLOCK_D], COMPUTE)
-    totals = no_totals()
+    q = None
+    if POS_WEIGHT is not None:
+        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    totals = no_totals(COMPUTE, BLOCK_N)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
-        y, s = load_labels(Y, SAMPLE_WEIGHT, source, exists, COMPUTE, BLOCK_N)
-        z = tl.sum(x * w[None, :], axis=1) + b
-        loss, r = row_terms(z, y, s, q, BOUND, TAIL, ZERO_BEYOND)
-        gradient += tl.sum(x * r[:, None], axis=0)
-        totals = add_totals(totals, z, s, loss, r, exists)
-        if RESIDUAL is not None:
-            tl.store(RESIDUAL + place, r, mask=exists)
-    tl.store(GRADIENTS + program * D + columns, gradient, mask=columns < D)
-    store_totals(TOTALS, program, totals)
+        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+        z = row_sums(x, w, COMPUTE) + b
+        if REST_D:
+            x_rest = load_tile(X, source, exists, columns_rest, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+            z += row_sums(x_rest, w_rest, COMPUTE)
+        r, totals = finish_rows(
+            z,
+            place,
+            source,
+            exists,
+            totals,
+            Y,
+            SAMPLE_WEIGHT,
+            RESIDUAL,
+            CURVATURE,
+            LOGITS,
+            None,
+            q,
+            BOUND,
+            TAIL,
+            ZERO_BEYOND,
+            COMPUTE,
+        )
+        gradient += column_sums(x, r, COMPUTE, GROUP)
+        if REST_D:
+            gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST)
+    tl.store(GRADIENTS + program * D + columns, tl.sum(gradient, axis=0), mask=columns < D)
+    if REST_D:
+        tl.store(GRADIENTS + program * D + columns_rest, tl.sum(gradient_rest, axis=0), mask=columns_rest < D)
+    store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)
 
 
 @triton.jit
@@ -79,6 +142,8 @@ def rows_kernel(
     ROWS,
     TOTALS,
     RESIDUAL,
+    CURVATURE,
+    LOGITS,
     LOSS,
     N,
     tiles,
@@ -94,27 +159,40 @@ def rows_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """s loss to LOSS [N] and s r to RESIDUAL [N], for rows of any width, which are walked in column blocks.
+    """s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not None.
 
-    Writes TOTALS[program, 5] as `onepass_kernel` does. LOSS may be None too.
+    For rows of any width, which are walked in column blocks. Writes TOTALS[program, 5] as `onepass_kernel` does.
     """
     program = tl.program_id(0).to(tl.int64)
     b = load_scalar(BIAS, 0.0, COMPUTE)
-    q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
-    totals = no_totals()
+    q = None
+    if POS_WEIGHT is not None:
+        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    totals = no_totals(COMPUTE, BLOCK_N)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)
         for start in tl.range(0, D, BLOCK_D):
             columns = start + tl.arange(0, BLOCK_D)
             x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
-            w = tl.load(WEIGHT + columns, mask=columns < D, other=0.0).to(COMPUTE)
-            products += x * w[None, :]
-        y, s = load_labels(Y, SAMPLE_WEIGHT, source, exists, COMPUTE, BLOCK_N)
+            products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
-        loss, r = row_terms(z, y, s, q, BOUND, TAIL, ZERO_BEYOND)
-        totals = add_totals(totals, z, s, loss, r, exists)
-        tl.store(RESIDUAL + place, r, mask=exists)
-        if LOSS is not None:
-            tl.store(LOSS + place, loss, mask=exists)
-    store_totals(TOTALS, program, totals)
+        _, totals = finish_rows(
+            z,
+            place,
+            source,
+            exists,
+            totals,
+            Y,
+            SAMPLE_WEIGHT,
+            RESIDUAL,
+            CURVATURE,
+            LOGITS,
+            LOSS,
+            q,
+            BOUND,
+            TAIL,
+            ZERO_BEYOND,
+            COMPUTE,
+        )
+    store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)

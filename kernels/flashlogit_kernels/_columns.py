@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._terms import load_tile, row_numbers
+from ._tiles import load_tile, row_numbers
 
 
 @triton.jit

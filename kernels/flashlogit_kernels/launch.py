@@ -24,6 +24,7 @@ class LaunchConfig:
     num_warps: int
     programs_per_sm: int
     num_stages: int = 1
+    split: bool = False
 
 
 # The starting point was measured on one H100 80GB (torch 2.11, triton 3.6) with a kernel that gave loss and gradient
@@ -107,6 +108,23 @@ def onepass_config(D: int, storage: torch.dtype, compute: torch.dtype) -> Launch
 def block_width(D: int) -> int:
     """The smallest power of two that holds D columns, which is how wide a tile must be."""
     return 1 << (D - 1).bit_length()
+
+
+def pieces(D: int, split: bool) -> tuple[int, int]:
+    """Widths of a tile's two pieces, each a power of two: the largest below D and what holds the rest; or all, and 0."""
+    width = block_width(D)
+    return (width // 2, block_width(D - width // 2)) if split and D < width and D > 1 else (width, 0)
+
+
+def row_group(width: int, config: LaunchConfig, X: torch.Tensor) -> int:
+    """Rows that a program's threads read side by side, 16 bytes a thread where the rows' alignment allows it."""
+    if width == 0:
+        return 0
+    vector = 16 // X.element_size()
+    stride = X.stride(0)
+    while vector > 1 and (stride % vector or vector > width):
+        vector //= 2
+    return max(1, min(config.block_n, 32 * config.num_warps * vector // width))
 
 
 def fits_registers(D: int, compute: torch.dtype) -> bool:

@@ -11,7 +11,7 @@ from . import _bce
 from .arguments import launch_options, layout, on_device, term_arguments
 from .columns import partial_column_sums
 from .contract import BCESums, PassInputs, PassOptions, check_inputs
-from .launch import LaunchConfig, block_width, fits_registers, grid_size, onepass_config
+from .launch import LaunchConfig, fits_registers, grid_size, onepass_config, pieces, row_group
 from .reduce import reduce_partials
 from .rows import launch_rows
 
@@ -55,6 +55,7 @@ def _in_registers(inputs: PassInputs, keep_residual: bool, launch: LaunchConfig 
     X = inputs.X
     D = X.shape[1]
     config = launch or onepass_config(D, X.dtype, inputs.compute_dtype)
+    head, rest = pieces(D, config.split)
     tiles, programs = grid_size(inputs.n, config, X.device)
     gradients = X.new_empty((programs, D), dtype=inputs.compute_dtype)
     totals = X.new_empty((programs, 5), dtype=torch.float64)
@@ -64,11 +65,16 @@ def _in_registers(inputs: PassInputs, keep_residual: bool, launch: LaunchConfig 
         **layout(X),
         TOTALS=totals,
         RESIDUAL=residual,
+        CURVATURE=None,
+        LOGITS=None,
         GRADIENTS=gradients,
         tiles=tiles,
         programs=programs,
         BLOCK_N=config.block_n,
-        BLOCK_D=block_width(D),
+        BLOCK_D=head,
+        REST_D=rest,
+        GROUP=row_group(head, config, X),
+        GROUP_REST=row_group(rest, config, X),
         STAGES=config.num_stages,
         **launch_options(config),
     )

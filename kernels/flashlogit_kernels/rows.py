@@ -44,6 +44,8 @@ def launch_rows(
         **layout(X),
         TOTALS=totals,
         RESIDUAL=residual,
+        CURVATURE=None,
+        LOGITS=None,
         LOSS=loss,
         tiles=tiles,
         programs=programs,

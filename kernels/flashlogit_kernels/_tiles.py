@@ -1,0 +1,86 @@
+"""Reading rows: which rows a tile holds, their entries in X, and their labels and weights."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_scalar(P, default: tl.constexpr, COMPUTE: tl.constexpr):
+    """The number at P as [1], or `default` where P is None."""
+    if P is not None:
+        value = tl.load(P + tl.arange(0, 1)).to(COMPUTE)
+    else:
+        value = tl.full([1], default, COMPUTE)
+    return value
+
+
+@triton.jit
+def load_vector(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
+    """V [D] at int32 column numbers, 0 from D on."""
+    return tl.load(V + columns, mask=columns < D, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
+    """(place in the pass, row of X, whether it exists) of a tile's rows. Places are int64: X may have 2^31 entries."""
+    lanes = tl.arange(0, BLOCK_N)
+    start = tile * BLOCK_N
+    exists = lanes < tl.minimum(N - start, BLOCK_N).to(tl.int32)
+    place = start + lanes.to(tl.int64)
+    source = place
+    if ROWS is not None:
+        source = tl.load(ROWS + place, mask=exists, other=0)
+    return place, source, exists
+
+
+@triton.jit
+def load_tile(
+    X,
+    source,
+    exists,
+    columns,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    column_stride,
+    COLUMN_MAJOR: tl.constexpr,
+):
+    """X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
+
+    The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised.
+    """
+    if COLUMN_MAJOR:
+        pointers = X + source[:, None] + columns[None, :].to(tl.int64) * column_stride
+    else:
+        pointers = X + source[:, None] * ROW_STRIDE + columns[None, :]
+    mask = exists[:, None] & (columns < D)[None, :]
+    return tl.load(pointers, mask=mask, other=0.0, eviction_policy="evict_first")
+
+
+@triton.jit
+def one_thread_a_row(z, loaded):
+    """z [BLOCK_N], in the layout in which `loaded` [BLOCK_N] was read from memory.
+
+    A sum over the columns leaves each row's value in every thread that held a part of the row, up to 32 of them. What is
+    computed from it would be computed by them all; here lay most of the kernel's instructions. Loads of a whole
+    vector have one row a thread, and arithmetic with such a vector moves the other operand into its layout, once.
+    """
+    return z + 0.0 * loaded
+
+
+@triton.jit
+def row_sums(x, w, COMPUTE: tl.constexpr):
+    """x w for each row of a tile."""
+    return tl.sum(x.to(COMPUTE) * w[None, :], axis=1)
+
+
+@triton.jit
+def column_sums(x, r, COMPUTE: tl.constexpr, GROUP: tl.constexpr):
+    """x^T r as [GROUP, BLOCK_D] partial sums over every GROUP-th row of a tile.
+
+    A thread that holds several rows of a column holds every GROUP-th: adding only those needs no other thread, so
+    that the sum over the threads is taken once for a program and not for every tile.
+    """
+    products = x.to(COMPUTE) * r[:, None]
+    BLOCK_N: tl.constexpr = x.shape[0]
+    BLOCK_D: tl.constexpr = x.shape[1]
+    return tl.sum(tl.reshape(products, [BLOCK_N // GROUP, GROUP, BLOCK_D]), axis=0)

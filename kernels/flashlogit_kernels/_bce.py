@@ -25,16 +25,26 @@ def finish_rows(
     TAIL: tl.constexpr,
     ZERO_BEYOND: tl.constexpr,
     COMPUTE: tl.constexpr,
+    LANES: tl.constexpr,
+    RUN: tl.constexpr,
 ):
-    """(s r, totals) of a tile's rows from their logits; writes of each row what is not None."""
-    y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
-    z = one_thread_a_row(z, y)
-    loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
+    """(s r, s dr/dz, totals) of a tile's rows from their logits; writes of each row what is not None.
+
+    Without labels, Y being None, r is s z: the part of a row in a product with the Hessian.
+    """
     s = None
     if SAMPLE_WEIGHT is not None:
         s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
+    if Y is None:
+        z = one_thread_a_row(z, s)
+        loss, r, curvature = tl.zeros_like(z), z, tl.zeros_like(z)
+    else:
+        y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
+        z = one_thread_a_row(z, y)
+        loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
+    if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
-    loss, r = tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0)
+    loss, r, curvature = tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)
     if RESIDUAL is not None:
         tl.store(RESIDUAL + place, r, mask=exists)
     if CURVATURE is not None:
@@ -43,7 +53,7 @@ def finish_rows(
         tl.store(LOGITS + place, z, mask=exists)
     if LOSS is not None:
         tl.store(LOSS + place, loss, mask=exists)
-    return r, add_totals(totals, z, s, loss, r, exists)
+    return r, curvature, add_totals(totals, z, s, loss, r, exists, LANES, RUN)
 
 
 @triton.jit
@@ -71,6 +81,8 @@ def onepass_kernel(
     TAIL: tl.constexpr,
     ZERO_BEYOND: tl.constexpr,
     COMPUTE: tl.constexpr,
+    LANES: tl.constexpr,
+    RUN: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     REST_D: tl.constexpr,
@@ -82,7 +94,8 @@ def onepass_kernel(
 
     A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
     partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and, where they are not None, s r,
-    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None too.
+    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None too; Y is
+    None for a product with the Hessian, see `finish_rows`.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
@@ -96,7 +109,7 @@ def onepass_kernel(
     q = None
     if POS_WEIGHT is not None:
         q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
-    totals = no_totals(COMPUTE, BLOCK_N)
+    totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
@@ -104,7 +117,7 @@ def onepass_kernel(
         if REST_D:
             x_rest = load_tile(X, source, exists, columns_rest, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
             z += row_sums(x_rest, w_rest, COMPUTE)
-        r, totals = finish_rows(
+        r, _, totals = finish_rows(
             z,
             place,
             source,
@@ -121,6 +134,8 @@ def onepass_kernel(
             TAIL,
             ZERO_BEYOND,
             COMPUTE,
+            LANES,
+            RUN,
         )
         gradient += column_sums(x, r, COMPUTE, GROUP)
         if REST_D:
@@ -156,6 +171,8 @@ def rows_kernel(
     TAIL: tl.constexpr,
     ZERO_BEYOND: tl.constexpr,
     COMPUTE: tl.constexpr,
+    LANES: tl.constexpr,
+    RUN: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -168,7 +185,7 @@ def rows_kernel(
     q = None
     if POS_WEIGHT is not None:
         q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
-    totals = no_totals(COMPUTE, BLOCK_N)
+    totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)
@@ -177,7 +194,7 @@ def rows_kernel(
             x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
-        _, totals = finish_rows(
+        _, _, totals = finish_rows(
             z,
             place,
             source,
@@ -194,5 +211,7 @@ def rows_kernel(
             TAIL,
             ZERO_BEYOND,
             COMPUTE,
+            LANES,
+            RUN,
         )
     store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)

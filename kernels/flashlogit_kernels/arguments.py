@@ -3,16 +3,81 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton.language as tl
 from torch import Tensor
 
-from .contract import PassInputs
+from .contract import PassInputs, ProductInputs
 from .launch import LaunchConfig
 
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+@dataclass(frozen=True)
+class RowPass:
+    """A pass over n rows of X in `compute` arithmetic, and the kernel's arguments that say what a row contributes."""
+
+    X: Tensor
+    n: int
+    rows: Tensor | None
+    compute: torch.dtype
+    terms: dict[str, Any]
+
+    def launch_arguments(self, config: LaunchConfig) -> dict[str, Any]:
+        """The tile's height, and how a program's threads share its rows, as Triton lays out a vector that it loads.
+
+        LANES threads hold RUN consecutive rows each, over and over. Another guess would be as right, but slower.
+        """
+        lanes = min(config.block_n, 32 * config.num_warps)
+        y = self.terms["Y"]
+        widest = 1 if y is None else 16 // y.element_size()
+        return {"BLOCK_N": config.block_n, "LANES": lanes, "RUN": min(widest, config.block_n // lanes)}
+
+    def empty(self) -> Tensor:
+        """Room for a number of each visited row."""
+        return self.X.new_empty(self.n, dtype=self.compute)
+
+
+def bce_pass(inputs: PassInputs) -> RowPass:
+    """Loss and residual of each row.
+
+    The clamp's numbers are constants of the compiled kernel: Triton passes a float argument as float32, and a run has
+    one eps, so the price is one compilation for each.
+    """
+    terms = {
+        "Y": inputs.y,
+        "WEIGHT": inputs.weight,
+        "BIAS": inputs.bias,
+        "SAMPLE_WEIGHT": inputs.sample_weight,
+        "POS_WEIGHT": inputs.pos_weight,
+        "BOUND": inputs.clamp.bound,
+        "TAIL": inputs.clamp.tail,
+        "ZERO_BEYOND": inputs.clamp.zeroes_gradient,
+    }
+    return RowPass(inputs.X, inputs.n, inputs.rows, inputs.compute_dtype, _with_data(terms, inputs))
+
+
+def product_pass(inputs: ProductInputs) -> RowPass:
+    """Curvature times (x v + v_bias) of each row; the clamp is not used."""
+    terms = {
+        "Y": None,
+        "WEIGHT": inputs.v,
+        "BIAS": inputs.v_bias,
+        "SAMPLE_WEIGHT": inputs.curvature,
+        "POS_WEIGHT": None,
+        "BOUND": 0.0,
+        "TAIL": 0.0,
+        "ZERO_BEYOND": False,
+    }
+    return RowPass(inputs.X, inputs.n, inputs.rows, inputs.compute_dtype, _with_data(terms, inputs))
+
+
+def _with_data(terms: dict[str, Any], inputs: PassInputs | ProductInputs) -> dict[str, Any]:
+    data = {"X": inputs.X, "ROWS": inputs.rows, "N": inputs.n}
+    return {**terms, **data, **layout(inputs.X), **compute_argument(inputs.compute_dtype)}
 
 
 def layout(X: Tensor) -> dict[str, Any]:
@@ -29,28 +94,6 @@ def layout(X: Tensor) -> dict[str, Any]:
 def compute_argument(dtype: torch.dtype) -> dict[str, Any]:
     """The arithmetic's dtype as Triton names it."""
     return {"COMPUTE": _TRITON_DTYPES[dtype]}
-
-
-def term_arguments(inputs: PassInputs) -> dict[str, Any]:
-    """What a kernel that computes loss and residual reads.
-
-    The clamp's numbers are constants of the compiled kernel: Triton passes a float argument as float32, and a run has
-    one eps, so the price is one compilation for each.
-    """
-    return {
-        "X": inputs.X,
-        "Y": inputs.y,
-        "WEIGHT": inputs.weight,
-        "BIAS": inputs.bias,
-        "SAMPLE_WEIGHT": inputs.sample_weight,
-        "POS_WEIGHT": inputs.pos_weight,
-        "ROWS": inputs.rows,
-        "N": inputs.n,
-        "BOUND": inputs.clamp.bound,
-        "TAIL": inputs.clamp.tail,
-        "ZERO_BEYOND": inputs.clamp.zeroes_gradient,
-        **compute_argument(inputs.compute_dtype),
-    }
 
 
 def launch_options(config: LaunchConfig) -> dict[str, Any]:

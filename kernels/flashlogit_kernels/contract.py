@@ -19,6 +19,8 @@ ClampGradient = Literal["through", "exact"]
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SCALARS = 5
 """Entries of `BCESums.packed` behind the gradient."""
+HESSIAN_COLUMNS = 128
+"""Widest X of which `bce_hessian` is offered: the matrix of a wider one does not stay in registers."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,14 @@ class BCESums:
     """Sums over rows of one pass, s_i being the rows' weights.
 
     packed [D + 5] float64: dL/dw, dL/db, loss, weight sum, non-finite logits, largest finite |logit|. All but the
-    last add up over row blocks and devices. residual: s_i r_i [n] in the arithmetic's dtype where it was asked for.
+    last add up over row blocks and devices. Where they were asked for, [n] in the arithmetic's dtype: residual s_i r_i,
+    curvature s_i dr_i/dz_i, and logits z_i.
     """
 
     packed: Tensor
     residual: Tensor | None = None
+    curvature: Tensor | None = None
+    logits: Tensor | None = None
 
     @property
     def weight_grad(self) -> Tensor:
@@ -93,6 +98,17 @@ class BCESums:
     def max_abs_logit(self) -> Tensor:
         """Largest |z| among the finite logits, [] float64."""
         return self.packed[-1]
+
+
+@dataclass(frozen=True)
+class BCEHessian:
+    """Sums over rows, and the Hessian of the summed loss.
+
+    matrix [D + 1, D + 1] float64: sum_i s_i dr_i/dz_i (x_i, 1) (x_i, 1)^T; its last row and column are the intercept's.
+    """
+
+    sums: BCESums
+    matrix: Tensor
 
 
 @dataclass(frozen=True)
@@ -175,16 +191,11 @@ def check_inputs(
     check_vector("y", y, N)
     check_vector("weight", weight, D)
     check_vector("sample_weight", sample_weight, N)
-    for name, scalar in (("bias", bias), ("pos_weight", pos_weight)):
-        if scalar is not None and scalar.numel() != 1:
-            raise ValueError(
-                f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}"
-            )
+    check_scalar("bias", bias)
+    check_scalar("pos_weight", pos_weight)
     named = {"y": y, "weight": weight, "bias": bias, "sample_weight": sample_weight, "pos_weight": pos_weight}
     check_same_device(X, {**named, "rows": rows})
-    for name, tensor in named.items():
-        if tensor is not None and tensor.is_complex():
-            raise TypeError(f"{name} is {tensor.dtype}; must be a real dtype")
+    check_real(named)
     compute = arithmetic_dtype(X, weight, compute_dtype)
     return PassInputs(
         X=X,
@@ -195,6 +206,79 @@ def check_inputs(
         pos_weight=None if pos_weight is None else pos_weight.detach().to(compute).reshape(1),
         rows=check_rows(rows),
         clamp=clamp,
+        compute_dtype=compute,
+    )
+
+
+def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:
+    """[D + 1, D + 1] from X^T diag(h) X [D, D], X^T h [D] and sum h [1]."""
+    return torch.cat(
+        [torch.cat([matrix, border[:, None]], dim=1), torch.cat([border, corner])[None, :]], dim=0
+    )
+
+
+def check_hessian_columns(X: Tensor) -> None:
+    """Raise ValueError for more columns than `bce_hessian` takes."""
+    if X.ndim == 2 and X.shape[1] > HESSIAN_COLUMNS:
+        raise ValueError(
+            f"X is {list(X.shape)}; bce_hessian takes at most {HESSIAN_COLUMNS} columns: multiply by the Hessian with"
+            " hessian_product instead"
+        )
+
+
+@dataclass(frozen=True)
+class ProductInputs:
+    """Arguments of a product with the Hessian, checked and in the form that every pass reads.
+
+    X [N, D] with a unit stride in one dimension; curvature [n] in the arithmetic's dtype; v [D] contiguous; v_bias [1]
+    or None; rows [n] int64 or None.
+    """
+
+    X: Tensor
+    curvature: Tensor
+    v: Tensor
+    v_bias: Tensor | None
+    rows: Tensor | None
+    compute_dtype: torch.dtype
+
+    @property
+    def n(self) -> int:
+        """Rows that the pass visits."""
+        return self.curvature.shape[0]
+
+
+def check_product_inputs(
+    X: Tensor,
+    curvature: Tensor,
+    v: Tensor,
+    v_bias: Tensor | None,
+    rows: Tensor | None,
+    compute_dtype: torch.dtype | None,
+) -> ProductInputs:
+    """Check shapes, dtypes and devices of `hessian_product`'s arguments and normalise them.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes that do not fit, tensors on several devices, or no rows.
+    """
+    X = check_matrix(X)
+    rows = check_rows(rows)
+    n = X.shape[0] if rows is None else rows.shape[0]
+    if n == 0:
+        raise ValueError(f"X is {list(X.shape)}: there are no rows; a pass needs at least one")
+    check_vector("curvature", curvature, n)
+    check_vector("v", v, X.shape[1])
+    check_scalar("v_bias", v_bias)
+    named = {"curvature": curvature, "v": v, "v_bias": v_bias}
+    check_same_device(X, {**named, "rows": rows})
+    check_real(named)
+    compute = arithmetic_dtype(X, v, compute_dtype)
+    return ProductInputs(
+        X=X,
+        curvature=curvature.detach().to(compute).contiguous(),
+        v=v.detach().contiguous(),
+        v_bias=None if v_bias is None else v_bias.detach().reshape(1),
+        rows=rows,
         compute_dtype=compute,
     )
 
@@ -237,6 +321,19 @@ def check_vector(name: str, vector: Tensor | None, length: int | None) -> None:
         raise ValueError(f"{name} is {list(vector.shape)}; must have one dimension: use {name}.reshape(-1)")
     if length is not None and vector.shape[0] != length:
         raise ValueError(f"{name} has {vector.shape[0]} entries; must have {length}, as X does")
+
+
+def check_scalar(name: str, scalar: Tensor | None) -> None:
+    """Raise ValueError unless `scalar` is None or holds one number."""
+    if scalar is not None and scalar.numel() != 1:
+        raise ValueError(f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}")
+
+
+def check_real(named: Mapping[str, Tensor | None]) -> None:
+    """Raise TypeError for a tensor of complex numbers."""
+    for name, tensor in named.items():
+        if tensor is not None and tensor.is_complex():
+            raise TypeError(f"{name} is {tensor.dtype}; must be a real dtype")
 
 
 def check_rows(rows: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""How a kernel is launched: tile height, warps, programs. A measured table, and a rule for what it does not list.
+"""How a kernel is launched: the table's entry for this machine, or the nearest one that it lists.
 
 Nothing is searched at import or at a first call: another configuration on another day means another rounding.
 """
@@ -7,77 +7,21 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+
+from .table import ANY_MACHINE, LaunchConfig, packaged
+
+__all__ = ["LaunchConfig", "launch_config"]
+
+KernelName = Literal["onepass", "hessian_product", "hessian"]
 
 REGISTER_ROW_BYTES = 64 << 10
 """Widest row, in the arithmetic's dtype, that fits a streaming multiprocessor's registers (256 KB) next to the weights
 and the gradient: 16384 columns in float32, 8192 in float64."""
-
-
-@dataclass(frozen=True)
-class LaunchConfig:
-    """Rows per tile, warps per program, programs per streaming multiprocessor, and software-pipelining depth."""
-
-    block_n: int
-    num_warps: int
-    programs_per_sm: int
-    num_stages: int = 1
-    split: bool = False
-
-
-# The starting point was measured on one H100 80GB (torch 2.11, triton 3.6) with a kernel that gave loss and gradient
-# only. Entries marked "lowered" hold half the rows of the measured one or less: as measured, this kernel, which also
-# counts non-finite logits, would spill registers. No entry has been timed with this kernel yet. float16 is as bfloat16.
-_FLOAT32: dict[int, LaunchConfig] = {
-    1: LaunchConfig(2048, 8, 8),
-    4: LaunchConfig(1024, 4, 4),
-    10: LaunchConfig(512, 8, 8),  # lowered
-    28: LaunchConfig(128, 4, 8),  # lowered
-    50: LaunchConfig(64, 4, 8),  # two warps measured
-    100: LaunchConfig(64, 8, 4),  # lowered
-    256: LaunchConfig(16, 4, 4),
-    300: LaunchConfig(4, 4, 8),
-    784: LaunchConfig(2, 4, 8),
-    1024: LaunchConfig(8, 4, 4),
-    2000: LaunchConfig(8, 4, 2),
-    4096: LaunchConfig(2, 4, 2),
-    8192: LaunchConfig(4, 8, 1),
-    16384: LaunchConfig(1, 16, 1),
-}
-_BFLOAT16: dict[int, LaunchConfig] = {
-    1: LaunchConfig(2048, 8, 8),
-    4: LaunchConfig(512, 4, 8),
-    10: LaunchConfig(256, 4, 8),  # two warps measured
-    28: LaunchConfig(128, 4, 8),
-    50: LaunchConfig(64, 4, 8),  # lowered
-    100: LaunchConfig(64, 8, 4),  # lowered
-    256: LaunchConfig(16, 8, 4),
-    300: LaunchConfig(8, 4, 8),
-    784: LaunchConfig(2, 2, 8, num_stages=3),
-    1024: LaunchConfig(8, 4, 4),
-    2000: LaunchConfig(8, 4, 2),
-    4096: LaunchConfig(4, 4, 2),
-    8192: LaunchConfig(4, 8, 1),
-    16384: LaunchConfig(1, 8, 1),  # lowered
-}
-# Twice the registers: the largest tiles of the above that do not spill in float64 arithmetic. Not measured.
-_FLOAT64: dict[int, LaunchConfig] = {
-    1: LaunchConfig(1024, 8, 8),
-    4: LaunchConfig(512, 4, 4),
-    10: LaunchConfig(128, 4, 8),
-    28: LaunchConfig(32, 4, 8),
-    50: LaunchConfig(32, 4, 8),
-    100: LaunchConfig(16, 4, 8),
-    256: LaunchConfig(4, 4, 4),
-    300: LaunchConfig(2, 4, 8),
-    784: LaunchConfig(1, 4, 8),
-    1024: LaunchConfig(4, 4, 4),
-    2000: LaunchConfig(2, 4, 2),
-    4096: LaunchConfig(1, 4, 2),
-    8192: LaunchConfig(1, 8, 1),
-}
+TILES_A_PROGRAM = 256
+"""Tiles that a program walks at most: each adds to the same float32 partial sums, whose rounding grows with them."""
 
 # None of the following has been measured.
 WIDE = LaunchConfig(block_n=4, num_warps=8, programs_per_sm=4)
@@ -90,41 +34,78 @@ REDUCE_BLOCK_D = 32
 """Columns that a program of the second stage sums."""
 
 
-def onepass_table(storage: torch.dtype, compute: torch.dtype) -> dict[int, LaunchConfig]:
-    """Launch configurations by column count."""
+def launch_config(
+    kernel: KernelName, D: int, storage: torch.dtype, compute: torch.dtype, device: torch.device
+) -> LaunchConfig:
+    """The table's entry for the nearest column count that needs as wide a tile, or else the next wider one.
+
+    Entries of this machine come first; where it has none for a tile of this width, those of any machine serve.
+    """
+    family = table_dtypes(storage, compute)
+    shared = "onepass" if kernel == "hessian_product" else kernel
+    return _nearest(shared, D, *family, machine_name(device))
+
+
+def table_dtypes(storage: torch.dtype, compute: torch.dtype) -> tuple[str, str]:
+    """(storage, compute) under which the table lists a pair of dtypes: what counts is the width of each."""
     if compute == torch.float64:
-        return _FLOAT64
-    return _BFLOAT16 if storage.itemsize == 2 else _FLOAT32
+        return "float64", "float64"
+    return ("bfloat16" if storage.itemsize == 2 else "float32"), "float32"
 
 
-def onepass_config(D: int, storage: torch.dtype, compute: torch.dtype) -> LaunchConfig:
-    """The table's entry for the nearest column count that needs as wide a tile, or else the next wider one."""
-    table = onepass_table(storage, compute)
-    width = min(w for w in map(block_width, table) if w >= block_width(D))
-    listed = min((c for c in table if block_width(c) == width), key=lambda c: abs(math.log(c / D)))
-    return table[listed]
+@functools.cache
+def _nearest(kernel: str, D: int, storage: str, compute: str, machine: str) -> LaunchConfig:
+    fitting = [
+        entry
+        for entry in packaged()
+        if (entry.kernel, entry.storage, entry.compute) == (kernel, storage, compute)
+        and entry.machine in (machine, ANY_MACHINE)
+        and block_width(entry.D) >= block_width(D)
+    ]
+    if not fitting:
+        raise ValueError(
+            f"{D} columns in {compute} arithmetic are more than the launch table lists for the kernel {kernel};"
+            " pass launch="
+        )
+    best = min(
+        fitting,
+        key=lambda entry: (
+            block_width(entry.D),
+            entry.machine == ANY_MACHINE,
+            abs(math.log(entry.D / D)),
+        ),
+    )
+    return best.launch
+
+
+@functools.cache
+def machine_name(device: torch.device) -> str:
+    """A GPU's name as torch gives it; "interpreter" on a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
 
 
 def block_width(D: int) -> int:
-    """The smallest power of two that holds D columns, which is how wide a tile must be."""
+    """The smallest power of two that holds D columns, which is how wide a tile of one piece must be."""
     return 1 << (D - 1).bit_length()
 
 
-def pieces(D: int, split: bool) -> tuple[int, int]:
-    """Widths of a tile's two pieces, each a power of two: the largest below D and what holds the rest; or all, and 0."""
+def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
+    """Widths of a tile's two pieces, each a power of two; the second is 0 unless the configuration splits the tile."""
     width = block_width(D)
-    return (width // 2, block_width(D - width // 2)) if split and D < width and D > 1 else (width, 0)
+    if not config.split or width == D:
+        return width, 0
+    return width // 2, block_width(D - width // 2)
 
 
 def row_group(width: int, config: LaunchConfig, X: torch.Tensor) -> int:
-    """Rows that a program's threads read side by side, 16 bytes a thread where the rows' alignment allows it."""
-    if width == 0:
-        return 0
+    """Rows that a program's threads hold side by side in a piece of this width; any divisor of the tile is correct.
+
+    Triton gives a thread the widest vector, up to 16 bytes, that the rows' alignment allows.
+    """
     vector = 16 // X.element_size()
-    stride = X.stride(0)
-    while vector > 1 and (stride % vector or vector > width):
+    while vector > 1 and (X.stride(0) % vector or vector > width):
         vector //= 2
-    return max(1, min(config.block_n, 32 * config.num_warps * vector // width))
+    return max(1, min(config.block_n, 32 * config.num_warps * vector // max(width, 1)))
 
 
 def fits_registers(D: int, compute: torch.dtype) -> bool:
@@ -133,9 +114,11 @@ def fits_registers(D: int, compute: torch.dtype) -> bool:
 
 
 def grid_size(n: int, config: LaunchConfig, device: torch.device) -> tuple[int, int]:
-    """(tiles, programs) that cover n rows."""
+    """(tiles, programs) that cover n rows: as many programs as fit the device at once, or a multiple of that."""
     tiles = -(-n // config.block_n)
-    return tiles, min(tiles, config.programs_per_sm * multiprocessors(device))
+    resident = config.programs_per_sm * multiprocessors(device)
+    waves = -(-tiles // (resident * TILES_A_PROGRAM))
+    return tiles, min(tiles, resident * waves)
 
 
 @functools.cache

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from . import _bce
-from .arguments import launch_options, layout, on_device, term_arguments
+from .arguments import RowPass, bce_pass, launch_options, on_device
 from .columns import partial_column_sums
-from .contract import BCESums, PassInputs, PassOptions, check_inputs
-from .launch import LaunchConfig, fits_registers, grid_size, onepass_config, pieces, row_group
+from .contract import BCESums, PassOptions, check_inputs
+from .launch import LaunchConfig, fits_registers, grid_size, launch_config, piece_widths, row_group
 from .reduce import reduce_partials
 from .rows import launch_rows
 
@@ -23,6 +23,8 @@ def bce_onepass(
     bias: Tensor | None = None,
     *,
     residual: bool = False,
+    curvature: bool = False,
+    logits: bool = False,
     launch: LaunchConfig | None = None,
     **options: Unpack[PassOptions],
 ) -> BCESums:
@@ -37,51 +39,72 @@ def bce_onepass(
         weight: [D] of any floating dtype.
         bias: one number, or None.
         residual: also return s_i r_i of every visited row.
-        launch: instead of the measured table's entry.
+        curvature: also return s_i dr_i/dz_i, which is s_i p_i (1 - p_i) where nothing is clamped.
+        logits: also return z_i.
+        launch: instead of the launch table's entry.
         **options: see `PassOptions`.
 
     Raises:
         TypeError: a dtype that cannot be used.
         ValueError: shapes or devices that do not fit, no rows, or eps outside [0, 0.5).
     """
-    inputs = check_inputs(X, y, weight, bias, **options)
-    with on_device(inputs.X):
-        if fits_registers(inputs.X.shape[1], inputs.compute_dtype):
-            return _in_registers(inputs, residual, launch)
-        return _in_two_reads(inputs, residual, launch)
+    row_pass = bce_pass(check_inputs(X, y, weight, bias, **options))
+    outputs = {
+        name: row_pass.empty() if asked else None
+        for name, asked in (("residual", residual), ("curvature", curvature), ("logits", logits))
+    }
+    return BCESums(run_pass(row_pass, launch, **outputs), **outputs)
 
 
-def _in_registers(inputs: PassInputs, keep_residual: bool, launch: LaunchConfig | None) -> BCESums:
-    X = inputs.X
+def run_pass(
+    row_pass: RowPass,
+    launch: LaunchConfig | None = None,
+    *,
+    residual: Tensor | None = None,
+    curvature: Tensor | None = None,
+    logits: Tensor | None = None,
+) -> Tensor:
+    """The packed sums of a pass, [D + 5] float64; fills what is given of the rows' own values, [n] each."""
+    X = row_pass.X
+    with on_device(X):
+        if fits_registers(X.shape[1], row_pass.compute):
+            return _in_registers(row_pass, launch, residual, curvature, logits)
+        residual, totals = launch_rows(
+            row_pass, residual=residual, curvature=curvature, logits=logits, launch=launch
+        )
+        partials = partial_column_sums(X, residual, row_pass.rows, row_pass.compute, launch)
+        return reduce_partials(partials, totals)
+
+
+def _in_registers(
+    row_pass: RowPass,
+    launch: LaunchConfig | None,
+    residual: Tensor | None,
+    curvature: Tensor | None,
+    logits: Tensor | None,
+) -> Tensor:
+    X, compute = row_pass.X, row_pass.compute
     D = X.shape[1]
-    config = launch or onepass_config(D, X.dtype, inputs.compute_dtype)
-    head, rest = pieces(D, config.split)
-    tiles, programs = grid_size(inputs.n, config, X.device)
-    gradients = X.new_empty((programs, D), dtype=inputs.compute_dtype)
+    config = launch or launch_config("onepass", D, X.dtype, compute, X.device)
+    width, rest = piece_widths(D, config)
+    tiles, programs = grid_size(row_pass.n, config, X.device)
+    gradients = X.new_empty((programs, D), dtype=compute)
     totals = X.new_empty((programs, 5), dtype=torch.float64)
-    residual = X.new_empty(inputs.n, dtype=inputs.compute_dtype) if keep_residual else None
     _bce.onepass_kernel[(programs,)](
-        **term_arguments(inputs),
-        **layout(X),
+        **row_pass.terms,
         TOTALS=totals,
         RESIDUAL=residual,
-        CURVATURE=None,
-        LOGITS=None,
+        CURVATURE=curvature,
+        LOGITS=logits,
         GRADIENTS=gradients,
         tiles=tiles,
         programs=programs,
-        BLOCK_N=config.block_n,
-        BLOCK_D=head,
+        **row_pass.launch_arguments(config),
+        BLOCK_D=width,
         REST_D=rest,
-        GROUP=row_group(head, config, X),
+        GROUP=row_group(width, config, X),
         GROUP_REST=row_group(rest, config, X),
         STAGES=config.num_stages,
         **launch_options(config),
     )
-    return BCESums(reduce_partials(gradients, totals), residual)
-
-
-def _in_two_reads(inputs: PassInputs, keep_residual: bool, launch: LaunchConfig | None) -> BCESums:
-    residual, totals = launch_rows(inputs, launch=launch)
-    partials = partial_column_sums(inputs.X, residual, inputs.rows, inputs.compute_dtype, launch)
-    return BCESums(reduce_partials(partials, totals), residual if keep_residual else None)
+    return reduce_partials(gradients, totals)

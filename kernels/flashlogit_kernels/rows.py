@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import _bce
-from .arguments import launch_options, layout, on_device, term_arguments
-from .contract import BCERows, PassInputs, PassOptions, check_inputs
+from .arguments import RowPass, bce_pass, launch_options, on_device
+from .contract import BCERows, PassOptions, check_inputs
 from .launch import WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
 
 
@@ -23,33 +23,39 @@ def bce_rows(
     **options: Unpack[PassOptions],
 ) -> BCERows:
     """s_i loss_i and s_i r_i of every visited row; arguments and errors as for `bce_onepass`."""
-    inputs = check_inputs(X, y, weight, bias, **options)
-    with on_device(inputs.X):
-        loss = inputs.X.new_empty(inputs.n, dtype=inputs.compute_dtype)
-        residual, _ = launch_rows(inputs, loss=loss, launch=launch)
+    row_pass = bce_pass(check_inputs(X, y, weight, bias, **options))
+    with on_device(X):
+        loss = row_pass.empty()
+        residual, _ = launch_rows(row_pass, loss=loss, launch=launch)
     return BCERows(loss, residual)
 
 
 def launch_rows(
-    inputs: PassInputs, *, loss: Tensor | None = None, launch: LaunchConfig | None = None
+    row_pass: RowPass,
+    *,
+    loss: Tensor | None = None,
+    residual: Tensor | None = None,
+    curvature: Tensor | None = None,
+    logits: Tensor | None = None,
+    launch: LaunchConfig | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Residual [n] and the programs' totals [programs, 5]; also fills `loss` [n] where it is given."""
-    X = inputs.X
+    """Residual [n] and the programs' totals [programs, 5]; also fills what else is given, [n] each."""
+    X = row_pass.X
     config = launch or WIDE
-    tiles, programs = grid_size(inputs.n, config, X.device)
+    tiles, programs = grid_size(row_pass.n, config, X.device)
     totals = X.new_empty((programs, 5), dtype=torch.float64)
-    residual = X.new_empty(inputs.n, dtype=inputs.compute_dtype)
+    if residual is None:
+        residual = row_pass.empty()
     _bce.rows_kernel[(programs,)](
-        **term_arguments(inputs),
-        **layout(X),
+        **row_pass.terms,
         TOTALS=totals,
         RESIDUAL=residual,
-        CURVATURE=None,
-        LOGITS=None,
+        CURVATURE=curvature,
+        LOGITS=logits,
         LOSS=loss,
         tiles=tiles,
         programs=programs,
-        BLOCK_N=config.block_n,
+        **row_pass.launch_arguments(config),
         BLOCK_D=min(block_width(X.shape[1]), WIDE_BLOCK_D),
         **launch_options(config),
     )

@@ -66,7 +66,7 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "column_sums":
         kernels.column_sums(X, torch.ones(N), compute_dtype=compute, rows=extras.get("rows"))
         return
-    y = torch.ones(N) if call.get("everything") else torch.ones(N, dtype=torch.bool)
+    y = torch.ones(N) if call.get("everything") or call.get("y_float") else torch.ones(N, dtype=torch.bool)
     if call["function"] == "bce_onepass" and call.get("everything"):
         extras["residual"] = True
     function = getattr(kernels, call["function"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from flashlogit_kernels.contract import Clamp
-from flashlogit_kernels.launch import LaunchConfig, block_width, grid_size, onepass_config
+from flashlogit_kernels.contract import HESSIAN_COLUMNS, Clamp
+from flashlogit_kernels.launch import LaunchConfig, block_width, grid_size, launch_config, piece_widths, KernelName
 
 GOOD: dict[str, Any] = {
     "X": torch.ones(4, 3),
@@ -69,27 +69,30 @@ def test_the_clamps_numbers() -> None:
     assert Clamp(1e-3, "exact").zeroes_gradient
 
 
+CPU = torch.device("cpu")
+
+
 @pytest.mark.parametrize("compute", [torch.float32, torch.float64], ids=str)
-def test_every_width_that_fits_has_a_configuration(compute: torch.dtype) -> None:
+@pytest.mark.parametrize("kernel", ["onepass", "hessian_product"])
+def test_every_width_that_fits_has_a_configuration(kernel: KernelName, compute: torch.dtype) -> None:
     widest = 16384 if compute == torch.float32 else 8192
     for D in [1, 2, 3, 5, 8, 16, 33, 65, 129, 257, 513, 1025, 2049, 4097, widest - 1, widest]:
         for storage in (torch.float32, torch.bfloat16):
-            config = onepass_config(D, storage, compute)
+            config = launch_config(kernel, D, storage, compute, CPU)
             assert config.block_n & (config.block_n - 1) == 0
-            assert block_width(D) >= D > block_width(D) // 2
+            width, rest = piece_widths(D, config)
+            assert width < D <= width + rest if rest else width == block_width(D)
 
 
-def test_an_unlisted_width_takes_its_neighbours_entry() -> None:
-    assert onepass_config(30, torch.float32, torch.float32) == onepass_config(
-        28, torch.float32, torch.float32
-    )
-    assert onepass_config(800, torch.float16, torch.float32) == onepass_config(
-        784, torch.bfloat16, torch.float32
-    )
+@pytest.mark.parametrize("compute", [torch.float32, torch.float64], ids=str)
+def test_every_hessian_has_a_configuration(compute: torch.dtype) -> None:
+    for D in range(1, HESSIAN_COLUMNS + 1):
+        assert launch_config("hessian", D, torch.float32, compute, CPU).block_n >= 16
+    with pytest.raises(ValueError, match="129 columns in float64 arithmetic are more than the launch table lists"):
+        launch_config("hessian", 129, torch.float64, torch.float64, CPU)
 
 
 def test_few_rows_take_few_programs() -> None:
-    cpu = torch.device("cpu")
-    assert grid_size(1, LaunchConfig(8, 4, 4), cpu) == (1, 1)
-    assert grid_size(17, LaunchConfig(8, 4, 4), cpu) == (3, 3)
-    assert grid_size(10**6, LaunchConfig(8, 4, 4), cpu) == (125_000, 8)
+    assert grid_size(1, LaunchConfig(8, 4, 4), CPU) == (1, 1)
+    assert grid_size(17, LaunchConfig(8, 4, 4), CPU) == (3, 3)
+    assert grid_size(10**6, LaunchConfig(8, 4, 4), CPU) == (125_000, 8)

@@ -1,0 +1,93 @@
+"""Loss, gradient and Hessian of binary cross-entropy for rows of few columns, from one read of X."""
+
+import triton
+import triton.language as tl
+
+from ._bce import finish_rows
+from ._terms import fold, no_totals, store_totals
+from ._tiles import column_sums, load_scalar, load_tile, load_vector, row_numbers, row_sums
+
+
+@triton.jit
+def hessian_kernel(
+    X,
+    Y,
+    WEIGHT,
+    BIAS,
+    SAMPLE_WEIGHT,
+    POS_WEIGHT,
+    ROWS,
+    TOTALS,
+    PARTIALS,
+    N,
+    tiles,
+    programs,
+    column_stride,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    COLUMN_MAJOR: tl.constexpr,
+    BOUND: tl.constexpr,
+    TAIL: tl.constexpr,
+    ZERO_BEYOND: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    LANES: tl.constexpr,
+    RUN: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    GROUP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """With h = s dr/dz, a program's sums X^T (s r) [D], X^T h [D], sum h [1] and X^T diag(h) X [D, D], side by side.
+
+    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None.
+    The intercept's row and column are summed apart: as a column of ones in X they would double a tile of 2^k columns.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK_D)
+    w = load_vector(WEIGHT, columns, D, COMPUTE)
+    b = load_scalar(BIAS, 0.0, COMPUTE)
+    q = None
+    if POS_WEIGHT is not None:
+        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
+    border = tl.zeros([GROUP, BLOCK_D], COMPUTE)
+    matrix = tl.zeros([BLOCK_D, BLOCK_D], COMPUTE)
+    corner = tl.zeros([LANES], tl.float64)
+    totals = no_totals(COMPUTE, LANES)
+    for tile in tl.range(program, tiles, programs, num_stages=STAGES):
+        place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
+        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+        z = row_sums(x, w, COMPUTE) + b
+        r, curvature, totals = finish_rows(
+            z,
+            place,
+            source,
+            exists,
+            totals,
+            Y,
+            SAMPLE_WEIGHT,
+            None,
+            None,
+            None,
+            None,
+            q,
+            BOUND,
+            TAIL,
+            ZERO_BEYOND,
+            COMPUTE,
+            LANES,
+            RUN,
+        )
+        gradient += column_sums(x, r, COMPUTE, GROUP)
+        border += column_sums(x, curvature, COMPUTE, GROUP)
+        corner += fold(curvature, LANES, RUN).to(tl.float64)
+        matrix += tl.dot(tl.trans(x * curvature[:, None]), x, input_precision=PRECISION, out_dtype=COMPUTE)
+    row = PARTIALS + program * (D * D + 2 * D + 1)
+    tl.store(row + columns, tl.sum(gradient, axis=0), mask=columns < D)
+    tl.store(row + D + columns, tl.sum(border, axis=0), mask=columns < D)
+    tl.store(row + 2 * D, tl.sum(corner, axis=0).to(COMPUTE))
+    place_in_matrix = columns[:, None] * D + columns[None, :]
+    inside = (columns < D)[:, None] & (columns < D)[None, :]
+    tl.store(row + 2 * D + 1 + place_in_matrix, matrix, mask=inside)
+    store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)

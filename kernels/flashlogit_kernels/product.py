@@ -1,0 +1,43 @@
+"""The Hessian times a vector, for one read of X."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arguments import product_pass
+from .contract import SCALARS, check_product_inputs
+from .launch import LaunchConfig
+from .onepass import run_pass
+
+
+def hessian_product(
+    X: Tensor,
+    curvature: Tensor,
+    v: Tensor,
+    v_bias: Tensor | None = None,
+    *,
+    rows: Tensor | None = None,
+    compute_dtype: torch.dtype | None = None,
+    launch: LaunchConfig | None = None,
+) -> Tensor:
+    """sum_i h_i (x_i v + v_bias) (x_i, 1): the Hessian of the summed loss times (v, v_bias), reading X once.
+
+    Args:
+        X: [N, D] as for `bce_onepass`, which a row too wide for the registers is read twice of here too.
+        curvature: [n] h of the visited rows, as `bce_onepass` returns it.
+        v: [D] of any floating dtype.
+        v_bias: one number, or None for 0.
+        rows: [n] visit only these rows of X, in this order; None for all.
+        compute_dtype: torch.float32 or torch.float64; default float64 where X or v are.
+        launch: instead of the launch table's entry.
+
+    Returns:
+        [D + 1] float64, the intercept's entry last.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes or devices that do not fit, or no rows.
+    """
+    inputs = check_product_inputs(X, curvature, v, v_bias, rows, compute_dtype)
+    return run_pass(product_pass(inputs), launch)[: 1 - SCALARS]

@@ -30,18 +30,20 @@ def finish_rows(
 ):
     """(s r, s dr/dz, totals) of a tile's rows from their logits; writes of each row what is not None.
 
-    Without labels, Y being None, r is s z: the part of a row in a product with the Hessian.
+    Without labels, Y being None, r is s z, the part of a row in a product with the Hessian; then SAMPLE_WEIGHT holds a
+    number for each place in the pass and not for each row of X.
     """
     s = None
-    if SAMPLE_WEIGHT is not None:
-        s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
     if Y is None:
+        s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0.0)
         z = one_thread_a_row(z, s)
         loss, r, curvature = tl.zeros_like(z), z, tl.zeros_like(z)
     else:
         y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
         z = one_thread_a_row(z, y)
         loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
+        if SAMPLE_WEIGHT is not None:
+            s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
     if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
     loss, r, curvature = tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)

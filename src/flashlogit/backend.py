@@ -11,7 +11,7 @@ from typing import Literal, Protocol, Unpack
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.contract import BCERows, BCESums, PassOptions
+from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, PassOptions
 
 from .errors import UserError
 
@@ -32,12 +32,29 @@ class Passes(Protocol):
         bias: Tensor | None = None,
         *,
         residual: bool = False,
+        curvature: bool = False,
+        logits: bool = False,
         **options: Unpack[PassOptions],
     ) -> BCESums: ...
+
+    def bce_hessian(
+        self, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
+    ) -> BCEHessian: ...
 
     def bce_rows(
         self, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
     ) -> BCERows: ...
+
+    def hessian_product(
+        self,
+        X: Tensor,
+        curvature: Tensor,
+        v: Tensor,
+        v_bias: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+        compute_dtype: torch.dtype | None = None,
+    ) -> Tensor: ...
 
     def column_sums(
         self, X: Tensor, v: Tensor, *, rows: Tensor | None = None, compute_dtype: torch.dtype | None = None

@@ -9,37 +9,30 @@ read once here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from flashlogit_kernels.contract import (
+    BCEHessian,
     BCERows,
     BCESums,
-    Clamp,
     PassInputs,
     PassOptions,
     arithmetic_dtype,
+    bordered,
+    check_hessian_columns,
     check_inputs,
     check_matrix,
+    check_product_inputs,
     check_rows,
     check_same_device,
     check_vector,
 )
 
-from .reference_terms import Labels, labels_of
-
-_CPU_BLOCK_BYTES = 2 << 20
-"""Of X in the arithmetic's dtype: two cores' L2 caches. 1 MB costs up to 15 % in calls, 16 MB loses the cache."""
-_CPU_BLOCK_ROWS = 1 << 16
-"""BLAS adds up a column row after row in float32; blocks are added in float64, which keeps narrow tables accurate."""
-_GPU_BLOCK_BYTES = 256 << 20
-"""Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
-_PART_ROWS = 1 << 18
-"""Rows whose losses are computed at once: enough for torch to spread the elementwise work over its threads."""
+from .reference_blocks import gather, over_parts, row_blocks, transposed_product, weighted_sums
+from .reference_terms import labels_of, magnitudes
 
 
 def bce_onepass(
@@ -49,25 +42,35 @@ def bce_onepass(
     bias: Tensor | None = None,
     *,
     residual: bool = False,
+    curvature: bool = False,
+    logits: bool = False,
     **options: Unpack[PassOptions],
 ) -> BCESums:
     """Clamped binary cross-entropy and its gradient, summed over rows: the twin of `flashlogit_kernels.bce_onepass`."""
     inputs = check_inputs(X, y, weight, bias, **options)
-    gradient = X.new_zeros(X.shape[1], dtype=torch.float64)
-    residual_sum, loss_sum, weight_sum, nonfinite, largest = X.new_zeros((5, 1), dtype=torch.float64)
-    kept = []
-    with torch.autocast(X.device.type, enabled=False):
-        for part in _walk(inputs, gradient):
-            residual_sum += part.residual.sum(dtype=torch.float64)
-            loss_sum += part.loss(inputs.clamp).sum(dtype=torch.float64)
-            weight_sum += len(part.logits) if part.weight is None else part.weight.sum(dtype=torch.float64)
-            bad, magnitude = _magnitudes(part.logits)
-            nonfinite += bad
-            largest = torch.maximum(largest, magnitude)
-            if residual:
-                kept.append(part.residual)
-    packed = torch.cat([gradient, residual_sum, loss_sum, weight_sum, nonfinite, largest])
-    return BCESums(packed, torch.cat(kept) if residual else None)
+    rows = _RowValues(inputs, residual=residual, curvature=curvature, logits=logits)
+    packed = _combine(over_parts(inputs.X, inputs.n, lambda part: _sum_part(inputs, part, rows)))
+    return BCESums(packed, rows.residual, rows.curvature, rows.logits)
+
+
+def bce_hessian(
+    X: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    **options: Unpack[PassOptions],
+) -> BCEHessian:
+    """The same and the Hessian: the twin of `flashlogit_kernels.bce_hessian`."""
+    check_hessian_columns(X)
+    inputs = check_inputs(X, y, weight, bias, **options)
+    D = inputs.X.shape[1]
+
+    def sum_part(part: slice) -> tuple[Tensor, Tensor]:
+        matrix = inputs.X.new_zeros((D + 1, D + 1), dtype=torch.float64)
+        return _sum_part(inputs, part, _RowValues(inputs), matrix), matrix
+
+    packed, matrices = zip(*over_parts(inputs.X, inputs.n, sum_part), strict=True)
+    return BCEHessian(BCESums(_combine(list(packed))), torch.stack(matrices).sum(dim=0))
 
 
 def bce_rows(
@@ -79,10 +82,39 @@ def bce_rows(
 ) -> BCERows:
     """Loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
     inputs = check_inputs(X, y, weight, bias, **options)
-    with torch.autocast(X.device.type, enabled=False):
-        parts = [(part.loss(inputs.clamp), part.residual) for part in _walk(inputs, None)]
-    losses, residuals = zip(*parts, strict=True)
-    return BCERows(torch.cat(losses), torch.cat(residuals))
+    rows = _RowValues(inputs, residual=True, loss=True)
+    over_parts(inputs.X, inputs.n, lambda part: _sum_part(inputs, part, rows, gradient=False))
+    assert rows.loss is not None
+    assert rows.residual is not None
+    return BCERows(rows.loss, rows.residual)
+
+
+def hessian_product(
+    X: Tensor,
+    curvature: Tensor,
+    v: Tensor,
+    v_bias: Tensor | None = None,
+    *,
+    rows: Tensor | None = None,
+    compute_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
+    inputs = check_product_inputs(X, curvature, v, v_bias, rows, compute_dtype)
+    v = inputs.v.to(inputs.compute_dtype)
+
+    def sum_part(part: slice) -> Tensor:
+        h = inputs.curvature[part]
+        t = torch.empty_like(h)
+
+        def weighted(block: slice, z: Tensor) -> Tensor:
+            if inputs.v_bias is not None:
+                z += inputs.v_bias
+            return torch.mul(z, h[block], out=t[block])
+
+        sums = weighted_sums(inputs.X, inputs.rows, part, v, weighted)
+        return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
+
+    return torch.stack(over_parts(inputs.X, inputs.n, sum_part)).sum(dim=0)
 
 
 def column_sums(
@@ -95,11 +127,15 @@ def column_sums(
     check_same_device(X, {"v": v, "rows": rows})
     compute = arithmetic_dtype(X, v, compute_dtype)
     v = v.detach().to(compute)
-    total = X.new_zeros(X.shape[1], dtype=torch.float64)
-    with torch.autocast(X.device.type, enabled=False):
-        for block, X_block in row_blocks(X, rows, slice(0, v.shape[0]), compute):
-            total += _transposed_product(X_block, v[block])
-    return total
+
+    def sum_part(part: slice) -> Tensor:
+        total = X.new_zeros(X.shape[1], dtype=torch.float64)
+        for block, X_block in row_blocks(X, rows, part, compute):
+            total += transposed_product(X_block, v[part][block])
+        return total
+
+    parts = over_parts(X, v.shape[0], sum_part)
+    return torch.stack(parts).sum(dim=0) if parts else X.new_zeros(X.shape[1], dtype=torch.float64)
 
 
 def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -112,74 +148,96 @@ def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return z if bias is None else z.add_(bias.detach())
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Consecutive visited rows, [m] each: logits, s_i r_i, labels, and s_i or None for ones."""
+class _RowValues:
+    """Room for what a caller wants of every visited row, [n] each, and None for the rest."""
 
-    logits: Tensor
-    residual: Tensor
-    labels: Labels
-    weight: Tensor | None
+    def __init__(
+        self,
+        inputs: PassInputs,
+        *,
+        residual: bool = False,
+        curvature: bool = False,
+        logits: bool = False,
+        loss: bool = False,
+    ) -> None:
+        def room(asked: bool) -> Tensor | None:
+            return inputs.X.new_empty(inputs.n, dtype=inputs.compute_dtype) if asked else None
 
-    def loss(self, clamp: Clamp) -> Tensor:
-        """s_i loss_i, [m]."""
-        loss = self.labels.loss(self.logits.clamp(-clamp.bound, clamp.bound) if clamp.eps else self.logits)
-        return loss if self.weight is None else loss.mul_(self.weight)
-
-
-def _walk(inputs: PassInputs, gradient: Tensor | None) -> Iterator[_Part]:
-    """Visit all rows part by part, adding X^T (s r) to `gradient` [D] float64 where it is given."""
-    w = inputs.weight.to(inputs.compute_dtype)
-    for start in range(0, inputs.n, _PART_ROWS):
-        part = slice(start, min(start + _PART_ROWS, inputs.n))
-        labels = labels_of(_gather(inputs.y, inputs.rows, part), inputs.pos_weight, inputs.compute_dtype)
-        s = None if inputs.sample_weight is None else _gather(inputs.sample_weight, inputs.rows, part)
-        z, r = inputs.X.new_empty((2, part.stop - start), dtype=inputs.compute_dtype)
-        for block, X_block in row_blocks(inputs.X, inputs.rows, part, inputs.compute_dtype):
-            z_block, r_block = z[block], r[block]
-            torch.mv(X_block, w, out=z_block)
-            if inputs.bias is not None:
-                z_block += inputs.bias
-            labels.residual(z_block, block, r_block)
-            if inputs.clamp.zeroes_gradient:
-                r_block.masked_fill_(z_block.abs() > inputs.clamp.bound, 0.0)
-            if s is not None:
-                r_block *= s[block]
-            if gradient is not None:
-                gradient += _transposed_product(X_block, r_block)
-        yield _Part(z, r, labels, s)
+        self.residual, self.curvature, self.logits, self.loss = map(room, (residual, curvature, logits, loss))
 
 
-def _transposed_product(X: Tensor, v: Tensor) -> Tensor:
-    """X^T v. BLAS takes six times as long over a single column, and its dot product adds up in one float32."""
-    return (X[:, 0] * v).sum(dtype=torch.float64) if X.shape[1] == 1 else torch.mv(X.t(), v)
+def _sum_part(
+    inputs: PassInputs,
+    part: slice,
+    wanted: _RowValues,
+    matrix: Tensor | None = None,
+    *,
+    gradient: bool = True,
+) -> Tensor:
+    """`BCESums.packed` of consecutive visited rows.
 
-
-def _magnitudes(z: Tensor) -> tuple[Tensor | int, Tensor]:
-    """Number of non-finite entries, and the largest finite magnitude.
-
-    Extremes keep NaN, so that on the CPU one look at them settles the usual case at a tenth of the price.
+    Fills what is wanted of them, and adds their Hessian to `matrix` [D + 1, D + 1] float64 where it is given.
     """
-    extreme = torch.stack(z.aminmax()).abs().max()
-    if z.device.type == "cpu" and extreme.isfinite():
-        return 0, extreme.to(torch.float64)
-    finite = z.isfinite()
-    return (~finite).sum(), torch.where(finite, z.abs(), 0.0).max().to(torch.float64)
+    y, s = gather(inputs.y, inputs.rows, part), None
+    if inputs.sample_weight is not None:
+        s = gather(inputs.sample_weight, inputs.rows, part)
+    labels = labels_of(y, inputs.pos_weight, inputs.compute_dtype)
+    z, r = inputs.X.new_empty((2, y.shape[0]), dtype=inputs.compute_dtype)
+
+    def residual(block: slice, z_block: Tensor) -> Tensor:
+        r_block = r[block]
+        if inputs.bias is not None:
+            z_block += inputs.bias
+        labels.residual(z_block, block, r_block)
+        if inputs.clamp.zeroes_gradient:
+            r_block.masked_fill_(z_block.abs() > inputs.clamp.bound, 0.0)
+        if s is not None:
+            r_block *= s[block]
+        return r_block
+
+    w = inputs.weight.to(inputs.compute_dtype)
+    weight_grad = weighted_sums(inputs.X, inputs.rows, part, w, residual, logits=z, multiply=gradient)
+    loss = labels.loss(z.clamp(-inputs.clamp.bound, inputs.clamp.bound) if inputs.clamp.eps else z)
+    if s is not None:
+        loss *= s
+    h = None
+    if matrix is not None or wanted.curvature is not None:
+        h = labels.curvature(z)
+        if inputs.clamp.zeroes_gradient:
+            h.masked_fill_(z.abs() > inputs.clamp.bound, 0.0)
+        if s is not None:
+            h *= s
+    for room, values in (
+        (wanted.residual, r),
+        (wanted.curvature, h),
+        (wanted.logits, z),
+        (wanted.loss, loss),
+    ):
+        if room is not None and values is not None:
+            room[part] = values
+    if matrix is not None and h is not None:
+        _add_hessian(inputs, part, h, matrix)
+    scalars = z.new_empty(5, dtype=torch.float64)
+    scalars[0] = r.sum(dtype=torch.float64)
+    scalars[1] = loss.sum(dtype=torch.float64)
+    scalars[2] = len(z) if s is None else s.sum(dtype=torch.float64)
+    scalars[3], scalars[4] = magnitudes(z)
+    return torch.cat([weight_grad, scalars])
 
 
-def _gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
-    return vector[part] if rows is None else vector[rows[part]]
+def _add_hessian(inputs: PassInputs, part: slice, h: Tensor, matrix: Tensor) -> None:
+    """Add sum_i h_i (x_i, 1) (x_i, 1)^T of the part's rows to `matrix`."""
+    for block, X_block in row_blocks(inputs.X, inputs.rows, part, inputs.compute_dtype):
+        h_block = h[block]
+        product = (X_block * h_block[:, None]).t() @ X_block
+        border = transposed_product(X_block, h_block).to(torch.float64)
+        corner = h_block.sum(dtype=torch.float64).reshape(1)
+        matrix += bordered(product.to(torch.float64), border, corner)
 
 
-def row_blocks(
-    X: Tensor, rows: Tensor | None, part: slice, compute_dtype: torch.dtype
-) -> Iterator[tuple[slice, Tensor]]:
-    """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part."""
-    row_bytes = X.shape[1] * compute_dtype.itemsize
-    on_cpu = X.device.type == "cpu"
-    height = min(_CPU_BLOCK_BYTES // row_bytes, _CPU_BLOCK_ROWS) if on_cpu else _GPU_BLOCK_BYTES // row_bytes
-    height = max(1, height)
-    for start in range(part.start, part.stop, height):
-        visited = slice(start, min(start + height, part.stop))
-        block = X[visited] if rows is None else X.index_select(0, rows[visited])
-        yield slice(visited.start - part.start, visited.stop - part.start), block.to(compute_dtype)
+def _combine(parts: list[Tensor]) -> Tensor:
+    """`BCESums.packed` of all parts together: the last entry is a maximum, the others are sums."""
+    stacked = torch.stack(parts)
+    total = stacked.sum(dim=0)
+    total[-1] = stacked[:, -1].max()
+    return total

@@ -21,6 +21,9 @@ class Labels(Protocol):
     def loss(self, c: Tensor) -> Tensor:
         """Loss of all rows from their clamped logits c [m]."""
 
+    def curvature(self, z: Tensor) -> Tensor:
+        """dr/dz of all rows from their logits z [m]."""
+
 
 def labels_of(y: Tensor, pos_weight: Tensor | None, compute_dtype: torch.dtype) -> Labels:
     """Labels y [m] as they are cheapest to compute with.
@@ -54,6 +57,12 @@ class HardLabels:
         return loss if self.factor is None else loss.mul_(self.factor)
 
 
+    def curvature(self, z: Tensor) -> Tensor:
+        """p (1 - p), times q for positive rows."""
+        curvature = _bernoulli_variance(z)
+        return curvature if self.factor is None else curvature.mul_(self.factor)
+
+
 class SoftLabels:
     """Labels anywhere in [0, 1]."""
 
@@ -75,3 +84,28 @@ class SoftLabels:
         slope = torch.where(c > 0, off, on)
         linear = torch.where(slope == 0, 0.0, slope * c.abs())
         return linear + (on + off) * torch.log1p(torch.exp(-c.abs()))
+
+    def curvature(self, z: Tensor) -> Tensor:
+        """(1 - y + q y) p (1 - p)."""
+        curvature = _bernoulli_variance(z)
+        if self.pos_weight is not None:
+            curvature *= 1 - self.y + self.y * self.pos_weight
+        return curvature
+
+
+def _bernoulli_variance(z: Tensor) -> Tensor:
+    """p (1 - p), whose smaller factor does not cancel."""
+    p = torch.sigmoid(z.abs().neg_())
+    return p * (1 - p)
+
+
+def magnitudes(z: Tensor) -> tuple[Tensor | int, Tensor]:
+    """Number of non-finite entries, and the largest finite magnitude.
+
+    Extremes keep NaN, so that on the CPU one look at them settles the usual case at a tenth of the price.
+    """
+    extreme = torch.stack(z.aminmax()).abs().max()
+    if z.device.type == "cpu" and extreme.isfinite():
+        return 0, extreme.to(torch.float64)
+    finite = z.isfinite()
+    return (~finite).sum(), torch.where(finite, z.abs(), 0.0).max().to(torch.float64)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, Clamp
-from flashlogit_kernels.launch import LaunchConfig, block_width, grid_size, launch_config, piece_widths, KernelName
+from flashlogit_kernels.launch import TILES_A_PROGRAM, LaunchConfig, block_width, grid_size, launch_config, piece_widths, KernelName
 
 GOOD: dict[str, Any] = {
     "X": torch.ones(4, 3),
@@ -95,4 +95,11 @@ def test_every_hessian_has_a_configuration(compute: torch.dtype) -> None:
 def test_few_rows_take_few_programs() -> None:
     assert grid_size(1, LaunchConfig(8, 4, 4), CPU) == (1, 1)
     assert grid_size(17, LaunchConfig(8, 4, 4), CPU) == (3, 3)
-    assert grid_size(10**6, LaunchConfig(8, 4, 4), CPU) == (125_000, 8)
+    assert grid_size(1000, LaunchConfig(8, 4, 4), CPU) == (125, 8)
+
+
+def test_no_program_walks_too_many_tiles() -> None:
+    tiles, programs = grid_size(10**6, LaunchConfig(8, 4, 4), CPU)
+    assert tiles == 125_000
+    assert programs % 8 == 0
+    assert tiles / programs <= TILES_A_PROGRAM < tiles / (programs - 8)

@@ -1,0 +1,101 @@
+"""The program scripts/benchmark.py: its commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flashlogit.cli import add_debug, run_guarded
+
+_DESCRIPTION = """\
+How fast are the passes over X on this machine, as a share of what it can read?
+
+  kernel   time flashlogit and torch side by side, and check every answer
+  tune     find the fastest launch of each kernel on this GPU
+  compare  hold two runs' results against each other"""
+_EXAMPLES = """\
+examples:
+  benchmark.py kernel --quick
+  benchmark.py kernel --columns 28 300 --out results.json --picture roofline.png
+  benchmark.py tune --columns 28 --dtypes float32
+  benchmark.py compare before.json after.json"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 1 for a regression, 2 for what the user can mend, 130 after Ctrl-C."""
+    options = _parser().parse_args(argv)
+    commands = {"kernel": _kernel, "tune": _tune, "compare": _compare}
+    return run_guarded(lambda: commands[options.command](options), debug=options.debug)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,tune,compare}")
+    kernel = commands.add_parser("kernel", description="Time flashlogit and torch side by side.")
+    kernel.add_argument(
+        "--quick", action="store_true", help="few shapes, small data, few repeats: a minute on a CPU"
+    )
+    kernel.add_argument("--devices", nargs="+", help="cuda, cpu or both; default: what there is")
+    _add_shapes(kernel)
+    kernel.add_argument("--gigabytes", type=float, help="size of X; default: 2 on a GPU, 0.2 on a CPU")
+    kernel.add_argument("--repeats", type=int, help="timed calls of each contender; default: 30 and 11")
+    kernel.add_argument("--out", type=Path, help="the JSON file to write")
+    kernel.add_argument("--picture", type=Path, help="the PNG file to write")
+    add_debug(kernel)
+    tune = commands.add_parser("tune", description="Find the fastest launch of each kernel on this GPU.")
+    _add_shapes(tune)
+    tune.add_argument("--kernels", nargs="+", help="some of onepass, hessian_product, hessian; default: all")
+    tune.add_argument("--gigabytes", type=float, default=2.0, help="size of X; default: 2")
+    tune.add_argument("--table", type=Path, help="the table to change; default: the one that the kernels use")
+    add_debug(tune)
+    compare = commands.add_parser("compare", description="Hold the results of B against those of A.")
+    compare.add_argument("before", type=Path, metavar="A.json")
+    compare.add_argument("after", type=Path, metavar="B.json")
+    compare.add_argument(
+        "--threshold", type=float, default=0.05, help="relative slow-down that counts as one; default: 0.05"
+    )
+    add_debug(compare)
+    return parser
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--columns", nargs="+", type=int, metavar="D", help="column counts; default: 1 to 32768"
+    )
+    parser.add_argument("--dtypes", nargs="+", help="float32, bfloat16, float16, float64: how X is stored")
+
+
+def _kernel(options: argparse.Namespace) -> int:
+    from .kernel import run_kernel
+    from .options import kernel_options
+
+    settings = kernel_options(
+        devices=options.devices,
+        columns=options.columns,
+        dtypes=options.dtypes,
+        gigabytes=options.gigabytes,
+        repeats=options.repeats,
+        quick=options.quick,
+        out=options.out,
+        picture=options.picture,
+    )
+    run_kernel(settings)
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from .tune import run_tune
+
+    return run_tune(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import run_compare
+
+    return run_compare(options.before, options.after, options.threshold)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ._terms import add_totals, no_totals, row_terms, store_totals
-from ._tiles import load_scalar, load_tile, load_vector, one_thread_a_row, row_numbers, row_sums, column_sums
+from ._tiles import column_sums, load_scalar, load_tile, load_vector, one_thread_a_row, row_numbers, row_sums
 
 
 @triton.jit
@@ -46,7 +46,11 @@ def finish_rows(
             s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
     if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
-    loss, r, curvature = tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)
+    loss, r, curvature = (
+        tl.where(exists, loss, 0.0),
+        tl.where(exists, r, 0.0),
+        tl.where(exists, curvature, 0.0),
+    )
     if RESIDUAL is not None:
         tl.store(RESIDUAL + place, r, mask=exists)
     if CURVATURE is not None:
@@ -77,6 +81,7 @@ def onepass_kernel(
     programs,
     column_stride,
     D: tl.constexpr,
+    READABLE_D: tl.constexpr,
     ROW_STRIDE: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
     BOUND: tl.constexpr,
@@ -114,10 +119,12 @@ def onepass_kernel(
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
         z = row_sums(x, w, COMPUTE) + b
         if REST_D:
-            x_rest = load_tile(X, source, exists, columns_rest, D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+            x_rest = load_tile(
+                X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
+            )
             z += row_sums(x_rest, w_rest, COMPUTE)
         r, _, totals = finish_rows(
             z,
@@ -167,6 +174,7 @@ def rows_kernel(
     programs,
     column_stride,
     D: tl.constexpr,
+    READABLE_D: tl.constexpr,
     ROW_STRIDE: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
     BOUND: tl.constexpr,
@@ -193,7 +201,9 @@ def rows_kernel(
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)
         for start in tl.range(0, D, BLOCK_D):
             columns = start + tl.arange(0, BLOCK_D)
-            x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+            x = load_tile(
+                X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
+            ).to(COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
         _, _, totals = finish_rows(

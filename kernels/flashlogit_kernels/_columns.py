@@ -17,6 +17,7 @@ def column_sums_kernel(
     programs,
     column_stride,
     D: tl.constexpr,
+    READABLE_D: tl.constexpr,
     ROW_STRIDE: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
     COMPUTE: tl.constexpr,
@@ -29,7 +30,9 @@ def column_sums_kernel(
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
+            COMPUTE
+        )
         v = tl.load(V + place, mask=exists, other=0.0).to(COMPUTE)
         total += tl.sum(x * v[:, None], axis=0)
     tl.store(SUMS + program * D + columns, total, mask=columns < D)

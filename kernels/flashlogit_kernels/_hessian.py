@@ -24,6 +24,7 @@ def hessian_kernel(
     programs,
     column_stride,
     D: tl.constexpr,
+    READABLE_D: tl.constexpr,
     ROW_STRIDE: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
     BOUND: tl.constexpr,
@@ -40,7 +41,7 @@ def hessian_kernel(
 ):
     """With h = s dr/dz, a program's sums X^T (s r) [D], X^T h [D], sum h [1] and X^T diag(h) X [D, D], side by side.
 
-    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None.
+    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, ROWS may be None.
     The intercept's row and column are summed apart: as a column of ones in X they would double a tile of 2^k columns.
     """
     program = tl.program_id(0).to(tl.int64)
@@ -57,7 +58,9 @@ def hessian_kernel(
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
+            COMPUTE
+        )
         z = row_sums(x, w, COMPUTE) + b
         r, curvature, totals = finish_rows(
             z,

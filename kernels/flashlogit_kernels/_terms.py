@@ -77,10 +77,10 @@ def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.
     loss = (1 - y) softplus(c) + q y softplus(-c) with c = clamp(z, -BOUND, BOUND), TAIL = exp(-BOUND);
     r = (1 - y) p - q y (1 - p); dr/dz = (1 - y + q y) p (1 - p).
 
-    All of it from one exponential, e = exp(-|z|), and m = e / (1 + e), the smaller of p and 1 - p: with T = 1 - y + q y and
-    the slope that the loss has far out on this side, 1 - y for z > 0 and q y else, loss = slope |c| + T log(1 + exp(-|c|))
-    and r = +-(slope - T m), which does not cancel where a label is 0 or 1. Minimum and maximum keep NaN, so that a NaN logit
-    stays NaN throughout.
+    All of it comes from one exponential, e = exp(-|z|), and from m = e / (1 + e), the smaller of p and 1 - p. With
+    T = 1 - y + q y and the slope of the loss far out on z's side, 1 - y for z > 0 and q y else,
+    loss = slope |c| + T log(1 + exp(-|c|)) and r = +-(slope - T m), which does not cancel where a label is 0 or 1.
+    Minimum and maximum keep NaN, so that a NaN logit stays NaN throughout.
     """
     a = tl.abs(z)
     e = exp_of_negative(a)
@@ -98,7 +98,7 @@ def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.
         curvature = (off + q * y) * m * upper
     r = tl.where(positive, inner, -inner)
 
-    if BOUND == float("inf"):
+    if float("inf") == BOUND:
         linear = tl.where(slope == 0, 0.0, slope * a)  # an infinite logit on the right side costs 0, not NaN
         log1p = log1p_of_unit(e, upper)
     else:
@@ -119,8 +119,8 @@ def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.
 def no_totals(COMPUTE: tl.constexpr, LANES: tl.constexpr):
     """Totals of no rows: sums of residual, loss and weight, count of non-finite logits, largest finite |z|.
 
-    [LANES] each: every thread of a program keeps its own. Sums are float64, since a thread may add up thousands of equal
-    terms; that costs a conversion and an addition, a reduction over each tile several times as much.
+    [LANES] each: every thread of a program keeps its own. Sums are float64, since a thread may add up thousands of
+    equal terms; that costs a conversion and an addition, a reduction over each tile several times as much.
     """
     zero = tl.zeros([LANES], tl.float64)
     return zero, zero, zero, tl.zeros([LANES], tl.int32), tl.zeros([LANES], COMPUTE)

@@ -40,29 +40,35 @@ def load_tile(
     exists,
     columns,
     D: tl.constexpr,
+    READABLE_D: tl.constexpr,
     ROW_STRIDE: tl.constexpr,
     column_stride,
     COLUMN_MAJOR: tl.constexpr,
 ):
     """X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
 
-    The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised.
+    The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised. Columns
+    from D to READABLE_D are read and thrown away, so that rows which begin at whole 16 bytes are read in such pieces.
     """
     if COLUMN_MAJOR:
         pointers = X + source[:, None] + columns[None, :].to(tl.int64) * column_stride
     else:
         pointers = X + source[:, None] * ROW_STRIDE + columns[None, :]
-    mask = exists[:, None] & (columns < D)[None, :]
-    return tl.load(pointers, mask=mask, other=0.0, eviction_policy="evict_first")
+    mask = exists[:, None] & (columns < READABLE_D)[None, :]
+    x = tl.load(pointers, mask=mask, other=0.0, eviction_policy="evict_first")
+    if READABLE_D > D:
+        x = tl.where((columns < D)[None, :], x, 0.0)  # not merely a weight of 0: what lies there may be NaN
+    return x
 
 
 @triton.jit
 def one_thread_a_row(z, loaded):
     """z [BLOCK_N], in the layout in which `loaded` [BLOCK_N] was read from memory.
 
-    A sum over the columns leaves each row's value in every thread that held a part of the row, up to 32 of them. What is
-    computed from it would be computed by them all; here lay most of the kernel's instructions. Loads of a whole
-    vector have one row a thread, and arithmetic with such a vector moves the other operand into its layout, once.
+    A sum over the columns leaves each row's value in every thread that held a part of the row, up to 32 of them. What
+    is computed from it would be computed by them all; here lay most of the kernel's instructions. Loads of a whole
+    vector have one row a thread, and arithmetic with such a vector moves the other operand into its layout, once. A
+    label that is no finite number makes the logit one that is none, and is counted as such.
     """
     return z + 0.0 * loaded
 

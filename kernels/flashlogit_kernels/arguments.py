@@ -88,7 +88,23 @@ def layout(X: Tensor) -> dict[str, Any]:
         "ROW_STRIDE": 1 if column_major else X.stride(0),
         "COLUMN_MAJOR": column_major,
         "D": X.shape[1],
+        "READABLE_D": X.shape[1] if column_major else readable_columns(X),
     }
+
+
+def readable_columns(X: Tensor) -> int:
+    """Columns of a row-major X that may be read: D, or those up to the next whole 16 bytes where all rows have room.
+
+    They have where the rows are padded (see `padding`) or X is a part of a wider table. The last row must not end the
+    memory that torch knows of.
+    """
+    N, D = X.shape
+    unit = 16 // X.element_size()
+    stride = X.stride(0)
+    readable = -(-D // unit) * unit
+    end = X.storage_offset() + (N - 1) * stride + readable
+    enough = end * X.element_size() <= X.untyped_storage().nbytes()
+    return readable if stride % unit == 0 and stride >= readable and enough else D
 
 
 def compute_argument(dtype: torch.dtype) -> dict[str, Any]:

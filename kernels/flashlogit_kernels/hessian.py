@@ -10,6 +10,7 @@ from torch import Tensor
 from . import _hessian
 from .arguments import RowPass, bce_pass, launch_options, on_device
 from .contract import (
+    SCALARS,
     BCEHessian,
     BCESums,
     PassOptions,
@@ -17,14 +18,14 @@ from .contract import (
     check_hessian_columns,
     check_inputs,
 )
-from .launch import LaunchConfig, block_width, grid_size, launch_config, row_group
+from .launch import LaunchConfig, block_width, fitted, grid_size, launch_config, pipeline_stages, row_group
 from .reduce import reduce_partials
 
 _NARROWEST = 16
 """Columns that tl.dot multiplies at least."""
 _WIDEST_IEEE = 64
-"""Columns up to which a float32 product of tiles is quicker on the ordinary units than as three TF32 products, which are
-as accurate. Measured with a kernel of the same structure on an H100: 11 M x 28 and 2 M x 62 against 4 M x 128."""
+"""Columns up to which a product of tiles is taken in float32; above it is three TF32 products, which are as accurate.
+After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 62 the one way, 4 M x 128 the other."""
 
 
 def bce_hessian(
@@ -46,7 +47,7 @@ def bce_hessian(
         partials, totals = _launch(row_pass, launch)
         sums = reduce_partials(partials, totals)
     D = X.shape[1]
-    gradient, border, corner, matrix, scalars = sums.split([D, D, 1, D * D, sums.shape[0] - D * D - 2 * D - 1])
+    gradient, border, corner, matrix, scalars = torch.split(sums, [D, D, 1, D * D, SCALARS])
     return BCEHessian(
         sums=BCESums(torch.cat([gradient, scalars])), matrix=bordered(matrix.view(D, D), border, corner)
     )
@@ -55,7 +56,7 @@ def bce_hessian(
 def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Tensor]:
     X, compute = row_pass.X, row_pass.compute
     D = X.shape[1]
-    config = launch or launch_config("hessian", D, X.dtype, compute, X.device)
+    config = launch or fitted(launch_config("hessian", D, X.dtype, compute, X.device), row_pass.n, X.device)
     width = max(_NARROWEST, block_width(D))
     tiles, programs = grid_size(row_pass.n, config, X.device)
     partials = X.new_empty((programs, D * D + 2 * D + 1), dtype=compute)
@@ -70,7 +71,7 @@ def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Ten
         BLOCK_D=width,
         GROUP=row_group(width, config, X),
         PRECISION="ieee" if width <= _WIDEST_IEEE or compute == torch.float64 else "tf32x3",
-        STAGES=config.num_stages,
+        STAGES=pipeline_stages(config, X),
         **launch_options(config),
     )
     return partials, totals

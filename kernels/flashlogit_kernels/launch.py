@@ -5,6 +5,7 @@ Nothing is searched at import or at a first call: another configuration on anoth
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Literal
@@ -44,6 +45,14 @@ def launch_config(
     family = table_dtypes(storage, compute)
     shared = "onepass" if kernel == "hessian_product" else kernel
     return _nearest(shared, D, *family, machine_name(device))
+
+
+def fitted(config: LaunchConfig, n: int, device: torch.device) -> LaunchConfig:
+    """The configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread is idle."""
+    block_n = config.block_n
+    while block_n > 32 * config.num_warps and -(-n // (block_n // 2)) <= multiprocessors(device):
+        block_n //= 2
+    return dataclasses.replace(config, block_n=block_n)
 
 
 def table_dtypes(storage: torch.dtype, compute: torch.dtype) -> tuple[str, str]:
@@ -97,15 +106,23 @@ def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
     return width // 2, block_width(D - width // 2)
 
 
-def row_group(width: int, config: LaunchConfig, X: torch.Tensor) -> int:
-    """Rows that a program's threads hold side by side in a piece of this width; any divisor of the tile is correct.
-
-    Triton gives a thread the widest vector, up to 16 bytes, that the rows' alignment allows.
-    """
+def row_vector(X: torch.Tensor) -> int:
+    """Numbers of a row that a thread can load at once: up to 16 bytes, as far as the rows' beginnings are aligned."""
     vector = 16 // X.element_size()
-    while vector > 1 and (X.stride(0) % vector or vector > width):
+    while X.stride(0) % vector:
         vector //= 2
+    return vector
+
+
+def row_group(width: int, config: LaunchConfig, X: torch.Tensor) -> int:
+    """Rows that a program's threads hold side by side in a piece of this width; any divisor of the tile is correct."""
+    vector = min(row_vector(X), max(width, 1))
     return max(1, min(config.block_n, 32 * config.num_warps * vector // max(width, 1)))
+
+
+def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:
+    """The configuration's stages, or 1 where rows begin at odd multiples of 2 bytes: copies ahead move at least 4."""
+    return config.num_stages if row_vector(X) * X.element_size() >= 4 else 1
 
 
 def fits_registers(D: int, compute: torch.dtype) -> bool:

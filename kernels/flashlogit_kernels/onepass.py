@@ -11,7 +11,16 @@ from . import _bce
 from .arguments import RowPass, bce_pass, launch_options, on_device
 from .columns import partial_column_sums
 from .contract import BCESums, PassOptions, check_inputs
-from .launch import LaunchConfig, fits_registers, grid_size, launch_config, piece_widths, row_group
+from .launch import (
+    LaunchConfig,
+    fits_registers,
+    fitted,
+    grid_size,
+    launch_config,
+    piece_widths,
+    pipeline_stages,
+    row_group,
+)
 from .reduce import reduce_partials
 from .rows import launch_rows
 
@@ -85,7 +94,7 @@ def _in_registers(
 ) -> Tensor:
     X, compute = row_pass.X, row_pass.compute
     D = X.shape[1]
-    config = launch or launch_config("onepass", D, X.dtype, compute, X.device)
+    config = launch or fitted(launch_config("onepass", D, X.dtype, compute, X.device), row_pass.n, X.device)
     width, rest = piece_widths(D, config)
     tiles, programs = grid_size(row_pass.n, config, X.device)
     gradients = X.new_empty((programs, D), dtype=compute)
@@ -104,7 +113,7 @@ def _in_registers(
         REST_D=rest,
         GROUP=row_group(width, config, X),
         GROUP_REST=row_group(rest, config, X),
-        STAGES=config.num_stages,
+        STAGES=pipeline_stages(config, X),
         **launch_options(config),
     )
     return reduce_partials(gradients, totals)

@@ -98,7 +98,13 @@ def packaged() -> tuple[Entry, ...]:
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    launch = LaunchConfig(*(int(row[name]) for name in _LAUNCH_FIELDS[:-1]), split=row["split"] == "1")
+    launch = LaunchConfig(
+        block_n=int(row["block_n"]),
+        num_warps=int(row["num_warps"]),
+        programs_per_sm=int(row["programs_per_sm"]),
+        num_stages=int(row["num_stages"]),
+        split=row["split"] == "1",
+    )
     if launch.block_n < 1 or launch.block_n & (launch.block_n - 1):
         raise ValueError(f"block_n is {launch.block_n}; must be a power of two")
     return Entry(

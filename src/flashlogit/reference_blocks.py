@@ -13,15 +13,16 @@ from .row_workers import map_in_threads
 Result = TypeVar("Result")
 
 _CPU_BLOCK_BYTES = 2 << 20
-"""Of X in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB loses the cache."""
+"""Of X in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB loses them."""
 _CPU_BLOCK_ROWS = 1 << 16
 """BLAS adds up a column row after row in float32; blocks are added in float64, which keeps narrow tables accurate."""
 _GPU_BLOCK_BYTES = 256 << 20
 """Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
-_PART_BYTES = 8 << 20
-"""Of X in a CPU thread's part, several blocks: less is not worth another thread."""
 _PART_ROWS = 1 << 17
-"""Most rows of a part, whose losses are computed at once: few calls, and temporaries that stay in the cache."""
+"""Most rows of a thread's part, whose losses are computed at once. With a quarter of it, threads spend a third of their
+time waiting for Python's lock (10 M x 1: 38 against 28 ms)."""
+_PART_BYTES = 1 << 20
+"""Of X in a thread's part, at least: less is not worth another thread."""
 
 
 def over_parts(X: Tensor, n: int, work: Callable[[slice], Result]) -> list[Result]:
@@ -31,9 +32,10 @@ def over_parts(X: Tensor, n: int, work: Callable[[slice], Result]) -> list[Resul
         with torch.inference_mode(), torch.autocast(X.device.type, enabled=False):
             return work(part)
 
-    height = max(1, min(_PART_ROWS, _PART_BYTES // (X.shape[1] * X.element_size())))
-    if X.device.type != "cpu":
-        height = n
+    height = n
+    if X.device.type == "cpu":
+        share = max(-(-n // torch.get_num_threads()), _PART_BYTES // (X.shape[1] * X.element_size()))
+        height = max(1, min(n, _PART_ROWS, share))
     parts = [slice(start, min(start + height, n)) for start in range(0, n, height)]
     return map_in_threads(without_autocast, parts)
 
@@ -43,33 +45,43 @@ def weighted_sums(
     rows: Tensor | None,
     part: slice,
     w: Tensor,
-    row_weights: Callable[[slice, Tensor], Tensor],
-    *,
-    logits: Tensor | None = None,
+    b: Tensor | None,
+    row_weights: Callable[..., Tensor],
+    logits: Tensor,
+    *vectors: Tensor,
     multiply: bool = True,
 ) -> Tensor:
-    """X^T v over the visited rows `part`, [D] float64, where v = row_weights(block, X_block w) for each block.
+    """X^T v over the visited rows `part`, [D] float64, or in the arithmetic's dtype for a single block.
 
-    `block` counts from the part's beginning. Fills `logits` [m] with X w where it is given; `row_weights` may change
-    them. Without `multiply` only that is done, and the result is 0.
+    v is row_weights(z, *others) of a block's logits z and the same rows of each of `vectors` [m]. Fills `logits` [m]
+    with X w + b.
+    Without `multiply` only that is done, and the result is 0.
     """
-    total = X.new_zeros(X.shape[1], dtype=torch.float64)
-    for block, X_block in row_blocks(X, rows, part, w.dtype):
-        z = X_block.new_empty(X_block.shape[0]) if logits is None else logits[block]
+    sums = []
+    height = block_rows(X, w.dtype)
+    # Split at once: a slice costs as much as the arithmetic of a small block.
+    blocks = zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True)
+    for (_, X_block), (z, *others) in zip(row_blocks(X, rows, part, w.dtype), blocks, strict=True):
         if X_block.shape[1] == 1:
             torch.mul(X_block[:, 0], w, out=z)
-        else:
+            if b is not None:
+                z += b
+        elif b is None:
             torch.mv(X_block, w, out=z)
-        v = row_weights(block, z)
+        else:
+            torch.addmv(b, X_block, w, out=z)
+        v = row_weights(z, *others)
         if multiply:
-            total += transposed_product(X_block, v)
-    return total
+            sums.append(transposed_product(X_block, v))
+    if not sums:
+        return X.new_zeros(X.shape[1], dtype=torch.float64)
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0, dtype=torch.float64)
 
 
 def transposed_product(X: Tensor, v: Tensor) -> Tensor:
     """X^T v, [D]. BLAS takes six times as long over a single column, and its dot product adds up in one float32."""
     if X.shape[1] == 1:
-        return (X[:, 0] * v).sum(dtype=torch.float64).reshape(1)
+        return (X[:, 0] * v).sum(dtype=torch.float64).to(v.dtype).reshape(1)
     return torch.mv(X.t(), v)
 
 
@@ -82,11 +94,16 @@ def row_blocks(
     X: Tensor, rows: Tensor | None, part: slice, compute_dtype: torch.dtype
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part."""
-    row_bytes = X.shape[1] * compute_dtype.itemsize
-    on_cpu = X.device.type == "cpu"
-    height = min(_CPU_BLOCK_BYTES // row_bytes, _CPU_BLOCK_ROWS) if on_cpu else _GPU_BLOCK_BYTES // row_bytes
-    height = max(1, height)
+    height = block_rows(X, compute_dtype)
     for start in range(part.start, part.stop, height):
         visited = slice(start, min(start + height, part.stop))
         block = X[visited] if rows is None else X.index_select(0, rows[visited])
         yield slice(visited.start - part.start, visited.stop - part.start), block.to(compute_dtype)
+
+
+def block_rows(X: Tensor, compute_dtype: torch.dtype) -> int:
+    """Rows of a block."""
+    row_bytes = X.shape[1] * compute_dtype.itemsize
+    on_cpu = X.device.type == "cpu"
+    height = min(_CPU_BLOCK_BYTES // row_bytes, _CPU_BLOCK_ROWS) if on_cpu else _GPU_BLOCK_BYTES // row_bytes
+    return max(1, height)

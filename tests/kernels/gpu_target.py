@@ -53,6 +53,8 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     storage, compute = getattr(torch, call["storage"]), getattr(torch, call["compute"])
     N, D = call["N"], call["D"]
     X = torch.empty(D, N, dtype=storage).t() if call.get("column_major") else torch.empty(N, D, dtype=storage)
+    if call.get("padded"):
+        X = kernels.pad_rows(X)
     extras: dict[str, Any] = {}
     if "launch" in call:
         extras["launch"] = LaunchConfig(*call["launch"])
@@ -66,9 +68,12 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "column_sums":
         kernels.column_sums(X, torch.ones(N), compute_dtype=compute, rows=extras.get("rows"))
         return
+    if call["function"] == "hessian_product":
+        kernels.hessian_product(X, torch.ones(N), torch.ones(D), compute_dtype=compute, **extras)
+        return
     y = torch.ones(N) if call.get("everything") or call.get("y_float") else torch.ones(N, dtype=torch.bool)
     if call["function"] == "bce_onepass" and call.get("everything"):
-        extras["residual"] = True
+        extras |= {"residual": True, "curvature": True, "logits": True}
     function = getattr(kernels, call["function"])
     function(X, y, torch.ones(D), torch.ones(1), compute_dtype=compute, **extras)
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, Clamp
-from flashlogit_kernels.launch import TILES_A_PROGRAM, LaunchConfig, block_width, grid_size, launch_config, piece_widths, KernelName
+from flashlogit_kernels.launch import (
+    TILES_A_PROGRAM,
+    KernelName,
+    LaunchConfig,
+    block_width,
+    fitted,
+    grid_size,
+    launch_config,
+    piece_widths,
+)
 
 GOOD: dict[str, Any] = {
     "X": torch.ones(4, 3),
@@ -88,7 +97,9 @@ def test_every_width_that_fits_has_a_configuration(kernel: KernelName, compute: 
 def test_every_hessian_has_a_configuration(compute: torch.dtype) -> None:
     for D in range(1, HESSIAN_COLUMNS + 1):
         assert launch_config("hessian", D, torch.float32, compute, CPU).block_n >= 16
-    with pytest.raises(ValueError, match="129 columns in float64 arithmetic are more than the launch table lists"):
+    with pytest.raises(
+        ValueError, match="129 columns in float64 arithmetic are more than the launch table lists"
+    ):
         launch_config("hessian", 129, torch.float64, torch.float64, CPU)
 
 
@@ -96,6 +107,13 @@ def test_few_rows_take_few_programs() -> None:
     assert grid_size(1, LaunchConfig(8, 4, 4), CPU) == (1, 1)
     assert grid_size(17, LaunchConfig(8, 4, 4), CPU) == (3, 3)
     assert grid_size(1000, LaunchConfig(8, 4, 4), CPU) == (125, 8)
+
+
+def test_a_small_problem_is_spread_over_the_multiprocessors() -> None:
+    config = LaunchConfig(512, 4, 2)
+    for n, block_n in ((100, 128), (256, 128), (257, 256), (512, 256), (513, 512), (10**6, 512)):
+        assert fitted(config, n, CPU).block_n == block_n
+    assert fitted(LaunchConfig(8, 1, 8), 3, CPU).block_n == 8
 
 
 def test_no_program_walks_too_many_tiles() -> None:

@@ -1,4 +1,4 @@
-"""Products with the Hessian, the Hessian itself, and the rows' own values, against float64 truth under an error budget."""
+"""Products with the Hessian, the Hessian, and the rows' own values, against float64 truth under an error budget."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("soft", [False, True])
-def test_by_products_of_one_read(
-    options: str, soft: bool, passes: ModuleType, device: torch.device
-) -> None:
+def test_by_products_of_one_read(options: str, soft: bool, passes: ModuleType, device: torch.device) -> None:
     case = make_case(25, 5, device=device, **OPTIONS[options])
     if soft:
         case.y = torch.rand(25, generator=torch.Generator().manual_seed(1)).to(device)
@@ -177,9 +175,7 @@ def test_hessian_product_without_an_intercept(passes: ModuleType, device: torch.
     case = make_case(25, 4, device=device)
     v, h = torch.randn(4, device=device), torch.rand(25, device=device)
     zero = torch.zeros(1, device=device)
-    assert torch.equal(
-        passes.hessian_product(case.X, h, v), passes.hessian_product(case.X, h, v, zero)
-    )
+    assert torch.equal(passes.hessian_product(case.X, h, v), passes.hessian_product(case.X, h, v, zero))
 
 
 def test_hessian_product_is_the_derivative_of_the_gradient(passes: ModuleType, device: torch.device) -> None:

@@ -265,8 +265,8 @@ def test_offsets_past_two_to_the_31(layout: str, passes: ModuleType, device: tor
     expected = onepass(passes, case).packed
     wide_expected = passes.bce_rows(*case.arguments(), **case.options).loss
     case.X = spread
-    assert torch.equal(onepass(passes, case).packed, expected)
-    assert torch.equal(passes.bce_rows(*case.arguments(), **case.options).loss, wide_expected)
+    torch.testing.assert_close(onepass(passes, case).packed, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(passes.bce_rows(*case.arguments(), **case.options).loss, wide_expected)
     v = torch.ones(len(wide_expected), device=device)
     rows = case.options.get("rows")
     torch.testing.assert_close(

@@ -15,14 +15,19 @@ from flashlogit.data.splits import DROPPED
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import row_text
 from flashlogit.errors import UserError
+from flashlogit_kernels.padding import empty_padded, padded_columns
 
 
 def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An uninitialised X [rows, columns]; UserError if the device has no memory for it."""
+    """An uninitialised X [rows, columns], whose rows are padded where kernels gain by it (see `padded_columns`).
+
+    Raises:
+        UserError: the device has no memory for it.
+    """
     try:
-        return torch.empty(rows, columns, dtype=dtype, device=device)
+        return empty_padded(rows, columns, dtype, device)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        gigabytes = rows * columns * dtype.itemsize / 1e9
+        gigabytes = rows * padded_columns(columns, dtype) * dtype.itemsize / 1e9
         if not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
             raise
         raise UserError(

@@ -94,6 +94,7 @@ def onepass_kernel(
     BLOCK_D: tl.constexpr,
     REST_D: tl.constexpr,
     GROUP: tl.constexpr,
+    GROUP_RUN: tl.constexpr,
     GROUP_REST: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -146,9 +147,9 @@ def onepass_kernel(
             LANES,
             RUN,
         )
-        gradient += column_sums(x, r, COMPUTE, GROUP)
+        gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
         if REST_D:
-            gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST)
+            gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST, GROUP_RUN)
     tl.store(GRADIENTS + program * D + columns, tl.sum(gradient, axis=0), mask=columns < D)
     if REST_D:
         tl.store(GRADIENTS + program * D + columns_rest, tl.sum(gradient_rest, axis=0), mask=columns_rest < D)

@@ -36,6 +36,7 @@ def hessian_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     GROUP: tl.constexpr,
+    GROUP_RUN: tl.constexpr,
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -82,8 +83,8 @@ def hessian_kernel(
             LANES,
             RUN,
         )
-        gradient += column_sums(x, r, COMPUTE, GROUP)
-        border += column_sums(x, curvature, COMPUTE, GROUP)
+        gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
+        border += column_sums(x, curvature, COMPUTE, GROUP, GROUP_RUN)
         corner += fold(curvature, LANES, RUN).to(tl.float64)
         matrix += tl.dot(tl.trans(x * curvature[:, None]), x, input_precision=PRECISION, out_dtype=COMPUTE)
     row = PARTIALS + program * (D * D + 2 * D + 1)

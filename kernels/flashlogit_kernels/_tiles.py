@@ -80,13 +80,15 @@ def row_sums(x, w, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def column_sums(x, r, COMPUTE: tl.constexpr, GROUP: tl.constexpr):
-    """x^T r as [GROUP, BLOCK_D] partial sums over every GROUP-th row of a tile.
+def column_sums(x, r, COMPUTE: tl.constexpr, GROUP: tl.constexpr, GROUP_RUN: tl.constexpr):
+    """x^T r as [GROUP, BLOCK_D] partial sums, each over the rows of a tile that one thread holds.
 
-    A thread that holds several rows of a column holds every GROUP-th: adding only those needs no other thread, so
-    that the sum over the threads is taken once for a program and not for every tile.
+    GROUP threads hold GROUP_RUN consecutive rows of a column each, over and over. Adding up those needs no other
+    thread, so that the sum over the threads is taken once for a program and not for every tile.
     """
     products = x.to(COMPUTE) * r[:, None]
-    BLOCK_N: tl.constexpr = x.shape[0]
+    REPEATS: tl.constexpr = x.shape[0] // (GROUP * GROUP_RUN)
     BLOCK_D: tl.constexpr = x.shape[1]
-    return tl.sum(tl.reshape(products, [BLOCK_N // GROUP, GROUP, BLOCK_D]), axis=0)
+    if GROUP_RUN > 1:
+        products = tl.sum(tl.reshape(products, [REPEATS * GROUP, GROUP_RUN, BLOCK_D]), axis=1)
+    return tl.sum(tl.reshape(products, [REPEATS, GROUP, BLOCK_D]), axis=0)

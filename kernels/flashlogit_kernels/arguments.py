@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .contract import PassInputs, ProductInputs
-from .launch import LaunchConfig
+from .launch import LaunchConfig, is_column_major
 
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -33,7 +33,7 @@ class RowPass:
         """
         lanes = min(config.block_n, 32 * config.num_warps)
         y = self.terms["Y"]
-        widest = 1 if y is None else 16 // y.element_size()
+        widest = 1 if y is None or self.rows is not None else 16 // y.element_size()
         return {"BLOCK_N": config.block_n, "LANES": lanes, "RUN": min(widest, config.block_n // lanes)}
 
     def empty(self) -> Tensor:
@@ -82,7 +82,7 @@ def _with_data(terms: dict[str, Any], inputs: PassInputs | ProductInputs) -> dic
 
 def layout(X: Tensor) -> dict[str, Any]:
     """Strides of X [N, D], one of which is 1."""
-    column_major = X.shape[1] > 1 and X.stride(1) != 1
+    column_major = is_column_major(X)
     return {
         "column_stride": X.stride(1) if column_major else 0,
         "ROW_STRIDE": 1 if column_major else X.stride(0),

@@ -8,7 +8,7 @@ from torch import Tensor
 from . import _columns
 from .arguments import compute_argument, launch_options, layout, on_device
 from .contract import arithmetic_dtype, check_matrix, check_rows, check_same_device, check_vector
-from .launch import WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
+from .launch import TILES_A_PROGRAM, WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
 from .reduce import reduce_partials
 
 
@@ -51,7 +51,7 @@ def partial_column_sums(
     width = min(block_width(D), WIDE_BLOCK_D)
     tiles, wanted = grid_size(v.shape[0], config, X.device)
     column_blocks = -(-D // width)
-    programs = max(1, wanted // column_blocks)
+    programs = max(1, wanted // column_blocks, -(-tiles // TILES_A_PROGRAM))
     partials = X.new_empty((programs, D), dtype=compute)
     _columns.column_sums_kernel[(programs, column_blocks)](
         X=X,

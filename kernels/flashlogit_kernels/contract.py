@@ -210,13 +210,6 @@ def check_inputs(
     )
 
 
-def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:
-    """[D + 1, D + 1] from X^T diag(h) X [D, D], X^T h [D] and sum h [1]."""
-    return torch.cat(
-        [torch.cat([matrix, border[:, None]], dim=1), torch.cat([border, corner])[None, :]], dim=0
-    )
-
-
 def check_hessian_columns(X: Tensor) -> None:
     """Raise ValueError for more columns than `bce_hessian` takes."""
     if X.ndim == 2 and X.shape[1] > HESSIAN_COLUMNS:

@@ -14,15 +14,18 @@ from .contract import (
     BCEHessian,
     BCESums,
     PassOptions,
-    bordered,
     check_hessian_columns,
     check_inputs,
 )
+from .gram import bordered, weighted_gram
 from .launch import LaunchConfig, block_width, fitted, grid_size, launch_config, pipeline_stages, row_group
+from .onepass import run_pass
 from .reduce import reduce_partials
 
 _NARROWEST = 16
 """Columns that tl.dot multiplies at least."""
+_FLOAT64_BLOCK_BYTES = 256 << 20
+"""Of X in float64 at once, and as much again for its product with h."""
 _WIDEST_IEEE = 64
 """Columns up to which a product of tiles is taken in float32; above it is three TF32 products, which are as accurate.
 After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 62 the one way, 4 M x 128 the other."""
@@ -39,10 +42,13 @@ def bce_hessian(
 ) -> BCEHessian:
     """Sum the clamped binary cross-entropy, its gradient and its Hessian over rows, reading X once.
 
-    Arguments and errors are those of `bce_onepass`; X has at most 128 columns.
+    In float64 arithmetic X is read again for the Hessian, by torch's own products. Arguments and errors are those of
+    `bce_onepass`; X has at most 128 columns.
     """
     check_hessian_columns(X)
     row_pass = bce_pass(check_inputs(X, y, weight, bias, **options))
+    if row_pass.compute == torch.float64:
+        return _in_float64(row_pass)
     with on_device(X):
         partials, totals = _launch(row_pass, launch)
         sums = reduce_partials(partials, totals)
@@ -53,11 +59,22 @@ def bce_hessian(
     )
 
 
+def _in_float64(row_pass: RowPass) -> BCEHessian:
+    h = row_pass.empty()
+    sums = BCESums(run_pass(row_pass, curvature=h))
+    X = row_pass.X
+    block_rows = _FLOAT64_BLOCK_BYTES // (8 * X.shape[1])
+    return BCEHessian(
+        sums, weighted_gram(X, h, row_pass.rows, block_rows=block_rows, compute_dtype=torch.float64)
+    )
+
+
 def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Tensor]:
     X, compute = row_pass.X, row_pass.compute
     D = X.shape[1]
     config = launch or fitted(launch_config("hessian", D, X.dtype, compute, X.device), row_pass.n, X.device)
     width = max(_NARROWEST, block_width(D))
+    group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
     tiles, programs = grid_size(row_pass.n, config, X.device)
     partials = X.new_empty((programs, D * D + 2 * D + 1), dtype=compute)
     totals = X.new_empty((programs, 5), dtype=torch.float64)
@@ -69,8 +86,9 @@ def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Ten
         programs=programs,
         **row_pass.launch_arguments(config),
         BLOCK_D=width,
-        GROUP=row_group(width, config, X),
-        PRECISION="ieee" if width <= _WIDEST_IEEE or compute == torch.float64 else "tf32x3",
+        GROUP=group,
+        GROUP_RUN=run,
+        PRECISION="ieee" if width <= _WIDEST_IEEE else "tf32x3",
         STAGES=pipeline_stages(config, X),
         **launch_options(config),
     )

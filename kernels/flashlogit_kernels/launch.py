@@ -25,8 +25,8 @@ TILES_A_PROGRAM = 256
 """Tiles that a program walks at most: each adds to the same float32 partial sums, whose rounding grows with them."""
 
 # None of the following has been measured.
-WIDE = LaunchConfig(block_n=4, num_warps=8, programs_per_sm=4)
-"""For the kernels that walk a row in column blocks of `WIDE_BLOCK_D`."""
+WIDE = LaunchConfig(block_n=8, num_warps=8, programs_per_sm=4)
+"""For the kernels that walk a row in column blocks of `WIDE_BLOCK_D`: 32 KB of float32 a tile, on their way at once."""
 WIDE_BLOCK_D = 1024
 """Columns at once where a row does not stay in registers."""
 REDUCE = LaunchConfig(block_n=64, num_warps=4, programs_per_sm=1)
@@ -106,23 +106,37 @@ def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
     return width // 2, block_width(D - width // 2)
 
 
-def row_vector(X: torch.Tensor) -> int:
-    """Numbers of a row that a thread can load at once: up to 16 bytes, as far as the rows' beginnings are aligned."""
+def vector_length(X: torch.Tensor) -> int:
+    """Neighbours in X that a thread can load at once: up to 16 bytes, as far as its rows (or columns) are aligned."""
     vector = 16 // X.element_size()
-    while X.stride(0) % vector:
+    while max(X.stride()) % vector:
         vector //= 2
     return vector
 
 
-def row_group(width: int, config: LaunchConfig, X: torch.Tensor) -> int:
-    """Rows that a program's threads hold side by side in a piece of this width; any divisor of the tile is correct."""
-    vector = min(row_vector(X), max(width, 1))
-    return max(1, min(config.block_n, 32 * config.num_warps * vector // max(width, 1)))
+def row_group(
+    width: int, config: LaunchConfig, X: torch.Tensor, *, chosen_rows: bool = False
+) -> tuple[int, int]:
+    """(threads that hold a column's rows, consecutive rows of each) in a piece of this width, as Triton lays it out.
+
+    Another guess would be as right, but slower. `chosen_rows` are not neighbours in memory.
+    """
+    threads = 32 * config.num_warps
+    if is_column_major(X):
+        group = min(config.block_n, threads)
+        return group, 1 if chosen_rows else min(vector_length(X), config.block_n // group)
+    vector = min(vector_length(X), max(width, 1))
+    return max(1, min(config.block_n, threads * vector // max(width, 1))), 1
+
+
+def is_column_major(X: torch.Tensor) -> bool:
+    """Whether the columns of X [N, D] lie contiguously and its rows do not."""
+    return X.shape[1] > 1 and X.stride(1) != 1
 
 
 def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:
     """The configuration's stages, or 1 where rows begin at odd multiples of 2 bytes: copies ahead move at least 4."""
-    return config.num_stages if row_vector(X) * X.element_size() >= 4 else 1
+    return config.num_stages if vector_length(X) * X.element_size() >= 4 else 1
 
 
 def fits_registers(D: int, compute: torch.dtype) -> bool:

@@ -96,6 +96,7 @@ def _in_registers(
     D = X.shape[1]
     config = launch or fitted(launch_config("onepass", D, X.dtype, compute, X.device), row_pass.n, X.device)
     width, rest = piece_widths(D, config)
+    group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
     tiles, programs = grid_size(row_pass.n, config, X.device)
     gradients = X.new_empty((programs, D), dtype=compute)
     totals = X.new_empty((programs, 5), dtype=torch.float64)
@@ -111,8 +112,9 @@ def _in_registers(
         **row_pass.launch_arguments(config),
         BLOCK_D=width,
         REST_D=rest,
-        GROUP=row_group(width, config, X),
-        GROUP_REST=row_group(rest, config, X),
+        GROUP=group,
+        GROUP_RUN=run,
+        GROUP_REST=row_group(rest, config, X)[0],
         STAGES=pipeline_stages(config, X),
         **launch_options(config),
     )

@@ -24,7 +24,6 @@ from flashlogit_kernels.contract import (
     PassInputs,
     PassOptions,
     arithmetic_dtype,
-    bordered,
     check_hessian_columns,
     check_inputs,
     check_matrix,
@@ -33,8 +32,9 @@ from flashlogit_kernels.contract import (
     check_same_device,
     check_vector,
 )
+from flashlogit_kernels.gram import weighted_gram
 
-from .reference_blocks import gather, over_parts, row_blocks, transposed_product, weighted_sums
+from .reference_blocks import block_rows, gather, over_parts, row_blocks, transposed_product, weighted_sums
 from .reference_terms import Labels, labels_of
 
 
@@ -65,20 +65,16 @@ def bce_hessian(
     """The same and the Hessian: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
     inputs = check_inputs(X, y, weight, bias, **options)
-    D = inputs.X.shape[1]
     matrices: dict[int, Tensor] = {}
 
-    def add_block(part: slice, h: Tensor) -> None:
-        matrix = inputs.X.new_zeros((D + 1, D + 1), dtype=torch.float64)
-        for block, X_block in row_blocks(inputs.X, inputs.rows, part, inputs.compute_dtype):
-            h_block = h[block]
-            product = (X_block * h_block[:, None]).t() @ X_block
-            border = transposed_product(X_block, h_block).to(torch.float64)
-            corner = h_block.sum(dtype=torch.float64).reshape(1)
-            matrix += bordered(product.to(torch.float64), border, corner)
-        matrices[part.start] = matrix
+    def add_part(part: slice, h: Tensor) -> None:
+        X_part, rows = (inputs.X[part], None) if inputs.rows is None else (inputs.X, inputs.rows[part])
+        height = block_rows(inputs.X, inputs.compute_dtype)
+        matrices[part.start] = weighted_gram(
+            X_part, h, rows, block_rows=height, compute_dtype=inputs.compute_dtype
+        )
 
-    sums = _sums(inputs, _RowValues(inputs), use_curvature=add_block)
+    sums = _sums(inputs, _RowValues(inputs), use_curvature=add_part)
     return BCEHessian(BCESums(sums), torch.stack([matrices[start] for start in sorted(matrices)]).sum(dim=0))
 
 

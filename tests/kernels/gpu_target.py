@@ -71,7 +71,7 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "hessian_product":
         kernels.hessian_product(X, torch.ones(N), torch.ones(D), compute_dtype=compute, **extras)
         return
-    y = torch.ones(N) if call.get("everything") or call.get("y_float") else torch.ones(N, dtype=torch.bool)
+    y = torch.ones(N) if call.get("everything") else torch.ones(N, dtype=torch.bool)
     if call["function"] == "bce_onepass" and call.get("everything"):
         extras |= {"residual": True, "curvature": True, "logits": True}
     function = getattr(kernels, call["function"])
@@ -101,29 +101,53 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget(*TARGET), options=options)
-    return {"kernel": fn.__name__, "shared": compiled.metadata.shared} | resources(
-        compiled.asm, options["num_warps"]
-    )
+    return {
+        "kernel": fn.__name__,
+        "shared": compiled.metadata.shared,
+        "block_n": constants.get("BLOCK_N"),
+    } | resources(compiled.asm, options["num_warps"])
 
 
 def resources(asm: dict[str, Any], num_warps: int) -> dict[str, Any]:
-    """Registers a thread, spilled bytes a thread and the widest load in bytes of a compiled kernel."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    """Registers and spilled bytes a thread, the widest load in bytes, and the length of the longest loop."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
-        command = [tool, "--dump-resource-usage", file.name]
-        log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        log = nvidia_tool("cuobjdump", "--dump-resource-usage", file.name)
+        listing = nvidia_tool("nvdisasm", "-c", file.name)
     usage = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", log)}
-    loads = re.findall(r"(?:ld\.global\S*?|cp\.async\S*?)(?:\.v(\d))?\.b(\d+)", asm["ptx"])
+    loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", asm["ptx"])
+    widths = [int(vector or 1) * int(bits) // 8 for vector, bits in loads]
+    widths += [int(size, 0) for size in re.findall(r"cp\.async\.c[ag]\.\S+ .*?\].*?\], (\w+)", asm["ptx"])]
     return {
         "registers": usage["REG"],
         "spilled": usage["STACK"] + usage["LOCAL"],
-        "widest_load": max((int(vector or 1) * int(bits) // 8 for vector, bits in loads), default=0),
+        "widest_load": max(widths, default=0),
+        "loop": longest_loop(listing),
         "num_warps": num_warps,
     }
+
+
+def nvidia_tool(name: str, *arguments: str) -> str:
+    """What a tool that comes with Triton prints."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def longest_loop(listing: str) -> int:
+    """Instructions between the farthest jump backwards and its target: those of the loop over tiles."""
+    labels: dict[str, int] = {}
+    count = longest = 0
+    for line in listing.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = count
+        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*);", line):
+            count += 1
+            if jump := re.search(r"\bBRA\b.*(\.L_\w+)", instruction[1]):
+                longest = max(longest, count - labels.get(jump[1], count))
+    return longest
 
 
 if __name__ == "__main__":

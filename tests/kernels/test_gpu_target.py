@@ -20,34 +20,50 @@ SPILL_WITH_EVERYTHING = 64
 
 
 def call(function: str, D: int, storage: str = "float32", compute: str = "float32", **more: Any) -> Call:
-    return {"function": function, "D": D, "storage": storage, "compute": compute, "N": 160, **more}
+    return {
+        "function": function,
+        "D": D,
+        "storage": storage,
+        "compute": compute,
+        "N": 8192 if D <= 1024 else 160,
+        **more,
+    }
 
 
 TABLE = [
-    *(call("bce_onepass", D) for D in (1, 28, 100, 784, 2000, 16384)),
-    *(call("bce_onepass", D, "bfloat16") for D in (10, 28, 784, 16384)),
-    *(call("bce_onepass", D, "bfloat16", "float64") for D in (28, 2000, 8192)),
+    *(call("bce_onepass", D) for D in (1, 10, 28, 37, 100, 256, 300, 513, 1024, 16384)),
+    *(call("bce_onepass", D, "bfloat16") for D in (1, 28, 37, 50, 300, 784, 4096)),
+    *(call("bce_onepass", D, "bfloat16", padded=True) for D in (50, 100)),
+    *(call("bce_onepass", D, "bfloat16", "float64") for D in (28, 2000)),
     call("bce_onepass", 256, "float64", "float64"),
+    call("bce_onepass", 28, column_major=True),
+    call("hessian_product", 28),
+    call("hessian_product", 300, "bfloat16"),
 ]
+"""Launches of the one-pass kernel from the table, at listed column counts and between them."""
+HESSIANS = [call("bce_hessian", D) for D in (10, 28, 62, 128)]
 OTHERS = [
     call("bce_onepass", 28, everything=True),
     call("bce_onepass", 2000, "bfloat16", everything=True),
     call("bce_onepass", 28, N=1),
-    call("bce_onepass", 28, column_major=True),
+    call("bce_onepass", 28, column_major=True, everything=True),
     call("bce_onepass", 20000, everything=True),
+    call("hessian_product", 20000, "bfloat16"),
+    call("bce_hessian", 28, "bfloat16", everything=True),
+    call("bce_hessian", 28, "bfloat16", "float64"),
     call("bce_rows", 28, "float16"),
     call("column_sums", 28, "float64", "float64"),
 ]
 
 
 def describe(call: Call) -> str:
-    return "-".join(str(value) for value in call.values())
+    return "-".join(f"{key}={value}" if value is True else str(value) for key, value in call.items())
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]:
     """What was compiled for each call. In one process, since Triton takes a second to import."""
-    calls = TABLE + OTHERS
+    calls = TABLE + HESSIANS + OTHERS
     result = subprocess.run(
         [sys.executable, Path(__file__).with_name("gpu_target.py")],
         input="\n".join(map(json.dumps, calls)),
@@ -64,23 +80,39 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]
     return {describe(call): reports for call, reports in zip(calls, lines, strict=True)}
 
 
-@pytest.mark.parametrize("call", TABLE, ids=describe)
+@pytest.mark.parametrize("call", TABLE + HESSIANS, ids=describe)
 def test_the_tables_tiles_fit_the_registers(call: Call, reports: dict[str, list[Report]]) -> None:
     kernel, second_stage = reports[describe(call)]
-    assert kernel["kernel"] == "onepass_kernel"
+    assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
     assert kernel["spilled"] == second_stage["spilled"] == 0
 
 
-ROW_UNIT = {"float64": 2, "float32": 4, "bfloat16": 8}
-"""Numbers in 16 bytes, which a thread can load at once."""
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 
 
-@pytest.mark.parametrize("call", [c for c in TABLE if c["D"] % ROW_UNIT[c["storage"]] == 0], ids=describe)
+@pytest.mark.parametrize(
+    "call", [c for c in TABLE if c.get("padded") or c["D"] * BYTES[c["storage"]] % 16 == 0], ids=describe
+)
 def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(
     call: Call, reports: dict[str, list[Report]]
 ) -> None:
     assert reports[describe(call)][0]["widest_load"] == 16
+
+
+READ_BYTES = 3.06e12
+"""A second, by an H100."""
+INSTRUCTIONS = 132 * 4 * 1.755e9
+"""Of a warp, that an H100 issues in a second at its sustained clock."""
+
+
+@pytest.mark.parametrize("call", [c for c in TABLE if c["compute"] == "float32"], ids=describe)
+def test_instructions_take_less_time_than_reading(call: Call, reports: dict[str, list[Report]]) -> None:
+    kernel = reports[describe(call)][0]
+    tile_bytes = kernel["block_n"] * (call["D"] * BYTES[call["storage"]] + 4)
+    issue = kernel["loop"] * kernel["num_warps"] / INSTRUCTIONS
+    assert kernel["loop"] > 50
+    assert issue < tile_bytes / READ_BYTES
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)

@@ -9,7 +9,7 @@ import torch
 from budget import check, make_case
 
 from flashlogit_kernels.arguments import readable_columns
-from flashlogit_kernels.launch import LaunchConfig, pipeline_stages, row_vector
+from flashlogit_kernels.launch import LaunchConfig, pipeline_stages, vector_length
 from flashlogit_kernels.padding import pad_rows, padded_columns
 
 SMALL = LaunchConfig(block_n=8, num_warps=4, programs_per_sm=1, num_stages=3)
@@ -96,5 +96,5 @@ def test_loads_are_as_wide_as_rows_are_aligned(
     columns: int, dtype: torch.dtype, vector: int, stages: int
 ) -> None:
     X = torch.zeros(2, columns, dtype=dtype)
-    assert row_vector(X) == vector
+    assert vector_length(X) == vector
     assert pipeline_stages(SMALL, X) == stages

@@ -268,7 +268,9 @@ def _by_storage(options: TuneOptions) -> Iterator[tuple[torch.dtype, list[Shape]
             Shape(kernel, D, storage, compute)
             for D in options.columns
             for kernel in options.kernels
-            if fits_registers(D, compute) and (kernel != "hessian" or D <= HESSIAN_COLUMNS)
+            if fits_registers(D, compute)
+            # In float64 the Hessian is torch's product.
+            and (kernel != "hessian" or (D <= HESSIAN_COLUMNS and compute != torch.float64))
         ]
         if shapes:
             yield storage, shapes

@@ -1,0 +1,38 @@
+"""X^T diag(h) X by torch's own products: the reference's way, and float64's, which not every Triton multiplies.
+
+Triton 3.6 cannot compile a product of float64 tiles; 3.9 can, if the GPU has units for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def weighted_gram(
+    X: Tensor, h: Tensor, rows: Tensor | None, *, block_rows: int, compute_dtype: torch.dtype
+) -> Tensor:
+    """sum_i h_i (x_i, 1) (x_i, 1)^T over the visited rows, [D + 1, D + 1] float64, the intercept's entries last.
+
+    Args:
+        X: [N, D] of any floating dtype; cast a block at a time.
+        h: [n] in the arithmetic's dtype.
+        rows: [n] row numbers, or None for all.
+        block_rows: rows at once.
+        compute_dtype: of a block's products; blocks are added up in float64.
+    """
+    D = X.shape[1]
+    total = X.new_zeros((D + 1, D + 1), dtype=torch.float64)
+    for start in range(0, h.shape[0], block_rows):
+        visited = slice(start, start + block_rows)
+        block = (X[visited] if rows is None else X.index_select(0, rows[visited])).to(compute_dtype)
+        weighted = block * h[visited, None]
+        border = weighted.sum(dim=0, dtype=torch.float64)
+        corner = h[visited].sum(dtype=torch.float64).reshape(1)
+        total += bordered((weighted.t() @ block).to(torch.float64), border, corner)
+    return total
+
+
+def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:
+    """[D + 1, D + 1] from X^T diag(h) X [D, D], X^T h [D] and sum h [1]."""
+    return torch.cat([torch.cat([matrix, border[:, None]], dim=1), torch.cat([border, corner])[None, :]])

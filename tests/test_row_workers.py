@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 import torch
@@ -30,15 +30,32 @@ def test_results_keep_the_parts_order(threads: int) -> None:
     assert map_in_threads(lambda part: part.start, []) == []
 
 
-def test_every_thread_takes_consecutive_parts_and_works_alone(threads: int) -> None:
-    seen = map_in_threads(lambda _: (threading.get_ident(), torch.get_num_threads()), PARTS)
-    workers = [worker for worker, _ in seen]
-    assert workers[0] == threading.get_ident()
-    changes = sum(a != b for a, b in pairwise(workers))
-    assert len(set(workers)) <= threads
-    assert changes <= threads - 1
+def test_threads_work_alone_and_the_caller_is_one_of_them(threads: int) -> None:
+    def work(_: slice) -> tuple[int, int]:
+        time.sleep(0.005)
+        return threading.get_ident(), torch.get_num_threads()
+
+    seen = map_in_threads(work, PARTS)
+    workers = {worker for worker, _ in seen}
+    assert threading.get_ident() in workers
+    assert len(workers) == threads
     assert {inside for _, inside in seen} == {1}
     assert torch.get_num_threads() == threads
+
+
+def test_a_thread_that_is_held_up_leaves_its_parts_to_the_others(threads: int) -> None:
+    if threads == 1:
+        return
+    others_done = threading.Event()
+
+    def work(part: slice) -> int:
+        if part.start == 0:
+            assert others_done.wait(timeout=30)
+        elif part.start == len(PARTS) - 1:
+            others_done.set()
+        return part.start
+
+    assert map_in_threads(work, PARTS) == list(range(11))
 
 
 def test_new_threads_begin_with_the_number_that_was_set(threads: int) -> None:

@@ -29,7 +29,11 @@ def weighted_gram(
         weighted = block * h[visited, None]
         border = weighted.sum(dim=0, dtype=torch.float64)
         corner = h[visited].sum(dtype=torch.float64).reshape(1)
-        total += bordered((weighted.t() @ block).to(torch.float64), border, corner)
+        if D == 1:  # BLAS would add up a whole column in one float32
+            matrix = (weighted * block).sum(dtype=torch.float64).reshape(1, 1)
+        else:
+            matrix = (weighted.t() @ block).to(torch.float64)
+        total += bordered(matrix, border, corner)
     return total
 
 

@@ -19,8 +19,8 @@ _CPU_BLOCK_ROWS = 1 << 16
 _GPU_BLOCK_BYTES = 256 << 20
 """Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
 _PART_ROWS = 1 << 17
-"""Most rows of a thread's part, whose losses are computed at once. With a quarter of it, threads spend a third of their
-time waiting for Python's lock (10 M x 1: 38 against 28 ms)."""
+"""Most rows of a thread's part, whose losses are computed at once. Every call may have to wait for Python's lock, and
+who waits may be put on a core that is taken: with a quarter of it 10 M x 1 takes 57 ms and not 32."""
 _PART_BYTES = 1 << 20
 """Of X in a thread's part, at least: less is not worth another thread."""
 
@@ -51,13 +51,13 @@ def weighted_sums(
     *vectors: Tensor,
     multiply: bool = True,
 ) -> Tensor:
-    """X^T v over the visited rows `part`, [D] float64, or in the arithmetic's dtype for a single block.
+    """X^T v over the visited rows `part`, [D] float64.
 
     v is row_weights(z, *others) of a block's logits z and the same rows of each of `vectors` [m]. Fills `logits` [m]
     with X w + b.
     Without `multiply` only that is done, and the result is 0.
     """
-    sums = []
+    total = X.new_zeros(X.shape[1], dtype=torch.float64)
     height = block_rows(X, w.dtype)
     # Split at once: a slice costs as much as the arithmetic of a small block.
     blocks = zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True)
@@ -72,10 +72,8 @@ def weighted_sums(
             torch.addmv(b, X_block, w, out=z)
         v = row_weights(z, *others)
         if multiply:
-            sums.append(transposed_product(X_block, v))
-    if not sums:
-        return X.new_zeros(X.shape[1], dtype=torch.float64)
-    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0, dtype=torch.float64)
+            total += transposed_product(X_block, v)
+    return total
 
 
 def transposed_product(X: Tensor, v: Tensor) -> Tensor:
@@ -93,12 +91,19 @@ def gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
 def row_blocks(
     X: Tensor, rows: Tensor | None, part: slice, compute_dtype: torch.dtype
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part."""
-    height = block_rows(X, compute_dtype)
+    """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part.
+
+    A block that had to be cast lies in the same memory as the one before it: memory that is new each time costs as much
+    as the arithmetic.
+    """
+    height = min(block_rows(X, compute_dtype), part.stop - part.start)
+    cast = X.new_empty((height, X.shape[1]), dtype=compute_dtype) if X.dtype != compute_dtype else None
     for start in range(part.start, part.stop, height):
         visited = slice(start, min(start + height, part.stop))
         block = X[visited] if rows is None else X.index_select(0, rows[visited])
-        yield slice(visited.start - part.start, visited.stop - part.start), block.to(compute_dtype)
+        if cast is not None:
+            block = cast[: block.shape[0]].copy_(block)
+        yield slice(visited.start - part.start, visited.stop - part.start), block
 
 
 def block_rows(X: Tensor, compute_dtype: torch.dtype) -> int:

@@ -7,11 +7,11 @@ wait at different times. Measured on two cores, 200,000 x 1,024: 39 ms in place 
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -23,29 +23,30 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def map_in_threads(work: Callable[[slice], Result], parts: Sequence[slice]) -> list[Result]:
-    """`work` of each part, in order; consecutive parts go to the same thread, so that sums do not depend on timing.
+    """`work` of each part, in order. A thread that is done takes the next part, so that a busy core holds up nobody.
 
-    The calling thread takes the first share: with one thread more than cores, two of them end up on one core.
+    The calling thread takes parts too: with one thread more than cores, two of them end up on one core.
     """
     count = min(torch.get_num_threads(), len(parts))
     if count < 2:
-        return _work_through(work, parts)
-    bounds = [len(parts) * i // count for i in range(count + 1)]
-    first, *others = (parts[start:stop] for start, stop in pairwise(bounds))
+        return [work(part) for part in parts]
+    results: dict[int, Result] = {}
+    places = itertools.count()
+
+    def take_parts() -> None:
+        while (place := next(places)) < len(parts):
+            results[place] = work(parts[place])
+
     pool = _pool(count - 1)
-    running = [pool.submit(_work_through, work, share) for share in others]
+    running = [pool.submit(take_parts) for _ in range(count - 1)]
     with _OneThread():
         try:
-            results = _work_through(work, first)
+            take_parts()
         finally:
             wait(running)
-    for share in running:
-        results += share.result()
-    return results
-
-
-def _work_through(work: Callable[[slice], Result], parts: Sequence[slice]) -> list[Result]:
-    return [work(part) for part in parts]
+    for other in running:
+        other.result()
+    return [results[place] for place in range(len(parts))]
 
 
 class _OneThread:

@@ -114,7 +114,7 @@ def hessian_product(
         sums = weighted_sums(inputs.X, inputs.rows, part, v, b, torch.Tensor.mul_, t, h)
         return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
 
-    return torch.stack(over_parts(inputs.X, inputs.n, sum_part)).sum(dim=0)
+    return over_parts(inputs.X, inputs.n, sum_part, lambda parts: torch.stack(parts).sum(dim=0))
 
 
 def column_sums(
@@ -134,8 +134,8 @@ def column_sums(
             total += transposed_product(X_block, v[part][block])
         return total
 
-    parts = over_parts(X, v.shape[0], sum_part)
-    return torch.stack(parts).sum(dim=0) if parts else X.new_zeros(X.shape[1], dtype=torch.float64)
+    nothing = X.new_zeros(X.shape[1], dtype=torch.float64)
+    return over_parts(X, v.shape[0], sum_part, lambda parts: torch.stack([*parts, nothing]).sum(dim=0))
 
 
 def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -217,8 +217,12 @@ def _sums(
         sums = [_total(r), _total(loss), float(len(r)) if s is None else _total(s), nonfinite, largest]
         return weight_grad, sums
 
-    parts = over_parts(inputs.X, inputs.n, sum_part)
-    weight_grad = torch.stack([part[0] for part in parts]).sum(dim=0, dtype=torch.float64)
+    return over_parts(inputs.X, inputs.n, sum_part, _packed)
+
+
+def _packed(parts: list[tuple[Tensor, _Scalars]]) -> Tensor:
+    """`BCESums.packed` from that of all parts: the last entry is a maximum, the others are sums."""
+    weight_grad = torch.stack([part[0] for part in parts]).sum(dim=0)
     *sums, largest = (
         _column(values, weight_grad) for values in zip(*(part[1] for part in parts), strict=True)
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from .row_workers import map_in_threads
 
 Result = TypeVar("Result")
+Total = TypeVar("Total")
 
 _CPU_BLOCK_BYTES = 2 << 20
 """Of X in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB loses them."""
@@ -25,8 +26,13 @@ _PART_BYTES = 1 << 20
 """Of X in a thread's part, at least: less is not worth another thread."""
 
 
-def over_parts(X: Tensor, n: int, work: Callable[[slice], Result]) -> list[Result]:
-    """`work` of consecutive parts of n visited rows, in order, without autocast; on a CPU in several threads."""
+def over_parts(
+    X: Tensor, n: int, work: Callable[[slice], Result], combine: Callable[[list[Result]], Total]
+) -> Total:
+    """`combine` of the results of `work` for consecutive parts of n visited rows; on a CPU in several threads.
+
+    Autocast does not apply to `work`.
+    """
 
     def without_autocast(part: slice) -> Result:
         with torch.inference_mode(), torch.autocast(X.device.type, enabled=False):
@@ -37,7 +43,7 @@ def over_parts(X: Tensor, n: int, work: Callable[[slice], Result]) -> list[Resul
         share = max(-(-n // torch.get_num_threads()), _PART_BYTES // (X.shape[1] * X.element_size()))
         height = max(1, min(n, _PART_ROWS, share))
     parts = [slice(start, min(start + height, n)) for start in range(0, n, height)]
-    return map_in_threads(without_autocast, parts)
+    return map_in_threads(without_autocast, parts, combine)
 
 
 def weighted_sums(

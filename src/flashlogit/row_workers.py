@@ -17,19 +17,24 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
+Total = TypeVar("Total")
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def map_in_threads(work: Callable[[slice], Result], parts: Sequence[slice]) -> list[Result]:
-    """`work` of each part, in order. A thread that is done takes the next part, so that a busy core holds up nobody.
+def map_in_threads(
+    work: Callable[[slice], Result], parts: Sequence[slice], combine: Callable[[list[Result]], Total]
+) -> Total:
+    """`combine` of the results of `work`, one for each part, in order.
 
-    The calling thread takes parts too: with one thread more than cores, two of them end up on one core.
+    A thread that is done takes the next part, so that a busy core holds up nobody. The calling thread takes parts too:
+    with one thread more than cores, two of them end up on one core. It combines alone: torch's own threads have gone
+    to sleep meanwhile, and waking them can take longer than the whole pass.
     """
     count = min(torch.get_num_threads(), len(parts))
     if count < 2:
-        return [work(part) for part in parts]
+        return combine([work(part) for part in parts])
     results: dict[int, Result] = {}
     places = itertools.count()
 
@@ -44,9 +49,9 @@ def map_in_threads(work: Callable[[slice], Result], parts: Sequence[slice]) -> l
             take_parts()
         finally:
             wait(running)
-    for other in running:
-        other.result()
-    return [results[place] for place in range(len(parts))]
+        for other in running:
+            other.result()
+        return combine([results[place] for place in range(len(parts))])
 
 
 class _OneThread:

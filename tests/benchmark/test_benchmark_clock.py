@@ -17,11 +17,11 @@ from flashlogit.benchmark.cuda_clock import EVENTS, REPLAYS, CudaClock, cuda_clo
 from flashlogit.benchmark.step import CAPTURED, LAUNCHED, make_step, measure_step, step_error
 
 
-def test_calls_alternate_after_a_warm_up():
+def test_calls_alternate_after_a_warm_up_each_behind_one_of_its_own():
     order: list[str] = []
     calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
     found = CpuClock(ticking())(calls, 3)
-    assert order == list("abc") * 4
+    assert order == list("aabbcc") * 4
     assert {name: t.calls for name, t in found.items() if isinstance(t, Timing)} == {"a": 3, "b": 3, "c": 3}
 
 

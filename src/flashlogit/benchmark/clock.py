@@ -20,9 +20,6 @@ Read = Callable[[], float]
 """Gives a measured time in milliseconds, once the device is done."""
 
 _REASON_CHARACTERS = 160
-_PAUSE = 0.01
-"""Seconds before a call on the CPU. torch's threads look out for more work for some milliseconds after theirs is done,
-on cores that the next contender's threads would wait for."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +48,18 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """Wall-clock time of calls that return when their work is done."""
+    """Wall-clock time of calls that return when their work is done.
+
+    Each timed call directly follows one that is not timed, as calls do in training. Threads of another contender look
+    out for more work for some milliseconds after theirs is done, on cores that this one's would wait for; after a
+    pause instead, a virtual machine's cores are asleep.
+    """
 
     method = "wall clock"
 
-    def __init__(
-        self,
-        now: Callable[[], float] = time.perf_counter,
-        pause: Callable[[float], object] = time.sleep,
-    ) -> None:
-        """`now` gives seconds, `pause` waits for some."""
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        """`now` gives seconds."""
         self._now = now
-        self._pause = pause
 
     def __call__(self, calls: Mapping[str, Call], rounds: int) -> dict[str, Timing | Failure]:
         failures = in_turn(calls, 1, self._time)[1]
@@ -72,7 +69,7 @@ class CpuClock:
         return {**timed, **failures, **late}
 
     def _time(self, call: Call) -> Read:
-        self._pause(_PAUSE)
+        call()
         start = self._now()
         call()
         ms = (self._now() - start) * 1e3

@@ -33,8 +33,8 @@ METHOD = (
     " contenders and the ceilings run in turn, again and again; the table gives the median, and the interquartile range"
     " as the spread. Bytes are those of X, once, and 4 a row for the label. The ceiling is `sum` over as many bytes as"
     " X, timed in the same turns. On a GPU: device events, the L2 cache refilled with other data before each call;"
-    " calls below 0.2 ms are replayed from a CUDA graph. On a CPU: wall clock, after a pause of 10 ms in which the"
-    " threads of the call before go to sleep. torch's ways run in the dtype of X, float32 products in full float32 (no"
+    " calls below 0.2 ms are replayed from a CUDA graph. On a CPU: wall clock, each timed call directly after one of"
+    " the same contender that is not timed. torch's ways run in the dtype of X, float32 products in full float32 (no"
     " TF32), and as whole-matrix products; eager's loss and gradient include the loss, and its Hessian is the matrix"
     " alone, without loss, gradient and intercept, which flashlogit's includes."
 )

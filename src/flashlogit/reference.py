@@ -193,23 +193,23 @@ def _sums(
             s = gather(inputs.sample_weight, inputs.rows, part)
         labels = labels_of(y, inputs.pos_weight, inputs.compute_dtype)
         residual = _residual_rule(labels, inputs.clamp, weighted=s is not None)
-        z, r = labels.vectors[0].new_empty((2, y.shape[0])).unbind()
+        margin, r = labels.vectors[0].new_empty((2, y.shape[0])).unbind()
         vectors = (r, *labels.vectors) if s is None else (r, s, *labels.vectors)
         weight_grad = weighted_sums(
-            inputs.X, inputs.rows, part, w, b, residual, z, *vectors, multiply=gradient
+            inputs.X, inputs.rows, part, w, b, residual, margin, *vectors, multiply=gradient
         )
         if wanted.logits is not None:
-            wanted.logits[part] = z
+            wanted.logits[part] = labels.logits(margin)
         if wanted.residual is not None:
             wanted.residual[part] = r
         if wanted.curvature is not None or use_curvature is not None:
-            h = _curvature(labels, inputs.clamp, z, s)
+            h = _curvature(labels, inputs.clamp, margin, s)
             if wanted.curvature is not None:
                 wanted.curvature[part] = h
             if use_curvature is not None:
                 use_curvature(part, h)
-        nonfinite, largest, inside = _extremes(z, inputs.clamp)
-        loss = labels.loss(z if inside else z.clamp(-inputs.clamp.bound, inputs.clamp.bound))
+        nonfinite, largest, inside = _extremes(margin, inputs.clamp)
+        loss = labels.loss(margin if inside else margin.clamp(-inputs.clamp.bound, inputs.clamp.bound))
         if s is not None:
             loss *= s
         if wanted.loss is not None:
@@ -245,11 +245,11 @@ def _residual_rule(labels: Labels, clamp: Clamp, *, weighted: bool) -> Callable[
     return residual
 
 
-def _curvature(labels: Labels, clamp: Clamp, z: Tensor, s: Tensor | None) -> Tensor:
-    """s dr/dz of rows with logits z, [m]."""
-    h = labels.curvature(z)
+def _curvature(labels: Labels, clamp: Clamp, margin: Tensor, s: Tensor | None) -> Tensor:
+    """s dr/dz of rows, [m], from their margins."""
+    h = labels.curvature(margin)
     if clamp.zeroes_gradient:
-        h.masked_fill_(z.abs() > clamp.bound, 0.0)
+        h.masked_fill_(margin.abs() > clamp.bound, 0.0)
     return h if s is None else h.mul_(s)
 
 

@@ -19,7 +19,10 @@ _SOFTPLUS_IS_LINEAR_FROM = 50.0
 
 
 class Labels(Protocol):
-    """Labels of consecutive rows, in the arithmetic's dtype, with pos_weight q."""
+    """Labels of consecutive rows, in the arithmetic's dtype, with pos_weight q.
+
+    What they compute with is a row's margin: its logit z, of which a kind of labels may have changed the sign.
+    """
 
     @property
     def vectors(self) -> tuple[Tensor, ...]:
@@ -27,40 +30,41 @@ class Labels(Protocol):
 
     @property
     def residual(self) -> Callable[..., None]:
-        """(z, out, *vectors): write r of rows with logits z to `out`, given the same rows of the vectors."""
+        """(z, out, *vectors): write r of rows to `out`, given the same rows of the vectors; z becomes the margin."""
 
     def loss(self, c: Tensor) -> Tensor:
-        """Loss of all rows from their clamped logits c [m], which it may overwrite."""
+        """Loss of all rows from their clamped margins c [m]."""
 
-    def curvature(self, z: Tensor) -> Tensor:
-        """dr/dz of all rows from their logits z [m]."""
+    def curvature(self, margin: Tensor) -> Tensor:
+        """dr/dz of all rows from their margins [m]."""
+
+    def logits(self, margin: Tensor) -> Tensor:
+        """z of all rows from their margins [m]."""
 
 
 def labels_of(y: Tensor, pos_weight: Tensor | None, compute_dtype: torch.dtype) -> Labels:
-    """Labels y [m] as they are cheapest to compute with."""
-    hard = _are_hard(y)
-    y = y.to(compute_dtype)
-    return HardLabels(y, pos_weight) if hard else SoftLabels(y, pos_weight)
+    """Labels y [m] as they are cheapest to compute with.
 
-
-def _are_hard(y: Tensor) -> bool:
-    """Whether all labels are known to be 0 or 1.
-
-    bool and uint8 hold nothing else. Others are looked at on the CPU, which costs two passes over y; on a GPU it would
-    wait for the device. A dot product says in a tenth of the time of torch.equal whether y^2 - y is 0 throughout.
+    bool and uint8 hold 0 and 1 only. Others are looked at on the CPU; on a GPU it would wait for the device. All are 0
+    or 1 where y (1 - y), which is never negative, adds up to 0: a dot product of what is needed anyway.
     """
-    if y.dtype == torch.uint8 or y.device.type != "cpu":
-        return y.dtype == torch.uint8
-    difference = (y * y).sub_(y)
-    return float(difference.dot(difference)) == 0.0
+    hard = y.dtype == torch.uint8
+    y = y.to(compute_dtype)
+    off = 1 - y
+    if not hard and y.device.type == "cpu":
+        hard = float(y.dot(off)) == 0.0
+    if not hard:
+        return SoftLabels(off, y if pos_weight is None else y * pos_weight)
+    factor = None if pos_weight is None else torch.where(y > 0, pos_weight, 1.0)
+    return HardLabels(off.sub_(y), factor)
 
 
 class HardLabels:
-    """Labels 0 and 1: with t = 1 - 2y all is a function of t z, at half the price of soft labels."""
+    """Labels 0 and 1: with t = 1 - 2y all is a function of the margin t z, at half the price of soft labels."""
 
-    def __init__(self, y: Tensor, pos_weight: Tensor | None) -> None:
-        self.t = torch.rsub(y, 1, alpha=2)
-        self.factor = None if pos_weight is None else torch.where(y > 0, pos_weight, 1.0)
+    def __init__(self, t: Tensor, factor: Tensor | None) -> None:
+        self.t = t
+        self.factor = factor
 
     @property
     def vectors(self) -> tuple[Tensor, ...]:
@@ -70,33 +74,37 @@ class HardLabels:
     @staticmethod
     def residual(z: Tensor, out: Tensor, t: Tensor, *factor: Tensor) -> None:
         """t sigmoid(t z), times q for positive rows."""
-        torch.mul(t, z, out=out)
-        out.sigmoid_().mul_(t)
+        torch.sigmoid(z.mul_(t), out=out)
+        out.mul_(t)
         for q in factor:
             out.mul_(q)
 
     def loss(self, c: Tensor) -> Tensor:
-        """softplus(t c), times q for positive rows."""
-        loss = softplus(c.mul_(self.t), threshold=_SOFTPLUS_IS_LINEAR_FROM)
+        """softplus(c), times q for positive rows."""
+        loss = softplus(c, threshold=_SOFTPLUS_IS_LINEAR_FROM)
         return loss if self.factor is None else loss.mul_(self.factor)
 
-    def curvature(self, z: Tensor) -> Tensor:
+    def curvature(self, margin: Tensor) -> Tensor:
         """p (1 - p), times q for positive rows."""
-        curvature = _bernoulli_variance(z)
+        curvature = _bernoulli_variance(margin)
         return curvature if self.factor is None else curvature.mul_(self.factor)
+
+    def logits(self, margin: Tensor) -> Tensor:
+        """t t z, which is z to the last digit."""
+        return margin * self.t
 
 
 class SoftLabels:
-    """Labels anywhere in [0, 1]."""
+    """Labels anywhere in [0, 1]: 1 - y and q y."""
 
-    def __init__(self, y: Tensor, pos_weight: Tensor | None) -> None:
-        self.y = y
-        self.on = y if pos_weight is None else y * pos_weight
+    def __init__(self, off: Tensor, on: Tensor) -> None:
+        self.off = off
+        self.on = on
 
     @property
     def vectors(self) -> tuple[Tensor, ...]:
-        """1 - y and q y."""
-        return 1 - self.y, self.on
+        """Both."""
+        return self.off, self.on
 
     @staticmethod
     def residual(z: Tensor, out: Tensor, off: Tensor, on: Tensor) -> None:
@@ -106,15 +114,18 @@ class SoftLabels:
 
     def loss(self, c: Tensor) -> Tensor:
         """The two softplus together, with 0 times infinity taken as 0."""
-        off = 1 - self.y
-        slope = torch.where(c > 0, off, self.on)
+        slope = torch.where(c > 0, self.off, self.on)
         magnitude = c.abs()
         linear = torch.where(slope == 0, 0.0, slope * magnitude)
-        return linear + (off + self.on) * torch.log1p(torch.exp(magnitude.neg_()))
+        return linear + (self.off + self.on) * torch.log1p(torch.exp(magnitude.neg_()))
 
-    def curvature(self, z: Tensor) -> Tensor:
+    def logits(self, margin: Tensor) -> Tensor:
+        """The margins are the logits."""
+        return margin
+
+    def curvature(self, margin: Tensor) -> Tensor:
         """(1 - y + q y) p (1 - p)."""
-        return _bernoulli_variance(z).mul_(1 - self.y + self.on)
+        return _bernoulli_variance(margin).mul_(self.off + self.on)
 
 
 def _bernoulli_variance(z: Tensor) -> Tensor:

@@ -88,8 +88,17 @@ def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Ten
         BLOCK_D=width,
         GROUP=group,
         GROUP_RUN=run,
-        PRECISION="ieee" if width <= _WIDEST_IEEE else "tf32x3",
+        PRECISION=_precision(width, X.device),
         STAGES=pipeline_stages(config, X),
         **launch_options(config),
     )
     return partials, totals
+
+
+def _precision(width: int, device: torch.device) -> str:
+    """How float32 tiles are multiplied: TF32 needs NVIDIA's units from compute capability 8.0 on."""
+    if width <= _WIDEST_IEEE:
+        return "ieee"
+    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
+        return "ieee"
+    return "tf32x3"

@@ -24,7 +24,7 @@ def reduce_kernel(
     if block * BLOCK_D < D:
         total = tl.zeros([BLOCK_P, BLOCK_D], tl.float64)
         for start in tl.range(0, partial_count, BLOCK_P):
-            rows = (start + chunk)[:, None]
+            rows = (start + chunk)[:, None].to(tl.int64)
             mask = (rows < partial_count) & (columns < D)[None, :]
             total += tl.load(PARTIALS + rows * D + columns[None, :], mask=mask, other=0.0).to(tl.float64)
         tl.store(OUT + columns, tl.sum(total, axis=0), mask=columns < D)

@@ -175,9 +175,10 @@ def store_totals(
     tl.store(row, tl.sum(residual_sum, axis=0))
     tl.store(row + 1, tl.sum(loss_sum, axis=0))
     if UNWEIGHTED:
-        mine = (tiles - 1 - program) // programs + 1
-        holds_last = program == (tiles - 1) % programs
-        missing = tl.where(holds_last, tiles * BLOCK_N - N, 0)
+        # int64 like the program's number: there may be more than 2^31 rows.
+        behind = tiles - 1 - program  # tiles from this program's first one to the last
+        mine = behind // programs + 1
+        missing = tl.where(behind % programs == 0, (program + behind + 1) * BLOCK_N - N, 0)
         tl.store(row + 2, (mine * BLOCK_N - missing).to(tl.float64))
     else:
         tl.store(row + 2, tl.sum(weight_sum, axis=0))

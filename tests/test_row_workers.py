@@ -90,6 +90,21 @@ def test_an_error_comes_through_from_any_thread(bad: int, threads: int) -> None:
     assert map_in_threads(lambda part: part.start, PARTS) == list(range(11))
 
 
+def test_after_an_interruption_nobody_begins_another_part(threads: int) -> None:
+    begun = []
+
+    def work(part: slice) -> None:
+        begun.append(part.start)
+        if part.start == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        map_in_threads(work, PARTS)
+    assert len(begun) <= threads
+    assert torch.get_num_threads() == threads
+
+
 def test_a_pass_in_threads_is_the_same_from_run_to_run(threads: int) -> None:
     X, y = torch.randn(300_000, 8), torch.rand(300_000) < 0.5
     weight = torch.randn(8)

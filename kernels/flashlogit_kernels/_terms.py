@@ -175,10 +175,9 @@ def store_totals(
     tl.store(row, tl.sum(residual_sum, axis=0))
     tl.store(row + 1, tl.sum(loss_sum, axis=0))
     if UNWEIGHTED:
-        # int64 like the program's number: there may be more than 2^31 rows.
-        behind = tiles - 1 - program  # tiles from this program's first one to the last
-        mine = behind // programs + 1
-        missing = tl.where(behind % programs == 0, (program + behind + 1) * BLOCK_N - N, 0)
+        last = tl.full([], -1, tl.int64) + tiles  # int64: there may be more than 2^31 rows
+        mine = (last - program) // programs + 1
+        missing = tl.where(program == last % programs, (last + 1) * BLOCK_N - N, 0)
         tl.store(row + 2, (mine * BLOCK_N - missing).to(tl.float64))
     else:
         tl.store(row + 2, tl.sum(weight_sum, axis=0))

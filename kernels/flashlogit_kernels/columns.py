@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import _columns
 from .arguments import compute_argument, launch_options, layout, on_device
-from .contract import arithmetic_dtype, check_matrix, check_rows, check_same_device, check_vector
+from .checks import arithmetic_dtype, check_matrix, check_rows, check_same_device, check_vector
 from .launch import TILES_A_PROGRAM, WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
 from .reduce import reduce_partials
 

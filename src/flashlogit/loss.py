@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from flashlogit_kernels.contract import BCESums, ClampGradient, arithmetic_dtype
+from flashlogit_kernels.checks import arithmetic_dtype
+from flashlogit_kernels.contract import BCESums, ClampGradient
 
 from . import ops
 from .backend import BackendName

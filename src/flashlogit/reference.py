@@ -16,6 +16,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.checks import (
+    arithmetic_dtype,
+    check_matrix,
+    check_rows,
+    check_same_device,
+    check_vector,
+)
 from flashlogit_kernels.contract import (
     BCEHessian,
     BCERows,
@@ -23,14 +30,9 @@ from flashlogit_kernels.contract import (
     Clamp,
     PassInputs,
     PassOptions,
-    arithmetic_dtype,
     check_hessian_columns,
     check_inputs,
-    check_matrix,
     check_product_inputs,
-    check_rows,
-    check_same_device,
-    check_vector,
 )
 from flashlogit_kernels.gram import weighted_gram
 

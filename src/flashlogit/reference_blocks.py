@@ -38,10 +38,10 @@ def over_parts(
         with torch.inference_mode(), torch.autocast(X.device.type, enabled=False):
             return work(part)
 
-    height = n
+    height = max(1, n)
     if X.device.type == "cpu":
         share = max(-(-n // torch.get_num_threads()), _PART_BYTES // (X.shape[1] * X.element_size()))
-        height = max(1, min(n, _PART_ROWS, share))
+        height = min(height, _PART_ROWS, max(1, share))
     parts = [slice(start, min(start + height, n)) for start in range(0, n, height)]
     return map_in_threads(without_autocast, parts, combine)
 
@@ -102,7 +102,7 @@ def row_blocks(
     A block that had to be cast lies in the same memory as the one before it: memory that is new each time costs as much
     as the arithmetic.
     """
-    height = min(block_rows(X, compute_dtype), part.stop - part.start)
+    height = max(1, min(block_rows(X, compute_dtype), part.stop - part.start))
     cast = X.new_empty((height, X.shape[1]), dtype=compute_dtype) if X.dtype != compute_dtype else None
     for start in range(part.start, part.stop, height):
         visited = slice(start, min(start + height, part.stop))

@@ -88,9 +88,9 @@ def test_truth_is_the_textbooks():
 @pytest.mark.parametrize("name", ["onepass", "hessian_product", "hessian", "product", "two_products"])
 def test_truth_does_not_depend_on_blocks(name: str, monkeypatch: pytest.MonkeyPatch):
     problem = make_problem(101, 5)
-    whole = truth_of(name, problem)  # type: ignore[arg-type]
+    whole = truth_of(name, problem)
     monkeypatch.setattr("flashlogit.benchmark.truth._CPU_BLOCK_NUMBERS", 35)
-    blocks = truth_of(name, problem)  # type: ignore[arg-type]
+    blocks = truth_of(name, problem)
     for part, value in whole.parts.items():
         torch.testing.assert_close(blocks.parts[part], value)
         assert blocks.magnitudes[part] == pytest.approx(whole.magnitudes[part])
@@ -117,7 +117,7 @@ def test_small_errors_are_found():
     checker = Checker(problem)
 
     def correct(**changes: float) -> bool:
-        contender = onepass(problem, **changes)  # type: ignore[arg-type]
+        contender = onepass(problem, **changes)
         return checker.check(contender, contender.run()).correct
 
     assert correct()

@@ -97,7 +97,7 @@ def options(**changes: object):
     given: dict[str, object] = dict.fromkeys(
         ("devices", "columns", "dtypes", "gigabytes", "repeats", "out", "picture")
     )
-    return kernel_options(**{"quick": False, **given, **changes})  # type: ignore[arg-type]
+    return kernel_options(**{"quick": False, **given, **changes})
 
 
 def test_defaults():

@@ -304,3 +304,29 @@ def test_millions_of_rows(d: int, storage: torch.dtype, kernels: ModuleType) -> 
     case = make_case(4_000_000, d, storage=storage, device="cuda", logit_scale=1.0)
     check_hessian(kernels, case)
     check_product(kernels, case, torch.rand(4_000_000, device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("storage", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_every_pass_can_be_captured(storage: torch.dtype, kernels: ModuleType) -> None:
+    case = make_case(569, 30, storage=storage, device="cuda")
+    h, v = torch.rand(569, device="cuda"), torch.randn(30, device="cuda")
+
+    def passes() -> list[Tensor]:
+        return [
+            kernels.bce_onepass(*case.arguments(), residual=True, curvature=True, logits=True).packed,
+            kernels.hessian_product(case.X, h, v),
+            kernels.bce_hessian(*case.arguments()).matrix,
+            kernels.bce_rows(*case.arguments()).loss,
+            kernels.column_sums(case.X, h),
+        ]
+
+    expected = passes()  # compiles, which a capture must not
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = passes()
+    for result in captured:
+        result.fill_(torch.nan)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(captured, expected, strict=True))

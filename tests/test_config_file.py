@@ -241,7 +241,7 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         (f"{SYNTHETIC}loss: {{l2: 1_000}}", "loss.l2 is '1_000'; must be a number"),
         (
             f"{SYNTHETIC}loss:",
-            "loss is null; must be a section with eps, clamp_gradient, l2 and class_weight",
+            "loss is null; must be a section with eps, clamp_gradient, l1, l2 and class_weight",
         ),
         (
             f"{SYNTHETIC}training: {{early_stopping: 3}}",
@@ -329,7 +329,7 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         ),
         (
             f"{SYNTHETIC}loss: {{1: 2}}",
-            "key 1 is not text; loss takes eps, clamp_gradient, l2 and class_weight",
+            "key 1 is not text; loss takes eps, clamp_gradient, l1, l2 and class_weight",
         ),
         (
             f"{SYNTHETIC}<<: {{seed: 1}}",

@@ -4,7 +4,17 @@ import triton
 import triton.language as tl
 
 from ._terms import add_totals, no_totals, row_terms, store_totals
-from ._tiles import column_sums, load_scalar, load_tile, load_vector, one_thread_a_row, row_numbers, row_sums
+from ._tiles import (
+    centred,
+    column_sums,
+    load_center,
+    load_scalar,
+    load_tile,
+    load_vector,
+    one_thread_a_row,
+    row_numbers,
+    row_sums,
+)
 
 
 @triton.jit
@@ -70,6 +80,7 @@ def onepass_kernel(
     BIAS,
     SAMPLE_WEIGHT,
     POS_WEIGHT,
+    CENTER,
     ROWS,
     TOTALS,
     RESIDUAL,
@@ -102,16 +113,18 @@ def onepass_kernel(
 
     A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
     partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and, where they are not None, s r,
-    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT and ROWS may be None too; Y is
-    None for a product with the Hessian, see `finish_rows`.
+    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and ROWS may be None
+    too; Y is None for a product with the Hessian, see `finish_rows`.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
     w = load_vector(WEIGHT, columns, D, COMPUTE)
+    center = load_center(CENTER, columns, D, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     if REST_D:
         columns_rest = BLOCK_D + tl.arange(0, REST_D)
         w_rest = load_vector(WEIGHT, columns_rest, D, COMPUTE)
+        center_rest = load_center(CENTER, columns_rest, D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = None
@@ -121,11 +134,13 @@ def onepass_kernel(
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+        x = centred(x, center, COMPUTE)
         z = row_sums(x, w, COMPUTE) + b
         if REST_D:
             x_rest = load_tile(
                 X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
             )
+            x_rest = centred(x_rest, center_rest, COMPUTE)
             z += row_sums(x_rest, w_rest, COMPUTE)
         r, _, totals = finish_rows(
             z,
@@ -164,6 +179,7 @@ def rows_kernel(
     BIAS,
     SAMPLE_WEIGHT,
     POS_WEIGHT,
+    CENTER,
     ROWS,
     TOTALS,
     RESIDUAL,
@@ -205,6 +221,7 @@ def rows_kernel(
             x = load_tile(
                 X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
             ).to(COMPUTE)
+            x = centred(x, load_center(CENTER, columns, D, COMPUTE), COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
         _, _, totals = finish_rows(

@@ -3,13 +3,14 @@
 import triton
 import triton.language as tl
 
-from ._tiles import load_tile, row_numbers
+from ._tiles import centred, load_center, load_tile, row_numbers
 
 
 @triton.jit
 def column_sums_kernel(
     X,
     V,
+    CENTER,
     ROWS,
     SUMS,
     N,
@@ -24,15 +25,20 @@ def column_sums_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Program (i, j) sums the row tiles i, i + programs, ... of column block j into SUMS[i, D]; ROWS may be None."""
+    """Program (i, j) sums row tiles i, i + programs, ... of column block j into SUMS[i, D].
+
+    CENTER and ROWS may be None.
+    """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    center = load_center(CENTER, columns, D, COMPUTE)
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
             COMPUTE
         )
+        x = centred(x, center, COMPUTE)
         v = tl.load(V + place, mask=exists, other=0.0).to(COMPUTE)
         total += tl.sum(x * v[:, None], axis=0)
     tl.store(SUMS + program * D + columns, total, mask=columns < D)

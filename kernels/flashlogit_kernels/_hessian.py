@@ -5,7 +5,16 @@ import triton.language as tl
 
 from ._bce import finish_rows
 from ._terms import fold, no_totals, store_totals
-from ._tiles import column_sums, load_scalar, load_tile, load_vector, row_numbers, row_sums
+from ._tiles import (
+    centred,
+    column_sums,
+    load_center,
+    load_scalar,
+    load_tile,
+    load_vector,
+    row_numbers,
+    row_sums,
+)
 
 
 @triton.jit
@@ -16,6 +25,7 @@ def hessian_kernel(
     BIAS,
     SAMPLE_WEIGHT,
     POS_WEIGHT,
+    CENTER,
     ROWS,
     TOTALS,
     PARTIALS,
@@ -42,12 +52,14 @@ def hessian_kernel(
 ):
     """With h = s dr/dz, a program's sums X^T (s r) [D], X^T h [D], sum h [1] and X^T diag(h) X [D, D], side by side.
 
-    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, ROWS may be None.
-    The intercept's row and column are summed apart: as a column of ones in X they would double a tile of 2^k columns.
+    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and ROWS may
+    be None. The intercept's row and column are summed apart: as a column of ones in X they would double a tile of 2^k
+    columns.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
     w = load_vector(WEIGHT, columns, D, COMPUTE)
+    center = load_center(CENTER, columns, D, COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = None
     if POS_WEIGHT is not None:
@@ -62,6 +74,7 @@ def hessian_kernel(
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
             COMPUTE
         )
+        x = centred(x, center, COMPUTE)
         z = row_sums(x, w, COMPUTE) + b
         r, curvature, totals = finish_rows(
             z,

@@ -62,6 +62,27 @@ def load_tile(
 
 
 @triton.jit
+def centred(x, center, COMPUTE: tl.constexpr):
+    """x - center for each row of a tile, in the arithmetic's dtype; x as it is where `center` is None.
+
+    Subtracted before anything is multiplied: as a part of the intercept it would cost as many digits as a column's mean
+    has more than its standard deviation. Rows that do not exist hold -center afterwards, and have r = 0.
+    """
+    if center is not None:
+        x = x.to(COMPUTE) - center[None, :]
+    return x
+
+
+@triton.jit
+def load_center(CENTER, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
+    """CENTER [D] at int32 column numbers, 0 from D on; None where CENTER is."""
+    center = None
+    if CENTER is not None:
+        center = load_vector(CENTER, columns, D, COMPUTE)
+    return center
+
+
+@triton.jit
 def one_thread_a_row(z, loaded):
     """z [BLOCK_N], in the layout in which `loaded` [BLOCK_N] was read from memory.
 

@@ -76,6 +76,23 @@ def check_rows(rows: Tensor | None) -> Tensor | None:
     return rows.to(torch.int64).contiguous()
 
 
+def check_center(center: Tensor | None, X: Tensor, compute_dtype: torch.dtype) -> Tensor | None:
+    """`center` [D] in the arithmetic's dtype, contiguous.
+
+    Raises:
+        TypeError: complex numbers.
+        ValueError: another shape.
+    """
+    if center is None:
+        return None
+    if center.shape != X.shape[1:]:
+        raise ValueError(
+            f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X"
+        )
+    check_real({"center": center})
+    return center.detach().to(compute_dtype).contiguous()
+
+
 def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
     """Raise ValueError for a tensor that is not on the device of X."""
     for name, tensor in others.items():

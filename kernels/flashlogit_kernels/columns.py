@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import _columns
 from .arguments import compute_argument, launch_options, layout, on_device
-from .checks import arithmetic_dtype, check_matrix, check_rows, check_same_device, check_vector
+from .checks import arithmetic_dtype, check_center, check_matrix, check_rows, check_same_device, check_vector
 from .launch import TILES_A_PROGRAM, WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
 from .reduce import reduce_partials
 
@@ -17,15 +17,17 @@ def column_sums(
     v: Tensor,
     *,
     rows: Tensor | None = None,
+    center: Tensor | None = None,
     compute_dtype: torch.dtype | None = None,
     launch: LaunchConfig | None = None,
 ) -> Tensor:
-    """X^T v, [D] float64.
+    """X^T v, or (X - center)^T v, [D] float64.
 
     Args:
         X: [N, D] as for `bce_onepass`.
         v: one number of a real dtype for each visited row, [n].
         rows: [n] visit only these rows of X, in this order; None for all.
+        center: [D] what is subtracted from each row; None for nothing.
         compute_dtype: torch.float32 or torch.float64; default float64 where X or v are.
         launch: instead of the default configuration.
 
@@ -36,16 +38,22 @@ def column_sums(
     X = check_matrix(X)
     rows = check_rows(rows)
     check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
-    check_same_device(X, {"v": v, "rows": rows})
+    check_same_device(X, {"v": v, "rows": rows, "center": center})
     with on_device(X):
         compute = arithmetic_dtype(X, v, compute_dtype)
-        return reduce_partials(partial_column_sums(X, v.detach().contiguous(), rows, compute, launch))
+        center = check_center(center, X, compute)
+        return reduce_partials(partial_column_sums(X, v.detach().contiguous(), rows, center, compute, launch))
 
 
 def partial_column_sums(
-    X: Tensor, v: Tensor, rows: Tensor | None, compute: torch.dtype, launch: LaunchConfig | None
+    X: Tensor,
+    v: Tensor,
+    rows: Tensor | None,
+    center: Tensor | None,
+    compute: torch.dtype,
+    launch: LaunchConfig | None,
 ) -> Tensor:
-    """X^T v over each program's own row tiles, [programs, D] in the arithmetic's dtype."""
+    """(X - center)^T v over each program's own row tiles, [programs, D] in the arithmetic's dtype."""
     config = launch or WIDE
     D = X.shape[1]
     width = min(block_width(D), WIDE_BLOCK_D)
@@ -56,6 +64,7 @@ def partial_column_sums(
     _columns.column_sums_kernel[(programs, column_blocks)](
         X=X,
         V=v,
+        CENTER=center,
         ROWS=rows,
         SUMS=partials,
         N=v.shape[0],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .checks import (
     arithmetic_dtype,
+    check_center,
     check_matrix,
     check_real,
     check_rows,
@@ -135,6 +136,7 @@ class PassOptions(TypedDict, total=False):
     pos_weight: [] factor on the loss of the positive part, as in torch.nn.BCEWithLogitsLoss; default 1.
     rows: [n] int64 or int32; visit only these rows of X, y and sample_weight, in this order. Like all values, they are
         not checked: each must lie in [0, N), or memory outside X is read.
+    center: [D] subtracted from every row of X before anything else: x_i - center stands wherever x_i does.
     eps, clamp_gradient: see `Clamp`; default 1e-8 and "through".
     compute_dtype: torch.float32 or torch.float64; default float64 where X or the weights are float64.
     """
@@ -142,6 +144,7 @@ class PassOptions(TypedDict, total=False):
     sample_weight: Tensor | None
     pos_weight: Tensor | None
     rows: Tensor | None
+    center: Tensor | None
     eps: float
     clamp_gradient: ClampGradient
     compute_dtype: torch.dtype | None
@@ -152,8 +155,8 @@ class PassInputs:
     """Arguments of a pass, checked and in the form that every pass reads.
 
     X [N, D] with a unit stride in one dimension; y [N] float32, uint8 or the arithmetic's dtype; weight [D] contiguous;
-    bias [1] or None; sample_weight [N] or None and pos_weight [1] or None in the arithmetic's dtype; rows [n] int64
-    or None, the rows of X, y and sample_weight to visit, in this order.
+    bias [1] or None; sample_weight [N], pos_weight [1] and center [D], or None, in the arithmetic's dtype; rows [n]
+    int64 or None, the rows of X, y and sample_weight to visit, in this order.
     """
 
     X: Tensor
@@ -163,6 +166,7 @@ class PassInputs:
     sample_weight: Tensor | None
     pos_weight: Tensor | None
     rows: Tensor | None
+    center: Tensor | None
     clamp: Clamp
     compute_dtype: torch.dtype
 
@@ -181,6 +185,7 @@ def check_inputs(
     sample_weight: Tensor | None = None,
     pos_weight: Tensor | None = None,
     rows: Tensor | None = None,
+    center: Tensor | None = None,
     eps: float = 1e-8,
     clamp_gradient: ClampGradient = "through",
     compute_dtype: torch.dtype | None = None,
@@ -203,7 +208,7 @@ def check_inputs(
     check_scalar("bias", bias)
     check_scalar("pos_weight", pos_weight)
     named = {"y": y, "weight": weight, "bias": bias, "sample_weight": sample_weight, "pos_weight": pos_weight}
-    check_same_device(X, {**named, "rows": rows})
+    check_same_device(X, {**named, "rows": rows, "center": center})
     check_real(named)
     compute = arithmetic_dtype(X, weight, compute_dtype)
     return PassInputs(
@@ -214,6 +219,7 @@ def check_inputs(
         sample_weight=None if sample_weight is None else sample_weight.detach().to(compute).contiguous(),
         pos_weight=None if pos_weight is None else pos_weight.detach().to(compute).reshape(1),
         rows=check_rows(rows),
+        center=check_center(center, X, compute),
         clamp=clamp,
         compute_dtype=compute,
     )
@@ -233,7 +239,7 @@ class ProductInputs:
     """Arguments of a product with the Hessian, checked and in the form that every pass reads.
 
     X [N, D] with a unit stride in one dimension; curvature [n] in the arithmetic's dtype; v [D] contiguous; v_bias [1]
-    or None; rows [n] int64 or None.
+    or None; rows [n] int64 or None; center [D] in the arithmetic's dtype, or None.
     """
 
     X: Tensor
@@ -241,6 +247,7 @@ class ProductInputs:
     v: Tensor
     v_bias: Tensor | None
     rows: Tensor | None
+    center: Tensor | None
     compute_dtype: torch.dtype
 
     @property
@@ -255,6 +262,7 @@ def check_product_inputs(
     v: Tensor,
     v_bias: Tensor | None,
     rows: Tensor | None,
+    center: Tensor | None,
     compute_dtype: torch.dtype | None,
 ) -> ProductInputs:
     """Check shapes, dtypes and devices of `hessian_product`'s arguments and normalise them.
@@ -272,7 +280,7 @@ def check_product_inputs(
     check_vector("v", v, X.shape[1])
     check_scalar("v_bias", v_bias)
     named = {"curvature": curvature, "v": v, "v_bias": v_bias}
-    check_same_device(X, {**named, "rows": rows})
+    check_same_device(X, {**named, "rows": rows, "center": center})
     check_real(named)
     compute = arithmetic_dtype(X, v, compute_dtype)
     return ProductInputs(
@@ -281,5 +289,6 @@ def check_product_inputs(
         v=v.detach().contiguous(),
         v_bias=None if v_bias is None else v_bias.detach().reshape(1),
         rows=rows,
+        center=check_center(center, X, compute),
         compute_dtype=compute,
     )

@@ -10,9 +10,17 @@ from torch import Tensor
 
 
 def weighted_gram(
-    X: Tensor, h: Tensor, rows: Tensor | None, *, block_rows: int, compute_dtype: torch.dtype
+    X: Tensor,
+    h: Tensor,
+    rows: Tensor | None,
+    *,
+    block_rows: int,
+    compute_dtype: torch.dtype,
+    center: Tensor | None = None,
 ) -> Tensor:
-    """sum_i h_i (x_i, 1) (x_i, 1)^T over the visited rows, [D + 1, D + 1] float64, the intercept's entries last.
+    """sum_i h_i (x_i - center, 1) (x_i - center, 1)^T over the visited rows, the intercept's entries last.
+
+    Returns [D + 1, D + 1] float64.
 
     Args:
         X: [N, D] of any floating dtype; cast a block at a time.
@@ -20,12 +28,15 @@ def weighted_gram(
         rows: [n] row numbers, or None for all.
         block_rows: rows at once.
         compute_dtype: of a block's products; blocks are added up in float64.
+        center: [D], or None for 0.
     """
     D = X.shape[1]
     total = X.new_zeros((D + 1, D + 1), dtype=torch.float64)
     for start in range(0, h.shape[0], block_rows):
         visited = slice(start, start + block_rows)
         block = (X[visited] if rows is None else X.index_select(0, rows[visited])).to(compute_dtype)
+        if center is not None:
+            block = block - center.to(compute_dtype)
         weighted = block * h[visited, None]
         border = weighted.sum(dim=0, dtype=torch.float64)
         corner = h[visited].sum(dtype=torch.float64).reshape(1)

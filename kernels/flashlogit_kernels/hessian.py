@@ -65,7 +65,15 @@ def _in_float64(row_pass: RowPass) -> BCEHessian:
     X = row_pass.X
     block_rows = _FLOAT64_BLOCK_BYTES // (8 * X.shape[1])
     return BCEHessian(
-        sums, weighted_gram(X, h, row_pass.rows, block_rows=block_rows, compute_dtype=torch.float64)
+        sums,
+        weighted_gram(
+            X,
+            h,
+            row_pass.rows,
+            block_rows=block_rows,
+            compute_dtype=torch.float64,
+            center=row_pass.terms["CENTER"],
+        ),
     )
 
 

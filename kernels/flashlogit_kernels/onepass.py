@@ -13,6 +13,7 @@ from .columns import partial_column_sums
 from .contract import BCESums, PassOptions, check_inputs
 from .launch import (
     LaunchConfig,
+    beside_center,
     fits_registers,
     fitted,
     grid_size,
@@ -76,12 +77,14 @@ def run_pass(
     """The packed sums of a pass, [D + 5] float64; fills what is given of the rows' own values, [n] each."""
     X = row_pass.X
     with on_device(X):
-        if fits_registers(X.shape[1], row_pass.compute):
+        if fits_registers(X.shape[1], row_pass.compute, centred=row_pass.terms["CENTER"] is not None):
             return _in_registers(row_pass, launch, residual, curvature, logits)
         residual, totals = launch_rows(
             row_pass, residual=residual, curvature=curvature, logits=logits, launch=launch
         )
-        partials = partial_column_sums(X, residual, row_pass.rows, row_pass.compute, launch)
+        partials = partial_column_sums(
+            X, residual, row_pass.rows, row_pass.terms["CENTER"], row_pass.compute, launch
+        )
         return reduce_partials(partials, totals)
 
 
@@ -95,6 +98,8 @@ def _in_registers(
     X, compute = row_pass.X, row_pass.compute
     D = X.shape[1]
     config = launch or fitted(launch_config("onepass", D, X.dtype, compute, X.device), row_pass.n, X.device)
+    if launch is None and row_pass.terms["CENTER"] is not None:
+        config = beside_center(config, D)
     width, rest = piece_widths(D, config)
     group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
     tiles, programs = grid_size(row_pass.n, config, X.device)

@@ -18,6 +18,7 @@ def hessian_product(
     v_bias: Tensor | None = None,
     *,
     rows: Tensor | None = None,
+    center: Tensor | None = None,
     compute_dtype: torch.dtype | None = None,
     launch: LaunchConfig | None = None,
 ) -> Tensor:
@@ -29,6 +30,7 @@ def hessian_product(
         v: [D] of any floating dtype.
         v_bias: one number, or None for 0.
         rows: [n] visit only these rows of X, in this order; None for all.
+        center: [D] what is subtracted from each x_i; None for nothing.
         compute_dtype: torch.float32 or torch.float64; default float64 where X or v are.
         launch: instead of the launch table's entry.
 
@@ -39,5 +41,5 @@ def hessian_product(
         TypeError: a dtype that cannot be used.
         ValueError: shapes or devices that do not fit, or no rows.
     """
-    inputs = check_product_inputs(X, curvature, v, v_bias, rows, compute_dtype)
+    inputs = check_product_inputs(X, curvature, v, v_bias, rows, center, compute_dtype)
     return run_pass(product_pass(inputs), launch)[: 1 - SCALARS]

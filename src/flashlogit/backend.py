@@ -53,11 +53,18 @@ class Passes(Protocol):
         v_bias: Tensor | None = None,
         *,
         rows: Tensor | None = None,
+        center: Tensor | None = None,
         compute_dtype: torch.dtype | None = None,
     ) -> Tensor: ...
 
     def column_sums(
-        self, X: Tensor, v: Tensor, *, rows: Tensor | None = None, compute_dtype: torch.dtype | None = None
+        self,
+        X: Tensor,
+        v: Tensor,
+        *,
+        rows: Tensor | None = None,
+        center: Tensor | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> Tensor: ...
 
 

@@ -157,6 +157,8 @@ class LossSettings(Settings):
     """Probabilities are clamped to [eps, 1 - eps]; 0 for the exact logistic loss."""
     clamp_gradient: Literal["through", "exact"] = "through"
     """Gradient of a clamped row: p - y as by hand (`through`), or 0 as autograd gives it (`exact`)."""
+    l1: float = Field(default=0.0, ge=0)
+    """Adds l1 * ||w||_1 to the objective, which makes weights exactly zero; for solvers only."""
     l2: float = Field(default=0.0, ge=0)
     """The objective is the weighted mean loss + l2/2 * ||w||^2; the intercept is not penalised."""
     class_weight: ClassWeight | Literal["balanced"] | None = None
@@ -281,6 +283,21 @@ class TrainingSettings(Settings):
     """Epochs between two checkpoints (the last epoch always leaves one)."""
 
 
+class SolverSettings(Settings):
+    """A full-batch solver that goes to the optimum of the unclamped objective and proves how near it is."""
+
+    name: Literal["auto", "lbfgs", "newton", "newton-cg"] = "auto"
+    """`auto` chooses by rows, columns, penalty and device."""
+    tolerance: float = Field(default=1e-6, gt=0, lt=1)
+    """Largest duality gap to stop at, as a share of the objective of the intercept-only model."""
+    max_iterations: WholeNumber = Field(default=1000, ge=1)
+    """Evaluations of the objective, at most."""
+    intercept: bool = True
+    """Whether the model has an intercept, which is never penalised."""
+    start: str | None = None
+    """A run directory or model file whose parameters to start from; null starts from nothing."""
+
+
 class ReportSettings(Settings):
     """What is measured on the trained model."""
 
@@ -320,9 +337,22 @@ class RunSettings(Settings):
     loss: LossSettings = LossSettings()
     """What training minimises."""
     training: TrainingSettings = TrainingSettings()
-    """How training goes about it."""
+    """How training by mini-batches goes about it."""
+    solver: SolverSettings | None = None
+    """Go to the optimum with a full-batch solver instead of training by mini-batches."""
     report: ReportSettings = ReportSettings()
     """How the trained model is judged."""
+
+    @model_validator(mode="after")
+    def _one_way_to_learn(self) -> Self:
+        if self.solver and "training" in self.model_fields_set:
+            raise ValueError("both `training` and `solver` are given; keep one of them")
+        if self.loss.l1 > 0 and not self.solver:
+            raise ValueError(
+                f"loss.l1 is {self.loss.l1:g}, which mini-batch training cannot minimise; add a section `solver`"
+                " (`solver: {name: auto}`), or set loss.l1 to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _early_stopping_has_rows_to_watch(self) -> Self:

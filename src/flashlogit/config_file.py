@@ -49,8 +49,11 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
 
 
 def dump_settings(settings: RunSettings) -> str:
-    """All settings as YAML, defaults included, in the order of their declaration; it loads back equal."""
-    return dump_yaml(settings.model_dump())
+    """All settings as YAML, defaults included, in the order of their declaration; it loads back equal.
+
+    Of the two ways to learn, only the one that is taken is there.
+    """
+    return dump_yaml(settings.model_dump(exclude={"training"} if settings.solver else {"solver"}))
 
 
 def _read_tree(path: Path) -> dict[Any, Any]:

@@ -77,33 +77,41 @@ def plot_run(
     *,
     bins: int,
     title: str,
+    tolerance: float | None = None,
 ) -> None:
     """Write the picture of `draw_run` as a PNG.
 
     Args:
-        history, splits, bins, title: see `draw_run`.
+        history, splits, bins, title, tolerance: see `draw_run`.
         path: the .png file; it appears whole or not at all, and replaces one that is there.
 
     Raises:
         ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
         OSError: the file cannot be written.
     """
-    figure = draw_run(history, splits, bins=bins, title=title)
+    figure = draw_run(history, splits, bins=bins, title=title, tolerance=tolerance)
     write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))
 
 
 def draw_run(
-    history: Sequence[Mapping[str, float | None]], splits: Mapping[str, SplitScores], *, bins: int, title: str
+    history: Sequence[Mapping[str, float | None]],
+    splits: Mapping[str, SplitScores],
+    *,
+    bins: int,
+    title: str,
+    tolerance: float | None = None,
 ) -> Figure:
-    """Loss over epochs, ROC curves and calibration curves in one figure.
+    """Loss over epochs or gap over iterations, ROC curves and calibration curves in one figure.
 
     Args:
-        history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`.
+        history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`; or one per
+            iteration of a solver with `iteration` and `relative_gap`.
             A loss that is None, NaN or above 1e100 is left out.
         splits: scores by split name, as `flashlogit.metrics.evaluate` takes them; `train`, `validation` and
             `test` have colours of their own.
         bins: equal-width bins of probability of the calibration curve.
         title: heading of the picture.
+        tolerance: of a solver, on its relative gap.
 
     Raises:
         ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
@@ -115,7 +123,10 @@ def draw_run(
     panels = figure.subplot_mosaic(
         [["loss", "roc", "calibration"], ["loss", "roc", "rows"]], height_ratios=[3.5, 1]
     )
-    _draw_loss(panels["loss"], history)
+    if history and "relative_gap" in history[-1]:
+        _draw_gap(panels["loss"], history, tolerance)
+    else:
+        _draw_loss(panels["loss"], history)
     _draw_roc(panels["roc"], splits)
     _draw_calibration(panels["calibration"], panels["rows"], splits, bins)
     return figure
@@ -140,6 +151,27 @@ def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float | None]]) -> Non
         _mark_lowest(axes, *recorded["validation"])
     _scale_epochs(axes, np.concatenate([epochs for epochs, _ in recorded.values()]))
     _scale_loss(axes, np.concatenate([losses for _, losses in recorded.values()]))
+    axes.grid(alpha=0.3)
+    _legend_below(axes)
+
+
+def _draw_gap(axes: Axes, history: Sequence[Mapping[str, float | None]], tolerance: float | None) -> None:
+    """A solver's relative gap over its iterations, on its way down to the tolerance."""
+    axes.set(title="Gap", xlabel="iteration", ylabel="gap, as a share of the null model's objective")
+    pairs = np.array([(row["iteration"], row["relative_gap"]) for row in history], dtype=np.float64)
+    iterations, gaps = pairs[(pairs[:, 1] > _SMALLEST_LOSS) & (pairs[:, 1] <= _LARGEST_LOSS)].T
+    kept = _envelope(gaps)
+    style = _STYLES["train"]
+    marker = style.marker if gaps.size <= _MARKERS_UP_TO else ""
+    axes.plot(iterations[kept], gaps[kept], c=style.color, marker=marker, mfc="none", ms=5, label="estimated")
+    if gaps.size and pairs[-1, 1] > 0:
+        label = f"at the end: {gaps[-1]:.1e}"
+        axes.plot(iterations[-1], gaps[-1], "*", ms=13, mfc="#F0E442", mec="black", mew=0.8, label=label)
+    if tolerance is not None:
+        axes.axhline(tolerance, color=_GREY, ls="--", lw=1, label=f"tolerance: {tolerance:.0e}")
+    if gaps.size:
+        axes.set_yscale("log")
+        _scale_epochs(axes, iterations)
     axes.grid(alpha=0.3)
     _legend_below(axes)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flashlogit_kernels.checks import (
     arithmetic_dtype,
+    check_center,
     check_matrix,
     check_rows,
     check_same_device,
@@ -73,7 +74,7 @@ def bce_hessian(
         X_part, rows = (inputs.X[part], None) if inputs.rows is None else (inputs.X, inputs.rows[part])
         height = block_rows(inputs.X, inputs.compute_dtype)
         matrices[part.start] = weighted_gram(
-            X_part, h, rows, block_rows=height, compute_dtype=inputs.compute_dtype
+            X_part, h, rows, block_rows=height, compute_dtype=inputs.compute_dtype, center=inputs.center
         )
 
     sums = _sums(inputs, _RowValues(inputs), use_curvature=add_part)
@@ -103,36 +104,43 @@ def hessian_product(
     v_bias: Tensor | None = None,
     *,
     rows: Tensor | None = None,
+    center: Tensor | None = None,
     compute_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
-    inputs = check_product_inputs(X, curvature, v, v_bias, rows, compute_dtype)
+    inputs = check_product_inputs(X, curvature, v, v_bias, rows, center, compute_dtype)
     v = inputs.v.to(inputs.compute_dtype)
     b = None if inputs.v_bias is None else inputs.v_bias.to(inputs.compute_dtype)
 
     def sum_part(part: slice) -> Tensor:
         h = inputs.curvature[part]
         t = torch.empty_like(h)
-        sums = weighted_sums(inputs.X, inputs.rows, part, v, b, torch.Tensor.mul_, t, h)
+        sums = weighted_sums(inputs.X, inputs.rows, part, inputs.center, v, b, torch.Tensor.mul_, t, h)
         return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
 
     return over_parts(inputs.X, inputs.n, sum_part, lambda parts: torch.stack(parts).sum(dim=0))
 
 
 def column_sums(
-    X: Tensor, v: Tensor, *, rows: Tensor | None = None, compute_dtype: torch.dtype | None = None
+    X: Tensor,
+    v: Tensor,
+    *,
+    rows: Tensor | None = None,
+    center: Tensor | None = None,
+    compute_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """X^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
+    """(X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
     X = check_matrix(X)
     rows = check_rows(rows)
     check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
-    check_same_device(X, {"v": v, "rows": rows})
+    check_same_device(X, {"v": v, "rows": rows, "center": center})
     compute = arithmetic_dtype(X, v, compute_dtype)
+    center = check_center(center, X, compute)
     v = v.detach().to(compute)
 
     def sum_part(part: slice) -> Tensor:
         total = X.new_zeros(X.shape[1], dtype=torch.float64)
-        for block, X_block in row_blocks(X, rows, part, compute):
+        for block, X_block in row_blocks(X, rows, part, compute, center):
             total += transposed_product(X_block, v[part][block])
         return total
 
@@ -198,7 +206,7 @@ def _sums(
         margin, r = labels.vectors[0].new_empty((2, y.shape[0])).unbind()
         vectors = (r, *labels.vectors) if s is None else (r, s, *labels.vectors)
         weight_grad = weighted_sums(
-            inputs.X, inputs.rows, part, w, b, residual, margin, *vectors, multiply=gradient
+            inputs.X, inputs.rows, part, inputs.center, w, b, residual, margin, *vectors, multiply=gradient
         )
         if wanted.logits is not None:
             wanted.logits[part] = labels.logits(margin)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .row_workers import map_in_threads
+from .row_workers import map_in_threads, thread_count
 
 Result = TypeVar("Result")
 Total = TypeVar("Total")
@@ -40,7 +40,7 @@ def over_parts(
 
     height = max(1, n)
     if X.device.type == "cpu":
-        share = max(-(-n // torch.get_num_threads()), _PART_BYTES // (X.shape[1] * X.element_size()))
+        share = max(-(-n // thread_count()), _PART_BYTES // (X.shape[1] * X.element_size()))
         height = min(height, _PART_ROWS, max(1, share))
     parts = [slice(start, min(start + height, n)) for start in range(0, n, height)]
     return map_in_threads(without_autocast, parts, combine)
@@ -50,6 +50,7 @@ def weighted_sums(
     X: Tensor,
     rows: Tensor | None,
     part: slice,
+    center: Tensor | None,
     w: Tensor,
     b: Tensor | None,
     row_weights: Callable[..., Tensor],
@@ -57,17 +58,17 @@ def weighted_sums(
     *vectors: Tensor,
     multiply: bool = True,
 ) -> Tensor:
-    """X^T v over the visited rows `part`, [D] float64.
+    """(X - center)^T v over the visited rows `part`, [D] float64.
 
     v is row_weights(z, *others) of a block's logits z and the same rows of each of `vectors` [m]. Fills `logits` [m]
-    with X w + b.
+    with (X - center) w + b.
     Without `multiply` only that is done, and the result is 0.
     """
     total = X.new_zeros(X.shape[1], dtype=torch.float64)
     height = block_rows(X, w.dtype)
     # Split at once: a slice costs as much as the arithmetic of a small block.
     blocks = zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True)
-    for (_, X_block), (z, *others) in zip(row_blocks(X, rows, part, w.dtype), blocks, strict=True):
+    for (_, X_block), (z, *others) in zip(row_blocks(X, rows, part, w.dtype, center), blocks, strict=True):
         if X_block.shape[1] == 1:
             torch.mul(X_block[:, 0], w, out=z)
             if b is not None:
@@ -95,20 +96,35 @@ def gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
 
 
 def row_blocks(
-    X: Tensor, rows: Tensor | None, part: slice, compute_dtype: torch.dtype
+    X: Tensor,
+    rows: Tensor | None,
+    part: slice,
+    compute_dtype: torch.dtype,
+    center: Tensor | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part.
 
-    A block that had to be cast lies in the same memory as the one before it: memory that is new each time costs as much
-    as the arithmetic.
+    `center` [D] in that dtype, if there is one, is subtracted from them. A block that had to be cast or centred lies in
+    the same memory as the one before it: memory that is new each time costs as much as the arithmetic.
     """
     height = max(1, min(block_rows(X, compute_dtype), part.stop - part.start))
-    cast = X.new_empty((height, X.shape[1]), dtype=compute_dtype) if X.dtype != compute_dtype else None
+    changed = X.dtype != compute_dtype or center is not None
+    own = None
+    if changed:  # in the layout of X, which makes the copy and decides the order of the sums
+        shape = (height, X.shape[1])
+        own = X.new_empty(shape if X.stride(1) == 1 else shape[::-1], dtype=compute_dtype)
+        own = own if X.stride(1) == 1 else own.t()
     for start in range(part.start, part.stop, height):
         visited = slice(start, min(start + height, part.stop))
         block = X[visited] if rows is None else X.index_select(0, rows[visited])
-        if cast is not None:
-            block = cast[: block.shape[0]].copy_(block)
+        if own is not None:
+            stored, block = block, own[: block.shape[0]]
+            if center is not None and X.dtype == compute_dtype:
+                torch.sub(stored, center, out=block)
+            else:
+                block.copy_(stored)
+                if center is not None:
+                    block -= center
         yield slice(visited.start - part.start, visited.stop - part.start), block
 
 

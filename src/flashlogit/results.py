@@ -52,7 +52,14 @@ def write_results(
     }
     content = {name: of_split.to_json() for name, of_split in metrics.items()}
     directory.write_json(directory.metrics, content | {"run": {**about, **machine}})
-    plot_run(history, scores, directory.curves, bins=settings.report.calibration_bins, title=settings.name)
+    plot_run(
+        history,
+        scores,
+        directory.curves,
+        bins=settings.report.calibration_bins,
+        title=settings.name,
+        tolerance=settings.solver.tolerance if settings.solver else None,
+    )
     return metrics
 
 

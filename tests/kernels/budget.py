@@ -73,6 +73,8 @@ def compute(case: Case, dtype: torch.dtype) -> Outcome:
     if visited is not None:
         X, y, s = X[visited.long()], y[visited.long()], None if s is None else s[visited.long()]
     X, y = X.to(dtype), y.to(dtype)
+    if case.options.get("center") is not None:
+        X = X - case.options["center"].to(dtype)
     s = torch.ones_like(y) if s is None else s.to(dtype)
     q = case.options.get("pos_weight")
     q = torch.ones((), dtype=dtype, device=X.device) if q is None else q.to(dtype)
@@ -110,7 +112,10 @@ def plain_error(case: Case, name: str, exact: Tensor) -> float:
         order = torch.arange(D, device=case.X.device).roll(shift * D // 4)
         # In the same layout, which decides in what order torch adds up.
         X = case.X[:, order] if case.X.stride(1) == 1 else case.X.t()[order].t()
-        shuffled = Case(X, case.y, case.weight[order], case.bias, case.options)
+        options = dict(case.options)
+        if options.get("center") is not None:
+            options["center"] = options["center"][order]
+        shuffled = Case(X, case.y, case.weight[order], case.bias, options)
         value = getattr(compute(shuffled, torch.float32), name).double()
         errors.append((value - (exact[order] if name == "weight_grad" else exact)).abs().max().item())
     return max(errors)

@@ -65,8 +65,10 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
             "rows": torch.arange(N),
             "clamp_gradient": "exact",
         }
+    if call.get("center"):
+        extras["center"] = torch.ones(D)
     if call["function"] == "column_sums":
-        kernels.column_sums(X, torch.ones(N), compute_dtype=compute, rows=extras.get("rows"))
+        kernels.column_sums(X, torch.ones(N), compute_dtype=compute, **extras)
         return
     if call["function"] == "hessian_product":
         kernels.hessian_product(X, torch.ones(N), torch.ones(D), compute_dtype=compute, **extras)

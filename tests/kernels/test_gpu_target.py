@@ -51,6 +51,12 @@ OTHERS = [
     call("hessian_product", 20000, "bfloat16"),
     call("bce_hessian", 28, "bfloat16", everything=True),
     call("bce_hessian", 28, "bfloat16", "float64"),
+    *(call("bce_onepass", D, center=True) for D in (10, 28, 300, 2000, 8192, 16384)),
+    *(call("bce_onepass", D, "bfloat16", "float64", center=True) for D in (28, 784)),
+    call("bce_onepass", 20000, center=True),
+    call("hessian_product", 28, center=True),
+    call("bce_hessian", 28, center=True),
+    call("bce_hessian", 128, "bfloat16", center=True),
     call("bce_rows", 28, "float16"),
     call("column_sums", 28, "float64", "float64"),
 ]

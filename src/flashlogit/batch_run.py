@@ -1,0 +1,128 @@
+"""The part of a run that learns by mini-batches: epochs, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from flashlogit_kernels.contract import Clamp
+
+from .checkpoint import Checkpoint
+from .config import CosineSchedule, RunSettings
+from .learning import HistoryRow, Interrupted, Learned, Task
+from .objective import Objective, class_weights, with_class_weight
+from .training import Trainer
+
+
+def learn_by_batches(task: Task) -> Learned:
+    """Train epoch by epoch, from the start or from a checkpoint, and keep the best or the last epoch's parameters.
+
+    Raises:
+        UserError: a checkpoint of another run, or training that diverged.
+        Interrupted: Ctrl-C; the checkpoint holds the last finished epoch.
+    """
+    settings = task.settings
+    trainer = build_trainer(task)
+    origin = run_origin(task)
+    history = _resume(trainer, task.saved, origin, task) if task.saved else []
+    start = time.perf_counter()
+    first = trainer.epoch
+    _train(trainer, task, origin, history)
+    task.say(_summary(trainer, trainer.epoch - first, time.perf_counter() - start, settings))
+    weight, bias = trainer.final_parameters()
+    about = {"epochs": trainer.epoch, "kept_epoch": kept_epoch(trainer, settings)}
+    return Learned(weight, bias, history, about)
+
+
+def build_trainer(task: Task) -> Trainer:
+    """The trainer of the settings' objective; validation rows are weighted as the training rows are."""
+    loss, dataset = task.settings.loss, task.dataset
+    factors = class_weights(dataset.train, loss.class_weight)
+    clamp = Clamp(loss.eps, loss.clamp_gradient)
+    training, validation = (
+        None if rows is None else Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
+        for rows in (dataset.train, dataset.validation)
+    )
+    assert training is not None
+    return Trainer(training, validation, task.settings.training, seed=task.settings.seed)
+
+
+def run_origin(task: Task) -> dict[str, Any]:
+    """What must not change when a run is resumed, as JSON values.
+
+    More epochs are another matter, except under a schedule that is stretched over all of them.
+    """
+    kept = task.origin("loss", "training")
+    del kept["training"]["checkpoint_every"]
+    if not isinstance(task.settings.training.schedule, CosineSchedule):
+        del kept["training"]["epochs"]
+    return kept
+
+
+def kept_epoch(trainer: Trainer, settings: RunSettings) -> int:
+    """The epoch whose parameters the run keeps."""
+    return trainer.best.epoch if settings.training.early_stopping and trainer.best else trainer.epoch
+
+
+def _resume(trainer: Trainer, saved: Checkpoint, origin: dict[str, Any], task: Task) -> list[HistoryRow]:
+    saved.check_origin(task.directory.checkpoint, origin)
+    trainer.restore(saved)
+    task.say(f"resuming after epoch {trainer.epoch}")
+    threads = saved.progress["threads"]
+    if threads != torch.get_num_threads():
+        task.say(
+            f"note: the run began with {threads} threads and goes on with {torch.get_num_threads()};"
+            " its last digits may differ from an uninterrupted run's"
+        )
+    return task.directory.read_history(saved.progress["history_length"])
+
+
+def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[HistoryRow]) -> None:
+    """Run the epochs, keeping history and checkpoints; the newest finished epoch survives Ctrl-C."""
+    settings, directory = task.settings, task.directory
+    rows = len(trainer.training.rows)
+    newest = trainer.checkpoint(origin, len(history))
+    bar = tqdm(
+        total=settings.training.epochs * rows,
+        initial=trainer.epoch * rows,
+        unit=" rows",
+        unit_scale=True,
+        desc=settings.name,
+        disable=True if task.quiet else None,  # None: no bar where the output is not a terminal
+    )
+    try:
+        with bar:
+            for row in trainer.epochs(bar.update):
+                history.append(row)
+                directory.append_history(row)
+                newest = trainer.checkpoint(origin, len(history))
+                if trainer.finished or trainer.epoch % settings.training.checkpoint_every == 0:
+                    newest.save(directory.checkpoint)
+                bar.set_postfix(_losses(row), refresh=False)
+    except KeyboardInterrupt:
+        newest.save(directory.checkpoint)
+        raise Interrupted(
+            f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
+            " go on with --resume"
+        ) from None
+
+
+def _losses(row: HistoryRow) -> dict[str, str]:
+    return {
+        name: f"{row[key]:.4g}"
+        for name, key in (("loss", "train_loss"), ("validation", "validation_loss"))
+        if row[key] is not None
+    }
+
+
+def _summary(trainer: Trainer, epochs: int, seconds: float, settings: RunSettings) -> str:
+    if not epochs:
+        return f"nothing was left to train after epoch {trainer.epoch}; raise training.epochs to go on"
+    rate = epochs * len(trainer.training.rows) / seconds
+    line = f"trained {epochs} epochs in {seconds:.1f} s ({rate:,.0f} rows/s)"
+    if settings.training.early_stopping:
+        line += f"; kept the weights of epoch {kept_epoch(trainer, settings)}, the lowest validation loss"
+    return line

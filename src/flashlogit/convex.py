@@ -1,0 +1,343 @@
+"""The convex objective that full-batch solvers minimise, in their coordinates, and its certificate.
+
+    P(w, b) = 1/S sum_i s_i loss_i + l1 ||w||_1 + l2/2 ||w||_2^2,      S = sum_i s_i,      eps = 0
+
+A solver sees theta [P, K] float64 (`flashlogit.coordinates`), losses, gradients, products and matrices, and neither
+kernels nor where X is. Every loss and gradient is computed in float64 from X as it is stored: a float32 mean loss is
+good to 6e-8 only, and with little penalty a relative gap of 1e-8 asks for a mean gradient good to 3e-8. Products with
+the Hessian and the Hessian itself only choose directions and are float32, unless X is float64 or more is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
+from flashlogit_kernels.gram import weighted_gram
+
+from .backend import Passes
+from .certificate import Certificate, balancing_shift, mean_loss, penalty_gap, shrinkage, shrunk_divergence
+from .coordinates import Coordinates, measure_coordinates
+from .reference_blocks import over_parts
+
+_MEASURED_ROWS, _MEASURED_VALUES = 2048, 1 << 21
+"""Rows, and values of X, from which the coordinates are measured: whichever are more rows."""
+_GRAM_BYTES = 8 << 20
+"""Rows of X that a wide Hessian takes at once: large enough for a matrix product to be quick."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at theta [P, K]: all float64, on the device of X.
+
+    smooth [K] is P without its l1 term, gradient [P, K] its derivative, value [K] is P. gap [K] is an estimate of
+    P - P* that takes the intercept as optimal; `ConvexObjective.certify` proves a bound.
+    """
+
+    smooth: Tensor
+    gradient: Tensor
+    value: Tensor
+    gap: Tensor
+
+
+class ConvexObjective:
+    """P over X [N, D], y [N] (0 and 1, or soft) and sample_weight [N] or None, for K = 1 model.
+
+    null_space [P, r], if it is set: orthonormal directions in which P is flat. Rounding slopes it, and a solver that
+    followed would go far for nothing; gradients and products have no part in it.
+    """
+
+    def __init__(
+        self,
+        X: Tensor,
+        y: Tensor,
+        sample_weight: Tensor | None,
+        passes: Passes,
+        *,
+        l1: float,
+        l2: float,
+        intercept: bool,
+        coordinates: Coordinates | None = None,
+        share: float = 1.0,
+    ) -> None:
+        """`share` is the share of the user's rows that these are, for counting passes; the rest as in the class."""
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.intercept = intercept
+        self.l1, self.l2 = l1, l2
+        self._passes = passes
+        self._share = share
+        self.reads = 0.0
+        s, target = sample_weight, y.double()
+        self.weight_sum = float(len(X) if s is None else s.sum(dtype=torch.float64))
+        self.mean_label = float(target.sum() if s is None else (target * s).sum()) / self.weight_sum
+        if coordinates is None:
+            rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
+            curvature = self.mean_label * (1 - self.mean_label) if intercept else 0.25
+            coordinates = measure_coordinates(
+                X, sample_rows(len(X), rows, X.device), curvature=curvature, l2=l2, intercept=intercept
+            )
+            self.reads += share * min(1.0, rows / len(X))
+        self.coordinates = coordinates
+        D, scale = X.shape[1], coordinates.scale
+        self.l1_of = torch.where(torch.arange(len(scale), device=X.device) < D, l1 * scale, 0.0)[:, None]
+        self.l2_of = torch.where(torch.arange(len(scale), device=X.device) < D, l2 * scale.square(), 0.0)[
+            :, None
+        ]
+        self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
+        self._center = coordinates.center if coordinates.subtract else None
+        self.null_space: Tensor | None = None
+        self._logits: Tensor | None = None
+        self._logits_at: Tensor | None = None
+        self._curvature: Tensor | None = None
+
+    @property
+    def parameters(self) -> int:
+        """P: D, and 1 with an intercept."""
+        return self.coordinates.scale.shape[0]
+
+    @property
+    def penalised(self) -> bool:
+        """Whether there is an l1 or l2 term, and so a duality gap."""
+        return self.l1 > 0 or self.l2 > 0
+
+    @property
+    def null_value(self) -> float:
+        """P of the model with an intercept only; log 2 without one."""
+        if not self.intercept:
+            return math.log(2)
+        return sum(-p * math.log(p) for p in (self.mean_label, 1 - self.mean_label) if p > 0)
+
+    def null_theta(self) -> Tensor:
+        """The null model, [P, 1]."""
+        theta = self.X.new_zeros((self.parameters, 1), dtype=torch.float64)
+        if self.intercept:
+            odds = self.mean_label / (1 - self.mean_label)
+            theta[-1] = math.log(odds) / self.coordinates.scale[-1]
+        return theta
+
+    def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point:
+        """P and its gradient at theta [P, 1], for one read of X. Waits for nothing.
+
+        Args:
+            theta: the point.
+            curvature: keep every row's curvature, for `product` and wide Hessians.
+            logits: keep every row's logit, for `certify` and `smallest_margin`.
+        """
+        w, b = self._for_pass(theta)
+        sums = self._passes.bce_onepass(
+            self.X,
+            self.y,
+            w,
+            b,
+            sample_weight=self.sample_weight,
+            eps=0.0,
+            compute_dtype=torch.float64,
+            curvature=curvature,
+            logits=logits,
+            center=self._center,
+        )
+        self.reads += self._share
+        self._curvature = sums.curvature if curvature else None
+        self._logits = sums.logits if logits else None
+        self._logits_at = theta
+        return self._point(theta, sums)
+
+    def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Second derivative of the smooth part, [1, P, P] float64, by sums in `dtype` (default: see the module)."""
+        dtype = dtype or self._product_dtype
+        w, b = (value.to(dtype) for value in self._for_pass(theta))
+        options: PassOptions = {
+            "sample_weight": self.sample_weight,
+            "center": self._center,
+            "eps": 0.0,
+            "compute_dtype": dtype,
+        }
+        self.reads += self._share
+        if self.X.shape[1] <= HESSIAN_COLUMNS:
+            matrix = self._passes.bce_hessian(self.X, self.y, w, b, **options).matrix
+        else:
+            h = self._passes.bce_onepass(self.X, self.y, w, b, curvature=True, **options).curvature
+            assert h is not None
+            matrix = self._gram(h, dtype)
+            self.reads += self._share
+        return self.in_coordinates(matrix, centred=self._center is not None)
+
+    def in_coordinates(self, matrix: Tensor, *, centred: bool) -> Tensor:
+        """Sums over (x, 1) (x, 1)^T [D + 1, D + 1], or over (x - c, 1), as the Hessian by theta, [1, P, P]."""
+        if not centred:
+            matrix = _about(self.coordinates.center, matrix)
+        P, scale = self.parameters, self.coordinates.scale
+        hessian = matrix[:P, :P] / self.weight_sum * scale[:, None] * scale + torch.diag(self.l2_of[:, 0])
+        if self.null_space is not None:  # any curvature will do there, and a matrix without has no factors
+            hessian = hessian + self.null_space @ self.null_space.t()
+        return hessian[None]
+
+    def product(self, v: Tensor) -> Tensor:
+        """The Hessian at the last point evaluated with `curvature`, times v [P, 1]; one read of X."""
+        assert self._curvature is not None
+        w, b = self._for_pass(v)
+        dtype = self._product_dtype
+        sums = self._passes.hessian_product(
+            self.X,
+            self._curvature.to(dtype),
+            w.to(dtype),
+            b.to(dtype),
+            compute_dtype=dtype,
+            center=self._center,
+        )
+        self.reads += self._share
+        return self._off_null_space(self._pulled_back(sums[:-1], sums[-1]) / self.weight_sum + self.l2_of * v)
+
+    def gram(self) -> Tensor:
+        """sum_i s_i (x_i - c, 1) (x_i - c, 1)^T of the centred columns in the units of X, [D + 1, D + 1] float64."""
+        s = self.sample_weight
+        s = self.X.new_ones(len(self.X), dtype=torch.float64) if s is None else s.double()
+        self.reads += self._share
+        matrix = self._gram(s, torch.float64)
+        return matrix if self._center is not None else _about(self.coordinates.center, matrix)
+
+    @property
+    def logits(self) -> Tensor:
+        """z [N] float64 at the last point evaluated with `logits`."""
+        assert self._logits is not None
+        return self._logits
+
+    def certify(self, theta: Tensor) -> tuple[Certificate, Tensor]:
+        """The duality gap at theta's weights and the intercept that is best for them, and that point, [P, 1].
+
+        One read of X, and another one unless theta is the last point evaluated, with `logits`.
+        """
+        assert self.penalised
+        if self._logits is None or self._logits_at is None or not torch.equal(self._logits_at, theta):
+            self.evaluate(theta, logits=True)
+        assert self._logits is not None
+        z, y, s = self._logits, self.y, self.sample_weight
+        theta = theta.clone()
+        if self.intercept:
+            shift, sr = balancing_shift(z, y, s)
+            z = z + shift
+            theta[-1] += shift / self.coordinates.scale[-1]
+        else:
+            sr = torch.sigmoid(z) - y.double()
+            sr = sr if s is None else sr * s
+        self.reads += self._share
+        a = (
+            self._passes.column_sums(self.X, sr, compute_dtype=torch.float64, center=self._center)
+            / self.weight_sum
+        )
+        if self._center is None:
+            a = a - self.coordinates.center * (sr.sum() / self.weight_sum)
+        w = self.coordinates.centred(theta)[0]
+        a, l1, l2 = a[:, None], torch.full_like(w, self.l1), torch.full_like(w, self.l2)
+        tau = shrinkage(a, l1, l2)
+        gap = penalty_gap(w, tau * a, l1, l2).sum()
+        if bool(tau < 1):
+            gap = gap + self._mean(shrunk_divergence(z, y, float(tau)))
+        value = mean_loss(z, y, s) + float(self.l1 * w.abs().sum() + 0.5 * self.l2 * w.square().sum())
+        # P* >= 0 bounds the gap too.
+        return Certificate("gap", min(float(gap), value), value, self.null_value), theta
+
+    def sample(self, rows: int) -> ConvexObjective | None:
+        """The same objective over about `rows` random rows; None if a class would have too few of them.
+
+        A sample in which a class hardly occurs is separable, and its optimum far from that of all rows.
+        """
+        chosen = sample_rows(len(self.X), rows, self.X.device)
+        assert chosen is not None
+        y = self.y[chosen]
+        s = None if self.sample_weight is None else self.sample_weight[chosen]
+        mass = y.double() if s is None else y.double() * s
+        total = float(len(y) if s is None else s.sum())
+        if total <= 0:
+            return None
+        rate = float(mass.sum()) / total
+        if min(rate, 1 - rate) * len(y) < 8 * self.parameters:
+            return None
+        self.reads += self._share * rows / len(self.X)
+        return ConvexObjective(
+            self.X.index_select(0, chosen),
+            y,
+            s,
+            self._passes,
+            l1=self.l1,
+            l2=self.l2,
+            intercept=self.intercept,
+            coordinates=self.coordinates,
+            share=self._share * rows / len(self.X),
+        )
+
+    def _for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D], b [1]) that a pass over X takes, the centre folded into b unless the pass subtracts it."""
+        w, b = self.coordinates.centred(theta)
+        if self._center is None:
+            b = b - self.coordinates.center @ w
+        return w[:, 0], b
+
+    def _pulled_back(self, weight_grad: Tensor, bias_grad: Tensor) -> Tensor:
+        """Derivatives [D] and [] by what `_for_pass` gives, as one by theta [P, 1]."""
+        if self._center is None:
+            weight_grad = weight_grad - self.coordinates.center * bias_grad
+        parts = [weight_grad, bias_grad.reshape(1)] if self.intercept else [weight_grad]
+        return (torch.cat(parts) * self.coordinates.scale)[:, None]
+
+    def _off_null_space(self, gradient: Tensor) -> Tensor:
+        N = self.null_space
+        return gradient if N is None else gradient - N @ (N.t() @ gradient)
+
+    def _point(self, theta: Tensor, sums: BCESums) -> Point:
+        data = self._off_null_space(self._pulled_back(sums.weight_grad, sums.bias_grad) / self.weight_sum)
+        smooth = (sums.loss / self.weight_sum).reshape(1) + (0.5 * self.l2_of * theta.square()).sum(dim=0)
+        value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
+        return Point(smooth, data + self.l2_of * theta, value, self._gap_estimate(theta, data, value))
+
+    def _gap_estimate(self, theta: Tensor, data: Tensor, value: Tensor) -> Tensor:
+        if not self.penalised:
+            return value
+        D = self.X.shape[1]
+        l1, l2 = self.l1_of[:D], self.l2_of[:D]
+        tau = shrinkage(data[:D], l1, l2)
+        gap = penalty_gap(theta[:D], tau * data[:D], l1, l2).sum(dim=0)
+        # The divergence is of second order in 1 - tau; this is its size, not a bound.
+        gap = gap + (1 - tau).square() * value
+        if self.intercept:  # what the intercept alone could still gain
+            gap = gap + 0.5 * data[D].square()
+        return torch.minimum(gap, value)
+
+    def _gram(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        height = max(1, _GRAM_BYTES // (self.X.shape[1] * dtype.itemsize))
+
+        def of_part(part: slice) -> Tensor:
+            return weighted_gram(
+                self.X[part],
+                h[part].to(dtype),
+                None,
+                block_rows=height,
+                compute_dtype=dtype,
+                center=self._center,
+            )
+
+        return over_parts(self.X, len(self.X), of_part, lambda parts: torch.stack(parts).sum(dim=0))
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Weighted mean over rows, [] float64."""
+        total = values.sum() if self.sample_weight is None else (values * self.sample_weight).sum()
+        return total / self.weight_sum
+
+
+def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
+    """n random rows of N in ascending order, [n] int64, some of them twice; None for all where there are no more."""
+    if n >= N:
+        return None
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randint(N, (n,), generator=generator, device=device).sort().values
+
+
+def _about(center: Tensor, matrix: Tensor) -> Tensor:
+    """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - c, 1) (x - c, 1)^T."""
+    c = torch.cat([center, center.new_zeros(1)])
+    border, corner = matrix[-1], matrix[-1, -1]
+    return matrix - torch.outer(c, border) - torch.outer(border, c) + corner * torch.outer(c, c)

@@ -1,0 +1,93 @@
+"""The coordinates that solvers work in: columns about their means, each scaled to about unit curvature.
+
+    w_j = d_j theta_j        b = d_b theta_b - c . w        d_j = 1 / sqrt(v sd_j^2 + l2)
+
+c and sd are column means and standard deviations, v = ybar (1 - ybar) the curvature of the null model. With them the
+Hessian of P has about ones on its diagonal whatever units a column has, and the l1 and l2 of a column become l1 d_j and
+l2 d_j^2. It is a change of variables, so that c and d need not be exact: a sample of the rows measures them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_FOLDED_UP_TO = 4.0
+"""Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
+the sums, and spares the subtraction from every tile."""
+_BLOCK_VALUES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
+
+    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. `subtract` says
+    whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept.
+    """
+
+    center: Tensor
+    scale: Tensor
+    intercept: bool
+    subtract: bool
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return self.center.shape[0]
+
+    def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D, K], intercept [K] of the centred columns)."""
+        scaled = theta * self.scale[:, None]
+        D = self.columns
+        return scaled[:D], scaled[D] if self.intercept else torch.zeros_like(scaled[0])
+
+    def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D, K], b [K]) in the units of X."""
+        w, b = self.centred(theta)
+        return w, b - self.center @ w
+
+    def from_user(self, w: Tensor, b: Tensor) -> Tensor:
+        """theta [P, K] of w [D, K] and b [K]."""
+        rows = [w, (b + self.center @ w)[None, :]] if self.intercept else [w]
+        return torch.cat(rows) / self.scale[:, None]
+
+
+def measure_coordinates(
+    X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool
+) -> Coordinates:
+    """Coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
+
+    A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
+    its scale is 1.
+    """
+    sample = X if rows is None else X.index_select(0, rows)
+    mean, variance = _moments(sample)
+    still = torch.nonzero(variance == 0).reshape(-1)
+    if rows is not None and still.numel():
+        mean[still], variance[still] = _moments(X[:, still])
+    largest = variance.amax().clamp(min=torch.finfo(torch.float64).tiny)
+    sd = torch.where(variance > 0, variance, largest).sqrt()
+    subtract = intercept and bool((mean.abs() > _FOLDED_UP_TO * sd).any())
+    diagonal = curvature * (variance if intercept else variance + mean.square()) + l2
+    scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    if intercept:
+        scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
+    return Coordinates(mean if intercept else torch.zeros_like(mean), scale, intercept, subtract)
+
+
+def _moments(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [D] float64 of the columns, without a float64 copy of X."""
+    N, D = X.shape
+    shift = X[0].double()
+    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+    for block in torch.split(X, max(1, _BLOCK_VALUES // D)):
+        shifted = block.double() - shift
+        total += shifted.sum(dim=0)
+        squares += shifted.square_().sum(dim=0)
+    mean = total / N
+    variance = squares / N - mean.square()
+    # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many digits.
+    return shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0)

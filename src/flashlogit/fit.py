@@ -1,0 +1,284 @@
+"""The optimum of a logistic regression, and the proof of it, as a function of tensors.
+
+    P(w, b) = 1/S sum_i s_i loss_i + l1 ||w||_1 + l2/2 ||w||_2^2
+
+with the exact loss (eps = 0), in the units of X: `mathematics` of the certificate are in `flashlogit.certificate`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from flashlogit_kernels.checks import check_matrix, check_same_device, check_vector
+
+from .backend import Backend, choose_backend
+from .certificate import Certificate
+from .convex import ConvexObjective
+from .row_workers import threads_for_passes
+from .solvers.choose import SolverName, choose_solver
+from .solvers.driver import Ending, HistoryRow, Outcome, Solver, drive
+from .solvers.lbfgs import LBFGS
+from .solvers.newton import Newton
+from .solvers.newton_cg import NewtonCG
+from .solvers.separation import Separation, separation_message
+from .solvers.start import start_from_sample
+from .solvers.unpenalised import Unpenalised
+
+Parameters = tuple[Tensor, Tensor]
+"""(weight [D], bias [1]), float64, in the units of X."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model, and what is known about it."""
+
+    weight: Tensor
+    """[D] float64, in the units of X."""
+    bias: Tensor
+    """[1] float64; 0 without an intercept."""
+    certificate: Certificate
+    """How far from the optimum it is at most."""
+    tolerance: float
+    """What was asked for of `certificate.relative`."""
+    solver: str
+    """The method that ran."""
+    ending: Ending
+    """Why it ended."""
+    iterations: int
+    """Evaluations of the objective over all rows, after the first."""
+    passes: float
+    """Reads of X; a read of a part of its rows counts as that part."""
+    bytes_read: float
+    """By those."""
+    seconds: float
+    """From the call to the certificate; without `compile_seconds`."""
+    compile_seconds: float
+    """The kernels' first launch less a second one: compilation, or loading from Triton's cache."""
+    history: list[HistoryRow] = field(repr=False)
+    """A row for each accepted point."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: how it ended if not well, collinear columns, separated classes."""
+    separation: Separation | None = None
+    """Whether the classes are separated, so that an unpenalised objective has no optimum."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether there is an optimum, and the certificate is within the tolerance."""
+        return self.ending == "tolerance" and self.separation is None
+
+    @property
+    def objective(self) -> float:
+        """P at the solution, in nats."""
+        return self.certificate.objective
+
+    @property
+    def gap(self) -> float:
+        """Proven bound on P - P*, in nats; see `Certificate.kind`."""
+        return self.certificate.gap
+
+    @property
+    def relative_gap(self) -> float:
+        """The same as a share of the null model's objective."""
+        return self.certificate.relative
+
+
+@threads_for_passes()
+def fit(
+    X: Tensor,
+    y: Tensor,
+    *,
+    sample_weight: Tensor | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept: bool = True,
+    solver: SolverName = "auto",
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+    start: Parameters | None = None,
+    backend: Backend | None = None,
+    names: Sequence[str] | None = None,
+    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object] = lambda row, parameters: None,
+) -> Fit:
+    """Minimise P over the weights and a free, unpenalised intercept.
+
+    Args:
+        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place.
+        y: [N] labels in [0, 1], soft ones too.
+        sample_weight: [N], not negative; default ones.
+        l1, l2: penalties as in P; scikit-learn's C is l2 = 1 / (C S), S being the sum of the weights.
+        intercept: whether b is free; else it is 0.
+        solver: auto, lbfgs, newton or newton-cg; see `flashlogit.solvers.choose`.
+        tolerance: on the duality gap relative to the intercept-only model's objective; without a penalty on half the
+            squared Newton decrement.
+        max_iterations: evaluations of the objective, at most.
+        start: weights and intercept to start from; default: the optimum of a sample of the rows.
+        backend: default: the one `choose_backend` takes for the device of X.
+        names: of the columns, for `Fit.notes`; default x0, x1, ...
+        on_point: hears of each accepted point: its history row, and what gives its parameters.
+
+    Raises:
+        UserError: a solver that cannot take this problem.
+        ValueError: an argument outside of these bounds, or values of X that are not finite.
+        TypeError: a dtype that cannot be used.
+    """
+    _check(X, y, sample_weight, start, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    name = choose_solver(solver, *X.shape, l1=l1)
+    backend = backend or choose_backend("auto", X.device)
+    compile_seconds = _compilation(X, y, sample_weight, backend)
+    began = time.perf_counter()
+    objective = ConvexObjective(X, y, sample_weight, backend.passes, l1=l1, l2=l2, intercept=intercept)
+    if not 0 < objective.mean_label < 1 and intercept:
+        raise ValueError(
+            f"y has the weighted mean {objective.mean_label:g}; a fit needs rows of both classes"
+        )
+    unpenalised = None if objective.penalised else Unpenalised(objective)
+    method = _method(name, objective, start, tolerance)
+    if not math.isfinite(float(method.search.at.value)):
+        raise ValueError(
+            "the objective is not finite at the start; X, y, sample_weight and start must be finite"
+        )
+
+    def heard(row: HistoryRow, theta: Tensor) -> None:
+        on_point(row, lambda: _parameters(objective, theta))
+
+    outcome = drive(
+        objective,
+        method,
+        tolerance=tolerance,
+        iterations=max_iterations,
+        certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
+        on_point=heard,
+        separated=unpenalised.separated if unpenalised else lambda: False,
+        began=began,
+    )
+    separation = None
+    if unpenalised:
+        separation = unpenalised.separation(outcome)
+    weight, bias = _parameters(objective, outcome.theta)
+    names = names or [f"x{j}" for j in range(X.shape[1])]
+    notes = unpenalised.notes(names) if unpenalised else []
+    if separation:
+        notes.append(separation_message(separation, names))
+    elif outcome.ending != "tolerance":
+        notes.append(_shortfall(outcome, tolerance))
+    return Fit(
+        weight,
+        bias,
+        outcome.certificate,
+        tolerance,
+        name,
+        outcome.ending,
+        outcome.iterations,
+        objective.reads,
+        objective.reads * X.numel() * X.element_size(),
+        time.perf_counter() - began,
+        compile_seconds,
+        outcome.history,
+        tuple(notes),
+        separation,
+    )
+
+
+def _method(name: str, objective: ConvexObjective, start: Parameters | None, tolerance: float) -> Solver:
+    """The solver at its start."""
+    theta, hessian = objective.null_theta(), None
+    if start is not None:
+        weight, bias = (value.to(objective.X.device, torch.float64) for value in start)
+        theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
+    elif objective.penalised:  # a sample may be separated where the whole is not
+        theta, hessian = start_from_sample(objective, theta)
+    if name == "newton":
+        return Newton(objective, theta, hessian=hessian)
+    if name == "newton-cg":
+        return NewtonCG(objective, theta, tolerance=tolerance)
+    return LBFGS(objective, theta)
+
+
+def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:
+    weight, bias = objective.coordinates.to_user(theta)
+    return weight[:, 0], bias if objective.intercept else torch.zeros_like(bias)
+
+
+def _shortfall(outcome: Outcome, tolerance: float) -> str:
+    """A sentence on a run that did not reach its tolerance, and what to do."""
+    gap = outcome.certificate.relative
+    reached = f"the gap is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
+    if outcome.ending == "limit":
+        return (
+            f"stopped at the limit of {outcome.iterations} iterations: {reached}; raise solver.max_iterations,"
+            " or take a larger solver.tolerance or penalty"
+        )
+    return (
+        f"stopped where rounding ends all progress: {reached}; take a larger solver.tolerance or penalty, or store X as"
+        " float64 if its columns are nearly collinear"
+    )
+
+
+def _compilation(X: Tensor, y: Tensor, sample_weight: Tensor | None, backend: Backend) -> float:
+    """Seconds that the first launch of the pass takes on top of a second; 0 where nothing is compiled."""
+    if backend.name != "triton" or not X.is_cuda:
+        return 0.0
+    w = X.new_zeros(X.shape[1], dtype=torch.float64)
+    seconds = []
+    for _ in range(2):
+        torch.cuda.synchronize(X.device)
+        began = time.perf_counter()
+        for dtype in {torch.float64, torch.float64 if X.dtype == torch.float64 else torch.float32}:
+            backend.passes.bce_onepass(
+                X,
+                y,
+                w,
+                w.new_zeros(1),
+                sample_weight=sample_weight,
+                eps=0.0,
+                compute_dtype=dtype,
+                logits=True,
+            )
+        torch.cuda.synchronize(X.device)
+        seconds.append(time.perf_counter() - began)
+    return max(0.0, seconds[0] - seconds[1])
+
+
+def _check(
+    X: Tensor,
+    y: Tensor,
+    sample_weight: Tensor | None,
+    start: Parameters | None,
+    *,
+    l1: float,
+    l2: float,
+    tolerance: float,
+    max_iterations: int,
+) -> None:
+    X = check_matrix(X)
+    N, D = X.shape
+    check_vector("y", y, N)
+    check_vector("sample_weight", sample_weight, N)
+    check_same_device(X, {"y": y, "sample_weight": sample_weight})
+    if N == 0:
+        raise ValueError(f"X is {list(X.shape)}: there are no rows; a fit needs rows of both classes")
+    for name, value in (("l1", l1), ("l2", l2)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; must be at least 0 and finite")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; must lie between 0 and 1")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations is {max_iterations}; must be at least 1")
+    if not (bool((y >= 0).all()) and bool((y <= 1).all())):
+        raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
+    if sample_weight is not None and not (
+        bool((sample_weight >= 0).all()) and 0 < float(sample_weight.sum()) < math.inf
+    ):
+        raise ValueError(
+            "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
+        )
+    if start is not None and (start[0].numel() != D or start[1].numel() != 1):
+        raise ValueError(
+            f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be {D} and 1"
+        )

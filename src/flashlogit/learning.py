@@ -1,0 +1,62 @@
+"""What every way of learning a model gets from a run, and gives back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend import Backend
+from .checkpoint import Checkpoint
+from .config import RunSettings
+from .data import Dataset
+from .run_directory import RunDirectory
+
+HistoryRow = dict[str, float | int | None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training; its message says what was kept."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run whose data are loaded. `saved` is the checkpoint it goes on from, if it does."""
+
+    settings: RunSettings
+    dataset: Dataset
+    backend: Backend
+    device: torch.device
+    directory: RunDirectory
+    saved: Checkpoint | None
+    say: Callable[[str], None]
+    quiet: bool
+
+    def origin(self, *sections: str) -> dict[str, Any]:
+        """What must not change when the run is resumed, as JSON values: these sections of the settings and the data."""
+        kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
+        return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A model: weight [D] and bias [1] on the columns as they are stored; `about` goes into metrics.json."""
+
+    weight: Tensor
+    bias: Tensor
+    history: list[HistoryRow]
+    about: dict[str, Any]
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short hash that tells data sets apart without reading all of X: names, labels, statistics, two rows."""
+    train = dataset.train
+    digest = hashlib.sha256(repr((dataset.feature_names, dataset.label_names, tuple(train.X.shape))).encode())
+    digest.update(train.y.cpu().numpy().tobytes())
+    digest.update(train.X[[0, -1]].double().cpu().numpy().tobytes())
+    digest.update(dataset.standardization.mean.tobytes() + dataset.standardization.scale.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,217 @@
+"""The part of a run that goes to the optimum: a solver, its certificate, and what is said about both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoint import Checkpoint
+from .config import SolverSettings
+from .data import Dataset
+from .errors import UserError
+from .fit import Fit, Parameters, fit
+from .learning import HistoryRow, Interrupted, Learned, Task
+from .model import Model
+from .objective import class_weights, with_class_weight
+from .solvers.choose import choose_solver
+
+_DECADE_STEPS = 100
+"""Steps of the progress bar for each factor of ten that the gap falls."""
+
+
+def check_start(settings: SolverSettings | None) -> Model | None:
+    """The model that `solver.start` names, if it does; UserError where there is none."""
+    if settings is None or settings.start is None:
+        return None
+    path = Path(settings.start).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"solver.start is {settings.start}, and there is no such run or model; correct it or leave it out"
+        )
+    return Model.load(path)
+
+
+def learn_by_solver(task: Task, start: Model | None) -> Learned:
+    """Minimise the objective over the training rows until its certificate is within the tolerance.
+
+    Raises:
+        UserError: a solver that cannot take the problem, or a checkpoint or model of other data.
+        Interrupted: Ctrl-C; the checkpoint holds the best point so far.
+    """
+    solver = task.settings.solver
+    assert solver is not None
+    loss, dataset = task.settings.loss, task.dataset
+    rows = with_class_weight(dataset.train, class_weights(dataset.train, loss.class_weight))
+    choose_solver(solver.name, *rows.X.shape, l1=loss.l1)
+    run = _Run(task)
+    parameters = run.resumed() or (None if start is None else _on_columns(start, dataset))
+    with run.bar:
+        try:
+            result = fit(
+                rows.X,
+                rows.y,
+                sample_weight=rows.sample_weight,
+                l1=loss.l1,
+                l2=loss.l2,
+                intercept=solver.intercept,
+                solver=solver.name,
+                tolerance=solver.tolerance,
+                max_iterations=solver.max_iterations,
+                start=parameters,
+                backend=task.backend,
+                names=dataset.feature_names,
+                on_point=run.heard,
+            )
+        except KeyboardInterrupt:
+            raise run.interrupted() from None
+    run.finished(result)
+    for sentence in sentences(result):
+        task.say(sentence)
+    return Learned(result.weight, result.bias, run.history, about(result))
+
+
+def sentences(result: Fit) -> list[str]:
+    """What a run says about its fit."""
+    rate = result.bytes_read / max(result.seconds, 1e-9) / 1e12
+    compiled = (
+        f" (after {result.compile_seconds:.1f} s of compilation)" if result.compile_seconds >= 0.05 else ""
+    )
+    return [
+        f"{result.solver}: {result.iterations} iterations, {result.passes:.1f} passes over X in {result.seconds:.3g} s,"
+        f" {rate:.3g} TB/s{compiled}",
+        result.certificate.sentence(),
+        *(f"note: {note}" for note in result.notes),
+    ]
+
+
+def about(result: Fit) -> dict[str, Any]:
+    """A fit for metrics.json."""
+    return {
+        "solver": result.solver,
+        "ending": result.ending,
+        "converged": result.converged,
+        "objective": result.objective,
+        "null_objective": result.certificate.null_objective,
+        "certificate": result.certificate.kind,
+        "gap": result.gap,
+        "relative_gap": result.relative_gap,
+        "tolerance": result.tolerance,
+        "statement": result.certificate.sentence(),
+        "notes": list(result.notes),
+        "separation": result.separation.kind if result.separation else None,
+        "iterations": result.iterations,
+        "passes": result.passes,
+        "terabytes_per_second": result.bytes_read / result.seconds / 1e12,
+        "seconds": result.seconds,
+        "compile_seconds": result.compile_seconds,
+    }
+
+
+class _Run:
+    """What a run keeps while the solver works: history, checkpoint, progress bar."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._origin = task.origin("loss")
+        self._newest: Callable[[], Parameters] | None = None
+        self._before = 0
+        self.history: list[HistoryRow] = []
+        self.bar = _GapBar(task)
+
+    def resumed(self) -> Parameters | None:
+        """The point to go on from, if the run does; earlier history is taken up."""
+        task = self._task
+        if task.saved is None:
+            return None
+        task.saved.check_origin(task.directory.checkpoint, self._origin)
+        self.history = task.directory.read_history(task.saved.progress["history_length"])
+        self._before = task.saved.progress["iteration"]
+        task.say(f"resuming after iteration {self._before}")
+        return task.saved.tensors["weight"], task.saved.tensors["bias"]
+
+    def heard(self, row: HistoryRow, parameters: Callable[[], Parameters]) -> None:
+        """A new point."""
+        row = {**row, "iteration": self._before + int(row["iteration"] or 0)}
+        self._newest = parameters
+        self.history.append(row)
+        self._task.directory.append_history(row)
+        self.bar.show(row)
+
+    def interrupted(self) -> Interrupted:
+        """Keep what was reached."""
+        if self._newest is None:
+            return Interrupted("interrupted before the first iteration; nothing was kept")
+        self._save(*self._newest())
+        return Interrupted(
+            f"interrupted: {self._task.directory.checkpoint} holds the state after iteration"
+            f" {self.history[-1]['iteration']}; go on with --resume"
+        )
+
+    def finished(self, result: Fit) -> None:
+        """Keep the result, and the certified gap in its row of the history."""
+        certified = {key: result.history[-1][key] for key in ("gap", "relative_gap")}
+        self.history[-1] |= certified
+        directory = self._task.directory
+        directory.read_history(len(self.history) - 1)
+        directory.append_history(self.history[-1])
+        self._save(result.weight, result.bias)
+
+    def _save(self, weight: Tensor, bias: Tensor) -> None:
+        progress = {"iteration": self.history[-1]["iteration"], "history_length": len(self.history)}
+        tensors = {"weight": weight.detach().clone(), "bias": bias.detach().clone()}
+        Checkpoint(tensors, progress, self._origin).save(self._task.directory.checkpoint)
+
+
+class _GapBar:
+    """A progress bar that is full when the gap has come down to the tolerance; a decade is as far as any other."""
+
+    def __init__(self, task: Task) -> None:
+        assert task.settings.solver is not None
+        self._tolerance = task.settings.solver.tolerance
+        self._bar = tqdm(
+            total=1,
+            desc=task.settings.name,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
+            disable=True if task.quiet else None,  # None: no bar where the output is not a terminal
+        )
+        self._first: float | None = None
+        self._place, self._length = 0.0, 1
+
+    def __enter__(self) -> _GapBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, row: HistoryRow) -> None:
+        """The gap of a history row."""
+        gap = max(float(row["relative_gap"] or 0.0), 1e-300)
+        if self._first is None:
+            self._first = max(gap, 10 * self._tolerance)
+            self._bar.total = self._length = round(_DECADE_STEPS * math.log10(self._first / self._tolerance))
+        fallen = _DECADE_STEPS * math.log10(self._first / gap)
+        self._place = min(max(fallen, self._place), self._length)
+        self._bar.n = round(self._place)
+        self._bar.set_postfix_str(
+            f"gap {gap:.1e}, to reach {self._tolerance:.0e}; {row['passes']:.0f} passes", refresh=True
+        )
+
+
+def _on_columns(model: Model, dataset: Dataset) -> Parameters:
+    """A model's parameters on the columns of this data set, which may be standardised otherwise."""
+    theirs, ours = model.feature_names, dataset.feature_names
+    if theirs != ours:
+        raise UserError(
+            f"solver.start is a model of {len(theirs):,} columns, the first {theirs[0]!r}, and the data have"
+            f" {len(ours):,}, the first {ours[0]!r}: choose a model of the same columns, or leave solver.start out"
+        )
+    raw = model.weight / model.standardization.scale
+    bias = model.bias - model.standardization.mean @ raw
+    here = dataset.standardization
+    return torch.from_numpy(raw * here.scale), torch.from_numpy(bias + here.mean @ raw)

@@ -1,0 +1,126 @@
+"""Runs a solver until the certificate says that it is done, or something else ends it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from flashlogit.certificate import Certificate
+from flashlogit.convex import ConvexObjective
+
+from .search import Search
+
+Ending = Literal["tolerance", "limit", "precision", "separated"]
+
+_TRIES = 60
+"""Refusals in a row after which no smaller step will do either."""
+_IDLE = 8
+"""Steps in a row that do not lower the best gap by a tenth, at a gap that rounding explains."""
+_ROUNDING = 1e-12
+"""Relative gaps below it are within reach of rounding errors."""
+
+
+class Solver(Protocol):
+    """What the driver asks of a method."""
+
+    search: Search
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the method's model expects of its next step."""
+
+    def advance(self) -> bool:
+        """One evaluation, and what follows from it; whether its point was accepted."""
+
+
+HistoryRow = dict[str, float | int | None]
+
+
+@dataclass
+class Outcome:
+    """Where a solver ended: theta [P, 1], how, and the gap there; history has a row for each accepted point."""
+
+    theta: Tensor
+    ending: Ending
+    certificate: Certificate
+    iterations: int
+    history: list[HistoryRow] = field(default_factory=list)
+
+
+def drive(
+    objective: ConvexObjective,
+    solver: Solver,
+    *,
+    tolerance: float,
+    iterations: int,
+    certify: Callable[[Solver], tuple[Certificate, Tensor]],
+    on_point: Callable[[HistoryRow, Tensor], object],
+    separated: Callable[[], bool],
+    began: float,
+) -> Outcome:
+    """Advance the solver until the gap, relative to the null model, is at most `tolerance`.
+
+    Args:
+        objective: what is minimised.
+        solver: at its start.
+        tolerance: on the certificate's relative gap.
+        iterations: evaluations at most.
+        certify: the certificate of the solver's point, and the point it holds for; asked when the estimated gap
+            promises success, and at the end.
+        on_point: hears of each accepted point, [P, 1].
+        began: when the fit did, on the clock of `time.perf_counter`; history counts its seconds from there.
+        separated: whether the point just evaluated has every row on its right side, so that there is no optimum.
+    """
+    null = objective.null_value
+    goal = tolerance * null
+    history: list[HistoryRow] = []
+    best, idle, promised = math.inf, 0, goal
+    count = 0
+
+    def estimate() -> float:
+        return float(solver.search.at.gap) if objective.penalised else solver.decrement
+
+    while True:
+        gap = estimate()
+        row: HistoryRow = {
+            "iteration": count,
+            "objective": float(solver.search.at.value),
+            "gap": gap,
+            "relative_gap": gap / null,
+            "gradient_norm": float(solver.search.at.gradient.norm()),
+            "step": float(solver.search.step),
+            "passes": objective.reads,
+            "seconds": time.perf_counter() - began,
+        }
+        history.append(row)
+        on_point(row, solver.search.theta)
+        if separated():
+            ending: Ending = "separated"
+            break
+        if gap <= promised:
+            certificate, theta = certify(solver)
+            row["gap"], row["relative_gap"] = certificate.gap, certificate.relative
+            if certificate.gap <= goal:
+                return Outcome(theta, "tolerance", certificate, count, history)
+            promised = 0.3 * gap
+        idle = 0 if gap < 0.9 * best else idle + 1
+        best = min(best, gap)
+        if idle >= _IDLE and best <= _ROUNDING * null:
+            ending = "precision"
+            break
+        accepted = False
+        tries = 0
+        while not accepted and count < iterations and tries < _TRIES:
+            accepted = solver.advance()
+            count += 1
+            tries += 1
+        if not accepted:
+            ending = "limit" if tries < _TRIES else "precision"
+            break
+    certificate, theta = certify(solver)
+    return Outcome(theta, ending, certificate, count, history)

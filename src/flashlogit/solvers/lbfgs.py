@@ -1,0 +1,127 @@
+"""L-BFGS, one read of X for each step and no matrix of size D x D; with an l1 term, its proximal kin.
+
+The last m steps S and changes of the gradient Y give estimates of the Hessian B and its inverse H in the compact form
+of Byrd, Nocedal and Schnabel 1994 (theorems 2.2 and 2.3), which is a few small matrix products; the two-loop recursion
+is a chain of 4 m vector operations, each a launch of its own on a GPU. Without an l1 term the direction is -H g. With
+one, the next point minimises g . x + 1/2 x^T B x + l1 |theta + x| by products with B only (Lee, Sun and Saunders 2014,
+"Proximal Newton-type methods"). OWL-QN, which projects -H g on an orthant, was tried: half of its steps were refused,
+and 20,000 x 1,024 with l1 = 1e-3 had a relative gap of 2e-2 after 404 reads of X; this one, of 7e-7 after 71.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flashlogit.convex import ConvexObjective
+
+from .proximal import accelerated
+from .search import Search
+
+MEMORY = 20
+"""Pairs kept. At 20,000 x 1,024, to a relative gap of 1e-8: 102 reads with 5, 78 with 10, 57 with 20, 55 with 40."""
+_INNER_STEPS = 300
+"""Of the proximal gradient method on the model: each costs two products with [m, P]."""
+
+
+class LBFGS:
+    """State of the method; `advance` is one evaluation, and does not wait for the device."""
+
+    def __init__(self, objective: ConvexObjective, theta: Tensor) -> None:
+        """Start at theta [P, K]."""
+        self.objective = objective
+        self.search = Search(objective, theta, objective.evaluate(theta, logits=True))
+        self._pairs = Pairs(theta)
+        self._expected = self._aim()
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the estimate expects of the next step."""
+        return float(self._expected.sum())
+
+    def advance(self) -> bool:
+        """Try the next point; whether it was good enough."""
+        before, gradient = self.search.theta, self.search.at.gradient
+        accepted = self.search.advance(logits=True)
+        self._pairs.remember(self.search.theta - before, self.search.at.gradient - gradient, accepted)
+        self._expected = self._aim()
+        return bool(accepted.all())
+
+    def _aim(self) -> Tensor:
+        search, l1 = self.search, self.objective.l1_of
+        gradient = search.at.gradient
+        if self.objective.l1 > 0:
+            times = self._pairs.hessian()
+            direction = accelerated(times, gradient, search.theta, l1, steps=_INNER_STEPS) - search.theta
+        else:
+            direction = -self._pairs.inverse_times(gradient)
+        search.aim(direction)
+        return -0.5 * search.predicted(search.theta + direction)
+
+
+class Pairs:
+    """The last steps and changes of the gradient, [m, P, K] each, the newest first; places not yet used hold zeros."""
+
+    def __init__(self, theta: Tensor) -> None:
+        P, K = theta.shape
+        self._steps = theta.new_zeros((MEMORY, P, K))
+        self._changes = theta.new_zeros((MEMORY, P, K))
+        self._used = theta.new_zeros((MEMORY, K))
+
+    def remember(self, step: Tensor, change: Tensor, accepted: Tensor) -> None:
+        """Keep a pair [P, K] where a step was taken along which the gradient changed as a convex function's does."""
+        curved = (step * change).sum(dim=0) > 1e-14 * change.square().sum(dim=0)
+        keep = accepted & curved
+        for history, newest in (
+            (self._steps, step),
+            (self._changes, change),
+            (self._used, torch.ones_like(keep)),
+        ):
+            moved = torch.cat([newest.to(history.dtype)[None], history[:-1]])
+            history.copy_(torch.where(keep, moved, history))
+
+    def inverse_times(self, v: Tensor) -> Tensor:
+        """H v for v [P, K]."""
+        S, Y, SY, empty = self._products()
+        columns = v.t()[:, :, None]
+        YY = Y @ Y.mT
+        # With the newest first, the theorem's upper triangle is a lower one.
+        R = torch.tril(SY) + empty
+        curvature = SY.diagonal(dim1=1, dim2=2)
+        gamma = 1 / self._size(curvature, YY)
+        a = torch.linalg.solve_triangular(R, S @ columns, upper=False)
+        middle = curvature[:, :, None] * a + gamma * (YY @ a) - gamma * (Y @ columns)
+        c = torch.linalg.solve_triangular(R.mT, middle, upper=True)
+        product: Tensor = gamma * columns + S.mT @ c - gamma * (Y.mT @ a)
+        return product[:, :, 0].t()
+
+    def hessian(self) -> Callable[[Tensor], Tensor]:
+        """What multiplies by B: sigma v - U M^-1 U^T v with U = (sigma S, Y)."""
+        S, Y, SY, empty = self._products()
+        curvature = SY.diagonal(dim1=1, dim2=2)
+        sigma = self._size(curvature, Y @ Y.mT)
+        L = torch.triu(SY, diagonal=1)
+        upper = torch.cat([sigma * (S @ S.mT) + empty, L], dim=2)
+        lower = torch.cat([L.mT, -torch.diag_embed(curvature) - empty], dim=2)
+        U = torch.cat([sigma * S, Y], dim=1)
+        inner = torch.linalg.solve_ex(torch.cat([upper, lower], dim=1), U)[0]
+
+        def times(v: Tensor) -> Tensor:
+            columns = v.t()[:, :, None]
+            product: Tensor = sigma * columns - U.mT @ (inner @ columns)
+            return product[:, :, 0].t()
+
+        return times
+
+    def _products(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """S and Y as [K, m, P], S Y^T, and ones on the diagonal where a place is empty, [K, m, m]."""
+        S, Y = self._steps.permute(2, 0, 1), self._changes.permute(2, 0, 1)
+        return S, Y, S @ Y.mT, torch.diag_embed(1 - self._used.t())
+
+    @staticmethod
+    def _size(curvature: Tensor, YY: Tensor) -> Tensor:
+        """sigma [K, 1, 1]: the curvature along the newest step; before there is any 1, as the coordinates make it."""
+        newest = curvature[:, 0]
+        return torch.where(newest > 0, YY[:, 0, 0] / newest, 1.0)[:, None, None]

@@ -1,0 +1,81 @@
+"""Newton's method with the whole Hessian, which is computed as seldom as will do.
+
+    H = H(theta_0)        minimise g . x + 1/2 x^T H x + l1 |theta + x|        theta <- theta + x
+
+A pass with the Hessian costs several without. An old Hessian, or one of a sample of the rows, is a good one as long as
+every step brings the model's decrease down by a factor of ten; only when it does not is a new one computed. The l1
+term is part of the model (a proximal Newton method), so that exact zeros come out of it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flashlogit.convex import ConvexObjective
+
+from .proximal import factor, minimise_model, solve
+from .search import Search
+
+_GOOD_RATIO = 0.1
+"""Of the decrease that the model predicts, from one step to the next: above it, the Hessian is renewed."""
+_EXACT_BELOW = 1e-3
+"""Of P: where a new float32 Hessian leads no further although so little is left, its rounding is to blame."""
+
+
+class Newton:
+    """State of the method at an accepted point; `advance` is one evaluation, and what follows from it."""
+
+    def __init__(self, objective: ConvexObjective, theta: Tensor, *, hessian: Tensor | None = None) -> None:
+        """Start at theta [P, 1], perhaps with the Hessian [1, P, P] of a sample."""
+        self.objective = objective
+        self.hessian = hessian
+        self._factors: Tensor | None = None
+        self._new = False
+        self._dtype: torch.dtype | None = None
+        self.search = Search(objective, theta, objective.evaluate(theta, logits=True))
+        self.decrement = self._aim()
+
+    def advance(self) -> bool:
+        """Try the next point; whether it was good enough."""
+        if not bool(self.search.advance(logits=True)):
+            if not self._new and self.search.refused.item() > 1:
+                self._renew()
+            return False
+        last, was_new, self._new = self.decrement, self._new, False
+        self.decrement = self._aim()
+        if self.decrement > _GOOD_RATIO * last:
+            if was_new and self.decrement < _EXACT_BELOW * float(self.search.at.value):
+                self._dtype = torch.float64
+            self._renew()
+        return True
+
+    def _renew(self) -> None:
+        self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
+        self._factors = None
+        self._new = True
+        self.search.refused.zero_()
+        self.decrement = self._aim()
+
+    def _aim(self) -> float:
+        """Choose the direction; half the squared Newton decrement, or what the model expects to gain."""
+        if self.hessian is None:
+            self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
+            self._new = True
+        H = self.hessian
+        search, l1 = self.search, self.objective.l1_of
+        g = search.at.gradient
+        if self.objective.l1 > 0:
+            direction = minimise_model(H, g, search.theta, l1) - search.theta
+        else:
+            if self._factors is None:
+                self._factors = factor(H)
+            direction = -solve(self._factors, g)
+        search.aim(direction)
+        end = search.theta + direction
+        model = (
+            g * direction
+            + 0.5 * torch.einsum("kpq,qk->pk", H, direction) * direction
+            + l1 * (end.abs() - search.theta.abs())
+        )
+        return max(0.0, -float(model.sum()))

@@ -1,0 +1,138 @@
+"""What a fit without a penalty needs beside a solver: there may be no optimum, or many, and there is no duality gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flashlogit.certificate import Certificate
+from flashlogit.convex import ConvexObjective
+
+from .collinearity import Collinear, find_collinear
+from .driver import Outcome, Solver
+from .newton_cg import ConjugateGradients
+from .proximal import factor, solve
+from .separation import Separation, Undecided, find_separation, smallest_margin
+
+DENSE_COLUMNS = 2048
+"""Most columns of which a matrix is made to look for collinear ones and to measure the Newton decrement."""
+_CG_STEPS = 200
+_FLAT, _VERY_FLAT = 0.05, 1e-3
+"""Curvature in some direction, as a share of the null model's, from which separation is looked for, and from which it
+is suspected where looking takes too long. A direction that the data leave free loses its curvature step by step."""
+
+
+class Unpenalised:
+    """Collinear columns, the Newton decrement and separation of one objective with l1 = l2 = 0."""
+
+    def __init__(self, objective: ConvexObjective) -> None:
+        """Looks for collinear columns, which takes a read of X with its second moments."""
+        self.objective = objective
+        self._gram: Tensor | None = None
+        self.collinear: Collinear | None = None
+        coordinates = objective.coordinates
+        D = coordinates.columns
+        if D > DENSE_COLUMNS:
+            return
+        self._gram = objective.gram()
+        self.collinear = find_collinear(self._gram, intercept=objective.intercept)
+        basis = self.collinear.null_space
+        if basis.shape[1]:
+            padded = basis.new_zeros((objective.parameters, basis.shape[1]))
+            padded[:D] = basis / coordinates.scale[:D, None]
+            objective.null_space = torch.linalg.qr(padded).Q
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """A sentence on collinear columns, if there are any."""
+        found = self.collinear
+        if found is None or not found.null_space.shape[1]:
+            return []
+        return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]
+
+    def certify(self, solver: Solver) -> tuple[Certificate, Tensor]:
+        """Half the squared Newton decrement, and the optimum of least norm that the solver's point stands for."""
+        objective, search = self.objective, solver.search
+        certificate = Certificate(
+            "decrement",
+            self._decrement(search.theta, search.at.gradient),
+            float(search.at.value),
+            objective.null_value,
+        )
+        return certificate, self._minimum_norm(search.theta)
+
+    def separated(self) -> bool:
+        """Whether every row is on its right side at the point just evaluated, which proves complete separation."""
+        objective = self.objective
+        return bool(smallest_margin(objective.logits, objective.y, objective.sample_weight) > 0)
+
+    def separation(self, outcome: Outcome) -> Separation | None:
+        """Whether there is no optimum, where a solver has ended."""
+        if outcome.ending == "separated":
+            return self._proven(outcome.theta)
+        flatness = self._flatness(outcome.theta)
+        if flatness > _FLAT:
+            return None
+        objective = self.objective
+        found = find_separation(
+            objective.X,
+            objective.y,
+            objective.sample_weight,
+            intercept=objective.intercept,
+        )
+        if not isinstance(found, Undecided):
+            return found
+        if flatness > _VERY_FLAT:
+            return None
+        return Separation(
+            "suspected", f"the curvature of the loss has all but vanished in some direction ({found.reason})"
+        )
+
+    def _proven(self, theta: Tensor) -> Separation:
+        """Complete separation, by the parameters at which every margin is positive."""
+        coordinates = self.objective.coordinates
+        weight, bias = coordinates.to_user(theta)
+        return Separation(
+            "complete",
+            f"the fit came to parameters that have all {len(self.objective.X):,} rows on their labels' sides",
+            weight[:, 0].cpu(),
+            float(bias),
+            # In these coordinates all columns have the same spread.
+            theta[: coordinates.columns, 0].cpu(),
+        )
+
+    def _minimum_norm(self, theta: Tensor) -> Tensor:
+        if self.collinear is None:
+            return theta
+        coordinates = self.objective.coordinates
+        D = coordinates.columns
+        weight = self.collinear.minimum_norm(coordinates.centred(theta)[0])
+        return torch.cat([weight / coordinates.scale[:D, None], theta[D:]])
+
+    def _decrement(self, theta: Tensor, gradient: Tensor) -> float:
+        if self._gram is not None:
+            H = self.objective.hessian(theta, dtype=torch.float64)
+            return 0.5 * float((gradient * solve(factor(H), gradient)).sum())
+        self.objective.evaluate(theta, curvature=True, logits=True)
+        run = ConjugateGradients(self.objective, gradient)
+        norm = float(gradient.norm())
+        for _ in range(_CG_STEPS):
+            if float(run.residual_norm) <= 1e-3 * norm:
+                break
+            run.advance()
+        return 0.5 * max(0.0, -float((gradient * run.x).sum()))
+
+    def _flatness(self, theta: Tensor) -> float:
+        """Least curvature along any direction as a share of the null model's; 1 where no matrix is made."""
+        if self._gram is None:
+            return 1.0
+        objective = self.objective
+        mean = objective.mean_label if objective.intercept else 0.5
+        null = objective.in_coordinates(self._gram * (mean * (1 - mean)), centred=True)[0]
+        H = objective.hessian(theta, dtype=torch.float64)[0]
+        L = factor(null[None])[0]
+        half = torch.linalg.solve_triangular(L, H, upper=False)
+        least = torch.linalg.eigvalsh(torch.linalg.solve_triangular(L, half.t(), upper=False))[0]
+        return float(least) if math.isfinite(float(least)) else 0.0

@@ -1,0 +1,141 @@
+"""Small problems for the solvers, and their optima by an independent method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """X [N, D], y [N] in [0, 1], weights [N] or None, and the penalties."""
+
+    X: Array
+    y: Array
+    s: Array | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    intercept: bool = True
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None]:
+        s = None if self.s is None else torch.from_numpy(self.s)
+        return torch.from_numpy(self.X).to(dtype), torch.from_numpy(self.y), s
+
+    @property
+    def weights(self) -> Array:
+        return np.ones(len(self.y)) if self.s is None else self.s
+
+    def objective(self, w: Array, b: float) -> float:
+        z = self.X @ w + b
+        loss = np.logaddexp(0, z) - self.y * z
+        penalty = self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w
+        return float(self.weights @ loss / self.weights.sum() + penalty)
+
+    @property
+    def null_objective(self) -> float:
+        if not self.intercept:
+            return float(np.log(2))
+        p = float(self.weights @ self.y / self.weights.sum())
+        return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
+
+    def gradient(self, w: Array, b: float) -> tuple[Array, float]:
+        """Of the loss alone."""
+        z = self.X @ w + b
+        r = self.weights * (1 / (1 + np.exp(-z)) - self.y) / self.weights.sum()
+        return self.X.T @ r, float(r.sum())
+
+    def optimum(self) -> float:
+        """The least objective, by SciPy's L-BFGS-B on the positive and negative parts of the weights."""
+        D = self.X.shape[1]
+        scale = self.X.std(axis=0) + np.abs(self.X.mean(axis=0)) if not self.intercept else self.X.std(axis=0)
+        centre = self.X.mean(axis=0) if self.intercept else np.zeros(D)
+        X = (self.X - centre) / scale
+        moved = replace(self, X=X)
+
+        def both(v: Array) -> tuple[float, Array]:
+            plus, minus, b = v[:D], v[D : 2 * D], v[-1] if self.intercept else 0.0
+            w = plus - minus
+            g, gb = moved.gradient(w, b)
+            z = X @ w + b
+            value = self.weights @ (np.logaddexp(0, z) - self.y * z) / self.weights.sum()
+            value += (self.l1 / scale) @ (plus + minus) + 0.5 * self.l2 * (w / scale) @ (w / scale)
+            smooth = g + self.l2 * w / scale**2
+            parts = [smooth + self.l1 / scale, -smooth + self.l1 / scale]
+            return value, np.concatenate([*parts, [gb]] if self.intercept else parts)
+
+        bounds = [(0, None)] * (2 * D) + ([(None, None)] if self.intercept else [])
+        start = np.zeros(2 * D + self.intercept)
+        for _ in range(3):
+            found = minimize(
+                both,
+                start,
+                jac=True,
+                bounds=bounds,
+                method="L-BFGS-B",
+                options={"maxiter": 50_000, "maxfun": 100_000, "ftol": 0, "gtol": 1e-15, "maxcor": 50},
+            )
+            start = found.x
+        return float(found.fun)
+
+
+def _labels(rng: np.random.Generator, z: Array) -> Array:
+    return (rng.random(len(z)) < 1 / (1 + np.exp(-z))).astype(np.float64)
+
+
+def easy(seed: int = 0, N: int = 400, D: int = 6) -> Problem:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, D))
+    return Problem(X, _labels(rng, X @ rng.standard_normal(D) - 0.5), l2=0.01)
+
+
+def ill_conditioned(seed: int = 1, N: int = 500, D: int = 8) -> Problem:
+    """Singular values over three decades, means up to 30 standard deviations, large logits."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((D, D)))[0]
+    X = rng.standard_normal((N, D)) * np.logspace(0, -3, D) @ basis
+    z = X @ basis.T @ (3 * np.logspace(0, 2, D)) / 2
+    return Problem(X + 30 * X.std(axis=0) * rng.standard_normal(D), _labels(rng, z), l2=1e-5)
+
+
+def separable(seed: int = 2, N: int = 200, D: int = 5) -> Problem:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, D))
+    return Problem(X, (X @ rng.standard_normal(D) > 0.2).astype(np.float64), l2=1e-4)
+
+
+def weighted(seed: int = 3) -> Problem:
+    rng = np.random.default_rng(seed)
+    problem = easy(seed)
+    s = rng.uniform(0, 3, len(problem.y))
+    s[:20] = 0
+    return replace(problem, s=s)
+
+
+def soft(seed: int = 4) -> Problem:
+    rng = np.random.default_rng(seed)
+    problem = easy(seed)
+    return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * rng.random(len(problem.y)), 0, 1))
+
+
+ALL = {
+    "easy": easy,
+    "ill-conditioned": ill_conditioned,
+    "separable": separable,
+    "weighted": weighted,
+    "soft": soft,
+}
+PENALTIES = {"l2": (0.0, 1.0), "l1": (1.0, 0.0), "both": (0.5, 0.5)}
+
+
+def problem(name: str, penalty: str, intercept: bool) -> Problem:
+    """A problem of `ALL` with its own amount of a penalty."""
+    made = ALL[name]()
+    l1, l2 = PENALTIES[penalty]
+    return replace(made, l1=l1 * made.l2, l2=l2 * made.l2, intercept=intercept)

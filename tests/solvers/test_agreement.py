@@ -1,0 +1,165 @@
+"""Coefficients against scikit-learn's, tightly converged, and against other units and storage of the same data."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import problems
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer, make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from flashlogit.fit import Fit, fit
+
+Array = NDArray[np.float64]
+PENALTIES = {"l2": (0.0, 0.01), "l1": (0.01, 0.0), "elastic net": (0.005, 0.005), "C = 1": (0.0, 1 / 569)}
+
+
+def breast_cancer() -> tuple[Array, Array]:
+    data = load_breast_cancer()
+    X = (data.data - data.data.mean(axis=0)) / data.data.std(axis=0)
+    return X, data.target.astype(np.float64)
+
+
+def scikit_learn(
+    X: Array, y: Array, s: Array | None, l1: float, l2: float, intercept: bool
+) -> tuple[Array, float]:
+    """Its coefficients at the smallest tolerance that ends."""
+    total = len(y) if s is None else s.sum()
+    options = (
+        {"solver": "saga", "max_iter": 100_000, "tol": 1e-13}
+        if l1
+        else {"solver": "newton-cholesky", "tol": 1e-14}
+    )
+    model = LogisticRegression(
+        C=1 / (total * (l1 + l2)), l1_ratio=l1 / (l1 + l2), fit_intercept=intercept, random_state=0, **options
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y, sample_weight=s)
+    return model.coef_[0], float(model.intercept_[0] if intercept else 0.0)
+
+
+def distance(result: Fit, w: Array, b: float) -> float:
+    """Relative in norm."""
+    theirs = np.append(w, b)
+    ours = torch.cat([result.weight, result.bias]).numpy()
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_breast_cancer(penalty: str, intercept: bool, weights: bool) -> None:
+    X, y = breast_cancer()
+    s = np.random.default_rng(0).uniform(0.2, 3, len(y)) if weights else None
+    l1, l2 = PENALTIES[penalty]
+    result = fit(
+        torch.from_numpy(X), torch.from_numpy(y), sample_weight=None if s is None else torch.from_numpy(s),
+        l1=l1, l2=l2, intercept=intercept, tolerance=1e-13,
+    )  # fmt: skip
+    assert result.converged
+    w, b = scikit_learn(X, y, s, l1, l2, intercept)
+    assert distance(result, w, b) < 1e-6
+    if l1:
+        zeros = result.weight.numpy() == 0
+        assert zeros.any()
+        assert np.array_equal(zeros, np.abs(w) < 1e-12)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
+def test_an_ill_conditioned_problem(solver: str) -> None:
+    problem = problems.problem("ill-conditioned", "l2", True)
+    X, y, _ = problem.tensors()
+    result = fit(X, y, l2=problem.l2, solver=solver, tolerance=1e-13, max_iterations=5000)
+    assert result.converged
+    w, b = scikit_learn(problem.X, problem.y, None, 0.0, problem.l2, True)
+    assert distance(result, w, b) < 1e-6
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_narrow_storage_reaches_a_gap_of_1e_9(dtype: torch.dtype, solver: str) -> None:
+    """Against the optimum for the same values in float64: narrow X is exact data."""
+    problem = problems.easy(N=3000, D=20)
+    X, y, _ = problem.tensors(dtype)
+    result = fit(X, y, l2=1e-4, solver=solver, tolerance=1e-9)
+    wide = fit(X.double(), y, l2=1e-4, tolerance=1e-13)
+    assert result.relative_gap <= 1e-9
+    assert 0 <= result.objective - wide.objective <= result.gap + 1e-15
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_columns_in_wild_units(dtype: torch.dtype, solver: str) -> None:
+    """Scales from 1e-4 to 1e6 and means of 1e4 standard deviations; coefficients in the table's own units."""
+    rng = np.random.default_rng(0)
+    D = 9
+    scale, mean = np.logspace(-4, 6, D), rng.choice([-1e4, 0, 30, 1e4], D)
+    made = (rng.standard_normal((4000, D)) + mean) * scale
+    X = torch.from_numpy(made).to(dtype)
+    exact = X.double().numpy()
+    centre, spread = exact.mean(axis=0), exact.std(axis=0)
+    standard = (exact - centre) / spread
+    z = standard @ rng.standard_normal(D)
+    y = (rng.random(4000) < 1 / (1 + np.exp(-z))).astype(np.float64)
+    result = fit(X, torch.from_numpy(y), l2=1e-12, solver=solver, tolerance=1e-7)
+    assert result.converged
+    # The same objective in standardised columns, with a penalty of its own for each.
+    w = result.weight.numpy() * spread
+    b = float(result.bias) + centre @ result.weight.numpy()
+    p = 1 / (1 + np.exp(-(standard @ w + b)))
+    gradient = standard.T @ (p - y) / 4000 + 1e-12 * w / spread**2
+    assert np.abs(gradient).max() < 1e-5
+    assert abs((p - y).mean()) < 1e-8
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
+def test_collinear_columns_with_a_penalty(solver: str) -> None:
+    """scikit-learn's own redundant columns, in float32: where float32 solvers stall."""
+    X, y = make_classification(3000, 20, n_informative=6, n_redundant=8, random_state=0)
+    narrow = torch.from_numpy(X).float()
+    labels = torch.from_numpy(y)
+    result = fit(narrow, labels, l2=1 / 3000, solver=solver, tolerance=1e-9)
+    w, b = scikit_learn(narrow.double().numpy(), y.astype(np.float64), None, 0.0, 1 / 3000, True)
+    assert result.converged
+    theirs = problems.Problem(narrow.double().numpy(), y.astype(np.float64), l2=1 / 3000).objective(w, b)
+    assert result.objective - theirs <= 1e-9 * result.certificate.null_objective
+
+
+def test_float64_data_are_not_cast() -> None:
+    """Nearly collinear columns at C = 1e4: a cast to float32 moves their coefficients by percents."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 3))
+    X[:, 2] = X[:, 1] + 1e-6 * rng.standard_normal(2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(-X[:, 0]))).astype(np.float64)
+    l2 = 1 / (1e4 * 2000)
+    w, b = scikit_learn(X, y, None, 0.0, l2, True)
+    exact = fit(torch.from_numpy(X), torch.from_numpy(y), l2=l2, tolerance=1e-13)
+    assert distance(exact, w, b) < 1e-6
+
+
+def test_a_weight_of_two_is_the_row_twice() -> None:
+    problem = problems.easy()
+    X, y, _ = problem.tensors()
+    s = torch.ones(len(y)).double()
+    s[:100] = 2
+    once = fit(X, y, sample_weight=s, l2=0.01, tolerance=1e-13)
+    twice = fit(torch.cat([X, X[:100]]), torch.cat([y, y[:100]]), l2=0.01, tolerance=1e-13)
+    assert torch.allclose(once.weight, twice.weight, rtol=1e-6, atol=1e-8)
+
+
+def test_a_warm_start_is_a_start() -> None:
+    problem = problems.easy()
+    X, y, _ = problem.tensors()
+    cold = fit(X, y, l2=0.01, tolerance=1e-12)
+    warm = fit(X, y, l2=0.01, tolerance=1e-12, start=(cold.weight, cold.bias))
+    assert warm.converged
+    assert warm.iterations == 0 < cold.iterations
+    near = fit(X, y, l2=0.011, tolerance=1e-12, start=(cold.weight, cold.bias))
+    assert near.converged
+    assert near.iterations < cold.iterations

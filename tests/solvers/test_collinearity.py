@@ -1,0 +1,238 @@
+"""flashlogit.solvers.collinearity: which columns are named, which are not, and coefficients of least norm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+
+from flashlogit.solvers.collinearity import Collinear, find_collinear
+from flashlogit_kernels.gram import weighted_gram
+
+NAMES = [f"x{j}" for j in range(300)]
+
+
+def find(X, weight=None, *, intercept=True, centred=True) -> Collinear:
+    """Of X [N, D] in float64, whose means are taken off first where there is an intercept."""
+    X = torch.as_tensor(X).to(torch.float64)
+    h = torch.ones(len(X), dtype=torch.float64) if weight is None else torch.as_tensor(weight)
+    if intercept and centred:
+        X = X - (h @ X) / h.sum()
+    gram = weighted_gram(X, h, None, block_rows=256, compute_dtype=torch.float64)
+    return find_collinear(gram, intercept=intercept)
+
+
+def normal(N, D, seed=0):
+    return np.random.default_rng(seed).normal(size=(N, D))
+
+
+def check(found: Collinear, X, *, intercept=True, rounding=1e-9) -> None:
+    """The null space and the named combinations hold for X, to `rounding` of the largest of a combination's terms."""
+    raw = np.asarray(X, dtype=np.float64)
+    X = raw - raw.mean(axis=0) if intercept else raw
+    null = found.null_space.numpy()
+    np.testing.assert_allclose(null.T @ null, np.eye(null.shape[1]), rtol=0, atol=1e-12)
+    assert null.shape[1] == len(found.constant) + len(found.dependent)
+    assert set(found.constant).isdisjoint(found.dependent)
+    for n in null.T:
+        assert np.abs(X @ n).max() <= rounding * np.abs(X * n).max() + 1e-14 * np.abs(raw * n).max()
+    for j, others in found.dependent.items():
+        rest = X[:, j] - sum((c * X[:, i] for i, c in others.items()), np.zeros(len(X)))
+        assert np.abs(rest).max() <= 10 * rounding * np.abs(X[:, j]).max()
+        assert not set(others) & (set(found.dependent) | set(found.constant))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("D", [10, 50, 200])
+def test_redundant_columns_are_found(D, seed, dtype) -> None:
+    informative, redundant = D // 3, D // 4
+    X, _ = make_classification(
+        n_samples=1000,
+        n_features=D,
+        n_informative=informative,
+        n_redundant=redundant,
+        shuffle=False,
+        random_state=seed,
+    )
+    X = X.astype(dtype)
+    found = find(X)
+    assert found.constant == ()
+    assert list(found.dependent) == list(range(informative, informative + redundant))
+    for others in found.dependent.values():
+        assert set(others) <= set(range(informative))
+    check(found, X, rounding=1e-9 if dtype == "float64" else 1e-5)
+
+
+def test_the_coefficients_of_a_combination() -> None:
+    X = normal(100, 4)
+    X = np.column_stack([X, 3.0 * X[:, 0] - 0.5 * X[:, 2] + 7.0])
+    found = find(X)
+    assert list(found.dependent) == [4]
+    assert found.dependent[4] == pytest.approx({0: 3.0, 2: -0.5}, rel=1e-10)
+    expected = np.array([3.0, 0.0, -0.5, 0.0, -1.0])
+    cosine = found.null_space[:, 0].numpy() @ expected / np.linalg.norm(expected)
+    assert abs(cosine) == pytest.approx(1.0, abs=1e-12)
+    assert found.describe(NAMES) == 'column "x4" is a combination of "x0" and "x2"'
+
+
+def test_duplicates_are_the_later_columns() -> None:
+    X = normal(50, 3)
+    found = find(X[:, [0, 1, 0, 2, 1, 0]])
+    assert {j: list(others) for j, others in found.dependent.items()} == {2: [0], 4: [1], 5: [0]}
+    assert found.describe(NAMES) == (
+        'column "x2" is determined by "x0"; column "x4" is determined by "x1"; column "x5" is determined by "x0"'
+    )
+    check(found, X[:, [0, 1, 0, 2, 1, 0]])
+
+
+def test_a_dummy_variable_trap_needs_an_intercept() -> None:
+    category = np.random.default_rng(0).integers(0, 4, size=200)
+    X = np.column_stack([normal(200, 2), np.eye(4)[category]])
+    found = find(X)
+    assert found.dependent == {5: pytest.approx({2: -1.0, 3: -1.0, 4: -1.0}, rel=1e-10)}
+    check(found, X)
+    assert not find(X, intercept=False)
+
+
+def test_constant_columns_beside_an_intercept() -> None:
+    X = normal(60, 5)
+    X[:, 1], X[:, 3] = 0.1, 0.0
+    found = find(X)
+    assert found.constant == (1, 3)
+    assert found.dependent == {}
+    check(found, X)
+    assert find(X, centred=False).constant == (1, 3)
+    assert found.describe(NAMES) == 'column "x1" is constant; column "x3" is constant'
+    assert found.minimum_norm(torch.arange(1.0, 6.0)).tolist() == [1.0, 0.0, 3.0, 0.0, 5.0]
+
+
+def test_constant_columns_without_an_intercept() -> None:
+    X = normal(60, 5)
+    X[:, 1], X[:, 3] = 0.1, 0.0
+    found = find(X, intercept=False)
+    assert found.constant == ()
+    assert found.dependent == {3: {}}
+    assert found.describe(NAMES) == 'column "x3" is 0 throughout'
+    check(found, X, intercept=False)
+    X[:, 4] = 2.0
+    assert find(X, intercept=False).dependent == {3: {}, 4: pytest.approx({1: 20.0}, rel=1e-10)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scales_and_means(seed) -> None:
+    rng = np.random.default_rng(seed)
+    X = normal(300, 12, seed)
+    X[:, 8] = X[:, :4] @ rng.normal(size=4)
+    X[:, 10] = X[:, 2:8] @ rng.normal(size=6)
+    X[:, 11] = X[:, 0] - X[:, 10]
+    X = (X + 1e4 * rng.normal(size=12)) * 10.0 ** rng.permutation(np.linspace(-4, 6, 12))
+    found = find(X)
+    assert found.constant == ()
+    assert list(found.dependent) == [8, 10, 11]
+    assert set(found.dependent[8]) == {0, 1, 2, 3}
+    assert set(found.dependent[10]) == {2, 3, 4, 5, 6, 7}
+    check(found, X, rounding=1e-9)
+
+
+def test_means_that_are_not_taken_off() -> None:
+    X = normal(200, 4) + 1e3
+    assert not find(X, centred=False)
+    X[:, 3] = X[:, 0] + X[:, 1]
+    assert list(find(X, centred=False).dependent) == [3]
+
+
+def test_ill_conditioned_columns_are_independent() -> None:
+    rng = np.random.default_rng(0)
+    left, _ = np.linalg.qr(rng.normal(size=(400, 10)))
+    right, _ = np.linalg.qr(rng.normal(size=(10, 10)))
+    X = left * np.logspace(0, -5, 10) @ right
+    for intercept in (False, True):
+        assert not find(X, intercept=intercept)
+    power = np.linspace(-1, 1, 400)[:, None] ** np.arange(1, 11)
+    for intercept in (False, True):
+        assert not find(power, intercept=intercept)
+
+
+def test_nearly_equal_columns_are_independent() -> None:
+    X = normal(1000, 3)
+    X[:, 2] = X[:, 0] + 1e-3 * X[:, 2]  # correlated to about 1 - 5e-7
+    found = find(X)
+    assert not found
+    assert found.describe(NAMES) == ""
+    weight = torch.randn(3)
+    assert torch.equal(found.minimum_norm(weight), weight)
+    X, _ = make_classification(n_samples=1000, n_features=20, n_informative=5, n_redundant=8, random_state=0)
+    assert not find(torch.from_numpy(X).to(torch.bfloat16))
+
+
+def test_rows_of_weight_0_do_not_count() -> None:
+    X = normal(100, 3)
+    X[10:, 2] = X[10:, 0]
+    weight = np.where(np.arange(100) < 10, 0.0, np.linspace(0.1, 3.0, 100))
+    assert list(find(X, weight).dependent) == [2]
+    assert not find(X)
+
+
+def test_fewer_rows_than_columns() -> None:
+    X = normal(6, 9)
+    found = find(X)
+    assert list(found.dependent) == [5, 6, 7, 8]
+    check(found, X)
+    assert list(find(X, intercept=False).dependent) == [6, 7, 8]
+    assert find(X[:1]).constant == tuple(range(9))
+
+
+def test_no_rows() -> None:
+    assert find_collinear(torch.zeros(4, 4, dtype=torch.float64), intercept=True).constant == (0, 1, 2)
+    found = find_collinear(torch.zeros(4, 4, dtype=torch.float64), intercept=False)
+    assert found.dependent == {0: {}, 1: {}, 2: {}}
+    assert found.minimum_norm(torch.ones(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_minimum_norm_is_the_pseudoinverse_s(intercept) -> None:
+    rng = np.random.default_rng(0)
+    X = normal(80, 8) * np.logspace(-2, 2, 8)
+    X[:, 5] = X[:, 0] + X[:, 3]
+    X[:, 6] = X[:, 2] - 4.0 * X[:, 5]
+    y = rng.normal(size=(80, 2))
+    centred = X - X.mean(axis=0) if intercept else X
+    found = find(X, intercept=intercept)
+    full = np.delete(np.arange(8), list(found.dependent))
+    some = np.zeros((8, 2))
+    some[full] = np.linalg.lstsq(centred[:, full], y, rcond=None)[0]
+    some += found.null_space.numpy() @ rng.normal(size=(2, 2))
+    expected = np.linalg.pinv(centred, rcond=1e-12) @ y
+    least = found.minimum_norm(torch.from_numpy(some))
+    np.testing.assert_allclose(least.numpy(), expected, rtol=1e-8, atol=1e-10)
+    assert torch.allclose(found.minimum_norm(torch.from_numpy(some[:, 0])), least[:, 0], rtol=1e-12)
+    assert found.minimum_norm(torch.from_numpy(some).float()).dtype == torch.float32
+
+
+def test_a_long_description_is_cut() -> None:
+    X = normal(50, 6)
+    X = np.column_stack([X, np.full(50, 3.0), X.sum(axis=1), X @ np.arange(1, 7), X[:, 0], X[:, 1]])
+    assert find(X).describe(NAMES) == (
+        'column "x6" is constant; column "x7" is a combination of "x0", "x1", "x2" and 3 others;'
+        ' column "x8" is a combination of "x0", "x1", "x2" and 3 others; 2 more'
+    )
+
+
+def test_where_the_matrix_is(device) -> None:
+    X = torch.from_numpy(normal(50, 4)).to(device)
+    X[:, 3] = X[:, 0]
+    X[:, 1] = 2.0
+    X -= X.mean(dim=0)
+    gram = weighted_gram(X, X.new_ones(50), None, block_rows=64, compute_dtype=torch.float64)
+    found = find_collinear(gram, intercept=True)
+    assert (found.constant, list(found.dependent)) == ((1,), [3])
+    assert found.minimum_norm(X.new_ones(4, 2)).device.type == device.type
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[3, 2\]; must be \[D \+ 1, D \+ 1\]"):
+        find_collinear(torch.zeros(3, 2, dtype=torch.float64), intercept=True)
+    with pytest.raises(ValueError, match="not finite"):
+        find_collinear(torch.full((3, 3), torch.nan, dtype=torch.float64), intercept=True)

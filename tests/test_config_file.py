@@ -22,6 +22,7 @@ from flashlogit.config import (
     Label,
     LossSettings,
     RunSettings,
+    SolverSettings,
     StepSchedule,
     SyntheticData,
     TrainingSettings,
@@ -33,7 +34,7 @@ from flashlogit.errors import UserError
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONFIG_FILES = sorted(CONFIGS.glob("*.yaml"))
 SYNTHETIC = "name: a\ndata: {source: synthetic}\n"
-TOP_KEYS = "name, output, device, seed, backend, data, loss, training and report"
+TOP_KEYS = "name, output, device, seed, backend, data, loss, training, solver and report"
 DATA_KINDS = "breast_cancer, synthetic, file"
 
 Write = Callable[[str], Path]
@@ -359,6 +360,19 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
             "training.early_stopping watches the validation rows, and data.split.validation is 0;"
             " raise that fraction, or set training.early_stopping to null",
         ),
+        (
+            f"{SYNTHETIC}training: {{epochs: 3}}\nsolver: {{name: auto}}",
+            "both `training` and `solver` are given; keep one of them",
+        ),
+        (
+            f"{SYNTHETIC}loss: {{l1: 0.1}}",
+            "loss.l1 is 0.1, which mini-batch training cannot minimise; add a section `solver`"
+            " (`solver: {name: auto}`), or set loss.l1 to 0",
+        ),
+        (
+            f"{SYNTHETIC}solver: {{tolerance: 0}}",
+            "solver.tolerance is 0; must be greater than 0",
+        ),
     ],
 )
 def test_refused_setting(write: Write, text: str, expected: str) -> None:
@@ -552,11 +566,20 @@ def test_dumped_values_keep_their_type(write: Write, positive: bool | int | floa
 
 def test_dumped_keys_stand_in_the_order_of_declaration() -> None:
     lines = dump_settings(RunSettings(name="a", data=SyntheticData(source="synthetic"))).splitlines()
-    assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == list(
-        RunSettings.model_fields
-    )
+    keys = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
+    assert keys == [name for name in RunSettings.model_fields if name != "solver"]
     assert lines[lines.index("data:") + 1] == "  source: synthetic"
     assert lines[lines.index("  optimizer:") + 1] == "    name: adam"
+
+
+def test_a_solver_run_is_dumped_without_the_training_that_it_does_not_do() -> None:
+    data = SyntheticData(source="synthetic")
+    settings = RunSettings(
+        name="a", data=data, solver=SolverSettings(name="lbfgs"), loss=LossSettings(l1=0.1)
+    )
+    text = dump_settings(settings)
+    assert "training:" not in text
+    assert "  name: lbfgs" in text.splitlines()
 
 
 # --- The models' own promises -------------------------------------------------------------------------------
@@ -571,7 +594,8 @@ def test_settings_do_not_change() -> None:
 
 
 def test_the_config_files_are_these() -> None:
-    assert [path.stem for path in CONFIG_FILES] == ["bce", "own_file", "synthetic"]
+    solvers = ["elastic_net", "lbfgs", "million", "newton", "newton_cg"]
+    assert [path.stem for path in CONFIG_FILES] == sorted(["bce", "own_file", "synthetic", *solvers])
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)

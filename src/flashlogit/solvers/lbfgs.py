@@ -43,11 +43,15 @@ class LBFGS:
 
     def advance(self) -> bool:
         """Try the next point; whether it was good enough."""
+        return bool(self.step().all())
+
+    def step(self) -> Tensor:
+        """The same without waiting for the device, bool [K]."""
         before, gradient = self.search.theta, self.search.at.gradient
         accepted = self.search.advance(logits=True)
         self._pairs.remember(self.search.theta - before, self.search.at.gradient - gradient, accepted)
         self._expected = self._aim()
-        return bool(accepted.all())
+        return accepted
 
     def _aim(self) -> Tensor:
         search, l1 = self.search, self.objective.l1_of

@@ -23,6 +23,11 @@ _WARM_STEPS = 200
 _POWER_STEPS = 10
 
 
+def may_look(tensor: Tensor) -> bool:
+    """Whether a value may be read without waiting for a device."""
+    return tensor.device.type == "cpu"
+
+
 def factor(H: Tensor) -> Tensor:
     """Lower Cholesky factors [K, P, P] of H [K, P, P], to whose diagonals just enough is added for there to be one."""
     size = H.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
@@ -34,7 +39,7 @@ def factor(H: Tensor) -> Tensor:
         good = (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1) & ~found
         result = torch.where(good[:, None, None], factors, result)
         found = found | good
-        if H.device.type == "cpu" and bool(found.all()):
+        if may_look(H) and bool(found.all()):
             break
     return result
 
@@ -56,7 +61,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> Te
     for _ in range(_ITERATIONS):
         x, gain = _active_set_step(H, gradient + _times(H, x - theta), x, l1)
         gained = gained + gain
-        if x.device.type == "cpu" and bool((gain <= _NO_GAIN * gained).all()):
+        if may_look(x) and bool((gain <= _NO_GAIN * gained).all()):
             break
     return x
 
@@ -100,11 +105,7 @@ def accelerated(
         uphill = ((ahead - new) * (new - x)).sum(dim=0) > 0
         t_new = torch.where(uphill, 1.0, 0.5 * (1 + (1 + 4 * t * t).sqrt()))
         ahead = new + torch.where(uphill, 0.0, (t - 1) / t_new) * (new - x)
-        still = (
-            x.device.type == "cpu"
-            and step % 10 == 9
-            and bool((new - x).norm() <= 1e-9 * (new - theta).norm())
-        )
+        still = may_look(x) and step % 10 == 9 and bool((new - x).norm() <= 1e-9 * (new - theta).norm())
         x, t = new, t_new
         if still:
             break

@@ -1,0 +1,203 @@
+"""The pieces that solvers are made of, for several models at once: state is [P, K] throughout."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flashlogit.convex import Point
+from flashlogit.solvers.lbfgs import LBFGS, MEMORY, Pairs
+from flashlogit.solvers.newton_cg import ConjugateGradients
+from flashlogit.solvers.proximal import accelerated, factor, minimise_model, solve, steepest_descent
+from flashlogit.solvers.search import Search
+
+
+class Models:
+    """K logistic regressions over one X in plain torch, with a penalty of their own each: what a solver may ask."""
+
+    def __init__(self, N: int = 300, P: int = 7, K: int = 3, l1: float = 0.0) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.X = torch.randn(N, P, generator=generator, dtype=torch.float64)
+        truth = torch.randn(P, K, generator=generator, dtype=torch.float64)
+        self.Y = (
+            torch.rand(N, K, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)
+        ).double()
+        self.l1 = l1
+        self.l1_of = (
+            l1 * torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)[None, :K].expand(P, K).contiguous()
+        )
+        self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
+        self.parameters, self.K, self.reads = P, K, 0.0
+        self._h = torch.empty(0)
+
+    def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point:
+        z = self.X @ theta
+        loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
+        smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)
+        p = torch.sigmoid(z)
+        self._h = p * (1 - p)
+        gradient = self.X.t() @ (p - self.Y) / len(self.X) + self.l2 * theta
+        value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
+        return Point(smooth, gradient, value, value)
+
+    def product(self, v: Tensor) -> Tensor:
+        return self.X.t() @ (self._h * (self.X @ v)) / len(self.X) + self.l2 * v
+
+    def matrices(self) -> Tensor:
+        """[K, P, P] at the last point."""
+        H = torch.einsum("np,nk,nq->kpq", self.X, self._h, self.X) / len(self.X)
+        return H + self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
+
+    def start(self) -> Tensor:
+        return torch.zeros((self.parameters, self.K), dtype=torch.float64)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on what would wait for a device: reading a value, or a shape that depends on values."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique"), name
+        return func(*args, **(kwargs or {}))
+
+
+def stationarity(models: Models, theta: Tensor) -> float:
+    return float(steepest_descent(models.evaluate(theta).gradient, theta, models.l1_of).norm())
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+def test_lbfgs_takes_several_models_to_their_optima(l1: float) -> None:
+    models = Models(l1=l1)
+    solver = LBFGS(models, models.start())  # type: ignore[arg-type]
+    for _ in range(120):
+        solver.advance()
+    assert stationarity(models, solver.search.theta) < 1e-9
+    assert solver.search.at.value.shape == (3,)
+    if l1:
+        assert (solver.search.theta == 0).any()
+    # Each as if it were alone.
+    for k in range(3):
+        alone = Models(l1=l1)
+        alone.Y, alone.l2 = alone.Y[:, [k]], alone.l2[[k]]
+        alone.l1_of, alone.K = alone.l1_of[:, [k]], 1
+        one = LBFGS(alone, alone.start())  # type: ignore[arg-type]
+        for _ in range(120):
+            one.advance()
+        torch.testing.assert_close(one.search.theta[:, 0], solver.search.theta[:, k], rtol=1e-7, atol=1e-9)
+
+
+def test_the_compact_inverse_is_the_two_loop_recursion() -> None:
+    generator = torch.Generator().manual_seed(0)
+    P, K = 30, 2
+    pairs = Pairs(torch.zeros((P, K), dtype=torch.float64))
+    A = torch.randn(P, P, generator=generator, dtype=torch.float64)
+    A = A @ A.t() + torch.eye(P, dtype=torch.float64)
+    history: list[tuple[Tensor, Tensor]] = []
+    everywhere = torch.ones(K, dtype=torch.bool)
+    for round_ in range(MEMORY + 5):
+        v = torch.randn((P, K), generator=generator, dtype=torch.float64)
+        got = pairs.inverse_times(v)
+        for k in range(K):
+            q, coefficients = v[:, k].clone(), []
+            recent = history[-MEMORY:]
+            for s, y in reversed(recent):
+                a = (s[:, k] @ q) / (s[:, k] @ y[:, k])
+                coefficients.append(a)
+                q -= a * y[:, k]
+            if recent:
+                s, y = recent[-1]
+                q *= (s[:, k] @ y[:, k]) / (y[:, k] @ y[:, k])
+            for (s, y), a in zip(recent, reversed(coefficients), strict=True):
+                q += (a - (y[:, k] @ q) / (s[:, k] @ y[:, k])) * s[:, k]
+            torch.testing.assert_close(got[:, k], q, rtol=1e-9, atol=1e-11)
+        # The estimate of the Hessian is the inverse of this one.
+        torch.testing.assert_close(pairs.hessian()(got), v, rtol=1e-6, atol=1e-8)
+        step = torch.randn((P, K), generator=generator, dtype=torch.float64)
+        pairs.remember(step, A @ step, everywhere)
+        history.append((step, A @ step))
+        # What was not accepted, or curves the wrong way, is not remembered.
+        pairs.remember(step, -step, everywhere)
+        pairs.remember(step, step, ~everywhere)
+        assert round_ < MEMORY + 5
+
+
+def test_conjugate_gradients_solve_for_every_model() -> None:
+    models = Models()
+    gradient = models.evaluate(models.start()).gradient
+    run = ConjugateGradients(models, gradient)  # type: ignore[arg-type]
+    for _ in range(3 * models.parameters):
+        run.advance()
+    exact = -torch.linalg.solve(models.matrices(), gradient.t()[:, :, None])[:, :, 0].t()
+    torch.testing.assert_close(run.x, exact, rtol=1e-9, atol=1e-11)
+    assert float(run.residual_norm) < 1e-10
+
+
+@pytest.mark.parametrize("P", [7, 300])
+def test_the_models_minimum_with_l1(P: int) -> None:
+    """Its optimality conditions, which are enough: the model is convex."""
+    generator = torch.Generator().manual_seed(P)
+    K = 2
+    A = torch.randn((K, P, 2 * P), generator=generator, dtype=torch.float64)
+    H = A @ A.mT / (2 * P)
+    gradient = torch.randn((P, K), generator=generator, dtype=torch.float64)
+    theta = torch.randn((P, K), generator=generator, dtype=torch.float64)
+    theta[::2] = 0
+    l1 = torch.full((P, K), 0.7, dtype=torch.float64)
+    l1[-1] = 0  # as the intercept's
+    x = minimise_model(H, gradient, theta, l1)
+    slope = gradient + torch.einsum("kpq,qk->pk", H, x - theta)
+    assert steepest_descent(slope, x, l1).norm() < 1e-6
+    assert 0 < int((x == 0).sum()) < x.numel()
+    by_products = accelerated(lambda v: torch.einsum("kpq,qk->pk", H, v), gradient, theta, l1, steps=2000)
+    torch.testing.assert_close(by_products, x, rtol=1e-5, atol=1e-5)
+
+
+def test_factors_of_matrices_that_have_none() -> None:
+    """Indefinite by rounding, or singular: just enough is added; the others stay as they are."""
+    good = torch.diag(torch.tensor([2.0, 1.0, 0.5], dtype=torch.float64))
+    singular = torch.ones((3, 3), dtype=torch.float64)
+    factors = factor(torch.stack([good, singular, good - 1e-9]))
+    assert factors.isfinite().all()
+    torch.testing.assert_close(factors[0] @ factors[0].t(), good, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(factors[1] @ factors[1].t(), singular, rtol=0, atol=1e-6)
+    v = torch.ones((3, 3), dtype=torch.float64)
+    assert torch.allclose(solve(factors, v)[:, 0], torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64))
+
+
+def test_the_search_shortens_what_overshoots_and_survives_what_overflows() -> None:
+    models = Models()
+    at = models.evaluate(models.start())
+    search = Search(models, models.start(), at)
+    newton = solve(factor(models.matrices()), at.gradient)
+    search.aim(-newton * torch.tensor([1.0, 400.0, math.inf]).double().clamp(max=1e308))
+    first = search.advance()
+    assert first.tolist() == [True, False, False]
+    assert (search.at.value <= at.value).all()
+    tries = 0
+    while bool((search.refused > 0).any()):
+        held = torch.where(search.refused > 0, search.direction, 0.0)
+        search.aim(held)
+        search.advance()
+        tries += 1
+        assert tries < 2000
+    assert (search.at.value < at.value).all()
+    assert search.theta.isfinite().all()
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+def test_an_iteration_waits_for_nothing(l1: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU every value that is read costs more than a pass over a small table."""
+    models = Models(l1=l1)
+    solver = LBFGS(models, models.start())  # type: ignore[arg-type]
+    # As on a GPU: there nothing ends early by looking at values.
+    monkeypatch.setattr("flashlogit.solvers.proximal.may_look", lambda tensor: False)
+    with NoWaiting():
+        for _ in range(3):
+            solver.step()
+        run = ConjugateGradients(models, solver.search.at.gradient)  # type: ignore[arg-type]
+        run.advance()
+    assert stationarity(models, solver.search.theta) < 1

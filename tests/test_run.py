@@ -139,8 +139,9 @@ def test_own_file_config_runs_on_a_table_of_its_kind(train: Callable[..., str], 
     assert json.loads((tmp_path / "own" / "metrics.json").read_text())["train"]["roc_auc"] > 0.6
 
 
-def test_every_config_in_the_folder_is_run_by_a_test_here() -> None:
-    assert {file.name for file in CONFIGS.glob("*.yaml")} == {"bce.yaml", "synthetic.yaml", "own_file.yaml"}
+def test_every_config_of_mini_batch_training_is_run_by_a_test_here() -> None:
+    trained = {file.name for file in CONFIGS.glob("*.yaml") if load_settings(file).solver is None}
+    assert trained == {"bce.yaml", "synthetic.yaml", "own_file.yaml"}
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", "{negative: 1.0, positive: 3.0}"])

@@ -49,6 +49,7 @@ class ConvexObjective:
 
     null_space [P, r], if it is set: orthonormal directions in which P is flat. Rounding slopes it, and a solver that
     followed would go far for nothing; gradients and products have no part in it.
+    curvature [N]: of the last point evaluated with `curvature`.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ConvexObjective:
         self.intercept = intercept
         self.l1, self.l2 = l1, l2
         self._passes = passes
-        self._share = share
+        self.share = share
         self.reads = 0.0
         s, target = sample_weight, y.double()
         self.weight_sum = float(len(X) if s is None else s.sum(dtype=torch.float64))
@@ -90,9 +91,9 @@ class ConvexObjective:
         self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
         self._center = coordinates.center if coordinates.subtract else None
         self.null_space: Tensor | None = None
+        self.curvature = X.new_empty(0)
         self._logits: Tensor | None = None
         self._logits_at: Tensor | None = None
-        self._curvature: Tensor | None = None
 
     @property
     def parameters(self) -> int:
@@ -140,10 +141,11 @@ class ConvexObjective:
             logits=logits,
             center=self._center,
         )
-        self.reads += self._share
-        self._curvature = sums.curvature if curvature else None
+        self.reads += self.share
+        if sums.curvature is not None:
+            self.curvature = sums.curvature.to(self._product_dtype)
         self._logits = sums.logits if logits else None
-        self._logits_at = theta
+        self._logits_at = theta.clone()
         return self._point(theta, sums)
 
     def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -156,14 +158,14 @@ class ConvexObjective:
             "eps": 0.0,
             "compute_dtype": dtype,
         }
-        self.reads += self._share
+        self.reads += self.share
         if self.X.shape[1] <= HESSIAN_COLUMNS:
             matrix = self._passes.bce_hessian(self.X, self.y, w, b, **options).matrix
         else:
             h = self._passes.bce_onepass(self.X, self.y, w, b, curvature=True, **options).curvature
             assert h is not None
             matrix = self._gram(h, dtype)
-            self.reads += self._share
+            self.reads += self.share
         return self.in_coordinates(matrix, centred=self._center is not None)
 
     def in_coordinates(self, matrix: Tensor, *, centred: bool) -> Tensor:
@@ -178,25 +180,24 @@ class ConvexObjective:
 
     def product(self, v: Tensor) -> Tensor:
         """The Hessian at the last point evaluated with `curvature`, times v [P, 1]; one read of X."""
-        assert self._curvature is not None
         w, b = self._for_pass(v)
         dtype = self._product_dtype
         sums = self._passes.hessian_product(
             self.X,
-            self._curvature.to(dtype),
+            self.curvature,
             w.to(dtype),
             b.to(dtype),
             compute_dtype=dtype,
             center=self._center,
         )
-        self.reads += self._share
+        self.reads += self.share
         return self._off_null_space(self._pulled_back(sums[:-1], sums[-1]) / self.weight_sum + self.l2_of * v)
 
     def gram(self) -> Tensor:
         """sum_i s_i (x_i - c, 1) (x_i - c, 1)^T of the centred columns in the units of X, [D + 1, D + 1] float64."""
         s = self.sample_weight
         s = self.X.new_ones(len(self.X), dtype=torch.float64) if s is None else s.double()
-        self.reads += self._share
+        self.reads += self.share
         matrix = self._gram(s, torch.float64)
         return matrix if self._center is not None else _about(self.coordinates.center, matrix)
 
@@ -224,7 +225,7 @@ class ConvexObjective:
         else:
             sr = torch.sigmoid(z) - y.double()
             sr = sr if s is None else sr * s
-        self.reads += self._share
+        self.reads += self.share
         a = (
             self._passes.column_sums(self.X, sr, compute_dtype=torch.float64, center=self._center)
             / self.weight_sum
@@ -257,7 +258,7 @@ class ConvexObjective:
         rate = float(mass.sum()) / total
         if min(rate, 1 - rate) * len(y) < 8 * self.parameters:
             return None
-        self.reads += self._share * rows / len(self.X)
+        self.reads += self.share * rows / len(self.X)
         return ConvexObjective(
             self.X.index_select(0, chosen),
             y,
@@ -267,7 +268,7 @@ class ConvexObjective:
             l2=self.l2,
             intercept=self.intercept,
             coordinates=self.coordinates,
-            share=self._share * rows / len(self.X),
+            share=self.share * rows / len(self.X),
         )
 
     def _for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:

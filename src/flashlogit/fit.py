@@ -26,10 +26,13 @@ from .solvers.driver import Ending, HistoryRow, Outcome, Solver, drive
 from .solvers.lbfgs import LBFGS
 from .solvers.newton import Newton
 from .solvers.newton_cg import NewtonCG
+from .solvers.replay import recorder
 from .solvers.separation import Separation, separation_message
 from .solvers.start import start_from_sample
 from .solvers.unpenalised import Unpenalised
 
+_STEPS_A_READ, _SMALL_BYTES = 4, 256 << 20
+"""Steps that a GPU takes before a value is read back, where X is small: reading then costs as much as passes."""
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), float64, in the units of X."""
 
@@ -195,9 +198,12 @@ def _method(name: str, objective: ConvexObjective, start: Parameters | None, tol
         theta, hessian = start_from_sample(objective, theta)
     if name == "newton":
         return Newton(objective, theta, hessian=hessian)
+    X = objective.X
+    record = recorder(X) if objective.penalised else None
+    reads = _STEPS_A_READ if record and X.numel() * X.element_size() < _SMALL_BYTES else 1
     if name == "newton-cg":
-        return NewtonCG(objective, theta, tolerance=tolerance)
-    return LBFGS(objective, theta)
+        return NewtonCG(objective, theta, tolerance=tolerance, record=record, reads=reads)
+    return LBFGS(objective, theta, record=record, reads=reads)
 
 
 def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,9 @@ from flashlogit.solvers.search import Search
 class Models:
     """K logistic regressions over one X in plain torch, with a penalty of their own each: what a solver may ask."""
 
+    share = 1.0
+    null_value = 0.7
+
     def __init__(self, N: int = 300, P: int = 7, K: int = 3, l1: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(1)
         self.X = torch.randn(N, P, generator=generator, dtype=torch.float64)
@@ -31,25 +35,27 @@ class Models:
             l1 * torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)[None, :K].expand(P, K).contiguous()
         )
         self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
+        self.l2_of = self.l2[None, :].expand(P, K)
+        self.coordinates = SimpleNamespace(columns=P)
         self.parameters, self.K, self.reads = P, K, 0.0
-        self._h = torch.empty(0)
+        self.curvature = torch.empty(0)
 
     def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point:
         z = self.X @ theta
         loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
         smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)
         p = torch.sigmoid(z)
-        self._h = p * (1 - p)
+        self.curvature = p * (1 - p)
         gradient = self.X.t() @ (p - self.Y) / len(self.X) + self.l2 * theta
         value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
         return Point(smooth, gradient, value, value)
 
     def product(self, v: Tensor) -> Tensor:
-        return self.X.t() @ (self._h * (self.X @ v)) / len(self.X) + self.l2 * v
+        return self.X.t() @ (self.curvature * (self.X @ v)) / len(self.X) + self.l2 * v
 
     def matrices(self) -> Tensor:
         """[K, P, P] at the last point."""
-        H = torch.einsum("np,nk,nq->kpq", self.X, self._h, self.X) / len(self.X)
+        H = torch.einsum("np,nk,nq->kpq", self.X, self.curvature, self.X) / len(self.X)
         return H + self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
 
     def start(self) -> Tensor:

@@ -6,6 +6,7 @@ that a GPU can replay it from a graph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -41,6 +42,16 @@ class Search:
         self.direction = torch.zeros_like(theta)
         self.step = torch.ones_like(at.value)
         self.refused = torch.zeros_like(at.value)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What the next step depends on."""
+        return [*vars(self.at).values(), self.theta, self.direction, self.step, self.refused]
+
+    @state.setter
+    def state(self, tensors: Sequence[Tensor]) -> None:
+        *at, self.theta, self.direction, self.step, self.refused = tensors
+        self.at = Point(*at)
 
     def aim(self, direction: Tensor) -> None:
         """Choose where to go from the accepted point; a refused step keeps its length."""

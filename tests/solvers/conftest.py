@@ -1,0 +1,15 @@
+"""Small operations on one thread, as within a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flashlogit.row_workers import threads_for_passes
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threads_for_passes():
+        yield

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flashlogit.cli import add_debug, run_guarded
 
 _DESCRIPTION = """\
-How fast are the passes over X on this machine, as a share of what it can read?
+How fast are the passes over X on this machine, as a share of what it can read, and how fast are whole fits?
 
   kernel   time flashlogit and torch side by side, and check every answer
+  fit      time flashlogit and other libraries to the same objective
   tune     find the fastest launch of each kernel on this GPU
   compare  hold two runs' results against each other"""
 _EXAMPLES = """\
 examples:
   benchmark.py kernel --quick
   benchmark.py kernel --columns 28 300 --out results.json --picture roofline.png
+  benchmark.py fit --quick
+  benchmark.py fit --problems "1M x 28" --contenders "flashlogit*" "scikit-learn*" --out fit.json --picture fit.png
   benchmark.py tune --columns 28 --dtypes float32
   benchmark.py compare before.json after.json"""
 
@@ -25,7 +30,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 1 for a regression, 2 for what the user can mend, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
-    commands = {"kernel": _kernel, "tune": _tune, "compare": _compare}
+    commands = {"kernel": _kernel, "fit": _fit, "tune": _tune, "compare": _compare}
     return run_guarded(lambda: commands[options.command](options), debug=options.debug)
 
 
@@ -36,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,tune,compare}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,fit,tune,compare}")
     kernel = commands.add_parser("kernel", description="Time flashlogit and torch side by side.")
     kernel.add_argument(
         "--quick", action="store_true", help="few shapes, small data, few repeats: a minute on a CPU"
@@ -48,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     kernel.add_argument("--out", type=Path, help="the JSON file to write")
     kernel.add_argument("--picture", type=Path, help="the PNG file to write")
     add_debug(kernel)
+    _add_fit(commands)
     tune = commands.add_parser("tune", description="Find the fastest launch of each kernel on this GPU.")
     _add_shapes(tune)
     tune.add_argument("--kernels", nargs="+", help="some of onepass, hessian_product, hessian; default: all")
@@ -62,6 +68,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_debug(compare)
     return parser
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser(
+        "fit", description="Time flashlogit and what else is installed to the same objective."
+    )
+    fit.add_argument("--quick", action="store_true", help="small problems, few repeats: two minutes on a CPU")
+    fit.add_argument(
+        "--problems", nargs="+", metavar="NAME", help="such as '1M x 28'; default: what suits the device"
+    )
+    fit.add_argument(
+        "--contenders", nargs="+", metavar="NAME", help="names or patterns, such as 'scikit-learn*'"
+    )
+    fit.add_argument("--devices", nargs="+", help="cuda, cpu or both; default: what there is")
+    fit.add_argument("--gap", type=float, default=1e-8, help="relative gap to reach; default: 1e-8")
+    fit.add_argument("--C", type=float, default=1.0, help="scikit-learn's inverse penalty; default: 1")
+    fit.add_argument("--repeats", type=int, help="timed runs of each setting; default: 5, with --quick 3")
+    fit.add_argument(
+        "--limit",
+        type=float,
+        help="seconds for one setting, beyond which tighter ones are left out; default: 60, with --quick 1",
+    )
+    fit.add_argument("--out", type=Path, help="the JSON file to write")
+    fit.add_argument("--picture", type=Path, help="the PNG file to write")
+    add_debug(fit)
 
 
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +117,31 @@ def _kernel(options: argparse.Namespace) -> int:
         picture=options.picture,
     )
     run_kernel(settings)
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        # SciPy reads it when it is first imported; without it scikit-learn takes no arrays of a GPU.
+        os.environ.setdefault("SCIPY_ARRAY_API", "1")
+    from .fit import run_fit
+    from .fit_options import fit_options
+
+    settings = fit_options(
+        problems=options.problems,
+        devices=options.devices,
+        quick=options.quick,
+        gap=options.gap,
+        C=options.C,
+        repeats=options.repeats,
+        limit=options.limit,
+        contenders=options.contenders,
+        out=options.out,
+        picture=options.picture,
+    )
+    run_fit(settings)
     return 0
 
 

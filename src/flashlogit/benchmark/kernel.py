@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,6 +25,9 @@ from .report import Ceiling, Record, Report, write_report
 from .shape import CeilingCalls, measure
 from .step import make_step, measure_step
 from .table import tables, wrapped
+
+if TYPE_CHECKING:
+    from .fit_report import FitReport
 
 Say = Callable[[str], object]
 
@@ -114,7 +118,7 @@ def _finish(report: Report, options: KernelOptions, say: Say) -> str:
     )
 
 
-def heading(report: Report) -> str:
+def heading(report: Report | FitReport) -> str:
     """The machine and the software in a few sentences."""
     machine, software = report.machine, report.software
     gpu = machine["gpu"]

@@ -23,11 +23,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_software() -> dict[str, str | None]:
-    """Versions of what computes; None for what is not installed."""
+def describe_software(*packages: str) -> dict[str, str | None]:
+    """Versions of what computes, and of `packages` too; None for what is not installed."""
     return {
         "python": platform.python_version(),
-        **{package: _version(package) for package in ("flashlogit", "torch", "triton")},
+        **{package: _version(package) for package in ("flashlogit", "torch", "triton", *packages)},
         "system": f"{platform.system()} {platform.machine()}",
     }
 

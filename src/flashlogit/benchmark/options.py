@@ -90,10 +90,7 @@ def kernel_options(
     check_repeats(repeats)
     for option, path in (("--out", out), ("--picture", picture)):
         check_writable(option, path)
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise UserError(f"--picture is {picture}; the picture is a PNG: use a name that ends in .png")
-    if out is not None and out == picture:
-        raise UserError(f"--out and --picture are both {out}; name two files")
+    check_picture(out, picture)
     scales = {}
     for device in chosen:
         default = _SCALES[device, quick]
@@ -161,6 +158,14 @@ def check_writable(option: str, path: Path | None) -> None:
         raise UserError(f"{option} is {path}, which is a folder; name a file in it")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{option} is {path}, but {path.parent} cannot be written; name a file elsewhere")
+
+
+def check_picture(out: Path | None, picture: Path | None) -> None:
+    """A PNG, and another file than the JSON."""
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise UserError(f"--picture is {picture}; the picture is a PNG: use a name that ends in .png")
+    if out is not None and out == picture:
+        raise UserError(f"--out and --picture are both {out}; name two files")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -12,6 +12,7 @@ from flashlogit.atomic import write_atomically
 from flashlogit.errors import UserError
 
 FORMAT = "flashlogit-benchmark"
+FIT_FORMAT = "flashlogit-fit-benchmark"
 VERSION = 1
 
 Status = Literal["ok", "incorrect", "skipped", "failed"]
@@ -118,6 +119,10 @@ def read_report(path: Path) -> Report:
         raise UserError(
             f"the report {path} is not JSON (line {error.lineno}: {error.msg}); name a file written with --out"
         ) from error
+    if isinstance(content, dict) and content.get("format") == FIT_FORMAT:
+        raise UserError(
+            f"{path} is a report of `fit`, and only those of `kernel` are compared; name one of them"
+        )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a benchmark's report; name a file written with --out")
     if content.get("version") != VERSION:

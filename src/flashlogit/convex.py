@@ -20,11 +20,11 @@ from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
 from flashlogit_kernels.gram import weighted_gram
 
 from .backend import Passes
-from .certificate import Certificate, balancing_shift, mean_loss, penalty_gap, shrinkage, shrunk_divergence
+from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage, shrunk_divergence
 from .coordinates import Coordinates, measure_coordinates
 from .reference_blocks import over_parts
 
-_MEASURED_ROWS, _MEASURED_VALUES = 2048, 1 << 21
+_MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Rows, and values of X, from which the coordinates are measured: whichever are more rows."""
 _GRAM_BYTES = 8 << 20
 """Rows of X that a wide Hessian takes at once: large enough for a matrix product to be quick."""
@@ -35,7 +35,7 @@ class Point:
     """The objective at theta [P, K]: all float64, on the device of X.
 
     smooth [K] is P without its l1 term, gradient [P, K] its derivative, value [K] is P. gap [K] is an estimate of
-    P - P* that takes the intercept as optimal; `ConvexObjective.certify` proves a bound.
+    the bound on P - P* that `ConvexObjective.certify` proves.
     """
 
     smooth: Tensor
@@ -92,8 +92,7 @@ class ConvexObjective:
         self._center = coordinates.center if coordinates.subtract else None
         self.null_space: Tensor | None = None
         self.curvature = X.new_empty(0)
-        self._logits: Tensor | None = None
-        self._logits_at: Tensor | None = None
+        self._kept: _Kept | None = None
 
     @property
     def parameters(self) -> int:
@@ -120,15 +119,18 @@ class ConvexObjective:
             theta[-1] = math.log(odds) / self.coordinates.scale[-1]
         return theta
 
-    def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point:
+    def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
         """P and its gradient at theta [P, 1], for one read of X. Waits for nothing.
 
         Args:
             theta: the point.
-            curvature: keep every row's curvature, for `product` and wide Hessians.
-            logits: keep every row's logit, for `certify` and `smallest_margin`.
+            curvature: keep every row's curvature, for `product`.
+            keep: keep what `certify` needs of every row, or without a penalty the `logits`.
         """
         w, b = self._for_pass(theta)
+        # A gap without l2 is of shrunk residuals, which takes the logits.
+        certified = keep and self.penalised
+        logits = keep and not (self.penalised and self.l2 > 0)
         sums = self._passes.bce_onepass(
             self.X,
             self.y,
@@ -137,16 +139,17 @@ class ConvexObjective:
             sample_weight=self.sample_weight,
             eps=0.0,
             compute_dtype=torch.float64,
-            curvature=curvature,
+            curvature=curvature or (certified and self.intercept),
             logits=logits,
             center=self._center,
         )
         self.reads += self.share
-        if sums.curvature is not None:
+        if curvature:
+            assert sums.curvature is not None
             self.curvature = sums.curvature.to(self._product_dtype)
-        self._logits = sums.logits if logits else None
-        self._logits_at = theta.clone()
-        return self._point(theta, sums)
+        point = self._point(theta, sums)
+        self._kept = _Kept(theta.clone(), point, sums) if keep else None
+        return point
 
     def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Second derivative of the smooth part, [1, P, P] float64, by sums in `dtype` (default: see the module)."""
@@ -204,43 +207,49 @@ class ConvexObjective:
     @property
     def logits(self) -> Tensor:
         """z [N] float64 at the last point evaluated with `logits`."""
-        assert self._logits is not None
-        return self._logits
+        assert self._kept is not None
+        assert self._kept.sums.logits is not None
+        return self._kept.sums.logits
 
-    def certify(self, theta: Tensor) -> tuple[Certificate, Tensor]:
-        """The duality gap at theta's weights and the intercept that is best for them, and that point, [P, 1].
+    def certify(self, theta: Tensor) -> Certificate:
+        """The duality gap at theta [P, 1].
 
-        One read of X, and another one unless theta is the last point evaluated, with `logits`.
+        With an intercept one read of X, and another one unless theta is the last point evaluated, with `keep`.
         """
         assert self.penalised
-        if self._logits is None or self._logits_at is None or not torch.equal(self._logits_at, theta):
-            self.evaluate(theta, logits=True)
-        assert self._logits is not None
-        z, y, s = self._logits, self.y, self.sample_weight
-        theta = theta.clone()
+        if self._kept is None or not torch.equal(self._kept.theta, theta):
+            self.evaluate(theta, keep=True)
+        assert self._kept is not None
+        point, sums = self._kept.point, self._kept.sums
+        value = float(point.value)
+        trivial = Certificate("gap", value, value, self.null_value)  # as P* >= 0
+        D, scale = self.X.shape[1], self.coordinates.scale
+        a = point.gradient - self.l2_of * theta
+        gap, shift = value * 0.0, 0.0
         if self.intercept:
-            shift, sr = balancing_shift(z, y, s)
-            z = z + shift
-            theta[-1] += shift / self.coordinates.scale[-1]
-        else:
-            sr = torch.sigmoid(z) - y.double()
-            sr = sr if s is None else sr * s
-        self.reads += self.share
-        a = (
-            self._passes.column_sums(self.X, sr, compute_dtype=torch.float64, center=self._center)
-            / self.weight_sum
+            column = self._curvature_of_intercept(sums)
+            move = float(a[D] / column[D]) if float(column[D]) > 0 else math.inf
+            shift = move * float(scale[D])
+            if not abs(shift) <= FARTHEST_SHIFT:
+                return trivial
+            a = a - move * column
+            gap = move * move * float(column[D])
+        w, a = self.coordinates.centred(theta)[0], a[:D] / scale[:D, None]
+        l1, l2 = torch.full_like(w, self.l1), torch.full_like(w, self.l2)
+        tau = float(shrinkage(a, l1, l2))
+        if tau < 1:
+            gap = self._mean(shrunk_divergence(self.logits, self.y, tau, shift))
+        gap += float(penalty_gap(w, tau * a, l1, l2).sum())
+        return Certificate("gap", min(gap, value), value, self.null_value)
+
+    def _curvature_of_intercept(self, sums: BCESums) -> Tensor:
+        """The Hessian's column of the intercept, [P, 1], by one read of X in float64."""
+        h = sums.curvature
+        assert h is not None
+        column = self._passes.column_sums(self.X, h, compute_dtype=torch.float64, center=self._center)
+        return self._pulled_back(column, h.sum(dtype=torch.float64)) * (
+            self.coordinates.scale[-1] / self.weight_sum
         )
-        if self._center is None:
-            a = a - self.coordinates.center * (sr.sum() / self.weight_sum)
-        w = self.coordinates.centred(theta)[0]
-        a, l1, l2 = a[:, None], torch.full_like(w, self.l1), torch.full_like(w, self.l2)
-        tau = shrinkage(a, l1, l2)
-        gap = penalty_gap(w, tau * a, l1, l2).sum()
-        if bool(tau < 1):
-            gap = gap + self._mean(shrunk_divergence(z, y, float(tau)))
-        value = mean_loss(z, y, s) + float(self.l1 * w.abs().sum() + 0.5 * self.l2 * w.square().sum())
-        # P* >= 0 bounds the gap too.
-        return Certificate("gap", min(float(gap), value), value, self.null_value), theta
 
     def sample(self, rows: int) -> ConvexObjective | None:
         """The same objective over about `rows` random rows; None if a class would have too few of them.
@@ -304,8 +313,10 @@ class ConvexObjective:
         gap = penalty_gap(theta[:D], tau * data[:D], l1, l2).sum(dim=0)
         # The divergence is of second order in 1 - tau; this is its size, not a bound.
         gap = gap + (1 - tau).square() * value
-        if self.intercept:  # what the intercept alone could still gain
-            gap = gap + 0.5 * data[D].square()
+        if (
+            self.intercept
+        ):  # twice what the intercept alone could still gain, if its curvature were the null model's
+            gap = gap + data[D].square()
         return torch.minimum(gap, value)
 
     def _gram(self, h: Tensor, dtype: torch.dtype) -> Tensor:
@@ -323,10 +334,19 @@ class ConvexObjective:
 
         return over_parts(self.X, len(self.X), of_part, lambda parts: torch.stack(parts).sum(dim=0))
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """Weighted mean over rows, [] float64."""
+    def _mean(self, values: Tensor) -> float:
+        """Weighted mean over rows."""
         total = values.sum() if self.sample_weight is None else (values * self.sample_weight).sum()
-        return total / self.weight_sum
+        return float(total) / self.weight_sum
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The last point evaluated, and what the pass gave there."""
+
+    theta: Tensor
+    point: Point
+    sums: BCESums
 
 
 def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:

@@ -160,10 +160,10 @@ def fit(
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=began,
     )
-    separation = None
+    separation, theta = None, outcome.theta
     if unpenalised:
-        separation = unpenalised.separation(outcome)
-    weight, bias = _parameters(objective, outcome.theta)
+        separation, theta = unpenalised.separation(outcome), unpenalised.minimum_norm(theta)
+    weight, bias = _parameters(objective, theta)
     names = names or [f"x{j}" for j in range(X.shape[1])]
     notes = unpenalised.notes(names) if unpenalised else []
     if separation:

@@ -39,6 +39,7 @@ from flashlogit_kernels.gram import weighted_gram
 
 from .reference_blocks import block_rows, gather, over_parts, row_blocks, transposed_product, weighted_sums
 from .reference_terms import Labels, labels_of
+from .workspace import borrowed
 
 
 def bce_onepass(
@@ -114,9 +115,9 @@ def hessian_product(
 
     def sum_part(part: slice) -> Tensor:
         h = inputs.curvature[part]
-        t = torch.empty_like(h)
-        sums = weighted_sums(inputs.X, inputs.rows, part, inputs.center, v, b, torch.Tensor.mul_, t, h)
-        return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
+        with borrowed(len(h), h.dtype, h.device) as t:
+            sums = weighted_sums(inputs.X, inputs.rows, part, inputs.center, v, b, torch.Tensor.mul_, t, h)
+            return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
 
     return over_parts(inputs.X, inputs.n, sum_part, lambda parts: torch.stack(parts).sum(dim=0))
 
@@ -201,25 +202,29 @@ def _sums(
         y, s = gather(inputs.y, inputs.rows, part), None
         if inputs.sample_weight is not None:
             s = gather(inputs.sample_weight, inputs.rows, part)
-        labels = labels_of(y, inputs.pos_weight, inputs.compute_dtype)
+        with borrowed(3 * len(y), inputs.compute_dtype, y.device) as room:
+            return sum_rows(part, y, s, *room.view(3, -1))
+
+    def sum_rows(
+        part: slice, y: Tensor, s: Tensor | None, margin: Tensor, r: Tensor, room: Tensor
+    ) -> tuple[Tensor, _Scalars]:
+        labels = labels_of(y, inputs.pos_weight, room)
         residual = _residual_rule(labels, inputs.clamp, weighted=s is not None)
-        margin, r = labels.vectors[0].new_empty((2, y.shape[0])).unbind()
         vectors = (r, *labels.vectors) if s is None else (r, s, *labels.vectors)
         weight_grad = weighted_sums(
             inputs.X, inputs.rows, part, inputs.center, w, b, residual, margin, *vectors, multiply=gradient
         )
         if wanted.logits is not None:
-            wanted.logits[part] = labels.logits(margin)
+            labels.logits(margin, out=wanted.logits[part])
         if wanted.residual is not None:
             wanted.residual[part] = r
         if wanted.curvature is not None or use_curvature is not None:
-            h = _curvature(labels, inputs.clamp, margin, s)
-            if wanted.curvature is not None:
-                wanted.curvature[part] = h
+            out = torch.empty_like(margin) if wanted.curvature is None else wanted.curvature[part]
+            h = _curvature(labels, inputs.clamp, margin, s, out)
             if use_curvature is not None:
                 use_curvature(part, h)
         nonfinite, largest, inside = _extremes(margin, inputs.clamp)
-        loss = labels.loss(margin if inside else margin.clamp(-inputs.clamp.bound, inputs.clamp.bound))
+        loss = labels.loss(margin if inside else margin.clamp_(-inputs.clamp.bound, inputs.clamp.bound))
         if s is not None:
             loss *= s
         if wanted.loss is not None:
@@ -255,9 +260,9 @@ def _residual_rule(labels: Labels, clamp: Clamp, *, weighted: bool) -> Callable[
     return residual
 
 
-def _curvature(labels: Labels, clamp: Clamp, margin: Tensor, s: Tensor | None) -> Tensor:
-    """s dr/dz of rows, [m], from their margins."""
-    h = labels.curvature(margin)
+def _curvature(labels: Labels, clamp: Clamp, margin: Tensor, s: Tensor | None, out: Tensor) -> Tensor:
+    """s dr/dz of rows from their margins [m], in `out`."""
+    h = labels.curvature(margin, out)
     if clamp.zeroes_gradient:
         h.masked_fill_(margin.abs() > clamp.bound, 0.0)
     return h if s is None else h.mul_(s)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 _SOFTPLUS_IS_LINEAR_FROM = 50.0
 """exp(-50) is below the rounding of 50 in float64; torch's own threshold of 20 is only good enough for float32."""
@@ -33,30 +32,30 @@ class Labels(Protocol):
         """(z, out, *vectors): write r of rows to `out`, given the same rows of the vectors; z becomes the margin."""
 
     def loss(self, c: Tensor) -> Tensor:
-        """Loss of all rows from their clamped margins c [m]."""
+        """Loss of all rows in place of their clamped margins c [m]."""
 
-    def curvature(self, margin: Tensor) -> Tensor:
-        """dr/dz of all rows from their margins [m]."""
+    def curvature(self, margin: Tensor, out: Tensor) -> Tensor:
+        """dr/dz of all rows from their margins [m], in `out`."""
 
-    def logits(self, margin: Tensor) -> Tensor:
-        """z of all rows from their margins [m]."""
+    def logits(self, margin: Tensor, out: Tensor) -> Tensor:
+        """z of all rows from their margins [m], in `out`."""
 
 
-def labels_of(y: Tensor, pos_weight: Tensor | None, compute_dtype: torch.dtype) -> Labels:
-    """Labels y [m] as they are cheapest to compute with.
+def labels_of(y: Tensor, pos_weight: Tensor | None, room: Tensor) -> Labels:
+    """Labels y [m] as they are cheapest to compute with; room [m] in the arithmetic's dtype becomes theirs.
 
     bool and uint8 hold 0 and 1 only. Others are looked at on the CPU; on a GPU it would wait for the device. All are 0
     or 1 where y (1 - y), which is never negative, adds up to 0: a dot product of what is needed anyway.
     """
     hard = y.dtype == torch.uint8
-    y = y.to(compute_dtype)
-    off = 1 - y
-    if not hard and y.device.type == "cpu":
-        hard = float(y.dot(off)) == 0.0
     if not hard:
-        return SoftLabels(off, y if pos_weight is None else y * pos_weight)
+        y = y.to(room.dtype)
+        torch.sub(1, y, out=room)
+        hard = y.device.type == "cpu" and float(y.dot(room)) == 0.0
+        if not hard:
+            return SoftLabels(room, y if pos_weight is None else y * pos_weight)
     factor = None if pos_weight is None else torch.where(y > 0, pos_weight, 1.0)
-    return HardLabels(off.sub_(y), factor)
+    return HardLabels(room.copy_(y).mul_(-2).add_(1), factor)
 
 
 class HardLabels:
@@ -81,17 +80,17 @@ class HardLabels:
 
     def loss(self, c: Tensor) -> Tensor:
         """softplus(c), times q for positive rows."""
-        loss = softplus(c, threshold=_SOFTPLUS_IS_LINEAR_FROM)
-        return loss if self.factor is None else loss.mul_(self.factor)
+        torch.ops.aten.softplus.out(c, 1, _SOFTPLUS_IS_LINEAR_FROM, out=c)
+        return c if self.factor is None else c.mul_(self.factor)
 
-    def curvature(self, margin: Tensor) -> Tensor:
+    def curvature(self, margin: Tensor, out: Tensor) -> Tensor:
         """p (1 - p), times q for positive rows."""
-        curvature = _bernoulli_variance(margin)
+        curvature = _bernoulli_variance(margin, out)
         return curvature if self.factor is None else curvature.mul_(self.factor)
 
-    def logits(self, margin: Tensor) -> Tensor:
+    def logits(self, margin: Tensor, out: Tensor) -> Tensor:
         """t t z, which is z to the last digit."""
-        return margin * self.t
+        return torch.mul(margin, self.t, out=out)
 
 
 class SoftLabels:
@@ -117,18 +116,18 @@ class SoftLabels:
         slope = torch.where(c > 0, self.off, self.on)
         magnitude = c.abs()
         linear = torch.where(slope == 0, 0.0, slope * magnitude)
-        return linear + (self.off + self.on) * torch.log1p(torch.exp(magnitude.neg_()))
+        return torch.add(linear, (self.off + self.on) * torch.log1p(torch.exp(magnitude.neg_())), out=c)
 
-    def logits(self, margin: Tensor) -> Tensor:
+    def logits(self, margin: Tensor, out: Tensor) -> Tensor:
         """The margins are the logits."""
-        return margin
+        return out.copy_(margin)
 
-    def curvature(self, margin: Tensor) -> Tensor:
+    def curvature(self, margin: Tensor, out: Tensor) -> Tensor:
         """(1 - y + q y) p (1 - p)."""
-        return _bernoulli_variance(margin).mul_(self.off + self.on)
+        return _bernoulli_variance(margin, out).mul_(self.off + self.on)
 
 
-def _bernoulli_variance(z: Tensor) -> Tensor:
-    """p (1 - p), whose smaller factor does not cancel."""
-    p = torch.sigmoid(z.abs().neg_())
-    return p * (1 - p)
+def _bernoulli_variance(z: Tensor, out: Tensor) -> Tensor:
+    """p - p^2 for the smaller of p and 1 - p, which does not cancel; in `out`."""
+    p = torch.abs(z, out=out).neg_().sigmoid_()
+    return p.addcmul_(p, p, value=-1)

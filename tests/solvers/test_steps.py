@@ -40,7 +40,7 @@ class Models:
         self.parameters, self.K, self.reads = P, K, 0.0
         self.curvature = torch.empty(0)
 
-    def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point:
+    def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
         z = self.X @ theta
         loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
         smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)

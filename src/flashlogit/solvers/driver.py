@@ -58,7 +58,7 @@ def drive(
     *,
     tolerance: float,
     iterations: int,
-    certify: Callable[[Solver], tuple[Certificate, Tensor]],
+    certify: Callable[[Solver], Certificate],
     on_point: Callable[[HistoryRow, Tensor], object],
     separated: Callable[[], bool],
     began: float,
@@ -70,8 +70,7 @@ def drive(
         solver: at its start.
         tolerance: on the certificate's relative gap.
         iterations: evaluations at most.
-        certify: the certificate of the solver's point, and the point it holds for; asked when the estimated gap
-            promises success, and at the end.
+        certify: the certificate of the solver's point; asked when the estimated gap promises success, and at the end.
         on_point: hears of each accepted point, [P, 1].
         began: when the fit did, on the clock of `time.perf_counter`; history counts its seconds from there.
         separated: whether the point just evaluated has every row on its right side, so that there is no optimum.
@@ -103,10 +102,10 @@ def drive(
             ending: Ending = "separated"
             break
         if gap <= promised:
-            certificate, theta = certify(solver)
+            certificate = certify(solver)
             row["gap"], row["relative_gap"] = certificate.gap, certificate.relative
             if certificate.gap <= goal:
-                return Outcome(theta, "tolerance", certificate, count, history)
+                return Outcome(solver.search.theta, "tolerance", certificate, count, history)
             promised = 0.3 * gap
         idle = 0 if gap < 0.9 * best else idle + 1
         best = min(best, gap)
@@ -122,5 +121,4 @@ def drive(
         if not accepted:
             ending = "limit" if tries < _TRIES else "precision"
             break
-    certificate, theta = certify(solver)
-    return Outcome(theta, ending, certificate, count, history)
+    return Outcome(solver.search.theta, ending, certify(solver), count, history)

@@ -35,12 +35,12 @@ class LBFGS:
     ) -> None:
         """Start at theta [P, K]; with `record` steps are replayed, and values read back every `reads` steps."""
         self.objective = objective
-        self.search = Search(objective, theta, objective.evaluate(theta, logits=record is None))
+        self.search = Search(objective, theta, objective.evaluate(theta, keep=record is None))
         self._pairs = Pairs(theta)
         self._expected = self._aim()
         self._steps = reads
         self._replay = Replay(self.step, self._get, self._put, record)
-        self._logits = record is None  # the objective could not tell that a replayed step has renewed them
+        self._keep = record is None  # the objective could not tell that a replayed step has renewed them
 
     @property
     def decrement(self) -> float:
@@ -60,7 +60,7 @@ class LBFGS:
     def step(self) -> None:
         """One of them, without waiting for the device."""
         before, gradient = self.search.theta, self.search.at.gradient
-        accepted = self.search.advance(logits=self._logits)
+        accepted = self.search.advance(keep=self._keep)
         self._pairs.remember(self.search.theta - before, self.search.at.gradient - gradient, accepted)
         self._expected = self._aim()
 

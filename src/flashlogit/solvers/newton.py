@@ -33,12 +33,12 @@ class Newton:
         self._factors: Tensor | None = None
         self._new = False
         self._dtype: torch.dtype | None = None
-        self.search = Search(objective, theta, objective.evaluate(theta, logits=True))
+        self.search = Search(objective, theta, objective.evaluate(theta, keep=True))
         self.decrement = self._aim()
 
     def advance(self) -> bool:
         """Try the next point; whether it was good enough."""
-        if not bool(self.search.advance(logits=True)):
+        if not bool(self.search.advance(keep=True)):
             if not self._new and self.search.refused.item() > 1:
                 self._renew()
             return False

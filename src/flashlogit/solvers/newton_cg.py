@@ -44,7 +44,7 @@ class NewtonCG:
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
         l2 = float(objective.l2_of[: objective.coordinates.columns].min())
         self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
-        self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, logits=True))
+        self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
         self._first = self._norm()
         self.decrement = math.inf
         self._aimed = False
@@ -55,7 +55,7 @@ class NewtonCG:
         """Find a direction, unless the last one was refused, and try it; whether it was good enough."""
         if not self._aimed:
             self._aim()
-        accepted = bool(self.search.advance(curvature=True, logits=True).all())
+        accepted = bool(self.search.advance(curvature=True, keep=True).all())
         self._aimed = not accepted
         return accepted
 

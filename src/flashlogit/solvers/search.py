@@ -25,7 +25,7 @@ class Evaluates(Protocol):
 
     l1_of: Tensor
 
-    def evaluate(self, theta: Tensor, *, curvature: bool = False, logits: bool = False) -> Point: ...
+    def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point: ...
 
 
 class Search:
@@ -63,13 +63,13 @@ class Search:
         l1 = self.objective.l1_of
         return (self.at.gradient * (trial - self.theta) + l1 * (trial.abs() - self.theta.abs())).sum(dim=0)
 
-    def advance(self, *, curvature: bool = False, logits: bool = False) -> Tensor:
+    def advance(self, *, curvature: bool = False, keep: bool = False) -> Tensor:
         """Evaluate the trial point and go there if it is good enough; bool [K], whether it was.
 
         The step after a refusal minimises the parabola through what is known, within 0.1 to 0.5 of the last.
         """
         trial = self.theta + self.step * self.direction
-        new = self.objective.evaluate(trial, curvature=curvature, logits=logits)
+        new = self.objective.evaluate(trial, curvature=curvature, keep=keep)
         predicted = self.predicted(trial)
         change = new.value - self.at.value
         accepted = change <= _SUFFICIENT * predicted + _ROUNDING * self.at.value.abs()

@@ -52,16 +52,15 @@ class Unpenalised:
             return []
         return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]
 
-    def certify(self, solver: Solver) -> tuple[Certificate, Tensor]:
-        """Half the squared Newton decrement, and the optimum of least norm that the solver's point stands for."""
-        objective, search = self.objective, solver.search
-        certificate = Certificate(
+    def certify(self, solver: Solver) -> Certificate:
+        """Half the squared Newton decrement."""
+        search = solver.search
+        return Certificate(
             "decrement",
             self._decrement(search.theta, search.at.gradient),
             float(search.at.value),
-            objective.null_value,
+            self.objective.null_value,
         )
-        return certificate, self._minimum_norm(search.theta)
 
     def separated(self) -> bool:
         """Whether every row is on its right side at the point just evaluated, which proves complete separation."""
@@ -103,7 +102,8 @@ class Unpenalised:
             theta[: coordinates.columns, 0].cpu(),
         )
 
-    def _minimum_norm(self, theta: Tensor) -> Tensor:
+    def minimum_norm(self, theta: Tensor) -> Tensor:
+        """The optimum of least norm that an optimum theta [P, 1] stands for."""
         if self.collinear is None:
             return theta
         coordinates = self.objective.coordinates
@@ -115,7 +115,7 @@ class Unpenalised:
         if self._gram is not None:
             H = self.objective.hessian(theta, dtype=torch.float64)
             return 0.5 * float((gradient * solve(factor(H), gradient)).sum())
-        self.objective.evaluate(theta, curvature=True, logits=True)
+        self.objective.evaluate(theta, curvature=True)
         run = ConjugateGradients(self.objective, gradient)
         norm = float(gradient.norm())
         for _ in range(_CG_STEPS):

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
-from flashlogit_kernels.gram import weighted_gram
+from flashlogit_kernels.gram import GramSums, weighted_gram
 
 from .backend import Passes
 from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage, shrunk_divergence
 from .coordinates import Coordinates, measure_coordinates
 from .reference_blocks import over_parts
+from .row_workers import map_in_threads, thread_count
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Rows, and values of X, from which the coordinates are measured: whichever are more rows."""
-_GRAM_BYTES = 8 << 20
+_GRAM_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Rows of X that a wide Hessian takes at once: large enough for a matrix product to be quick."""
+_SAMPLE_PIECES = 32
+"""Places of X, evenly spread, from which the rows of a sampled Hessian come: to gather single rows takes longer."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +176,37 @@ class ConvexObjective:
             self.reads += self.share
         return self.in_coordinates(matrix, centred=self._center is not None)
 
+    def sampled_hessian(self, rows: int) -> Tensor:
+        """The Hessian at the last point evaluated with `curvature`, estimated from about `rows` rows, [1, P, P]."""
+        X, dtype, N = self.X, self._product_dtype, len(self.X)
+        height = rows // _SAMPLE_PIECES if _SAMPLE_PIECES <= rows <= N // 2 else N
+        starts = [k * N // _SAMPLE_PIECES for k in range(_SAMPLE_PIECES + 1)]
+        pieces = [slice(start, min(start + height, end)) for start, end in pairwise(starts)]
+
+        def of_pieces(some: slice) -> GramSums:
+            with torch.inference_mode():
+                sums = GramSums(X, dtype, self._center, sum_dtype=dtype)
+                for piece in pieces[some]:
+                    sums.add(X[piece], self.curvature[piece])
+                return sums
+
+        # One matrix for each thread: it may be larger than a piece.
+        threads = 1 if X.is_cuda else thread_count()
+        shares = [slice(k, None, threads) for k in range(threads)]
+        with torch.inference_mode():
+            sums = map_in_threads(of_pieces, shares, lambda parts: reduce(GramSums.merge, parts))
+            matrix = sums.total()
+        share = sum(piece.stop - piece.start for piece in pieces) / N
+        self.reads += self.share * share
+        return self.in_coordinates(matrix / share, centred=self._center is not None)
+
     def in_coordinates(self, matrix: Tensor, *, centred: bool) -> Tensor:
         """Sums over (x, 1) (x, 1)^T [D + 1, D + 1], or over (x - c, 1), as the Hessian by theta, [1, P, P]."""
         if not centred:
             matrix = _about(self.coordinates.center, matrix)
         P, scale = self.parameters, self.coordinates.scale
-        hessian = matrix[:P, :P] / self.weight_sum * scale[:, None] * scale + torch.diag(self.l2_of[:, 0])
+        hessian = (matrix[:P, :P] * (scale[:, None] / self.weight_sum)).mul_(scale)
+        hessian.diagonal().add_(self.l2_of[:, 0])
         if self.null_space is not None:  # any curvature will do there, and a matrix without has no factors
             hessian = hessian + self.null_space @ self.null_space.t()
         return hessian[None]
@@ -320,7 +350,9 @@ class ConvexObjective:
         return torch.minimum(gap, value)
 
     def _gram(self, h: Tensor, dtype: torch.dtype) -> Tensor:
-        height = max(1, _GRAM_BYTES // (self.X.shape[1] * dtype.itemsize))
+        """Sums over all rows with the weights h [N]."""
+        bytes_at_once = _GRAM_BYTES.get(self.X.device.type, _GRAM_BYTES["cuda"])
+        height = max(1, bytes_at_once // (self.X.shape[1] * dtype.itemsize))
 
         def of_part(part: slice) -> Tensor:
             return weighted_gram(
@@ -360,5 +392,5 @@ def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
 def _about(center: Tensor, matrix: Tensor) -> Tensor:
     """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - c, 1) (x - c, 1)^T."""
     c = torch.cat([center, center.new_zeros(1)])
-    border, corner = matrix[-1], matrix[-1, -1]
-    return matrix - torch.outer(c, border) - torch.outer(border, c) + corner * torch.outer(c, c)
+    border, corner = matrix[-1].clone(), matrix[-1, -1]
+    return matrix.addr(c, border - corner * c, alpha=-1).addr_(border, c, alpha=-1)

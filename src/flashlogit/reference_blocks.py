@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import TypeVar
 
 import torch
@@ -74,13 +75,13 @@ def weighted_sums(
     BLAS reads several rows at once, which comes from main memory at a third of the speed of one stream; where rows are
     neither narrow nor long, adding up a block first brings it into the cache sooner than the product itself would.
     """
-    total = X.new_zeros(X.shape[1], dtype=torch.float64)
     touch = multiply and _touched(X, w.dtype, rows, center)
     height = block_rows(X, w.dtype, touched=touch)
     # Split at once: a slice costs as much as the arithmetic of a small block.
-    blocks = zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True)
+    blocks = list(zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True))
+    sums = w.new_empty((len(blocks) if multiply else 0, X.shape[1]))
     X_blocks = row_blocks(X, rows, part, w.dtype, center, height=height)
-    for (_, X_block), (z, *others) in zip(X_blocks, blocks, strict=True):
+    for (_, X_block), (z, *others), total in zip_longest(X_blocks, blocks, sums.unbind()):
         if touch:
             X_block.sum()
         if X_block.shape[1] == 1:
@@ -93,15 +94,16 @@ def weighted_sums(
             torch.addmv(b, X_block, w, out=z)
         v = row_weights(z, *others)
         if multiply:
-            total += transposed_product(X_block, v)
-    return total
+            transposed_product(X_block, v, out=total)
+    return sums.sum(dim=0, dtype=torch.float64)
 
 
-def transposed_product(X: Tensor, v: Tensor) -> Tensor:
+def transposed_product(X: Tensor, v: Tensor, out: Tensor | None = None) -> Tensor:
     """X^T v, [D]. BLAS takes six times as long over a single column, and its dot product adds up in one float32."""
     if X.shape[1] == 1:
-        return (X[:, 0] * v).sum(dtype=torch.float64).to(v.dtype).reshape(1)
-    return torch.mv(X.t(), v)
+        total = (X[:, 0] * v).sum(dtype=torch.float64).to(v.dtype).reshape(1)
+        return total if out is None else out.copy_(total)
+    return torch.mv(X.t(), v, out=out)
 
 
 def gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
@@ -138,6 +140,12 @@ def row_blocks(
 def _blocks(
     X: Tensor, rows: Tensor | None, part: slice, height: int, center: Tensor | None, own: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
+    if rows is None and own is None:
+        start = 0
+        for block in torch.split(X[part], height):
+            yield slice(start, start + len(block)), block
+            start += len(block)
+        return
     for start in range(part.start, part.stop, height):
         visited = slice(start, min(start + height, part.stop))
         block = X[visited] if rows is None else X.index_select(0, rows[visited])

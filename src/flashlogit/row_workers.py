@@ -41,10 +41,17 @@ def threads_for_passes() -> Iterator[None]:
     """
     token = _lent.set(thread_count())
     try:
-        with _OneThread():
+        with _Threads(1):
             yield
     finally:
         _lent.reset(token)
+
+
+@contextmanager
+def threads_for_algebra() -> Iterator[None]:
+    """Within it, torch's operations run in all threads again: for matrices that are large enough for it to pay."""
+    with _Threads(thread_count()):
+        yield
 
 
 def map_in_threads(
@@ -76,7 +83,7 @@ def map_in_threads(
 
     pool = _pool(count - 1)
     running = [pool.submit(take_parts) for _ in range(count - 1)]
-    with _OneThread():
+    with _Threads(1):
         try:
             take_parts()
         finally:
@@ -86,15 +93,18 @@ def map_in_threads(
         return combine([results[place] for place in range(len(parts))])
 
 
-class _OneThread:
-    """Within it, torch's operations run on the calling thread alone.
+class _Threads:
+    """Within it, torch's operations run in so many threads, the calling one included.
 
     The number of threads is a thread's own, but what new threads begin with is not: it is put back on leaving.
     """
 
+    def __init__(self, count: int) -> None:
+        self._count = count
+
     def __enter__(self) -> None:
         self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(self._count)
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads)
@@ -105,7 +115,7 @@ def _pool(count: int) -> ThreadPoolExecutor:
     with _lock:
         if count not in _pools:
             pool = ThreadPoolExecutor(count, thread_name_prefix="flashlogit")
-            with _OneThread():
+            with _Threads(1):
                 everybody = threading.Barrier(count + 1)
                 for _ in range(count):
                     pool.submit(_begin, everybody)

@@ -3,8 +3,9 @@
     H = H(theta_0)        minimise g . x + 1/2 x^T H x + l1 |theta + x|        theta <- theta + x
 
 A pass with the Hessian costs several without. An old Hessian, or one of a sample of the rows, is a good one as long as
-every step brings the model's decrease down by a factor of ten; only when it does not is a new one computed. The l1
-term is part of the model (a proximal Newton method), so that exact zeros come out of it.
+every step brings the model's decrease down by a factor of ten; only when it does not is a new one computed. Meanwhile
+each step corrects it along itself (a BFGS update), which costs nothing. The l1 term is part of the model (a proximal
+Newton method), so that exact zeros come out of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from .search import Search
 
 _GOOD_RATIO = 0.1
 """Of the decrease that the model predicts, from one step to the next: above it, the Hessian is renewed."""
+_CORRECTED_PARAMETERS = 513
+"""Most parameters for which an old Hessian is corrected: beyond, new factors of it would take longer than a step."""
+_CURVED = 1e-3
+"""Of the old curvature along a step: with less, rounding may be all there is of the new one."""
 _EXACT_BELOW = 1e-3
 """Of P: where a new float32 Hessian leads no further although so little is left, its rounding is to blame."""
 
@@ -38,11 +43,14 @@ class Newton:
 
     def advance(self) -> bool:
         """Try the next point; whether it was good enough."""
+        before, gradient = self.search.theta, self.search.at.gradient
         if not bool(self.search.advance(keep=True)):
             if not self._new and self.search.refused.item() > 1:
                 self._renew()
             return False
         last, was_new, self._new = self.decrement, self._new, False
+        if self.objective.parameters <= _CORRECTED_PARAMETERS:
+            self._correct(self.search.theta - before, self.search.at.gradient - gradient)
         self.decrement = self._aim()
         if self.decrement > _GOOD_RATIO * last:
             if was_new and self.decrement < _EXACT_BELOW * float(self.search.at.value):
@@ -56,6 +64,17 @@ class Newton:
         self._new = True
         self.search.refused.zero_()
         self.decrement = self._aim()
+
+    def _correct(self, s: Tensor, y: Tensor) -> None:
+        """Make H s = y, s being the last step and y what it changed in the gradient, [P, 1]."""
+        assert self.hessian is not None
+        Hs = (self.hessian @ s.t()[:, :, None])[:, :, 0].t()
+        bent, curved = (s * Hs).sum(dim=0), (s * y).sum(dim=0)
+        good = (bent > 0) & (curved > _CURVED * bent)
+        less = torch.einsum("pk,qk->kpq", Hs / bent.sqrt(), Hs / bent.sqrt())
+        more = torch.einsum("pk,qk->kpq", y / curved.sqrt(), y / curved.sqrt())
+        self.hessian = torch.where(good[:, None, None], self.hessian - less + more, self.hessian)
+        self._factors = None
 
     def _aim(self) -> float:
         """Choose the direction; half the squared Newton decrement, or what the model expects to gain."""

@@ -10,9 +10,12 @@ solved for exactly; of a dozen steps that way, cut off where they leave the orth
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+
+from flashlogit.row_workers import threads_for_algebra
 
 _STEPS = 14
 _ITERATIONS = 60
@@ -21,6 +24,8 @@ _WARM_FROM = 256
 """Parameters from which products with a matrix are so much cheaper than its factors that they come first."""
 _WARM_STEPS = 200
 _POWER_STEPS = 10
+_THREADED_FROM = 512
+"""Parameters from which factors are computed in all threads."""
 
 
 def may_look(tensor: Tensor) -> bool:
@@ -30,18 +35,22 @@ def may_look(tensor: Tensor) -> bool:
 
 def factor(H: Tensor) -> Tensor:
     """Lower Cholesky factors [K, P, P] of H [K, P, P], to whose diagonals just enough is added for there to be one."""
+    result: Tensor
+    with threads_for_algebra() if H.shape[-1] >= _THREADED_FROM else nullcontext():
+        result, info = torch.linalg.cholesky_ex(H)
+    found = (info == 0) & result.isfinite().all(dim=-1).all(dim=-1)
+    if may_look(H) and bool(found.all()):
+        return result
     size = H.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
     eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
-    result = torch.full_like(H, torch.nan)
-    found = torch.zeros(H.shape[0], dtype=torch.bool, device=H.device)
-    for jitter in (0.0, 1e-13, 1e-10, 1e-7, 1e-4, 1.0):
+    for jitter in (1e-13, 1e-10, 1e-7, 1e-4, 1.0):
         factors, info = torch.linalg.cholesky_ex(H + jitter * size * eye)
-        good = (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1) & ~found
-        result = torch.where(good[:, None, None], factors, result)
+        good = (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1)
+        result = torch.where((good & ~found)[:, None, None], factors, result)
         found = found | good
         if may_look(H) and bool(found.all()):
             break
-    return result
+    return torch.where(found[:, None, None], result, torch.nan)
 
 
 def solve(factors: Tensor, v: Tensor) -> Tensor:

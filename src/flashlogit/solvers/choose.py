@@ -1,4 +1,28 @@
-"""Which solver `auto` takes, and what was measured."""
+"""Which solver `auto` takes, and what was measured.
+
+Medians in ms and reads of X, two cores of an AMD EPYC, C = 1, to a relative gap of 1e-8. "Easy" columns have
+correlations of 0.3 to 0.65; "hard" ones singular values over two decades and logits of size 3. A ! has not converged
+after 400 reads.
+
+                          easy                                       hard
+                   newton     newton-cg   lbfgs          newton     newton-cg    lbfgs
+    1,000,000 x 28     93 (4)    250 (23)   330 (20)         102 (5)    207 (20)   3,396 (232)
+      400,000 x 64     88 (5)    255 (29)   330 (24)         120 (7)    234 (24)   4,967 !
+     200,000 x 128     88 (7)    231 (32)   261 (24)         125 (9)    211 (25)   3,813 !
+     100,000 x 200    135 (8)    161 (32)   393 (53)         305 (14)   209 (38)   2,691 !
+     100,000 x 384    278 (9)    296 (35)   804 (71)         633 (14)   353 (35)   4,772 !
+      20,000 x 384     85 (9)     99 (35)   198 (48)         165 (14)   138 (42)   1,543 !
+
+With l1 = 1e-3, to 1e-6:
+
+    1,000,000 x 28    178 (4)               532 (18)         200 (4)               2,963 (90)
+      20,000 x 300    165 (8)             1,257 (58)         336 (14)              7,172 !
+    20,000 x 1,024  1,101 (10)            2,038 (73)       2,210 (19)              9,016 !
+    20,000 x 2,000  6,615 (11)            2,800 (77)      18,520 (21)             11,900 !
+
+N moves neither boundary: both methods read X in proportion to it. Nothing has been measured on a GPU, whose fused pass
+with the Hessian takes up to 128 columns too.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +34,9 @@ SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
 
 NEWTON_COLUMNS = 128
 """Most columns for which `auto` takes Newton's method without an l1 term: as many as the pass with the Hessian has."""
-NEWTON_COLUMNS_L1 = 512
-"""The same where there is one."""
 NEWTON_LIMIT = 2048
-"""Most columns for which Newton's method is offered."""
+"""Most columns for which Newton's method is offered, and with an l1 term taken: where L-BFGS converges it takes half
+the time at 2,000 columns, but often it does not."""
 
 
 def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> Literal["lbfgs", "newton", "newton-cg"]:
@@ -33,6 +56,6 @@ def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> Literal["lb
         )
     if name != "auto":
         return name
-    if (NEWTON_COLUMNS_L1 if l1 > 0 else NEWTON_COLUMNS) >= D:
+    if (NEWTON_LIMIT if l1 > 0 else NEWTON_COLUMNS) >= D:
         return "newton"
     return "lbfgs" if l1 > 0 else "newton-cg"

@@ -33,75 +33,34 @@ def weighted_gram(
         compute_dtype: of a block's products; blocks are added up in float64.
         center: [D], or None for 0.
     """
-    sums = GramSums(X, compute_dtype, center)
+    D = X.shape[1]
+    upper, border = X.new_zeros((D, D), dtype=torch.float64), X.new_zeros(D, dtype=torch.float64)
     for start in range(0, h.shape[0], block_rows):
         visited = slice(start, start + block_rows)
-        sums.add(X[visited] if rows is None else X.index_select(0, rows[visited]), h[visited])
-    return sums.total()
+        block = (X[visited] if rows is None else X.index_select(0, rows[visited])).to(compute_dtype)
+        if center is not None:
+            block = block - center.to(compute_dtype)
+        weighted = block * h[visited, None]
+        border += weighted.sum(dim=0, dtype=torch.float64)
+        if D == 1:  # BLAS would add up a whole column in one float32
+            upper += (weighted * block).sum(dtype=torch.float64)
+        else:
+            add_upper_half(upper, weighted, block)
+    return bordered(upper.triu() + upper.triu(1).t(), border, h.sum(dtype=torch.float64).reshape(1))
 
 
-class GramSums:
-    """The same, block of rows by block of rows; arguments as those of `weighted_gram`.
+def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
+    """Add the upper half of A^T B to `total` [D, D], for A and B [m, D] whose product is symmetric.
 
-    sum_dtype: in which blocks are added up; float64, or that of the products where a rough matrix will do, which saves
-    as much time again as a product of a few hundred rows takes.
+    In panels of rows that begin at the diagonal: torch has no `syrk`. Blocks left of it are not written.
     """
-
-    def __init__(
-        self,
-        X: Tensor,
-        compute_dtype: torch.dtype,
-        center: Tensor | None,
-        *,
-        sum_dtype: torch.dtype = torch.float64,
-    ) -> None:
-        D = X.shape[1]
-        self._dtype, self._sum_dtype = compute_dtype, sum_dtype
-        self._center = None if center is None else center.to(compute_dtype)
-        self._upper, self._border, self._corner = (
-            X.new_zeros(shape, dtype=sum_dtype) for shape in ((D, D), (D,), (1,))
-        )
-
-    def add(self, block: Tensor, h: Tensor) -> None:
-        """Rows [m, D] in their storage dtype with the weights h [m]."""
-        block = block.to(self._dtype)
-        if self._center is not None:
-            block = block - self._center
-        weighted = block * h[:, None]
-        self._border += weighted.sum(dim=0, dtype=self._sum_dtype)
-        self._corner += h.sum(dtype=self._sum_dtype)
-        if block.shape[1] == 1:  # BLAS would add up a whole column in one float32
-            self._upper += (weighted * block).sum(dtype=torch.float64)
-            return
-        # Panels of rows that begin at the diagonal: torch has no `syrk`.
-        for start in range(0, len(self._upper), _PANEL_COLUMNS):
-            rows = slice(start, start + _PANEL_COLUMNS)
-            total, left, right = self._upper[rows, start:], weighted[:, rows].t(), block[:, start:]
-            if self._sum_dtype == self._dtype:
-                total.addmm_(left, right)
-            else:
-                total += left @ right
-
-    def merge(self, other: GramSums) -> GramSums:
-        """Add what another thread has summed."""
-        self._upper += other._upper
-        self._border += other._border
-        self._corner += other._corner
-        return self
-
-    def total(self) -> Tensor:
-        """[D + 1, D + 1] float64."""
-        D = len(self._upper)
-        total = self._upper.new_empty((D + 1, D + 1), dtype=torch.float64)
-        total[:D, :D] = self._upper
-        for start in range(0, D, _PANEL_COLUMNS):
-            stop = start + _PANEL_COLUMNS
-            corner = total[start:stop, start:stop]
-            corner.copy_(corner.triu() + corner.triu(1).t())
-            total[stop:D, start:stop] = total[start:stop, stop:D].t()
-        total[D, :D] = total[:D, D] = self._border
-        total[D, D] = self._corner[0]
-        return total
+    for start in range(0, len(total), _PANEL_COLUMNS):
+        panel = slice(start, start + _PANEL_COLUMNS)
+        place, left, right = total[panel, start:], A[:, panel].t(), B[:, start:]
+        if A.dtype == total.dtype:
+            place.addmm_(left, right)
+        else:
+            place += left @ right
 
 
 def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:

@@ -12,27 +12,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import reduce
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
-from flashlogit_kernels.gram import GramSums, weighted_gram
+from flashlogit_kernels.gram import weighted_gram
 
 from .backend import Passes
 from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage, shrunk_divergence
 from .coordinates import Coordinates, measure_coordinates
 from .reference_blocks import over_parts
-from .row_workers import map_in_threads, thread_count
+from .sampled_hessian import half_dtype, second_moments
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Rows, and values of X, from which the coordinates are measured: whichever are more rows."""
 _GRAM_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Rows of X that a wide Hessian takes at once: large enough for a matrix product to be quick."""
-_SAMPLE_PIECES = 32
-"""Places of X, evenly spread, from which the rows of a sampled Hessian come: to gather single rows takes longer."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,10 @@ class ConvexObjective:
         s, target = sample_weight, y.double()
         self.weight_sum = float(len(X) if s is None else s.sum(dtype=torch.float64))
         self.mean_label = float(target.sum() if s is None else (target * s).sum()) / self.weight_sum
+        if intercept and not 0 < self.mean_label < 1:
+            raise ValueError(
+                f"y has the weighted mean {self.mean_label:g}; with an intercept a fit needs rows of both classes"
+            )
         if coordinates is None:
             rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
             curvature = self.mean_label * (1 - self.mean_label) if intercept else 0.25
@@ -176,29 +176,26 @@ class ConvexObjective:
             self.reads += self.share
         return self.in_coordinates(matrix, centred=self._center is not None)
 
-    def sampled_hessian(self, rows: int) -> Tensor:
-        """The Hessian at the last point evaluated with `curvature`, estimated from about `rows` rows, [1, P, P]."""
-        X, dtype, N = self.X, self._product_dtype, len(self.X)
-        height = rows // _SAMPLE_PIECES if _SAMPLE_PIECES <= rows <= N // 2 else N
-        starts = [k * N // _SAMPLE_PIECES for k in range(_SAMPLE_PIECES + 1)]
-        pieces = [slice(start, min(start + height, end)) for start, end in pairwise(starts)]
+    def sampled_hessian(self, rows: int, *, rough: bool = False) -> Tensor:
+        """The Hessian at the last point evaluated with `curvature`, from about `rows` rows, [1, P, P].
 
-        def of_pieces(some: slice) -> GramSums:
-            with torch.inference_mode():
-                sums = GramSums(X, dtype, self._center, sum_dtype=dtype)
-                for piece in pieces[some]:
-                    sums.add(X[piece], self.curvature[piece])
-                return sums
-
-        # One matrix for each thread: it may be larger than a piece.
-        threads = 1 if X.is_cuda else thread_count()
-        shares = [slice(k, None, threads) for k in range(threads)]
-        with torch.inference_mode():
-            sums = map_in_threads(of_pieces, shares, lambda parts: reduce(GramSums.merge, parts))
-            matrix = sums.total()
-        share = sum(piece.stop - piece.start for piece in pieces) / N
+        It is in the arithmetic of `product`, or with `rough` in that of `half_dtype`, if there is one, which is right to
+        about 1e-2 of the diagonal.
+        """
+        matrix, share = second_moments(
+            self.X,
+            self.curvature,
+            self.coordinates,
+            rows,
+            compute_dtype=self._product_dtype,
+            product_dtype=half_dtype(self.X) if rough else None,
+        )
         self.reads += self.share * share
-        return self.in_coordinates(matrix / share, centred=self._center is not None)
+        hessian = matrix / (self.weight_sum * share)
+        hessian.diagonal().add_(self.l2_of[:, 0])
+        if self.null_space is not None:
+            hessian += self.null_space @ self.null_space.t()
+        return hessian[None]
 
     def in_coordinates(self, matrix: Tensor, *, centred: bool) -> Tensor:
         """Sums over (x, 1) (x, 1)^T [D + 1, D + 1], or over (x - c, 1), as the Hessian by theta, [1, P, P]."""

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .config import SolverSettings
 from .data import Dataset
 from .errors import UserError
-from .fit import Fit, Parameters, fit
+from .fitting import Fit, Parameters, fit
 from .learning import HistoryRow, Interrupted, Learned, Task
 from .model import Model
 from .objective import class_weights, with_class_weight
@@ -64,7 +64,7 @@ def learn_by_solver(task: Task, start: Model | None) -> Learned:
                 tolerance=solver.tolerance,
                 max_iterations=solver.max_iterations,
                 start=parameters,
-                backend=task.backend,
+                backend=task.backend.name,
                 names=dataset.feature_names,
                 on_point=run.heard,
             )

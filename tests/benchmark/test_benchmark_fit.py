@@ -209,9 +209,6 @@ def test_from_end_to_end(tiny: None, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("flashlogit.fit") is None, reason="flashlogit.fit is not there yet"
-)
 def test_ours(tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "fit.json"
     arguments = [

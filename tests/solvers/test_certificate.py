@@ -13,7 +13,7 @@ from torch import Tensor
 from flashlogit import reference
 from flashlogit.certificate import FARTHEST_SHIFT, penalty_gap, shrunk_divergence
 from flashlogit.convex import ConvexObjective
-from flashlogit.fit import fit
+from flashlogit.fitting import fit
 
 SOLVERS = ("newton", "lbfgs", "newton-cg")
 

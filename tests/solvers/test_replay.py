@@ -13,7 +13,7 @@ import torch
 from test_steps import Models
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from flashlogit.fit import fit
+from flashlogit.fitting import fit
 from flashlogit.solvers.lbfgs import LBFGS
 from flashlogit.solvers.newton_cg import NewtonCG
 from flashlogit.solvers.replay import Replay

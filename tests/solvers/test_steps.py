@@ -58,6 +58,10 @@ class Models:
         H = torch.einsum("np,nk,nq->kpq", self.X, self.curvature, self.X) / len(self.X)
         return H + self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
 
+    def sampled_hessian(self, rows: int, *, rough: bool) -> Tensor:
+        """For one model, as the preconditioner wants it."""
+        return self.matrices()[:1]
+
     def start(self) -> Tensor:
         return torch.zeros((self.parameters, self.K), dtype=torch.float64)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import make_classification
 
-from flashlogit.fit import fit
+from flashlogit.fitting import fit
 
 SOLVERS = ("newton", "lbfgs", "newton-cg")
 

@@ -31,9 +31,11 @@ _MUCH_FASTER = 0.7
 _LIKELY = 1.5
 """A setting is timed in turn if its first time is within this of the contender's quickest that reaches the gap."""
 _MOST_TIMED = 4
+_SETTLING_MS = 300.0
+"""Before calls that take less than three times as long, others of the same setting are run for so long: threads of an
+OpenMP that has just been used go on looking for work for 200 ms, on cores that somebody else needs."""
 _SHORT_MS = 50.0
-"""Calls below it follow others of the same setting, for as long, that are not timed: see `CpuClock`. And they are timed
-as often as fits into that time."""
+"""Calls below it are timed as often as fits into that time."""
 _MOST_IN_A_TURN = 5
 _CLIMB_MS = 300.0
 """Settings that take less than a third of it are run three times in the climb."""
@@ -225,7 +227,7 @@ class Race:
         device = climb.contender.device
         times: list[float] = []
         try:
-            if attempt.median < _SHORT_MS:
+            if attempt.median < 3 * _SETTLING_MS:
                 self._settle(attempt.rung, device)
             while not times or (sum(times) + times[-1] < _SHORT_MS and len(times) < _MOST_IN_A_TURN):
                 ms, attempt.solution = self._timed(attempt.rung, device)
@@ -240,8 +242,8 @@ class Race:
     def _settle(self, rung: Rung, device: str) -> None:
         """Run it until the threads of whoever came before have gone to sleep."""
         spent = 0.0
-        while spent < _SHORT_MS:
-            spent += max(self._timed(rung, device)[0], 1e-3 * _SHORT_MS)
+        while spent < _SETTLING_MS:
+            spent += max(self._timed(rung, device)[0], 1e-3 * _SETTLING_MS)
 
     def _judged(self, solution: Solution, climb: Climb) -> float:
         """P of a solution, which may be the best so far."""

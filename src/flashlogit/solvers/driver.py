@@ -21,6 +21,8 @@ _TRIES = 60
 """Refusals in a row after which no smaller step will do either."""
 _IDLE = 8
 """Steps in a row that do not lower the best gap by a tenth, at a gap that rounding explains."""
+_UNMOVED = 30
+"""Accepted points in a row that do not lower the objective, nor the best gap, after which none will."""
 _ROUNDING = 1e-12
 """Relative gaps below it are within reach of rounding errors."""
 
@@ -79,6 +81,7 @@ def drive(
     goal = tolerance * null
     history: list[HistoryRow] = []
     best, idle, promised = math.inf, 0, goal
+    lowest, unmoved = math.inf, 0
     count = 0
 
     def estimate() -> float:
@@ -109,7 +112,9 @@ def drive(
             promised = 0.3 * gap
         idle = 0 if gap < 0.9 * best else idle + 1
         best = min(best, gap)
-        if idle >= _IDLE and best <= _ROUNDING * null:
+        unmoved = 0 if float(solver.search.at.value) < lowest else unmoved + 1
+        lowest = min(lowest, float(solver.search.at.value))
+        if idle >= _IDLE and (best <= _ROUNDING * null or unmoved >= _UNMOVED):
             ending = "precision"
             break
         accepted = False

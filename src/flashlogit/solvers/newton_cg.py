@@ -56,6 +56,8 @@ class NewtonCG:
         self._aimed = False
         self._preconditioner = Preconditioner(objective)
         self._record = record
+        if self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
+            self._preconditioner.make()
         self._prepare()
 
     def advance(self) -> bool:
@@ -98,7 +100,7 @@ class NewtonCG:
             if residual <= eta * norm:
                 break
             if products >= _JUDGED_AFTER:
-                rate = math.log(norm / residual) / products
+                rate = math.log(max(norm / residual, 1e-9)) / products
                 poor = self._preconditioner.pays(math.log(max(residual / self._target, 1.0)), rate)
                 if poor:  # what has been found leads down in any case
                     break

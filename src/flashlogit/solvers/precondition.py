@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flashlogit.convex import ConvexObjective
+from flashlogit.sampled_hessian import half_dtype
 
 from .proximal import factor
 
@@ -21,41 +22,53 @@ _MOST_PARAMETERS = 4097
 """Beyond, the matrix and its factors take too much memory and time."""
 _LEAST_ROWS, _MOST_ROWS, _SHARE = 8, 64, 8
 """A sample has one row in `_SHARE`, but for each parameter at least so many and at most so many."""
-_PRODUCT_BOUND = 40.0
-"""Columns at which a row in the sampled Hessian costs as much as in a product, on CPU and GPU alike within a factor."""
+_PRODUCT_BOUND, _HALF_BOUND = 40.0, 130.0
+"""Columns at which a row in the sampled Hessian costs as much as in a product, in float32 and in bfloat16."""
 _FACTOR_BOUND = 12.0
 """Rows for each parameter, squared, at which factors cost as much as a product over the rows."""
+_USUAL_RATE = 0.43
+"""Natural logarithm of what a product divides the residual by without a preconditioner, on well conditioned data."""
 _SURE = 1.5
 """How many times the products that it costs a preconditioner has to spare: how fast others converge is an estimate."""
+_HALF_NOISE = 1e-2
+"""Of the diagonal, added to a matrix in bfloat16: smaller eigenvalues are noise."""
 
 
 class Preconditioner:
-    """M = L L^T near the Hessian, made when it is seen to pay."""
+    """M = L L^T near the Hessian, made when it is expected to pay."""
 
     def __init__(self, objective: ConvexObjective) -> None:
         P, N = objective.parameters, len(objective.X)
         self._objective = objective
         self._rows = min(N, max(_LEAST_ROWS * P, min(N // _SHARE, _MOST_ROWS * P)))
+        self._rough = half_dtype(objective.X) is not None
         self.factors: Tensor | None = None
         """L, [1, P, P] in float32: no digit of it is in a solution."""
 
-    def pays(self, left: float, rate: float) -> bool:
+    def pays(self, left: float, rate: float | None = None) -> bool:
         """Whether making it, for the first time or anew, would save products.
 
         left: the natural logarithm of the factor by which the residual is still to fall; rate: of that by which a
-        product makes it fall at present.
+        product makes it fall at present, if that has been seen.
         """
-        P, N, rows = self._objective.parameters, len(self._objective.X), self._rows
+        P, N = self._objective.parameters, len(self._objective.X)
         if P > _MOST_PARAMETERS:
             return False
-        cost = rows / N * P / _PRODUCT_BOUND + P * P / (_FACTOR_BOUND * N)
-        promised = 0.5 * math.log(max(rows / P, 2.0))
-        return left > _SURE * (cost + left / promised) * max(rate, 0.0)
+        bound = _HALF_BOUND if self._rough else _PRODUCT_BOUND
+        cost = self._rows / N * P / bound + P * P / (_FACTOR_BOUND * N)
+        needed = cost + left / (0.5 * math.log(max(self._rows / P, 2.0)))
+        return left > (needed * _USUAL_RATE if rate is None else _SURE * needed * max(rate, 0.0))
 
     def make(self) -> None:
-        """From the Hessian at the last point evaluated; a second time from twice the rows."""
-        self.factors = factor(self._objective.sampled_hessian(self._rows)).to(torch.float32)
-        self._rows = min(len(self._objective.X), 2 * self._rows)
+        """From the Hessian at the last point evaluated: first roughly, if that is faster, then of ever more rows."""
+        H = self._objective.sampled_hessian(self._rows, rough=self._rough)
+        if self._rough:  # and so well conditioned that float32 has factors
+            H.diagonal(dim1=1, dim2=2).mul_(1 + _HALF_NOISE)
+            self._rough = False
+        else:
+            H = H.to(torch.float64)
+            self._rows = min(len(self._objective.X), 2 * self._rows)
+        self.factors = factor(H).to(torch.float32)
 
 
 def precondition(factors: Tensor | None, r: Tensor) -> Tensor:

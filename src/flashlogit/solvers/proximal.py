@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,14 +64,22 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> Te
 
     Ends when a step gains less than a millionth of what has been gained: the next outer step starts from there.
     """
-    x = theta
+    x, products = theta, partial(_times, H)
     if len(theta) > _WARM_FROM:
-        x = accelerated(lambda v: _times(H, v), gradient, theta, l1, steps=_WARM_STEPS)
+        x = accelerated(products, gradient, theta, l1, steps=_WARM_STEPS)
     gained = -_model(H, gradient, theta, l1, (x - theta)[None])[0]
+    stuck = False
     for _ in range(_ITERATIONS):
-        x, gain = _active_set_step(H, gradient + _times(H, x - theta), x, l1)
+        slope = gradient + products(x - theta)
+        x, gain = _active_set_step(H, slope, x, l1)
+        if bool((gain <= 0).any()) and not stuck:
+            # Where H is singular a Newton step may leave the orthant at once, however short.
+            stuck = True
+            slope = gradient + products(x - theta)
+            before, x = x, accelerated(products, slope, x, l1, steps=_WARM_STEPS)
+            gain = gain - _model(H, slope, before, l1, (x - before)[None])[0]
         gained = gained + gain
-        if may_look(x) and bool((gain <= _NO_GAIN * gained).all()):
+        if bool((gain <= _NO_GAIN * gained).all()):
             break
     return x
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flashlogit_kernels.checks import check_matrix, check_same_device, check_vector
 
-from .backend import Backend, choose_backend
+from .backend import Backend, BackendName, choose_backend
 from .certificate import Certificate
 from .convex import ConvexObjective
 from .row_workers import threads_for_passes
@@ -104,7 +104,7 @@ def fit(
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
     start: Parameters | None = None,
-    backend: Backend | None = None,
+    backend: BackendName = "auto",
     names: Sequence[str] | None = None,
     on_point: Callable[[HistoryRow, Callable[[], Parameters]], object] = lambda row, parameters: None,
 ) -> Fit:
@@ -121,25 +121,21 @@ def fit(
             squared Newton decrement.
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from; default: the optimum of a sample of the rows.
-        backend: default: the one `choose_backend` takes for the device of X.
+        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: hears of each accepted point: its history row, and what gives its parameters.
 
     Raises:
-        UserError: a solver that cannot take this problem.
+        UserError: a solver that cannot take this problem, or a backend that cannot be had.
         ValueError: an argument outside of these bounds, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
     _check(X, y, sample_weight, start, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
     name = choose_solver(solver, *X.shape, l1=l1)
-    backend = backend or choose_backend("auto", X.device)
-    compile_seconds = _compilation(X, y, sample_weight, backend)
+    chosen = choose_backend(backend, X.device)
+    compile_seconds = _compilation(X, y, sample_weight, chosen)
     began = time.perf_counter()
-    objective = ConvexObjective(X, y, sample_weight, backend.passes, l1=l1, l2=l2, intercept=intercept)
-    if not 0 < objective.mean_label < 1 and intercept:
-        raise ValueError(
-            f"y has the weighted mean {objective.mean_label:g}; a fit needs rows of both classes"
-        )
+    objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
     unpenalised = None if objective.penalised else Unpenalised(objective)
     method = _method(name, objective, start, tolerance)
     if not math.isfinite(float(method.search.at.value)):

@@ -179,8 +179,8 @@ class ConvexObjective:
     def sampled_hessian(self, rows: int, *, rough: bool = False) -> Tensor:
         """The Hessian at the last point evaluated with `curvature`, from about `rows` rows, [1, P, P].
 
-        It is in the arithmetic of `product`, or with `rough` in that of `half_dtype`, if there is one, which is right to
-        about 1e-2 of the diagonal.
+        It is in the arithmetic of `product`, or with `rough` in that of `half_dtype`, if there is one, which is right
+        to about 1e-2 of the diagonal.
         """
         matrix, share = second_moments(
             self.X,

@@ -47,15 +47,17 @@ def labels_of(y: Tensor, pos_weight: Tensor | None, room: Tensor) -> Labels:
     bool and uint8 hold 0 and 1 only. Others are looked at on the CPU; on a GPU it would wait for the device. All are 0
     or 1 where y (1 - y), which is never negative, adds up to 0: a dot product of what is needed anyway.
     """
-    hard = y.dtype == torch.uint8
-    if not hard:
-        y = y.to(room.dtype)
-        torch.sub(1, y, out=room)
-        hard = y.device.type == "cpu" and float(y.dot(room)) == 0.0
-        if not hard:
-            return SoftLabels(room, y if pos_weight is None else y * pos_weight)
-    factor = None if pos_weight is None else torch.where(y > 0, pos_weight, 1.0)
-    return HardLabels(room.copy_(y).mul_(-2).add_(1), factor)
+    if y.dtype == torch.uint8:
+        return HardLabels(room.copy_(y).mul_(-2).add_(1), _factor(y, pos_weight))
+    y = y.to(room.dtype)
+    torch.sub(1, y, out=room)
+    if y.device.type == "cpu" and float(y.dot(room)) == 0.0:
+        return HardLabels(room.sub_(y), _factor(y, pos_weight))
+    return SoftLabels(room, y if pos_weight is None else y * pos_weight)
+
+
+def _factor(y: Tensor, pos_weight: Tensor | None) -> Tensor | None:
+    return None if pos_weight is None else torch.where(y > 0, pos_weight, 1.0)
 
 
 class HardLabels:

@@ -94,7 +94,7 @@ class ConvexObjective:
             :, None
         ]
         self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
-        self._center = coordinates.center if coordinates.subtract else None
+        self._center = coordinates.subtracted
         self.null_space: Tensor | None = None
         self.curvature = X.new_empty(0)
         self._kept: _Kept | None = None
@@ -132,7 +132,7 @@ class ConvexObjective:
             curvature: keep every row's curvature, for `product`.
             keep: keep what `certify` needs of every row, or without a penalty the `logits`.
         """
-        w, b = self._for_pass(theta)
+        w, b = self.coordinates.for_pass(theta)
         # A gap without l2 is of shrunk residuals, which takes the logits.
         certified = keep and self.penalised
         logits = keep and not (self.penalised and self.l2 > 0)
@@ -159,7 +159,7 @@ class ConvexObjective:
     def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Second derivative of the smooth part, [1, P, P] float64, by sums in `dtype` (default: see the module)."""
         dtype = dtype or self._product_dtype
-        w, b = (value.to(dtype) for value in self._for_pass(theta))
+        w, b = (value.to(dtype) for value in self.coordinates.for_pass(theta))
         options: PassOptions = {
             "sample_weight": self.sample_weight,
             "center": self._center,
@@ -200,7 +200,7 @@ class ConvexObjective:
     def in_coordinates(self, matrix: Tensor, *, centred: bool) -> Tensor:
         """Sums over (x, 1) (x, 1)^T [D + 1, D + 1], or over (x - c, 1), as the Hessian by theta, [1, P, P]."""
         if not centred:
-            matrix = _about(self.coordinates.center, matrix)
+            matrix = self.coordinates.about_center(matrix)
         P, scale = self.parameters, self.coordinates.scale
         hessian = (matrix[:P, :P] * (scale[:, None] / self.weight_sum)).mul_(scale)
         hessian.diagonal().add_(self.l2_of[:, 0])
@@ -210,7 +210,7 @@ class ConvexObjective:
 
     def product(self, v: Tensor) -> Tensor:
         """The Hessian at the last point evaluated with `curvature`, times v [P, 1]; one read of X."""
-        w, b = self._for_pass(v)
+        w, b = self.coordinates.for_pass(v)
         dtype = self._product_dtype
         sums = self._passes.hessian_product(
             self.X,
@@ -221,7 +221,9 @@ class ConvexObjective:
             center=self._center,
         )
         self.reads += self.share
-        return self._off_null_space(self._pulled_back(sums[:-1], sums[-1]) / self.weight_sum + self.l2_of * v)
+        return self._off_null_space(
+            self.coordinates.pulled_back(sums[:-1], sums[-1]) / self.weight_sum + self.l2_of * v
+        )
 
     def gram(self) -> Tensor:
         """sum_i s_i (x_i - c, 1) (x_i - c, 1)^T of the centred columns in the units of X, [D + 1, D + 1] float64."""
@@ -229,7 +231,7 @@ class ConvexObjective:
         s = self.X.new_ones(len(self.X), dtype=torch.float64) if s is None else s.double()
         self.reads += self.share
         matrix = self._gram(s, torch.float64)
-        return matrix if self._center is not None else _about(self.coordinates.center, matrix)
+        return matrix if self._center is not None else self.coordinates.about_center(matrix)
 
     @property
     def logits(self) -> Tensor:
@@ -274,7 +276,7 @@ class ConvexObjective:
         h = sums.curvature
         assert h is not None
         column = self._passes.column_sums(self.X, h, compute_dtype=torch.float64, center=self._center)
-        return self._pulled_back(column, h.sum(dtype=torch.float64)) * (
+        return self.coordinates.pulled_back(column, h.sum(dtype=torch.float64)) * (
             self.coordinates.scale[-1] / self.weight_sum
         )
 
@@ -307,26 +309,14 @@ class ConvexObjective:
             share=self.share * rows / len(self.X),
         )
 
-    def _for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(w [D], b [1]) that a pass over X takes, the centre folded into b unless the pass subtracts it."""
-        w, b = self.coordinates.centred(theta)
-        if self._center is None:
-            b = b - self.coordinates.center @ w
-        return w[:, 0], b
-
-    def _pulled_back(self, weight_grad: Tensor, bias_grad: Tensor) -> Tensor:
-        """Derivatives [D] and [] by what `_for_pass` gives, as one by theta [P, 1]."""
-        if self._center is None:
-            weight_grad = weight_grad - self.coordinates.center * bias_grad
-        parts = [weight_grad, bias_grad.reshape(1)] if self.intercept else [weight_grad]
-        return (torch.cat(parts) * self.coordinates.scale)[:, None]
-
     def _off_null_space(self, gradient: Tensor) -> Tensor:
         N = self.null_space
         return gradient if N is None else gradient - N @ (N.t() @ gradient)
 
     def _point(self, theta: Tensor, sums: BCESums) -> Point:
-        data = self._off_null_space(self._pulled_back(sums.weight_grad, sums.bias_grad) / self.weight_sum)
+        data = self._off_null_space(
+            self.coordinates.pulled_back(sums.weight_grad, sums.bias_grad) / self.weight_sum
+        )
         smooth = (sums.loss / self.weight_sum).reshape(1) + (0.5 * self.l2_of * theta.square()).sum(dim=0)
         value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
         return Point(smooth, data + self.l2_of * theta, value, self._gap_estimate(theta, data, value))
@@ -384,10 +374,3 @@ def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
         return None
     generator = torch.Generator(device).manual_seed(0)
     return torch.randint(N, (n,), generator=generator, device=device).sort().values
-
-
-def _about(center: Tensor, matrix: Tensor) -> Tensor:
-    """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - c, 1) (x - c, 1)^T."""
-    c = torch.cat([center, center.new_zeros(1)])
-    border, corner = matrix[-1].clone(), matrix[-1, -1]
-    return matrix.addr(c, border - corner * c, alpha=-1).addr_(border, c, alpha=-1)

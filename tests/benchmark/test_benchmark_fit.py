@@ -15,7 +15,7 @@ from fit_samples import small_problem, truth_of
 
 from flashlogit.benchmark import fit_entrants
 from flashlogit.benchmark.cli import main
-from flashlogit.benchmark.fit_contender import Absent, Contender, FitData, capped, growing, tolerances
+from flashlogit.benchmark.fit_contender import Absent, Contender, FitData, growing, ladder, tolerances
 from flashlogit.benchmark.fit_entrants import entrants, matches
 from flashlogit.benchmark.fit_options import FitOptions, fit_options
 from flashlogit.benchmark.fit_problems import RECIPES, Recipe
@@ -88,7 +88,11 @@ def test_all_problems_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
 def test_ladders():
     assert tolerances(2, 4) == pytest.approx([1e-2, 1e-3, 1e-4])
     assert growing(2, 60) == [2, 5, 10, 20, 50]
-    limits = [most for _, most in capped(tolerances(1, 12))]
+    limits: list[int] = []
+    found = ladder("x", tolerances(1, 12), lambda tolerance, most: limits.append(most))  # type: ignore[arg-type]
+    assert [rung.setting for rung in found.rungs[:2]] == ["tol 1e-01", "tol 1e-02"]
+    for rung in found.rungs:
+        rung.run()
     assert limits[:3] == [100, 200, 500]
     assert limits[-1] == 10_000
     assert len(limits) == 12

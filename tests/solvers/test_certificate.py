@@ -51,24 +51,26 @@ def test_it_bounds_the_true_gap_at_every_iterate(name: str, penalty: str, interc
         assert gaps[-1] <= 1.01e-9 * problem.null_objective
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    ("penalty", "solver"),
+    [
+        (p, s) for p in problems.PENALTIES for s in SOLVERS if p == "l2" or s != "newton-cg"
+    ],  # which takes no l1
+)
 @pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("penalty", problems.PENALTIES)
 @pytest.mark.parametrize("name", problems.ALL)
 def test_solvers_reach_a_small_gap(name: str, penalty: str, intercept: bool, solver: str) -> None:
-    if solver == "newton-cg" and penalty != "l2":
-        pytest.skip("newton-cg takes no l1")
     problem = problems.problem(name, penalty, intercept)
     X, y, s = problem.tensors()
-    if solver == "lbfgs" and penalty != "l2" and name == "ill-conditioned":
-        pytest.skip("twenty pairs are too little curvature here; `auto` takes newton")
+    # Twenty pairs are too little curvature there, so that `auto` takes newton: it is to end honestly, no more.
+    slow = solver == "lbfgs" and penalty != "l2" and name == "ill-conditioned"
     tolerance = 1e-9
     result = fit(
         X, y, sample_weight=s, l1=problem.l1, l2=problem.l2, intercept=intercept, solver=solver, tolerance=tolerance,
-        max_iterations=3000,
+        max_iterations=500 if slow else 3000,
     )  # fmt: skip
-    assert result.converged
-    assert result.relative_gap <= tolerance
+    assert result.converged == (result.relative_gap <= tolerance)
+    assert result.converged or (slow and "stopped at the limit of 500 iterations" in result.notes[0])
     best = problem.optimum()
     value = problem.objective(result.weight.numpy(), float(result.bias))
     assert value == pytest.approx(result.objective, rel=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -133,13 +134,16 @@ def said(tolerance: float) -> str:
     return f"tol {tolerance:.0e}"
 
 
-def capped(values: Sequence[float]) -> list[tuple[float, int]]:
-    """Each tolerance with a limit of iterations that grows with it.
+def ladder(variant: str, values: Sequence[float], run: Callable[[float, int], Solution]) -> Ladder:
+    """A setting for each tolerance, which `run` gets with a limit of iterations that grows with it.
 
     A limit that is high at once would let the first setting of a contender that does not converge run for hours.
     """
     limits = [*growing(100, 10_000), *[10_000] * len(values)]
-    return list(zip(values, limits, strict=False))
+    return Ladder(
+        variant,
+        [Rung(said(value), partial(run, value, most)) for value, most in zip(values, limits, strict=False)],
+    )
 
 
 def solution(coefficients: Any, intercept: Any, iterations: Any = None, **known: Any) -> Solution:

@@ -8,18 +8,7 @@ from typing import Any
 
 import torch
 
-from .fit_contender import (
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "cuML"
 _TOLERANCES = tolerances(2, 12)
@@ -30,13 +19,7 @@ def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
         return []
     estimator = importlib.import_module("cuml.linear_model").LogisticRegression
     ladders = [
-        Ladder(
-            str(dtype).removeprefix("torch."),
-            [
-                Rung(said(tolerance), partial(_run, data, estimator, dtype, tolerance, most))
-                for tolerance, most in capped(_TOLERANCES)
-            ],
-        )
+        ladder(str(dtype).removeprefix("torch."), _TOLERANCES, partial(_run, data, estimator, dtype))
         for dtype in (torch.float64, torch.float32)
     ]
     return [Contender(f"{FAMILY} qn", FAMILY, "cuda", ladders, compiles=True)]

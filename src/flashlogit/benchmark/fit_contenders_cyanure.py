@@ -12,18 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from .fit_contender import (
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "cyanure"
 _SOLVERS = ("acc-svrg", "qning-svrg", "catalyst-svrg", "qning-ista", "auto")
@@ -38,11 +27,8 @@ def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
 
 
 def _contender(data: FitData, estimator: Any, solver: str) -> Contender:
-    rungs = [
-        Rung(said(tolerance), partial(_run, data, estimator, solver, tolerance, most))
-        for tolerance, most in capped(_TOLERANCES)
-    ]
-    return Contender(f"{FAMILY} {solver}", FAMILY, "cpu", [Ladder("float64", rungs)], blas=True)
+    only = ladder("float64", _TOLERANCES, partial(_run, data, estimator, solver))
+    return Contender(f"{FAMILY} {solver}", FAMILY, "cpu", [only], blas=True)
 
 
 def _run(data: FitData, estimator: Any, solver: str, tolerance: float, most: int) -> Solution:

@@ -6,18 +6,7 @@ import importlib
 from functools import partial
 from typing import Any, Literal
 
-from .fit_contender import (
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "glum"
 _Order = Literal["C", "F"]
@@ -37,12 +26,10 @@ def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
 
 def _contender(data: FitData, estimator: Any, solver: str) -> Contender:
     ladders = [
-        Ladder(
+        ladder(
             dtype if order == "C" else f"{dtype}, column-major",
-            [
-                Rung(said(tolerance), partial(_run, data, estimator, dtype, order, solver, tolerance, most))
-                for tolerance, most in capped(_TOLERANCES)
-            ],
+            _TOLERANCES,
+            partial(_run, data, estimator, dtype, order, solver),
         )
         for dtype, order in _VARIANTS[solver]
     ]

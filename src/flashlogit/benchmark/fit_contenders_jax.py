@@ -9,19 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .fit_contender import (
-    Absent,
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Absent, Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "JAX"
 _NAME = f"{FAMILY} optax.lbfgs"
@@ -41,13 +29,7 @@ def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
         return [Absent(_NAME, FAMILY, device, "skipped", f"this JAX has no {device} device")]
     solve = _solver(jax, optax)
     ladders = [
-        Ladder(
-            dtype,
-            [
-                Rung(said(tolerance), partial(_run, data, jax, where, solve, dtype, tolerance, most))
-                for tolerance, most in capped(_TOLERANCES)
-            ],
-        )
+        ladder(dtype, _TOLERANCES, partial(_run, data, jax, where, solve, dtype))
         for dtype in ("float64", "float32")
     ]
     return [Contender(_NAME, FAMILY, device, ladders, compiles=True)]

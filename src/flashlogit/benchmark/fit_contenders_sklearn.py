@@ -17,9 +17,8 @@ from .fit_contender import (
     Ladder,
     Rung,
     Solution,
-    capped,
     growing,
-    said,
+    ladder,
     solution,
     tolerances,
 )
@@ -59,16 +58,7 @@ def _newtonlike(data: FitData, solver: str) -> Contender:
         dtypes = ("float64",)
         note = f"penalises the intercept: intercept_scaling={INTERCEPT_SCALING:g} makes that negligible"
     ladders = [
-        Ladder(
-            dtype,
-            [
-                Rung(
-                    said(tolerance),
-                    partial(_run, data, dtype, solver=solver, tol=tolerance, max_iter=most, **options),
-                )
-                for tolerance, most in capped(_TOLERANCES[solver])
-            ],
-        )
+        ladder(dtype, _TOLERANCES[solver], partial(_run, data, dtype, solver=solver, **options))
         for dtype in dtypes
     ]
     return Contender(f"{FAMILY} {solver}", FAMILY, "cpu", ladders, blas=True, note=note)
@@ -82,9 +72,7 @@ def _stochastic(data: FitData, solver: str) -> Contender:
             [
                 Rung(
                     f"{epochs} epochs",
-                    partial(
-                        _run, data, dtype, solver=solver, tol=_NO_TOLERANCE, max_iter=epochs, random_state=0
-                    ),
+                    partial(_run, data, dtype, _NO_TOLERANCE, epochs, solver=solver, random_state=0),
                 )
                 for epochs in _EPOCHS
             ],
@@ -94,10 +82,12 @@ def _stochastic(data: FitData, solver: str) -> Contender:
     return Contender(f"{FAMILY} {solver}", FAMILY, "cpu", ladders, blas=True)
 
 
-def _run(data: FitData, dtype: str, **options: Any) -> Solution:
+def _run(data: FitData, dtype: str, tolerance: float, most: int, **options: Any) -> Solution:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=data.C, **options).fit(data.matrix(dtype), data.labels())
+    model = LogisticRegression(C=data.C, tol=tolerance, max_iter=most, **options).fit(
+        data.matrix(dtype), data.labels()
+    )
     return solution(model.coef_, model.intercept_, model.n_iter_)
 
 
@@ -111,28 +101,23 @@ def _on_gpu(data: FitData) -> Entrant:
     if os.environ.get(SCIPY_SWITCH) != "1":
         return Absent(name, FAMILY, "cuda", "skipped", f"needs {SCIPY_SWITCH}=1 in the environment")
     ladders = [
-        Ladder(
+        ladder(
             str(dtype).removeprefix("torch."),
-            [
-                Rung(
-                    said(tolerance),
-                    partial(_run_array_api, data, "cuda", dtype, tol=tolerance, max_iter=most),
-                )
-                for tolerance, most in capped(_TOLERANCES["lbfgs"])
-            ],
+            _TOLERANCES["lbfgs"],
+            partial(_run_array_api, data, "cuda", dtype),
         )
         for dtype in (torch.float64, torch.float32)
     ]
     return Contender(name, FAMILY, "cuda", ladders)
 
 
-def _run_array_api(data: FitData, device: str, dtype: torch.dtype, **options: Any) -> Solution:
+def _run_array_api(data: FitData, device: str, dtype: torch.dtype, tolerance: float, most: int) -> Solution:
     import sklearn
     from sklearn.linear_model import LogisticRegression
 
     X, y = data.tensors(device, dtype, torch.int64)
     with sklearn.config_context(array_api_dispatch=True):
-        model = LogisticRegression(C=data.C, solver="lbfgs", **options).fit(X, y)
+        model = LogisticRegression(C=data.C, solver="lbfgs", tol=tolerance, max_iter=most).fit(X, y)
     return solution(_host(model.coef_), _host(model.intercept_), _host(model.n_iter_))
 
 

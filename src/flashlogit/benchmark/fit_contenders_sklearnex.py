@@ -6,18 +6,7 @@ import importlib
 from functools import partial
 from typing import Any
 
-from .fit_contender import (
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "scikit-learn-intelex"
 _TOLERANCES = {"lbfgs": tolerances(2, 10), "newton-cg": tolerances(1, 8)}
@@ -32,13 +21,7 @@ def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
 
 def _contender(data: FitData, estimator: Any, solver: str) -> Contender:
     ladders = [
-        Ladder(
-            dtype,
-            [
-                Rung(said(tolerance), partial(_run, data, estimator, dtype, solver, tolerance, most))
-                for tolerance, most in capped(_TOLERANCES[solver])
-            ],
-        )
+        ladder(dtype, _TOLERANCES[solver], partial(_run, data, estimator, dtype, solver))
         for dtype in ("float64", "float32")
     ]
     return Contender(f"{FAMILY} {solver}", FAMILY, "cpu", ladders, blas=True)

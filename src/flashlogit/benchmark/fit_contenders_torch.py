@@ -7,18 +7,7 @@ from functools import partial
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from .fit_contender import (
-    Contender,
-    Entrant,
-    FitData,
-    Ladder,
-    Rung,
-    Solution,
-    capped,
-    said,
-    solution,
-    tolerances,
-)
+from .fit_contender import Contender, Entrant, FitData, Solution, ladder, solution, tolerances
 
 FAMILY = "torch"
 _TOLERANCES = tolerances(2, 10)
@@ -29,13 +18,7 @@ _EVALUATIONS = 1.25
 
 def contenders(data: FitData, device: str, gap: float) -> list[Entrant]:
     ladders = [
-        Ladder(
-            str(dtype).removeprefix("torch."),
-            [
-                Rung(said(tolerance), partial(_run, data, device, dtype, tolerance, most))
-                for tolerance, most in capped(_TOLERANCES)
-            ],
-        )
+        ladder(str(dtype).removeprefix("torch."), _TOLERANCES, partial(_run, data, device, dtype))
         for dtype in (torch.float64, torch.float32)
     ]
     return [Contender(f"{FAMILY} LBFGS", FAMILY, device, ladders)]

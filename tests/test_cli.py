@@ -113,6 +113,19 @@ def test_ctrl_c_outside_training_is_130(capsys: pytest.CaptureFixture[str]) -> N
     assert "interrupted" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_gone_away_gets_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/train.py", "--config", BCE, f"output={tmp_path}", "training.epochs=1"]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 141
+    assert "Error" not in errors
+
+
 def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_main(["--config", BCE, f"output={tmp_path}", "training.epochs=1", "--quiet"]) == 0
     captured = capsys.readouterr()

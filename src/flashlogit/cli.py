@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +12,19 @@ from .errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
-    """Run a program and turn its end into an exit code: what the user can mend is one sentence and 2, Ctrl-C 130.
+    """Run a program and turn its end into an exit code: what the user can mend is one sentence and 2, Ctrl-C 130,
+    and a reader of its output that has gone away 141, as for other programs.
 
     With `debug`, errors come through with their traceback.
     """
     try:
-        return program() or 0
+        code = program() or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         if debug:
             raise
@@ -28,6 +33,10 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
     except KeyboardInterrupt as interruption:
         print(str(interruption) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has enough of it; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:

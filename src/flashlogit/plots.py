@@ -78,18 +78,19 @@ def plot_run(
     bins: int,
     title: str,
     tolerance: float | None = None,
+    proven: bool = True,
 ) -> None:
     """Write the picture of `draw_run` as a PNG.
 
     Args:
-        history, splits, bins, title, tolerance: see `draw_run`.
+        history, splits, bins, title, tolerance, proven: see `draw_run`.
         path: the .png file; it appears whole or not at all, and replaces one that is there.
 
     Raises:
         ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
         OSError: the file cannot be written.
     """
-    figure = draw_run(history, splits, bins=bins, title=title, tolerance=tolerance)
+    figure = draw_run(history, splits, bins=bins, title=title, tolerance=tolerance, proven=proven)
     write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))
 
 
@@ -100,6 +101,7 @@ def draw_run(
     bins: int,
     title: str,
     tolerance: float | None = None,
+    proven: bool = True,
 ) -> Figure:
     """Loss over epochs or gap over iterations, ROC curves and calibration curves in one figure.
 
@@ -112,6 +114,7 @@ def draw_run(
         bins: equal-width bins of probability of the calibration curve.
         title: heading of the picture.
         tolerance: of a solver, on its relative gap.
+        proven: whether that is a duality gap; without a penalty it is half the squared Newton decrement.
 
     Raises:
         ValueError: scores that `flashlogit.metrics.evaluate` would refuse.
@@ -124,7 +127,9 @@ def draw_run(
         [["loss", "roc", "calibration"], ["loss", "roc", "rows"]], height_ratios=[3.5, 1]
     )
     if history and "relative_gap" in history[-1]:
-        _draw_gap(panels["loss"], history, tolerance)
+        _draw_gap(
+            panels["loss"], history, tolerance, "gap" if proven else "half the squared Newton decrement"
+        )
     else:
         _draw_loss(panels["loss"], history)
     _draw_roc(panels["roc"], splits)
@@ -155,9 +160,15 @@ def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float | None]]) -> Non
     _legend_below(axes)
 
 
-def _draw_gap(axes: Axes, history: Sequence[Mapping[str, float | None]], tolerance: float | None) -> None:
-    """A solver's relative gap over its iterations, on its way down to the tolerance."""
-    axes.set(title="Gap", xlabel="iteration", ylabel="gap, as a share of the null model's objective")
+def _draw_gap(
+    axes: Axes, history: Sequence[Mapping[str, float | None]], tolerance: float | None, what: str
+) -> None:
+    """A solver's relative gap, or what stands for it, over its iterations, on its way down to the tolerance."""
+    axes.set(
+        title=f"{what[0].upper()}{what[1:]}",
+        xlabel="iteration",
+        ylabel="as a share of the null model's objective",
+    )
     pairs = np.array([(row["iteration"], row["relative_gap"]) for row in history], dtype=np.float64)
     iterations, gaps = pairs[(pairs[:, 1] > _SMALLEST_LOSS) & (pairs[:, 1] <= _LARGEST_LOSS)].T
     kept = _envelope(gaps)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .fitting import fit as fit
     from .head import LogisticHead as LogisticHead
     from .loss import bce_loss as bce_loss
+    from .softmax_fitting import fit_softmax as fit_softmax
 
 _HOMES = {
     "Fit": "fitting",
@@ -24,8 +25,9 @@ _HOMES = {
     "UserError": "errors",
     "bce_loss": "loss",
     "fit": "fitting",
+    "fit_softmax": "softmax_fitting",
 }
-__all__ = ["Fit", "LogisticHead", "UserError", "bce_loss", "fit"]
+__all__ = ["Fit", "LogisticHead", "UserError", "bce_loss", "fit", "fit_softmax"]
 __version__ = "0.1.0"
 
 __getattr__ = attribute_loader(__name__, _HOMES)

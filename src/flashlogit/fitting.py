@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from .solvers.driver import Ending, HistoryRow, Outcome, Solver, drive
 from .solvers.lbfgs import LBFGS
 from .solvers.newton import Newton
 from .solvers.newton_cg import NewtonCG
+from .solvers.problem import Problem, WithoutPenalty
 from .solvers.replay import recorder
 from .solvers.separation import Separation, separation_message
 from .solvers.start import start_from_sample
@@ -34,7 +35,7 @@ from .solvers.unpenalised import Unpenalised
 _STEPS_A_READ, _SMALL_BYTES = 4, 256 << 20
 """Steps that a GPU takes before a value is read back, where X is small: reading then costs as much as passes."""
 Parameters = tuple[Tensor, Tensor]
-"""(weight [D], bias [1]), float64, in the units of X."""
+"""(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Fit:
     """A fitted model, and what is known about it."""
 
     weight: Tensor
-    """[D] float64, in the units of X."""
+    """[D] float64, in the units of X; [K, D] for more than two classes."""
     bias: Tensor
-    """[1] float64; 0 without an intercept."""
+    """[1] float64, or [K]; 0 without an intercept."""
     certificate: Certificate
     """How far from the optimum it is at most."""
     tolerance: float
@@ -130,36 +131,69 @@ def fit(
         ValueError: an argument outside of these bounds, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
-    _check(X, y, sample_weight, start, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    check_fit(X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    _check_labels(y)
+    check_start(start, X.shape[1], 1)
     name = choose_solver(solver, *X.shape, l1=l1)
     chosen = choose_backend(backend, X.device)
     compile_seconds = _compilation(X, y, sample_weight, chosen)
     began = time.perf_counter()
     objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
-    unpenalised = None if objective.penalised else Unpenalised(objective)
-    method = _method(name, objective, start, tolerance)
-    if not math.isfinite(float(method.search.at.value)):
+    result = minimise(
+        objective,
+        None if objective.penalised else Unpenalised(objective),
+        lambda: _method(name, objective, start, tolerance),
+        lambda theta: _parameters(objective, theta),
+        name=name,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        names=names,
+        on_point=on_point,
+        began=began,
+    )
+    return replace(result, compile_seconds=compile_seconds)
+
+
+def minimise(
+    objective: Problem,
+    unpenalised: WithoutPenalty | None,
+    method: Callable[[], Solver],
+    parameters: Callable[[Tensor], Parameters],
+    *,
+    name: str,
+    tolerance: float,
+    max_iterations: int,
+    names: Sequence[str] | None,
+    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object],
+    began: float,
+) -> Fit:
+    """Run a solver, made by `method`, to its certificate, and say how it went; the rest as for `fit`.
+
+    Args:
+        unpenalised: what stands in for the duality gap where there is no penalty.
+        parameters: (weight, bias) of a theta.
+        began: when the fit did, on the clock of `time.perf_counter`.
+    """
+    solver = method()
+    if not math.isfinite(float(solver.search.at.value)):
         raise ValueError(
             "the objective is not finite at the start; X, y, sample_weight and start must be finite"
         )
-
-    def heard(row: HistoryRow, theta: Tensor) -> None:
-        on_point(row, lambda: _parameters(objective, theta))
-
     outcome = drive(
         objective,
-        method,
+        solver,
         tolerance=tolerance,
         iterations=max_iterations,
         certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
-        on_point=heard,
+        on_point=lambda row, theta: on_point(row, lambda: parameters(theta)),
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=began,
     )
     separation, theta = None, outcome.theta
     if unpenalised:
         separation, theta = unpenalised.separation(outcome), unpenalised.minimum_norm(theta)
-    weight, bias = _parameters(objective, theta)
+    weight, bias = parameters(theta)
+    X = objective.X
     names = names or [f"x{j}" for j in range(X.shape[1])]
     notes = unpenalised.notes(names) if unpenalised else []
     if separation:
@@ -177,7 +211,7 @@ def fit(
         objective.reads,
         objective.reads * X.numel() * X.element_size(),
         time.perf_counter() - began,
-        compile_seconds,
+        0.0,
         outcome.history,
         tuple(notes),
         separation,
@@ -247,19 +281,19 @@ def _compilation(X: Tensor, y: Tensor, sample_weight: Tensor | None, backend: Ba
     return max(0.0, seconds[0] - seconds[1])
 
 
-def _check(
+def check_fit(
     X: Tensor,
     y: Tensor,
     sample_weight: Tensor | None,
-    start: Parameters | None,
     *,
     l1: float,
     l2: float,
     tolerance: float,
     max_iterations: int,
 ) -> None:
+    """What every fit asks of its arguments; TypeError or ValueError naming the one at fault."""
     X = check_matrix(X)
-    N, D = X.shape
+    N = X.shape[0]
     check_vector("y", y, N)
     check_vector("sample_weight", sample_weight, N)
     check_same_device(X, {"y": y, "sample_weight": sample_weight})
@@ -272,15 +306,22 @@ def _check(
         raise ValueError(f"tolerance is {tolerance}; must lie between 0 and 1")
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}; must be at least 1")
-    if not (bool((y >= 0).all()) and bool((y <= 1).all())):
-        raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
     if sample_weight is not None and not (
         bool((sample_weight >= 0).all()) and 0 < float(sample_weight.sum()) < math.inf
     ):
         raise ValueError(
             "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
         )
-    if start is not None and (start[0].numel() != D or start[1].numel() != 1):
+
+
+def check_start(start: Parameters | None, D: int, K: int) -> None:
+    """ValueError where the start is not of D columns and K models."""
+    if start is not None and (start[0].numel() != D * K or start[1].numel() != K):
         raise ValueError(
-            f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be {D} and 1"
+            f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be {D * K} and {K}"
         )
+
+
+def _check_labels(y: Tensor) -> None:
+    if not (bool((y >= 0).all()) and bool((y <= 1).all())):
+        raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")

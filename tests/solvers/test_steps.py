@@ -36,7 +36,7 @@ class Models:
         )
         self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
         self.l2_of = self.l2[None, :].expand(P, K)
-        self.coordinates = SimpleNamespace(columns=P)
+        self.coordinates = SimpleNamespace(scale=torch.ones(P))
         self.parameters, self.K, self.reads = P, K, 0.0
         self.curvature = torch.empty(0)
 

@@ -60,3 +60,27 @@ def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> Literal["lb
     if (NEWTON_LIMIT if l1 > 0 else NEWTON_COLUMNS) >= D:
         return "newton"
     return "lbfgs" if l1 > 0 else "newton-cg"
+
+
+SOFTMAX_NEWTON, SOFTMAX_NEWTON_LIMIT = 320, 2048
+"""Most parameters of all classes for which `auto` takes Newton's method, and for which it is offered."""
+
+
+def choose_softmax_solver(
+    name: SolverName, D: int, K: int, *, l1: float
+) -> Literal["lbfgs", "newton", "newton-cg"]:
+    """The solver for D columns and K classes, whose Hessian has (D + 1) K rows; UserError as for two classes."""
+    if name == "newton" and (D + 1) * K > SOFTMAX_NEWTON_LIMIT:
+        raise UserError(
+            f"solver.name is newton with {D:,} columns and {K} classes; their product may be at most"
+            f" {SOFTMAX_NEWTON_LIMIT:,}: set it to auto, lbfgs or newton-cg"
+        )
+    if name == "newton-cg" and l1 > 0:
+        raise UserError(
+            f"solver.name is newton-cg with loss.l1 {l1:g}; it takes no l1: set it to auto, newton or lbfgs"
+        )
+    if name != "auto":
+        return name
+    if (SOFTMAX_NEWTON_LIMIT if l1 > 0 else SOFTMAX_NEWTON) >= (D + 1) * K:
+        return "newton"
+    return "lbfgs" if l1 > 0 else "newton-cg"

@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from flashlogit.certificate import Certificate
-from flashlogit.convex import ConvexObjective
 
+from .problem import Problem
 from .search import Search
 
 Ending = Literal["tolerance", "limit", "precision", "separated"]
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def drive(
-    objective: ConvexObjective,
+    objective: Problem,
     solver: Solver,
     *,
     tolerance: float,

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flashlogit.convex import ConvexObjective
-
+from .problem import Problem
 from .proximal import accelerated
 from .replay import Record, Replay
 from .search import Search
@@ -31,7 +30,7 @@ class LBFGS:
     """State of the method; `advance` is one evaluation, and does not wait for the device."""
 
     def __init__(
-        self, objective: ConvexObjective, theta: Tensor, *, record: Record | None = None, reads: int = 1
+        self, objective: Problem, theta: Tensor, *, record: Record | None = None, reads: int = 1
     ) -> None:
         """Start at theta [P, K]; with `record` steps are replayed, and values read back every `reads` steps."""
         self.objective = objective

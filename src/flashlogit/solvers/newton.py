@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flashlogit.convex import ConvexObjective
-
+from .problem import Problem
 from .proximal import factor, minimise_model, solve
 from .search import Search
 
@@ -31,7 +30,7 @@ _EXACT_BELOW = 1e-3
 class Newton:
     """State of the method at an accepted point; `advance` is one evaluation, and what follows from it."""
 
-    def __init__(self, objective: ConvexObjective, theta: Tensor, *, hessian: Tensor | None = None) -> None:
+    def __init__(self, objective: Problem, theta: Tensor, *, hessian: Tensor | None = None) -> None:
         """Start at theta [P, 1], perhaps with the Hessian [1, P, P] of a sample."""
         self.objective = objective
         self.hessian = hessian

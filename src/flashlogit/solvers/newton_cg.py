@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flashlogit.convex import ConvexObjective
-
 from .precondition import Preconditioner, precondition
+from .problem import Problem
 from .replay import Record, Replay
 from .search import Search
 
@@ -33,7 +32,7 @@ class NewtonCG:
 
     def __init__(
         self,
-        objective: ConvexObjective,
+        objective: Problem,
         theta: Tensor,
         *,
         tolerance: float,
@@ -47,7 +46,8 @@ class NewtonCG:
         self.objective = objective
         self._reads = reads
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
-        l2 = float(objective.l2_of[: objective.coordinates.columns].min())
+        penalties = objective.l2_of[objective.l2_of > 0]
+        l2 = float(penalties.min()) if penalties.numel() else 0.0
         self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
         self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
         self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
@@ -117,7 +117,7 @@ class ConjugateGradients:
     factors [1, P, P]: of a preconditioner, see `precondition`.
     """
 
-    def __init__(self, objective: ConvexObjective, g: Tensor, *, factors: Tensor | None = None) -> None:
+    def __init__(self, objective: Problem, g: Tensor, *, factors: Tensor | None = None) -> None:
         self._objective = objective
         self._factors = factors
         self.begin(g)

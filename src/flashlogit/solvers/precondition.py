@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from flashlogit.convex import ConvexObjective
 from flashlogit.sampled_hessian import half_dtype
 
+from .problem import Problem
 from .proximal import factor
 
 _MOST_PARAMETERS = 4097
@@ -37,8 +37,8 @@ _HALF_NOISE = 1e-2
 class Preconditioner:
     """M = L L^T near the Hessian, made when it is expected to pay."""
 
-    def __init__(self, objective: ConvexObjective) -> None:
-        P, N = objective.parameters, len(objective.X)
+    def __init__(self, objective: Problem) -> None:
+        P, N = len(objective.coordinates.scale), len(objective.X)
         self._objective = objective
         self._rows = min(N, max(_LEAST_ROWS * P, min(N // _SHARE, _MOST_ROWS * P)))
         self._rough = half_dtype(objective.X) is not None
@@ -51,7 +51,7 @@ class Preconditioner:
         left: the natural logarithm of the factor by which the residual is still to fall; rate: of that by which a
         product makes it fall at present, if that has been seen.
         """
-        P, N = self._objective.parameters, len(self._objective.X)
+        P, N = len(self._objective.coordinates.scale), len(self._objective.X)
         if P > _MOST_PARAMETERS:
             return False
         bound = _HALF_BOUND if self._rough else _PRODUCT_BOUND
@@ -72,11 +72,12 @@ class Preconditioner:
 
 
 def precondition(factors: Tensor | None, r: Tensor) -> Tensor:
-    """M^-1 r for r [P, K], float64; r itself without factors [1, P, P]."""
+    """M^-1 r for r [P, K], float64; r itself without factors [1, P, P]. r [P K, 1] is taken for [P, K] row by row."""
     if factors is None:
         return r
+    columns = r.reshape(factors.shape[-1], -1)
     # Scaled, for what is left of a gradient may be too small for float32.
-    size = r.abs().amax(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-    half = torch.linalg.solve_triangular(factors[0], (r / size).to(factors.dtype), upper=False)
+    size = columns.abs().amax(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+    half = torch.linalg.solve_triangular(factors[0], (columns / size).to(factors.dtype), upper=False)
     z: Tensor = torch.linalg.solve_triangular(factors[0].t(), half, upper=True)
-    return z.to(r.dtype) * size
+    return (z.to(r.dtype) * size).reshape(r.shape)

@@ -20,11 +20,17 @@ from flashlogit.row_workers import threads_for_algebra
 
 _STEPS = 14
 _ITERATIONS = 60
-_NO_GAIN = 1e-6
+_NO_SLOPE = 1e-6
+"""Of the first subgradient: the minimum is found for any purpose of the outer step."""
+_SLOW = 0.5
+"""Of the subgradient before a step: more of it left is slow progress."""
+_RESCUES = 8
+"""Times that gradient steps come to the aid of Newton's."""
 _WARM_FROM = 256
 """Parameters from which products with a matrix are so much cheaper than its factors that they come first."""
 _WARM_STEPS = 200
-_POWER_STEPS = 10
+_POWER_STEPS = 20
+"""With 10 the largest eigenvalue came out so small that the steps diverged, at 650 parameters of a softmax."""
 _THREADED_FROM = 512
 """Parameters from which factors are computed in all threads."""
 
@@ -62,25 +68,31 @@ def solve(factors: Tensor, v: Tensor) -> Tensor:
 def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> Tensor:
     """The x [P, K] that minimises m, for H [K, P, P], gradient and theta [P, K] and l1 [P, K] or [P, 1]; all float64.
 
-    Ends when a step gains less than a millionth of what has been gained: the next outer step starts from there.
+    Ends when a millionth of the subgradient is left: the next outer step starts from there.
     """
     x, products = theta, partial(_times, H)
     if len(theta) > _WARM_FROM:
         x = accelerated(products, gradient, theta, l1, steps=_WARM_STEPS)
-    gained = -_model(H, gradient, theta, l1, (x - theta)[None])[0]
-    stuck = False
+    first = steepest_descent(gradient, theta, l1).norm(dim=0)
+    slope = gradient + products(x - theta)
+    left = steepest_descent(slope, x, l1).norm(dim=0)
+    rescues = 0
     for _ in range(_ITERATIONS):
-        slope = gradient + products(x - theta)
+        before = left
         x, gain = _active_set_step(H, slope, x, l1)
-        if bool((gain <= 0).any()) and not stuck:
-            # Where H is singular a Newton step may leave the orthant at once, however short.
-            stuck = True
-            slope = gradient + products(x - theta)
-            before, x = x, accelerated(products, slope, x, l1, steps=_WARM_STEPS)
-            gain = gain - _model(H, slope, before, l1, (x - before)[None])[0]
-        gained = gained + gain
-        if bool((gain <= _NO_GAIN * gained).all()):
+        slope = gradient + products(x - theta)
+        left = steepest_descent(slope, x, l1).norm(dim=0)
+        if bool((left <= _NO_SLOPE * first).all()):
             break
+        if bool(((left > _SLOW * before) | (gain <= 0)).any()):
+            # Cut off at the orthant a Newton step may gain next to nothing, however far the minimum is, above all near
+            # a singular H. Gradient steps change the signs that stand in its way.
+            if rescues == _RESCUES:
+                break
+            rescues += 1
+            x = accelerated(products, slope, x, l1, steps=_WARM_STEPS)
+            slope = gradient + products(x - theta)
+            left = steepest_descent(slope, x, l1).norm(dim=0)
     return x
 
 
@@ -111,7 +123,9 @@ def accelerated(
     Beck and Teboulle 2009 (FISTA), restarted where the momentum points uphill (O'Donoghue and Candes 2015). On a CPU it
     ends when nothing moves any more.
     """
-    v = torch.ones_like(theta)
+    # Not of ones: those a softmax's Hessian may map to 0.
+    v = 1 + torch.cos(2.4 * torch.arange(len(theta), dtype=theta.dtype, device=theta.device))[:, None]
+    v = v.expand_as(theta)
     for _ in range(_POWER_STEPS):
         v = times(v / v.norm(dim=0))
     size = 1.1 * v.norm(dim=0)

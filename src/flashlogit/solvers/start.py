@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from flashlogit.convex import ConvexObjective
-
 from .newton import Newton
+from .problem import Problem
 
 SHRINK = 16
 """Rows of a sample are one in so many, so that a dozen passes over it cost less than one over all."""
@@ -20,7 +19,7 @@ _LEAST_ROWS = 2048
 _STEPS = 12
 
 
-def start_from_sample(objective: ConvexObjective, theta: Tensor) -> tuple[Tensor, Tensor | None]:
+def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor | None]:
     """A better start than theta [P, 1], and the Hessian of the sample's objective there, [1, P, P].
 
     Gives theta itself and None where a sample would say too little: few rows, or a rare class.

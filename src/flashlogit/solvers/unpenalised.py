@@ -19,8 +19,8 @@ from .separation import Separation, Undecided, find_separation, smallest_margin
 
 DENSE_COLUMNS = 2048
 """Most columns of which a matrix is made to look for collinear ones and to measure the Newton decrement."""
-_CG_STEPS = 200
-_FLAT, _VERY_FLAT = 0.05, 1e-3
+CG_STEPS = 200
+_FLAT, VERY_FLAT = 0.05, 1e-3
 """Curvature in some direction, as a share of the null model's, from which separation is looked for, and from which it
 is suspected where looking takes too long. A direction that the data leave free loses its curvature step by step."""
 
@@ -47,10 +47,7 @@ class Unpenalised:
 
     def notes(self, names: Sequence[str]) -> list[str]:
         """A sentence on collinear columns, if there are any."""
-        found = self.collinear
-        if found is None or not found.null_space.shape[1]:
-            return []
-        return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]
+        return collinear_notes(self.collinear, names)
 
     def certify(self, solver: Solver) -> Certificate:
         """Half the squared Newton decrement."""
@@ -83,7 +80,7 @@ class Unpenalised:
         )
         if not isinstance(found, Undecided):
             return found
-        if flatness > _VERY_FLAT:
+        if flatness > VERY_FLAT:
             return None
         return Separation(
             "suspected", f"the curvature of the loss has all but vanished in some direction ({found.reason})"
@@ -118,7 +115,7 @@ class Unpenalised:
         self.objective.evaluate(theta, curvature=True)
         run = ConjugateGradients(self.objective, gradient)
         norm = float(gradient.norm())
-        for _ in range(_CG_STEPS):
+        for _ in range(CG_STEPS):
             if float(run.residual_norm) <= 1e-3 * norm:
                 break
             run.advance()
@@ -136,3 +133,10 @@ class Unpenalised:
         half = torch.linalg.solve_triangular(L, H, upper=False)
         least = torch.linalg.eigvalsh(torch.linalg.solve_triangular(L, half.t(), upper=False))[0]
         return float(least) if math.isfinite(float(least)) else 0.0
+
+
+def collinear_notes(found: Collinear | None, names: Sequence[str]) -> list[str]:
+    """A sentence on collinear columns, `names` [D] being those of all, if there are any."""
+    if not found:
+        return []
+    return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]

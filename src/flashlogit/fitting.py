@@ -189,9 +189,10 @@ def minimise(
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=began,
     )
-    separation, theta = None, outcome.theta
+    separation, theta, certificate = None, outcome.theta, outcome.certificate
     if unpenalised:
-        separation, theta = unpenalised.separation(outcome), unpenalised.minimum_norm(theta)
+        separation = unpenalised.separation(outcome)
+        theta, certificate = unpenalised.optimum(outcome)
     weight, bias = parameters(theta)
     X = objective.X
     names = names or [f"x{j}" for j in range(X.shape[1])]
@@ -203,7 +204,7 @@ def minimise(
     return Fit(
         weight,
         bias,
-        outcome.certificate,
+        certificate,
         tolerance,
         name,
         outcome.ending,

@@ -4,8 +4,8 @@
 
 with a column of W [D, K] and an entry of b [K] for every class, all of them penalised, as scikit-learn has it. The sum
 over K of the probabilities is 1, so that adding the same number to all of b changes nothing; without a penalty neither
-does adding the same vector to all columns of W. Of all optima the one whose intercepts add up to 0 is given, and without
-a penalty the one whose rows of W do.
+does adding the same vector to all columns of W. Of all optima the one whose intercepts add up to 0 is given, without a
+penalty the one whose rows of W do too.
 
 Products are torch's, over row blocks: X is read once for an evaluation, as with two classes, and is multiplied by K
 columns. Losses and gradients are float64, products with the Hessian the dtype of X but float32 at least.
@@ -61,7 +61,8 @@ class SoftmaxObjective:
         missing = torch.nonzero(mass <= 0).reshape(-1).tolist()
         if intercept and missing:
             raise ValueError(
-                f"class {missing[0]} of y has no row of positive weight; with an intercept a fit needs rows of every class"
+                f"class {missing[0]} of y has no row of positive weight; with an intercept a fit needs rows of every"
+                " class"
             )
         rates = self.rates if intercept else torch.full_like(self.rates, 1 / classes)
         spread = rates * (1 - rates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from flashlogit.convex import ConvexObjective
 from .collinearity import Collinear, find_collinear
 from .driver import Outcome, Solver
 from .newton_cg import ConjugateGradients
+from .problem import Problem
 from .proximal import factor, solve
 from .separation import Separation, Undecided, find_separation, smallest_margin
 
@@ -33,6 +35,7 @@ class Unpenalised:
         self.objective = objective
         self._gram: Tensor | None = None
         self.collinear: Collinear | None = None
+        self._newton_step = torch.empty(0)
         coordinates = objective.coordinates
         D = coordinates.columns
         if D > DENSE_COLUMNS:
@@ -99,19 +102,25 @@ class Unpenalised:
             theta[: coordinates.columns, 0].cpu(),
         )
 
-    def minimum_norm(self, theta: Tensor) -> Tensor:
-        """The optimum of least norm that an optimum theta [P, 1] stands for."""
+    def optimum(self, outcome: Outcome) -> tuple[Tensor, Certificate]:
+        """theta [P, 1] where a solver has ended, one Newton step further, and of all optima the one of least norm.
+
+        The step is known from the certificate, and of a gap of 1e-10 it leaves about the square: a gap that is nothing
+        to the loss of a million rows may still be a hundredth of a coefficient's standard error.
+        """
+        theta, certificate = step_further(self.objective, outcome, self._newton_step)
         if self.collinear is None:
-            return theta
+            return theta, certificate
         coordinates = self.objective.coordinates
         D = coordinates.columns
         weight = self.collinear.minimum_norm(coordinates.centred(theta)[0])
-        return torch.cat([weight / coordinates.scale[:D, None], theta[D:]])
+        return torch.cat([weight / coordinates.scale[:D, None], theta[D:]]), certificate
 
     def _decrement(self, theta: Tensor, gradient: Tensor) -> float:
         if self._gram is not None:
             H = self.objective.hessian(theta, dtype=torch.float64)
-            return 0.5 * float((gradient * solve(factor(H), gradient)).sum())
+            self._newton_step = -solve(factor(H), gradient)
+            return -0.5 * float((gradient * self._newton_step).sum())
         self.objective.evaluate(theta, curvature=True)
         run = ConjugateGradients(self.objective, gradient)
         norm = float(gradient.norm())
@@ -119,6 +128,7 @@ class Unpenalised:
             if float(run.residual_norm) <= 1e-3 * norm:
                 break
             run.advance()
+        self._newton_step = run.x
         return 0.5 * max(0.0, -float((gradient * run.x).sum()))
 
     def _flatness(self, theta: Tensor) -> float:
@@ -140,3 +150,18 @@ def collinear_notes(found: Collinear | None, names: Sequence[str]) -> list[str]:
     if not found:
         return []
     return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]
+
+
+def step_further(objective: Problem, outcome: Outcome, step: Tensor) -> tuple[Tensor, Certificate]:
+    """The point [P, 1] one Newton step after a solver's end, if it is no worse, and its certificate; one read of X.
+
+    The gap stays that of the point before: an upper estimate.
+    """
+    before = outcome.certificate
+    if outcome.ending != "tolerance" or before.gap == 0:
+        return outcome.theta, before
+    theta = outcome.theta + step
+    value = float(objective.evaluate(theta).value)
+    if not value <= before.objective:
+        return outcome.theta, before
+    return theta, replace(before, objective=value)

@@ -16,7 +16,7 @@ from .driver import Outcome, Solver
 from .newton_cg import ConjugateGradients
 from .proximal import factor, solve
 from .separation import Separation
-from .unpenalised import CG_STEPS, DENSE_COLUMNS, VERY_FLAT, collinear_notes
+from .unpenalised import CG_STEPS, DENSE_COLUMNS, VERY_FLAT, collinear_notes, step_further
 
 DENSE_PARAMETERS = 1024
 """Most parameters, of all classes, of which a matrix is made."""
@@ -29,6 +29,7 @@ class UnpenalisedSoftmax:
         """Looks for collinear columns, which takes a read of X with its second moments."""
         self.objective = objective
         self.collinear: Collinear | None = None
+        self._newton_step = torch.empty(0)
         self._dense = objective.parameters <= DENSE_PARAMETERS
         if objective.coordinates.columns > DENSE_COLUMNS:
             return
@@ -65,20 +66,22 @@ class UnpenalisedSoftmax:
             return None
         return Separation("suspected", "the curvature of the loss has all but vanished in some direction")
 
-    def minimum_norm(self, theta: Tensor) -> Tensor:
-        """The optimum of least norm that an optimum theta [P K, 1] stands for."""
-        if not self.collinear:
-            return theta
+    def optimum(self, outcome: Outcome) -> tuple[Tensor, Certificate]:
+        """theta [P K, 1] where a solver has ended, one Newton step further, and of all optima the one of least norm."""
         objective = self.objective
+        theta, certificate = step_further(objective, outcome, self._newton_step)
+        if not self.collinear:
+            return theta, certificate
         weight, bias = objective.to_user(theta)
         intercept = bias + objective.coordinates.center @ weight
         weight = self.collinear.minimum_norm(weight)
-        return objective.from_user(weight, intercept - objective.coordinates.center @ weight)
+        return objective.from_user(weight, intercept - objective.coordinates.center @ weight), certificate
 
     def _decrement(self, theta: Tensor, gradient: Tensor) -> float:
         if self._dense:
             H = self.objective.hessian(theta, dtype=torch.float64)
-            return 0.5 * float((gradient * solve(factor(H), gradient)).sum())
+            self._newton_step = -solve(factor(H), gradient)
+            return -0.5 * float((gradient * self._newton_step).sum())
         self.objective.evaluate(theta, curvature=True)
         run = ConjugateGradients(self.objective, gradient)
         norm = float(gradient.norm())
@@ -86,6 +89,7 @@ class UnpenalisedSoftmax:
             if float(run.residual_norm) <= 1e-3 * norm:
                 break
             run.advance()
+        self._newton_step = run.x
         return 0.5 * max(0.0, -float((gradient * run.x).sum()))
 
     def _flatness(self, theta: Tensor) -> float:

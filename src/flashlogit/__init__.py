@@ -13,6 +13,7 @@ from flashlogit_kernels.lazy import attribute_loader
 
 if TYPE_CHECKING:
     from .errors import UserError as UserError
+    from .estimator import LogisticRegression as LogisticRegression
     from .fitting import Fit as Fit
     from .fitting import fit as fit
     from .head import LogisticHead as LogisticHead
@@ -23,11 +24,12 @@ _HOMES = {
     "Fit": "fitting",
     "LogisticHead": "head",
     "UserError": "errors",
+    "LogisticRegression": "estimator",
     "bce_loss": "loss",
     "fit": "fitting",
     "fit_softmax": "softmax_fitting",
 }
-__all__ = ["Fit", "LogisticHead", "UserError", "bce_loss", "fit", "fit_softmax"]
+__all__ = ["Fit", "LogisticHead", "LogisticRegression", "UserError", "bce_loss", "fit", "fit_softmax"]
 __version__ = "0.1.0"
 
 __getattr__ = attribute_loader(__name__, _HOMES)

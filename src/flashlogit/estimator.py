@@ -1,0 +1,426 @@
+"""scikit-learn's interface over the same objective and solvers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from .arrays import as_tensor, is_device_array, like, namespace_of, numpy_of
+from .device import resolve_device
+from .errors import UserError
+from .estimator_inputs import Rows, prediction_rows, training_rows
+from .estimator_parameters import check_parameters, penalties, solver_name
+from .fitting import Fit, fit
+from .inference import MAX_COLUMNS, Inference, infer
+from .minibatch import MiniBatches
+from .portable import moved, on_host
+from .softmax_fitting import fit_softmax
+
+_BLOCK_ROWS = 1 << 16
+
+
+class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Logistic regression with scikit-learn's interface and a certificate of how near the optimum is.
+
+    Minimises C sum_i s_i loss_i + l1_ratio ||w||_1 + (1 - l1_ratio) / 2 ||w||_2^2 over the raw columns' weights and a
+    free, unpenalised intercept, s being class and sample weights; more than two classes by softmax.
+
+    X may be NumPy, pandas, Polars, a list, a torch tensor, CuPy or another array that offers DLPack, or scipy.sparse
+    (copied into a dense matrix, with a warning). Tensors are used in place on their device, and what is fitted and
+    predicted is in their namespace on that device.
+
+    Args:
+        C: inverse strength of the penalty, above 0; infinity for none, which also gives `inference_`.
+        l1_ratio: share of the l1 term, from 0 to 1.
+        penalty: "elasticnet" goes by l1_ratio; "l2" and "l1" set it to 0 and 1, and None sets C to infinity.
+        dual: must be False; for compatibility.
+        tol: on the duality gap as a share of the intercept-only model's objective (without a penalty on half the
+            squared Newton decrement): `gap_` is at most this. Not scikit-learn's, which bounds a gradient.
+        fit_intercept: whether there is an intercept.
+        intercept_scaling: for compatibility; only scikit-learn's liblinear, which penalises the intercept, has a use
+            for it.
+        class_weight: None, "balanced" (S / (K S_k) for the sum of weights S_k of class k) or a dict by label.
+        random_state: of the order of rows in `partial_fit`.
+        solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names are taken too: "newton-cholesky"
+            for "newton", "liblinear", "sag" and "saga" for "auto".
+        max_iter: most evaluations of the objective.
+        verbose: above 0 prints a line for each accepted point.
+        warm_start: whether `fit` starts at the last solution, if its shape fits.
+        n_jobs: for compatibility; a fit uses torch's threads.
+        device: where host data are trained on: "auto" for the GPU if there is one, or a torch device. Tensors stay.
+        backend: "auto", "triton" or "torch".
+        learning_rate: of `partial_fit`, in standard deviations of a column's contribution.
+        batch_size: rows of a mini-batch of `partial_fit`.
+
+    Attributes:
+        coef_: [1, D], or [K, D] for K > 2 classes, in the units of X and its dtype (float32 at least).
+        intercept_: [1] or [K].
+        classes_: [K] labels.
+        n_iter_: [1] evaluations of the objective.
+        gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective;
+            not after `partial_fit`.
+        inference_: for two classes without a penalty, `flashlogit.inference.Inference` with standard errors, z and p
+            values and confidence intervals; None where they do not exist (separated or collinear data).
+        n_features_in_, feature_names_in_: as in scikit-learn.
+    """
+
+    coef_: Any
+    intercept_: Any
+    classes_: Any
+    n_iter_: Any
+    gap_: float
+    inference_: Inference | None
+
+    def __init__(
+        self,
+        penalty: str | None = "elasticnet",
+        *,
+        C: float = 1.0,
+        l1_ratio: float = 0.0,
+        dual: bool = False,
+        tol: float = 1e-10,
+        fit_intercept: bool = True,
+        intercept_scaling: float = 1,
+        class_weight: dict[Any, float] | str | None = None,
+        random_state: Any = None,
+        solver: str = "auto",
+        max_iter: int = 1000,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        learning_rate: float = 0.01,
+        batch_size: int = 256,
+    ) -> None:
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.device = device
+        self.backend = backend
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Go to the optimum over all rows.
+
+        Args:
+            X: [N, D] finite numbers.
+            y: [N] labels of at least two classes.
+            sample_weight: [N], at least 0.
+
+        Raises:
+            ValueError: a parameter or array that cannot be used.
+            UserError: a solver that cannot take this problem, or a backend or device that cannot be had.
+            MemoryError: a sparse X too large for a dense copy.
+        """
+        check_parameters(self)
+        rows = training_rows(self, X, y, sample_weight, device=resolve_device(self.device))
+        weight, total = self._weights(rows)
+        l1, l2 = penalties(self, total)
+        K = _count(rows.classes)
+        names = getattr(self, "feature_names_in_", None)
+        options: dict[str, Any] = {
+            "sample_weight": weight,
+            "l1": l1,
+            "l2": l2,
+            "intercept": self.fit_intercept,
+            "solver": solver_name(self, l1),
+            "tolerance": self.tol,
+            "max_iterations": self.max_iter,
+            "start": self._start(rows),
+            "names": None if names is None else names.tolist(),
+        }
+        if self.verbose > 0:
+            options["on_point"] = lambda row, parameters: print(
+                f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
+            )
+        if K == 2:
+            result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
+        else:
+            result = fit_softmax(rows.X, rows.y, classes=K, **options)
+        self._keep(result.weight.reshape(-1, rows.X.shape[1]), result.bias, rows)
+        self.n_iter_ = like(rows.reference, torch.tensor([max(1, result.iterations)], dtype=torch.int32))
+        self.gap_ = result.relative_gap
+        self.__dict__.pop("_batches", None)
+        self._infer(result, rows, weight)
+        if not result.converged:
+            warnings.warn("; ".join(result.notes), ConvergenceWarning, stacklevel=2)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One epoch of mini-batches by Adam over these rows, from the current weights (0 at first).
+
+        The penalty is that of these rows: the objective is that of `fit` with their sum of weights. Its l1 term is
+        followed by its subgradient, so that no weight becomes exactly 0. There is no certificate: `gap_` goes away.
+
+        Args:
+            X: [n, D] finite numbers.
+            y: [n] labels.
+            classes: [K] all labels that will occur, needed in the first call if y lacks some.
+            sample_weight: [n], at least 0.
+
+        Raises:
+            ValueError: as `fit`, or a label that is not among the classes.
+        """
+        check_parameters(self)
+        first = not hasattr(self, "coef_")
+        if not first and classes is not None and set(numpy_of(classes)) != set(numpy_of(self.classes_)):
+            raise ValueError(
+                f"classes is {numpy_of(classes).tolist()}, and earlier calls had {numpy_of(self.classes_).tolist()}"
+            )
+        rows = training_rows(
+            self,
+            X,
+            y,
+            sample_weight,
+            device=resolve_device(self.device),
+            reset=first,
+            classes=classes if first else self.classes_,
+        )
+        weight, total = self._weights(rows, need_all=False)
+        l1, l2 = penalties(self, total)
+        D, K = rows.X.shape[1], _count(rows.classes)
+        if first:
+            shape = (1 if K == 2 else K, D)
+            self._keep(
+                rows.X.new_zeros(shape, dtype=torch.float64),
+                rows.X.new_zeros(shape[0], dtype=torch.float64),
+                rows,
+            )
+            self.n_iter_ = like(rows.reference, torch.tensor([0], dtype=torch.int32))
+        batches = self.__dict__.get("_batches")
+        if batches is None:
+            current = self._parameters(rows.X.device, torch.float64)
+            batches = MiniBatches.begin(rows.X, *current, intercept=self.fit_intercept)
+            self._orders = check_random_state(self.random_state).randint(2**31 - 1)
+        batches = moved(batches, rows.X.device)
+        self._orders += 1
+        batches.epoch(
+            rows.X,
+            rows.y,
+            weight,
+            l1=l1,
+            l2=l2,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            generator=torch.Generator().manual_seed(self._orders),
+        )
+        self._batches = batches
+        self._keep(batches.weight, batches.bias, rows)
+        for name in ("gap_", "inference_"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """Logits: [n] of the second class, or [n, K]; in X's namespace, device and dtype (float32 at least)."""
+        z, reference = self._logits(X, "decision_function")
+        return like(reference, z)
+
+    def predict(self, X: Any) -> Any:
+        """[n] labels: of the largest probability; in X's namespace where labels are numbers, else NumPy's."""
+        z, reference = self._logits(X, "predict")
+        number = (z > 0).to(torch.int64) if z.ndim == 1 else z.argmax(dim=1)
+        classes = self.classes_
+        if is_device_array(reference) and (is_device_array(classes) or classes.dtype.kind in "biuf"):
+            return like(reference, as_tensor(classes).to(z.device)[number])
+        return numpy_of(classes)[number.cpu().numpy()]
+
+    def predict_proba(self, X: Any) -> Any:
+        """[n, K] probabilities, in X's namespace, device and dtype."""
+        z, reference = self._logits(X, "predict_proba")
+        p = torch.sigmoid(torch.stack([-z, z], dim=1)) if z.ndim == 1 else torch.softmax(z, dim=1)
+        return like(reference, p)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """[n, K] logarithms of the probabilities, accurate in both tails: finite wherever the logits are."""
+        z, reference = self._logits(X, "predict_log_proba")
+        if z.ndim == 1:
+            p = torch.nn.functional.logsigmoid(torch.stack([-z, z], dim=1))
+        else:
+            p = torch.log_softmax(z, dim=1)
+        return like(reference, p)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of the predicted labels, weighted if weights are given."""
+        weight = None if sample_weight is None else numpy_of(sample_weight)
+        y = numpy_of(y) if is_device_array(y) else y
+        return float(accuracy_score(y, numpy_of(self.predict(X)), sample_weight=weight))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The model of a run directory, or of its model.safetensors, as a fitted estimator.
+
+        Its coefficients are those of the raw columns, whatever standardisation the run had; its classes are the run's
+        label names, as numbers where all of them are whole numbers. It predicts the likelier class, whatever threshold
+        the run had.
+
+        Raises:
+            UserError: no such model.
+        """
+        from .saved_model import raw_coefficients
+
+        saved = raw_coefficients(Path(path))
+        estimator = cls(fit_intercept=bool(np.any(saved.intercept != 0)))
+        estimator.coef_, estimator.intercept_, estimator.classes_ = saved.coef, saved.intercept, saved.classes
+        estimator.n_features_in_ = saved.coef.shape[1]
+        estimator.feature_names_in_ = np.array(saved.feature_names, dtype=object)
+        estimator.n_iter_ = np.array([max(1, saved.iterations)], dtype=np.int32)
+        if saved.gap is not None:
+            estimator.gap_ = saved.gap
+        return estimator
+
+    def to_sklearn(self) -> Any:
+        """A fitted `sklearn.linear_model.LogisticRegression` with the same coefficients, for those who have only that.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        from .export import to_sklearn
+
+        return to_sklearn(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: tensors on the CPU, so that a model made on a GPU loads where there is none."""
+        state: dict[str, Any] = {name: on_host(value) for name, value in super().__getstate__().items()}
+        return state
+
+    def _weights(self, rows: Rows, *, need_all: bool = True) -> tuple[Tensor | None, float]:
+        """Sample times class weights, or None for ones, and their sum."""
+        K = _count(rows.classes)
+        if K < 2:
+            raise ValueError(
+                f"This solver needs samples of at least 2 classes in the data, but the data contains only one class:"
+                f" {numpy_of(rows.classes).tolist()[0]!r}"
+            )
+        weight = rows.sample_weight
+        double = None if weight is None else weight.double()
+        mass = torch.bincount(rows.y, weights=double, minlength=K).double()
+        if not bool((mass > 0).any()):
+            raise ValueError(
+                "sample_weight is zero for every row; give rows of at least two classes a weight"
+            )
+        if need_all and bool((mass <= 0).any()):
+            label = numpy_of(rows.classes).tolist()[int(mass.argmin())]
+            raise ValueError(
+                f"class {label!r} has no row with a sample_weight above 0; leave its rows out, or give one a weight"
+            )
+        if self.class_weight is None:
+            return weight, float(mass.sum())
+        if self.class_weight == "balanced":
+            # The definition of scikit-learn with sample weights counted, so that a weight of 2 is the row twice.
+            factor = torch.where(mass > 0, mass.sum() / (int((mass > 0).sum()) * mass), 0.0)
+        else:
+            labels = numpy_of(rows.classes)
+            factor = torch.from_numpy(
+                compute_class_weight(self.class_weight, classes=labels, y=labels).astype(np.float64)
+            ).to(mass.device)
+        weight = factor[rows.y] if double is None else factor[rows.y] * double
+        return weight, float((factor * mass).sum())
+
+    def _start(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
+        """The last solution, if this is a warm start and it is one of the same features and classes."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return None
+        K = _count(rows.classes)
+        if tuple(self.coef_.shape) != (1 if K == 2 else K, rows.X.shape[1]):
+            return None
+        weight, bias = self._parameters(rows.X.device, torch.float64)
+        return (weight[0], bias) if K == 2 else (weight, bias)
+
+    def _keep(self, weight: Tensor, bias: Tensor, rows: Rows) -> None:
+        """Attributes of weight [1 or K, D] and bias [1 or K]."""
+        dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
+        self.classes_ = rows.classes
+        self.coef_ = like(rows.reference, weight.to(dtype))
+        self.intercept_ = like(rows.reference, bias.to(dtype))
+
+    def _infer(self, result: Fit, rows: Rows, weight: Tensor | None) -> None:
+        """Standard errors of an unpenalised fit of two classes."""
+        self.__dict__.pop("inference_", None)
+        if result.certificate.kind == "gap" or _count(rows.classes) > 2:
+            return
+        self.inference_ = None
+        if result.converged and rows.X.shape[1] <= MAX_COLUMNS:
+            options: dict[str, Any] = {"intercept": self.fit_intercept, "backend": self.backend}
+            try:
+                self.inference_ = infer(
+                    rows.X, rows.y, result.weight, result.bias, sample_weight=weight, **options
+                )
+            except UserError as error:
+                warnings.warn(f"inference_ is None: {error}", UserWarning, stacklevel=3)
+
+    def _parameters(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        weight, bias = (as_tensor(value).to(device, dtype) for value in (self.coef_, self.intercept_))
+        return weight, bias
+
+    def _logits(self, X: Any, method: str) -> tuple[Tensor, Any]:
+        """z [n] or [n, K] on the device of X, and X as it was given."""
+        check_is_fitted(self)
+        self._check_same_namespace(X, method)
+        matrix, reference = prediction_rows(self, X)
+        if isinstance(matrix, Tensor):
+            z = self._dense_logits(matrix)
+        else:
+            coef, intercept = (numpy_of(value) for value in (self.coef_, self.intercept_))
+            z = torch.from_numpy((matrix @ coef.T + intercept).astype(matrix.dtype, copy=False))
+        return (z[:, 0] if z.shape[1] == 1 else z), reference
+
+    @torch.no_grad()
+    def _dense_logits(self, X: Tensor) -> Tensor:
+        """[n, 1 or K], in float32 at least; cast by row blocks, without a copy of X."""
+        dtype = X.dtype if X.dtype == torch.float64 else torch.float32
+        weight, bias = self._parameters(X.device, dtype)
+        blocks = (X,) if X.dtype == dtype else torch.split(X, _BLOCK_ROWS)
+        return torch.cat([torch.addmm(bias, block.to(dtype), weight.t()) for block in blocks])
+
+    def _check_same_namespace(self, X: Any, method: str) -> None:
+        """With scikit-learn's array API dispatch what was fitted and X have to be of one kind, as in its estimators."""
+        if not get_config().get("array_api_dispatch"):
+            return
+        kinds = [
+            (getattr(namespace_of(value), "__name__", None), str(getattr(value, "device", "cpu")))
+            if is_device_array(value)
+            else ("numpy", "cpu")
+            for value in (self.coef_, X)
+        ]
+        if kinds[0] != kinds[1]:
+            name = type(self).__name__
+            raise ValueError(
+                f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed to"
+                f" fit(): {kinds[0]} were fitted, and X is {kinds[1]}; convert X"
+            )
+
+
+def _count(classes: Any) -> int:
+    return int(classes.shape[0])

@@ -1,0 +1,64 @@
+"""A model file's coefficients on the user's own columns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Model
+
+
+@dataclass(frozen=True)
+class RawCoefficients:
+    """coef [1, D] or [K, D] and intercept [1] or [K], float64 on the raw columns, and classes [K]; gap is relative to
+    the null model's objective, None where the run had no solver."""
+
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    classes: NDArray[Any]
+    feature_names: tuple[str, ...]
+    iterations: int
+    gap: float | None
+
+
+def raw_coefficients(path: Path) -> RawCoefficients:
+    """Of a run directory or its model.safetensors.
+
+    Standardisation (x - m) / d is undone: w_j / d_j, and b - sum_j m_j w_j / d_j. Label names that are whole numbers
+    become numbers.
+
+    Raises:
+        UserError: no such model.
+    """
+    model = Model.load(path)
+    weight = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
+    intercept = model.bias.astype(np.float64) - weight @ model.standardization.mean
+    run = _about(path if path.is_dir() else path.parent)
+    return RawCoefficients(
+        weight,
+        intercept,
+        _labels(model.label_names),
+        model.feature_names,
+        int(run.get("iterations") or 0),
+        run.get("relative_gap"),
+    )
+
+
+def _labels(names: tuple[str, ...]) -> NDArray[Any]:
+    try:
+        return np.array([int(name) for name in names])
+    except ValueError:
+        return np.array(names)
+
+
+def _about(directory: Path) -> dict[str, Any]:
+    try:
+        run = json.loads((directory / "metrics.json").read_text(encoding="utf-8")).get("run", {})
+    except (OSError, ValueError):
+        return {}
+    return run if isinstance(run, dict) else {}

@@ -1,0 +1,64 @@
+"""Sparse matrices as dense ones, until there are kernels for them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import EfficiencyWarning
+from torch import Tensor
+
+_BLOCK_BYTES = 64 << 20
+"""Of dense rows made at a time."""
+_SHARE = 0.5
+"""Of the free memory that a dense copy may take."""
+
+
+def densify(X: Any, device: torch.device, *, limit: int | None = None) -> Tensor:
+    """A dense copy [N, D] on `device` of a scipy.sparse CSR matrix, filled by row blocks, and a warning that says so.
+
+    Args:
+        X: of a dtype that torch knows.
+        device: where the copy is made.
+        limit: bytes that it may take; default half of the device's free memory.
+
+    Raises:
+        MemoryError: a copy above the limit.
+    """
+    N, D = X.shape
+    size = N * D * X.dtype.itemsize
+    limit = int(_SHARE * _free_bytes(device)) if limit is None else limit
+    if size > limit:
+        raise MemoryError(
+            f"X is sparse, {N:,} x {D:,}, and would take {size / 1e9:.1f} GB as a dense matrix, which is all that"
+            f" flashlogit trains on; the bound is {limit / 1e9:.1f} GB, half of the free memory: reduce the columns"
+            " (feature selection, hashing, TruncatedSVD), or take fewer rows"
+        )
+    warnings.warn(
+        f"X is sparse, {N:,} x {D:,}, and is copied into a dense matrix of {size / 1e6:,.1f} MB: flashlogit has no"
+        " kernels for sparse matrices yet",
+        EfficiencyWarning,
+        stacklevel=4,
+    )
+    dtype = torch.from_numpy(np.empty(0, X.dtype)).dtype
+    dense = torch.empty((N, D), dtype=dtype, device=device)
+    height = max(1, _BLOCK_BYTES // (D * X.dtype.itemsize))
+    for start in range(0, N, height):
+        dense[start : start + height] = torch.from_numpy(X[start : start + height].toarray())
+    return dense
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,154 @@
+"""Results are of the kind that X is."""
+
+import array_api_strict
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn import config_context
+from sklearn.datasets import load_breast_cancer, load_iris
+
+from flashlogit import LogisticRegression
+from flashlogit.arrays import as_tensor, is_device_array, like, numpy_of
+
+CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
+METHODS = ("decision_function", "predict_proba", "predict_log_proba", "predict")
+
+KINDS = {
+    "numpy": (np.asarray, np.ndarray),
+    "torch": (torch.tensor, torch.Tensor),
+    "strict": (array_api_strict.asarray, type(array_api_strict.asarray([1.0]))),
+    "pandas": (lambda a: pd.DataFrame(a) if a.ndim == 2 else pd.Series(a), np.ndarray),
+    "polars": (lambda a: pl.DataFrame(a) if a.ndim == 2 else pl.Series(a), np.ndarray),
+    "list": (lambda a: a.tolist(), np.ndarray),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("data", [CANCER, IRIS], ids=["two", "three"])
+def test_in_and_out_in_the_same_kind(kind, data):
+    make, result = KINDS[kind]
+    X, y = data
+    expected = LogisticRegression(C=0.1).fit(X, y)
+    model = LogisticRegression(C=0.1).fit(make(X), make(y), sample_weight=make(np.ones(len(y))))
+    for name in ("coef_", "intercept_", "classes_", "n_iter_"):
+        assert isinstance(getattr(model, name), result), name
+    np.testing.assert_allclose(numpy_of(model.coef_), expected.coef_, atol=1e-8)
+    for method in METHODS:
+        found = getattr(model, method)(make(X))
+        assert isinstance(found, result)
+        np.testing.assert_allclose(numpy_of(found), getattr(expected, method)(X), atol=1e-7)
+    assert model.score(make(X), make(y)) == expected.score(X, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_dtypes_of_tensors(dtype):
+    X, y = torch.from_numpy(IRIS[0]).to(dtype), torch.from_numpy(IRIS[1])
+    kept = X.clone()
+    model = LogisticRegression().fit(X, y)
+    assert torch.equal(X, kept)
+    expected = torch.float64 if dtype == torch.int64 else torch.float32
+    assert model.coef_.dtype == model.predict_proba(X).dtype == expected
+    reference = LogisticRegression().fit(X.double().numpy(), y.numpy())
+    np.testing.assert_allclose(model.coef_.numpy(), reference.coef_, atol=1e-4)
+    assert (model.predict(X).numpy() == reference.predict(X.double().numpy())).all()
+
+
+def test_mixtures_follow_the_features():
+    X, y = CANCER
+    tensor = torch.from_numpy(X)
+    model = LogisticRegression().fit(tensor, np.array(["bad", "good"])[y])
+    assert isinstance(model.coef_, torch.Tensor)
+    assert list(model.classes_) == ["bad", "good"]
+    assert model.predict(tensor)[0] == "bad"
+    assert model.score(tensor, np.array(["bad", "good"])[y]) > 0.9
+    model = LogisticRegression().fit(X, torch.from_numpy(y))
+    assert isinstance(model.classes_, np.ndarray)
+    model = LogisticRegression().fit(tensor.requires_grad_(), list(y))
+    assert isinstance(model.predict(X), np.ndarray)  # fitted on tensors, asked with NumPy
+    assert not model.predict_proba(tensor).requires_grad
+
+
+def test_memory_layouts():
+    X, y = CANCER
+    expected = LogisticRegression().fit(X, y).coef_
+    read_only = X.copy()
+    read_only.setflags(write=False)
+    wide = np.repeat(X, 2, axis=1)
+    for same in (np.asfortranarray(X), X[::-1][::-1], read_only, wide[:, ::2], X.astype(">f8")):
+        np.testing.assert_allclose(LogisticRegression().fit(same, y).coef_, expected, atol=1e-9)
+    found = LogisticRegression().fit(torch.from_numpy(wide)[:, ::2], y).coef_
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_dispatch_wants_one_namespace():
+    pytest.importorskip("sklearn", minversion="1.6")
+    X, y = IRIS
+    model = LogisticRegression().fit(torch.from_numpy(X), torch.from_numpy(y))
+    assert model.predict(X).shape == (150,)
+    try:
+        context = config_context(array_api_dispatch=True)
+        context.__enter__()
+    except RuntimeError:
+        pytest.skip("SCIPY_ARRAY_API is not set; test_estimator_checks sets it")
+    try:
+        with pytest.raises(ValueError, match="same namespace"):
+            model.predict(X)
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (torch.zeros(3), "Expected 2D array, got 1D"),
+        (torch.zeros(0, 2), "0 sample"),
+        (torch.zeros(3, 0), "0 feature"),
+        (torch.zeros(3, 2, dtype=torch.complex64), "Complex data not supported"),
+        (torch.tensor([[1.0, torch.nan], [1, 2], [3, 4]]), "contains NaN"),
+        (torch.tensor([[1.0, torch.inf], [1, 2], [3, 4]]), "contains infinity"),
+        (torch.zeros(4, 2), "inconsistent numbers of samples"),
+    ],
+)
+def test_bad_tensors_are_named(X, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression().fit(X, torch.tensor([0, 1, 0]))
+
+
+def test_wrong_number_of_features():
+    model = LogisticRegression().fit(torch.from_numpy(IRIS[0]), torch.from_numpy(IRIS[1]))
+    with pytest.raises(ValueError, match="X has 3 features, but LogisticRegression is expecting 4"):
+        model.predict(torch.zeros(2, 3))
+
+
+class Exported:
+    """An array of which only DLPack is known."""
+
+    def __init__(self, tensor):
+        self._tensor, self.shape, self.dtype = tensor, tensor.shape, tensor.dtype
+
+    def __dlpack__(self, **options):
+        return self._tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._tensor.__dlpack_device__()
+
+
+def test_anything_with_dlpack_is_shared():
+    tensor = torch.arange(6.0).reshape(3, 2)
+    assert is_device_array(Exported(tensor))
+    assert as_tensor(Exported(tensor)).data_ptr() == tensor.data_ptr()
+    assert like(tensor, torch.ones(2)).device == tensor.device
+
+
+@pytest.mark.gpu
+def test_on_cuda_in_place():
+    X, y = (torch.from_numpy(array).cuda() for array in CANCER)
+    model = LogisticRegression().fit(X, y)
+    for value in (model.coef_, model.intercept_, model.classes_, model.predict(X), model.predict_proba(X)):
+        assert value.is_cuda
+    assert model.score(X, y) > 0.9
+    np.testing.assert_allclose(
+        model.coef_.cpu(), LogisticRegression(device="cpu").fit(*CANCER).coef_, atol=1e-6
+    )

@@ -1,0 +1,37 @@
+"""scikit-learn's own checks, with all of its optional ones."""
+
+import json
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import json, warnings
+warnings.simplefilter("ignore")
+import array_api_strict, pandas, polars
+from sklearn.utils.estimator_checks import check_estimator
+from flashlogit import LogisticRegression
+results = []
+exact = dict(tol=1e-15)  # its checks compare to 1e-7, and a gap of 1e-15 leaves coefficients 3e-8
+for parameters in ({}, {"l1_ratio": 0.5, **exact}, {"fit_intercept": False}):
+    estimator = LogisticRegression(**parameters)
+    results += check_estimator(estimator, on_fail=None, on_skip=None)
+print(json.dumps([[r["check_name"], r["status"], str(r["exception"])] for r in results]))
+"""
+ABSENT = ("cuda", "cupy", "dpnp", "XPU", "MPS")
+"""Hardware, and libraries of it, that the machine of the tests may lack; nothing else may be skipped."""
+
+
+def test_check_estimator_is_clean():
+    environment = os.environ | {"SCIPY_ARRAY_API": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert len(results) > 200
+    assert any(name == "check_array_api_mixed_inputs" and status == "passed" for name, status, _ in results)
+    failed = [result for result in results if result[1] not in ("passed", "skipped")]
+    assert failed == []
+    skipped = [result for result in results if result[1] == "skipped"]
+    assert [result for result in skipped if not any(word in result[2] for word in ABSENT)] == []

@@ -56,11 +56,11 @@ def write_onnx(estimator: LogisticRegression, path: Path) -> None:
         helper.make_node("Add", ["products", "intercept"], ["logits"]),
     ]
     if K == 2:
-        # Both probabilities by their own sigmoid: 1 - p would lose the digits of a small one.
+        # As a softmax of (0, z): onnxruntime's Sigmoid gives 0 for a logit of -40, and 1 - p would too.
         nodes += [
-            helper.make_node("Neg", ["logits"], ["opposite"]),
-            helper.make_node("Concat", ["opposite", "logits"], ["both"], axis=1),
-            helper.make_node("Sigmoid", ["both"], ["probabilities"]),
+            helper.make_node("Sub", ["logits", "logits"], ["zeros"]),
+            helper.make_node("Concat", ["zeros", "logits"], ["both"], axis=1),
+            helper.make_node("Softmax", ["both"], ["probabilities"], axis=1),
             helper.make_node("Greater", ["logits", "zero"], ["positive"]),
             helper.make_node("Cast", ["positive"], ["place"], to=TensorProto.INT64),
             helper.make_node("Squeeze", ["place", "one"], ["number"]),

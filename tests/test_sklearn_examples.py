@@ -27,7 +27,7 @@ def test_the_docstrings_example():
     assert clf.predict(X[:2, :]).tolist() == [0, 0]
     proba = clf.predict_proba(X[:2, :])
     np.testing.assert_allclose(
-        proba, [[9.82e-01, 1.82e-02, 1.44e-08], [9.72e-01, 2.82e-02, 3.02e-08]], rtol=0.01
+        proba, [[9.82e-01, 1.82e-02, 1.44e-08], [9.72e-01, 2.82e-02, 3.02e-08]], rtol=0.03
     )
     assert clf.score(X, y) == pytest.approx(0.97, abs=0.01)
 

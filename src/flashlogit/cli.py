@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .cli_output import Output, add_output
 from .errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -39,17 +40,27 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
         return EXIT_BROKEN_PIPE
 
 
-def add_debug(parser: argparse.ArgumentParser) -> None:
-    """The option that every program has."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def program(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A program's parser; its examples are given without its name, a line each."""
+    lines = "\n".join(f"  {prog} {line}" for line in examples.splitlines())
+    return argparse.ArgumentParser(
+        prog=prog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=description,
+        epilog=f"examples:\n{lines}",
+    )
 
 
-def train_main(argv: Sequence[str] | None = None) -> int:
+def train_main(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
     """Train a model from a YAML config; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train a logistic regression from a YAML config.",
-        epilog="example: train.py --config configs/bce.yaml name=first training.optimizer.lr=0.01",
+    parser = program(
+        prog,
+        "Train a logistic regression from a YAML config.",
+        """\
+--config configs/bce.yaml
+--config configs/bce.yaml name=first training.optimizer.lr=0.01
+--config configs/bce.yaml --resume
+--config configs/newton.yaml --overwrite --json""",
     )
     parser.add_argument("--config", type=Path, required=True, help="the YAML file")
     parser.add_argument(
@@ -58,8 +69,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
     group.add_argument("--overwrite", action="store_true", help="replace an existing run of this name")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    add_debug(parser)
+    add_output(parser)
     # Settings and options may stand in any order.
     options = parser.parse_intermixed_args(argv)
     return run_guarded(lambda: _train(options), debug=options.debug)
@@ -76,21 +86,21 @@ def _train(options: argparse.Namespace) -> None:
     try:
         from .run import train_run
 
-        train_run(settings, directory, mode, say=_silent if options.quiet else print, quiet=options.quiet)
+        output = Output.of(options)
+        result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
     finally:
         directory.remove_if_empty()
+    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.summary})
 
 
-def _silent(sentence: str) -> None:
-    """Say nothing."""
-
-
-def predict_main(argv: Sequence[str] | None = None) -> int:
+def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py") -> int:
     """Write a model's probabilities for a file; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py",
-        description="Write a trained model's probabilities for the rows of a file.",
-        epilog="example: predict.py --model runs/bce --data new.csv --out probabilities.csv --id patient",
+    parser = program(
+        prog,
+        "Write a trained model's probabilities for the rows of a file.",
+        """\
+--model runs/bce --data new.csv --out probabilities.csv
+--model runs/bce --data new.parquet --out probabilities.parquet --id patient --threshold 0.3""",
     )
     parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
     parser.add_argument(
@@ -102,7 +112,7 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
         "--threshold", type=float, help="probability from which a row is positive; default: the model's"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
-    add_debug(parser)
+    add_output(parser)
     options = parser.parse_args(argv)
     return run_guarded(lambda: _predict(options), debug=options.debug)
 
@@ -118,4 +128,6 @@ def _predict(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         overwrite=options.overwrite,
     )
-    print(f"{rows:,} rows written to {options.out}")
+    Output.of(options).answer(
+        f"{rows:,} rows written to {options.out}", {"rows": rows, "out": str(options.out)}
+    )

@@ -6,8 +6,10 @@ import argparse
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from .cli import add_debug, run_guarded
+from .cli import program, run_guarded
+from .cli_output import Output, add_output
 from .errors import UserError
 from .gradient_check import (
     DataProblem,
@@ -33,29 +35,23 @@ reference and kernel and by finite differences, and compare: for one row, or
 with --config for your own training rows. Exit code 0 means that they agree,
 1 that they do not."""
 _EXAMPLES = """\
-examples:
-  check_gradients.py
-  check_gradients.py --x=-3 --y 1 --eps 1e-3 --clamp-gradient exact
-  check_gradients.py --config configs/bce.yaml loss.eps=0"""
+--x 6.7 --y 0
+--x=-3 --y 1 --eps 1e-3 --clamp-gradient exact
+--config configs/bce.yaml loss.eps=0"""
 _FORMULA = """\
 z = x w + b    p = sigmoid(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
 dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) x"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "check_gradients.py") -> int:
     """Compare the gradient by all methods; returns 0 where they agree, 1 where not, 2 for what the user can mend."""
     # Settings and options may stand in any order.
-    options = _parser().parse_intermixed_args(argv)
+    options = _parser(prog).parse_intermixed_args(argv)
     return run_guarded(lambda: _run(options), debug=options.debug)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="check_gradients.py",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = program(prog, _DESCRIPTION, _EXAMPLES)
     row = parser.add_argument_group(
         "one row", "Write a negative number with an equals sign, as in --w=-1e-3."
     )
@@ -74,11 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's"
     )
-    add_debug(parser)
+    add_output(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    output = Output.of(options)
     given = [name for name in (*_EXAMPLE, "clamp_gradient") if getattr(options, name) is not None]
     if options.config is not None:
         if given:
@@ -87,17 +84,36 @@ def _run(options: argparse.Namespace) -> int:
                 " out (the file's clamp is set by loss.eps=... and loss.clamp_gradient=...)"
             )
         data = data_problem(options.config, options.overrides)
-        print(_data_heading(data), flush=True)
+        output.say(_data_heading(data))
         outcome = check_data(data)
     else:
         if options.overrides:
             raise UserError(f"{options.overrides[0]} changes a config file; name the file with --config")
         numbers = _EXAMPLE | {name: getattr(options, name) for name in given if name in _EXAMPLE}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
-        print(_example_heading(problem), flush=True)
+        output.say(_example_heading(problem))
         outcome = check_example(problem, find_kernel(problem.X.device))
-    print(table(outcome))
+    output.answer(table(outcome), _result(outcome))
     return 0 if outcome.agrees else EXIT_DISAGREES
+
+
+def _result(outcome: GradientCheck) -> dict[str, Any]:
+    """A check as JSON values."""
+    methods = [
+        {"method": row.method, "arithmetic": row.arithmetic, "did_not_run": row.reason}
+        if isinstance(row, NotRun)
+        else {
+            "method": row.method,
+            "arithmetic": row.arithmetic,
+            "loss": row.gradient.loss,
+            "weight": row.gradient.weight.tolist(),
+            "bias": row.gradient.bias,
+            "disagreement": row.disagreement,
+            "bound": row.bound,
+        }
+        for row in outcome.rows
+    ]
+    return {"agrees": outcome.agrees, "methods": methods, "notes": list(outcome.notes)}
 
 
 def _example_heading(problem: Problem) -> str:

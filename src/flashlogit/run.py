@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .backend import choose_backend
 from .batch_run import learn_by_batches
@@ -17,6 +18,7 @@ from .metrics import Metrics
 from .results import write_results
 from .run_directory import Mode, RunDirectory
 from .solver_run import check_start, learn_by_solver
+from .tensorboard_log import TensorBoardLog, check_tensorboard
 from .terminal import metrics_table
 
 __all__ = ["Interrupted", "RunResult", "describe", "train_run"]
@@ -29,6 +31,12 @@ class RunResult:
     directory: RunDirectory
     metrics: dict[str, Metrics]
     history: list[HistoryRow]
+    about: dict[str, Any]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json holds, as JSON values."""
+        return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {"run": self.about}
 
 
 def train_run(
@@ -57,13 +65,21 @@ def train_run(
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
     start = check_start(settings.solver)
+    if settings.report.tensorboard:
+        check_tensorboard()
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
     task = Task(settings, dataset, backend, device, directory, saved, say, quiet)
     if not saved:
         directory.clear()
     directory.write_text(directory.config, dump_settings(settings))
-    learned = learn_by_solver(task, start) if settings.solver else learn_by_batches(task)
+    log = TensorBoardLog(directory.tensorboard) if settings.report.tensorboard else None
+    directory.listener = log.add if log else None
+    try:
+        learned = learn_by_solver(task, start) if settings.solver else learn_by_batches(task)
+    finally:
+        if log:
+            log.flush()
     metrics = write_results(
         directory,
         settings,
@@ -73,9 +89,10 @@ def train_run(
         history=learned.history,
         about={"device": str(device), "backend": backend.name, **learned.about},
     )
+    if log:
+        log.finish(metrics)
     say(metrics_table(metrics))
-    say(f"results: {directory.path}")
-    return RunResult(directory, metrics, learned.history)
+    return RunResult(directory, metrics, learned.history, learned.about)
 
 
 def describe(dataset: Dataset) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ class RunDirectory:
         self.metrics = path / "metrics.json"
         self.curves = path / "curves.png"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.tensorboard = path / "tensorboard"
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
+        """Hears of every row of the history."""
         if mode == "resume" and not self.checkpoint.is_file():
             raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
         if mode == "new" and self._is_used():
@@ -39,6 +42,8 @@ class RunDirectory:
         """Remove an earlier run's files, and nothing else that the user may keep there."""
         for file in self._files():
             file.unlink(missing_ok=True)
+        for events in self.tensorboard.glob("events.out.tfevents.*"):
+            events.unlink()
 
     def remove_if_empty(self) -> None:
         """Leave no empty folder behind where nothing came of a run."""
@@ -49,6 +54,8 @@ class RunDirectory:
         """Add one JSON line."""
         with self.history.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        if self.listener:
+            self.listener(row)
 
     def read_history(self, length: int) -> list[dict[str, Any]]:
         """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flashlogit.cli import add_debug, run_guarded
+from flashlogit.cli import program, run_guarded
+from flashlogit.cli_output import Output, add_output
 
 _DESCRIPTION = """\
 How fast are the passes over X on this machine, as a share of what it can read, and how fast are whole fits?
@@ -18,29 +19,23 @@ How fast are the passes over X on this machine, as a share of what it can read, 
   tune     find the fastest launch of each kernel on this GPU
   compare  hold two runs' results against each other"""
 _EXAMPLES = """\
-examples:
-  benchmark.py kernel --quick
-  benchmark.py kernel --columns 28 300 --out results.json --picture roofline.png
-  benchmark.py fit --quick
-  benchmark.py fit --problems "1M x 28" --contenders "flashlogit*" "scikit-learn*" --out fit.json --picture fit.png
-  benchmark.py tune --columns 28 --dtypes float32
-  benchmark.py compare before.json after.json"""
+kernel --quick
+kernel --columns 28 300 --out results.json --picture roofline.png
+fit --quick
+fit --problems "1M x 28" --contenders "flashlogit*" "scikit-learn*" --out fit.json --picture fit.png
+tune --columns 28 --dtypes float32
+compare before.json after.json"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "benchmark.py") -> int:
     """Run a command; returns the exit code: 1 for a regression, 2 for what the user can mend, 130 after Ctrl-C."""
-    options = _parser().parse_args(argv)
+    options = _parser(prog).parse_args(argv)
     commands = {"kernel": _kernel, "fit": _fit, "tune": _tune, "compare": _compare}
     return run_guarded(lambda: commands[options.command](options), debug=options.debug)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = program(prog, _DESCRIPTION, _EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,fit,tune,compare}")
     kernel = commands.add_parser("kernel", description="Time flashlogit and torch side by side.")
     kernel.add_argument(
@@ -52,21 +47,21 @@ def _parser() -> argparse.ArgumentParser:
     kernel.add_argument("--repeats", type=int, help="timed calls of each contender; default: 30 and 11")
     kernel.add_argument("--out", type=Path, help="the JSON file to write")
     kernel.add_argument("--picture", type=Path, help="the PNG file to write")
-    add_debug(kernel)
+    add_output(kernel)
     _add_fit(commands)
     tune = commands.add_parser("tune", description="Find the fastest launch of each kernel on this GPU.")
     _add_shapes(tune)
     tune.add_argument("--kernels", nargs="+", help="some of onepass, hessian_product, hessian; default: all")
     tune.add_argument("--gigabytes", type=float, default=2.0, help="size of X; default: 2")
     tune.add_argument("--table", type=Path, help="the table to change; default: the one that the kernels use")
-    add_debug(tune)
+    add_output(tune)
     compare = commands.add_parser("compare", description="Hold the results of B against those of A.")
     compare.add_argument("before", type=Path, metavar="A.json")
     compare.add_argument("after", type=Path, metavar="B.json")
     compare.add_argument(
         "--threshold", type=float, default=0.05, help="relative slow-down that counts as one; default: 0.05"
     )
-    add_debug(compare)
+    add_output(compare)
     return parser
 
 
@@ -92,7 +87,7 @@ def _add_fit(commands: Any) -> None:
     )
     fit.add_argument("--out", type=Path, help="the JSON file to write")
     fit.add_argument("--picture", type=Path, help="the PNG file to write")
-    add_debug(fit)
+    add_output(fit)
 
 
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +111,9 @@ def _kernel(options: argparse.Namespace) -> int:
         out=options.out,
         picture=options.picture,
     )
-    run_kernel(settings)
+    output = Output.of(options)
+    report = run_kernel(settings, say=output.say, note=_silent if options.quiet else None)
+    output.answer("", report.to_json())
     return 0
 
 
@@ -141,17 +138,23 @@ def _fit(options: argparse.Namespace) -> int:
         out=options.out,
         picture=options.picture,
     )
-    run_fit(settings)
+    output = Output.of(options)
+    report = run_fit(settings, say=output.say, note=_silent if options.quiet else None)
+    output.answer("", report.to_json())
     return 0
 
 
 def _tune(options: argparse.Namespace) -> int:
     from .tune import run_tune
 
-    return run_tune(options)
+    return run_tune(options, Output.of(options))
 
 
 def _compare(options: argparse.Namespace) -> int:
     from .compare import run_compare
 
-    return run_compare(options.before, options.after, options.threshold)
+    return run_compare(options.before, options.after, options.threshold, Output.of(options))
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""

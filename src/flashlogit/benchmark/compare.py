@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flashlogit.cli_output import Output
 from flashlogit.errors import UserError
 
 from .machine import name_of
@@ -35,7 +36,7 @@ class Change:
     regression: bool
 
 
-def run_compare(before: Path, after: Path, threshold: float) -> int:
+def run_compare(before: Path, after: Path, threshold: float, output: Output) -> int:
     """Print the comparison; 1 where something became slower or wrong, else 0.
 
     Raises:
@@ -45,7 +46,8 @@ def run_compare(before: Path, after: Path, threshold: float) -> int:
         raise UserError(f"--threshold is {threshold:g}; must be at least 0 and below 1: 0.05 is 5 percent")
     a, b = read_report(before), read_report(after)
     changes = compare(a, b, threshold)
-    print(comparison(a, b, changes, threshold))
+    result = {"threshold": threshold, "changes": [asdict(change) for change in changes]}
+    output.answer(comparison(a, b, changes, threshold), result)
     return EXIT_REGRESSION if any(change.regression for change in changes) else 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from flashlogit.cli_output import Output
 from flashlogit.errors import UserError
 from flashlogit_kernels import table
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
@@ -101,7 +102,7 @@ def tune_options(
     return TuneOptions(D, tuple(dtypes or DTYPES), chosen, gigabytes, path or table.TABLE)
 
 
-def run_tune(options: Any) -> int:
+def run_tune(options: Any, output: Output) -> int:
     """Tune what the command line's options say; the table is written after every shape, so that Ctrl-C loses one."""
     settings = tune_options(
         columns=options.columns,
@@ -114,7 +115,8 @@ def run_tune(options: Any) -> int:
 
     device = torch.device("cuda", torch.cuda.current_device())
     with full_float32():
-        tune(settings, flashlogit_kernels, device, cuda_clock(device))
+        tune(settings, flashlogit_kernels, device, cuda_clock(device), output.say)
+    output.answer("", {"table": str(settings.path)})
     return 0
 
 

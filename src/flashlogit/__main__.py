@@ -1,0 +1,8 @@
+"""``python -m flashlogit`` is the program `flashlogit`."""
+
+import sys
+
+from .main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The program `flashlogit export`: a run's model for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cli import program, run_guarded
+from .cli_output import Output, add_output
+from .errors import UserError
+
+_FORMATS = {".onnx": "onnx", ".pkl": "sklearn", ".joblib": "sklearn"}
+
+
+def export_main(argv: Sequence[str] | None = None, *, prog: str = "export.py") -> int:
+    """Write a model as ONNX, or as a pickled scikit-learn estimator; returns the exit code."""
+    parser = program(
+        prog,
+        "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own"
+        " units,\noutputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
+        """\
+--model runs/bce --out model.onnx
+--model runs/bce --out model.joblib --overwrite""",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="the .onnx, .pkl or .joblib file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
+    add_output(parser)
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _export(options), debug=options.debug)
+
+
+def _export(options: argparse.Namespace) -> None:
+    out: Path = options.out
+    if out.suffix.lower() not in _FORMATS:
+        raise UserError(f"--out is {out}; must end in .onnx, .pkl or .joblib")
+    if out.exists() and not options.overwrite:
+        raise UserError(f"--out {out} exists; choose another file, or replace it with --overwrite")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out} lies in a folder that does not exist; make it first")
+    from .atomic import write_atomically
+    from .estimator import LogisticRegression
+    from .export import write_onnx
+
+    model = LogisticRegression.load(options.model)
+    kind = _FORMATS[out.suffix.lower()]
+    if kind == "onnx":
+        write_onnx(model, out)
+    else:
+        import joblib
+
+        theirs = model.to_sklearn()
+        write_atomically(out, lambda temporary: joblib.dump(theirs, temporary))
+    Output.of(options).answer(
+        f"{len(model.classes_)} classes and {model.n_features_in_:,} columns written to {out}",
+        {
+            "out": str(out),
+            "format": kind,
+            "columns": model.n_features_in_,
+            "classes": model.classes_.tolist(),
+        },
+    )

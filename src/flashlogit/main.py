@@ -1,0 +1,78 @@
+"""The program `flashlogit`: one command for everything, each of which is a program of its own in scripts/ too."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+_COMMANDS = {
+    "train": ("flashlogit.cli", "train_main", "train a model from a YAML config"),
+    "predict": ("flashlogit.cli", "predict_main", "write a model's probabilities for a file"),
+    "evaluate": ("flashlogit.evaluate_cli", "evaluate_main", "measure a model on a file with labels"),
+    "inspect": ("flashlogit.inspect_cli", "inspect_main", "say what a file holds, before training"),
+    "export": (
+        "flashlogit.export_cli",
+        "export_main",
+        "write a model for other programs: ONNX, scikit-learn",
+    ),
+    "check-gradients": (
+        "flashlogit.gradient_cli",
+        "main",
+        "compare the gradient by hand, autograd and kernel",
+    ),
+    "benchmark": ("flashlogit.benchmark.cli", "main", "time the passes and whole fits on this machine"),
+}
+"""Of each command the module, its function and what it does."""
+
+_EXAMPLES = """\
+examples:
+  flashlogit inspect flights.csv --label arr_delay
+  flashlogit train --config configs/bce.yaml
+  flashlogit train --config configs/own_file.yaml data.path=flights.csv name=flights
+  flashlogit evaluate --model runs/flights --data december.csv
+  flashlogit predict --model runs/flights --data tomorrow.csv --out probabilities.csv
+  flashlogit export --model runs/flights --out flights.onnx
+
+exit codes:
+  0    done
+  1    the answer is no: gradients disagree, or a benchmark got slower
+  2    a setting, option or file that you can mend; one sentence says which
+  130  interrupted (Ctrl-C)
+
+`flashlogit COMMAND --help` has the options of a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of the command line; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if arguments and arguments[0] in _COMMANDS:
+        module, function, _ = _COMMANDS[arguments[0]]
+        code: int = getattr(importlib.import_module(module), function)(
+            arguments[1:], prog=f"flashlogit {arguments[0]}"
+        )
+        return code
+    parser.parse_args(arguments)
+    parser.print_help()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    width = max(map(len, _COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {text}" for name, (_, _, text) in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="flashlogit",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="flashlogit COMMAND ...",
+        description=f"Logistic regression whose loss and gradient cost one read of the data.\n\ncommands:\n{listed}",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"flashlogit {__version__}")
+    parser.add_argument(
+        "command", nargs="?", choices=list(_COMMANDS), metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    return parser

@@ -70,3 +70,14 @@ def test_bad_input_is_named(cancer):
     wide = torch.zeros(3, 5000)
     with pytest.raises(UserError, match="5,000 columns"):
         infer(wide, torch.tensor([0, 1, 1]), wide[0], wide[0, :1])
+
+
+def test_standardised_columns_in_their_own_units(cancer):
+    X, y = cancer
+    mean, scale = torch.from_numpy(X.mean(axis=0)), torch.from_numpy(X.std(axis=0) * 3)
+    standardised = (torch.from_numpy(X) - mean) / scale
+    result = fit(standardised, torch.from_numpy(y), tolerance=1e-13)
+    found = infer(standardised, torch.from_numpy(y), result.weight, result.bias, mean=mean, scale=scale)
+    raw = ours(X, y)
+    np.testing.assert_allclose(found.coefficient, raw.coefficient, rtol=1e-6)
+    np.testing.assert_allclose(found.standard_error, raw.standard_error, rtol=1e-6)

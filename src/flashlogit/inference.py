@@ -74,6 +74,8 @@ def infer(
     sample_weight: Tensor | None = None,
     intercept: bool = True,
     level: float = 0.95,
+    mean: Tensor | None = None,
+    scale: Tensor | None = None,
     backend: BackendName = "auto",
 ) -> Inference:
     """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one read of X.
@@ -86,6 +88,7 @@ def infer(
         sample_weight: [N]; a row of weight 2 counts as two rows (statsmodels' `freq_weights`).
         intercept: whether the fit had one.
         level: of the confidence intervals, between 0 and 1.
+        mean, scale: [D] float64, if X is (raw - mean) / scale of raw columns whose coefficients are to be described.
         backend: as for `flashlogit.fit`.
 
     Raises:
@@ -112,10 +115,18 @@ def infer(
             " standard errors; leave out dependent columns"
         )
     # Rows of what turns theta into (w, b): the variance of a row's product is |L^-1 row|^2.
-    scale, center = objective.coordinates.scale, objective.coordinates.center
-    rows = torch.diag(scale)
-    if intercept:
-        rows[D, :D] = -center * scale[:D]
-    error = torch.linalg.solve_triangular(L, rows.t(), upper=False).norm(dim=0)
+    factors, center = objective.coordinates.scale, objective.coordinates.center
     coefficient = torch.cat([weight.reshape(-1), bias.reshape(-1)]) if intercept else weight.reshape(-1)
+    if scale is not None:
+        scale = scale.to(X.device)
+        moved = center if mean is None else mean.to(X.device) + scale * center
+        if intercept and mean is not None:
+            coefficient[D] -= (weight.reshape(-1) / scale) @ mean.to(X.device)
+        coefficient[:D] /= scale
+        factors = torch.cat([factors[:D] / scale, factors[D:]])
+        center = moved
+    rows = torch.diag(factors)
+    if intercept:
+        rows[D, :D] = -center * factors[:D]
+    error = torch.linalg.solve_triangular(L, rows.t(), upper=False).norm(dim=0)
     return Inference.of(coefficient.cpu().numpy(), error.cpu().numpy(), level)

@@ -14,6 +14,7 @@ from .backend import Backend
 from .checkpoint import Checkpoint
 from .config import RunSettings
 from .data import Dataset
+from .inference import Inference
 from .run_directory import RunDirectory
 
 HistoryRow = dict[str, float | int | None]
@@ -44,12 +45,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Learned:
-    """A model: weight [D] and bias [1] on the columns as they are stored; `about` goes into metrics.json."""
+    """A model: weight [D] and bias [1], or [K, D] and [K], on the columns as they are stored.
+
+    `about` goes into metrics.json. `inference` is of the raw columns; where it is None `why_no_inference` is a sentence
+    that says why, without a full stop.
+    """
 
     weight: Tensor
     bias: Tensor
     history: list[HistoryRow]
     about: dict[str, Any]
+    inference: Inference | None = None
+    why_no_inference: str = (
+        "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
+    )
 
 
 def fingerprint(dataset: Dataset) -> str:

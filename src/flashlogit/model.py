@@ -24,26 +24,27 @@ class Model:
     """Weights on standardised columns, and how to get there from the user's own columns.
 
     weight [D] and bias [1] in the dtype of training, float32 or float64; label_names are the negative and the positive
-    class; threshold is the probability from which a row is called positive; eps is the training loss's clamp;
+    class. For K > 2 classes weight is [K, D], bias [K] and label_names has K.
+    threshold is the probability from which a row is called positive; eps is the training loss's clamp;
     array_widths is that of `Dataset`.
     """
 
     weight: NDArray[Any]
     bias: NDArray[Any]
     feature_names: tuple[str, ...]
-    label_names: tuple[str, str]
+    label_names: tuple[str, ...]
     standardization: Standardization
     eps: float
     threshold: float
     array_widths: tuple[int, ...] = ()
 
     def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """z [n] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
-        z: NDArray[np.float64] = self.standardization.apply(block) @ self.weight.astype(np.float64)
+        """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
+        z: NDArray[np.float64] = self.standardization.apply(block) @ self.weight.astype(np.float64).T
         return z + self.bias.astype(np.float64)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1)."""
+        """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1), or Linear(D, K)."""
         about = {
             "feature_names": self.feature_names,
             "label_names": self.label_names,
@@ -56,7 +57,7 @@ class Model:
             "array_widths": self.array_widths,
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
-        tensors = {"weight": self.weight.reshape(1, -1), "bias": self.bias.reshape(1)}
+        tensors = {"weight": np.atleast_2d(self.weight), "bias": self.bias.reshape(-1)}
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
     @classmethod
@@ -90,4 +91,5 @@ def _rebuilt(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Mode
     )
     for key in ("feature_names", "label_names", "array_widths"):
         about[key] = tuple(about[key])
-    return Model(weight=tensors["weight"].reshape(-1), bias=tensors["bias"], **about)
+    weight = tensors["weight"]
+    return Model(weight=weight[0] if len(weight) == 1 else weight, bias=tensors["bias"], **about)

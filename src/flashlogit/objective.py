@@ -18,6 +18,7 @@ from flashlogit_kernels.contract import BCESums, Clamp
 from .backend import Backend
 from .config import ClassWeight
 from .data import Rows
+from .errors import UserError
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Objective:
         )
 
 
-def with_class_weight(rows: Rows, class_weight: tuple[float, float]) -> Rows:
-    """The rows with their weights multiplied by their class's, (negative, positive)."""
-    if class_weight == (1.0, 1.0):
+def with_class_weight(rows: Rows, class_weight: tuple[float, ...]) -> Rows:
+    """The rows with their weights multiplied by their class's, [K] in the order of the classes."""
+    if all(factor == 1 for factor in class_weight):
         return rows
     dtype = torch.float32 if rows.sample_weight is None else rows.sample_weight.dtype
     factor = torch.tensor(class_weight, dtype=dtype, device=rows.X.device)[rows.y.to(torch.int64)]
@@ -83,16 +84,21 @@ def with_class_weight(rows: Rows, class_weight: tuple[float, float]) -> Rows:
     return Rows(rows.X, rows.y, weight)
 
 
-def class_weights(rows: Rows, setting: ClassWeight | str | None) -> tuple[float, float]:
-    """(negative, positive) factors; "balanced" gives both classes of the training `rows` the weight S / 2."""
+def class_weights(rows: Rows, setting: ClassWeight | str | None, *, classes: int = 2) -> tuple[float, ...]:
+    """Factors [K] in the order of the classes; "balanced" gives all classes of the training `rows` the weight S / K.
+
+    Raises:
+        UserError: factors of the negative and the positive class where there are more than two.
+    """
     if setting is None:
-        return 1.0, 1.0
+        return (1.0,) * classes
     if isinstance(setting, ClassWeight):
+        if classes > 2:
+            raise UserError(
+                f"loss.class_weight names a negative and a positive class, and there are {classes} classes; set it to"
+                " balanced or null, or give rows weights of their own (data.weight)"
+            )
         return setting.negative, setting.positive
-    weight = (
-        torch.ones_like(rows.y, dtype=torch.float64)
-        if rows.sample_weight is None
-        else rows.sample_weight.double()
-    )
-    total, positive = weight.sum().item(), weight[rows.y == 1].sum().item()
-    return total / (2 * (total - positive)), total / (2 * positive)
+    weight = None if rows.sample_weight is None else rows.sample_weight.double()
+    mass = torch.bincount(rows.y.to(torch.int64), weights=weight, minlength=classes).double()
+    return tuple((mass.sum() / (classes * mass)).tolist())

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
+from scipy.special import softmax
 
 from .atomic import write_atomically
 from .data import PredictionRows, read_for_prediction
@@ -29,7 +31,7 @@ def predict_file(
     threshold: float | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write the id columns, the probability of the positive class and the predicted label of every row.
+    """Write the id columns, the probability of the positive class (or of each of several) and the predicted label.
 
     Columns are matched by name; the label and other columns of the data are ignored. The file is put in place when it
     is whole.
@@ -56,12 +58,19 @@ def predict_file(
     rows = read_for_prediction(
         data_path, model.feature_names, id_columns, array_widths=model.array_widths, setting="--data"
     )
-    taken = {PROBABILITY, PREDICTION} & set(rows.ids.column_names)
+    if threshold is not None and len(model.label_names) > 2:
+        raise UserError(
+            f"--threshold is {threshold:g}, and the model has {len(model.label_names)} classes, the likeliest of which"
+            " is predicted; leave it out"
+        )
+    probabilities = _probability_columns(model)
+    taken = {*probabilities, PREDICTION} & set(rows.ids.column_names)
     if taken:
         raise UserError(
             f"the id column {taken.pop()!r} has the name of an output column; rename it in {data_path}"
         )
-    schema = pa.schema([*rows.ids.schema, (PROBABILITY, pa.float64()), (PREDICTION, pa.string())])
+    columns = [(name, pa.float64()) for name in probabilities]
+    schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
     batches = _predictions(model, rows, schema, model.threshold if threshold is None else threshold)
 
     def write(temporary: Path) -> None:
@@ -79,11 +88,26 @@ def _predictions(
     names = pa.array(model.label_names)
     start = 0
     for block in rows.blocks():
-        probability = sigmoid(model.logits(block))
-        label = names.take(pa.array((probability >= threshold).astype(np.int8)))
+        p, number = _classified(model.logits(block), threshold)
         ids = rows.ids.slice(start, len(block)).columns
-        yield pa.Table.from_arrays([*ids, pa.array(probability), label], schema=schema)
+        label = names.take(pa.array(number))
+        yield pa.Table.from_arrays([*ids, *map(pa.array, p.T), label], schema=schema)
         start += len(block)
+
+
+def _classified(z: NDArray[np.float64], threshold: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The columns of probabilities, [n, 1] for two classes and else [n, K], and each row's class number."""
+    if z.ndim == 1:
+        p = sigmoid(z)
+        return p[:, None], (p >= threshold).astype(np.int64)
+    return softmax(z, axis=1), z.argmax(axis=1)
+
+
+def _probability_columns(model: Model) -> list[str]:
+    """`probability` of the positive class, or for more than two classes `probability_NAME` of each."""
+    if len(model.label_names) == 2:
+        return [PROBABILITY]
+    return [f"{PROBABILITY}_{name}" for name in model.label_names]
 
 
 def _writer(path: Path) -> Any:

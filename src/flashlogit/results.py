@@ -68,12 +68,19 @@ def score(dataset: Dataset, weight: Tensor, bias: Tensor) -> dict[str, SplitScor
     """Logits, labels and the user's own weights (not the classes') of every split."""
     return {
         name: SplitScores(
-            logits=reference.logits(rows.X, weight, bias).double().cpu().numpy(),
+            logits=_logits(rows.X, weight, bias).double().cpu().numpy(),
             y=rows.y.cpu().numpy(),
             sample_weight=None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy(),
         )
         for name, rows in dataset.splits.items()
     }
+
+
+def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[N] for weight [D], or [N, K] for weight [K, D]."""
+    if weight.ndim == 1:
+        return reference.logits(X, weight, bias)
+    return torch.stack([reference.logits(X, w, b) for w, b in zip(weight, bias.split(1), strict=True)], dim=1)
 
 
 def measure(split: SplitScores, settings: RunSettings) -> Metrics:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from .backend import choose_backend
 from .batch_run import learn_by_batches
 from .checkpoint import Checkpoint
@@ -13,6 +15,7 @@ from .config import RunSettings
 from .config_file import dump_settings
 from .data import Dataset, load
 from .device import resolve_device
+from .errors import UserError
 from .learning import HistoryRow, Interrupted, Task
 from .metrics import Metrics
 from .results import write_results
@@ -69,6 +72,11 @@ def train_run(
         check_tensorboard()
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
+    if len(dataset.label_names) > 2 and not settings.solver:
+        raise UserError(
+            f"data.label has {len(dataset.label_names)} classes, which mini-batches do not train; add a section"
+            " `solver` (`solver: {name: auto}`)"
+        )
     task = Task(settings, dataset, backend, device, directory, saved, say, quiet)
     if not saved:
         directory.clear()
@@ -98,9 +106,17 @@ def train_run(
 def describe(dataset: Dataset) -> str:
     """The data in a line, and a line for each note."""
     rows = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    positive = dataset.train.y.double().mean().item()
-    line = (
-        f"data: {rows} rows, {len(dataset.feature_names):,} columns;"
-        f" {positive:.1%} of the training rows are positive ({dataset.label_names[1]})"
-    )
+    line = f"data: {rows} rows, {len(dataset.feature_names):,} columns; {_balance(dataset)}"
     return "\n".join([line, *(f"note: {note}" for note in dataset.notes)])
+
+
+def _balance(dataset: Dataset) -> str:
+    """The classes' shares of the training rows."""
+    y, names = dataset.train.y, dataset.label_names
+    if len(names) == 2:
+        return f"{y.double().mean().item():.1%} of the training rows are positive ({names[1]})"
+    counts = torch.bincount(y.long(), minlength=len(names)).double()
+    shares = (counts / len(y)).tolist()
+    return f"{len(names)} classes: " + ", ".join(
+        f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True)
+    )

@@ -13,13 +13,15 @@ from tqdm import tqdm
 
 from .checkpoint import Checkpoint
 from .config import SolverSettings
-from .data import Dataset
+from .data import Dataset, Rows
 from .errors import UserError
 from .fitting import Fit, Parameters, fit
+from .inference import Inference, infer
 from .learning import HistoryRow, Interrupted, Learned, Task
 from .model import Model
 from .objective import class_weights, with_class_weight
-from .solvers.choose import choose_solver
+from .softmax_fitting import fit_softmax
+from .solvers.choose import choose_softmax_solver, choose_solver
 
 _DECADE_STEPS = 100
 """Steps of the progress bar for each factor of ten that the gap falls."""
@@ -47,33 +49,70 @@ def learn_by_solver(task: Task, start: Model | None) -> Learned:
     solver = task.settings.solver
     assert solver is not None
     loss, dataset = task.settings.loss, task.dataset
-    rows = with_class_weight(dataset.train, class_weights(dataset.train, loss.class_weight))
-    choose_solver(solver.name, *rows.X.shape, l1=loss.l1)
+    K = len(dataset.label_names)
+    rows = with_class_weight(dataset.train, class_weights(dataset.train, loss.class_weight, classes=K))
+    if K == 2:
+        choose_solver(solver.name, *rows.X.shape, l1=loss.l1)
+    else:
+        choose_softmax_solver(solver.name, rows.X.shape[1], K, l1=loss.l1)
     run = _Run(task)
     parameters = run.resumed() or (None if start is None else _on_columns(start, dataset))
     with run.bar:
         try:
-            result = fit(
-                rows.X,
-                rows.y,
-                sample_weight=rows.sample_weight,
-                l1=loss.l1,
-                l2=loss.l2,
-                intercept=solver.intercept,
-                solver=solver.name,
-                tolerance=solver.tolerance,
-                max_iterations=solver.max_iterations,
-                start=parameters,
-                backend=task.backend.name,
-                names=dataset.feature_names,
-                on_point=run.heard,
-            )
+            options: dict[str, Any] = {
+                "sample_weight": rows.sample_weight,
+                "l1": loss.l1,
+                "l2": loss.l2,
+                "intercept": solver.intercept,
+                "solver": solver.name,
+                "tolerance": solver.tolerance,
+                "max_iterations": solver.max_iterations,
+                "start": parameters,
+                "names": dataset.feature_names,
+                "on_point": run.heard,
+            }
+            if K == 2:
+                result = fit(rows.X, rows.y, backend=task.backend.name, **options)
+            else:
+                result = fit_softmax(rows.X, rows.y, classes=K, **options)
         except KeyboardInterrupt:
             raise run.interrupted() from None
     run.finished(result)
     for sentence in sentences(result):
         task.say(sentence)
-    return Learned(result.weight, result.bias, run.history, about(result))
+    inference, why_not = inferred(result, rows, task)
+    return Learned(result.weight, result.bias, run.history, about(result), inference, why_not)
+
+
+def inferred(result: Fit, rows: Rows, task: Task) -> tuple[Inference | None, str]:
+    """Standard errors of the raw columns' coefficients, or why there are none."""
+    loss, settings = task.settings.loss, task.settings.solver
+    assert settings is not None
+    if loss.l1 > 0 or loss.l2 > 0:
+        return None, (
+            f"the fit is penalised (loss.l1 = {loss.l1:g}, loss.l2 = {loss.l2:g}): its coefficients are drawn towards"
+            " 0, and standard errors of maximum likelihood do not describe them"
+        )
+    if len(task.dataset.label_names) > 2:
+        return None, "standard errors are computed for two classes"
+    if not result.converged:
+        return None, "the fit did not reach an optimum, at which alone standard errors have a meaning"
+    standardization = task.dataset.standardization
+    try:
+        inference = infer(
+            rows.X,
+            rows.y,
+            result.weight,
+            result.bias,
+            sample_weight=rows.sample_weight,
+            intercept=settings.intercept,
+            mean=torch.from_numpy(standardization.mean),
+            scale=torch.from_numpy(standardization.scale),
+            backend=task.backend.name,
+        )
+    except UserError as error:
+        return None, str(error)
+    return inference, ""
 
 
 def sentences(result: Fit) -> list[str]:
@@ -211,7 +250,12 @@ def _on_columns(model: Model, dataset: Dataset) -> Parameters:
             f"solver.start is a model of {len(theirs):,} columns, the first {theirs[0]!r}, and the data have"
             f" {len(ours):,}, the first {ours[0]!r}: choose a model of the same columns, or leave solver.start out"
         )
+    if len(model.label_names) != len(dataset.label_names):
+        raise UserError(
+            f"solver.start is a model of {len(model.label_names)} classes, and the data have"
+            f" {len(dataset.label_names)}; choose a model of the same classes, or leave solver.start out"
+        )
     raw = model.weight / model.standardization.scale
-    bias = model.bias - model.standardization.mean @ raw
+    bias = model.bias - raw @ model.standardization.mean
     here = dataset.standardization
-    return torch.from_numpy(raw * here.scale), torch.from_numpy(bias + here.mean @ raw)
+    return torch.from_numpy(raw * here.scale), torch.from_numpy(bias + raw @ here.mean)

@@ -13,7 +13,7 @@ from torch import Tensor
 class Rows:
     """Rows of one split on the device.
 
-    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1), sample_weight [N] float32 or float64, or None
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; class numbers in int64 for more classes), sample_weight [N] float32 or float64, or None
     for ones.
     """
 
@@ -50,8 +50,8 @@ class Dataset:
     validation: Rows | None
     test: Rows | None
     feature_names: tuple[str, ...]
-    label_names: tuple[str, str]
-    """Names of the negative and the positive class."""
+    label_names: tuple[str, ...]
+    """Names of the negative and the positive class, or of K > 2 classes in the order of their numbers."""
     standardization: Standardization
     array_widths: tuple[int, ...] = ()
     """Columns that an array without column names must have to be read the same way; () if there are names."""

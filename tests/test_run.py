@@ -57,6 +57,7 @@ def test_the_default_run_is_good_and_leaves_everything(train: Callable[..., str]
         "history.jsonl",
         "model.safetensors",
         "metrics.json",
+        "coefficients.csv",
         "curves.png",
         "checkpoint.safetensors",
     }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import __version__, reference
+from .coefficients import coefficient_table, write_coefficients
 from .config import RunSettings
 from .data import Dataset
+from .learning import Learned
 from .metrics import Metrics, evaluate
 from .model import Model
 from .plots import SplitScores, plot_run
@@ -21,27 +23,28 @@ def write_results(
     directory: RunDirectory,
     settings: RunSettings,
     dataset: Dataset,
-    weight: Tensor,
-    bias: Tensor,
+    learned: Learned,
     *,
-    history: Sequence[Mapping[str, float | None]],
     about: Mapping[str, Any],
 ) -> dict[str, Metrics]:
-    """Write model.safetensors, metrics.json (with `about` the run) and curves.png for weight [D] and bias [1].
+    """Write model.safetensors, coefficients.csv, metrics.json (with `about` the run) and curves.png.
 
     Returns:
         The metrics of every split.
     """
-    Model(
-        weight=weight.cpu().numpy(),
-        bias=bias.cpu().numpy(),
+    model = Model(
+        weight=learned.weight.cpu().numpy(),
+        bias=learned.bias.cpu().numpy(),
         feature_names=dataset.feature_names,
         label_names=dataset.label_names,
         standardization=dataset.standardization,
         eps=settings.loss.eps,
         threshold=settings.report.threshold,
         array_widths=dataset.array_widths,
-    ).save(directory.model)
+    )
+    model.save(directory.model)
+    write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
+    weight, bias = learned.weight, learned.bias
     scores = score(dataset, weight, bias)
     metrics = {name: measure(split, settings) for name, split in scores.items()}
     machine = {
@@ -53,7 +56,7 @@ def write_results(
     content = {name: of_split.to_json() for name, of_split in metrics.items()}
     directory.write_json(directory.metrics, content | {"run": {**about, **machine}})
     plot_run(
-        history,
+        learned.history,
         scores,
         directory.curves,
         bins=settings.report.calibration_bins,
@@ -80,7 +83,9 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """[N] for weight [D], or [N, K] for weight [K, D]."""
     if weight.ndim == 1:
         return reference.logits(X, weight, bias)
-    return torch.stack([reference.logits(X, w, b) for w, b in zip(weight, bias.split(1), strict=True)], dim=1)
+    return torch.stack(
+        [reference.logits(X, w, b) for w, b in zip(weight, torch.split(bias, 1), strict=True)], dim=1
+    )
 
 
 def measure(split: SplitScores, settings: RunSettings) -> Metrics:

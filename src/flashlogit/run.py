@@ -92,9 +92,7 @@ def train_run(
         directory,
         settings,
         dataset,
-        learned.weight,
-        learned.bias,
-        history=learned.history,
+        learned,
         about={"device": str(device), "backend": backend.name, **learned.about},
     )
     if log:

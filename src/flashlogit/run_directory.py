@@ -24,6 +24,7 @@ class RunDirectory:
         self.history = path / "history.jsonl"
         self.model = path / "model.safetensors"
         self.metrics = path / "metrics.json"
+        self.coefficients = path / "coefficients.csv"
         self.curves = path / "curves.png"
         self.checkpoint = path / "checkpoint.safetensors"
         self.tensorboard = path / "tensorboard"
@@ -76,7 +77,15 @@ class RunDirectory:
         write_atomically(path, lambda temporary: temporary.write_text(content))
 
     def _files(self) -> tuple[Path, ...]:
-        return (self.config, self.history, self.model, self.metrics, self.curves, self.checkpoint)
+        return (
+            self.config,
+            self.history,
+            self.model,
+            self.metrics,
+            self.coefficients,
+            self.curves,
+            self.checkpoint,
+        )
 
     def _is_used(self) -> bool:
         return self.path.is_dir() and any(self.path.iterdir())

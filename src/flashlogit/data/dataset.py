@@ -13,8 +13,8 @@ from torch import Tensor
 class Rows:
     """Rows of one split on the device.
 
-    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; class numbers in int64 for more classes), sample_weight [N] float32 or float64, or None
-    for ones.
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), sample_weight
+    [N] float32 or float64, or None for ones.
     """
 
     X: Tensor

@@ -1,0 +1,52 @@
+"""A model's coefficients on the user's own columns as a table, with what statisticians ask of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from .atomic import write_atomically
+from .inference import Inference
+from .model import Model
+
+INTERCEPT = "(intercept)"
+
+
+def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
+    """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
+
+    `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column (for
+    K > 2 classes, on the odds of the class against the geometric mean of all). The other columns are null without
+    `inference`, which is of the same raw columns.
+    """
+    raw = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
+    intercept = model.bias.astype(np.float64) - raw @ model.standardization.mean
+    coefficients = np.column_stack([raw, intercept])
+    names = [*model.feature_names, INTERCEPT]
+    K = len(coefficients)
+    if inference is not None:
+        coefficients = coefficients.copy()
+        coefficients[0, : len(inference.coefficient)] = inference.coefficient
+    columns: dict[str, pa.Array] = {}
+    if K > 1:
+        columns["class"] = pa.array([label for label in model.label_names for _ in names])
+    columns["column"] = pa.array(names * K)
+    columns["coefficient"] = pa.array(coefficients.reshape(-1))
+    with np.errstate(over="ignore"):
+        columns["odds_ratio"] = pa.array(np.exp(coefficients.reshape(-1)))
+    rows = len(names) * K
+    for name in ("standard_error", "z", "p_value", "ci_low", "ci_high"):
+        values = None if inference is None else getattr(inference, name)
+        if values is None:
+            columns[name] = pa.nulls(rows, pa.float64())
+        else:  # without an intercept there is nothing to say of it
+            columns[name] = pa.array([*values.tolist(), *[None] * (rows - len(values))], pa.float64())
+    return pa.table(columns)
+
+
+def write_coefficients(table: pa.Table, path: Path) -> None:
+    """As CSV; what is unknown is empty."""
+    write_atomically(path, lambda temporary: pyarrow.csv.write_csv(table, temporary))

@@ -311,7 +311,10 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         ),
         # Missing keys.
         ("data: {source: synthetic}", "missing required key name; it must be text"),
-        ("name: a\ndata: {source: file}", "missing required key data.path; it must be text"),
+        (
+            "name: a\ndata: {source: file}",
+            "missing required key data.path; it must be text or a list (each item text)",
+        ),
         # Unknown keys.
         (f"{SYNTHETIC}training: {{epoch: 3}}", "unknown key training.epoch; did you mean training.epochs?"),
         (f"{SYNTHETIC}batch_size: 3", "unknown key batch_size; did you mean training.batch_size?"),

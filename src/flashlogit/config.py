@@ -38,16 +38,21 @@ class Label(Settings):
     column: str | int = "y"
     """Column name; in a .npz file the array's name; in a .npy file the column's number (-1 is the last)."""
     positive: LabelValue | None = None
-    """The value that is the positive class; every other value is negative. Numbers 0/1 and -1/1 need none."""
+    """The value that is the positive class; every other value is negative. 0/1, -1/1 and yes/no need none."""
     above: float | None = None
     """Positive where the label column is greater than this number (instead of `positive`)."""
     missing: Literal["error", "drop"] = "error"
     """What to do with rows that have no label."""
+    multiclass: bool = False
+    """Every value is a class of its own, and the model a softmax over all of them; needs a section `solver`."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         if self.positive is not None and self.above is not None:
             raise ValueError("both `positive` and `above` are given; keep one of them")
+        if self.multiclass and (self.positive is not None or self.above is not None):
+            rule = "positive" if self.positive is not None else "above"
+            raise ValueError(f"both `multiclass` and `{rule}` are given; keep one of them")
         return self
 
 
@@ -115,16 +120,29 @@ class SyntheticData(DataSettings):
     """The true intercept; moves the share of positive labels."""
 
 
+class Categories(Settings):
+    """How columns of categories become columns of 0 and 1, one for each value."""
+
+    min_rows: WholeNumber = Field(default=10, ge=1)
+    """A value that fewer training rows have is counted with the others, as `NAME=(other)`."""
+    max: WholeNumber = Field(default=1000, ge=1)
+    """Most values of a column that have a feature of their own; the most frequent have it."""
+    baseline: bool = False
+    """Whether the most frequent value has no feature, so that the others' coefficients are against it. Without a
+    penalty coefficients are unique only so, and have standard errors."""
+
+
 class FileData(DataSettings):
-    """The user's own .csv, .csv.gz, .parquet, .npy or .npz file."""
+    """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight."""
 
     source: Literal["file"]
     """Data of your own."""
-    path: str
-    """The file with the training rows (and the others too, unless they have files of their own)."""
-    validation_path: str | None = None
+    path: str | list[str]
+    """The file with the training rows (and the others too, unless they have files of their own): one, a list, a pattern
+    such as `data/*.parquet`, a folder, or `package:NAME/FILE` for a file that comes with an installed package."""
+    validation_path: str | list[str] | None = None
     """A file of its own for the validation rows, instead of `split.validation`."""
-    test_path: str | None = None
+    test_path: str | list[str] | None = None
     """A file of its own for the test rows, instead of `split.test`."""
     label: Label = Label()
     """The label column and its positive class."""
@@ -134,6 +152,13 @@ class FileData(DataSettings):
     """Columns to use as features; default: all but the label, the weight and `drop`."""
     drop: list[str | int] = []
     """Columns to leave out."""
+    categorical: list[str] | Literal["auto"] = "auto"
+    """Columns whose values are categories, numbers among them too; `auto` takes all columns of text."""
+    categories: Categories = Categories()
+    """How many of their values count."""
+    missing: Literal["error", "impute"] = "error"
+    """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
+    in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
 

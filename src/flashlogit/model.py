@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from .atomic import write_atomically
 from .data import Standardization
+from .data.encoding import Encoding
 from .errors import UserError
 from .safetensors_file import read_safetensors
 
@@ -37,6 +38,8 @@ class Model:
     eps: float
     threshold: float
     array_widths: tuple[int, ...] = ()
+    encoding: Encoding | None = None
+    """How the features are made of a file's columns; None where they are those."""
 
     def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
         """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
@@ -55,6 +58,7 @@ class Model:
             "eps": self.eps,
             "threshold": self.threshold,
             "array_widths": self.array_widths,
+            "encoding": None if self.encoding is None else self.encoding.to_json(),
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
         tensors = {"weight": np.atleast_2d(self.weight), "bias": self.bias.reshape(-1)}
@@ -89,6 +93,8 @@ def _rebuilt(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Mode
     about["standardization"] = Standardization(
         **{key: np.array(value) for key, value in about["standardization"].items()}
     )
+    encoding = about.pop("encoding", None)  # files of earlier versions have none
+    about["encoding"] = None if encoding is None else Encoding.from_json(encoding)
     for key in ("feature_names", "label_names", "array_widths"):
         about[key] = tuple(about[key])
     weight = tensors["weight"]

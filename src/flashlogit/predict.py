@@ -56,7 +56,12 @@ def predict_file(
         raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
     rows = read_for_prediction(
-        data_path, model.feature_names, id_columns, array_widths=model.array_widths, setting="--data"
+        data_path,
+        model.feature_names,
+        id_columns,
+        array_widths=model.array_widths,
+        encoding=model.encoding,
+        setting="--data",
     )
     if threshold is not None and len(model.label_names) > 2:
         raise UserError(

@@ -41,6 +41,7 @@ def write_results(
         eps=settings.loss.eps,
         threshold=settings.report.threshold,
         array_widths=dataset.array_widths,
+        encoding=dataset.encoding,
     )
     model.save(directory.model)
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 import torch
 from sklearn.exceptions import EfficiencyWarning
 from torch import Tensor
+
+from .memory import free_bytes
 
 _BLOCK_BYTES = 64 << 20
 """Of dense rows made at a time."""
@@ -30,7 +31,7 @@ def densify(X: Any, device: torch.device, *, limit: int | None = None) -> Tensor
     """
     N, D = X.shape
     size = N * D * X.dtype.itemsize
-    limit = int(_SHARE * _free_bytes(device)) if limit is None else limit
+    limit = int(_SHARE * free_bytes(device)) if limit is None else limit
     if size > limit:
         raise MemoryError(
             f"X is sparse, {N:,} x {D:,}, and would take {size / 1e9:.1f} GB as a dense matrix, which is all that"
@@ -49,16 +50,3 @@ def densify(X: Any, device: torch.device, *, limit: int | None = None) -> Tensor
     for start in range(0, N, height):
         dense[start : start + height] = torch.from_numpy(X[start : start + height].toarray())
     return dense
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -116,7 +116,11 @@ def test_categories_dates_and_several_chunks():
             {},
             r'has the values "b" \(1 row\), "m" \(1 row\), .*name it in data\.label\.positive',
         ),
-        (["a", "b", "c"], {}, r'has 3 values, "a" \(1 row\), .* must be two; .* data\.label\.positive$'),
+        (
+            ["a", "b", "c"],
+            {},
+            r'has 3 values, "a" \(1 row\), .* must be two; .* data\.label\.positive, or set data\.label\.multiclass',
+        ),
         ([1, 2, 3], {}, r"has 3 values, .*data\.label\.positive, or a number .* data\.label\.above"),
         (list(range(9)), {}, r'"4" \(1 row\) and 4 more'),
         ([1, 1, 1], {}, r'one class only, "1" \(3 rows\)'),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,32 +58,56 @@ class ArrowFile(TableFile):
         self._read = read
 
     def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
-        names = list(dict.fromkeys([*features, *keys]))
+        return ArrowTable(self.name, self.read_arrow(list(dict.fromkeys([*features, *keys]))))
+
+    def read_arrow(self, names: list[str]) -> pa.Table:
+        """These columns, in this order; UserError where the file cannot be read."""
         try:
             # A Parquet reader asked for `a` also returns `a.b`; select() leaves that out.
-            return ArrowTable(self.name, self._read(names).select(names))
-        except (pa.ArrowException, OSError) as error:
+            return self._read(names).select(names)
+        except (pa.ArrowException, OSError, zipfile.BadZipFile) as error:
             raise unreadable(self.name, error) from error
 
 
+@contextmanager
+def _csv_stream(path: Path, setting: str) -> Iterator[Any]:
+    """The text of a .csv, .csv.gz or .csv.zip file."""
+    if path.suffix.lower() != ".zip":
+        compression = "gzip" if path.suffix.lower() == ".gz" else None
+        with pa.input_stream(str(path), compression=compression) as stream:
+            yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [
+            name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")
+        ]
+        if len(members) != 1:
+            raise UserError(
+                f"{setting} {path} holds {len(members)} files, {listing(members) or 'none'}; give an archive"
+                " with one .csv"
+                " file, or unpack it"
+            )
+        with archive.open(members[0]) as member:
+            yield pa.PythonFile(member, mode="r")
+
+
 def open_csv(path: Path, setting: str) -> ArrowFile:
-    """A comma-separated file with a header line, plain or gzipped; all its rows decide a column's type."""
-    compression = "gzip" if path.suffix.lower() == ".gz" else None
+    """A comma-separated file with a header line, plain, gzipped or zipped; all its rows decide a column's type."""
     options = csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
 
     def read(names: list[str]) -> pa.Table:
         convert = csv.ConvertOptions(include_columns=names, strings_can_be_null=True)
-        with pa.input_stream(str(path), compression=compression) as stream:
+        with _csv_stream(path, setting) as stream:
             return csv.read_csv(stream, read_options=options, convert_options=convert)
 
     name = str(path)
     try:
         with (
-            pa.input_stream(str(path), compression=compression) as stream,
+            _csv_stream(path, setting) as stream,
             csv.open_csv(stream, read_options=options) as reader,
         ):
             header = reader.schema.names
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
         raise unreadable(f"{setting} {name}", error) from error
     _check_header(header, name)
     return ArrowFile(name, header, read)

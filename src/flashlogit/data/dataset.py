@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flashlogit.data.encoding import Encoding
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -55,6 +57,8 @@ class Dataset:
     standardization: Standardization
     array_widths: tuple[int, ...] = ()
     """Columns that an array without column names must have to be read the same way; () if there are names."""
+    encoding: Encoding | None = None
+    """How the features were made of the file's columns; None where they are those."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
 

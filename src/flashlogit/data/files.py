@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
+import glob
+import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from flashlogit.data.arrow_files import open_csv, open_parquet
+from flashlogit.data.many_files import open_many
 from flashlogit.data.numpy_files import NpyFile, NpzFile
+from flashlogit.data.svmlight import SvmlightFile
 from flashlogit.data.tables import TableFile
 from flashlogit.errors import UserError
 
-ENDINGS = (".csv", ".csv.gz", ".parquet", ".npy", ".npz")
+ENDINGS = (".csv", ".csv.gz", ".csv.zip", ".parquet", ".npy", ".npz", ".svmlight", ".libsvm")
+_IN_FOLDERS = (".parquet", ".csv", ".csv.gz", ".csv.zip")
+_PACKAGE = "package:"
+
+
+def open_files(paths: str | Path | Sequence[str], setting: str) -> TableFile:
+    """Open one file, a list of files, a pattern such as `data/*.parquet`, or all files of a folder, as one table.
+
+    `package:NAME/FILE` is a file within an installed package, which is not imported. Rows are in the order of the list,
+    or of the files' names. Raises UserError as `open_file` does, and for files with other columns than the first.
+    """
+    listed = [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+    if not listed:
+        raise UserError(f"{setting} is an empty list; name at least one file")
+    files = [file for path in listed for file in _expanded(path, setting)]
+    opened = [open_file(file, setting) for file in files]
+    return opened[0] if len(opened) == 1 else open_many(opened, setting)
+
+
+def _expanded(path: str, setting: str) -> list[Path]:
+    """The files that a path means."""
+    if path.startswith(_PACKAGE):
+        return [_in_package(path, setting)]
+    expanded = Path(path).expanduser()
+    if expanded.is_dir():
+        found = sorted(file for file in expanded.rglob("*") if _is_data(file, expanded))
+        if not found:
+            raise UserError(
+                f'{setting} is "{path}", a folder without a file that ends in {", ".join(_IN_FOLDERS)};'
+                " correct the path"
+            )
+        kinds = {".parquet" if file.name.lower().endswith(".parquet") else ".csv" for file in found}
+        if len(kinds) > 1:
+            raise UserError(
+                f'{setting} is "{path}", a folder with both .csv and .parquet files; name the ones to read, as in'
+                f' "{path}/*.parquet"'
+            )
+        return found
+    if any(mark in path for mark in "*?[") and not expanded.exists():
+        matches = sorted(Path(file) for file in glob.glob(str(expanded), recursive=True))
+        if not matches:
+            raise UserError(f'{setting} is "{path}", and no file is like that; correct the pattern')
+        return matches
+    return [expanded]
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is one to read: Spark and others put markers beside them that begin with _"
+    " or a dot."""
+    hidden = any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
+    return file.is_file() and not hidden and file.name.lower().endswith(_IN_FOLDERS)
+
+
+def _in_package(path: str, setting: str) -> Path:
+    name, _, inside = path.removeprefix(_PACKAGE).partition("/")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f'{setting} is "{path}", and there is no package {name!r}; install it (pip install {name or "NAME"}; the'
+            " examples' packages come with pip install 'flashlogit[examples]')"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
 def open_file(path: str | Path, setting: str) -> TableFile:
@@ -37,6 +103,8 @@ def open_file(path: str | Path, setting: str) -> TableFile:
         raise UserError(f'{setting} is "{path}", which is empty; give a file with data')
     if ending == ".npy":
         return NpyFile(path, setting)
+    if ending in (".svmlight", ".libsvm"):
+        return SvmlightFile(path, setting)
     if ending == ".npz":
         return NpzFile(path, setting)
     return open_parquet(path, setting) if ending == ".parquet" else open_csv(path, setting)

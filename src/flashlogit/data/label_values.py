@@ -21,6 +21,14 @@ _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 
 
+_YES_AND_NO = {("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("on", "off")}
+
+
+def means_yes(one: LabelText, other: LabelText) -> bool:
+    """Whether `one` is the yes to which `other` is the no, in any spelling."""
+    return (str(one).strip().casefold(), str(other).strip().casefold()) in _YES_AND_NO
+
+
 def encode(column: pa.ChunkedArray) -> tuple[list[LabelText], NDArray[np.int32]]:
     """The distinct values of a column [N] without missing ones, and each row's position [N] among them."""
     if pa.types.is_floating(column.type):

@@ -15,16 +15,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flashlogit.config import Label
-from flashlogit.data.label_values import LabelText, Matcher, encode, text_of
+from flashlogit.data.label_values import LabelText, Matcher, encode, means_yes, text_of
 from flashlogit.data.wording import did_you_mean, listing, number_text, row_text, rows_text
 from flashlogit.errors import UserError
+
+MOST_CLASSES = 1000
+"""Of a softmax."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """y [N] uint8, 0 or 1 (0 where there is no label), and kept [N], false where the row has no label."""
+    """y [N] uint8, 0 or 1, or int64 class numbers of more than two classes (0 where there is no label), and kept [N],
+    false where the row has no label."""
 
-    y: NDArray[np.uint8]
+    y: NDArray[np.integer]
     kept: NDArray[np.bool_]
 
 
@@ -60,18 +64,18 @@ class Threshold:
 class Mapping:
     """The training file's label values, each with its class."""
 
-    names: tuple[str, str]
+    names: tuple[str, ...]
     classes: dict[LabelText, int]
 
-    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.uint8]:
-        """0 and 1 for a column [n] without missing values; UserError for a value that the training file
+    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.int64]:
+        """Class numbers for a column [n] without missing values; UserError for a value that the training file
         lacks.
 
         `rows` [n] are the rows' indices in the file, for the error.
         """
         values, positions = encode(column)
         known = Matcher(self.classes)
-        table = np.zeros(len(values), dtype=np.uint8)
+        table = np.zeros(len(values), dtype=np.int64)
         for i, value in enumerate(values):
             match = known.find(value)
             if match is None:
@@ -114,7 +118,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
         )
     if missing.any():
         column = column.filter(pa.array(~missing))
-    y = np.zeros(len(missing), dtype=np.uint8)
+    y: NDArray[np.integer] = np.zeros(len(missing), dtype=np.uint8 if len(rule.names) == 2 else np.int64)
     y[~missing] = rule.classes_of(column, np.flatnonzero(~missing), place)
     return Labels(y=y, kept=~missing)
 
@@ -140,10 +144,24 @@ def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
     held += f" and {len(values) - 5} more" if len(values) > 5 else ""
     if len(values) == 1:
         raise UserError(f"{place} has one class only, {held}; training needs rows of two classes")
+    if label.multiclass:
+        return _classes([values[i] for i in order], held, place)
     positive = _positive([values[i] for i in order], held, label, place)
     others = [value for value in values if value != positive]
     negative = text_of(others[0]) if len(others) == 1 else f"not {text_of(positive)}"
     return Mapping((negative, text_of(positive)), {value: int(value == positive) for value in values})
+
+
+def _classes(values: list[LabelText], held: str, place: str) -> Mapping:
+    """Every one of the sorted values a class of its own."""
+    if len(values) > MOST_CLASSES:
+        raise UserError(
+            f"{place} has {len(values):,} values, {held}, and data.label.multiclass makes a class of each, of which"
+            f" there may be {MOST_CLASSES}; name the column of classes in data.label.column, or a number that"
+            " positive rows"
+            " exceed in data.label.above"
+        )
+    return Mapping(tuple(map(text_of, values)), {value: k for k, value in enumerate(values)})
 
 
 def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:
@@ -160,11 +178,15 @@ def _positive(values: list[LabelText], held: str, label: Label, place: str) -> L
         return positive
     if len(values) > 2:
         remedy = ", or a number that positive rows exceed in data.label.above" if numeric else ""
+        remedy += ", or set data.label.multiclass to true for a model of all of them"
         raise UserError(
             f"{place} has {len(values)} values, {held}, and there must be two; name the positive one in"
             f" data.label.positive{remedy}"
         )
     if not numeric:
+        for first, second in ((values[0], values[1]), (values[1], values[0])):
+            if means_yes(first, second):
+                return first
         raise UserError(
             f"{place} has the values {held}, and either could be the positive class; name it in"
             " data.label.positive"

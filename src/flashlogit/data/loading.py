@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from flashlogit.config import (
     FileData,
     Label,
     SplitFractions,
-    StorageDtype,
     SyntheticData,
 )
 from flashlogit.data.columns import Columns, choose_columns
 from flashlogit.data.dataset import Dataset, Rows, Standardization
-from flashlogit.data.files import open_file
+from flashlogit.data.encoding import EncodedTable, Encoding
+from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
+from flashlogit.data.files import open_files
 from flashlogit.data.labels import Labels, Rule, apply_rule, find_rule
+from flashlogit.data.numpy_files import MatrixTable
 from flashlogit.data.placement import place
 from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.standardize import measure
@@ -50,10 +53,10 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
             columns = choose_columns(file, settings.label)
             others: dict[int, TableFile] = {}
         case FileData():
-            file = open_file(settings.path, "data.path")
+            file = open_files(settings.path, "data.path")
             columns = choose_columns(file, settings.label, settings.weight, settings.columns, settings.drop)
             others = _other_files(settings, columns, _array_widths(file, columns))
-    loader = _Loader(columns, settings.label, settings.dtype, device)
+    loader = _Loader(columns, settings, device)
     return loader.load(file, others, settings.split, settings.standardize, seed)
 
 
@@ -71,7 +74,7 @@ def _other_files(settings: FileData, columns: Columns, widths: tuple[int, ...]) 
     files = {}
     for split, path in paths.items():
         if path is not None:
-            files[split] = open_file(path, f"data.{NAMES[split]}_path")
+            files[split] = open_files(path, f"data.{NAMES[split]}_path")
             files[split].require(columns.features, columns.keys, "training on data.path")
             files[split].require_width(widths, "training on data.path")
     return files
@@ -89,10 +92,11 @@ class _Labelled:
 class _Loader:
     """One load: what stays the same over its files, and the notes that gather on the way."""
 
-    def __init__(self, columns: Columns, label: Label, dtype: StorageDtype, device: torch.device) -> None:
+    def __init__(self, columns: Columns, settings: BreastCancerData | FileData, device: torch.device) -> None:
         self._columns = columns
-        self._label = label
-        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._settings = settings
+        self._label: Label = settings.label
+        self._dtype: torch.dtype = getattr(torch, settings.dtype)
         self._device = device
         self._notes: list[str] = []
 
@@ -106,13 +110,17 @@ class _Loader:
     ) -> Dataset:
         names = self._columns.features
         table = file.read(names, self._columns.keys)
-        table.require_numbers(names)
+        categorical = self._categorical(table)
         rule = find_rule(table.column(self._columns.label), self._label, self._label_place(table))
         data = self._labelled(table, rule)
         asked = {VALIDATION: fractions.validation, TEST: fractions.test}
         asked = {split: fraction for split, fraction in asked.items() if split not in others}
         splits = stratified(data.labels.y, data.labels.kept, asked, rule.names, seed)
-        _require_both_classes(data, splits, rule.names)
+        _require_all_classes(data, splits, rule.names)
+        encoding = self._encoding(table, categorical, splits)
+        table = self._encoded(table, encoding)
+        data = replace(data, table=table)
+        names = names if encoding is None else encoding.features
         if standardize:
             standardization, constant = measure(table, names, splits)
             if constant:
@@ -122,16 +130,15 @@ class _Loader:
                 )
         else:
             standardization = Standardization.identity(len(names))
-        rows = self._place(data, splits, standardization)
+        rows = self._place(data, names, splits, standardization)
         # One file's table at a time: a test file is read only when the training file's table can go.
         del table, data
         for split, other in others.items():
-            table = other.read(names, self._columns.keys)
-            table.require_numbers(names)
+            table = self._encoded(other.read(self._columns.features, self._columns.keys), encoding)
             data = self._labelled(table, rule)
             only = np.where(data.labels.kept, split, DROPPED).astype(np.uint8)
-            _require_both_classes(data, only, rule.names)
-            rows |= self._place(data, only, standardization)
+            _require_all_classes(data, only, rule.names)
+            rows |= self._place(data, names, only, standardization)
             del table, data
         return Dataset(
             train=rows[TRAIN],
@@ -141,8 +148,35 @@ class _Loader:
             label_names=rule.names,
             standardization=standardization,
             array_widths=_array_widths(file, self._columns),
+            encoding=encoding,
             notes=tuple(self._notes),
         )
+
+    def _categorical(self, table: Table) -> set[str]:
+        """The features that are categories; an error before any other work where some are no numbers either."""
+        names = self._columns.features
+        if isinstance(self._settings, FileData):
+            return categorical_columns(table, names, self._settings)
+        table.require_numbers(names)
+        return set()
+
+    def _encoding(self, table: Table, categorical: set[str], splits: NDArray[np.uint8]) -> Encoding | None:
+        """The encoding of the features, or None where they are numbers as they are."""
+        settings = self._settings
+        if isinstance(settings, BreastCancerData):
+            return None
+        if isinstance(table, MatrixTable) and not categorical and settings.missing == "error":
+            return None  # a matrix of numbers has nothing to encode, and may be larger than the memory
+        encoding, notes = fit_encoding(table, self._columns.features, categorical, settings, splits)
+        self._notes += notes
+        return None if encoding.trivial else encoding
+
+    def _encoded(self, table: Table, encoding: Encoding | None) -> Table:
+        """A table's features: another file's are made like the training file's."""
+        if encoding is not None:
+            return EncodedTable(table, encoding)
+        table.require_numbers(self._columns.features)
+        return table
 
     def _label_place(self, table: Table) -> str:
         return f'label column "{self._columns.label}" of {table.name}'
@@ -161,9 +195,12 @@ class _Loader:
         return _Labelled(table, labels, weights)
 
     def _place(
-        self, data: _Labelled, splits: NDArray[np.uint8], standardization: Standardization
+        self,
+        data: _Labelled,
+        names: Sequence[str],
+        splits: NDArray[np.uint8],
+        standardization: Standardization,
     ) -> dict[int, Rows]:
-        names = self._columns.features
         tensors = place(data.table, names, splits, standardization, self._dtype, self._device)
         rows = {}
         for split, X in tensors.items():
@@ -172,21 +209,25 @@ class _Loader:
             rows[split] = Rows(X=X, y=self._to_device(data.labels.y[here]), sample_weight=weights)
         return rows
 
-    def _to_device(self, values: NDArray[np.uint8] | NDArray[np.floating]) -> torch.Tensor:
+    def _to_device(self, values: NDArray[np.integer] | NDArray[np.floating]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
 
 
-def _require_both_classes(data: _Labelled, splits: NDArray[np.uint8], class_names: tuple[str, str]) -> None:
-    """Neither the balanced class weight nor a ROC curve means anything for one class."""
+def _require_all_classes(data: _Labelled, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:
+    """Neither the balanced class weight nor a ROC curve means anything for one class; of more than two classes a split
+    that is not for training may lack some."""
+    K = len(class_names)
     for split in np.unique(splits[splits != DROPPED]):
+        if K > 2 and split != TRAIN:
+            continue
         here = splits == split
         y = data.labels.y[here]
-        counts = np.bincount(y, minlength=2)
-        totals = counts if data.weights is None else np.bincount(y, data.weights[here], minlength=2)
+        counts = np.bincount(y, minlength=K)
+        totals = counts if data.weights is None else np.bincount(y, data.weights[here], minlength=K)
         if not totals.all():
             lacking = class_names[int(np.argmin(totals))]
             what = "rows of positive weight" if counts.all() else "rows"
             raise UserError(
                 f'the {NAMES[split]} rows of {data.table.name} have no {what} of the class "{lacking}"; give'
-                f" {what} of both classes"
+                f" {what} of {'both' if K == 2 else 'all'} classes"
             )

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flashlogit.data.checks import finite_blocks
-from flashlogit.data.files import open_file
+from flashlogit.data.encoding import EncodedTable, Encoding
+from flashlogit.data.files import open_files
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import listing
 from flashlogit.errors import UserError
@@ -38,26 +39,32 @@ class PredictionRows:
 
 
 def read_for_prediction(
-    path: str | Path,
+    path: str | Path | list[str],
     feature_names: Sequence[str],
     id_columns: Sequence[str | int] = (),
     *,
     array_widths: Sequence[int] = (),
+    encoding: Encoding | None = None,
     setting: str = "the data",
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
-    `setting` is what errors call the path by; `array_widths` are those of the `Dataset` the model learnt from.
+    `setting` is what errors call the path by; `array_widths` and `encoding` are those of the `Dataset` the model learnt
+    from.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
-    file = open_file(path, setting)
+    file = open_files(path, setting)
     file.require_width(array_widths, "the model")
-    file.require(feature_names, (), "the model")
+    columns = tuple(feature_names) if encoding is None else encoding.names
+    file.require(columns, (), "the model")
     ids = [file.find_key(column, "the id column") for column in id_columns]
     twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]
     if twice:
         raise UserError(f"the id columns list {listing(twice)} more than once; name each once")
-    table = file.read(feature_names, ids)
-    table.require_numbers(feature_names)
+    table = file.read(columns, ids)
     id_table = pa.table({name: table.column(name) for name in ids})
+    if encoding is None:
+        table.require_numbers(feature_names)
+    else:
+        table = EncodedTable(table, encoding)
     return PredictionRows(table=table, feature_names=tuple(feature_names), ids=id_table)

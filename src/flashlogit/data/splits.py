@@ -13,10 +13,10 @@ NAMES = ("train", "validation", "test")
 
 
 def stratified(
-    y: NDArray[np.uint8],
+    y: NDArray[np.integer],
     kept: NDArray[np.bool_],
     fractions: dict[int, float],
-    class_names: tuple[str, str],
+    class_names: tuple[str, ...],
     seed: int,
 ) -> NDArray[np.uint8]:
     """The split [N] of every row, drawn class by class: every split has the classes in one proportion.
@@ -29,10 +29,11 @@ def stratified(
     splits = np.full(len(y), DROPPED, dtype=np.uint8)
     splits[kept] = TRAIN
     rest = np.flatnonzero(kept)
-    totals = np.bincount(y[rest], minlength=2)
-    sizes = {split: _size(split, share, len(rest)) for split, share in fractions.items() if share > 0}
+    K = len(class_names)
+    totals = np.bincount(y[rest], minlength=K)
+    sizes = {split: _size(split, share, len(rest), K) for split, share in fractions.items() if share > 0}
     training = len(rest) - sum(sizes.values())
-    if training < 2:
+    if training < K:
         raise UserError(
             f"data.split leaves {training} of {len(rest)} rows for training, which takes at least one of"
             " each class; lower data.split.validation or data.split.test"
@@ -42,29 +43,29 @@ def stratified(
         _require_rows(2, y, rest, class_names, totals)
         rest, taken = train_test_split(rest, test_size=size, stratify=y[rest], random_state=seed)
         splits[taken] = split
-    for split in (TRAIN, *sizes):
+    for split in (TRAIN, *sizes) if K == 2 else (TRAIN,):
         _require_rows(1, y, np.flatnonzero(splits == split), class_names, totals)
     return splits
 
 
-def _size(split: int, share: float, rows: int) -> int:
+def _size(split: int, share: float, rows: int, classes: int) -> int:
     size = round(rows * share)
-    if size < 2:
+    if size < classes:
         raise UserError(
             f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows_text(rows)}, and it takes at"
-            f" least one row of each class; raise it to {2 / rows:.2g} or more, or set it to 0"
+            f" least one row of each class; raise it to {classes / rows:.2g} or more, or set it to 0"
         )
     return size
 
 
 def _require_rows(
     least: int,
-    y: NDArray[np.uint8],
+    y: NDArray[np.integer],
     rows: NDArray[np.intp],
-    class_names: tuple[str, str],
+    class_names: tuple[str, ...],
     totals: NDArray[np.intp],
 ) -> None:
-    counts = np.bincount(y[rows], minlength=2)
+    counts = np.bincount(y[rows], minlength=len(class_names))
     if counts.min() < least:
         rare = int(np.argmin(counts))
         raise UserError(

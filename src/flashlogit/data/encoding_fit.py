@@ -1,0 +1,175 @@
+"""Which encoding a file's columns get, from its training rows and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flashlogit.config import FileData
+from flashlogit.data.encoding import (
+    CategoryColumn,
+    Encoding,
+    NumberColumn,
+    as_text,
+    missing_values,
+    refuse_missing,
+)
+from flashlogit.data.splits import DROPPED, TRAIN
+from flashlogit.data.tables import Table
+from flashlogit.data.wording import column_word, listing
+from flashlogit.errors import UserError
+
+_TYPING_MISTAKES = 0.9
+"""Share of a text column's values that look like numbers, from which the others are taken for mistakes."""
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_IMPUTE = "fill it in, leave out the rows or the column, or set data.missing to impute"
+
+
+def fit_encoding(
+    table: Table,
+    names: Sequence[str],
+    categorical: set[str],
+    settings: FileData,
+    splits: NDArray[np.uint8],
+) -> tuple[Encoding, list[str]]:
+    """The encoding of the columns `names`, and sentences about it for the user.
+
+    Args:
+        table: with those columns; `splits` [N] is the split of every row.
+        categorical: those that are categories, as `categorical_columns` has them.
+        settings: `categories` and `missing` of the data.
+
+    Raises:
+        UserError: columns that lack values where none may be missing, or whose values say nothing.
+    """
+    kept, training = splits != DROPPED, splits == TRAIN
+    missing = missing_values(table, names, kept)
+    if settings.missing == "error":
+        refuse_missing(table.name, missing, _IMPUTE)
+    columns: list[NumberColumn | CategoryColumn] = []
+    notes = []
+    for name in names:
+        if name in categorical:
+            column, note = _category(table, name, settings, training)
+            columns.append(column)
+            notes += note
+        elif name in missing or settings.missing == "impute":
+            columns.append(_number(table, name, training, marked=name in missing))
+        else:
+            columns.append(NumberColumn(name))
+    if settings.missing == "impute" and missing:
+        filled = [name for name in missing if name not in categorical]
+        if filled:
+            notes.append(
+                f"Missing values of {column_word(filled)} are replaced by the training rows' mean, and marked in a"
+                " column of their own"
+            )
+    encoding = Encoding(tuple(columns))
+    twice = [name for name in dict.fromkeys(encoding.features) if encoding.features.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{table.name} has columns whose features would have the same name, {listing(twice)}; rename one of them"
+        )
+    return encoding, notes
+
+
+def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
+    """The columns to take for categories; UserError for those that are neither that nor numbers."""
+    wrong = table.not_numbers(names)
+    times = [name for name in wrong if pa.types.is_temporal(table.column(name).type)]
+    if times:
+        raise UserError(
+            f"{table.name} has dates or times in {column_word(times)}; derive numbers that may matter, such as the"
+            " hour, the weekday or the days since an event, or leave the column out with data.drop"
+        )
+    if settings.categorical != "auto":
+        chosen = {str(name) for name in settings.categorical}
+        strange = [name for name in chosen if name not in names]
+        if strange:
+            raise UserError(
+                f"data.categorical lists {listing(strange)}, which is not among the features; it has {listing(names)}"
+            )
+        _refuse(table, {name: what for name, what in wrong.items() if name not in chosen})
+        return chosen
+    text = {name for name in wrong if _is_text(table.column(name).type)}
+    _refuse(table, {name: what for name, what in wrong.items() if name not in text or _mistyped(table, name)})
+    return text
+
+
+def _refuse(table: Table, wrong: dict[str, str]) -> None:
+    if wrong:
+        shown = [f'"{name}" ({what})' for name, what in list(wrong.items())[:8]]
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise UserError(
+            f"{table.name} has columns among the features that hold no numbers: {', '.join(shown)}{more}; turn them"
+            " into numbers, name them in data.categorical if they are categories, or leave them out with data.drop"
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _mistyped(table: Table, name: str) -> bool:
+    """Whether most of a text column looks like numbers: then the rest are mistakes, not categories."""
+    like = pc.match_substring_regex(as_text(table.column(name)), _NUMBER)
+    return (pc.mean(like).as_py() or 0.0) >= _TYPING_MISTAKES
+
+
+def _number(table: Table, name: str, training: NDArray[np.bool_], *, marked: bool) -> NumberColumn:
+    """A column whose missing values are filled in with the mean over the training rows that have one."""
+    values = table.column(name).cast(pa.float64(), safe=False).to_numpy()[training]
+    present = values[~np.isnan(values)]
+    if not len(present):
+        raise UserError(
+            f'{table.name} has no value of column "{name}" in any training row; leave it out with data.drop'
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        fill = float(present.mean())
+    if not np.isfinite(fill):
+        raise UserError(
+            f'{table.name} has a value of column "{name}" that is infinite; correct it, or leave out the column'
+        )
+    return NumberColumn(name, fill, marked)
+
+
+def _category(
+    table: Table, name: str, settings: FileData, training: NDArray[np.bool_]
+) -> tuple[CategoryColumn, list[str]]:
+    """The values that enough training rows have, the most frequent first chosen and then in order."""
+    bounds = settings.categories
+    text = as_text(table.column(name)).filter(pa.array(training))
+    counted = text.drop_null().value_counts()
+    values, counts = counted.field("values"), counted.field("counts").to_numpy()
+    frequent = np.flatnonzero(counts >= bounds.min_rows)
+    frequent = frequent[np.argsort(-counts[frequent], kind="stable")]
+    if not len(frequent):
+        raise UserError(
+            f'{table.name} has {len(values):,} values in column "{name}" and none of them in {bounds.min_rows} training'
+            " rows, as names or numbers of single things have; leave it out with data.drop, or lower"
+            " data.categories.min_rows"
+        )
+    notes = []
+    if len(frequent) > bounds.max:
+        notes.append(
+            f'Column "{name}" has {len(frequent):,} values in at least {bounds.min_rows} training rows; the'
+            f" {bounds.max:,} most frequent have a feature (data.categories.max), the rest is {name}=(other)"
+        )
+        frequent = frequent[: bounds.max]
+    names = [str(values[int(i)].as_py()) for i in frequent]
+    rare = int(counts.sum()) - int(counts[frequent].sum())
+    baseline = names[0] if bounds.baseline else None
+    column = CategoryColumn(
+        name,
+        tuple(sorted(value for value in names if value != baseline)),
+        other=rare > 0,
+        missing=text.null_count > 0,
+        baseline=baseline,
+    )
+    return column, notes

@@ -1,0 +1,21 @@
+"""Memory that is free."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def free_bytes(device: torch.device | None = None) -> int:
+    """Free memory of a CUDA device, or what programs may still take of the machine's, in bytes."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # another system than Linux
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -17,7 +17,7 @@ from flashlogit.main import main
 CONFIGS = Path(__file__).parents[1] / "configs"
 NEWTON = str(CONFIGS / "newton.yaml")
 SMALL = ["data.rows=2000", "data.columns=3"]
-COMMANDS = ["train", "predict", "export", "check-gradients", "benchmark"]
+COMMANDS = ["train", "predict", "evaluate", "inspect", "export", "check-gradients", "benchmark"]
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ class RocCurve:
 
 def evaluate(
     logits: NDArray[np.float64],
-    y: NDArray[np.uint8],
+    y: NDArray[np.integer],
     *,
     sample_weight: NDArray[np.floating] | None,
     eps: float,
@@ -131,7 +131,7 @@ def evaluate(
 
 def calibration(
     logits: NDArray[np.float64],
-    y: NDArray[np.uint8],
+    y: NDArray[np.integer],
     *,
     sample_weight: NDArray[np.floating] | None,
     bins: int,
@@ -145,7 +145,7 @@ def calibration(
 
 
 def roc(
-    logits: NDArray[np.float64], y: NDArray[np.uint8], *, sample_weight: NDArray[np.floating] | None
+    logits: NDArray[np.float64], y: NDArray[np.integer], *, sample_weight: NDArray[np.floating] | None
 ) -> RocCurve | None:
     """The ROC curve of the logits, weighted if weights are given; arguments as for `evaluate`.
 
@@ -170,7 +170,7 @@ class _Scored:
     """Checked rows with a weight above 0, [M] each: `weight` is None for ones, `share` sums to 1."""
 
     logits: NDArray[np.float64]
-    y: NDArray[np.uint8]
+    y: NDArray[np.integer]
     weight: NDArray[np.float64] | None
     share: NDArray[np.float64]
 
@@ -180,7 +180,7 @@ class _Scored:
 
 
 def _check(
-    logits: NDArray[np.float64], y: NDArray[np.uint8], sample_weight: NDArray[np.floating] | None
+    logits: NDArray[np.float64], y: NDArray[np.integer], sample_weight: NDArray[np.floating] | None
 ) -> _Scored:
     """The rows that count, or a ValueError. Without rows of weight 0, a class of them alone is no class."""
     n = len(logits)

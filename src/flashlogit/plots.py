@@ -22,6 +22,7 @@ from sklearn.metrics import auc
 
 from flashlogit.atomic import write_atomically
 from flashlogit.metrics import Calibration, RocCurve, calibration, roc
+from flashlogit.metrics_multiclass import against_the_rest
 
 SIZE_INCHES = (13.5, 5.6)
 DPI = 120
@@ -44,12 +45,25 @@ _GREY = "#7f7f7f"
 class SplitScores:
     """What a model says about a split.
 
-    logits are [N] float64, y [N] uint8 (0 or 1), sample_weight [N] float, or None for ones.
+    logits are [N] float64, y [N] uint8 (0 or 1), sample_weight [N] float, or None for ones. For K > 2 classes logits
+    are [N, K] and y class numbers.
     """
 
     logits: NDArray[np.float64]
-    y: NDArray[np.uint8]
+    y: NDArray[np.integer]
     sample_weight: NDArray[np.floating] | None = None
+
+
+def one_against_the_rest(split: SplitScores) -> SplitScores:
+    """All classes' decisions against the rest one after the other, as if each were a row; two classes as they are."""
+    if split.logits.ndim == 1:
+        return split
+    K = split.logits.shape[1]
+    return SplitScores(
+        np.concatenate([against_the_rest(split.logits, k) for k in range(K)]),
+        np.concatenate([split.y == k for k in range(K)]).astype(np.uint8),
+        None if split.sample_weight is None else np.tile(split.sample_weight, K),
+    )
 
 
 @dataclass(frozen=True)

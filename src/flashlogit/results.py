@@ -14,8 +14,9 @@ from .config import RunSettings
 from .data import Dataset
 from .learning import Learned
 from .metrics import Metrics, evaluate
+from .metrics_multiclass import ClassMetrics, evaluate_classes
 from .model import Model
-from .plots import SplitScores, plot_run
+from .plots import SplitScores, one_against_the_rest, plot_run
 from .run_directory import RunDirectory
 
 
@@ -26,7 +27,7 @@ def write_results(
     learned: Learned,
     *,
     about: Mapping[str, Any],
-) -> dict[str, Metrics]:
+) -> dict[str, Metrics | ClassMetrics]:
     """Write model.safetensors, coefficients.csv, metrics.json (with `about` the run) and curves.png.
 
     Returns:
@@ -58,7 +59,7 @@ def write_results(
     directory.write_json(directory.metrics, content | {"run": {**about, **machine}})
     plot_run(
         learned.history,
-        scores,
+        {name: one_against_the_rest(split) for name, split in scores.items()},
         directory.curves,
         bins=settings.report.calibration_bins,
         title=settings.name,
@@ -89,8 +90,10 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     )
 
 
-def measure(split: SplitScores, settings: RunSettings) -> Metrics:
+def measure(split: SplitScores, settings: RunSettings) -> Metrics | ClassMetrics:
     """Metrics of one split as the settings ask for them."""
+    if split.logits.ndim == 2:
+        return evaluate_classes(split.logits, split.y, sample_weight=split.sample_weight)
     return evaluate(
         split.logits,
         split.y,

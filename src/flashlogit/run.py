@@ -18,6 +18,8 @@ from .device import resolve_device
 from .errors import UserError
 from .learning import HistoryRow, Interrupted, Task
 from .metrics import Metrics
+from .metrics_multiclass import ClassMetrics
+from .objective import class_weights
 from .results import write_results
 from .run_directory import Mode, RunDirectory
 from .solver_run import check_start, learn_by_solver
@@ -32,7 +34,7 @@ class RunResult:
     """What a run leaves, in memory: its folder, metrics by split, and history."""
 
     directory: RunDirectory
-    metrics: dict[str, Metrics]
+    metrics: dict[str, Metrics | ClassMetrics]
     history: list[HistoryRow]
     about: dict[str, Any]
 
@@ -72,9 +74,11 @@ def train_run(
         check_tensorboard()
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
-    if len(dataset.label_names) > 2 and not settings.solver:
+    K = len(dataset.label_names)
+    class_weights(dataset.train, settings.loss.class_weight, classes=K)
+    if K > 2 and not settings.solver:
         raise UserError(
-            f"data.label has {len(dataset.label_names)} classes, which mini-batches do not train; add a section"
+            f"data.label has {K} classes, which mini-batches do not train; add a section"
             " `solver` (`solver: {name: auto}`)"
         )
     task = Task(settings, dataset, backend, device, directory, saved, say, quiet)

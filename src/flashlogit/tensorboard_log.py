@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import UserError
 from .metrics import Metrics
+from .metrics_multiclass import ClassMetrics
 
 _STEPS = ("epoch", "iteration")
 
@@ -44,7 +45,7 @@ class TensorBoardLog:
                 self._writer.add_scalar(f"history/{name}", value, self._step)
         self._last = {}
 
-    def finish(self, metrics: Mapping[str, Metrics]) -> None:
+    def finish(self, metrics: Mapping[str, Metrics | ClassMetrics]) -> None:
         """The metrics of every split, at the last step."""
         for split, of_split in metrics.items():
             for name, value in of_split.to_json().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flashlogit.metrics import Metrics
+from flashlogit.metrics_multiclass import ClassMetrics
 
 _WIDTH = 80
 """Columns of a terminal that nobody has widened."""
@@ -19,31 +20,39 @@ _COLUMNS = {
     "ECE": "calibration_error",
 }
 """Field of `Metrics` under each heading."""
+_CLASS_COLUMNS = {
+    "log-loss": "log_loss",
+    "accuracy": "accuracy",
+    "balanced": "balanced_accuracy",
+    "macro F1": "macro_f1",
+    "ROC AUC": "macro_roc_auc",
+    "Brier": "brier",
+}
+"""The same of `ClassMetrics`."""
 
 _LAYOUTS = ((4, "  "), (4, " "), (3, " "), (2, " "))
 """Significant digits and gap between columns, the most readable first. Only tiny losses need a later one."""
 
 
-def metrics_table(metrics: Mapping[str, Metrics]) -> str:
+def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
     """An aligned table with one line per split, in the order given, and a heading; no newline at its end.
 
     Numbers have 4 significant digits, `-` stands for None. At most 80 columns wide for split names of up to
     10 characters and up to 10^12 rows: where four digits do not fit, all numbers get fewer.
     """
+    several = any(isinstance(split, ClassMetrics) for split in metrics.values())
+    columns = _CLASS_COLUMNS if several else _COLUMNS
     for digits, gap in _LAYOUTS:
-        table = _aligned([_heading(), *(_line(name, split, digits) for name, split in metrics.items())], gap)
+        lines = [_line(name, split, columns, digits) for name, split in metrics.items()]
+        table = _aligned([["split", "rows", *columns], *lines], gap)
         if _width(table) <= _WIDTH:
             break
     return table
 
 
-def _heading() -> list[str]:
-    return ["split", "rows", *_COLUMNS]
-
-
-def _line(name: str, metrics: Metrics, digits: int) -> list[str]:
+def _line(name: str, metrics: Metrics | ClassMetrics, columns: Mapping[str, str], digits: int) -> list[str]:
     values = metrics.to_json()
-    return [name, str(metrics.rows), *(_number(values[field], digits) for field in _COLUMNS.values())]
+    return [name, str(metrics.rows), *(_number(values[field], digits) for field in columns.values())]
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -89,7 +89,25 @@ class Mapping:
         return table[positions]
 
 
-Rule: TypeAlias = Threshold | Mapping
+@dataclass(frozen=True)
+class OneAgainstRest:
+    """Positive is one value, and all others are negative: what a model of one value against several knows of them."""
+
+    positive: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the negative and the positive class."""
+        return f"not {self.positive}", self.positive
+
+    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.int64]:
+        """0 and 1 for a column [n] without missing values."""
+        values, positions = encode(column)
+        known = Matcher([self.positive])
+        return np.array([known.find(value) is not None for value in values], dtype=np.int64)[positions]
+
+
+Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
 
 
 def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:

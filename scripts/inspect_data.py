@@ -1,0 +1,8 @@
+"""What a file holds, before training: python scripts/inspect_data.py data.csv --label churned"""
+
+import sys
+
+from flashlogit.inspect_cli import inspect_main
+
+if __name__ == "__main__":
+    sys.exit(inspect_main())

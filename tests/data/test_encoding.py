@@ -1,0 +1,153 @@
+"""Categories and missing values: what features come of them, and that a model reads other files alike."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from flashlogit.config import FileData
+from flashlogit.data.arrow_files import ArrowTable
+from flashlogit.data.encoding import CategoryColumn, EncodedTable, Encoding, NumberColumn, as_text
+from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
+from flashlogit.data.splits import DROPPED, TEST, TRAIN
+from flashlogit.errors import UserError
+
+
+def table_of(**columns):
+    return ArrowTable(
+        "t.csv", pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    )
+
+
+def settings_of(**settings):
+    return FileData.model_validate({"source": "file", "path": "t.csv", **settings})
+
+
+def encode(table, names, splits=None, **settings):
+    """The encoding, its notes and all features."""
+    settings = settings_of(**settings)
+    splits = np.full(table.rows, TRAIN, np.uint8) if splits is None else np.array(splits, np.uint8)
+    encoding, notes = fit_encoding(
+        table, names, categorical_columns(table, names, settings), settings, splits
+    )
+    return encoding, notes, values_of(table, encoding)
+
+
+def values_of(table, encoding):
+    return EncodedTable(table, encoding).block(encoding.features, 0, table.rows)
+
+
+ONE = {"min_rows": 1}
+
+
+def test_a_feature_for_each_value_in_order():
+    table = table_of(city=["b", "a", "b"], x=[1.0, 2.0, 3.0])
+    encoding, notes, values = encode(table, ["city", "x"], categories=ONE)
+    assert encoding.features == ("city=a", "city=b", "x")
+    assert values.tolist() == [[0, 1, 1], [1, 0, 2], [0, 1, 3]]
+    assert notes == []
+
+
+def test_rare_values_share_a_bucket():
+    table = table_of(city=["a"] * 3 + ["b"] * 2 + ["c", "d"])
+    encoding, _, values = encode(table, ["city"], categories={"min_rows": 2})
+    assert encoding.features == ("city=a", "city=b", "city=(other)")
+    assert values.sum(axis=0).tolist() == [3, 2, 2]
+    encoding, notes, values = encode(table, ["city"], categories={"min_rows": 1, "max": 1})
+    assert encoding.features == ("city=a", "city=(other)")
+    assert values.sum(axis=0).tolist() == [3, 4]
+    assert "4 values" in notes[0]
+
+
+def test_only_training_rows_count():
+    table = table_of(city=["a", "a", "b", "b", "c"])
+    encoding, _, values = encode(table, ["city"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], categories=ONE)
+    assert encoding.features == ("city=a", "city=b")
+    assert values[4].tolist() == [0, 0]  # a value that training lacks
+
+
+def test_the_most_frequent_value_as_baseline():
+    table = table_of(city=["a", "b", "b", "c"])
+    encoding, _, values = encode(table, ["city"], categories={**ONE, "baseline": True})
+    assert encoding.features == ("city=a", "city=c")
+    assert values.tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]
+
+
+def test_missing_values_are_an_error_or_marked():
+    table = table_of(city=["a", None, "a"], x=[1.0, np.nan, 4.0], z=[1, 2, 3])
+    with pytest.raises(UserError, match=r'"city" \(1 row, first row 2\), "x" \(1 row, first row 2\)'):
+        encode(table, ["city", "x", "z"], categories=ONE)
+    encoding, notes, values = encode(table, ["city", "x", "z"], categories=ONE, missing="impute")
+    assert encoding.features == ("city=a", "city=(missing)", "x", "x (missing)", "z")
+    assert values.tolist() == [[1, 0, 1, 0, 1], [0, 1, 2.5, 1, 2], [1, 0, 4, 0, 3]]
+    assert 'column "x"' in notes[0]
+    later = table_of(city=["a"], x=[7.0], z=pa.array([None], pa.int64()))
+    assert values_of(later, encoding).tolist() == [[1, 0, 7, 0, 2]]  # z: the training rows' mean, unmarked
+
+
+def test_numbers_as_categories_by_name_only():
+    table = table_of(month=[1, 12, 1], x=[1, 2, 3])
+    encoding, _, _ = encode(table, ["month", "x"])
+    assert encoding.trivial
+    encoding, _, values = encode(table, ["month", "x"], categorical=["month"], categories=ONE)
+    assert encoding.features == ("month=1", "month=12", "x")
+    # Whatever type another file gives them.
+    for other in ([1.0, 12.0, 1.0], ["1", "12", "1"], pa.array(["1", "12", "1"]).dictionary_encode()):
+        assert np.array_equal(values_of(table_of(month=other, x=[1, 2, 3]), encoding), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1, 2], ["1", "2"]),
+        ([1.0, None], ["1", None]),
+        ([1.5, 2.0], ["1.5", "2"]),
+        ([True, False], ["true", "false"]),
+        (["a", None], ["a", None]),
+    ],
+)
+def test_values_as_text(values, text):
+    assert as_text(pa.chunked_array([pa.array(values)])).to_pylist() == text
+
+
+def test_blocks_are_the_whole():
+    generator = np.random.default_rng(0)
+    city = generator.choice(["a", "b", "c", None], 5000)
+    table = table_of(city=city, x=generator.random(5000))
+    encoding, _, values = encode(table, ["city", "x"], missing="impute")
+    blocks = [block for _, block in EncodedTable(table, encoding).blocks(encoding.features)]
+    assert len(blocks) > 0
+    np.testing.assert_array_equal(np.concatenate(blocks), values)
+    expected = pd.get_dummies(pd.Series(city)).to_numpy(float)
+    np.testing.assert_array_equal(values[:, :3], expected)
+
+
+def test_names_of_single_things_are_refused():
+    table = table_of(name=[f"n{i}" for i in range(50)])
+    with pytest.raises(UserError, match='50 values in column "name" and none of them in 10 training rows'):
+        encode(table, ["name"])
+
+
+def test_features_of_the_same_name_are_refused():
+    table = ArrowTable("t.csv", pa.table({"a": ["x", "y"], "a=x": [1.0, 2.0]}))
+    with pytest.raises(UserError, match='the same name, "a=x"'):
+        encode(table, ["a", "a=x"], categories=ONE)
+
+
+def test_unknown_columns_in_categorical_are_named():
+    with pytest.raises(UserError, match=r'data\.categorical lists "b", which is not among the features'):
+        encode(table_of(a=["x"]), ["a"], categorical=["b"])
+
+
+def test_json_and_back():
+    encoding = Encoding(
+        (
+            NumberColumn("x", 2.5, True),
+            NumberColumn("y"),
+            CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c"),
+        )
+    )
+    assert Encoding.from_json(json.loads(json.dumps(encoding.to_json()))) == encoding
+    assert not encoding.trivial

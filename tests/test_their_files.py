@@ -1,0 +1,210 @@
+"""A table with categories, missing values and text labels from the command line, with no code."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flashlogit.main import main
+
+N = 1200
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "id": [f"row{i}" for i in range(N)],
+            "city": generator.choice(["Ulm", "Köln", "Rome", None], N, p=[0.4, 0.3, 0.2, 0.1]),
+            "age": np.where(generator.random(N) < 0.1, np.nan, generator.normal(50, 10, N).round(1)),
+            "member": generator.choice([True, False], N),
+        }
+    )
+    z = (frame.city == "Ulm") * 2.0 + frame.member - 1.5 + (frame.age.fillna(30) - 50) / 10
+    frame["churned"] = np.where(z + generator.logistic(size=N) > 0, "yes", "No")
+    frame["kind"] = np.array(["a", "b", "c"])[
+        np.clip(np.round(z + generator.normal(size=N)), -1, 1).astype(int) + 1
+    ]
+    frame[:1000].to_csv(tmp_path / "train.csv", index=False)
+    frame[1000:].to_csv(tmp_path / "new.csv", index=False)
+    (tmp_path / "config.yaml").write_text(
+        f"name: run\noutput: {tmp_path}\ndata:\n  source: file\n  path: {tmp_path}/train.csv\n  drop: [id, kind]\n"
+        "  label: {column: churned}\n  missing: impute\nloss: {l2: 1e-3}\nsolver: {name: auto}\n"
+    )
+    return tmp_path
+
+
+def run(capsys, *arguments, code=0):
+    assert main([str(argument) for argument in arguments]) == code
+    return capsys.readouterr()
+
+
+def test_from_inspection_to_probabilities(folder, capsys):
+    config = folder / "config.yaml"
+    seen = json.loads(run(capsys, "inspect", folder / "train.csv", "--label", "churned", "--json").out)
+    assert {column["name"]: column["use"] for column in seen["columns"]} == {
+        "id": "category",
+        "city": "category",
+        "age": "number",
+        "member": "number",
+        "churned": "category",
+        "kind": "category",
+    }
+    assert sum(count for _, count in seen["classes"]) == 1000
+    text = run(capsys, "inspect", folder / "train.csv", "--label", "churned").out
+    assert "1,000 rows, 6 columns" in text
+    assert "some features lack values" in text
+
+    trained = json.loads(run(capsys, "train", "--config", config, "--json").out)
+    assert trained["test"]["roc_auc"] > 0.75
+    names = pd.read_csv(folder / "run" / "coefficients.csv").column.tolist()
+    assert names == [
+        "city=Köln", "city=Rome", "city=Ulm", "city=(missing)", "age", "age (missing)", "member", "(intercept)",
+    ]  # fmt: skip
+
+    told = json.loads(
+        run(capsys, "evaluate", "--model", folder / "run", "--data", folder / "new.csv", "--json").out
+    )
+    assert told["rows"] == 200
+    assert told["roc_auc"] > 0.75
+    out = folder / "p.csv"
+    run(
+        capsys, "predict", "--model", folder / "run", "--data", folder / "new.csv", "--out", out, "--id", "id"
+    )
+    predicted = pd.read_csv(out)
+    new = pd.read_csv(folder / "new.csv")
+    assert set(predicted.prediction) == {"yes", "No"}
+    assert (predicted.prediction == new.churned).mean() == pytest.approx(told["accuracy"])
+    positive = new.churned == "yes"
+    assert predicted.probability[positive].mean() > predicted.probability[~positive].mean()
+
+
+def test_unknown_category_and_other_order_of_columns(folder, capsys):
+    run(capsys, "train", "--config", folder / "config.yaml", "--quiet")
+    new = pd.read_csv(folder / "new.csv").drop(columns=["churned", "kind"])
+    new.loc[0, "city"] = "Atlantis"
+    new[new.columns[::-1]].to_csv(folder / "other.csv", index=False)
+    out = folder / "p.csv"
+    run(capsys, "predict", "--model", folder / "run", "--data", folder / "other.csv", "--out", out)
+    assert pd.read_csv(out).probability.notna().all()
+    new.drop(columns="city").to_csv(folder / "other.csv", index=False)
+    arguments = [
+        "predict",
+        "--model",
+        folder / "run",
+        "--data",
+        folder / "other.csv",
+        "--out",
+        folder / "q.csv",
+    ]
+    assert 'lacks "city"' in run(capsys, *arguments, code=2).err
+
+
+def test_missing_values_are_an_error_by_default(folder, capsys):
+    told = run(capsys, "train", "--config", folder / "config.yaml", "data.missing=error", code=2).err
+    assert told.startswith("error: ")
+    assert '"city" (' in told
+    assert '"age" (' in told
+    assert "set data.missing to impute" in told
+    assert told.count("\n") == 1
+
+
+def test_three_classes(folder, capsys):
+    settings = ["data.label={column: kind, multiclass: true}", "data.drop=[id, churned]"]
+    config = folder / "config.yaml"
+    trained = run(capsys, "train", "--config", config, *settings)
+    assert "3 classes: a " in trained.out
+    assert "macro F1" in trained.out
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert metrics["run"]["relative_gap"] <= 1e-6
+    assert metrics["test"]["accuracy"] > 0.5
+    told = json.loads(
+        run(capsys, "evaluate", "--model", folder / "run", "--data", folder / "new.csv", "--json").out
+    )
+    out = folder / "p.csv"
+    run(capsys, "predict", "--model", folder / "run", "--data", folder / "new.csv", "--out", out)
+    predicted = pd.read_csv(out)
+    assert list(predicted.columns) == ["probability_a", "probability_b", "probability_c", "prediction"]
+    np.testing.assert_allclose(predicted.iloc[:, :3].sum(axis=1), 1.0)
+    assert (predicted.prediction == pd.read_csv(folder / "new.csv").kind).mean() == pytest.approx(
+        told["accuracy"]
+    )
+    coefficients = pd.read_csv(folder / "run" / "coefficients.csv")
+    assert coefficients["class"].unique().tolist() == ["a", "b", "c"]
+    told = run(
+        capsys, "predict", "--model", folder / "run", "--data", folder / "new.csv", "--out", folder / "q.csv",
+        "--threshold", 0.3, code=2,
+    )  # fmt: skip
+    assert "has 3 classes" in told.err
+    for more, message in (
+        ("loss.class_weight={positive: 2}", "there are 3 classes"),
+        ("solver=null", "mini-batches do not train"),
+    ):
+        assert message in run(capsys, "train", "--config", config, *settings, "name=b", more, code=2).err
+    again = run(
+        capsys, "train", "--config", config, *settings, "name=c", f"solver.start={folder}/run", "--json"
+    )
+    assert json.loads(again.out)["run"]["iterations"] <= 1
+    balanced = run(
+        capsys, "train", "--config", config, *settings, "name=d", "loss.class_weight=balanced", "--json"
+    )
+    assert (
+        json.loads(balanced.out)["test"]["balanced_accuracy"] >= metrics["test"]["balanced_accuracy"] - 0.02
+    )
+
+
+def test_three_values_without_a_choice(folder, capsys):
+    told = run(capsys, "train", "--config", folder / "config.yaml", "data.label.column=kind", code=2).err
+    assert "data.label.multiclass" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "RUN", "--data", "NEW", "--label", "gone"], 'the id column is "gone"'),
+        (["--model", "RUN", "--data", "NEW", "--label", "kind"], "which the training file does not have"),
+        (["--model", "RUN", "--data", "NEW", "--threshold", "2"], "--threshold is 2"),
+        (["--model", "RUN", "--data", "gone.csv"], "no such file"),
+        (["--model", "gone", "--data", "NEW"], "there is no model"),
+    ],
+)
+def test_evaluate_refuses(folder, capsys, arguments, message):
+    run(capsys, "train", "--config", folder / "config.yaml", "--quiet")
+    places = {"RUN": folder / "run", "NEW": folder / "new.csv"}
+    told = run(capsys, "evaluate", *(places.get(argument, argument) for argument in arguments), code=2).err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_inspect_refuses(folder, capsys):
+    for arguments, message in (
+        (["gone.csv"], "no such file"),
+        ([folder / "new.csv", "--label", "chured"], 'did you mean "churned"?'),
+        ([folder / "new.csv", "--label", "churned", "--above", "3"], "holds string"),
+        ([folder / "new.csv", "--above", "3"], "no --label"),
+    ):
+        told = run(capsys, "inspect", *arguments, code=2).err
+        assert message in told
+        assert told.count("\n") == 1
+
+
+def test_labels_by_a_threshold_are_evaluated_alike(folder, capsys):
+    settings = ["data.label={column: age, above: 50, missing: drop}", "data.drop=[id, kind]"]
+    run(capsys, "train", "--config", folder / "config.yaml", *settings, "--quiet")
+    told = json.loads(
+        run(capsys, "evaluate", "--model", folder / "run", "--data", folder / "new.csv", "--json").out
+    )
+    new = pd.read_csv(folder / "new.csv")
+    assert told["unlabelled"] == new.age.isna().sum()
+    assert told["positives"] == (new.age > 50).sum()
+
+
+def test_one_value_against_the_rest(folder, capsys):
+    settings = ["data.label={column: kind, positive: b}", "data.drop=[id, churned]"]
+    run(capsys, "train", "--config", folder / "config.yaml", *settings, "--quiet")
+    told = json.loads(
+        run(capsys, "evaluate", "--model", folder / "run", "--data", folder / "new.csv", "--json").out
+    )
+    assert told["positives"] == (pd.read_csv(folder / "new.csv").kind == "b").sum()

@@ -330,6 +330,8 @@ class ReportSettings(Settings):
     """Probability from which a row is called positive."""
     calibration_bins: WholeNumber = Field(default=10, ge=2, le=1000)
     """Equal-width probability bins of the calibration curve and error."""
+    html: bool = True
+    """Write report.html, a page that needs nothing else, and its charts as PNG to `pictures/` in the run's folder."""
     tensorboard: bool = False
     """Also write the history and metrics for TensorBoard, to `tensorboard/` in the run's folder; needs
     `pip install 'flashlogit[tensorboard]'`."""

@@ -67,7 +67,7 @@ def one_against_the_rest(split: SplitScores) -> SplitScores:
 
 
 @dataclass(frozen=True)
-class _Style:
+class Style:
     """How a split is drawn, the same in every panel."""
 
     color: str
@@ -76,12 +76,12 @@ class _Style:
 
 
 # Okabe and Ito's palette, whose colours stay apart for colour-blind readers; lines and markers differ too.
-_STYLES = {
-    "train": _Style("#0072B2", "solid", "o"),
-    "validation": _Style("#D55E00", (0, (5, 2)), "s"),
-    "test": _Style("#009E73", (0, (1.5, 1.5)), "^"),
+STYLES = {
+    "train": Style("#0072B2", "solid", "o"),
+    "validation": Style("#D55E00", (0, (5, 2)), "s"),
+    "test": Style("#009E73", (0, (1.5, 1.5)), "^"),
 }
-_OTHER_STYLE = _Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D")
+OTHER_STYLE = Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D")
 
 
 def plot_run(
@@ -161,7 +161,7 @@ def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float | None]]) -> Non
         axes.text(0.5, 0.5, "no loss recorded", ha="center", va="center", transform=axes.transAxes)
         return
     for name, (epochs, losses) in recorded.items():
-        style = _STYLES[name]
+        style = STYLES[name]
         kept = _envelope(losses)
         marker = style.marker if losses.size <= _MARKERS_UP_TO else ""
         (line,) = axes.plot(epochs[kept], losses[kept], label=name, c=style.color, ls=style.line)
@@ -186,7 +186,7 @@ def _draw_gap(
     pairs = np.array([(row["iteration"], row["relative_gap"]) for row in history], dtype=np.float64)
     iterations, gaps = pairs[(pairs[:, 1] > _SMALLEST_LOSS) & (pairs[:, 1] <= _LARGEST_LOSS)].T
     kept = _envelope(gaps)
-    style = _STYLES["train"]
+    style = STYLES["train"]
     marker = style.marker if gaps.size <= _MARKERS_UP_TO else ""
     axes.plot(iterations[kept], gaps[kept], c=style.color, marker=marker, mfc="none", ms=5, label="estimated")
     if gaps.size and pairs[-1, 1] > 0:
@@ -257,7 +257,7 @@ def _draw_roc(axes: Axes, splits: Mapping[str, SplitScores]) -> None:
     axes.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
     axes.axline((0, 0), slope=1, color=_GREY, lw=0.8)
     for name, scores in splits.items():
-        style = _STYLES.get(name, _OTHER_STYLE)
+        style = STYLES.get(name, OTHER_STYLE)
         curve = roc(scores.logits, scores.y, sample_weight=scores.sample_weight)
         if curve is None:
             axes.plot([], [], " ", label=f"{name}: one class only, no curve")
@@ -287,7 +287,7 @@ def _draw_calibration(axes: Axes, rows_axes: Axes, splits: Mapping[str, SplitSco
     axes.axline((0, 0), slope=1, color=_GREY, lw=0.8)
     most_rows = 1
     for name, scores in splits.items():
-        style = _STYLES.get(name, _OTHER_STYLE)
+        style = STYLES.get(name, OTHER_STYLE)
         curve = calibration(scores.logits, scores.y, sample_weight=scores.sample_weight, bins=bins)
         most_rows = max(most_rows, int(curve.rows.max()))
         _draw_rates(axes, curve, style, bins)
@@ -302,7 +302,7 @@ def _draw_calibration(axes: Axes, rows_axes: Axes, splits: Mapping[str, SplitSco
     _legend_below(rows_axes)
 
 
-def _draw_rates(axes: Axes, curve: Calibration, style: _Style, bins: int) -> None:
+def _draw_rates(axes: Axes, curve: Calibration, style: Style, bins: int) -> None:
     """One split's calibration curve. Markers are hollow, so that splits that agree do not hide each other."""
     x, y = curve.mean_probability, curve.observed_rate
     area = min(10, 250 / bins) + 150 * curve.share
@@ -312,7 +312,7 @@ def _draw_rates(axes: Axes, curve: Calibration, style: _Style, bins: int) -> Non
     )
 
 
-def _draw_rows(axes: Axes, curve: Calibration, style: _Style, bins: int, label: str) -> None:
+def _draw_rows(axes: Axes, curve: Calibration, style: Style, bins: int, label: str) -> None:
     """One split's rows in each bin, as an outline."""
     rows = np.zeros(bins)
     rows[curve.bin] = curve.rows

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import __version__, reference
 from .coefficients import coefficient_table, write_coefficients
 from .config import RunSettings
 from .data import Dataset
+from .intervals import LEVEL, METHOD, Interval, bootstrap
+from .intervals_multiclass import METHOD as CLASS_METHOD
+from .intervals_multiclass import bootstrap_classes
 from .learning import Learned
 from .metrics import Metrics, evaluate
 from .metrics_multiclass import ClassMetrics, evaluate_classes
 from .model import Model
 from .plots import SplitScores, one_against_the_rest, plot_run
+from .report import build_report, write_page, write_pictures
 from .run_directory import RunDirectory
+
+_BLOCK = 65_536
+"""Rows of X at a time whose spread is measured."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Metrics and their bootstrap intervals, by split."""
+
+    metrics: dict[str, Metrics | ClassMetrics]
+    intervals: dict[str, dict[str, Interval]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Each split's metrics by its name, and `intervals` with level, method and (low, high) by split and metric."""
+        several = any(isinstance(of_split, ClassMetrics) for of_split in self.metrics.values())
+        return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {
+            "intervals": {
+                "level": LEVEL,
+                "method": CLASS_METHOD if several else METHOD,
+                "splits": {
+                    name: {metric: list(ends) for metric, ends in of_split.items()}
+                    for name, of_split in self.intervals.items()
+                },
+            }
+        }
 
 
 def write_results(
@@ -27,12 +59,8 @@ def write_results(
     learned: Learned,
     *,
     about: Mapping[str, Any],
-) -> dict[str, Metrics | ClassMetrics]:
-    """Write model.safetensors, coefficients.csv, metrics.json (with `about` the run) and curves.png.
-
-    Returns:
-        The metrics of every split.
-    """
+) -> Results:
+    """Write model.safetensors, coefficients.csv, metrics.json (with `about` the run), curves.png and the report."""
     model = Model(
         weight=learned.weight.cpu().numpy(),
         bias=learned.bias.cpu().numpy(),
@@ -55,8 +83,9 @@ def write_results(
         "gpu": torch.cuda.get_device_name(weight.device) if weight.is_cuda else None,
         "threads": torch.get_num_threads(),
     }
-    content = {name: of_split.to_json() for name, of_split in metrics.items()}
-    directory.write_json(directory.metrics, content | {"run": {**about, **machine}})
+    intervals = {name: _intervals(split, metrics[name], settings) for name, split in scores.items()}
+    results = Results(metrics, intervals)
+    directory.write_json(directory.metrics, results.to_json() | {"run": {**about, **machine}})
     plot_run(
         learned.history,
         {name: one_against_the_rest(split) for name, split in scores.items()},
@@ -66,7 +95,23 @@ def write_results(
         tolerance=settings.solver.tolerance if settings.solver else None,
         proven=settings.loss.l1 > 0 or settings.loss.l2 > 0,
     )
-    return metrics
+    if settings.report.html:
+        report = build_report(
+            settings,
+            model,
+            metrics,
+            intervals,
+            scores,
+            history=learned.history,
+            about={**about, **machine},
+            deviation=_deviation(dataset),
+            inference=learned.inference,
+            why_no_inference=learned.why_no_inference,
+            notes=dataset.notes,
+        )
+        write_page(report, directory.report)
+        write_pictures(report, directory.pictures)
+    return results
 
 
 def score(dataset: Dataset, weight: Tensor, bias: Tensor) -> dict[str, SplitScores]:
@@ -102,3 +147,41 @@ def measure(split: SplitScores, settings: RunSettings) -> Metrics | ClassMetrics
         threshold=settings.report.threshold,
         bins=settings.report.calibration_bins,
     )
+
+
+def _intervals(
+    split: SplitScores, metrics: Metrics | ClassMetrics, settings: RunSettings
+) -> dict[str, Interval]:
+    """Bootstrap intervals of one split, from the run's seed."""
+    if isinstance(metrics, ClassMetrics):
+        return bootstrap_classes(
+            split.logits, split.y, sample_weight=split.sample_weight, metrics=metrics, seed=settings.seed
+        )
+    return bootstrap(
+        split.logits,
+        split.y,
+        sample_weight=split.sample_weight,
+        eps=settings.loss.eps,
+        threshold=settings.report.threshold,
+        seed=settings.seed,
+    )
+
+
+def _deviation(dataset: Dataset) -> NDArray[np.float64]:
+    """The training rows' standard deviation of every column [D] in the user's units.
+
+    Where columns were standardised it is known; else it is measured, from the first row, so that a far mean costs no
+    digits.
+    """
+    standardization, X = dataset.standardization, dataset.train.X
+    if not bool((standardization.scale == 1).all()):
+        return standardization.scale
+    first = X[0].double()
+    total, squares = torch.zeros_like(first), torch.zeros_like(first)
+    for start in range(0, len(X), _BLOCK):
+        moved = X[start : start + _BLOCK].double() - first
+        total += moved.sum(dim=0)
+        squares += moved.square().sum(dim=0)
+    variance = squares / len(X) - (total / len(X)).square()
+    deviation: NDArray[np.float64] = variance.clamp(min=0).sqrt().cpu().numpy()
+    return deviation

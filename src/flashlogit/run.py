@@ -17,10 +17,8 @@ from .data import Dataset, load
 from .device import resolve_device
 from .errors import UserError
 from .learning import HistoryRow, Interrupted, Task
-from .metrics import Metrics
-from .metrics_multiclass import ClassMetrics
 from .objective import class_weights
-from .results import write_results
+from .results import Results, write_results
 from .run_directory import Mode, RunDirectory
 from .solver_run import check_start, learn_by_solver
 from .tensorboard_log import TensorBoardLog, check_tensorboard
@@ -31,17 +29,17 @@ __all__ = ["Interrupted", "RunResult", "describe", "train_run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves, in memory: its folder, metrics by split, and history."""
+    """What a run leaves, in memory: its folder, metrics with their intervals by split, and history."""
 
     directory: RunDirectory
-    metrics: dict[str, Metrics | ClassMetrics]
+    results: Results
     history: list[HistoryRow]
     about: dict[str, Any]
 
     @property
     def summary(self) -> dict[str, Any]:
         """What metrics.json holds, as JSON values."""
-        return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {"run": self.about}
+        return self.results.to_json() | {"run": self.about}
 
 
 def train_run(
@@ -92,7 +90,7 @@ def train_run(
     finally:
         if log:
             log.flush()
-    metrics = write_results(
+    results = write_results(
         directory,
         settings,
         dataset,
@@ -100,9 +98,9 @@ def train_run(
         about={"device": str(device), "backend": backend.name, **learned.about},
     )
     if log:
-        log.finish(metrics)
-    say(metrics_table(metrics))
-    return RunResult(directory, metrics, learned.history, learned.about)
+        log.finish(results.metrics)
+    say(metrics_table(results.metrics))
+    return RunResult(directory, results, learned.history, learned.about)
 
 
 def describe(dataset: Dataset) -> str:

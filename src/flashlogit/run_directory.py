@@ -11,6 +11,12 @@ from typing import Any, Literal
 from .atomic import write_atomically
 from .errors import UserError
 
+PICTURE_FILES = tuple(
+    f"{name}.png"
+    for name in ("training", "roc", "precision_recall", "calibration", "scores", "confusion", "coefficients")
+)
+"""The charts of the report as files."""
+
 Mode = Literal["new", "overwrite", "resume"]
 
 
@@ -26,6 +32,8 @@ class RunDirectory:
         self.metrics = path / "metrics.json"
         self.coefficients = path / "coefficients.csv"
         self.curves = path / "curves.png"
+        self.report = path / "report.html"
+        self.pictures = path / "pictures"
         self.checkpoint = path / "checkpoint.safetensors"
         self.tensorboard = path / "tensorboard"
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
@@ -45,6 +53,8 @@ class RunDirectory:
             file.unlink(missing_ok=True)
         for events in self.tensorboard.glob("events.out.tfevents.*"):
             events.unlink()
+        if self.pictures.is_dir() and not any(self.pictures.iterdir()):
+            self.pictures.rmdir()
 
     def remove_if_empty(self) -> None:
         """Leave no empty folder behind where nothing came of a run."""
@@ -84,6 +94,8 @@ class RunDirectory:
             self.metrics,
             self.coefficients,
             self.curves,
+            self.report,
+            *(self.pictures / name for name in PICTURE_FILES),
             self.checkpoint,
         )
 

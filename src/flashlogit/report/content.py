@@ -1,0 +1,182 @@
+"""What a report says, before any of it is drawn: the page and the pictures show the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashlogit.intervals import Interval
+from flashlogit.metrics import Calibration
+
+
+class WaldStatistics(Protocol):
+    """What a report shows of standard errors: [D + 1] float64 each in the user's units, the intercept's last; [D]
+    without an intercept. `flashlogit.inference.Inference` is one.
+    """
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]: ...
+    @property
+    def z(self) -> NDArray[np.float64]: ...
+    @property
+    def p_value(self) -> NDArray[np.float64]: ...
+    @property
+    def ci_low(self) -> NDArray[np.float64]: ...
+    @property
+    def ci_high(self) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points to draw, [P] float64 each."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with the name that its legend gives it; `role` chooses colour, dashes and marker."""
+
+    name: str
+    role: str
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class HistoryChart:
+    """Loss over epochs, or a solver's gap over its iterations."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log: bool
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One yes-or-no question (the positive class, or a class against the rest), asked of the rows of one split.
+
+    thresholds, true_positive and false_positive are [T]: the weight of the rows called positive at each threshold, by
+    their label. `at` is the place of the run's own threshold. Histogram counts are [H] plain rows.
+    """
+
+    split: str
+    thresholds: NDArray[np.float64]
+    true_positive: NDArray[np.float64]
+    false_positive: NDArray[np.float64]
+    at: int
+    weighted: bool
+    roc: Curve | None
+    roc_auc: float | None
+    precision_recall: Curve | None
+    average_precision: float | None
+    calibration: Calibration
+    bins: int
+    negative_rows: NDArray[np.int64]
+    positive_rows: NDArray[np.int64]
+
+    @property
+    def positives(self) -> float:
+        """Weight of the positive rows: all of them have a probability of at least the first threshold, 0."""
+        return float(self.true_positive[0])
+
+    @property
+    def negatives(self) -> float:
+        """Weight of the negative rows."""
+        return float(self.false_positive[0])
+
+
+@dataclass(frozen=True)
+class Question:
+    """A decision's splits, with the name of what counts as positive; one for two classes, K for K > 2."""
+
+    positive: str
+    negative: str
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class ClassConfusion:
+    """Weight of one split's rows by class (rows of `weight` [k, k]) and likeliest class (columns)."""
+
+    split: str
+    labels: tuple[str, ...]
+    weight: NDArray[np.float64]
+    weighted: bool
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric of one split; None where it is undefined, no interval where none is given."""
+
+    value: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A column's coefficient in the user's units and for one standard deviation more of it.
+
+    label is the class for K > 2 classes. The last five are None without standard errors.
+    """
+
+    column: str
+    label: str | None
+    coefficient: float
+    per_deviation: float | None
+    standard_error: float | None = None
+    z: float | None = None
+    p_value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The largest by what a standard deviation more of the column changes, then others, then the intercepts."""
+
+    largest: tuple[Coefficient, ...]
+    others: tuple[Coefficient, ...]
+    left_out: int
+    intercepts: tuple[Coefficient, ...]
+    why_no_inference: str
+    """Why there are no standard errors; empty where there are."""
+
+    @property
+    def inferred(self) -> bool:
+        """Whether there are standard errors."""
+        return not self.why_no_inference
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report. `headline` is the split that a reader should look at first: test rows, if there are any."""
+
+    title: str
+    headline: str
+    statement: str
+    proven: bool
+    """Whether the statement is a certificate of the optimum within the tolerance."""
+    notes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    settings: str
+    metrics: Mapping[str, Mapping[str, MetricValue]]
+    interval_method: str
+    history: HistoryChart | None
+    questions: tuple[Question, ...]
+    classes: int
+    shown_classes: int
+    confusions: tuple[ClassConfusion, ...]
+    coefficients: Coefficients
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """Names of the splits."""
+        return list(self.metrics)

@@ -1,0 +1,177 @@
+"""The report as one HTML file that needs nothing else: styles, script, charts and counts are inside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from flashlogit.atomic import write_atomically
+from flashlogit.report import charts
+from flashlogit.report.build import rates_at
+from flashlogit.report.content import Decision, MetricValue, Question, Report
+from flashlogit.report.svg import marker, number
+
+METRIC_NAMES = {
+    "log_loss": "Log loss",
+    "clamped_log_loss": "Clamped log loss",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "macro_roc_auc": "ROC AUC, macro",
+    "average_precision": "Average precision",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error",
+    "precision": "Precision",
+    "recall": "Recall",
+    "specificity": "Specificity",
+    "f1": "F1",
+    "macro_f1": "F1, macro",
+}
+_CARDS = (
+    "roc_auc",
+    "macro_roc_auc",
+    "log_loss",
+    "accuracy",
+    "average_precision",
+    "macro_f1",
+    "brier",
+    "balanced_accuracy",
+)
+_CARD_COUNT = 4
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page in UTF-8; it appears whole or not at all."""
+    text = render(report)
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def render(report: Report) -> str:
+    """The page as text. All that comes from the user is escaped, in the text and in the inlined JSON."""
+    environment = Environment(
+        loader=PackageLoader("flashlogit.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"digits": charts.digits, "number": number, "p_value": p_value}
+    package = files("flashlogit.report")
+    two_classes = not report.confusions
+    of_headline = report.metrics[report.headline]
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        style=Markup(package.joinpath("style.css").read_text(encoding="utf-8")),
+        script=Markup(package.joinpath("script.js").read_text(encoding="utf-8")),
+        counts=_inlined(_counts(report.questions[0])) if two_classes else None,
+        names=METRIC_NAMES,
+        rows=[name for name in METRIC_NAMES if name in of_headline],
+        cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
+        interval=interval,
+        history=None if report.history is None else charts.history_figure(report.history),
+        ranking=[_ranking(report, k) for k in range(len(report.questions))],
+        bars=charts.coefficients_figure(report.coefficients),
+        swatch=swatch,
+        odds=odds,
+        confusion=_confusion(_decision(report)) if two_classes else None,
+    )
+
+
+def interval(value: MetricValue) -> str:
+    """`0.91–0.95`, or nothing."""
+    if value.interval is None:
+        return ""
+    return "–".join(charts.digits(end) for end in value.interval)
+
+
+def p_value(value: float) -> str:
+    """Three decimals, or that it is smaller."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def odds(coefficient: float | None) -> str:
+    """The odds ratio exp(coefficient) in four digits, for what a float can hold."""
+    if coefficient is None:
+        return "–"
+    return charts.digits(math.exp(coefficient)) if abs(coefficient) < 700 else "beyond 1e±300"
+
+
+def swatch(style: str) -> Markup:
+    """A legend's sample of a line with its marker, or of a filled shape."""
+    if style in ("positive", "negative"):
+        inside = f'<rect class="stairs {style}" x="3" y="2" width="22" height="10"/>'
+    else:
+        inside = f'<line class="line {style}" x1="1" x2="27" y1="7" y2="7"/>'
+        if style != "guide":
+            inside += marker(14, 7, 3.2, style)
+    return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
+
+
+def _ranking(report: Report, k: int) -> dict[str, Any]:
+    question = report.questions[k]
+    return {
+        "positive": question.positive,
+        "ranks": [
+            charts.roc_figure(question, f"roc{k}"),
+            charts.precision_recall_figure(question, f"pr{k}"),
+        ],
+        "fits": [
+            charts.calibration_figure(question, f"calibration{k}"),
+            charts.scores_figure(question, report.headline, f"scores{k}"),
+        ],
+    }
+
+
+def _decision(report: Report) -> Decision:
+    return next(one for one in report.questions[0].decisions if one.split == report.headline)
+
+
+def _confusion(decision: Decision) -> dict[str, str]:
+    """The matrix and its rates at the run's threshold, as the script would write them."""
+    at, show = decision.at, _weight if decision.weighted else _rows
+    tp, fp = float(decision.true_positive[at]), float(decision.false_positive[at])
+    P, N = decision.positives, decision.negatives
+    texts = {"tp": show(tp), "fp": show(fp), "fn": show(P - tp), "tn": show(N - fp)}
+    rates = rates_at(decision) | {"accuracy": (tp + N - fp) / (P + N)}
+    return texts | {name: "–" if value is None else f"{value:.1%}" for name, value in rates.items()}
+
+
+def _rows(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def _weight(weight: float) -> str:
+    return f"{weight:,.2f}"
+
+
+def _counts(question: Question) -> dict[str, Any]:
+    """What the slider needs: counts by threshold, and no row of the data."""
+
+    def plain(values: Any, weighted: bool) -> list[float]:
+        return [float(f"{v:.9g}") if weighted else round(v) for v in values.tolist()]
+
+    return {
+        "thresholds": [float(f"{t:.9g}") for t in question.decisions[0].thresholds.tolist()],
+        "at": question.decisions[0].at,
+        "splits": {
+            one.split: {
+                "weighted": one.weighted,
+                "tp": plain(one.true_positive, one.weighted),
+                "fp": plain(one.false_positive, one.weighted),
+            }
+            for one in question.decisions
+        },
+    }
+
+
+def _inlined(content: Mapping[str, Any]) -> Markup:
+    """JSON inside of a script element, which only `<` could end."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,57 @@
+"use strict";
+(() => {
+  const by = (id) => document.getElementById(id);
+  document.documentElement.classList.add("scripted");
+
+  const classes = by("class");
+  if (classes) {
+    const questions = [...document.querySelectorAll(".question")];
+    const choose = () => questions.forEach((one) => { one.hidden = one.dataset.question !== classes.value; });
+    classes.addEventListener("change", choose);
+    choose();
+  }
+
+  const data = by("counts");
+  if (!data) return;
+  const counts = JSON.parse(data.textContent);
+  const slider = by("threshold");
+  const split = by("split");
+  const line = document.querySelector("line.threshold");
+
+  const show = () => {
+    const at = Number(slider.value);
+    const threshold = counts.thresholds[at];
+    const of = counts.splits[split.value];
+    const options = of.weighted ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumFractionDigits: 0 };
+    const text = (value) => value.toLocaleString("en-US", options);
+    const positives = of.tp[0], negatives = of.fp[0];
+    const tp = of.tp[at], fp = of.fp[at], fn = positives - tp, tn = negatives - fp;
+    for (const [id, value] of Object.entries({ tp, fp, fn, tn })) by(id).textContent = text(Math.max(value, 0));
+    const rates = {
+      accuracy: [tp + tn, positives + negatives],
+      precision: [tp, tp + fp],
+      recall: [tp, positives],
+      specificity: [tn, negatives],
+      f1: [2 * tp, tp + fp + positives],
+    };
+    const words = {};
+    for (const [id, [right, all]] of Object.entries(rates)) {
+      words[id] = all > 0 ? (100 * right / all).toFixed(1) + "%" : "–";
+      by(id).textContent = words[id];
+      by(id + "-bar").style.width = all > 0 ? words[id] : "0";
+    }
+    by("threshold-value").textContent = String(Number(threshold.toPrecision(4)));
+    by("split-name").textContent = split.value;
+    slider.setAttribute("aria-valuetext",
+      `${Number(threshold.toPrecision(4))}: precision ${words.precision}, recall ${words.recall}`);
+    const x = Number(line.dataset.left) + Number(line.dataset.width) * threshold;
+    line.setAttribute("x1", x);
+    line.setAttribute("x2", x);
+  };
+  // Browsers keep a form's values over a reload: start from the run's threshold all the same.
+  slider.value = counts.at;
+  slider.addEventListener("input", show);
+  split.addEventListener("change", show);
+  by("reset").addEventListener("click", () => { slider.value = counts.at; show(); });
+  show();
+})();

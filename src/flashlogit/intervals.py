@@ -1,10 +1,10 @@
 """How far a split's metrics could be from those of other rows of the same kind: percentile bootstrap intervals.
 
 Poisson bootstrap: a replicate counts every row Poisson(1) times instead of drawing N rows with replacement, which is
-the same for all but tiny N and needs no second pass. Rows with neighbouring scores and the same label are alike in all that
-is measured here, so that up to `CELLS` groups of scores stand for any number of rows: n rows that stand together are
-counted Poisson(n) times. With weights s a group's weight W = sum s has the variance Q = sum s^2 over replicates, and
-Poisson(W^2 / Q) * Q / W has both its mean and its variance (for equal weights it is the same thing).
+the same for all but tiny N and needs no second pass. Rows with neighbouring scores and the same label are alike in all
+that is measured here, so that up to `CELLS` groups of scores stand for any number of rows: n rows that stand together
+are counted Poisson(n) times. With weights s a group's weight W = sum s has the variance Q = sum s^2 over replicates,
+and Poisson(W^2 / Q) * Q / W has both its mean and its variance (for equal weights it is the same thing).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ CELLS = 4000
 """Most groups of scores; up to so many different scores nothing is grouped."""
 REPLICATES = 1000
 LEVEL = 0.95
+_SAME = 1e-12
+"""Relative spread of replicates that differ by rounding only."""
 _CHUNK = 50
 """Replicates computed together: 50 x 4000 float64 are 1.6 MB, which stay in a core's cache."""
 
@@ -72,7 +74,7 @@ def bootstrap(
         replicates: how many.
 
     Returns:
-        (low, high) by name. What no replicate defines (an ROC curve of one class) is left out. So is the expected
+        (low, high) by name; see `percentiles` for what is left out. So is the expected
         calibration error: resampling adds noise to every bin, and so raises it in every replicate.
     """
     cells = _cells(logits, y, sample_weight, eps, threshold)
@@ -86,13 +88,18 @@ def bootstrap(
 
 
 def percentiles(drawn: Mapping[str, NDArray[np.float64]]) -> dict[str, Interval]:
-    """The middle `LEVEL` of the replicates [R] in which a metric is defined; names without any are left out."""
+    """The middle `LEVEL` of the replicates [R] in which a metric is defined; names without any are left out.
+
+    So are names whose replicates all agree: where no row is wrong no replicate has a wrong one, and an interval from 1
+    to 1 would claim certainty that a hundred rows cannot give.
+    """
     result = {}
     for name, values in drawn.items():
         defined = values[np.isfinite(values)]
         if defined.size:
             low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            result[name] = (float(low), float(high))
+            if high - low > _SAME * max(abs(low), abs(high)):
+                result[name] = (float(low), float(high))
     return result
 
 

@@ -1,8 +1,8 @@
 """Bootstrap intervals of the metrics of more than two classes, by the Poisson bootstrap of `flashlogit.intervals`.
 
 Rows have no order here that all metrics share, so that many rows are represented by a sample of them: of each class up
-to an equal share of `SAMPLED` rows, each counted Poisson(n) times for the n rows of its class that it stands for. What the
-sample itself is off by is taken off both ends.
+to an equal share of `SAMPLED` rows, each counted Poisson(n) times for the n rows of its class that it stands for. What
+the sample itself is off by is taken off both ends.
 """
 
 from __future__ import annotations

@@ -13,8 +13,10 @@ from flashlogit.report.decisions import HISTOGRAM_BINS
 from flashlogit.report.svg import Panel, Scale, chart, number
 
 Legend = tuple[tuple[str, str], ...]
+COUNTS_LOG_FROM = 200
+"""Rows in a bin from which a linear axis would hide the small bins."""
 _TABLE_POINTS = 11
-_LABEL_CHARACTERS = 22
+_LABEL_CHARACTERS = 20
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ def scores_figure(question: Question, split: str, identity: str) -> Figure:
     most = int(max(decision.negative_rows.max(), decision.positive_rows.max(), 1))
     panel = Panel(
         Scale.linear(0, 1),
-        Scale.counts(most, 6) if most > 200 else Scale.linear(0, most * 1.05, whole=True),
+        Scale.counts(most, 6) if most > COUNTS_LOG_FROM else Scale.linear(0, most * 1.05, whole=True),
         f"predicted probability of “{_short(question.positive)}”",
-        "rows (logarithmic)" if most > 200 else "rows",
+        "rows (logarithmic)" if most > COUNTS_LOG_FROM else "rows",
     )
     panel.stairs(edges, decision.negative_rows.astype(np.float64), "negative")
     panel.stairs(edges, decision.positive_rows.astype(np.float64), "positive")
@@ -231,7 +233,7 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
     middle = left + width / 2
     parts.append(
         f'<text class="label" x="{middle:g}" y="{height + 33:g}" text-anchor="middle">'
-        "change of the logit per standard deviation</text>"
+        "logit per standard deviation</text>"
     )
     strongest = rows[0].column
     return Figure(

@@ -25,7 +25,7 @@ def history_chart(
         return HistoryChart(
             "Duality gap" if proven else "Half the squared Newton decrement",
             "iteration",
-            "share of the null model's objective",
+            "share of the null objective",
             (Line("estimated", "train", curve),),
             log=True,
             tolerance=tolerance,

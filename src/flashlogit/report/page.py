@@ -62,7 +62,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digits": charts.digits, "number": number, "p_value": p_value}
+    environment.filters |= {"digits": charts.digits, "metric": metric, "number": number, "p_value": p_value}
     package = files("flashlogit.report")
     two_classes = not report.confusions
     of_headline = report.metrics[report.headline]
@@ -88,7 +88,14 @@ def interval(value: MetricValue) -> str:
     """`0.91–0.95`, or nothing."""
     if value.interval is None:
         return ""
-    return "–".join(charts.digits(end) for end in value.interval)
+    return "–".join(metric(end) for end in value.interval)
+
+
+def metric(value: float | None) -> str:
+    """Four decimals, which align; or four digits where those would not be enough."""
+    if value is None or (value != 0 and not 1e-2 <= abs(value) < 1e4):
+        return charts.digits(value)
+    return f"{value:.4f}".replace("-", "−")
 
 
 def p_value(value: float) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from flashlogit.atomic import write_atomically
 from flashlogit.plots import OTHER_STYLE, STYLES
-from flashlogit.report.charts import digits
+from flashlogit.report.charts import COUNTS_LOG_FROM, digits
 from flashlogit.report.content import Curve, Decision, Question, Report
 from flashlogit.report.decisions import HISTOGRAM_BINS
 
@@ -72,7 +72,7 @@ def _precision_recall(report: Report, axes: Axes) -> None:
 
 
 def _calibration(report: Report, axes: Axes) -> None:
-    _title(axes, "Calibration", "predicted probability", "observed rate (lines); rows (bars, right)")
+    _title(axes, "Calibration", "predicted probability", "observed rate")
     counts = axes.twinx()
     # Counts lie behind the curve.
     axes.set_zorder(counts.get_zorder() + 1)
@@ -107,8 +107,11 @@ def _scores(report: Report, axes: Axes) -> None:
         for i, (question, decision) in enumerate(headline):
             axes.stairs(decision.positive_rows, edges, color=f"C{i % 10}", label=_named(question.positive))
         axes.set_xlabel("predicted probability of the own class")
-    axes.set_yscale("symlog", linthresh=10)
-    axes.set_ylim(bottom=0)
+    most = max(int(max(d.positive_rows.max(), d.negative_rows.max())) for _, d in headline)
+    if most > COUNTS_LOG_FROM:
+        axes.set(yscale="log", ylabel="rows (logarithmic)", ylim=(0.5, 1.5 * most))
+    else:
+        axes.set_ylim(bottom=0)
     _legend(axes)
 
 

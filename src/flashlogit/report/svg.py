@@ -83,9 +83,9 @@ class Panel:
     y: Scale
     x_label: str = ""
     y_label: str = ""
-    left: float = 52
+    left: float = 60
     top: float = 10
-    width: float = 296
+    width: float = 288
     height: float = 220
     x_ticks: bool = True
     marks: list[str] = field(default_factory=list)
@@ -149,7 +149,7 @@ class Panel:
         if self.y_label:
             middle = self.top + self.height / 2
             parts.append(
-                f'<text class="label" transform="translate(12 {middle:g}) rotate(-90)" text-anchor="middle">'
+                f'<text class="label" transform="translate(11 {middle:g}) rotate(-90)" text-anchor="middle">'
                 f"{escape(self.y_label)}</text>"
             )
         return "".join(parts)

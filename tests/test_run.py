@@ -59,11 +59,13 @@ def test_the_default_run_is_good_and_leaves_everything(train: Callable[..., str]
         "metrics.json",
         "coefficients.csv",
         "curves.png",
+        "report.html",
+        "pictures",
         "checkpoint.safetensors",
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"]["roc_auc"] >= 0.99
-    assert set(metrics) == {"train", "validation", "test", "run"}
+    assert set(metrics) == {"train", "validation", "test", "intervals", "run"}
     assert len(read_history(folder)) == metrics["run"]["epochs"] >= metrics["run"]["kept_epoch"]
     assert matplotlib.image.imread(folder / "curves.png").ndim == 3
     lines = printed.splitlines()

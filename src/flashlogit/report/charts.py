@@ -154,8 +154,8 @@ def calibration_figure(question: Question, identity: str) -> Figure:
     )
 
 
-def scores_figure(question: Question, split: str, identity: str) -> Figure:
-    """How many rows of each class have which probability, in one split."""
+def scores_figure(question: Question, split: str, identity: str, *, threshold: bool) -> Figure:
+    """How many rows of each class have which probability, in one split; with a line at the threshold, if asked for."""
     decision = next(one for one in question.decisions if one.split == split)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     most = int(max(decision.negative_rows.max(), decision.positive_rows.max(), 1))
@@ -167,12 +167,12 @@ def scores_figure(question: Question, split: str, identity: str) -> Figure:
     )
     panel.stairs(edges, decision.negative_rows.astype(np.float64), "negative")
     panel.stairs(edges, decision.positive_rows.astype(np.float64), "positive")
-    threshold = float(decision.thresholds[decision.at])
-    place = panel.left + panel.width * threshold
-    panel.marks.append(
-        f'<line class="threshold" data-left="{panel.left:g}" data-width="{panel.width:g}" x1="{place:.1f}"'
-        f' x2="{place:.1f}" y1="{panel.top:g}" y2="{panel.top + panel.height:g}"/>'
-    )
+    if threshold:
+        place = panel.left + panel.width * float(decision.thresholds[decision.at])
+        panel.marks.append(
+            f'<line class="threshold" data-left="{panel.left:g}" data-width="{panel.width:g}" x1="{place:.1f}"'
+            f' x2="{place:.1f}" y1="{panel.top:g}" y2="{panel.top + panel.height:g}"/>'
+        )
     legend = (
         ("negative", f"{question.negative}: {int(decision.negative_rows.sum()):,} rows"),
         ("positive", f"{question.positive}: {int(decision.positive_rows.sum()):,} rows"),
@@ -192,7 +192,7 @@ def scores_figure(question: Question, split: str, identity: str) -> Figure:
     )
     return Figure(
         f"Scores by class, {split} rows",
-        "The upright line is the threshold.",
+        "The upright line is the threshold." if threshold else "",
         chart(identity, f"Scores by class, {split} rows", _spoken(legend), [markup], defs=defs),
         legend,
         ("Probability", question.negative, question.positive),
@@ -222,9 +222,12 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
         value = float(values[i])
         y = top + i * row_height
         name = row.column if row.label is None else f"{row.column} → {row.label}"
+        short = (
+            _short(row.column) if row.label is None else f"{_short(row.column, 11)} → {_short(row.label, 7)}"
+        )
         style = "positive" if value > 0 else "negative"
         parts.append(
-            f'<text class="tick" x="{left - 6:g}" y="{y + 13.5:g}" text-anchor="end">{escape(_short(name))}'
+            f'<text class="tick column" x="{left - 6:g}" y="{y + 13.5:g}" text-anchor="end">{escape(short)}'
             f"<title>{escape(name)}</title></text>"
             f'<rect class="bar {style}" x="{min(zero, zero + value * unit):.1f}" y="{y + 4:g}"'
             f' width="{abs(value) * unit:.1f}" height="{row_height - 7:g}"/>'
@@ -286,5 +289,5 @@ def _spoken(legend: Legend) -> str:
     return "; ".join(words for _, words in legend) + ". The table below has the numbers."
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL_CHARACTERS else name[: _LABEL_CHARACTERS - 1] + "…"
+def _short(name: str, most: int = _LABEL_CHARACTERS) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -131,7 +131,7 @@ def _ranking(report: Report, k: int) -> dict[str, Any]:
         ],
         "fits": [
             charts.calibration_figure(question, f"calibration{k}"),
-            charts.scores_figure(question, report.headline, f"scores{k}"),
+            charts.scores_figure(question, report.headline, f"scores{k}", threshold=not report.confusions),
         ],
     }
 

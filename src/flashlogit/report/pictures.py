@@ -200,7 +200,7 @@ def _curve(
     style = STYLES.get(decision.split, OTHER_STYLE)
     number = report.questions.index(question)
     color = f"C{number % 10}" if several else style.color
-    line = ("solid", "dashed", "dotted", "dashdot")[number // 10 % 4] if several else style.line
+    line = ("solid", "dashed", "dotted", "dashdot")[number % 4] if several else style.line
     axes.plot(
         curve.x,
         curve.y,

@@ -46,7 +46,7 @@ class Scale:
     @classmethod
     def decades(cls, low: float, high: float, ticks: int = 6) -> Scale:
         """Powers of ten around positive values."""
-        low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
+        low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
         high = high if high > low else low * 10
         places = LogLocator(numticks=ticks).tick_values(low, high)
         within = tuple(float(t) for t in places if low * 0.999 <= t <= high * 1.001)

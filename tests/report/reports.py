@@ -1,0 +1,113 @@
+"""Reports of small made-up runs, for the tests of the page and the pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashlogit.config import RunSettings
+from flashlogit.data import Standardization
+from flashlogit.inference import Inference
+from flashlogit.intervals import bootstrap
+from flashlogit.intervals_multiclass import bootstrap_classes
+from flashlogit.metrics import evaluate, sigmoid
+from flashlogit.metrics_multiclass import evaluate_classes
+from flashlogit.model import Model
+from flashlogit.plots import SplitScores
+from flashlogit.report import build_report
+
+HOSTILE = (
+    '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 '
+    + "x" * 300
+)
+GAPS = [{"iteration": i, "relative_gap": 10.0**-i} for i in range(6)]
+LOSSES = [{"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.8 / e} for e in range(1, 6)]
+ABOUT = {
+    "solver": "newton", "iterations": 5, "objective": 0.4, "certificate": "gap", "gap": 1e-9, "relative_gap": 2e-9,
+    "tolerance": 1e-6, "seconds": 0.1, "passes": 7.0, "converged": True, "device": "cpu", "backend": "torch",
+    "statement": "the objective is within 1e-9 of the optimum", "notes": [],
+}  # fmt: skip
+
+
+def scores(n=500, K=2, seed=0, weighted=False):
+    rng = np.random.default_rng(seed)
+    weight = rng.random(n) if weighted else None
+    if K == 2:
+        z = rng.normal(scale=2.0, size=n)
+        return SplitScores(z, (rng.random(n) < sigmoid(z)).astype(np.uint8), weight)
+    z = rng.normal(size=(n, K))
+    return SplitScores(z, (z + rng.gumbel(size=z.shape)).argmax(axis=1), weight)
+
+
+def report(
+    K=2,
+    *,
+    columns=5,
+    labels=None,
+    names=None,
+    splits=None,
+    inferred=False,
+    threshold=0.5,
+    history=GAPS,
+    run=ABOUT,
+):
+    """A report of K classes with the scores of `splits`; the columns are standardised with scale 2 and mean 3."""
+    rng = np.random.default_rng(7)
+    settings = RunSettings.model_validate(
+        {
+            "name": "a-run",
+            "data": {"source": "synthetic", "columns": columns},
+            "loss": {"l2": 0.0 if inferred else 0.1},
+            "solver": {"name": "newton"},
+            "report": {"threshold": threshold},
+        }
+    )
+    model = Model(
+        weight=rng.normal(size=columns if K == 2 else (K, columns)),
+        bias=rng.normal(size=1 if K == 2 else K),
+        feature_names=names or tuple(f"column {j}" for j in range(columns)),
+        label_names=labels or tuple(f"class {k}" for k in range(K)),
+        standardization=Standardization(np.full(columns, 3.0), np.full(columns, 2.0)),
+        eps=0.0,
+        threshold=threshold,
+    )
+    splits = splits or {name: scores(K=K, seed=i) for i, name in enumerate(("train", "validation", "test"))}
+    if K == 2:
+        metrics = {
+            name: evaluate(s.logits, s.y, sample_weight=s.sample_weight, eps=0, threshold=threshold, bins=10)
+            for name, s in splits.items()
+        }
+        intervals = {
+            name: bootstrap(
+                s.logits,
+                s.y,
+                sample_weight=s.sample_weight,
+                eps=0,
+                threshold=threshold,
+                seed=0,
+                replicates=50,
+            )
+            for name, s in splits.items()
+        }
+    else:
+        metrics = {
+            name: evaluate_classes(s.logits, s.y, sample_weight=s.sample_weight) for name, s in splits.items()
+        }
+        intervals = {
+            name: bootstrap_classes(
+                s.logits, s.y, sample_weight=s.sample_weight, metrics=metrics[name], seed=0, replicates=50
+            )
+            for name, s in splits.items()
+        }
+    inference = Inference.of(np.arange(columns + 1.0), np.full(columns + 1, 0.5), 0.95) if inferred else None
+    return build_report(
+        settings,
+        model,
+        metrics,
+        intervals,
+        splits,
+        history=history,
+        about=run,
+        deviation=model.standardization.scale,
+        inference=inference,
+        why_no_inference="the fit is penalised (l2 = 0.1)",
+    )

@@ -1,0 +1,144 @@
+"""What a report says, against numpy and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reports import ABOUT, LOSSES, report, scores
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    roc_auc_score,
+)
+
+from flashlogit.metrics import sigmoid
+from flashlogit.metrics_multiclass import against_the_rest
+from flashlogit.plots import SplitScores
+from flashlogit.report.build import MAX_CLASSES, rates_at
+from flashlogit.report.coefficients import LARGEST, OTHERS
+from flashlogit.report.decisions import CURVE_POINTS, decide
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_counts_at_every_threshold_are_numpys(weighted):
+    split = scores(weighted=weighted)
+    decision = decide("test", split, threshold=0.123456, bins=10)
+    p, y = sigmoid(split.logits), split.y == 1
+    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
+    assert decision.thresholds[decision.at] == 0.123456
+    for k in (0, 1, decision.at, 500, 999, 1000):
+        called = p >= decision.thresholds[k]
+        assert decision.true_positive[k] == pytest.approx(s[called & y].sum())
+        assert decision.false_positive[k] == pytest.approx(s[called & ~y].sum())
+    assert decision.positives == pytest.approx(s[y].sum())
+    assert decision.negatives == pytest.approx(s[~y].sum())
+
+
+@pytest.mark.parametrize("threshold", [1e-6, 1 - 1e-6])
+def test_a_threshold_near_an_end_leaves_the_ends_and_the_order(threshold):
+    decision = decide("test", scores(), threshold=threshold, bins=10)
+    assert (np.diff(decision.thresholds) > 0).all()
+    assert decision.thresholds[[0, -1]].tolist() == [0, 1]
+    assert decision.thresholds[decision.at] == threshold
+
+
+def test_a_probability_at_the_threshold_is_positive():
+    split = SplitScores(np.zeros(2), np.array([0, 1], np.uint8))
+    decision = decide("test", split, threshold=0.5, bins=10)
+    assert rates_at(decision) == {"precision": 0.5, "recall": 1, "specificity": 0, "f1": pytest.approx(2 / 3)}
+
+
+def test_rates_are_scikit_learns_and_none_for_0_by_0():
+    split = scores()
+    decision = decide("test", split, threshold=0.4, bins=10)
+    called = sigmoid(split.logits) >= 0.4
+    rates = rates_at(decision)
+    assert rates["precision"] == pytest.approx(precision_score(split.y, called))
+    assert rates["f1"] == pytest.approx(f1_score(split.y, called))
+    assert rates_at(decision, 1000)["precision"] is None
+
+
+def test_curves_are_thinned_and_keep_their_areas_and_ends():
+    split = scores(20_000)
+    decision = decide("test", split, threshold=0.5, bins=10)
+    assert decision.roc_auc == pytest.approx(roc_auc_score(split.y, split.logits), abs=1e-4)
+    assert decision.average_precision == pytest.approx(average_precision_score(split.y, split.logits))
+    for curve in (decision.roc, decision.precision_recall):
+        assert len(curve.x) <= CURVE_POINTS + 2
+        assert (curve.x[0], curve.x[-1]) == (0, 1)
+    assert np.trapezoid(decision.roc.y, decision.roc.x) == pytest.approx(decision.roc_auc, abs=1e-3)
+    assert decision.negative_rows.sum() + decision.positive_rows.sum() == 20_000
+
+
+def test_one_class_has_no_curves():
+    decision = decide(
+        "test", SplitScores(np.linspace(-1, 1, 5), np.ones(5, np.uint8)), threshold=0.5, bins=10
+    )
+    assert decision.roc is decision.precision_recall is decision.roc_auc is decision.average_precision is None
+
+
+def test_the_whole_report_of_two_classes():
+    made = report()
+    assert made.headline == "test"
+    assert made.proven
+    assert made.metrics["test"]["f1"].interval is not None
+    assert made.metrics["test"]["calibration_error"].interval is None
+    assert [line.name for line in made.history.lines] == ["estimated"]
+    epochs = {"epochs": 5, "kept_epoch": 4}
+    other = report(history=LOSSES, run=epochs)
+    assert not other.proven
+    assert "weights of epoch 4 kept" in other.statement
+    assert [line.name for line in other.history.lines] == ["train", "validation"]
+    assert report(history=[], run=epochs).history is None
+    assert not report(run=ABOUT | {"certificate": "decrement"}).proven
+    assert not report(run=ABOUT | {"converged": False}).proven
+
+
+def test_coefficients_are_in_the_users_units_and_ordered_by_standard_deviations():
+    made = report(columns=LARGEST + OTHERS + 7)
+    rows = made.coefficients.largest + made.coefficients.others
+    per = np.abs([row.per_deviation for row in rows])
+    assert (np.diff(per) <= 0).all()
+    assert (len(made.coefficients.largest), len(made.coefficients.others)) == (LARGEST, OTHERS)
+    assert made.coefficients.left_out == 7
+    weights = np.random.default_rng(7).normal(size=LARGEST + OTHERS + 7)
+    first = int(made.coefficients.largest[0].column.split()[1])
+    assert made.coefficients.largest[0].per_deviation == pytest.approx(weights[first])
+    assert made.coefficients.largest[0].coefficient == pytest.approx(weights[first] / 2)
+
+
+def test_standard_errors_go_with_their_columns():
+    made = report(inferred=True)
+    assert made.coefficients.inferred
+    for row in made.coefficients.largest:
+        assert row.z == pytest.approx(2 * int(row.column.split()[1]))
+    assert made.coefficients.intercepts[0].z == pytest.approx(10)
+    penalised = report()
+    assert "penalised" in penalised.coefficients.why_no_inference
+    assert penalised.coefficients.largest[0].standard_error is None
+
+
+def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
+    splits = {"train": scores(K=4), "test": scores(K=4, seed=1, weighted=True)}
+    made = report(4, splits=splits)
+    test = splits["test"]
+    expected = confusion_matrix(test.y, test.logits.argmax(axis=1), sample_weight=test.sample_weight)
+    np.testing.assert_allclose(made.confusions[1].weight, expected)
+    assert [question.positive for question in made.questions] == [f"class {k}" for k in range(4)]
+    area = roc_auc_score(test.y == 2, against_the_rest(test.logits, 2), sample_weight=test.sample_weight)
+    assert made.questions[2].decisions[1].roc_auc == pytest.approx(area)
+    assert made.metrics["test"]["macro_f1"].interval is not None
+    assert {row.label for row in made.coefficients.intercepts} == {f"class {k}" for k in range(4)}
+
+
+def test_of_many_classes_the_most_frequent_are_shown_and_the_others_counted_together():
+    K = MAX_CLASSES + 5
+    rng = np.random.default_rng(0)
+    split = SplitScores(rng.normal(size=(3000, K)), np.minimum(rng.geometric(0.15, 3000) - 1, K - 1))
+    made = report(K, splits={"train": split})
+    assert len(made.questions) == MAX_CLASSES
+    assert made.confusions[0].labels[-1] == "5 other classes"
+    assert made.confusions[0].weight.shape == (MAX_CLASSES + 1, MAX_CLASSES + 1)
+    assert made.confusions[0].weight.sum() == 3000

@@ -1,0 +1,180 @@
+"""The page as text: what it holds, that it needs nothing else, and that nothing of the user's becomes markup."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from reports import GAPS, HOSTILE, report, scores
+
+from flashlogit.plots import SplitScores
+from flashlogit.report import PICTURES, render, write_page, write_pictures
+from flashlogit.report.build import MAX_CLASSES
+from flashlogit.report.page import METRIC_NAMES, interval, metric, odds
+from flashlogit.report.svg import Scale, number
+from flashlogit.run_directory import PICTURE_FILES
+
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Elements in order, checked for being closed as they were opened; text of each kind of element."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.open):
+            self.text.append(data)
+
+    def all(self, *tags):
+        return [(tag, attributes) for tag, attributes in self.elements if tag in tags]
+
+
+EVERY = {
+    "two classes": {},
+    "weighted": {"splits": {"train": scores(weighted=True)}},
+    "standard errors": {"inferred": True},
+    "three classes": {"K": 3},
+    "no history": {"history": [], "run": {}},
+    "one class only": {"splits": {"train": SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))}},
+    "one column": {"columns": 1},
+    "one iteration": {"history": GAPS[:1]},
+}
+
+
+@pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+def test_every_kind_of_run_has_a_page_in_order(options):
+    text = render(report(**options))
+    page = Page(text)
+    levels = [int(tag[1]) for tag, _ in page.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert page.all("html")[0][1]["lang"] == "en"
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.elements:
+        for reference in ("aria-labelledby", "aria-describedby", "for"):
+            assert set(attributes.get(reference, "").split()) <= set(ids)
+    for _, attributes in page.all("a"):
+        assert attributes["href"][1:] in ids
+    for _, svg in page.all("svg"):
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and svg["aria-labelledby"])
+    assert "nan" not in re.findall(r"[a-z]+", " ".join(page.text).lower())
+    assert "None" not in "".join(page.text)
+
+
+def test_the_page_needs_nothing_from_elsewhere():
+    text = render(report())
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
+    for _, attributes in Page(text).elements:
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith(("#", "data:,"))
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_nothing_of_the_users_becomes_markup(K):
+    names = (HOSTILE, "a{{ 7 * 7 }}", "$x^2$", "", "e")
+    labels = tuple(HOSTILE + str(k) for k in range(K))
+    made = report(K, names=names, labels=labels)
+    page, plain = Page(render(made)), Page(render(report(K)))
+    assert len(page.all("script")) == len(plain.all("script"))
+    assert not page.all("img")
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert HOSTILE in page.text
+    assert "a{{ 7 * 7 }}" in page.text
+
+
+def test_metrics_intervals_and_settings_are_on_the_page():
+    made = report()
+    text = "".join(Page(render(made)).text)
+    for name, value in made.metrics["test"].items():
+        if name in METRIC_NAMES:
+            assert METRIC_NAMES[name] in text
+            assert metric(value.value) in text
+            assert interval(value) in text
+    assert made.interval_method in text
+    assert made.settings in text
+    assert "the fit is penalised (l2 = 0.1)" in text
+    assert made.statement[1:] in text
+
+
+def test_standard_errors_have_columns_of_their_own():
+    heads = "".join(Page(render(report(inferred=True))).text)
+    assert "95% interval" in heads
+    assert "the fit is penalised" not in heads
+
+
+def test_the_page_stays_small():
+    assert len(render(report(columns=3000)).encode()) < 1_000_000
+    K = MAX_CLASSES + 10
+    assert len(render(report(K, splits={n: scores(4000, K) for n in ("train", "test")})).encode()) < 2_000_000
+    many = {name: scores(200_000, seed=i) for i, name in enumerate(("train", "validation", "test"))}
+    assert len(render(report(splits=many)).encode()) < 400_000
+
+
+def test_the_file_is_utf_8_whatever_the_locale(tmp_path):
+    write_page(report(names=("漢字", *"abcd")), tmp_path / "report.html")
+    assert "漢字" in (tmp_path / "report.html").read_bytes().decode("utf-8")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+def test_the_same_charts_are_pictures(tmp_path, options):
+    write_pictures(report(**options), tmp_path / "pictures")
+    files = {file.name for file in (tmp_path / "pictures").iterdir()}
+    assert files == set(PICTURES) == set(PICTURE_FILES)
+    for file in files:
+        assert imread(tmp_path / "pictures" / file)[..., :3].std() > 0.02
+
+
+def test_pictures_take_hostile_names(tmp_path):
+    labels = tuple(f"$\\frac{{ {k}" for k in range(3))
+    write_pictures(report(3, names=(HOSTILE, "$x_$", "%s", "", "e"), labels=labels), tmp_path / "pictures")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.2, "0.2"), (1000, "1,000"), (1e6, "1e6"), (-2.5, "−2.5"), (1e-9, "1e−9"), (0.001, "0.001")],
+)
+def test_ticks_are_written_shortly(value, text):
+    assert number(value) == text
+
+
+def test_scales_take_single_values_and_wide_ranges():
+    assert Scale.linear(3, 3, whole=True).ticks == (3,)
+    wide = Scale.decades(1e-300, 1e100)
+    assert 2 <= len(wide.ticks) <= 8
+    assert float(wide(np.array(0.0))) == 0
+
+
+def test_odds_beyond_floats_are_said_so():
+    assert odds(0.0) == "1"
+    assert odds(800.0) == "beyond 1e±300"
+    assert odds(None) == "–"
+
+
+def test_the_installed_package_has_the_template(tmp_path):
+    code = "from importlib.resources import files; print(files('flashlogit.report').joinpath('page.html.j2').is_file())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "True"

@@ -25,7 +25,7 @@ from flashlogit.report.content import (
     Report,
     WaldStatistics,
 )
-from flashlogit.report.decisions import confuse, decide
+from flashlogit.report.decisions import CURVE_POINTS, confuse, decide
 from flashlogit.report.histories import history_chart
 
 MAX_CLASSES = 20
@@ -128,6 +128,7 @@ def _against_the_rest(
             ),
             threshold=threshold,
             bins=bins,
+            points=CURVE_POINTS // 2,
         )
         for name, split in scores.items()
     )

@@ -18,7 +18,13 @@ CURVE_POINTS = 240
 
 
 def decide(
-    name: str, split: SplitScores, *, threshold: float, bins: int, metrics: Metrics | None = None
+    name: str,
+    split: SplitScores,
+    *,
+    threshold: float,
+    bins: int,
+    points: int = CURVE_POINTS,
+    metrics: Metrics | None = None,
 ) -> Decision:
     """The decision about a split of logits [N] and labels 0 and 1 at every threshold, and its curves.
 
@@ -27,6 +33,7 @@ def decide(
         split: its scores.
         threshold: the run's own.
         bins: equal-width bins of the calibration curve.
+        points: about how many to keep of a curve.
         metrics: the split's, whose areas are taken over if given.
     """
     p, y = sigmoid(split.logits), np.asarray(split.y).astype(bool)
@@ -42,7 +49,7 @@ def decide(
         return passed
 
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    recall_curve, average_precision = _precision_recall(split, y, weight)
+    recall_curve, average_precision = _precision_recall(split, y, weight, points)
     curve = roc(split.logits, split.y, sample_weight=split.sample_weight)
     if metrics is not None:
         average_precision = metrics.average_precision
@@ -53,7 +60,7 @@ def decide(
         false_positive=called(~y),
         at=at,
         weighted=weight is not None,
-        roc=None if curve is None else _thinned(curve.false_positive_rate, curve.true_positive_rate),
+        roc=None if curve is None else _thinned(curve.false_positive_rate, curve.true_positive_rate, points),
         roc_auc=None
         if curve is None
         else float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate)),
@@ -67,7 +74,7 @@ def decide(
 
 
 def _precision_recall(
-    split: SplitScores, y: NDArray[np.bool_], weight: NDArray[np.float64] | None
+    split: SplitScores, y: NDArray[np.bool_], weight: NDArray[np.float64] | None, points: int
 ) -> tuple[Curve | None, float | None]:
     """Precision over rising recall, and the average precision; None for both where one class has no weight."""
     has_weight = np.ones(len(y), bool) if weight is None else weight > 0
@@ -77,14 +84,14 @@ def _precision_recall(
         precision, recall, _ = precision_recall_curve(y, split.logits, sample_weight=weight)
     precision, recall = precision[::-1], recall[::-1]
     average = float(np.sum(np.diff(recall) * precision[1:]))
-    return _thinned(recall, precision), average
+    return _thinned(recall, precision, points), average
 
 
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
-    """At most about `CURVE_POINTS` points, evenly along the curve."""
-    if len(x) > CURVE_POINTS:
+def _thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> Curve:
+    """At most about so many points, evenly along the curve."""
+    if len(x) > points:
         way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-        kept = np.unique(np.searchsorted(way, np.linspace(0, way[-1], CURVE_POINTS)))
+        kept = np.unique(np.searchsorted(way, np.linspace(0, way[-1], points)))
         kept = np.unique(np.concatenate([[0], kept.clip(max=len(x) - 1), [len(x) - 1]]))
         x, y = x[kept], y[kept]
     return Curve(x, y)

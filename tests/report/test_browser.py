@@ -1,0 +1,276 @@
+"""The page in a browser without network: what the slider, the keyboard, a phone and dark mode make of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reports import HOSTILE, report, scores
+
+from flashlogit.metrics import sigmoid
+from flashlogit.report import render
+
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed: pip install selenium"
+)
+from selenium.webdriver.chrome.options import Options  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="no Chromium with its driver: the report's page was tried in no browser"
+    " (apt-get install chromium chromium-driver)",
+)
+
+# Every piece of visible text with its contrast against what is behind it, as WCAG 2 computes it.
+CONTRASTS = """
+const parse = (text) => {
+  const n = (text.match(/[\\d.]+/g) || []).map(Number);
+  if (text === 'transparent' || n.length < 3) return [0, 0, 0, 0];
+  if (text.startsWith('color(')) return [n[0] * 255, n[1] * 255, n[2] * 255, n.length > 3 ? n[3] : 1];
+  return [n[0], n[1], n[2], n.length > 3 ? n[3] : 1];
+};
+const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+const luminance = (c) => {
+  const linear = c.slice(0, 3).map((v) => v / 255);
+  const [r, g, b] = linear.map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (element) => {
+  const chain = [];
+  for (let e = element; e; e = e.parentElement) chain.unshift(parse(getComputedStyle(e).backgroundColor));
+  return chain.reduce((under, top) => over(top, under), [255, 255, 255, 1]);
+};
+document.querySelectorAll('details').forEach((one) => { one.open = true; });
+const found = [];
+for (const element of document.body.querySelectorAll('*')) {
+  const text = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join('');
+  const box = element.getBoundingClientRect();
+  const inert = ['SCRIPT', 'STYLE', 'TITLE', 'title', 'desc', 'OPTION'].includes(element.tagName);
+  if (!text || inert || box.width === 0 || box.height === 0) continue;
+  const style = getComputedStyle(element);
+  const back = behind(element);
+  const front = over(parse(element.namespaceURI.endsWith('svg') ? style.fill : style.color), back);
+  const [a, b] = [luminance(front), luminance(back)].sort((x, y) => y - x);
+  found.push([(a + 0.05) / (b + 0.05), text.slice(0, 40), element.className.baseVal || String(element.className)]);
+}
+return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = Options()
+    options.binary_location = BROWSER
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
+        "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.get("about:blank")  # the browser's own first page asks for files of its own
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a report at a width and colour scheme; afterwards the console must be empty and nothing was asked for."""
+
+    def opened(made, *, width=1200, scheme="light", script=True):
+        page = tmp_path / "report.html"
+        page.write_text(render(made), encoding="utf-8")
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        browser.get(page.as_uri())
+        return browser
+
+    browser.get_log("performance")
+    browser.get_log("browser")
+    yield opened
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+        and not message["params"]["documentURL"].startswith("chrome:")
+    ]
+    assert asked, "the page itself is asked for"
+    for url in asked:
+        assert url.startswith(("data:", (tmp_path / "report.html").as_uri()))
+
+
+def text(browser, identity):
+    return browser.find_element(By.ID, identity).text
+
+
+def expected(split, threshold):
+    """What the matrix and rates must show at a threshold, by numpy."""
+    called, y = sigmoid(split.logits) >= threshold, split.y == 1
+    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
+    tp, fp = s[called & y].sum(), s[called & ~y].sum()
+    fn, tn = s[~called & y].sum(), s[~called & ~y].sum()
+    form = "{:,.0f}" if split.sample_weight is None else "{:,.2f}"
+    shown = {name: form.format(v) for name, v in (("tp", tp), ("fp", fp), ("fn", fn), ("tn", tn))}
+    quotients = {
+        "accuracy": (tp + tn, s.sum()),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "specificity": (tn, tn + fp),
+        "f1": (2 * tp, 2 * tp + fp + fn),
+    }
+    return shown | {name: f"{a / b:.1%}" if b else "–" for name, (a, b) in quotients.items()}
+
+
+def shown(browser):
+    names = ("tp", "fp", "fn", "tn", "accuracy", "precision", "recall", "specificity", "f1")
+    return {name: text(browser, name) for name in names}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, weighted):
+    splits = {name: scores(3001, seed=i, weighted=weighted) for i, name in enumerate(("train", "test"))}
+    browser = show(report(splits=splits))
+    slider = browser.find_element(By.ID, "threshold")
+    assert shown(browser) == expected(splits["test"], 0.5)
+    browser.execute_script("arguments[0].focus()", slider)
+    for keys, threshold in (
+        (Keys.ARROW_RIGHT, 0.501),
+        (Keys.ARROW_LEFT * 3, 0.498),
+        (Keys.HOME, 0.0),
+        (Keys.ARROW_UP * 7, 0.007),
+        (Keys.END, 1.0),
+        (Keys.PAGE_DOWN, 0.9),
+    ):
+        slider.send_keys(keys)
+        assert text(browser, "threshold-value") == f"{threshold:g}"
+        assert shown(browser) == expected(splits["test"], threshold)
+        assert slider.get_attribute("aria-valuetext").startswith(f"{threshold:g}: precision")
+    Select(browser.find_element(By.ID, "split")).select_by_value("train")
+    assert shown(browser) == expected(splits["train"], 0.9)
+    line = browser.find_element(By.CSS_SELECTOR, "line.threshold")
+    data = {name: float(line.get_attribute(f"data-{name}")) for name in ("left", "width")}
+    assert float(line.get_attribute("x1")) == pytest.approx(data["left"] + 0.9 * data["width"])
+    browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
+    assert shown(browser) == expected(splits["train"], 0.5)
+
+
+def test_the_runs_own_threshold_is_one_of_the_sliders(show):
+    splits = {"test": scores(), "train": scores(seed=1)}
+    browser = show(report(splits=splits, threshold=0.12345))
+    assert text(browser, "threshold-value") == "0.1235"
+    assert shown(browser) == expected(splits["test"], 0.12345)
+
+
+def test_without_script_the_page_shows_the_runs_threshold_and_no_dead_controls(show):
+    splits = {"test": scores(), "train": scores(seed=1)}
+    browser = show(report(splits=splits, threshold=0.3), script=False)
+    assert shown(browser) == expected(splits["test"], 0.3)
+    for identity in ("threshold", "split", "reset"):
+        assert not browser.find_element(By.ID, identity).is_displayed()
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_class_selector_shows_one_class_at_a_time(show):
+    browser = show(report(4))
+    blocks = browser.find_elements(By.CSS_SELECTOR, ".question")
+    assert [block.is_displayed() for block in blocks] == [True, False, False, False]
+    selector = browser.find_element(By.ID, "class")
+    selector.send_keys(Keys.ARROW_DOWN * 2)
+    assert [block.is_displayed() for block in blocks] == [False, False, True, False]
+    assert Select(selector).first_selected_option.text == "class 2"
+    browser = show(report(4), script=False)
+    assert all(block.is_displayed() for block in browser.find_elements(By.CSS_SELECTOR, ".question"))
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(show, K):
+    names = (HOSTILE, "x" * 200, "c", "d", "e")
+    labels = tuple("a very long name of a class " * 4 + str(k) for k in range(K))
+    browser = show(report(K, names=names, labels=labels, inferred=K == 2), width=360)
+    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    boxes = browser.find_elements(By.CSS_SELECTOR, ".scroll")
+    assert any(int(box.get_property("scrollWidth")) > int(box.get_property("clientWidth")) for box in boxes)
+    for box in boxes:
+        assert box.get_attribute("tabindex") == "0", "what scrolls can be reached by keyboard"
+        assert box.get_attribute("aria-label")
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('svg.chart text')].map((t) => t.getBoundingClientRect()"
+        ".height).filter((h) => h > 0 && h < 9)"
+    )
+    assert heights == [], "text in charts that nobody can read"
+    assert browser.execute_script("return window.hacked") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("options", [{}, {"inferred": True}, {"K": 3}], ids=["two", "inferred", "three"])
+def test_all_text_has_contrast_in_both_schemes(show, scheme, options):
+    browser = show(report(**options), scheme=scheme)
+    found = browser.execute_script(CONTRASTS)
+    assert len(found) > 100
+    assert [entry for entry in found if entry[0] < 4.5] == []
+    page = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert page == {"light": "rgb(244, 246, 248)", "dark": "rgb(14, 19, 24)"}[scheme]
+
+
+def test_the_first_tab_is_a_skip_link_and_focus_is_visible(show):
+    browser = show(report())
+    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    link = browser.switch_to.active_element
+    assert link.text == "Skip to the report"
+    assert browser.execute_script("return getComputedStyle(arguments[0]).outlineWidth", link) == "3px"
+    link.send_keys(Keys.ENTER)
+    assert browser.switch_to.active_element.get_attribute("id") == "main"
+
+
+def test_every_control_is_reached_by_tab(show):
+    browser = show(report())
+    body = browser.find_element(By.TAG_NAME, "body")
+    reached = set()
+    for _ in range(60):
+        body.send_keys(Keys.TAB)
+        body = browser.switch_to.active_element
+        reached.add(body.get_attribute("id"))
+    assert {"split", "threshold", "reset"} <= reached
+
+
+def test_print_is_black_on_white(show):
+    browser = show(report(), scheme="light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
+    assert browser.execute_script("return getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_the_browser_of_this_test_is_offline(browser, tmp_path):
+    """The rule above cannot be passed by a browser that quietly reaches the network."""
+    page = Path(tmp_path / "probe.html")
+    page.write_text(
+        '<script>fetch("https://example.com").catch(() => { document.title = "offline"; });</script>'
+    )
+    browser.get(page.as_uri())
+    for _ in range(50):
+        if browser.title == "offline":
+            break
+        browser.execute_async_script("setTimeout(arguments[0], 100)")
+    assert browser.title == "offline"
+    browser.get_log("browser")

@@ -160,7 +160,7 @@ def test_splits_differ_in_colour_and_in_line_and_keep_them_in_every_panel(drawn)
     panels = drawn(HISTORY, SPLITS)
     expected = [to_hex(line.get_color()) for line in panels["roc"].lines[1:]]
     assert len(set(expected)) == 3
-    styles = [plots._STYLES[name] for name in SPLITS]
+    styles = [plots.STYLES[name] for name in SPLITS]
     assert len({style.line for style in styles}) == len({style.marker for style in styles}) == 3
     for name in ("calibration", "loss"):
         lines = [

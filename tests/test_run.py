@@ -23,7 +23,10 @@ from safetensors.torch import load_file
 from flashlogit.checkpoint import Checkpoint
 from flashlogit.cli import train_main
 from flashlogit.config_file import load_settings
+from flashlogit.data import load
 from flashlogit.model import Model
+from flashlogit.results import column_deviation
+from flashlogit.run_directory import PICTURE_FILES
 from flashlogit.training import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -186,12 +189,47 @@ def test_a_run_is_never_overwritten_unless_asked(train: Callable[..., str], tmp_
     assert (tmp_path / "bce" / "notes.txt").read_text() == "mine"
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_run_leaves_a_report_with_pictures_and_intervals(train: Callable[..., str], tmp_path: Path) -> None:
+    train(*SMALL)
+    folder = tmp_path / "bce"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    low, high = metrics["intervals"]["splits"]["validation"]["log_loss"]
+    assert low < metrics["validation"]["log_loss"] < high
+    assert metrics["intervals"]["level"] == 0.95
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "training by mini-batches ends near the optimum" in page
+    assert {file.name for file in (folder / "pictures").iterdir()} == set(PICTURE_FILES)
+
+
+def test_without_a_report_an_earlier_one_does_not_stay(train: Callable[..., str], tmp_path: Path) -> None:
+    train(*SMALL)
+    own = tmp_path / "bce" / "pictures" / "mine.png"
+    own.write_bytes(b"the user's")
+    train(*SMALL, "--overwrite", "report.html=false")
+    assert not (tmp_path / "bce" / "report.html").exists()
+    assert list((tmp_path / "bce" / "pictures").iterdir()) == [own]
+    own.unlink()
+    train(*SMALL, "--overwrite", "report.html=false")
+    assert not (tmp_path / "bce" / "pictures").exists()
+
+
+def test_columns_as_they_are_have_deviations_too() -> None:
+    settings = load_settings(CONFIGS / "bce.yaml", ["data.standardize=false", "data.dtype=float64"])
+    dataset = load(settings.data, seed=0, device=torch.device("cpu"))
+    expected = dataset.train.X.numpy().std(axis=0)
+    np.testing.assert_allclose(column_deviation(dataset), expected, rtol=1e-9)
+
+
 def test_a_refused_overwrite_loses_nothing(train: Callable[..., str], tmp_path: Path) -> None:
     train(*SMALL)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "bce").iterdir()}
+    before = contents(tmp_path / "bce")
     train("--overwrite", "data.split.test=0.0001", code=2)
     train("--overwrite", "device=cuda:99", code=2)
-    assert {file.name: file.read_bytes() for file in (tmp_path / "bce").iterdir()} == before
+    assert contents(tmp_path / "bce") == before
 
 
 def test_resuming_a_finished_run_with_more_epochs_equals_one_long_run(

@@ -104,7 +104,7 @@ def write_results(
             scores,
             history=learned.history,
             about={**about, **machine},
-            deviation=_deviation(dataset),
+            deviation=column_deviation(dataset),
             inference=learned.inference,
             why_no_inference=learned.why_no_inference,
             notes=dataset.notes,
@@ -167,7 +167,7 @@ def _intervals(
     )
 
 
-def _deviation(dataset: Dataset) -> NDArray[np.float64]:
+def column_deviation(dataset: Dataset) -> NDArray[np.float64]:
     """The training rows' standard deviation of every column [D] in the user's units.
 
     Where columns were standardised it is known; else it is measured, from the first row, so that a far mean costs no

@@ -32,7 +32,12 @@ from flashlogit.training import Trainer
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 BCE = str(CONFIGS / "bce.yaml")
-SMALL = ["training.epochs=6", "training.checkpoint_every=2", "training.early_stopping.patience=100"]
+SMALL = [
+    "training.epochs=6",
+    "training.checkpoint_every=2",
+    "training.early_stopping.patience=100",
+    "report.html=false",  # a second of drawing
+]
 
 
 @pytest.fixture
@@ -194,7 +199,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_a_run_leaves_a_report_with_pictures_and_intervals(train: Callable[..., str], tmp_path: Path) -> None:
-    train(*SMALL)
+    train(*SMALL, "report.html=true")
     folder = tmp_path / "bce"
     metrics = json.loads((folder / "metrics.json").read_text())
     low, high = metrics["intervals"]["splits"]["validation"]["log_loss"]
@@ -206,14 +211,14 @@ def test_a_run_leaves_a_report_with_pictures_and_intervals(train: Callable[..., 
 
 
 def test_without_a_report_an_earlier_one_does_not_stay(train: Callable[..., str], tmp_path: Path) -> None:
-    train(*SMALL)
+    train(*SMALL, "report.html=true")
     own = tmp_path / "bce" / "pictures" / "mine.png"
     own.write_bytes(b"the user's")
-    train(*SMALL, "--overwrite", "report.html=false")
+    train(*SMALL, "--overwrite")
     assert not (tmp_path / "bce" / "report.html").exists()
     assert list((tmp_path / "bce" / "pictures").iterdir()) == [own]
     own.unlink()
-    train(*SMALL, "--overwrite", "report.html=false")
+    train(*SMALL, "--overwrite")
     assert not (tmp_path / "bce" / "pictures").exists()
 
 
@@ -225,7 +230,7 @@ def test_columns_as_they_are_have_deviations_too() -> None:
 
 
 def test_a_refused_overwrite_loses_nothing(train: Callable[..., str], tmp_path: Path) -> None:
-    train(*SMALL)
+    train(*SMALL, "report.html=true")
     before = contents(tmp_path / "bce")
     train("--overwrite", "data.split.test=0.0001", code=2)
     train("--overwrite", "device=cuda:99", code=2)

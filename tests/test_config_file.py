@@ -598,7 +598,9 @@ def test_settings_do_not_change() -> None:
 
 def test_the_config_files_are_these() -> None:
     solvers = ["elastic_net", "lbfgs", "million", "newton", "newton_cg"]
-    assert [path.stem for path in CONFIG_FILES] == sorted(["bce", "own_file", "synthetic", *solvers])
+    assert [path.stem for path in CONFIG_FILES] == sorted(
+        ["bce", "flights", "own_file", "synthetic", *solvers]
+    )
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """A table with categories, missing values and text labels from the command line, with no code."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,17 @@ def test_one_value_against_the_rest(folder, capsys):
         run(capsys, "evaluate", "--model", folder / "run", "--data", folder / "new.csv", "--json").out
     )
     assert told["positives"] == (pd.read_csv(folder / "new.csv").kind == "b").sum()
+
+
+def test_a_third_of_a_million_flights(tmp_path, capsys):
+    config = Path(__file__).parents[1] / "configs" / "flights.yaml"
+    printed = run(
+        capsys, "train", "--config", config, f"output={tmp_path}", "report.html=false", "--json"
+    ).out
+    result = json.loads(printed)
+    assert result["train"]["rows"] + result["test"]["rows"] == 327_346  # those that arrived
+    assert result["run"]["converged"]
+    assert 0.68 < result["test"]["roc_auc"] < 0.72
+    names = pd.read_csv(tmp_path / "flights" / "coefficients.csv").column
+    assert "carrier=UA" in set(names)
+    assert "dest=(other)" in set(names)

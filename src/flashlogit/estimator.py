@@ -276,7 +276,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Its coefficients are those of the raw columns, whatever standardisation the run had; its classes are the run's
         label names, as numbers where all of them are whole numbers. It predicts the likelier class, whatever threshold
-        the run had.
+        the run had. Of a run with categories or imputed values the columns are those that were made of them, as
+        `feature_names_in_` names them; `flashlogit predict` makes them of a raw file.
 
         Raises:
             UserError: no such model.

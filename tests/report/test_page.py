@@ -16,6 +16,7 @@ from reports import GAPS, HOSTILE, report, scores
 from flashlogit.plots import SplitScores
 from flashlogit.report import PICTURES, render, write_page, write_pictures
 from flashlogit.report.build import MAX_CLASSES
+from flashlogit.report.content import MetricValue
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds
 from flashlogit.report.svg import Scale, number
 from flashlogit.run_directory import PICTURE_FILES
@@ -170,6 +171,21 @@ def test_scales_take_single_values_and_wide_ranges():
     wide = Scale.decades(1e-300, 1e100)
     assert 2 <= len(wide.ticks) <= 8
     assert float(wide(np.array(0.0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "ends", "text"),
+    [
+        (0.0161, (0.009475, 0.0249), "0.0095–0.0249"),
+        (0.0130, (7.75e-4, 0.0384), "0.0008–0.0384"),
+        (0.0012, (7.75e-4, 0.0384), "7.75e−4–0.0384"),
+        (3e-5, (1e-5, 6e-5), "1e−5–6e−5"),
+        (0.9, (0.8, 1.0), "0.8000–1.0000"),
+        (None, None, ""),
+    ],
+)
+def test_the_ends_of_an_interval_are_written_alike(value, ends, text):
+    assert interval(MetricValue(value, ends)) == text
 
 
 def test_odds_beyond_floats_are_said_so():

@@ -85,16 +85,23 @@ def render(report: Report) -> str:
 
 
 def interval(value: MetricValue) -> str:
-    """`0.91–0.95`, or nothing."""
+    """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align."""
     if value.interval is None:
         return ""
-    return "–".join(metric(end) for end in value.interval)
+    fixed = all(one is None or _aligns(one) for one in (value.value, value.interval[1]))
+    return "–".join(_four_decimals(end) if fixed else metric(end) for end in value.interval)
 
 
 def metric(value: float | None) -> str:
     """Four decimals, which align; or four digits where those would not be enough."""
-    if value is None or (value != 0 and not 1e-2 <= abs(value) < 1e4):
-        return charts.digits(value)
+    return charts.digits(value) if value is None or not _aligns(value) else _four_decimals(value)
+
+
+def _aligns(value: float) -> bool:
+    return value == 0 or 1e-2 <= abs(value) < 1e4
+
+
+def _four_decimals(value: float) -> str:
     return f"{value:.4f}".replace("-", "−")
 
 

@@ -365,7 +365,7 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         ),
         (
             f"{SYNTHETIC}training: {{epochs: 3}}\nsolver: {{name: auto}}",
-            "both `training` and `solver` are given; keep one of them",
+            "both `training` and `solver` are given; keep one of them (training=null leaves that section out)",
         ),
         (
             f"{SYNTHETIC}loss: {{l1: 0.1}}",
@@ -394,6 +394,14 @@ def test_every_problem_has_a_line(write: Write) -> None:
 
 def test_sections_that_contain_themselves_are_refused(write: Write) -> None:
     assert message(write(f"{SYNTHETIC}loss: &x {{eps: *x}}")).startswith("run.yaml: loss.eps is ")
+
+
+def test_a_solver_takes_the_place_of_training_that_is_null(write: Write) -> None:
+    settings = load_settings(
+        write(f"{SYNTHETIC}training: {{epochs: 3}}\n"), ["training=null", "solver.name=lbfgs"]
+    )
+    assert settings.solver is not None
+    assert settings.training == TrainingSettings()
 
 
 # --- Overrides ----------------------------------------------------------------------------------------------

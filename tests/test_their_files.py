@@ -164,7 +164,12 @@ def test_three_values_without_a_choice(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "RUN", "--data", "NEW", "--label", "gone"], 'the id column is "gone"'),
+        (["--model", "RUN", "--data", "NEW", "--label", "gone"], '--label is "gone"'),
+        (
+            ["--model", "RUN", "--data", "NEW", "--label", "member", "--weight", "member"],
+            "named more than once",
+        ),
+        (["--model", "RUN", "--data", "UNLABELLED"], 'the run\'s label column is "churned"'),
         (["--model", "RUN", "--data", "NEW", "--label", "kind"], "which the training file does not have"),
         (["--model", "RUN", "--data", "NEW", "--threshold", "2"], "--threshold is 2"),
         (["--model", "RUN", "--data", "gone.csv"], "no such file"),
@@ -173,10 +178,27 @@ def test_three_values_without_a_choice(folder, capsys):
 )
 def test_evaluate_refuses(folder, capsys, arguments, message):
     run(capsys, "train", "--config", folder / "config.yaml", "--quiet")
-    places = {"RUN": folder / "run", "NEW": folder / "new.csv"}
+    places = {"RUN": folder / "run", "NEW": folder / "new.csv", "UNLABELLED": folder / "unlabelled.csv"}
+    pd.read_csv(places["NEW"]).drop(columns="churned").to_csv(places["UNLABELLED"], index=False)
     told = run(capsys, "evaluate", *(places.get(argument, argument) for argument in arguments), code=2).err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_inspect_hints(folder, capsys):
+    told = run(capsys, "inspect", folder / "train.csv", "--label", "age").out
+    assert "nearly every row has a value of its own in id: leave it out" in told
+    assert "--above" in told
+    assert "--above" not in run(capsys, "inspect", folder / "train.csv", "--label", "id").out
+
+
+def test_probabilities_of_several_files(folder, capsys):
+    run(capsys, "train", "--config", folder / "config.yaml", "--quiet")
+    data, out = [folder / "new.csv", folder / "train.csv"], folder / "p.csv"
+    run(capsys, "predict", "--model", folder / "run", "--data", *data, "--out", out, "--id", "id")
+    assert pd.read_csv(out).id.tolist() == [f"row{i}" for i in (*range(1000, N), *range(1000))]
+    told = run(capsys, "predict", "--model", folder / "run", "--data", *data, "--out", data[1], code=2).err
+    assert "is the data file itself" in told
 
 
 def test_inspect_refuses(folder, capsys):

@@ -100,11 +100,11 @@ def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py")
         "Write a trained model's probabilities for the rows of a file.",
         """\
 --model runs/bce --data new.csv --out probabilities.csv
---model runs/bce --data new.parquet --out probabilities.parquet --id patient --threshold 0.3""",
+--model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3""",
     )
     parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
     parser.add_argument(
-        "--data", type=Path, required=True, help="a .csv, .csv.gz, .parquet, .npy or .npz file"
+        "--data", nargs="+", required=True, help="files, a folder, a pattern, or package:NAME/FILE"
     )
     parser.add_argument("--out", type=Path, required=True, help="the .csv or .parquet file to write")
     parser.add_argument("--id", nargs="+", default=[], metavar="COLUMN", help="columns to copy to the output")

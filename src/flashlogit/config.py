@@ -373,10 +373,20 @@ class RunSettings(Settings):
     report: ReportSettings = ReportSettings()
     """How the trained model is judged."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_training_is_none(cls, tree: Any) -> Any:
+        """`training: null` leaves the section out, so that the command line can put `solver` in its place."""
+        if isinstance(tree, dict) and tree.get("solver") and "training" in tree and tree["training"] is None:
+            return {key: value for key, value in tree.items() if key != "training"}
+        return tree
+
     @model_validator(mode="after")
     def _one_way_to_learn(self) -> Self:
         if self.solver and "training" in self.model_fields_set:
-            raise ValueError("both `training` and `solver` are given; keep one of them")
+            raise ValueError(
+                "both `training` and `solver` are given; keep one of them (training=null leaves that section out)"
+            )
         if self.loss.l1 > 0 and not self.solver:
             raise ValueError(
                 f"loss.l1 is {self.loss.l1:g}, which mini-batch training cannot minimise; add a section `solver`"

@@ -34,15 +34,12 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     """
     parsed = [_parse_override(text) for text in overrides]
     file_tree = _read_tree(path)
-    tree: object = file_tree
-    for override in parsed:
-        tree = _laid_over(tree, override)
     try:
-        return RunSettings.model_validate(tree)
+        return RunSettings.model_validate(_overridden(file_tree, parsed))
     except ValidationError as error:
         from_file = problems_of(file_tree)
         lines = [
-            f"{path if problem in from_file else _blamed(problem, parsed)}: {problem.sentence}"
+            f"{path if problem in from_file else _blamed(problem, parsed, file_tree)}: {problem.sentence}"
             for problem in problems(error)
         ]
         raise UserError("\n".join(lines)) from error
@@ -136,13 +133,26 @@ def _laid_over(section: object, override: _Override, depth: int = 0) -> dict[Any
     return {**section, key: value}
 
 
-def _blamed(problem: Problem, overrides: list[_Override]) -> str:
-    """The overrides nearest to a problem that the file alone does not have."""
+def _overridden(tree: object, overrides: Sequence[_Override]) -> object:
+    """The tree with the overrides laid over it, in their order."""
+    for override in overrides:
+        tree = _laid_over(tree, override)
+    return tree
+
+
+def _blamed(problem: Problem, overrides: list[_Override], file_tree: object) -> str:
+    """The overrides nearest to a problem that the file alone does not have; of these, any without which it is gone."""
     shared = [_shared_length(problem.path, override.path) for override in overrides]
-    nearest = [
-        str(override) for override, length in zip(overrides, shared, strict=True) if length == max(shared)
-    ]
-    return ", ".join(nearest)
+    nearest = [override for override, length in zip(overrides, shared, strict=True) if length == max(shared)]
+    needed = [override for override in nearest if _vanishes(problem, override, overrides, file_tree)]
+    return ", ".join(map(str, needed or nearest))
+
+
+def _vanishes(problem: Problem, override: _Override, overrides: list[_Override], file_tree: object) -> bool:
+    try:
+        return problem not in problems_of(_overridden(file_tree, [o for o in overrides if o is not override]))
+    except UserError:  # Without it another override leads nowhere.
+        return False
 
 
 def _shared_length(one: KeyPath, other: KeyPath) -> int:

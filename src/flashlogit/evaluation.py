@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Evaluation:
 
 def evaluate_file(
     model_path: Path,
-    data: str | list[str],
+    data: str | Path | Sequence[str],
     *,
     label: str | int | None = None,
     weight: str | int | None = None,
@@ -53,14 +54,18 @@ def evaluate_file(
         raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
     settings = _settings(model_path)
+    label_called, weight_called = "--label", "--weight"
     if label is None:
         if settings is None or not isinstance(settings.data, FileData):
             raise UserError(f"{model_path} does not say which column is the label; name it with --label")
-        label, weight = settings.data.label.column, weight or settings.data.weight
+        label, label_called = settings.data.label.column, "the run's label column"
+        if weight is None:
+            weight, weight_called = settings.data.weight, "the run's weight column"
     rows = read_for_prediction(
         data,
         model.feature_names,
         [label] if weight is None else [label, weight],
+        called=[label_called] if weight is None else [label_called, weight_called],
         array_widths=model.array_widths,
         encoding=model.encoding,
         setting="--data",
@@ -68,7 +73,7 @@ def evaluate_file(
     names = rows.ids.column_names
     place = f'label column "{names[0]}" of {rows.table.name}'
     labels = _labels(model, rows.ids.column(0), place)
-    weights = None if weight is None else read_weights(rows.table, names[1], labels.kept, np.float64)
+    weights = read_weights(rows.table, names[1], labels.kept, np.float64) if len(names) > 1 else None
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[labels.kept]
     y = labels.y[labels.kept]
     weights = None if weights is None else weights[labels.kept]

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from .atomic import write_atomically
 from .data import PredictionRows, read_for_prediction
+from .data.files import named_files
 from .errors import UserError
 from .metrics import sigmoid
 from .model import Model
@@ -24,7 +25,7 @@ PROBABILITY, PREDICTION = "probability", "prediction"
 
 def predict_file(
     model_path: Path,
-    data_path: Path,
+    data: str | Path | Sequence[str],
     out_path: Path,
     *,
     id_columns: Sequence[str | int] = (),
@@ -38,7 +39,7 @@ def predict_file(
 
     Args:
         model_path: a run directory or its model.safetensors.
-        data_path: .csv, .csv.gz, .parquet, .npy or .npz.
+        data: a file, a list of files, a pattern or a folder, as for `flashlogit.data.files.open_files`.
         out_path: .csv or .parquet.
         id_columns: columns to copy to the output.
         threshold: probability from which a row is called positive; default: the model's.
@@ -51,12 +52,12 @@ def predict_file(
         UserError: a file, column or value that cannot be used.
     """
     writer = _writer(out_path)
-    _check_output(out_path, data_path, overwrite)
+    _check_output(out_path, named_files(data, "--data"), overwrite)
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
     rows = read_for_prediction(
-        data_path,
+        data,
         model.feature_names,
         id_columns,
         array_widths=model.array_widths,
@@ -72,7 +73,7 @@ def predict_file(
     taken = {*probabilities, PREDICTION} & set(rows.ids.column_names)
     if taken:
         raise UserError(
-            f"the id column {taken.pop()!r} has the name of an output column; rename it in {data_path}"
+            f"the id column {taken.pop()!r} has the name of an output column; rename it in {rows.table.name}"
         )
     columns = [(name, pa.float64()) for name in probabilities]
     schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
@@ -122,8 +123,8 @@ def _writer(path: Path) -> Any:
     return writers[path.suffix.lower()]
 
 
-def _check_output(path: Path, data_path: Path, overwrite: bool) -> None:
-    if path.resolve() == data_path.resolve():
+def _check_output(path: Path, data_files: Sequence[Path], overwrite: bool) -> None:
+    if path.resolve() in {file.resolve() for file in data_files}:
         raise UserError(f"--out {path} is the data file itself; choose another file")
     if path.exists() and not overwrite:
         raise UserError(f"--out {path} exists; choose another file, or replace it with --overwrite")

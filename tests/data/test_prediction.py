@@ -54,7 +54,7 @@ def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
         (("c",), [], r'the model needs column "c"; .* lacks "c"'),
         (("a",), ["idd"], r'the id column is "idd", .*did you mean "id"\?'),
         (("a",), [0], "the id column is 0, .*has columns by name"),
-        (("a",), ["id", "id"], 'list "id" more than once'),
+        (("a",), ["id", "id"], '"id" is named more than once, as the id column; name each column once'),
         (("a", "id"), [], r'hold no numbers: "id" \(text, such as "u" in row 1'),
     ],
 )

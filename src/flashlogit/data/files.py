@@ -25,12 +25,16 @@ def open_files(paths: str | Path | Sequence[str], setting: str) -> TableFile:
     `package:NAME/FILE` is a file within an installed package, which is not imported. Rows are in the order of the list,
     or of the files' names. Raises UserError as `open_file` does, and for files with other columns than the first.
     """
+    opened = [open_file(file, setting) for file in named_files(paths, setting)]
+    return opened[0] if len(opened) == 1 else open_many(opened, setting)
+
+
+def named_files(paths: str | Path | Sequence[str], setting: str) -> list[Path]:
+    """The files that `open_files` opens, in their order; UserError for a pattern, folder or package without any."""
     listed = [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
     if not listed:
         raise UserError(f"{setting} is an empty list; name at least one file")
-    files = [file for path in listed for file in _expanded(path, setting)]
-    opened = [open_file(file, setting) for file in files]
-    return opened[0] if len(opened) == 1 else open_many(opened, setting)
+    return [file for path in listed for file in _expanded(path, setting)]
 
 
 def _expanded(path: str, setting: str) -> list[Path]:
@@ -61,7 +65,7 @@ def _expanded(path: str, setting: str) -> list[Path]:
 
 
 def _is_data(file: Path, folder: Path) -> bool:
-    """Whether a file of a folder is one to read: Spark and others put markers beside them that begin with _"
+    """Whether a file of a folder is one to read; Spark and others put markers beside them that begin with _"
     " or a dot."""
     hidden = any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
     return file.is_file() and not hidden and file.name.lower().endswith(_IN_FOLDERS)

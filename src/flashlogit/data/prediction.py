@@ -39,28 +39,32 @@ class PredictionRows:
 
 
 def read_for_prediction(
-    path: str | Path | list[str],
+    path: str | Path | Sequence[str],
     feature_names: Sequence[str],
     id_columns: Sequence[str | int] = (),
     *,
+    called: str | Sequence[str] = "the id column",
     array_widths: Sequence[int] = (),
     encoding: Encoding | None = None,
     setting: str = "the data",
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
-    `setting` is what errors call the path by; `array_widths` and `encoding` are those of the `Dataset` the model learnt
-    from.
+    `setting` is what errors call the path by, and `called` the id columns, one for all or one for each;
+    `array_widths` and `encoding` are those of the `Dataset` the model learnt from.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     file = open_files(path, setting)
     file.require_width(array_widths, "the model")
     columns = tuple(feature_names) if encoding is None else encoding.names
     file.require(columns, (), "the model")
-    ids = [file.find_key(column, "the id column") for column in id_columns]
+    what = [called] * len(id_columns) if isinstance(called, str) else called
+    ids = [file.find_key(column, each) for column, each in zip(id_columns, what, strict=True)]
     twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]
     if twice:
-        raise UserError(f"the id columns list {listing(twice)} more than once; name each once")
+        raise UserError(
+            f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"
+        )
     table = file.read(columns, ids)
     id_table = pa.table({name: table.column(name) for name in ids})
     if encoding is None:

@@ -150,11 +150,31 @@ def report_text(report: SchemaReport) -> str:
         parts.append(
             "some features lack values: set data.missing to impute, or leave the columns out (data.drop)"
         )
+    names = [
+        column.name
+        for column in report.columns
+        if column.use == "category" and column.name != report.label and _names_rows(column, report.rows)
+    ]
+    if names:
+        them = "it" if len(names) == 1 else "them"
+        parts.append(
+            f"nearly every row has a value of its own in {', '.join(names)}: leave {them} out (data.drop)"
+        )
     if report.label is not None:
         total = sum(count for _, count in report.classes) or 1
         shares = ", ".join(f"{name} {count:,} ({count / total:.1%})" for name, count in report.classes)
         parts.append(f"label {report.label}: {shares}; {report.unlabelled:,} rows without a label")
+        label = next(column for column in report.columns if column.name == report.label)
+        if len(report.classes) > _MOST_CLASSES and label.use == "number":
+            parts.append(
+                "a label with that many values is a number: --above (data.label.above) makes two classes of it"
+            )
     return "\n\n".join(parts)
+
+
+def _names_rows(column: ColumnReport, rows: int) -> bool:
+    """Whether a column of text names single rows, so that it says nothing about others."""
+    return column.distinct is not None and column.distinct > (rows - column.missing) / 2 > _SHOWN_VALUES
 
 
 def _line(column: ColumnReport, rows: int) -> tuple[str, ...]:

@@ -210,9 +210,10 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
     row_height, top, left, width = 19.0, 8.0, 148.0, 200.0
     zero, unit = left + width / 2, width / 2 / (reach * 1.04)
     height = top + row_height * len(rows)
-    scale = Scale.linear(-reach * 1.04, reach * 1.04, 4)
+    # Ticks of one side, mirrored: of both sides at once, a reach just below a round number would have 0 alone.
+    side = Scale.linear(0, reach * 1.04, 3).ticks
     parts = []
-    for tick in scale.ticks:
+    for tick in (*(-tick for tick in side[:0:-1]), *side):
         a = zero + tick * unit
         parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{top:g}" y2="{height:g}"/>')
         parts.append(

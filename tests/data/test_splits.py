@@ -52,6 +52,7 @@ def test_no_fractions_leave_all_rows_for_training():
             0,
             r"data\.split\.validation is 0\.01, which is 0 of 20 rows.*raise it to 0\.1 or more",
         ),
+        ([0, 1], 0.15, 0, "0 of 2 rows.*give more rows, or set it to 0"),
         ([0, 1] * 10, 0, 0.05, r"data\.split\.test is 0\.05, which is 1 of 20 rows"),
         ([0, 1] * 10, 0.5, 0.49, r"data\.split leaves 0 of 20 rows for training"),
         ([0] * 98 + [1] * 2, 0.2, 0.2, r'the class "yes" has 2 rows, too few for every split'),

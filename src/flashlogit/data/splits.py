@@ -51,9 +51,11 @@ def stratified(
 def _size(split: int, share: float, rows: int, classes: int) -> int:
     size = round(rows * share)
     if size < classes:
+        needed = classes / rows
+        remedy = f"raise it to {needed:.2g} or more" if needed < 0.5 else "give more rows"
         raise UserError(
             f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows_text(rows)}, and it takes at"
-            f" least one row of each class; raise it to {classes / rows:.2g} or more, or set it to 0"
+            f" least one row of each class; {remedy}, or set it to 0"
         )
     return size
 

@@ -73,9 +73,7 @@ class Model:
         """
         file_path = path / "model.safetensors" if path.is_dir() else path
         if not file_path.is_file():
-            raise UserError(
-                f"there is no model {file_path}; give a run directory or its model.safetensors with --model"
-            )
+            raise UserError(f"there is no model {file_path}; give a run directory or its model.safetensors")
         tensors, metadata = read_safetensors(
             file_path, framework="numpy", kind=FORMAT, remedy="give a run directory or its model.safetensors"
         )

@@ -100,11 +100,13 @@ def _settings(model_path: Path) -> RunSettings | None:
 
 
 def _labels(model: Model, column: pa.ChunkedArray, place: str) -> Labels:
-    """Class numbers by the names that the model has for its classes."""
-    return apply_rule(_rule(model.label_names), column, Label(missing="drop"), place)
+    """Class numbers by the rule of the model's training file."""
+    rule = _guessed_rule(model.label_names) if model.rule is None else model.rule
+    return apply_rule(rule, column, Label(missing="drop"), place)
 
 
-def _rule(names: tuple[str, ...]) -> Rule:
+def _guessed_rule(names: tuple[str, ...]) -> Rule:
+    """What the names of the classes say, for files of models that do not have the rule."""
     if len(names) == 2 and names[1].startswith("> ") and names[0] == f"<= {names[1][2:]}":
         return Threshold(float(names[1][2:]))
     if len(names) == 2 and names[0] == f"not {names[1]}":

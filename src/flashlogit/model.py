@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from .atomic import write_atomically
 from .data import Standardization
 from .data.encoding import Encoding
+from .data.labels import Rule, rule_from_json, rule_to_json
 from .errors import UserError
 from .safetensors_file import read_safetensors
 
@@ -40,6 +41,8 @@ class Model:
     array_widths: tuple[int, ...] = ()
     encoding: Encoding | None = None
     """How the features are made of a file's columns; None where they are those."""
+    rule: Rule | None = None
+    """What a label column means; None where the labels were no file's, and in files of earlier versions."""
 
     def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
         """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names."""
@@ -59,6 +62,7 @@ class Model:
             "threshold": self.threshold,
             "array_widths": self.array_widths,
             "encoding": None if self.encoding is None else self.encoding.to_json(),
+            "rule": None if self.rule is None else rule_to_json(self.rule),
         }
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
         tensors = {"weight": np.atleast_2d(self.weight), "bias": self.bias.reshape(-1)}
@@ -91,8 +95,10 @@ def _rebuilt(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Mode
     about["standardization"] = Standardization(
         **{key: np.array(value) for key, value in about["standardization"].items()}
     )
-    encoding = about.pop("encoding", None)  # files of earlier versions have none
+    # Files of earlier versions lack these.
+    encoding, rule = about.pop("encoding", None), about.pop("rule", None)
     about["encoding"] = None if encoding is None else Encoding.from_json(encoding)
+    about["rule"] = None if rule is None else rule_from_json(rule)
     for key in ("feature_names", "label_names", "array_widths"):
         about[key] = tuple(about[key])
     weight = tensors["weight"]

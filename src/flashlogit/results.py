@@ -71,6 +71,7 @@ def write_results(
         threshold=settings.report.threshold,
         array_widths=dataset.array_widths,
         encoding=dataset.encoding,
+        rule=dataset.rule,
     )
     model.save(directory.model)
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)

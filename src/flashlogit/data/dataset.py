@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flashlogit.data.encoding import Encoding
+from flashlogit.data.labels import Rule
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Dataset:
     """Columns that an array without column names must have to be read the same way; () if there are names."""
     encoding: Encoding | None = None
     """How the features were made of the file's columns; None where they are those."""
+    rule: Rule | None = None
+    """What a label column means; None where the labels are no file's."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
 

@@ -1,13 +1,14 @@
 """From a label column to 0 and 1, and the two classes' names.
 
 A rule is found once, on the training file, and then applied to every file: a file that happens to lack a
-class, or to spell one differently, cannot change what 1 means.
+class, or to spell one differently, cannot change what 1 means. It goes into the model's file, for names such as
+"> 5" or "not spam" may be a threshold's, or a label's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,29 @@ class OneAgainstRest:
 
 
 Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
+
+
+def rule_to_json(rule: Rule) -> dict[str, Any]:
+    """A rule as JSON values, for `rule_from_json`; of two classes with very many values only the positive ones."""
+    if isinstance(rule, Threshold):
+        return {"kind": "above", "above": rule.above}
+    if isinstance(rule, OneAgainstRest):
+        return {"kind": "positive", "positive": rule.positive}
+    if len(rule.classes) > MOST_CLASSES:  # a column of names against one of them would outgrow the weights
+        return {"kind": "positive", "positive": rule.names[1]}
+    return {"kind": "values", "names": rule.names, "values": [list(each) for each in rule.classes.items()]}
+
+
+def rule_from_json(content: dict[str, Any]) -> Rule:
+    """What `rule_to_json` gave; KeyError, TypeError or ValueError for something else."""
+    match content["kind"]:
+        case "above":
+            return Threshold(float(content["above"]))
+        case "positive":
+            return OneAgainstRest(str(content["positive"]))
+        case "values":
+            return Mapping(tuple(content["names"]), {value: int(k) for value, k in content["values"]})
+    raise ValueError(f"the label rule {content['kind']!r}")
 
 
 def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:

@@ -146,6 +146,7 @@ class _Loader:
             test=rows.get(TEST),
             feature_names=names,
             label_names=rule.names,
+            rule=rule,
             standardization=standardization,
             array_widths=_array_widths(file, self._columns),
             encoding=encoding,

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc
 
 from flashlogit.intervals import bootstrap
 from flashlogit.intervals_multiclass import bootstrap_classes
-from flashlogit.metrics import sigmoid
+from flashlogit.metrics import evaluate, sigmoid
 from flashlogit.metrics_multiclass import evaluate_classes
 
 
@@ -82,6 +82,83 @@ def test_a_scale_of_the_weights_and_rows_of_weight_0_change_nothing():
 def test_the_seed_decides():
     z, y = rows(200)
     assert intervals(z, y, seed=4) == intervals(z, y, seed=4) != intervals(z, y, seed=5)
+
+
+def resampled(z, y, weight, replicates, seed=9):
+    """Average precision, ROC area, recall and specificity at 0.5 of rows each counted Poisson(1) times."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(-z)
+    y, s, called = y[order].astype(np.float64), weight[order], z[order] >= 0
+    drawn = []
+    for _ in range(replicates):
+        w = s * rng.poisson(1, len(y))
+        true, false = np.cumsum(w * y), np.cumsum(w * (1 - y))
+        drawn.append(
+            (
+                (w * y * true / np.maximum(true + false, 1e-300)).sum() / true[-1],
+                (w * (1 - y) * true).sum() / (true[-1] * false[-1]),
+                (w * y)[called].sum() / true[-1],
+                1 - (w * (1 - y))[called].sum() / false[-1],
+            )
+        )
+    names = ("average_precision", "roc_auc", "recall", "specificity")
+    return dict(zip(names, np.quantile(drawn, [0.025, 0.975], axis=0).T, strict=True))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "positives", "apart"), [(100_000, 100, 4.0), (100_000, 3000, 2.5)])
+def test_a_rare_class_in_many_rows_agrees_with_drawing_rows(n, positives, apart, weighted):
+    rng = np.random.default_rng(0)
+    y = np.zeros(n, np.uint8)
+    y[:positives] = 1
+    z = rng.normal(size=n) + apart * y - 3
+    weight = rng.lognormal(size=n) if weighted else np.ones(n)
+    ours = intervals(z, y, weight if weighted else None)
+    for name, (low, high) in resampled(z, y, weight, 250).items():
+        assert ours[name] == pytest.approx((low, high), abs=0.25 * (high - low)), name
+
+
+def test_groups_end_at_the_threshold():
+    z, y = rows(30_000)
+    p, threshold = sigmoid(z), 0.34567
+    ours = bootstrap(z, y, sample_weight=None, eps=0, threshold=threshold, seed=0)
+    called = p >= threshold
+    for name, mine in (("recall", y == 1), ("precision", called)):
+        rate, n = (called & (y == 1)).sum() / mine.sum(), mine.sum()
+        assert np.mean(ours[name]) == pytest.approx(rate, abs=0.1 * width(ours[name]))
+        assert width(ours[name]) == pytest.approx(2 * 1.96 * np.sqrt(rate * (1 - rate) / n), rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_interval_is_around_its_metric(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([5, 40, 4500, 20_000]))
+    y = (rng.random(n) < rng.choice([0.001, 0.03, 0.5, 0.97])).astype(np.uint8)
+    y[:2] = 0, 1
+    z = rng.normal(size=n) * rng.choice([0.1, 3]) + rng.choice([0, 2, 9]) * y - rng.choice([0, 4])
+    if seed % 3 == 0:
+        z = z.round(1)
+    weight = None if seed % 2 else rng.lognormal(sigma=2, size=n)
+    metrics = evaluate(z, y, sample_weight=weight, eps=1e-8, threshold=0.5, bins=10)
+    ours = intervals(z, y, weight, replicates=100)
+    for name in ("log_loss", "brier", "accuracy", "roc_auc", "average_precision"):
+        if name in ours:
+            low, high = ours[name]
+            assert low - 1e-12 <= getattr(metrics, name) <= high + 1e-12, name
+    assert all(0 <= low and high <= 1 for name, (low, high) in ours.items() if "loss" not in name)
+
+
+@pytest.mark.parametrize("sure", [4.0, 12.0])
+@pytest.mark.parametrize("n", [4000, 30_000])
+def test_every_interval_of_classes_is_around_its_metric(n, sure):
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, n)
+    z = rng.normal(size=(n, 3))
+    z[np.arange(n), y] += sure / 2
+    metrics, ours = class_intervals(z, y)
+    for name, (low, high) in ours.items():
+        assert low <= getattr(metrics, name) <= high, name
+        assert name == "log_loss" or (low >= 0 and high <= (2 if name == "brier" else 1))
 
 
 def test_a_million_rows_take_seconds():

@@ -2,7 +2,7 @@
 
 Rows have no order here that all metrics share, so that many rows are represented by a sample of them: of each class up
 to an equal share of `SAMPLED` rows, each counted Poisson(n) times for the n rows of its class that it stands for. What
-the sample itself is off by is taken off both ends.
+the sample itself is off by, and its scores by being binned, is taken off both ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.intervals import LEVEL, Interval, effective_counts, percentiles
+from flashlogit.intervals import LEVEL, Interval, around, effective_counts, percentiles
 from flashlogit.metrics_multiclass import ClassMetrics, against_the_rest, evaluate_classes
 
 SAMPLED = 5000
@@ -38,6 +38,8 @@ class _Rows:
     brier: NDArray[np.float64]
     score_bin: NDArray[np.int64] | None
     """[K, n]: where each row's score of each class lies among the sample's; None for too many classes."""
+    weight: NDArray[np.float64]
+    """That each stands for."""
     effective: NDArray[np.float64]
     unit: NDArray[np.float64]
     classes: int
@@ -61,15 +63,16 @@ def bootstrap_classes(
         replicates: how many.
     """
     rng = np.random.default_rng(seed)
-    rows, sample = _sampled(logits, np.asarray(y).astype(np.int64), sample_weight, rng)
+    rows = _sampled(logits, np.asarray(y).astype(np.int64), sample_weight, rng)
     drawn = [_replicate(rows, rng.poisson(rows.effective) * rows.unit) for _ in range(replicates)]
     names = drawn[0]
     intervals = percentiles({name: np.array([one[name] for one in drawn]) for name in names})
+    own = _replicate(rows, rows.weight)
     result = {}
-    for name, (low, high) in intervals.items():
-        whole, own = getattr(metrics, name), getattr(sample, name)
-        if whole is not None and own is not None:
-            result[name] = (low + whole - own, high + whole - own)
+    for name, ends in intervals.items():
+        whole = getattr(metrics, name)
+        if whole is not None and np.isfinite(own[name]):
+            result[name] = around(whole, ends, whole - own[name], name)
     return result
 
 
@@ -78,8 +81,8 @@ def _sampled(
     y: NDArray[np.int64],
     sample_weight: NDArray[np.floating] | None,
     rng: np.random.Generator,
-) -> tuple[_Rows, ClassMetrics]:
-    """The rows that stand for all, and the metrics of them at the weight that they stand for."""
+) -> _Rows:
+    """The rows that stand for all."""
     K = logits.shape[1]
     s = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     s = s / s[s > 0].mean()
@@ -104,8 +107,7 @@ def _sampled(
     brier = (p * p).sum(axis=1) + 1 - 2 * p[own]
     ranked = K <= MAX_CLASSES_RANKED
     bins = np.stack([_binned(against_the_rest(z, k)) for k in range(K)]) if ranked else None
-    rows = _Rows(y, z.argmax(axis=1), log_loss, brier, bins, effective, unit, K)
-    return rows, evaluate_classes(z, y, sample_weight=stands_for * s)
+    return _Rows(y, z.argmax(axis=1), log_loss, brier, bins, stands_for * s, effective, unit, K)
 
 
 def _binned(score: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -85,24 +85,29 @@ def render(report: Report) -> str:
 
 
 def interval(value: MetricValue) -> str:
-    """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align."""
+    """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align; with
+    more decimals where both would be 1.0000.
+    """
     if value.interval is None:
         return ""
-    fixed = all(one is None or _aligns(one) for one in (value.value, value.interval[1]))
-    return "–".join(_four_decimals(end) if fixed else metric(end) for end in value.interval)
+    low, high = value.interval
+    if not all(one is None or _aligns(one) for one in (value.value, high)):
+        return f"{metric(low)}–{metric(high)}"
+    decimals = next((d for d in range(4, 10) if f"{low:.{d}f}" != f"{high:.{d}f}"), 10)
+    return "–".join(_decimals(end, decimals) for end in (low, high))
 
 
 def metric(value: float | None) -> str:
     """Four decimals, which align; or four digits where those would not be enough."""
-    return charts.digits(value) if value is None or not _aligns(value) else _four_decimals(value)
+    return charts.digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
 
 
 def _aligns(value: float) -> bool:
     return value == 0 or 1e-2 <= abs(value) < 1e4
 
 
-def _four_decimals(value: float) -> str:
-    return f"{value:.4f}".replace("-", "−")
+def _decimals(value: float, places: int) -> str:
+    return f"{value:.{places}f}".replace("-", "−")
 
 
 def p_value(value: float) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +126,45 @@ def test_a_reader_that_has_gone_away_gets_no_traceback(tmp_path: Path) -> None:
         errors = process.stderr.read()
     assert process.returncode == 141
     assert "Error" not in errors
+
+
+def test_an_error_of_the_system_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def missing() -> int:
+        (tmp_path / "gone").read_bytes()
+        return 0
+
+    assert run_guarded(missing, debug=False) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/gone: No such file or directory\n"
+    with pytest.raises(FileNotFoundError):
+        run_guarded(missing, debug=True)
+
+
+@pytest.fixture
+def umlauts(tmp_path: Path) -> Path:
+    path = tmp_path / "d.csv"
+    path.write_text("größe,y\n1,ja\n2,nein\n", encoding="utf-8")
+    return path
+
+
+def inspect_program(path: Path, **about: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "flashlogit", "inspect", str(path)]
+    return subprocess.run(command, check=False, stderr=subprocess.PIPE, **about)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_output_that_takes_nothing_is_one_sentence(umlauts: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = inspect_program(umlauts, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: the output cannot be written to where it was sent (No space left")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_of_ascii_gets_escapes(umlauts: Path) -> None:
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = inspect_program(umlauts, stdout=subprocess.PIPE, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert rb"gr\xf6\xdfe" in done.stdout
 
 
 def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -437,6 +437,24 @@ def test_overrides(write: Write) -> None:
     assert settings.loss == LossSettings(eps=1e-3, class_weight=ClassWeight(negative=1, positive=3))
 
 
+@pytest.mark.parametrize(
+    "path", ["*.csv", "sales #2.csv", "#2.csv", "[ab]*.csv", "> 5", ">5", "&a.csv", "!x.csv", "a: b: c", "%a"]
+)
+def test_an_override_that_is_no_yaml_is_text(write: Write, path: str) -> None:
+    settings = load_settings(write(SYNTHETIC), ["data={source: file}", f"data.path={path}"])
+    assert settings.data == FileData(source="file", path=path)
+
+
+def test_an_override_that_is_yaml_stays_it(write: Write) -> None:
+    overrides = [
+        "data={source: file, path: x.csv}",
+        'data.drop=["a #1", b] # two',
+        "data.label.positive='> #'",
+    ]
+    data = load_settings(write(SYNTHETIC), overrides).data
+    assert data == FileData(source="file", path="x.csv", drop=["a #1", "b"], label=Label(positive="> #"))
+
+
 def test_an_override_opens_a_section_that_the_file_leaves_out_or_null(write: Write) -> None:
     path = write(f"{SYNTHETIC}training: {{early_stopping: null}}")
     settings = load_settings(path, ["training.early_stopping.patience=2", "report.threshold=0.2"])
@@ -464,6 +482,12 @@ def test_malformed_override(write: Write, text: str) -> None:
     ("text", "override", "expected"),
     [
         (SYNTHETIC, "data.drop=[a", "override data.drop=[a, line 1: not valid YAML: "),
+        (
+            file_with("drop: [a]"),
+            "data.drop=b",
+            "override data.drop=b: data.drop is 'b'; must be a list (each item text or a whole number),"
+            " as in data.drop=[b]",
+        ),
         (SYNTHETIC, "a={b: 1, b: 2}", "override a={b: 1, b: 2}, line 1: key b is given twice in one section"),
         (
             f"{SYNTHETIC}loss: {{eps: 0.1}}",

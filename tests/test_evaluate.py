@@ -54,7 +54,11 @@ def evaluate(folder: Path, *arguments: str, code: int = 0, label: str = "y") -> 
     ],
 )
 def test_labels_are_read_by_the_rule_of_the_training_file(
-    values: list[Any], label: dict[str, Any], positive: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    values: list[Any],
+    label: dict[str, Any],
+    positive: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     save_model(tmp_path, values, **label)
     (tmp_path / "new.csv").write_text("x,y\n" + "".join(f"1,{value}\n" for value in values))

@@ -52,7 +52,14 @@ def test_unknown_command(capsys):
     with pytest.raises(SystemExit) as done:
         main(["trian"])
     assert done.value.code == 2
-    assert "trian" in capsys.readouterr().err
+    assert "there is no command trian; did you mean train?" in capsys.readouterr().err
+
+
+def test_options_before_the_command(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["--json", "inspect", "a.csv"])
+    assert done.value.code == 2
+    assert "write flashlogit inspect --json a.csv" in capsys.readouterr().err
 
 
 def test_installed_program_and_module_say_their_version():
@@ -86,7 +93,7 @@ def test_predict_and_export_as_json(run, tmp_path, capsys):
         main(["predict", "--model", str(run), "--data", f"{tmp_path}/new.csv", "--out", str(out), "--json"])
         == 0
     )
-    assert json.loads(capsys.readouterr().out) == {"rows": 569, "out": str(out)}
+    assert json.loads(capsys.readouterr().out) == {"rows": 569, "out": str(out), "notes": []}
     expected = pd.read_csv(out).probability
 
     estimator = LogisticRegression.load(run)
@@ -116,10 +123,13 @@ def test_predict_and_export_as_json(run, tmp_path, capsys):
         ("model.txt", "must end in .onnx"),
         ("nowhere/model.onnx", "does not exist"),
         ("there.onnx", "--overwrite"),
+        ("/proc/model.onnx", "--out /proc/model.onnx"),
+        ("folder.onnx", "is a folder"),
     ],
 )
 def test_export_refuses(run, tmp_path, capsys, out, message):
     (tmp_path / "there.onnx").write_text("kept")
+    (tmp_path / "folder.onnx").mkdir()
     assert main(["export", "--model", str(run), "--out", str(tmp_path / out)]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "there.onnx").read_text() == "kept"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from safetensors.numpy import save_file
 
 from flashlogit.cli import predict_main, train_main
 from flashlogit.data import Standardization
+from flashlogit.main import main
 from flashlogit.model import FORMAT, Model
 
 Run = Callable[..., str]
@@ -175,11 +179,72 @@ def test_an_array_of_another_width_is_refused(tmp_path: Path, capsys: pytest.Cap
             assert f"needs an array of 3 or 4 columns, and {tmp_path}/new.npy has {width}" in error
 
 
-@pytest.mark.parametrize("out", ["out.txt", "none/out.csv"])
+@pytest.mark.parametrize(
+    "out", ["out.txt", "none/out.csv", "folder.csv", "/proc/out.csv", "/dev/fd/1.csv", "a" * 250 + ".csv"]
+)
 def test_an_unusable_output_is_refused_before_the_data_are_read(
     out: str, tmp_path: Path, predict: Run
 ) -> None:
-    assert "--out" in predict(tmp_path / "does not exist.csv", tmp_path / out, code=2)
+    (tmp_path / "folder.csv").mkdir()
+    told = predict(tmp_path / "does not exist.csv", tmp_path / out, "--overwrite", code=2)
+    assert told.startswith("error: --out")
+    assert told.count("\n") == 1
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path, predict: Run) -> None:
+    pipe = tmp_path / "out.csv"
+    os.mkfifo(pipe)
+    assert "is a device or a pipe" in predict(tmp_path / "data.csv", pipe, "--overwrite", code=2)
+    assert pipe.is_fifo()
+
+
+def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+    data = tmp_path / "data.parquet"
+    pa.parquet.write_table(table.append_column("tags", pa.array([["a"]] * len(table))), data)
+    told = predict(data, tmp_path / "out.csv", "--id", "id", "tags", code=2)
+    assert '--id is "tags", a column of list<' in told
+    assert not (tmp_path / "out.csv").exists()
+    predict(data, tmp_path / "out.parquet", "--id", "tags")
+    assert pa.parquet.read_table(tmp_path / "out.parquet")["tags"][0].as_py() == ["a"]
+
+
+def test_probabilities_can_be_printed(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+    data = tmp_path / "data.parquet"
+    pa.parquet.write_table(table, data)
+    told = predict(data, Path("-"), "--id", "number")
+    written = pa.csv.read_csv(io.BytesIO(told.encode()))
+    np.testing.assert_allclose(written["probability"].to_numpy(), expected(table), rtol=1e-9)
+    assert "leave one of them out" in predict(data, Path("-"), "--json", code=2)
+
+
+def test_columns_of_an_array_go_by_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    X = np.column_stack([np.linspace(-1, 1, 50), np.linspace(2, 3, 50), np.arange(50) % 2])
+    Model(np.ones(2), np.zeros(1), ("x0", "x1"), ("0", "1"), Standardization.identity(2), 0.0, 0.5).save(
+        tmp_path / "model.safetensors"
+    )
+    np.save(tmp_path / "d.npy", X)
+    given = ["--model", str(tmp_path), "--data", str(tmp_path / "d.npy")]
+    assert main(["predict", *given, "--out", str(tmp_path / "p.csv"), "--id", "0", "-1"]) == 0
+    assert pa.csv.read_csv(tmp_path / "p.csv").column_names[:2] == ["x0", "x2"]
+    capsys.readouterr()
+    assert main(["evaluate", *given, "--label", "-1", "--weight", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["positives"] == 25
+    assert main(["evaluate", *given, "--label", "7"]) == 2
+    assert "--label is 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_threshold_is_refused_for_several_classes(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Model(np.ones((3, 1)), np.zeros(3), ("x",), ("a", "b", "c"), Standardization.identity(1), 0.0, 0.5).save(
+        tmp_path / "model.safetensors"
+    )
+    (tmp_path / "d.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
+    given = ["--model", str(tmp_path), "--data", str(tmp_path / "d.csv"), "--threshold", "0.3"]
+    more = ["--label", "y"] if command == "evaluate" else ["--out", str(tmp_path / "out.csv")]
+    assert main([command, *given, *more]) == 2
+    assert "--threshold is 0.3, and the model has 3 classes" in capsys.readouterr().err
 
 
 def test_a_model_that_lacks_something_is_refused(tmp_path: Path, predict: Run) -> None:

@@ -207,6 +207,7 @@ def test_inspect_refuses(folder, capsys):
         ([folder / "new.csv", "--label", "chured"], 'did you mean "churned"?'),
         ([folder / "new.csv", "--label", "churned", "--above", "3"], "holds string"),
         ([folder / "new.csv", "--above", "3"], "no --label"),
+        ([folder / "new.csv", "--label", "age", "--above", "nan"], "--above is nan; must be a finite number"),
     ):
         told = run(capsys, "inspect", *arguments, code=2).err
         assert message in told

@@ -13,9 +13,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     The file is on the disk before it takes the name: after a crash `path` is the old file or the new one, whole.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -25,6 +23,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def probe(path: Path) -> None:
+    """Raise OSError where `write_atomically` could make no file beside `path`; nothing is left behind."""
+    _temporary(path).unlink()
+
+
+def _temporary(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    return Path(name)
 
 
 def _umask() -> int:

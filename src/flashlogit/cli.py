@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .cli_output import Output, add_output
+from .cli_output import Output, add_output, flush_stdout
 from .errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -22,9 +23,10 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
 
     With `debug`, errors come through with their traceback.
     """
+    _print_any_text()
     try:
         code = program() or 0
-        sys.stdout.flush()
+        flush_stdout()
         return code
     except UserError as error:
         if debug:
@@ -34,10 +36,41 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
     except KeyboardInterrupt as interruption:
         print(str(interruption) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Who reads the output, such as `head`, has enough of it; Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
         return EXIT_BROKEN_PIPE
+    except OSError as error:  # a disk that is full, a file that another program took away
+        if debug:
+            raise
+        reason = error.strerror or " ".join(str(error).split())
+        print(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    finally:
+        _forget_unwritten()
+
+
+def _print_any_text() -> None:
+    """Let a terminal or pipe that knows ASCII only get an umlaut as \\xfc, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_unwritten() -> None:
+    """Drop what stdout did not take: Python would complain of it once more when it ends."""
+    try:
+        if sys.stdout:  # there is none where the shell closed it
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def column_name(text: str) -> str | int:
+    """A column as options name it: a whole number, such as the -1 of a .npy file's last, is its number.
+
+    Where columns have names that are numbers they are found by the number as well.
+    """
+    digits = text.removeprefix("-")
+    return int(text) if digits.isdecimal() and str(int(text)) == text else text
 
 
 def program(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -100,14 +133,24 @@ def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py")
         "Write a trained model's probabilities for the rows of a file.",
         """\
 --model runs/bce --data new.csv --out probabilities.csv
---model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3""",
+--model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3
+--model runs/bce --data new.csv --out - | head""",
     )
     parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
     parser.add_argument(
         "--data", nargs="+", required=True, help="files, a folder, a pattern, or package:NAME/FILE"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the .csv or .parquet file to write")
-    parser.add_argument("--id", nargs="+", default=[], metavar="COLUMN", help="columns to copy to the output")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the .csv or .parquet file to write, or - to print CSV"
+    )
+    parser.add_argument(
+        "--id",
+        nargs="+",
+        default=[],
+        type=column_name,
+        metavar="COLUMN",
+        help="columns to copy to the output; of a .npy file their numbers",
+    )
     parser.add_argument(
         "--threshold", type=float, help="probability from which a row is positive; default: the model's"
     )
@@ -118,9 +161,12 @@ def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py")
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from .predict import predict_file
+    from .predict import PRINTED, predict_file
 
-    rows = predict_file(
+    printed = str(options.out) == PRINTED
+    if printed and options.json:
+        raise UserError("--out is -, and --json prints its result there too; leave one of them out")
+    done = predict_file(
         options.model,
         options.data,
         options.out,
@@ -128,6 +174,13 @@ def _predict(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         overwrite=options.overwrite,
     )
-    Output.of(options).answer(
-        f"{rows:,} rows written to {options.out}", {"rows": rows, "out": str(options.out)}
+    output = Output.of(options)
+    notes = [f"note: {note}" for note in done.notes]
+    if printed:
+        for note in notes:
+            output.warn(note)
+        return
+    output.answer(
+        "\n".join([f"{done.rows:,} rows written to {options.out}", *notes]),
+        {"rows": done.rows, "out": str(options.out), "notes": done.notes},
     )

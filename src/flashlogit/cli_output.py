@@ -7,7 +7,9 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
+
+from .errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,36 @@ class Output:
     def say(self, text: str) -> None:
         """A sentence on the way."""
         if not self.quiet:
-            print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+            _print(text, sys.stderr if self.json else sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """A sentence for stderr, where stdout is the result's."""
+        if not self.quiet:
+            _print(text, sys.stderr)
 
     def answer(self, text: str, result: Mapping[str, Any]) -> None:
         """What the program is for: as text, or as one JSON object."""
         if self.json:
-            print(json.dumps(result, allow_nan=False, default=str), flush=True)
+            _print(json.dumps(result, allow_nan=False, default=str), sys.stdout)
         elif text:
             self.say(text)
+
+
+def flush_stdout() -> None:
+    """Hand on what was printed; UserError where it cannot be."""
+    _print("", sys.stdout, end="")
+
+
+def _print(text: str, stream: TextIO, end: str = "\n") -> None:
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"the output cannot be written to where it was sent ({error.strerror}); make room there, or send it to"
+            " another file"
+        ) from error
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         from_file = problems_of(file_tree)
         lines = [
             f"{path if problem in from_file else _blamed(problem, parsed, file_tree)}: {problem.sentence}"
+            f"{_list_of_one(problem, parsed, file_tree)}"
             for problem in problems(error)
         ]
         raise UserError("\n".join(lines)) from error
@@ -90,6 +91,12 @@ def _files_of(folder: Path) -> str:
     return f"; {folder} holds {', '.join(names)}" if names else ""
 
 
+_BRACKETS = "[{\"'"
+"""What begins a list, a section or a quotation."""
+_PATTERN = r"\[[^]]*\].*[^]}]"
+"""A pattern of file names such as [ab]*.csv, which begins like a list and does not end like one."""
+
+
 @dataclass(frozen=True)
 class _Override:
     text: str
@@ -112,7 +119,24 @@ def _parse_override(text: str) -> _Override:
             f"override {text}: must be section.key=value, such as training.epochs=100"
             " (or training.early_stopping=null for none)"
         )
-    return _Override(text, tuple(keys.split(".")), parse_yaml(value, f"override {text}"))
+    return _Override(text, tuple(keys.split(".")), _value(value, f"override {text}"))
+
+
+def _value(text: str, origin: str) -> object:
+    """An override's value: YAML, or the text itself where a shell's word such as `*.csv` or `> 50K` is none.
+
+    Raises:
+        UserError: a list, section or quotation that is no YAML.
+    """
+    # In a file these begin a comment, an anchor, a block of text and the like, and some of them would be read as none.
+    if text[0] in "#&*!|>%@`" or (" #" in text and text[0] not in _BRACKETS):
+        return text
+    try:
+        return parse_yaml(text, origin)
+    except UserError:
+        if text[0] in _BRACKETS and not re.fullmatch(_PATTERN, text):
+            raise
+        return text
 
 
 def _laid_over(section: object, override: _Override, depth: int = 0) -> dict[Any, Any]:
@@ -146,6 +170,16 @@ def _blamed(problem: Problem, overrides: list[_Override], file_tree: object) -> 
     nearest = [override for override, length in zip(overrides, shared, strict=True) if length == max(shared)]
     needed = [override for override in nearest if _vanishes(problem, override, overrides, file_tree)]
     return ", ".join(map(str, needed or nearest))
+
+
+def _list_of_one(problem: Problem, overrides: list[_Override], file_tree: object) -> str:
+    """How to write an override's value as the list that is wanted, where a list of it alone would do."""
+    for override in overrides:
+        if override.path == problem.path and isinstance(override.value, str | int):
+            listed = [replace(o, value=[o.value]) if o is override else o for o in overrides]
+            if problem.path not in {other.path for other in problems_of(_overridden(file_tree, listed))}:
+                return f", as in {dotted(problem.path)}=[{override.value}]"
+    return ""
 
 
 def _vanishes(problem: Problem, override: _Override, overrides: list[_Override], file_tree: object) -> bool:

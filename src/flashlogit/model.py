@@ -49,6 +49,23 @@ class Model:
         z: NDArray[np.float64] = self.standardization.apply(block) @ self.weight.astype(np.float64).T
         return z + self.bias.astype(np.float64)
 
+    def threshold_or(self, given: float | None) -> float:
+        """The threshold that --threshold gave, or else the model's own.
+
+        Raises:
+            UserError: it is not within (0, 1), or the model has more than two classes.
+        """
+        if given is None:
+            return self.threshold
+        if not 0 < given < 1:
+            raise UserError(f"--threshold is {given:g}; must lie between 0 and 1")
+        if len(self.label_names) > 2:
+            raise UserError(
+                f"--threshold is {given:g}, and the model has {len(self.label_names)} classes, the likeliest of which"
+                " is predicted; leave it out"
+            )
+        return given
+
     def save(self, path: Path) -> None:
         """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1), or Linear(D, K)."""
         about = {

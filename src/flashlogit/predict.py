@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,20 @@ from .data.files import named_files
 from .errors import UserError
 from .metrics import sigmoid
 from .model import Model
+from .output_file import require_output
 
 PROBABILITY, PREDICTION = "probability", "prediction"
+PRINTED = "-"
+"""As a path to write to: CSV on stdout."""
+_WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pa.parquet.ParquetWriter}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How many rows were written, and sentences on values that the model does not know."""
+
+    rows: int
+    notes: tuple[str, ...]
 
 
 def predict_file(
@@ -31,7 +46,7 @@ def predict_file(
     id_columns: Sequence[str | int] = (),
     threshold: float | None = None,
     overwrite: bool = False,
-) -> int:
+) -> Predicted:
     """Write the id columns, the probability of the positive class (or of each of several) and the predicted label.
 
     Columns are matched by name; the label and other columns of the data are ignored. The file is put in place when it
@@ -40,22 +55,20 @@ def predict_file(
     Args:
         model_path: a run directory or its model.safetensors.
         data: a file, a list of files, a pattern or a folder, as for `flashlogit.data.files.open_files`.
-        out_path: .csv or .parquet.
+        out_path: .csv or .parquet; `-` prints CSV, block by block.
         id_columns: columns to copy to the output.
         threshold: probability from which a row is called positive; default: the model's.
         overwrite: whether an existing out_path may be replaced.
 
-    Returns:
-        The number of rows written.
-
     Raises:
         UserError: a file, column or value that cannot be used.
     """
-    writer = _writer(out_path)
-    _check_output(out_path, named_files(data, "--data"), overwrite)
-    if threshold is not None and not 0 < threshold < 1:
-        raise UserError(f"--threshold is {threshold:g}; must lie between 0 and 1")
+    printed = str(out_path) == PRINTED
+    if not printed:
+        _check_output(out_path, named_files(data, "--data"), overwrite)
+    writer = _WRITERS[".csv" if printed else out_path.suffix.lower()]
     model = Model.load(model_path)
+    threshold = model.threshold_or(threshold)
     rows = read_for_prediction(
         data,
         model.feature_names,
@@ -64,28 +77,27 @@ def predict_file(
         encoding=model.encoding,
         setting="--data",
     )
-    if threshold is not None and len(model.label_names) > 2:
-        raise UserError(
-            f"--threshold is {threshold:g}, and the model has {len(model.label_names)} classes, the likeliest of which"
-            " is predicted; leave it out"
-        )
     probabilities = _probability_columns(model)
     taken = {*probabilities, PREDICTION} & set(rows.ids.column_names)
     if taken:
         raise UserError(
             f"the id column {taken.pop()!r} has the name of an output column; rename it in {rows.table.name}"
         )
+    _require_writable(rows.ids.schema, writer, rows.table.name)
     columns = [(name, pa.float64()) for name in probabilities]
     schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
-    batches = _predictions(model, rows, schema, model.threshold if threshold is None else threshold)
+    batches = _predictions(model, rows, schema, threshold)
 
-    def write(temporary: Path) -> None:
-        with writer(temporary, schema) as file:
+    def write(target: Any) -> None:
+        with writer(target, schema) as file:
             for table in batches:
                 file.write_table(table)
 
-    write_atomically(out_path, write)
-    return len(rows)
+    if printed:
+        write(sys.stdout.buffer)
+    else:
+        write_atomically(out_path, write)
+    return Predicted(len(rows), getattr(rows, "notes", ()))
 
 
 def _predictions(
@@ -116,17 +128,23 @@ def _probability_columns(model: Model) -> list[str]:
     return [f"{PROBABILITY}_{name}" for name in model.label_names]
 
 
-def _writer(path: Path) -> Any:
-    writers = {".csv": pa.csv.CSVWriter, ".parquet": pa.parquet.ParquetWriter}
-    if path.suffix.lower() not in writers:
-        raise UserError(f"--out is {path}; must end in .csv or .parquet")
-    return writers[path.suffix.lower()]
+def _require_writable(ids: pa.Schema, writer: Any, file: str) -> None:
+    """UserError for an id column whose type the kind of output cannot hold, such as lists in CSV."""
+    for field in ids:
+        schema = pa.schema([field])
+        try:
+            with writer(BytesIO(), schema) as trial:
+                trial.write_table(schema.empty_table())
+        except pa.ArrowException as error:
+            kind = "CSV" if writer is pa.csv.CSVWriter else "Parquet"
+            other = ".parquet" if kind == "CSV" else ".csv"
+            raise UserError(
+                f'--id is "{field.name}", a column of {field.type} in {file}, which {kind} cannot hold; leave it out,'
+                f" or write a {other} file"
+            ) from error
 
 
 def _check_output(path: Path, data_files: Sequence[Path], overwrite: bool) -> None:
     if path.resolve() in {file.resolve() for file in data_files}:
         raise UserError(f"--out {path} is the data file itself; choose another file")
-    if path.exists() and not overwrite:
-        raise UserError(f"--out {path} exists; choose another file, or replace it with --overwrite")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path} lies in a folder that does not exist; make it first")
+    require_output(path, list(_WRITERS), overwrite)

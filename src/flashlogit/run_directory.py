@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .atomic import write_atomically
+from .atomic import probe, write_atomically
 from .errors import UserError
 
 PICTURE_FILES = tuple(
@@ -63,14 +62,15 @@ class RunDirectory:
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one JSON line."""
-        with self.history.open("a") as file:
+        with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.listener:
             self.listener(row)
 
     def read_history(self, length: int) -> list[dict[str, Any]]:
         """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file."""
-        lines = self.history.read_text().splitlines()[:length] if self.history.is_file() else []
+        text = self.history.read_text(encoding="utf-8") if self.history.is_file() else ""
+        lines = text.splitlines()[:length]
         if len(lines) < length:
             raise UserError(
                 f"{self.history} has {len(lines)} rows and its checkpoint {length}; start again with --overwrite"
@@ -84,7 +84,7 @@ class RunDirectory:
 
     def write_text(self, path: Path, content: str) -> None:
         """Write a text file in one step."""
-        write_atomically(path, lambda temporary: temporary.write_text(content))
+        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
 
     def _files(self) -> tuple[Path, ...]:
         return (
@@ -105,8 +105,7 @@ class RunDirectory:
     def _check_writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            probe(self.model)
         except OSError as error:
             raise UserError(
                 f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."

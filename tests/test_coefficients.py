@@ -49,6 +49,19 @@ def test_without_intercept_it_has_no_statistics(table, tmp_path):
     assert found.coefficient.iloc[-1] == 0
 
 
+def test_odds_ratios_of_classes_multiply_to_1_with_l1_too(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = (X @ rng.normal(size=(3, 3)) + rng.gumbel(size=(300, 3))).argmax(axis=1)
+    pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y).to_csv(tmp_path / "data.csv", index=False)
+    found = train(tmp_path, "data.label.multiclass=true", "loss.l1=0.05", "loss.l2=0", "solver.name=lbfgs")
+    by_column = found.groupby("column")
+    assert by_column.coefficient.sum().abs().max() > 0.01
+    np.testing.assert_allclose(np.log(found.odds_ratio).groupby(found.column).sum(), 0, atol=1e-12)
+    less = found.coefficient - by_column.coefficient.transform("mean")
+    np.testing.assert_allclose(found.odds_ratio, np.exp(less))
+
+
 def test_penalised_run_has_none(table, tmp_path):
     found = train(tmp_path, "loss.l2=0.1")
     assert found[STATISTICS].isna().all(axis=None)

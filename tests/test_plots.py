@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from flashlogit import plots
 from flashlogit.metrics import roc, sigmoid
-from flashlogit.plots import DPI, SIZE_INCHES, SplitScores, draw_run, plot_run
+from flashlogit.plots import DPI, SIZE_INCHES, SplitScores, draw_run, one_against_the_rest, plot_run
 
 HISTORY = [
     {"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.5 + (e - 4) ** 2 / 50} for e in range(1, 9)
@@ -205,3 +205,15 @@ def test_roc_of_many_rows_is_thinned_and_stays_where_it_was(drawn):
     # Both as functions of the way along the curve, which has no vertical parts.
     way = full.false_positive_rate + full.true_positive_rate
     np.testing.assert_allclose(np.interp(way, x + y, y), full.true_positive_rate, atol=2e-3)
+
+
+def test_decisions_of_many_classes_are_a_sample_of_rows_with_all_their_classes(monkeypatch):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(1000, 5)), rng.integers(0, 5, 1000)
+    scores = SplitScores(z, y, rng.random(1000))
+    everything = one_against_the_rest(scores)
+    assert (len(everything.y), everything.y.sum()) == (5000, 1000)
+    monkeypatch.setattr(plots, "POOLED_DECISIONS", 500)
+    sample = one_against_the_rest(scores)
+    assert (len(sample.y), sample.y.sum(), len(sample.sample_weight)) == (500, 100, 500)
+    assert set(sample.logits) <= set(everything.logits)

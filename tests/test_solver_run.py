@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
+from flashlogit import results
 from flashlogit.cli import train_main
 from flashlogit.config_file import load_settings
 from flashlogit.model import Model
@@ -159,6 +160,22 @@ def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
     assert about["separation"] == "complete"
     assert not about["converged"]
     assert about["certificate"] == "decrement"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_logits_of_classes_are_one_product_of_row_blocks(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_BLOCK", 16)
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(50, 3, generator=generator).to(dtype)
+    weight, bias = torch.randn(4, 3, dtype=torch.float64, generator=generator), torch.arange(4.0).double()
+    reads = []
+    split = torch.Tensor.split
+    monkeypatch.setattr(torch.Tensor, "split", lambda X, n: [reads.append(len(b)) or b for b in split(X, n)])
+    found = results._logits(X, weight, bias)
+    torch.testing.assert_close(found, X.double() @ weight.t() + bias)
+    assert reads == [16, 16, 16, 2]
 
 
 def test_a_solver_that_cannot_take_the_problem(train: Train) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+from numpy.typing import NDArray
 
 from .atomic import write_atomically
 from .inference import Inference
@@ -18,9 +19,9 @@ INTERCEPT = "(intercept)"
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
 
-    `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column (for
-    K > 2 classes, on the odds of the class against the geometric mean of all). The other columns are null without
-    `inference`, which is of the same raw columns.
+    `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
+    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of `centred` coefficients.
+    The other columns are null without `inference`, which is of the same raw columns.
     """
     raw = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
     intercept = model.bias.astype(np.float64) - raw @ model.standardization.mean
@@ -36,7 +37,7 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     columns["column"] = pa.array(names * K)
     columns["coefficient"] = pa.array(coefficients.reshape(-1))
     with np.errstate(over="ignore"):
-        columns["odds_ratio"] = pa.array(np.exp(coefficients.reshape(-1)))
+        columns["odds_ratio"] = pa.array(np.exp(centred(coefficients).reshape(-1)))
     rows = len(names) * K
     for name in ("standard_error", "z", "p_value", "ci_low", "ci_high"):
         values = None if inference is None else getattr(inference, name)
@@ -45,6 +46,15 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
         else:  # without an intercept there is nothing to say of it
             columns[name] = pa.array([*values.tolist(), *[None] * (rows - len(values))], pa.float64())
     return pa.table(columns)
+
+
+def centred(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """w_k - mean_j w_j for the coefficients [K, D] of K > 2 classes; the one row [1, D] of two classes as it is.
+
+    Adding a number to a column's coefficient of every class changes no probability, so that single ones mean something
+    against the mean only. l2 leaves it at 0; l1 does not.
+    """
+    return coefficients - coefficients.mean(axis=0) if len(coefficients) > 1 else coefficients
 
 
 def write_coefficients(table: pa.Table, path: Path) -> None:

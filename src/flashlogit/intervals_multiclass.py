@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashlogit.intervals import LEVEL, Interval, around, effective_counts, percentiles
-from flashlogit.metrics_multiclass import ClassMetrics, against_the_rest, evaluate_classes
+from flashlogit.metrics_multiclass import AgainstTheRest, ClassMetrics
 
 SAMPLED = 5000
 """Rows up to which every row counts by itself."""
@@ -106,7 +106,8 @@ def _sampled(
     p /= total[:, None]
     brier = (p * p).sum(axis=1) + 1 - 2 * p[own]
     ranked = K <= MAX_CLASSES_RANKED
-    bins = np.stack([_binned(against_the_rest(z, k)) for k in range(K)]) if ranked else None
+    rest = AgainstTheRest(z) if ranked else None
+    bins = None if rest is None else np.stack([_binned(rest.logits(k)) for k in range(K)])
     return _Rows(y, z.argmax(axis=1), log_loss, brier, bins, stands_for * s, effective, unit, K)
 
 

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score
+
+_BLOCK = 65_536
+"""Rows whose logits are copied at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def evaluate_classes(
     y: NDArray[np.integer],
     *,
     sample_weight: NDArray[np.floating] | None,
+    rest: AgainstTheRest | None = None,
 ) -> ClassMetrics:
     """All metrics of one split.
 
@@ -52,6 +56,7 @@ def evaluate_classes(
         logits: [N, K] float64, finite; 1 <= N, 2 < K.
         y: [N] class numbers below K.
         sample_weight: [N] float, non-negative and not all 0, or None for ones.
+        rest: `AgainstTheRest(logits)`, if the caller has it.
 
     Raises:
         ValueError: an argument outside of these bounds.
@@ -88,18 +93,54 @@ def evaluate_classes(
         accuracy=float(accuracy_score(y, predicted, **weighting)),
         balanced_accuracy=float((right[present] / mass[present]).mean()),
         macro_f1=float(f1_score(y, predicted, average="macro", zero_division=0.0, **weighting)),
-        macro_roc_auc=_macro_auc(z, y, share) if present.all() else None,
+        macro_roc_auc=_macro_auc(rest or AgainstTheRest(logits), counts, y, share) if present.all() else None,
         brier=float(share @ np.square(wrong).sum(axis=1)),
     )
 
 
-def against_the_rest(logits: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """The logit of class k against all others, z_k - logsumexp of the others, [N], for logits [N, K]."""
-    others = np.delete(logits, k, axis=1)
-    result: NDArray[np.float64] = logits[:, k] - logsumexp(others, axis=1)
-    return result
+class AgainstTheRest:
+    """The logit of each class against all others, z_k - logsumexp of the others, for one logsumexp per row.
+
+    With p_k = exp(z_k - lse) that is z_k - lse - log1p(-p_k), which loses its digits as p_k comes near 1. Only a row's
+    likeliest class can have a p_k above 1/2; for it the sum over the others is taken as it is written.
+    """
+
+    def __init__(self, logits: NDArray[np.float64]) -> None:
+        """For logits [N, K], which are kept and not copied."""
+        self._logits = logits
+        self._top = logits.argmax(axis=1)
+        self._all = np.empty(len(logits))
+        self._top_logit = np.empty(len(logits))
+        for start in range(0, len(logits), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            others = logits[rows].copy()
+            top = np.arange(len(others)), self._top[rows]
+            highest = others[top]
+            others[top] = -np.inf
+            self._top_logit[rows] = highest - logsumexp(others, axis=1)
+            self._all[rows] = highest + np.logaddexp(0.0, -self._top_logit[rows])
+
+    def logits(self, k: int) -> NDArray[np.float64]:
+        """Those of class k, [N] float64."""
+        log_p = self._logits[:, k] - self._all
+        with np.errstate(divide="ignore"):  # of the likeliest class, which is replaced
+            result: NDArray[np.float64] = log_p - np.log1p(-np.exp(np.minimum(log_p, 0.0)))
+        return np.where(self._top == k, self._top_logit, result)
 
 
-def _macro_auc(z: NDArray[np.float64], y: NDArray[np.integer], share: NDArray[np.float64]) -> float:
-    areas = [roc_auc_score(y == k, against_the_rest(z, k), sample_weight=share) for k in range(z.shape[1])]
-    return float(np.mean(areas))
+def _macro_auc(
+    rest: AgainstTheRest, counts: NDArray[np.bool_], y: NDArray[np.integer], share: NDArray[np.float64]
+) -> float:
+    return float(np.mean([_area(rest.logits(k)[counts], y == k, share) for k in range(int(y.max()) + 1)]))
+
+
+def _area(score: NDArray[np.float64], positive: NDArray[np.bool_], share: NDArray[np.float64]) -> float:
+    """The area under a weighted ROC curve. scikit-learn's `roc_auc_score` takes ten times as long, for each class."""
+    order = np.argsort(score)
+    score, all_weight = score[order], share[order]
+    starts = np.flatnonzero(np.append(True, score[1:] != score[:-1]))
+    positives = np.add.reduceat(all_weight * positive[order], starts)
+    negatives = np.add.reduceat(all_weight * ~positive[order], starts)
+    # Of an equal score's negatives a half lies below its positives.
+    below = negatives.cumsum() - negatives / 2
+    return min(float((positives @ below) / (positives.sum() * negatives.sum())), 1.0)

@@ -27,7 +27,7 @@ from .report import build_report, write_page, write_pictures
 from .run_directory import RunDirectory
 
 _BLOCK = 65_536
-"""Rows of X at a time whose spread is measured."""
+"""Rows of X at a time that are cast to float64."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,14 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """[N] for weight [D], or [N, K] for weight [K, D]."""
     if weight.ndim == 1:
         return reference.logits(X, weight, bias)
-    return torch.stack(
-        [reference.logits(X, w, b) for w, b in zip(weight, torch.split(bias, 1), strict=True)], dim=1
-    )
+    # One read of X for all classes, not one for each; a block of rows is cast at a time.
+    return torch.cat([torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in X.split(_BLOCK)])
 
 
 def measure(split: SplitScores, settings: RunSettings) -> Metrics | ClassMetrics:
     """Metrics of one split as the settings ask for them."""
     if split.logits.ndim == 2:
-        return evaluate_classes(split.logits, split.y, sample_weight=split.sample_weight)
+        return evaluate_classes(split.logits, split.y, sample_weight=split.sample_weight, rest=split.rest)
     return evaluate(
         split.logits,
         split.y,

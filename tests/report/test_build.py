@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 
 from flashlogit.metrics import sigmoid
-from flashlogit.metrics_multiclass import against_the_rest
+from flashlogit.metrics_multiclass import AgainstTheRest
 from flashlogit.plots import SplitScores
 from flashlogit.report.build import MAX_CLASSES, rates_at
 from flashlogit.report.coefficients import LARGEST, OTHERS
@@ -109,6 +109,21 @@ def test_coefficients_are_in_the_users_units_and_ordered_by_standard_deviations(
     assert made.coefficients.largest[0].coefficient == pytest.approx(weights[first] / 2)
 
 
+@pytest.mark.parametrize("K", [2, 4])
+def test_odds_ratios_of_classes_are_against_their_geometric_mean(K):
+    made = report(K).coefficients
+    weights = np.random.default_rng(7).normal(size=5 if K == 2 else (K, 5)).reshape(-1, 5) / 2
+    less = weights.mean(axis=0) if K > 2 else 0.0
+    assert K == 2 or np.abs(less).min() > 0.01, "coefficients whose mean is not 0"
+    for row in made.largest:
+        k, j = int(row.label.split()[1]) if K > 2 else 0, int(row.column.split()[1])
+        assert row.coefficient == pytest.approx(weights[k, j])
+        assert row.log_odds == pytest.approx((weights - less)[k, j])
+        assert row.log_odds_per_deviation == pytest.approx(2 * row.log_odds)
+    if K > 2:
+        assert sum(row.log_odds for row in made.intercepts) == pytest.approx(0)
+
+
 def test_standard_errors_go_with_their_columns():
     made = report(inferred=True)
     assert made.coefficients.inferred
@@ -127,7 +142,7 @@ def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
     expected = confusion_matrix(test.y, test.logits.argmax(axis=1), sample_weight=test.sample_weight)
     np.testing.assert_allclose(made.confusions[1].weight, expected)
     assert [question.positive for question in made.questions] == [f"class {k}" for k in range(4)]
-    area = roc_auc_score(test.y == 2, against_the_rest(test.logits, 2), sample_weight=test.sample_weight)
+    area = roc_auc_score(test.y == 2, AgainstTheRest(test.logits).logits(2), sample_weight=test.sample_weight)
     assert made.questions[2].decisions[1].roc_auc == pytest.approx(area)
     assert made.metrics["test"]["macro_f1"].interval is not None
     assert {row.label for row in made.coefficients.intercepts} == {f"class {k}" for k in range(4)}

@@ -20,7 +20,8 @@ from flashlogit.report.content import Coefficient, Coefficients
 )
 def test_bars_have_numbers_on_both_sides(strongest: float, ticks: list[str]):
     rows = tuple(
-        Coefficient(name, None, value, value) for name, value in (("a", strongest), ("b", strongest / 9))
+        Coefficient(name, None, value, value, value, value)
+        for name, value in (("a", strongest), ("b", strongest / 9))
     )
     figure = coefficients_figure(Coefficients(rows, (), 0, (), ""))
     assert figure is not None

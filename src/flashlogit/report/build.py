@@ -13,7 +13,7 @@ from flashlogit.config_file import dump_settings
 from flashlogit.intervals import METHOD, Interval
 from flashlogit.intervals_multiclass import METHOD as CLASS_METHOD
 from flashlogit.metrics import Metrics
-from flashlogit.metrics_multiclass import ClassMetrics, against_the_rest
+from flashlogit.metrics_multiclass import ClassMetrics
 from flashlogit.model import Model
 from flashlogit.plots import SplitScores
 from flashlogit.report.coefficients import rank_coefficients
@@ -123,9 +123,7 @@ def _against_the_rest(
     decisions = tuple(
         decide(
             name,
-            SplitScores(
-                against_the_rest(split.logits, k), (split.y == k).astype(np.uint8), split.sample_weight
-            ),
+            SplitScores(split.rest.logits(k), (split.y == k).astype(np.uint8), split.sample_weight),
             threshold=threshold,
             bins=bins,
             points=CURVE_POINTS // 2,

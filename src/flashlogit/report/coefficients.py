@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.coefficients import INTERCEPT
+from flashlogit.coefficients import INTERCEPT, centred
 from flashlogit.model import Model
 from flashlogit.report.content import Coefficient, Coefficients, WaldStatistics
 
@@ -33,6 +33,7 @@ def rank_coefficients(
     intercept = np.atleast_1d(model.bias.astype(np.float64)) - raw @ model.standardization.mean
     several = len(raw) > 1
     per_deviation = raw * deviation
+    log_odds, log_odds_of_intercept = centred(raw), centred(intercept[:, None])[:, 0]
     order = np.argsort(-np.abs(per_deviation), axis=None, kind="stable")[: LARGEST + OTHERS]
 
     def row(k: int, j: int) -> Coefficient:
@@ -41,11 +42,13 @@ def rank_coefficients(
         value = float(intercept[k] if is_intercept else raw[k, j])
         name = INTERCEPT if is_intercept else model.feature_names[j]
         per = None if is_intercept else float(per_deviation[k, j])
+        odds = float(log_odds_of_intercept[k] if is_intercept else log_odds[k, j])
+        values = (value, per, odds, None if is_intercept else float(odds * deviation[j]))
         if inference is None or j >= len(inference.standard_error):
-            return Coefficient(name, label, value, per)
+            return Coefficient(name, label, *values)
         columns = ("standard_error", "z", "p_value", "ci_low", "ci_high")
         return Coefficient(
-            name, label, value, per, **{field: float(getattr(inference, field)[j]) for field in columns}
+            name, label, *values, **{field: float(getattr(inference, field)[j]) for field in columns}
         )
 
     rows = [row(int(place) // D, int(place) % D) for place in order]

@@ -124,13 +124,16 @@ class MetricValue:
 class Coefficient:
     """A column's coefficient in the user's units and for one standard deviation more of it.
 
-    label is the class for K > 2 classes. The last five are None without standard errors.
+    label is the class for K > 2 classes. log_odds and log_odds_per_deviation are the same two numbers as logarithms of
+    odds ratios: for K > 2 classes less their mean over the classes. The last five are None without standard errors.
     """
 
     column: str
     label: str | None
     coefficient: float
     per_deviation: float | None
+    log_odds: float
+    log_odds_per_deviation: float | None
     standard_error: float | None = None
     z: float | None = None
     p_value: float | None = None

@@ -79,6 +79,43 @@ def test_optimum_is_scikit_learns(load, intercept):
     assert np.allclose(result.bias.numpy(), expected.intercept_ - expected.intercept_.mean(), atol=5e-4)
 
 
+@pytest.mark.parametrize(("l1", "l2"), [(0.1, 0.0), (0.1, 0.5), (0.1, 1e-9), (0.0, 0.5)])
+def test_what_all_classes_share_is_settled_at_the_least_penalty(problem, l1, l2):
+    objective = objective_of(problem, l1=l1, l2=l2)
+    theta = torch.randn(objective.parameters, 1, generator=torch.Generator().manual_seed(0)).double()
+    settled = objective.settled(theta)
+    before, after = objective.evaluate(theta), objective.evaluate(settled)
+    assert after.value < before.value
+    W, settled_W = objective._centred(theta)[0], objective._centred(settled)[0]
+    common = W - settled_W
+    assert torch.allclose(common, common[:, :1].expand_as(common))
+    # No other common part has less of a penalty.
+    others = torch.linspace(-4, 4, 8001, dtype=torch.float64)[:, None, None]
+    penalty = (l1 * (W - others).abs() + 0.5 * l2 * (W - others).square()).sum(dim=2).amin(dim=0)
+    assert ((l1 * settled_W.abs() + 0.5 * l2 * settled_W.square()).sum(dim=1) <= penalty + 1e-12).all()
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("C", [1.0, 1e4])
+@pytest.mark.parametrize("load", [load_iris, load_wine])
+def test_weak_l1_penalties_converge(load, C, l1_ratio):
+    X, y = load(return_X_y=True)
+    strength = 1 / (C * len(y))
+    result = fit_softmax(
+        torch.from_numpy(X), torch.from_numpy(y), l1=l1_ratio * strength, l2=(1 - l1_ratio) * strength,
+        tolerance=1e-10, max_iterations=60,
+    )  # fmt: skip
+    assert result.converged
+
+
+def test_weights_add_up_to_zero_however_weak_l2_is(problem):
+    X, y, s = problem
+    start = torch.ones(K, D), torch.zeros(K)
+    for l2 in (1e-2, 1e-15):
+        weight = fit_softmax(X, y, sample_weight=s, l2=l2, start=start, tolerance=1e-10).weight
+        assert weight.sum(dim=0).abs().max() <= 1e-14 * weight.abs().max()
+
+
 @pytest.mark.parametrize("solver", ["newton", "newton-cg", "lbfgs"])
 @pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.01, 0.0), (0.004, 0.02), (0.0, 0.0)])
 @pytest.mark.parametrize("intercept", [True, False])

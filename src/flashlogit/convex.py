@@ -124,6 +124,10 @@ class ConvexObjective:
             theta[-1] = math.log(odds) / self.coordinates.scale[-1]
         return theta
 
+    def settled(self, theta: Tensor) -> Tensor:
+        """theta itself: no other has the same probabilities, unless columns are collinear."""
+        return theta
+
     def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
         """P and its gradient at theta [P, 1], for one read of X. Waits for nothing.
 

@@ -124,7 +124,7 @@ class SoftmaxObjective:
         """(W [D, K], b [K]) in the units of X, the intercepts adding up to 0; without a penalty each row of W too."""
         W, c = self._centred(theta)
         b = c - self.coordinates.center @ W
-        if not self.penalised:
+        if self.l1 == 0:  # which lowers an l2 penalty too, by what rounding has moved along
             W = W - W.mean(dim=1, keepdim=True)
         return W, b - b.mean() if self.intercept else torch.zeros_like(b)
 
@@ -132,6 +132,27 @@ class SoftmaxObjective:
         """theta [P K, 1] of W [D, K] and b [K]."""
         rows = [W, (b + self.coordinates.center @ W)[None, :]] if self.intercept else [W]
         return (torch.cat(rows) / self.scale).reshape(-1, 1)
+
+    def settled(self, theta: Tensor) -> Tensor:
+        """Of all theta [P K, 1] with the same probabilities the one with the least penalty.
+
+        What all classes of a column have in common, c, changes the penalty only: sum_k (l1 |w_k - c| + l2/2 (w_k - c)^2)
+        is least at the median of the K weights and of mean + l1 (K - 2 j) / (l2 K), j = 0..K, as its slope jumps by 2 l1
+        at each weight and rises by l2 K in between. Newton's steps cannot find it: there is next to no curvature.
+        """
+        if not self.penalised:
+            return theta
+        scaled = theta.reshape(self.scale.shape) * self.scale
+        W = scaled[: self.X.shape[1]]
+        if self.l1 == 0:
+            common = W.mean(dim=1)
+        elif self.l2 == 0:
+            common = W.median(dim=1).values
+        else:
+            j = torch.arange(self.classes + 1, dtype=W.dtype, device=W.device)
+            steps = self.l1 * (self.classes - 2 * j) / (self.l2 * self.classes)
+            common = torch.cat([W, W.mean(dim=1, keepdim=True) + steps], dim=1).median(dim=1).values
+        return torch.cat([W - common[:, None], scaled[len(W) :]]).div(self.scale).reshape(-1, 1)
 
     def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
         """P and its gradient at theta, for one read of X.
@@ -287,7 +308,10 @@ class SoftmaxObjective:
             self.evaluate(theta, keep=True)
         assert self._kept is not None
         kept, D = self._kept, self.X.shape[1]
-        value = float(kept.point.value)
+        # `to_user` takes off what the classes of a column have in common, for so much less of an l2 penalty.
+        common = self._centred(theta)[0].mean(dim=1)
+        saved = 0.5 * self.l2 * self.classes * float(common.square().sum()) if self.l1 == 0 else 0.0
+        value = float(kept.point.value) - saved
         trivial = Certificate("gap", value, value, self.null_value)
         a = kept.data.reshape(self.scale.shape)
         gap, shift = 0.0, torch.zeros(self.classes, dtype=torch.float64, device=self.X.device)
@@ -309,7 +333,7 @@ class SoftmaxObjective:
         if tau < 1:
             gap = self._shrunk_divergence(theta, tau, shift)
         gap += float(penalty_gap(weight, tau * a, l1, l2).sum())
-        return Certificate("gap", min(gap, value), value, self.null_value)
+        return Certificate("gap", min(max(gap - saved, 0.0), value), value, self.null_value)
 
     def sample(self, rows: int) -> SoftmaxObjective | None:
         """The same objective over about `rows` random rows; None if a class would have too few of them."""

@@ -71,7 +71,7 @@ def fit_softmax(
         theta, hessian = objective.null_theta(), None
         if start is not None:
             weight, bias = (value.to(X.device, torch.float64) for value in start)
-            theta = objective.from_user(weight.reshape(K, D).t(), bias.reshape(K))
+            theta = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
         elif objective.penalised and name == "newton":
             theta, hessian = start_from_sample(objective, theta)
         if name == "newton":

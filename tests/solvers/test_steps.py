@@ -40,6 +40,9 @@ class Models:
         self.parameters, self.K, self.reads = P, K, 0.0
         self.curvature = torch.empty(0)
 
+    def settled(self, theta: Tensor) -> Tensor:
+        return theta
+
     def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
         z = self.X @ theta
         loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
@@ -164,6 +167,22 @@ def test_the_models_minimum_with_l1(P: int) -> None:
     assert 0 < int((x == 0).sum()) < x.numel()
     by_products = accelerated(lambda v: torch.einsum("kpq,qk->pk", H, v), gradient, theta, l1, steps=2000)
     torch.testing.assert_close(by_products, x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [1e-2, 1e-5, 1e-8])
+def test_the_model_of_newtons_step_where_columns_are_copies(strength: float) -> None:
+    """A singular matrix, and an l1 term that is next to nothing beside the gradient: a dozen steps do."""
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(100, 12, generator=generator, dtype=torch.float64)
+    A = torch.cat([A, A[:, :3], A[:, 3:5] @ torch.ones((2, 2), dtype=torch.float64)], dim=1)
+    H, theta = (A.t() @ A)[None] / 100, torch.zeros((17, 1), dtype=torch.float64)
+    gradient = A.t() @ torch.randn(100, 1, generator=generator, dtype=torch.float64) / 100
+    l1 = torch.full_like(theta, strength)
+    x = minimise_model(H, gradient, theta, l1)
+    slope = gradient + torch.einsum("kpq,qk->pk", H, x - theta)
+    assert steepest_descent(slope, x, l1).norm() <= 1e-6 * gradient.norm()
+    twice = (x[:3] != 0) & (x[12:15] != 0)  # of copies one is enough, and which is not said
+    assert (torch.sign(x[:3]) == torch.sign(x[12:15]))[twice].all()
 
 
 def test_factors_of_matrices_that_have_none() -> None:

@@ -75,7 +75,8 @@ class LBFGS:
         gradient = search.at.gradient
         if self.objective.l1 > 0:
             times = self._pairs.hessian()
-            direction = accelerated(times, gradient, search.theta, l1, steps=_INNER_STEPS) - search.theta
+            end = accelerated(times, gradient, search.theta, l1, steps=_INNER_STEPS)
+            direction = self.objective.settled(end) - search.theta
         else:
             direction = -self._pairs.inverse_times(gradient)
         search.aim(direction)

@@ -84,13 +84,15 @@ class Newton:
         search, l1 = self.search, self.objective.l1_of
         g = search.at.gradient
         if self.objective.l1 > 0:
-            direction = minimise_model(H, g, search.theta, l1) - search.theta
+            end = minimise_model(H, g, search.theta, l1)
+            direction = end - search.theta
+            search.aim(self.objective.settled(end) - search.theta)
         else:
             if self._factors is None:
                 self._factors = factor(H)
             direction = -solve(self._factors, g)
-        search.aim(direction)
-        end = search.theta + direction
+            search.aim(direction)
+            end = search.theta + direction
         model = (
             g * direction
             + 0.5 * torch.einsum("kpq,qk->pk", H, direction) * direction

@@ -24,6 +24,8 @@ _NO_SLOPE = 1e-6
 """Of the first subgradient: the minimum is found for any purpose of the outer step."""
 _SLOW = 0.5
 """Of the subgradient before a step: more of it left is slow progress."""
+_RELEASES = 3
+"""Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
 _RESCUES = 8
 """Times that gradient steps come to the aid of Newton's."""
 _WARM_FROM = 256
@@ -84,9 +86,10 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> Te
         left = steepest_descent(slope, x, l1).norm(dim=0)
         if bool((left <= _NO_SLOPE * first).all()):
             break
-        if bool(((left > _SLOW * before) | (gain <= 0)).any()):
-            # Cut off at the orthant a Newton step may gain next to nothing, however far the minimum is, above all near
-            # a singular H. Gradient steps change the signs that stand in its way.
+        slow = gain <= 0
+        if len(theta) > _WARM_FROM:
+            slow = slow | (left > _SLOW * before)
+        if bool(slow.any()):
             if rescues == _RESCUES:
                 break
             rescues += 1
@@ -98,21 +101,46 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> Te
 
 def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor) -> tuple[Tensor, Tensor]:
     """A better x [P, K] and what m gains by it, [K]; `slope` is the gradient of the quadratic part at x."""
-    scales = 0.5 ** torch.arange(_STEPS, dtype=x.dtype, device=x.device)
     down = steepest_descent(slope, x, l1)
     free = (x != 0) | (down != 0) | (l1 == 0)
     signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
-    mask = free.to(x.dtype).t()
-    masked = H * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
-    newton = torch.where(free, solve(factor(masked), down), 0.0)
+    newton = _newton_step(H, down, free)
+    for _ in range(_RELEASES):
+        # A variable that leaves 0 for one side, and is taken to the other by the step of all, would stay at 0 and spoil
+        # the step of the rest, which counts on it.
+        blocked = free & (x == 0) & (l1 > 0) & (newton * signs < 0)
+        if not bool(blocked.any()):
+            break
+        free = free & ~blocked
+        newton = _newton_step(H, down, free)
     # [T, P, K]: the ends of the steps, cut off at the orthant where there is an l1 term.
-    ends = x + scales[:, None, None] * newton
+    ends = x + _lengths(x, newton, l1)[:, None] * newton
     ends = torch.where((ends * signs > 0) | (l1 == 0), ends, 0.0)
     model = _model(H, slope, x, l1, ends - x)
     best = model.argmin(dim=0)
     gain = -model.gather(0, best[None])[0]
     end = ends.gather(0, best[None, None].expand(1, *x.shape))[0]
     return torch.where(gain > 0, end, x), gain.clamp(min=0.0)
+
+
+def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
+    """H^-1 down over the free variables [P, K], and 0 for the others."""
+    mask = free.to(down.dtype).t()
+    masked = H * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
+    return torch.where(free, solve(factor(masked), torch.where(free, down, 0.0)), 0.0)
+
+
+def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
+    """Step lengths to try, [T, K]: halves, and where the first, second, fourth, ... of the variables [P, K] become 0.
+
+    Near a singular H the Newton step is so long that all halves of it end in the corner of the orthant. Up to the first
+    variable that becomes 0 nothing is cut off, so that this step gains whatever H is.
+    """
+    halves = 0.5 ** torch.arange(_STEPS, dtype=x.dtype, device=x.device)
+    crossing = (x * newton < 0) & (l1 > 0)
+    at = torch.where(crossing, -x / newton, torch.inf).sort(dim=0).values
+    at = at[[0] + [2**k for k in range(len(x).bit_length()) if 2**k < len(x)]]
+    return torch.cat([halves[:, None].expand(-1, x.shape[1]), torch.where(at < 1, at, 1.0)])
 
 
 def accelerated(
@@ -147,7 +175,10 @@ def accelerated(
 def _model(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, moved: Tensor) -> Tensor:
     """m(x + moved) - m(x), [T, K], for T moves [T, P, K]."""
     quadratic = (slope + 0.5 * torch.einsum("kpq,tqk->tpk", H, moved)) * moved
-    return (quadratic + l1 * ((x + moved).abs() - x.abs())).sum(dim=1)
+    end = x + moved
+    # Where the sign stays, without the rounding errors of the absolute values: near the minimum these are all there is.
+    longer = torch.where(x * end > 0, torch.sign(x) * moved, end.abs() - x.abs())
+    return (quadratic + l1 * longer).sum(dim=1)
 
 
 def steepest_descent(gradient: Tensor, theta: Tensor, l1: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from flashlogit.convex import Point
 
 _SUFFICIENT = 1e-4
 """Share of the predicted decrease that a step must bring (Armijo's rule)."""
-_ROUNDING = 4e-15
+_ROUNDING = 2e-14
 """Of P: differences below are noise of its float64 sum, and no step is refused for one."""
 
 

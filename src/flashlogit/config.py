@@ -159,6 +159,9 @@ class FileData(DataSettings):
     missing: Literal["error", "impute"] = "error"
     """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
     in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""
+    missing_values: list[str] = []
+    """Spellings of a missing value in .csv files beside the usual ones (nothing, NA, N/A, NULL, NaN), such as `?`. The
+    model remembers them."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
 

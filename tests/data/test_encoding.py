@@ -9,7 +9,8 @@ import pytest
 
 from flashlogit.config import FileData
 from flashlogit.data.arrow_files import ArrowTable
-from flashlogit.data.encoding import CategoryColumn, EncodedTable, Encoding, NumberColumn, as_text
+from flashlogit.data.category_text import as_text
+from flashlogit.data.encoding import CategoryColumn, EncodedTable, Encoding, NumberColumn
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
 from flashlogit.errors import UserError
@@ -47,7 +48,7 @@ def test_a_feature_for_each_value_in_order():
     encoding, notes, values = encode(table, ["city", "x"], categories=ONE)
     assert encoding.features == ("city=a", "city=b", "x")
     assert values.tolist() == [[0, 1, 1], [1, 0, 2], [0, 1, 3]]
-    assert notes == []
+    assert notes == ["Categories: city (2 values)"]
 
 
 def test_rare_values_share_a_bucket():
@@ -58,7 +59,7 @@ def test_rare_values_share_a_bucket():
     encoding, notes, values = encode(table, ["city"], categories={"min_rows": 1, "max": 1})
     assert encoding.features == ("city=a", "city=(other)")
     assert values.sum(axis=0).tolist() == [3, 4]
-    assert "4 values" in notes[0]
+    assert "4 values" in notes[1]
 
 
 def test_only_training_rows_count():
@@ -82,7 +83,7 @@ def test_missing_values_are_an_error_or_marked():
     encoding, notes, values = encode(table, ["city", "x", "z"], categories=ONE, missing="impute")
     assert encoding.features == ("city=a", "city=(missing)", "x", "x (missing)", "z")
     assert values.tolist() == [[1, 0, 1, 0, 1], [0, 1, 2.5, 1, 2], [1, 0, 4, 0, 3]]
-    assert 'column "x"' in notes[0]
+    assert 'column "x"' in notes[1]
     later = table_of(city=["a"], x=[7.0], z=pa.array([None], pa.int64()))
     assert values_of(later, encoding).tolist() == [[1, 0, 7, 0, 2]]  # z: the training rows' mean, unmarked
 

@@ -34,7 +34,7 @@ def test_missing_relative_file_says_what_it_is_relative_to(load_file, tmp_path, 
     refused(load_file, "gone.csv", re.escape(f"relative to {tmp_path}"))
 
 
-@pytest.mark.parametrize("name", ["d.tsv", "d", "csv"])
+@pytest.mark.parametrize("name", ["d.txt", "d", "csv"])
 def test_unknown_ending(name, load_file):
     refused(load_file, name, r'data\.path is ".*"; the name must end in \.csv, \.csv\.gz, .* or \.libsvm')
 
@@ -86,17 +86,20 @@ def test_ragged_csv(write, load_file):
     refused(load_file, write("d.csv", "a,y\n1,0\n1,2,3\n"), "cannot be read .*Expected 2 columns, got 3")
 
 
-def test_csv_that_is_not_utf8(load_file, tmp_path):
+@pytest.mark.parametrize("text", ["größe,y\n1,0\n", "a,y\nß,0\n1,1\n"])
+@pytest.mark.parametrize(("encoding", "iconv"), [("latin-1", "LATIN1"), ("utf-16", "UTF-16")])
+def test_csv_that_is_not_utf8(text, encoding, iconv, load_file, tmp_path):
     path = tmp_path / "d.csv"
-    path.write_bytes(b"gr\xf6\xdfe,y\n1,0\n")
-    refused(load_file, str(path), "cannot be read")
-    path.write_bytes(b"a,y\n\xff,0\n1,1\n")
-    refused(load_file, str(path), r'no numbers: "a" \(binary\)')
+    path.write_bytes(text.encode(encoding))
+    refused(
+        load_file, str(path), rf"is not UTF-8 text .* convert it, as in: iconv -f {iconv} -t UTF-8 .*d\.csv >"
+    )
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz"])
 def test_header_only(name, write, load_file):
-    refused(load_file, write(name, "a,y\n"), "has no rows; give a file with at least one row")
+    for text in ("a,y\n", "a,y"):
+        refused(load_file, write(name, text), "has no rows; give a file with at least one row")
 
 
 def test_no_rows(write, load_file):
@@ -109,6 +112,20 @@ def test_no_rows(write, load_file):
 @pytest.mark.parametrize("header", ["1,2,0", "0.5,-1e3,1", '"1","2","3"'])
 def test_csv_without_header(header, write, load_file):
     refused(load_file, write("d.csv", f"{header}\n1,2,0\n"), "only numbers .*add a header line")
+
+
+@pytest.mark.parametrize("header", ["1,a,0", "5.1,3.5,1.4,0.2,setosa", "a,1"])
+def test_csv_whose_first_line_looks_like_data(header, write, load_file):
+    row = ",".join("1" for _ in header.split(","))
+    refused(load_file, write("d.csv", f"{header}\n{row}\n"), "looks like a row of data; add a header line")
+
+
+@pytest.mark.parametrize("header", ["0,1,2,y", "y,1,2,3", "y,1990,kind,1991,x"])
+def test_numbers_that_are_names(header, write, load_file):
+    names = header.split(",")
+    rows = "".join(",".join([str(i % 2)] * len(names)) + "\n" for i in range(8))
+    data = load_file(write("d.csv", f"{header}\n{rows}"), split={"validation": 0, "test": 0})
+    assert set(data.feature_names) == {*names} - {"y"}
 
 
 def test_csv_with_empty_name(write, load_file):
@@ -130,8 +147,11 @@ def test_duplicate_names(name, write, load_file):
 
 
 def test_csv_with_semicolons(write, load_file):
+    for text in ("a;b;y\n1;2;0\n", "a;b;y\n1,5;2;0\n2,5;1,5;1\n"):
+        message = 'is one name, "a;b;y"; separate the columns with commas instead of semicolons'
+        refused(load_file, write("d.csv", text), message)
     refused(
-        load_file, write("d.csv", "a;b;y\n1;2;0\n"), 'is one name, "a;b;y"; separate the columns with commas'
+        load_file, write("d.csv", "a\tb\n1\t2,3,4\n"), r"instead of tabs, or end the file's name in \.tsv"
     )
 
 
@@ -182,21 +202,72 @@ def test_dates_among_features(write, load_file):
     refused(load_file, path, 'dates or times in column "when"; derive numbers .* data.drop')
 
 
-def test_numbers_with_a_typing_mistake_are_no_categories(write, load_file):
-    path = write("d.csv", "age,y\n" + "1,0\n2,1\n" * 20 + "?,0\n")
-    message = refused(load_file, path, "features that hold no numbers: ")
-    assert '"age" (text, such as "?" in row 41 (the first is 1))' in message
-    assert message.endswith("or leave them out with data.drop")
+MARKED = "looks like numbers but for "
+REMEDY = "correct the file, or name the column in data.categorical"
 
 
-def test_lists_and_text_among_features(write, load_file):
-    columns = {"a": [[1], [2]], "b": ["1", "2"], "y": [0, 1]} | {f"t{j}": ["u", "v"] for j in range(8)}
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([*range(20), "?"], f'{MARKED}"?" (3 rows): list it in data.missing_values, {REMEDY}'),
+        # A third of the rows, but few marks and many numbers.
+        ([*range(20), *["?"] * 10, "-"], f'{MARKED}"?" (30 rows) and "-" (3 rows): list them in data'),
+        ([*range(10), "."], f'{MARKED}"." (3 rows): list it'),
+        ([*range(10), " "], f'{MARKED}" " (3 rows): list it'),
+        (
+            [*range(20), "1,200"],
+            'column "age" holds numbers as text, such as "1,200": write it as plain numbers',
+        ),
+        (["3,5", "4,5"], 'holds numbers as text, such as "3,5"'),
+        (["$3", "$4.50", "-$1,000.25"], 'holds numbers as text, such as "$3"'),
+        (["3%", "12.5 %"], 'holds numbers as text, such as "3%"'),
+    ],
+)
+def test_numbers_with_something_among_them_are_no_categories(values, message, write, load_file):
+    rows = "".join(f'"{value}",{i % 2}\n' for i, value in enumerate([*values, *values, *values]))
+    told = refused(load_file, write("d.csv", "age,y\n" + rows), re.escape(message))
+    assert told.endswith("name the column in data.categorical")
+    settings = {
+        "categorical": ["age"],
+        "categories": {"min_rows": 1},
+        "missing": "impute",  # a blank is none
+        "split": {"validation": 0, "test": 0},
+    }
+    assert load_file(write("d.csv", "age,y\n" + rows), **settings).feature_names[0].startswith("age=")
+
+
+@pytest.mark.parametrize("values", [["1", "2", "A"] * 5, ["1.2.3.4", "5.6.7.8"], ["3a", "4b"], ["+", "-"]])
+def test_codes_are_categories(values, write, load_file):
+    rows = "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 2))
+    path = write("d.csv", "code,y\n" + rows)
+    data = load_file(path, categories={"min_rows": 1}, split={"validation": 0, "test": 0})
+    assert len(data.feature_names) == len(set(values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["01/02/2024", "31/12/2024"],
+        ["31.12.2024", "1.1.24"],
+        ["2024-01-03 10:00 PM", "2024-01-03 9:00 AM"],
+        ["2024-01-03T10:00:00Z", "2024-01-03T10:00:00.5+01:00", "03-Jan-2024"],
+    ],
+)
+def test_dates_that_are_not_iso(values, write, load_file):
+    rows = "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 12))
+    path = write("d.csv", "when,y\n" + rows)
+    refused(load_file, path, 'dates or times in column "when"; derive numbers')
+    data = load_file(path, categorical=["when"], split={"validation": 0, "test": 0})
+    assert len(data.feature_names) == len(values)
+
+
+def test_lists_and_numbers_as_text_among_features(write, load_file):
+    columns = {"a": [[1], [2]], "b": ["1", "2"], "y": [0, 1]} | {f"t{j}": ["u", "v"] for j in range(9)}
     path = write("d.parquet", columns)
-    message = refused(load_file, path, "hold no numbers")
-    assert '"a" (list<' in message
-    assert '"b" (text)' in message
-    message = refused(load_file, path, "hold no numbers", categorical=[])
-    assert " and 2 more; turn" in message
+    assert '"a" (list<' in refused(load_file, path, "hold no numbers")
+    refused(load_file, path, 'column "b" holds numbers as text, such as "1"', drop=["a"])
+    message = refused(load_file, path, "hold no numbers", categorical=["b"], drop=["a"])
+    assert " and 1 more; turn" in message
 
 
 def test_npy_shapes_and_types(load_file, tmp_path):
@@ -234,3 +305,44 @@ def test_unreadable_gzip_says_so(load_file, tmp_path):
     path = tmp_path / "d.csv.gz"
     path.write_bytes(gzip.compress(b"a,y\n" + b"1,0\n" * 10_000)[:-30])
     refused(load_file, str(path), "cannot be read")
+
+
+def test_archives_that_cannot_be_unpacked(load_file, tmp_path):
+    import zipfile
+
+    plain = tmp_path / "plain.csv.zip"
+    with zipfile.ZipFile(plain, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("d.csv", "a,b,y\n" + "".join(f"{i},{i * i % 97},{i % 2}\n" for i in range(5000)))
+    data = plain.read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    for name, changes, message in [
+        ("locked", {6: 1, directory + 8: 1}, r"password required .*; unpack it and give the file in it"),
+        ("deflate64", {8: 9, directory + 10: 9}, r"compression .*; unpack it and give the file in it"),
+        ("damaged", {2000: data[2000] ^ 0xFF}, r"cannot be read"),
+        ("cut", {}, r"cannot be read"),
+    ]:
+        changed = bytearray(data)
+        for place, byte in changes.items():
+            changed[place] = byte
+        path = tmp_path / f"{name}.csv.zip"
+        path.write_bytes(changed[:2000] if name == "cut" else changed)
+        refused(load_file, str(path), message)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobodyx/a.csv", "there is no such user's folder; write the path in full"),
+        ("a" * 300 + ".csv", r"which cannot be looked at \(File name too long\)"),
+        ("package:__main__/x.csv", "there is no package '__main__'"),
+    ],
+)
+def test_paths_that_the_system_refuses(path, message, load_file):
+    refused(load_file, path, message)
+
+
+def test_line_breaks_in_quotes_beyond_a_block(write, load_file):
+    text = "n,a,y\n" + '"one\ntwo ,three",1,0\n"four",2,1\n' * 300_000
+    assert len(text) > 8 << 20
+    data = load_file(write("d.csv", text), split={"validation": 0, "test": 0}, drop=["n"], standardize=False)
+    assert data.train.X.sum().item() == 900_000

@@ -47,15 +47,36 @@ def test_types_are_brought_together(tmp_path):
     ("second", "message"),
     [
         ("x,z\n1,0\n", r'b\.csv lacks column "y", compared with .*a\.csv'),
-        ("x,y,z\n1,0,2\n", r'b\.csv has column "z" on top'),
-        ("x,y\nword,0\n", r'column "x" is int64 in .*a\.csv and string in .*b\.csv'),
+        ("x,y,z\n1,0,2\n", r'a\.csv lacks column "z", compared with .*b\.csv; give files that have all'),
     ],
 )
-def test_files_that_differ_are_named(tmp_path, second, message):
+def test_files_that_lack_a_column_are_named(tmp_path, second, message):
     (tmp_path / "a.csv").write_text("x,y\n1,0\n")
     (tmp_path / "b.csv").write_text(second)
     with pytest.raises(UserError, match=message):
-        read(f"{tmp_path}/*.csv")
+        read([f"{tmp_path}/b.csv", f"{tmp_path}/a.csv"] if "z" not in message else f"{tmp_path}/*.csv")
+
+
+def test_files_need_only_the_columns_that_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,0\n")
+    (tmp_path / "b.csv").write_text("note,x\n?,2\n")
+    file = open_files(f"{tmp_path}/*.csv", "data.path")
+    assert file.read(["x"], []).column("x").to_pylist() == [1, 2]
+
+
+def test_kinds_that_differ_from_file_to_file(tmp_path):
+    (tmp_path / "a.csv").write_text("kind,flag,when\n01,True,2024-01-01\n")
+    (tmp_path / "b.csv").write_text("kind,flag,when\nx,0,never\n")
+    assert read(f"{tmp_path}/*.csv") == {"kind": ["01", "x"], "flag": [1, 0], "when": ["2024-01-01", "never"]}
+    kinds = pd.Series(["u", "v"])
+    pd.DataFrame({"kind": kinds.astype("category")}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"kind": kinds}).to_parquet(tmp_path / "b.parquet")
+    assert read(f"{tmp_path}/*.parquet") == {"kind": ["u", "v", "u", "v"]}
+    pd.DataFrame({"kind": [1, 2]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(
+        UserError, match=r'column "kind" is .*string in .*a\.parquet and int64 in .*b\.parquet'
+    ):
+        read(f"{tmp_path}/*.parquet")
 
 
 def test_what_cannot_be_several(tmp_path, parts):
@@ -102,11 +123,43 @@ def test_libsvm(tmp_path):
         open_files(str(tmp_path / "d.svmlight"), "data.path")
 
 
+def svmlight(folder, text):
+    (folder / "other.svmlight").write_text(text)
+    return open_files(str(folder / "other.svmlight"), "data.path")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
+    names = [f"x{j}" for j in range(first, first + 4)]
+    whole = svmlight(tmp_path, "".join(f"1 {first}:1 {first + k}:{k + 1}\n" for k in range(1, 4)))
+    assert whole.features == tuple(names)
+    for text, row in (
+        (f"1 {first + 2}:5\n", [0, 0, 5, 0]),  # neither the first nor the last
+        (f"1 {first}:7\n", [7, 0, 0, 0]),
+        ("1\n", [0, 0, 0, 0]),
+    ):
+        file = svmlight(tmp_path, text)
+        file.require(names, (), "the model", (whole.width,))
+        assert file.read(names, []).block(names, 0, 1).tolist() == [row]
+    with pytest.raises(
+        UserError, match=rf"up to the index {first + 3}, and .* has the index {first + 4}; leave"
+    ):
+        svmlight(tmp_path, f"1 {first + 4}:1\n").require(names, (), "the model", (whole.width,))
+    if first:
+        with pytest.raises(UserError, match=r"begin at 1, and .* has an index 0"):
+            svmlight(tmp_path, "1 0:1 2:1\n").require(names, (), "the model", (whole.width,))
+
+
 def test_libsvm_within_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("flashlogit.data.svmlight.free_bytes", lambda: 100)
     (tmp_path / "d.svmlight").write_text("1 1:2 9:3\n-1 2:1\n")
     with pytest.raises(UserError, match="half of the free memory"):
-        open_files(str(tmp_path / "d.svmlight"), "data.path")
+        read(str(tmp_path / "d.svmlight"))
+
+
+def test_tabs(tmp_path):
+    (tmp_path / "d.tsv").write_text("x \t y\n1,5\t0\n2\t1\n")
+    assert read(f"{tmp_path}/d.tsv") == {"x": ["1,5", "2"], "y": [0, 1]}
 
 
 def test_file_of_a_package():

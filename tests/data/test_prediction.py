@@ -18,8 +18,20 @@ def test_columns_come_in_the_models_order(name, write):
     (block,) = rows.blocks()
     assert block.dtype == np.float64
     assert block.tolist() == [[1.5, 3], [2.5, 4]]
-    assert rows.ids.to_pydict() == {"id": ["r1", "r2"], "when": [7, 8]}
+    written = [7, 8] if name == "d.parquet" else ["7", "8"]
+    assert rows.ids.to_pydict() == {"id": ["r1", "r2"], "when": written}
     assert rows.ids.schema.field("id").type == pa.string()
+
+
+def test_ids_stay_as_they_are_written(write):
+    ids = ["00123", "12345678901234567890", "NA", "", " x ", "1.0"]
+    path = write("d.csv", "id,a,y\n" + "".join(f"{each},{i},1\n" for i, each in enumerate(ids)))
+    rows = read_for_prediction(path, ("a",), ["id", "a"])
+    assert rows.ids.to_pydict() == {"id": ids, "a": [str(i) for i in range(6)]}
+    assert next(rows.blocks())[:, 0].tolist() == list(range(6))
+    rows = read_for_prediction(path, ("a",), ["y"], verbatim=False)
+    assert rows.ids.to_pydict() == {"y": [1] * 6}
+    assert rows.table.column("y").to_pylist() == [1] * 6
 
 
 def test_numpy_files(write):

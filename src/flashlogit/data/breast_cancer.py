@@ -15,4 +15,4 @@ def breast_cancer() -> ArrowFile:
     columns = {str(name): bunch.data[:, j] for j, name in enumerate(bunch.feature_names)}
     columns["diagnosis"] = bunch.target_names[bunch.target].astype(str)
     table = pa.table(columns)
-    return ArrowFile("the breast_cancer data", table.column_names, table.select)
+    return ArrowFile("the breast_cancer data", table.column_names, lambda names, _: table.select(names))

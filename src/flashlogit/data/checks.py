@@ -28,10 +28,19 @@ def finite_blocks(
         finite = np.isfinite(block)
         if not finite.all():
             i, j = np.unravel_index(np.argmin(finite), finite.shape)
-            what = "is missing (empty or NaN)" if np.isnan(block[i, j]) else "is infinite"
-            raise UserError(
-                f"{table.name} has a value that {what} in {row_text(int(rows[i]))} of column"
-                f' "{names[int(j)]}"; every feature must be a finite number, so fill it in, or leave out the'
-                " row or the column"
-            )
+            if np.isnan(block[i, j]):
+                raise missing_value(table.name, int(rows[i]), names[int(j)])
+            raise _unusable(table.name, "is infinite", int(rows[i]), names[int(j)])
         yield rows, block
+
+
+def missing_value(file: str, row: int, column: str) -> UserError:
+    """The error for a row without a value where none may be missing."""
+    return _unusable(file, "is missing (empty or NaN)", row, column)
+
+
+def _unusable(file: str, what: str, row: int, column: str) -> UserError:
+    return UserError(
+        f'{file} has a value that {what} in {row_text(row)} of column "{column}"; every feature must'
+        " have a finite value, so fill it in, or leave out the row or the column"
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flashlogit.data.tables import Table
+from flashlogit.data.category_text import as_text
+from flashlogit.data.checks import missing_value
+from flashlogit.data.reading import Reading
+from flashlogit.data.tables import TRAINING_REMEDY, Table
+from flashlogit.data.text_kinds import is_text
 from flashlogit.data.wording import rows_text
 from flashlogit.errors import UserError
 
@@ -43,7 +48,8 @@ class NumberColumn:
 @dataclass(frozen=True)
 class CategoryColumn:
     """A column of categories. values: those with a feature of their own; other, missing: whether there is a feature for
-    any other value, and for a missing one; baseline: the value that has none, 0 in all features of the column.
+    any other value, and for a missing one; baseline: the value that has none, 0 in all features of the column;
+    required: whether no value may be missing.
 
     A value for which there is no feature, such as one that no training row has, is 0 in all of them too.
     """
@@ -53,6 +59,7 @@ class CategoryColumn:
     other: bool = False
     missing: bool = False
     baseline: str | None = None
+    required: bool = False
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -65,18 +72,22 @@ class CategoryColumn:
         """The features' names."""
         return tuple(f"{self.name}={bucket}" for bucket in self.buckets)
 
-    def numbers(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        """The bucket of each row [N], -1 for none."""
-        text = as_text(column)
+    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value that the
+        column does not know."""
         places = pc.index_in(text, value_set=pa.array(self.values, pa.large_string()))
-        other = len(self.values) if self.other else -1
-        places = pc.fill_null(places, other)
+        strange = pc.is_null(places)
+        places = pc.fill_null(places, len(self.values) if self.other else -1)
         if self.baseline is not None:
-            places = pc.if_else(pc.fill_null(pc.equal(text, self.baseline), False), -1, places)
-        missing = len(self.buckets) - 1 if self.missing else -1
-        places = pc.if_else(pc.is_null(text), missing, places)
+            is_baseline = pc.fill_null(pc.equal(text, self.baseline), False)
+            places = pc.if_else(is_baseline, -1, places)
+            strange = pc.and_not(strange, is_baseline)
+        absent = pc.is_null(text)
+        places = pc.if_else(absent, len(self.buckets) - 1 if self.missing else -1, places)
         numbers: NDArray[np.int64] = places.cast(pa.int64()).to_numpy()
-        return numbers
+        if self.other:
+            return numbers, np.zeros(len(numbers), np.bool_)
+        return numbers, pc.and_not(strange, absent).to_numpy().astype(np.bool_)
 
 
 @dataclass(frozen=True)
@@ -84,58 +95,89 @@ class Encoding:
     """All feature columns of a file in order, and what becomes of them."""
 
     columns: tuple[NumberColumn | CategoryColumn, ...]
+    missing_values: tuple[str, ...] = ()
+    """Further spellings of a missing value in files of text."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The file's columns."""
         return tuple(column.name for column in self.columns)
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """The features, in order: those of the first column, of the second, ..."""
         return tuple(feature for column in self.columns for feature in column.features)
 
     @property
+    def reading(self) -> Reading:
+        """How other files are to be read: categories as they are written."""
+        text = frozenset(column.name for column in self.columns if isinstance(column, CategoryColumn))
+        return Reading(text=text, missing=self.missing_values)
+
+    @property
     def trivial(self) -> bool:
-        """Whether the features are the columns as they are."""
-        return all(
+        """Whether the features are the columns as they are, in any file."""
+        return not self.missing_values and all(
             isinstance(column, NumberColumn) and column.fill is None and not column.marked
             for column in self.columns
         )
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """As JSON values."""
+    def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
+        """As JSON values: the list of columns, in a mapping only where there is more to say."""
         kinds = {NumberColumn: "number", CategoryColumn: "category"}
-        return [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns]
+        columns = [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns]
+        if not self.missing_values:
+            return columns
+        return {"columns": columns, "missing_values": list(self.missing_values)}
 
     @classmethod
-    def from_json(cls, content: Sequence[dict[str, Any]]) -> Encoding:
+    def from_json(cls, content: Sequence[dict[str, Any]] | dict[str, Any]) -> Encoding:
         """What `to_json` gave; KeyError, TypeError or ValueError for something else."""
+        about: dict[str, Any] = (
+            content if isinstance(content, dict) else {"columns": content, "missing_values": ()}
+        )
         columns: list[NumberColumn | CategoryColumn] = []
-        for each in content:
+        for each in about["columns"]:
             fields = {key: value for key, value in each.items() if key != "kind"}
             if each["kind"] == "number":
                 columns.append(NumberColumn(**fields))
             else:
                 columns.append(CategoryColumn(**{**fields, "values": tuple(fields["values"])}))
-        return cls(tuple(columns))
+        return cls(tuple(columns), tuple(about["missing_values"]))
 
 
 class EncodedTable(Table):
     """A table's features, made block by block from its columns."""
 
-    def __init__(self, table: Table, encoding: Encoding) -> None:
-        """UserError where a column of numbers holds something else."""
+    def __init__(
+        self,
+        table: Table,
+        encoding: Encoding,
+        kept: NDArray[np.bool_] | None = None,
+        remedy: str = TRAINING_REMEDY,
+    ) -> None:
+        """The rows where `kept` [N] is true (all if None) must be usable; `remedy` is for columns that are not.
+
+        UserError where a column of numbers holds something else, or a category is missing that may not be.
+        """
         super().__init__(table.name, table.rows)
         self._table = table
         self._encoding = encoding
         self._numbers = [c.name for c in encoding.columns if isinstance(c, NumberColumn)]
-        table.require_numbers(self._numbers)
-        self._buckets = {
-            column.name: column.numbers(table.column(column.name))
-            for column in encoding.columns
-            if isinstance(column, CategoryColumn)
-        }
+        table.require_numbers(self._numbers, remedy)
+        self._widths = [len(column.features) for column in encoding.columns]
+        self._buckets: dict[str, NDArray[np.int64]] = {}
+        unknown = []
+        for column in encoding.columns:
+            if isinstance(column, CategoryColumn):
+                place = f'column "{column.name}" of {table.name}'
+                text = as_text(table.column(column.name), place, remedy)
+                if column.required:
+                    _refuse_missing_category(table.name, column.name, text, kept)
+                self._buckets[column.name], strange = column.look_up(text)
+                unknown += _unknown(column.name, text, strange, kept)
+        self.unknown = tuple(unknown)
+        """Sentences on the rows whose value the encoding does not know, one for each column with some."""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the file, such as the label."""
@@ -152,8 +194,7 @@ class EncodedTable(Table):
         numbers = self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]
         here = np.arange(stop - start)
         place, number = 0, 0
-        for column in self._encoding.columns:
-            width = len(column.features)
+        for column, width in zip(self._encoding.columns, self._widths, strict=True):
             if isinstance(column, CategoryColumn):
                 bucket = self._buckets[column.name][start:stop]
                 known = bucket >= 0
@@ -169,24 +210,32 @@ class EncodedTable(Table):
         return block
 
 
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column's values as text, the same whatever type a file gives them: 1, 1.0 and "1" are "1", true is "true"."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        column, kind = column.cast(pa.float64()), pa.float64()
-    if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
-        whole = pc.all(pc.equal(column, pc.round(column))).as_py()
-        if whole in (True, None):
-            column = column.cast(pa.int64(), safe=False)
-    try:
-        return column.cast(pa.large_string())
-    except pa.ArrowException as error:
-        raise UserError(
-            f"a column of {kind} cannot be used as categories; leave it out with data.drop"
-        ) from error
+def _refuse_missing_category(
+    file: str, name: str, text: pa.ChunkedArray, kept: NDArray[np.bool_] | None
+) -> None:
+    if text.null_count == 0:
+        return
+    missing = pc.is_null(text).to_numpy().astype(np.bool_)
+    if kept is not None:
+        missing &= kept
+    if missing.any():
+        raise missing_value(file, int(np.argmax(missing)), name)
+
+
+def _unknown(
+    name: str, text: pa.ChunkedArray, strange: NDArray[np.bool_], kept: NDArray[np.bool_] | None
+) -> list[str]:
+    """A sentence on the rows with a value that the model does not know, if there are any."""
+    if kept is not None:
+        strange = strange & kept
+    count = int(strange.sum())
+    if not count:
+        return []
+    rows, have = len(strange) if kept is None else int(kept.sum()), "has" if count == 1 else "have"
+    value = str(text[int(np.argmax(strange))].as_py())[:40]
+    return [
+        f'{count} of {rows} rows {have} a value of "{name}" that the model does not know, such as "{value}"'
+    ]
 
 
 def missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
@@ -194,6 +243,8 @@ def missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_]) 
     counts = {}
     for name in names:
         column = table.column(name)
+        if is_text(column.type):
+            column = as_text(column)
         if column.null_count == 0 and not pa.types.is_floating(column.type):
             continue
         missing = pc.is_null(column, nan_is_null=True).to_numpy().astype(bool) & kept

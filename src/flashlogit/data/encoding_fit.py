@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flashlogit.config import FileData
+from flashlogit.data.category_text import as_text
 from flashlogit.data.encoding import (
     CategoryColumn,
     Encoding,
     NumberColumn,
-    as_text,
     missing_values,
     refuse_missing,
 )
 from flashlogit.data.splits import DROPPED, TRAIN
 from flashlogit.data.tables import Table
+from flashlogit.data.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
 from flashlogit.data.wording import column_word, listing
 from flashlogit.errors import UserError
 
-_TYPING_MISTAKES = 0.9
-"""Share of a text column's values that look like numbers, from which the others are taken for mistakes."""
-_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_NAMED = 8
+"""At most so many columns are named in a note."""
 _IMPUTE = "fill it in, leave out the rows or the column, or set data.missing to impute"
 
 
@@ -41,7 +41,7 @@ def fit_encoding(
     Args:
         table: with those columns; `splits` [N] is the split of every row.
         categorical: those that are categories, as `categorical_columns` has them.
-        settings: `categories` and `missing` of the data.
+        settings: `categories`, `missing` and `missing_values` of the data.
 
     Raises:
         UserError: columns that lack values where none may be missing, or whose values say nothing.
@@ -52,9 +52,10 @@ def fit_encoding(
         refuse_missing(table.name, missing, _IMPUTE)
     columns: list[NumberColumn | CategoryColumn] = []
     notes = []
+    counts = {}
     for name in names:
         if name in categorical:
-            column, note = _category(table, name, settings, training)
+            column, counts[name], note = _category(table, name, settings, training)
             columns.append(column)
             notes += note
         elif name in missing or settings.missing == "impute":
@@ -68,8 +69,10 @@ def fit_encoding(
                 f"Missing values of {column_word(filled)} are replaced by the training rows' mean, and marked in a"
                 " column of their own"
             )
-    encoding = Encoding(tuple(columns))
-    twice = [name for name in dict.fromkeys(encoding.features) if encoding.features.count(name) > 1]
+    if counts:
+        notes.insert(0, _categories_note(counts))
+    encoding = Encoding(tuple(columns), tuple(settings.missing_values))
+    twice = [name for name, count in Counter(encoding.features).items() if count > 1]
     if twice:
         raise UserError(
             f"{table.name} has columns whose features would have the same name, {listing(twice)}; rename one of them"
@@ -77,27 +80,43 @@ def fit_encoding(
     return encoding, notes
 
 
+def _categories_note(counts: dict[str, int]) -> str:
+    """Which columns are categories, and how many values their training rows have."""
+    named = [f"{name} ({count:,} {'value' if count == 1 else 'values'})" for name, count in counts.items()]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return f"Categories: {', '.join(named[:_NAMED])}{more}"
+
+
 def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
     """The columns to take for categories; UserError for those that are neither that nor numbers."""
-    wrong = table.not_numbers(names)
-    times = [name for name in wrong if pa.types.is_temporal(table.column(name).type)]
+    chosen = set() if settings.categorical == "auto" else {str(name) for name in settings.categorical}
+    strange = [name for name in chosen if name not in names]
+    if strange:
+        raise UserError(
+            f"data.categorical lists {listing(strange)}, which is not among the features; it has {listing(names)}"
+        )
+    wrong = {name: what for name, what in table.not_numbers(names).items() if name not in chosen}
+    text = {name for name in wrong if is_text(table.column(name).type)}
+    times = [name for name in wrong if _holds_times(table, name)]
     if times:
         raise UserError(
             f"{table.name} has dates or times in {column_word(times)}; derive numbers that may matter, such as the"
             " hour, the weekday or the days since an event, or leave the column out with data.drop"
         )
+    _refuse(table, {name: what for name, what in wrong.items() if name not in text})
+    meant = {name: numbers_as_text(table.column(name)) for name in wrong}
+    mistyped = {name: found for name, found in meant.items() if found}
+    if mistyped:
+        raise UserError(f"{table.name}: {numbers_sentence(mistyped)}")
     if settings.categorical != "auto":
-        chosen = {str(name) for name in settings.categorical}
-        strange = [name for name in chosen if name not in names]
-        if strange:
-            raise UserError(
-                f"data.categorical lists {listing(strange)}, which is not among the features; it has {listing(names)}"
-            )
-        _refuse(table, {name: what for name, what in wrong.items() if name not in chosen})
+        _refuse(table, wrong)
         return chosen
-    text = {name for name in wrong if _is_text(table.column(name).type)}
-    _refuse(table, {name: what for name, what in wrong.items() if name not in text or _mistyped(table, name)})
     return text
+
+
+def _holds_times(table: Table, name: str) -> bool:
+    column = table.column(name)
+    return bool(pa.types.is_temporal(column.type)) or (is_text(column.type) and holds_dates(column))
 
 
 def _refuse(table: Table, wrong: dict[str, str]) -> None:
@@ -108,18 +127,6 @@ def _refuse(table: Table, wrong: dict[str, str]) -> None:
             f"{table.name} has columns among the features that hold no numbers: {', '.join(shown)}{more}; turn them"
             " into numbers, name them in data.categorical if they are categories, or leave them out with data.drop"
         )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _mistyped(table: Table, name: str) -> bool:
-    """Whether most of a text column looks like numbers: then the rest are mistakes, not categories."""
-    like = pc.match_substring_regex(as_text(table.column(name)), _NUMBER)
-    return (pc.mean(like).as_py() or 0.0) >= _TYPING_MISTAKES
 
 
 def _number(table: Table, name: str, training: NDArray[np.bool_], *, marked: bool) -> NumberColumn:
@@ -141,10 +148,11 @@ def _number(table: Table, name: str, training: NDArray[np.bool_], *, marked: boo
 
 def _category(
     table: Table, name: str, settings: FileData, training: NDArray[np.bool_]
-) -> tuple[CategoryColumn, list[str]]:
-    """The values that enough training rows have, the most frequent first chosen and then in order."""
+) -> tuple[CategoryColumn, int, list[str]]:
+    """The values that enough training rows have, the most frequent first chosen and then in order; how many values
+    there are; and notes."""
     bounds = settings.categories
-    text = as_text(table.column(name)).filter(pa.array(training))
+    text = as_text(table.column(name), f'column "{name}" of {table.name}').filter(pa.array(training))
     counted = text.drop_null().value_counts()
     values, counts = counted.field("values"), counted.field("counts").to_numpy()
     frequent = np.flatnonzero(counts >= bounds.min_rows)
@@ -171,5 +179,6 @@ def _category(
         other=rare > 0,
         missing=text.null_count > 0,
         baseline=baseline,
+        required=settings.missing == "error",
     )
-    return column, notes
+    return column, len(values), notes

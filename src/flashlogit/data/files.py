@@ -7,15 +7,28 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from flashlogit.data.arrow_files import open_csv, open_parquet
+from flashlogit.data.arrow_files import open_parquet
+from flashlogit.data.csv_files import open_csv
 from flashlogit.data.many_files import open_many
 from flashlogit.data.numpy_files import NpyFile, NpzFile
 from flashlogit.data.svmlight import SvmlightFile
 from flashlogit.data.tables import TableFile
 from flashlogit.errors import UserError
 
-ENDINGS = (".csv", ".csv.gz", ".csv.zip", ".parquet", ".npy", ".npz", ".svmlight", ".libsvm")
-_IN_FOLDERS = (".parquet", ".csv", ".csv.gz", ".csv.zip")
+ENDINGS = (
+    ".csv",
+    ".csv.gz",
+    ".csv.zip",
+    ".tsv",
+    ".tsv.gz",
+    ".tsv.zip",
+    ".parquet",
+    ".npy",
+    ".npz",
+    ".svmlight",
+    ".libsvm",
+)
+_IN_FOLDERS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".tsv.zip")
 _PACKAGE = "package:"
 
 
@@ -23,7 +36,7 @@ def open_files(paths: str | Path | Sequence[str], setting: str) -> TableFile:
     """Open one file, a list of files, a pattern such as `data/*.parquet`, or all files of a folder, as one table.
 
     `package:NAME/FILE` is a file within an installed package, which is not imported. Rows are in the order of the list,
-    or of the files' names. Raises UserError as `open_file` does, and for files with other columns than the first.
+    or of the files' names. Raises UserError as `open_file` does, and for files that cannot be one table.
     """
     opened = [open_file(file, setting) for file in named_files(paths, setting)]
     return opened[0] if len(opened) == 1 else open_many(opened, setting)
@@ -41,8 +54,8 @@ def _expanded(path: str, setting: str) -> list[Path]:
     """The files that a path means."""
     if path.startswith(_PACKAGE):
         return [_in_package(path, setting)]
-    expanded = Path(path).expanduser()
-    if expanded.is_dir():
+    expanded = _expand_user(path, setting)
+    if _is_folder(expanded, setting):
         found = sorted(file for file in expanded.rglob("*") if _is_data(file, expanded))
         if not found:
             raise UserError(
@@ -64,6 +77,30 @@ def _expanded(path: str, setting: str) -> list[Path]:
     return [expanded]
 
 
+def _expand_user(path: str | Path, setting: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f'{setting} is "{path}", and there is no such user\'s folder; write the path in full'
+        ) from error
+
+
+def _is_folder(path: Path, setting: str) -> bool:
+    """Whether there is such a folder; UserError for a path that the system does not look at."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = text if len(text := str(path)) <= 100 else f"{text[:97]}..."
+        raise UserError(
+            f'{setting} is "{shown}", which cannot be looked at ({reason}); correct the path, or its permissions'
+        ) from error
+    return path.is_dir()
+
+
 def _is_data(file: Path, folder: Path) -> bool:
     """Whether a file of a folder is one to read; Spark and others put markers beside them that begin with _"
     " or a dot."""
@@ -73,7 +110,10 @@ def _is_data(file: Path, folder: Path) -> bool:
 
 def _in_package(path: str, setting: str) -> Path:
     name, _, inside = path.removeprefix(_PACKAGE).partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    try:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    except ValueError:  # such as __main__, which is imported but was not found anywhere
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f'{setting} is "{path}", and there is no package {name!r}; install it (pip install {name or "NAME"}; the'
@@ -88,13 +128,13 @@ def open_file(path: str | Path, setting: str) -> TableFile:
     Raises UserError for a file that is missing, of an unknown kind, empty or damaged, or whose columns have
     no usable names.
     """
-    path = Path(path).expanduser()
+    path = _expand_user(path, setting)
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
     if ending is None:
         raise UserError(
             f'{setting} is "{path}"; the name must end in {", ".join(ENDINGS[:-1])} or {ENDINGS[-1]}'
         )
-    if path.is_dir():
+    if _is_folder(path, setting):
         raise UserError(f'{setting} is "{path}", which is a folder; give a file')
     if not path.exists():
         raise UserError(

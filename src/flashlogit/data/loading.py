@@ -17,6 +17,7 @@ from flashlogit.config import (
     SplitFractions,
     SyntheticData,
 )
+from flashlogit.data.arrow_files import ArrowFile, ArrowTable
 from flashlogit.data.columns import Columns, choose_columns
 from flashlogit.data.dataset import Dataset, Rows, Standardization
 from flashlogit.data.encoding import EncodedTable, Encoding
@@ -25,10 +26,12 @@ from flashlogit.data.files import open_files
 from flashlogit.data.labels import Labels, Rule, apply_rule, find_rule
 from flashlogit.data.numpy_files import MatrixTable
 from flashlogit.data.placement import place
+from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.standardize import measure
 from flashlogit.data.synthetic import synthetic
 from flashlogit.data.tables import Table, TableFile
+from flashlogit.data.text_kinds import is_text
 from flashlogit.data.weights import read_weights
 from flashlogit.data.wording import column_word
 from flashlogit.errors import UserError
@@ -64,7 +67,7 @@ def _array_widths(file: TableFile, columns: Columns) -> tuple[int, ...]:
     """How wide an array may be for its columns to be the training file's; without its label only where that is last."""
     if not file.numbered:
         return ()
-    width = len(file.features)
+    width = file.width
     return (width - 1, width) if columns.label == file.features[-1] else (width,)
 
 
@@ -75,8 +78,7 @@ def _other_files(settings: FileData, columns: Columns, widths: tuple[int, ...]) 
     for split, path in paths.items():
         if path is not None:
             files[split] = open_files(path, f"data.{NAMES[split]}_path")
-            files[split].require(columns.features, columns.keys, "training on data.path")
-            files[split].require_width(widths, "training on data.path")
+            files[split].require(columns.features, columns.keys, "training on data.path", widths)
     return files
 
 
@@ -109,8 +111,10 @@ class _Loader:
         seed: int,
     ) -> Dataset:
         names = self._columns.features
-        table = file.read(names, self._columns.keys)
+        reading = self._reading
+        table = file.read(names, self._columns.keys, reading)
         categorical = self._categorical(table)
+        table = _categories_as_written(file, table, categorical, reading)
         rule = find_rule(table.column(self._columns.label), self._label, self._label_place(table))
         data = self._labelled(table, rule)
         asked = {VALIDATION: fractions.validation, TEST: fractions.test}
@@ -118,7 +122,7 @@ class _Loader:
         splits = stratified(data.labels.y, data.labels.kept, asked, rule.names, seed)
         _require_all_classes(data, splits, rule.names)
         encoding = self._encoding(table, categorical, splits)
-        table = self._encoded(table, encoding)
+        table = self._encoded(table, encoding, data.labels.kept)
         data = replace(data, table=table)
         names = names if encoding is None else encoding.features
         if standardize:
@@ -134,8 +138,12 @@ class _Loader:
         # One file's table at a time: a test file is read only when the training file's table can go.
         del table, data
         for split, other in others.items():
-            table = self._encoded(other.read(self._columns.features, self._columns.keys), encoding)
-            data = self._labelled(table, rule)
+            reading = self._reading if encoding is None else encoding.reading
+            data = self._labelled(other.read(self._columns.features, self._columns.keys, reading), rule)
+            table = self._encoded(data.table, encoding, data.labels.kept)
+            if isinstance(table, EncodedTable):
+                self._notes += [f"In {table.name}, {sentence}" for sentence in table.unknown]
+            data = replace(data, table=table)
             only = np.where(data.labels.kept, split, DROPPED).astype(np.uint8)
             _require_all_classes(data, only, rule.names)
             rows |= self._place(data, names, only, standardization)
@@ -152,6 +160,12 @@ class _Loader:
             encoding=encoding,
             notes=tuple(self._notes),
         )
+
+    @property
+    def _reading(self) -> Reading:
+        """How a file is read before it is known which of its columns are categories."""
+        settings = self._settings
+        return Reading(missing=tuple(settings.missing_values)) if isinstance(settings, FileData) else PLAIN
 
     def _categorical(self, table: Table) -> set[str]:
         """The features that are categories; an error before any other work where some are no numbers either."""
@@ -172,10 +186,10 @@ class _Loader:
         self._notes += notes
         return None if encoding.trivial else encoding
 
-    def _encoded(self, table: Table, encoding: Encoding | None) -> Table:
+    def _encoded(self, table: Table, encoding: Encoding | None, kept: NDArray[np.bool_]) -> Table:
         """A table's features: another file's are made like the training file's."""
         if encoding is not None:
-            return EncodedTable(table, encoding)
+            return EncodedTable(table, encoding, kept)
         table.require_numbers(self._columns.features)
         return table
 
@@ -212,6 +226,19 @@ class _Loader:
 
     def _to_device(self, values: NDArray[np.integer] | NDArray[np.floating]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
+
+
+def _categories_as_written(file: TableFile, table: Table, categorical: set[str], reading: Reading) -> Table:
+    """The table with its categories as they stand in a file of text: 01 and 1 are numbers alike, and categories
+    apart."""
+    if not isinstance(file, ArrowFile) or file.typed or not isinstance(table, ArrowTable):
+        return table
+    inferred = [
+        name for name in file.features if name in categorical and not is_text(table.column(name).type)
+    ]
+    if not inferred:
+        return table
+    return table.replaced(file.read(inferred, (), replace(reading, text=frozenset(inferred))))
 
 
 def _require_all_classes(data: _Labelled, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:

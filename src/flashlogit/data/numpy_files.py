@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flashlogit.data.tables import Table, TableFile, unreadable
+from flashlogit.data.reading import PLAIN, Reading
+from flashlogit.data.tables import READ_ERRORS, Table, TableFile, unreadable
 from flashlogit.data.wording import did_you_mean, listing
 from flashlogit.errors import UserError
 
 _NUMERIC_KINDS = "biuf"
-# What NumPy and zipfile raise for files that are damaged or of another kind.
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class MatrixTable(Table):
@@ -66,16 +64,16 @@ class NpyFile(TableFile):
         try:
             with path.open("rb") as file:
                 shape, dtype = _read_header(file)
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise unreadable(f"{setting} {self.name}", error) from error
         _check_matrix(shape, dtype, f"the array in {self.name}")
         self.features = self.keys = _numbered_names(shape[1])
         self.numbered = True
 
-    def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
+    def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         try:
             matrix = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise unreadable(self.name, error) from error
         return MatrixTable(self.name, matrix, self.features, {})
 
@@ -95,7 +93,7 @@ class NpzFile(TableFile):
                     member.removesuffix(".npy"): _read_header(archive.open(member))
                     for member in archive.namelist()
                 }
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise unreadable(f"{setting} {self.name}", error) from error
         if "X" not in self._headers:
             raise UserError(
@@ -111,7 +109,7 @@ class NpzFile(TableFile):
             self.features = tuple(str(name) for name in self._load("feature_names").astype(str).ravel())
             self._check_names(shape[1])
 
-    def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
+    def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         rows = self._headers["X"][0][0]
         for name in keys:
             shape = self._headers[name][0]
@@ -131,7 +129,7 @@ class NpzFile(TableFile):
             with np.load(self._path, allow_pickle=False) as archive:
                 loaded: NDArray[Any] = archive[member]
                 return loaded
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise unreadable(f'array "{member}" in {self.name}', error) from error
 
     def _check_names(self, columns: int) -> None:

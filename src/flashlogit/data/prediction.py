@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flashlogit.data.arrow_files import ArrowFile
 from flashlogit.data.checks import finite_blocks
 from flashlogit.data.encoding import EncodedTable, Encoding
 from flashlogit.data.files import open_files
+from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import listing
 from flashlogit.errors import UserError
+
+_REMEDY = "give the kind of values that the model has learnt from"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,10 @@ class PredictionRows:
     table: Table
     feature_names: tuple[str, ...]
     ids: pa.Table
-    """The id columns in their own types; a table with no columns if none were named."""
+    """The id columns, of text files as they are written there and else in their own types; a table with no columns if
+    none were named."""
+    notes: tuple[str, ...] = ()
+    """Sentences worth showing to the user, such as on values that the model does not know."""
 
     def __len__(self) -> int:
         return self.table.rows
@@ -47,17 +54,19 @@ def read_for_prediction(
     array_widths: Sequence[int] = (),
     encoding: Encoding | None = None,
     setting: str = "the data",
+    verbatim: bool = True,
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
     `setting` is what errors call the path by, and `called` the id columns, one for all or one for each;
     `array_widths` and `encoding` are those of the `Dataset` the model learnt from.
+    `verbatim`: whether the id columns of .csv files are text as it stands there, so that 00123 stays 00123 and NA stays
+    NA; otherwise they have the types that their values suggest, as labels and weights need it.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     file = open_files(path, setting)
-    file.require_width(array_widths, "the model")
     columns = tuple(feature_names) if encoding is None else encoding.names
-    file.require(columns, (), "the model")
+    file.require(columns, (), "the model", array_widths)
     what = [called] * len(id_columns) if isinstance(called, str) else called
     ids = [file.find_key(column, each) for column, each in zip(id_columns, what, strict=True)]
     twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]
@@ -65,10 +74,16 @@ def read_for_prediction(
         raise UserError(
             f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"
         )
-    table = file.read(columns, ids)
-    id_table = pa.table({name: table.column(name) for name in ids})
-    if encoding is None:
-        table.require_numbers(feature_names)
+    reading = PLAIN if encoding is None else encoding.reading
+    if verbatim and ids and isinstance(file, ArrowFile) and not file.typed:
+        # Read apart, since a column may be both an id and a feature.
+        table: Table = file.read(columns, (), reading)
+        id_table = file.read_arrow(ids, Reading(verbatim=True))
     else:
-        table = EncodedTable(table, encoding)
-    return PredictionRows(table=table, feature_names=tuple(feature_names), ids=id_table)
+        table = file.read(columns, ids, reading)
+        id_table = pa.table({name: table.column(name) for name in ids})
+    if encoding is None:
+        table.require_numbers(feature_names, _REMEDY)
+        return PredictionRows(table, tuple(feature_names), id_table)
+    encoded = EncodedTable(table, encoding, remedy=_REMEDY)
+    return PredictionRows(encoded, tuple(feature_names), id_table, encoded.unknown)

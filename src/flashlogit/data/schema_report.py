@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from flashlogit.data.encoding import as_text
+from flashlogit.data.category_text import as_text
 from flashlogit.data.tables import Table, TableFile
+from flashlogit.data.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
+from flashlogit.data.wording import rows_text
 from flashlogit.errors import UserError
 
 _SHOWN_VALUES = 5
@@ -21,8 +24,8 @@ _MOST_CLASSES = 20
 @dataclass(frozen=True)
 class ColumnReport:
     """One column: what it is for training (number, category, date, other), how many rows lack a value, how many values
-    are distinct (None where they were not counted), the numbers' least, mean and greatest, and the most frequent
-    values of a category with their counts."""
+    are distinct (None where they were not counted), the numbers' least, mean and greatest (None where they are
+    infinite), the most frequent values of a category with their counts, and how many rows are infinite."""
 
     name: str
     type: str
@@ -33,11 +36,13 @@ class ColumnReport:
     mean: float | None = None
     greatest: float | None = None
     frequent: tuple[tuple[str, int], ...] = ()
+    infinite: int = 0
 
 
 @dataclass(frozen=True)
 class SchemaReport:
-    """A file: its rows, its columns, and the classes of the label column, if one was named, with their counts."""
+    """A file: its rows, its columns, the classes of the label column, if one was named, with their counts, and
+    sentences on columns of text that are meant to be numbers."""
 
     file: str
     rows: int
@@ -45,6 +50,7 @@ class SchemaReport:
     label: str | None = None
     classes: tuple[tuple[str, int], ...] = ()
     unlabelled: int = 0
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -66,23 +72,35 @@ def schema_report(file: TableFile, label: str | int | None, above: float | None 
     table = file.read(file.features, file.keys)
     names = tuple(dict.fromkeys((*file.features, *file.keys)))
     columns = tuple(_column(table, each) for each in names)
+    warnings = _warnings(table, [each for each in names if each != name])
     if name is None:
-        return SchemaReport(file.name, table.rows, columns)
+        return SchemaReport(file.name, table.rows, columns, warnings=warnings)
     classes, unlabelled = _classes(table.column(name), above, name)
-    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled)
+    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings)
+
+
+def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    """What training would say of columns of text that are meant to be numbers: those with odd values, and others."""
+    text = [name for name in names if is_text(table.column(name).type)]
+    meant = {name: numbers_as_text(table.column(name)) for name in text}
+    found = {name: kind for name, kind in meant.items() if kind}
+    groups = [{name: kind for name, kind in found.items() if bool(kind.odd) == odd} for odd in (True, False)]
+    return tuple(numbers_sentence(group) for group in groups if group)
 
 
 def _column(table: Table, name: str) -> ColumnReport:
     column = table.column(name)
     kind = column.type
     missing = int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
-    value_type = kind.value_type if pa.types.is_dictionary(kind) else kind
     about: dict[str, Any] = {"name": name, "type": str(kind), "missing": missing}
     if pa.types.is_temporal(kind):
         return ColumnReport(use="date", **about)
-    if pa.types.is_string(value_type) or pa.types.is_large_string(value_type):
-        frequent, distinct = _frequent(as_text(column), _SHOWN_VALUES)
-        return ColumnReport(use="category", distinct=distinct, frequent=frequent, **about)
+    if is_text(kind):
+        text = as_text(column)
+        about["missing"] = text.null_count
+        frequent, distinct = _frequent(text, _SHOWN_VALUES)
+        use = "date" if holds_dates(column) else "category"
+        return ColumnReport(use=use, distinct=distinct, frequent=frequent, **about)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
@@ -95,10 +113,18 @@ def _column(table: Table, name: str) -> ColumnReport:
         use="number",
         distinct=int(pc.count_distinct(column, mode="only_valid").as_py()),
         least=_finite(present.min()),
-        mean=_finite(present.mean()),
+        mean=_finite(_mean(present)),
         greatest=_finite(present.max()),
+        infinite=int(np.isinf(present).sum()),
         **about,
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Also where the sum is beyond the range; infinite or NaN where a value is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(values.mean())
+        return mean if np.isfinite(mean) else float((values / len(values)).sum())
 
 
 def _finite(value: float) -> float | None:
@@ -129,7 +155,9 @@ def _classes(
             ) from error
         positive = int((values > above).sum())
         return ((f"> {above:g}", positive), (f"<= {above:g}", len(values) - missing - positive)), missing
-    found, distinct = _frequent(as_text(column), _MOST_CLASSES)
+    text = as_text(column)
+    missing = text.null_count
+    found, distinct = _frequent(text, _MOST_CLASSES)
     rest = len(column) - missing - sum(count for _, count in found)
     return found + (((f"{distinct - len(found):,} other values", rest),) if rest else ()), missing
 
@@ -146,6 +174,14 @@ def report_text(report: SchemaReport) -> str:
         parts.append(
             f"dates are no features: derive numbers from {', '.join(dates)}, or leave them out (data.drop)"
         )
+    parts += report.warnings
+    infinite = [
+        f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite
+    ]
+    if infinite:
+        parts.append(
+            f"there are infinite values in {', '.join(infinite)}: correct them, or leave the columns out (data.drop)"
+        )
     if any(column.missing for column in report.columns if column.name != report.label):
         parts.append(
             "some features lack values: set data.missing to impute, or leave the columns out (data.drop)"
@@ -159,6 +195,12 @@ def report_text(report: SchemaReport) -> str:
         them = "it" if len(names) == 1 else "them"
         parts.append(
             f"nearly every row has a value of its own in {', '.join(names)}: leave {them} out (data.drop)"
+        )
+    numbered = [column.name for column in report.columns if _numbers_rows(column, report)]
+    if numbered:
+        parts.append(
+            f"every row has a whole number of its own in {', '.join(numbered)}: if it only numbers the rows, leave it"
+            " out (data.drop)"
         )
     if report.label is not None:
         total = sum(count for _, count in report.classes) or 1
@@ -175,6 +217,12 @@ def report_text(report: SchemaReport) -> str:
 def _names_rows(column: ColumnReport, rows: int) -> bool:
     """Whether a column of text names single rows, so that it says nothing about others."""
     return column.distinct is not None and column.distinct > (rows - column.missing) / 2 > _SHOWN_VALUES
+
+
+def _numbers_rows(column: ColumnReport, report: SchemaReport) -> bool:
+    """Whether a column of whole numbers may be the number of the row."""
+    whole = column.type.startswith(("int", "uint")) and column.name != report.label
+    return whole and report.rows >= _MOST_CLASSES and column.distinct == report.rows
 
 
 def _line(column: ColumnReport, rows: int) -> tuple[str, ...]:

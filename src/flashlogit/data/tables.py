@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.wording import column_word, did_you_mean, listing
 from flashlogit.errors import UserError
 
@@ -18,12 +21,25 @@ _BLOCK_BYTES = 4 << 20
 _MIN_BLOCK_ROWS = 1024
 
 
+READ_ERRORS = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)
+"""What Arrow, NumPy, gzip and zipfile raise for files that are damaged, protected or of another kind."""
+TRAINING_REMEDY = "turn them into numbers, or leave them out with data.drop"
+
+
 def unreadable(what: str, error: Exception) -> UserError:
     """The error for a file that a reader gives up on, with the reader's reason."""
-    reason = " ".join(str(error).split())
-    return UserError(
-        f"{what} cannot be read ({reason}); check that the file is complete and is what its name says"
+    reason = " ".join(str(error).split()) or "it ends too early"
+    # zipfile raises RuntimeError for a password and NotImplementedError for a compression that it does not have.
+    locked = type(error) in (RuntimeError, NotImplementedError)
+    remedy = (
+        "unpack it and give the file in it"
+        if locked
+        else "check that the file is complete and is what its name says"
     )
+    return UserError(f"{what} cannot be read ({reason}); {remedy}")
 
 
 class Table(ABC):
@@ -53,15 +69,15 @@ class Table(ABC):
         for start in range(0, self.rows, rows):
             yield start, self.block(names, start, min(start + rows, self.rows))
 
-    def require_numbers(self, names: Sequence[str]) -> None:
-        """Raise UserError, naming the columns, if any of these holds text, dates or lists."""
+    def require_numbers(self, names: Sequence[str], remedy: str = TRAINING_REMEDY) -> None:
+        """Raise UserError, naming the columns, if any of these holds text, dates or lists; `remedy` ends it."""
         wrong = self.not_numbers(names)
         if wrong:
             shown = [f'"{name}" ({what})' for name, what in list(wrong.items())[:8]]
             more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
             raise UserError(
                 f"{self.name} has columns among the features that hold no numbers: {', '.join(shown)}{more};"
-                " turn them into numbers, or leave them out with data.drop"
+                f" {remedy}"
             )
 
 
@@ -79,8 +95,13 @@ class TableFile(ABC):
     """Whether the columns have no names of their own, so that only their positions tell which they are."""
 
     @abstractmethod
-    def read(self, features: Sequence[str], keys: Sequence[str]) -> Table:
-        """Read these columns, which must exist, and no others."""
+    def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
+        """Read these columns, which must exist, and no others; `reading` matters to files of text alone."""
+
+    @property
+    def width(self) -> int:
+        """How many columns an array must have for its columns to be this file's."""
+        return len(self.features)
 
     def find_feature(self, column: str | int, setting: str) -> str:
         """The name of the feature column that `setting` calls `column`, or UserError."""
@@ -90,24 +111,24 @@ class TableFile(ABC):
         """The name of the label, weight or id column that `setting` calls `column`, or UserError."""
         return self._find(column, self.keys, setting)
 
-    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str) -> None:
-        """Raise UserError, naming them, if any of these columns is missing."""
-        missing = [name for name in features if name not in set(self.features)]
-        missing += [name for name in keys if name not in set(self.keys)]
+    def require(
+        self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()
+    ) -> None:
+        """Raise UserError for a file that lacks some of these columns, naming them, and for numbered columns of another
+        count than `widths`; () for any."""
+        present_features, present_keys = set(self.features), set(self.keys)
+        missing = [name for name in features if name not in present_features]
+        missing += [name for name in keys if name not in present_keys]
+        if self.numbered and widths and self.width not in widths:
+            raise UserError(
+                f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
+                f" {self.width}; give one with the same columns in the same order"
+            )
         if missing:
             present = tuple(dict.fromkeys(self.features + self.keys))
             raise UserError(
                 f"{needed_by} needs {column_word([*features, *keys])}; {self.name} lacks {listing(missing)}"
                 f" and has {listing(present)}"
-            )
-
-    def require_width(self, widths: Sequence[int], needed_by: str) -> None:
-        """Raise UserError for numbered columns of another count than `widths`; () for any."""
-        width = len(self.features)
-        if self.numbered and widths and width not in widths:
-            raise UserError(
-                f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
-                f" {width}; give one with the same columns in the same order"
             )
 
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:

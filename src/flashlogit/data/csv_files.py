@@ -1,0 +1,108 @@
+"""Files of text: .csv, .csv.gz and .csv.zip, and the same with tabs, .tsv."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from flashlogit.data.arrow_files import ArrowFile, refuse_duplicates
+from flashlogit.data.csv_header import check_header, not_utf8, read_header
+from flashlogit.data.reading import Reading
+from flashlogit.data.tables import READ_ERRORS, unreadable
+from flashlogit.data.wording import listing
+from flashlogit.errors import UserError
+
+# One line of a CSV file must fit: 8 MiB are some 400,000 numbers.
+_BLOCK_BYTES = 8 << 20
+_OPTIONS = csv.ReadOptions(block_size=_BLOCK_BYTES)
+
+
+def open_csv(path: Path, setting: str) -> ArrowFile:
+    """A comma-separated file with a header line, plain, gzipped or zipped; all its rows decide a column's type, but for
+    those that are asked for as text. Blanks around names are no part of them."""
+    name = str(path)
+    delimiter = "\t" if ".tsv" in path.name.lower() else ","
+    try:
+        with _stream(path, setting) as stream:
+            header = read_header(stream, _BLOCK_BYTES, delimiter, f"{setting} {name}")
+    except READ_ERRORS as error:
+        raise unreadable(f"{setting} {name}", error) from error
+    columns = [column.strip() for column in header]
+    check_header(columns, name)
+    refuse_duplicates(columns, name)
+    in_file = dict(zip(columns, header, strict=True))
+
+    def read(names: list[str], reading: Reading) -> pa.Table:
+        convert = _conversion({column: in_file[column] for column in names}, reading)
+        try:
+            table = _parsed(path, setting, convert, delimiter)
+        except pa.ArrowInvalid as error:
+            if "invalid UTF8" in str(error):
+                raise not_utf8(name) from error
+            if "Empty CSV file" in str(error):
+                raise UserError(f"{name} has no rows; give a file with at least one row of data") from error
+            raise
+        # Inferred for text that is no UTF-8.
+        if any(pa.types.is_binary(field.type) for field in table.schema):
+            raise not_utf8(name)
+        return table.rename_columns(names)
+
+    return ArrowFile(name, columns, read, typed=False)
+
+
+def _conversion(names: dict[str, str], reading: Reading) -> csv.ConvertOptions:
+    """How the columns `names`, each with its name in the file, become values."""
+    text = {raw for name, raw in names.items() if reading.verbatim or name in reading.text}
+    options = csv.ConvertOptions(
+        include_columns=list(names.values()),
+        column_types=dict.fromkeys(text, pa.string()),
+        strings_can_be_null=not reading.verbatim,
+    )
+    if reading.missing:
+        # Arrow compares the whole field, and fields after a comma and a blank begin with it.
+        spelled = [mark for each in reading.missing for mark in (each, f" {each}")]
+        options.null_values = list(dict.fromkeys([*options.null_values, *spelled]))
+    return options
+
+
+def _parsed(path: Path, setting: str, convert: csv.ConvertOptions, delimiter: str) -> pa.Table:
+    """The table; with line breaks in quotes looked for only where it cannot be parsed without, since that costs up to
+    half as much again."""
+    for breaks in (False, True):
+        parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=breaks)
+        try:
+            with _stream(path, setting) as stream:
+                return csv.read_csv(
+                    stream, read_options=_OPTIONS, parse_options=parse, convert_options=convert
+                )
+        except pa.ArrowInvalid as error:
+            if breaks or "CSV parse error" not in str(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _stream(path: Path, setting: str) -> Iterator[Any]:
+    """The bytes of a file, unpacked."""
+    if path.suffix.lower() != ".zip":
+        compression = "gzip" if path.suffix.lower() == ".gz" else None
+        with pa.input_stream(str(path), compression=compression) as stream:
+            yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [
+            name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")
+        ]
+        if len(members) != 1:
+            raise UserError(
+                f"{setting} {path} holds {len(members)} files, {listing(members) or 'none'}; give an archive"
+                " with one .csv file, or unpack it"
+            )
+        with archive.open(members[0]) as member:
+            yield pa.PythonFile(member, mode="r")

@@ -1,0 +1,106 @@
+"""What a column of text holds in truth: numbers with something among them, dates, or categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flashlogit.data.wording import column_word, rows_text
+
+PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+"""What is read as a number."""
+_NUMBER_LIKE = (
+    r"^\s*[-+]?\s*[$€£¥]?\s*"
+    r"(\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(\.\d{3})+(,\d*)?|\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?"
+    r"\s*[%$€£¥]?\s*$"
+)
+"""What a person reads as one: 1,200 and 3,5 and $3 and 3% too."""
+_DATE = (
+    r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+    r"|\d{1,2}[- ][A-Za-z]{3,9}[- ](\d{4}|\d{2})|[A-Za-z]{3,9} \d{1,2},? \d{4})"
+    r"([ T]+\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*([AaPp][Mm])?\s*(Z|UTC|[-+]\d{2}:?\d{2})?)?\s*$"
+)
+_MOST = 0.9
+"""Share of a column from which the rest are taken for mistakes."""
+_FEW_ODD, _MANY_NUMBERS = 3, 10
+"""At most so many distinct values that are no numbers, beside at least so many that are, are marks of a missing one."""
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is one of Arrow's kinds of text, or a dictionary of them."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def holds_dates(column: pa.ChunkedArray) -> bool:
+    """Whether nearly all distinct values of a text column are dates, in whatever order of day, month and year."""
+    values, _ = _counted(column)
+    return len(values) > 0 and pc.mean(pc.match_substring_regex(values, _DATE)).as_py() >= _MOST
+
+
+@dataclass(frozen=True)
+class NumbersAsText:
+    """A text column that is meant to be numbers. odd: the values that are no numbers, with the rows that have them, the
+    most frequent first; spelling: where there are none, a number that is not written as one."""
+
+    odd: tuple[tuple[str, int], ...]
+    spelling: str
+
+    def of(self, name: str) -> str:
+        """What is said of the column of that name."""
+        if not self.odd:
+            return f'"{name}" holds numbers as text, such as "{self.spelling}"'
+        shown = " and ".join(f'"{value[:40]}" ({rows_text(rows)})' for value, rows in self.odd[:_FEW_ODD])
+        more = f" and {len(self.odd) - _FEW_ODD} more" if len(self.odd) > _FEW_ODD else ""
+        return f'"{name}" looks like numbers but for {shown}{more}'
+
+
+def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
+    """What keeps a text column from being numbers, if it is meant to be."""
+    values, counts = _counted(column)
+    like = pc.match_substring_regex(values, _NUMBER_LIKE)
+    rows, rows_like = pc.sum(counts).as_py() or 0, pc.sum(counts.filter(like)).as_py() or 0
+    numbers = pc.sum(like).as_py() or 0
+    few_odd = len(values) - numbers <= _FEW_ODD and numbers >= _MANY_NUMBERS
+    if not rows or (rows_like < _MOST * rows and not few_odd):
+        return None
+    odd = sorted(
+        zip(
+            values.filter(pc.invert(like)).to_pylist(),
+            counts.filter(pc.invert(like)).to_pylist(),
+            strict=True,
+        ),
+        key=lambda pair: -pair[1],
+    )
+    strange = values.filter(pc.invert(pc.match_substring_regex(values, PLAIN_NUMBER)))
+    return NumbersAsText(tuple(odd), str((strange if len(strange) else values)[0].as_py())[:40])
+
+
+def numbers_sentence(found: Mapping[str, NumbersAsText]) -> str:
+    """A sentence on the columns of text that are meant to be numbers, with what to do about them; those with odd
+    values alone if there are any, since the others' remedy is another one."""
+    odd = {name: kind for name, kind in found.items() if kind.odd}
+    shown = odd or found
+    said = [kind.of(name) for name, kind in list(shown.items())[:8]]
+    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+    word = column_word(list(shown)).split()[0]
+    one = len(shown) == 1
+    them, those = ("it", "the column") if one else ("them", "the columns")
+    if odd:
+        remedy = f"list {'it' if one and len(next(iter(odd.values())).odd) == 1 else 'them'} in data.missing_values"
+        remedy += f", correct the file, or name {those} in data.categorical"
+    else:
+        remedy = f"write {them} as plain numbers, like 1200.5, or name {those} in data.categorical"
+    return f"{word} {', '.join(said)}{more}: {remedy}"
+
+
+def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """The distinct values of a text column as text, and how many rows have each."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    counted = column.cast(pa.large_string()).drop_null().value_counts()
+    return counted.field("values"), counted.field("counts")

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
 from scipy.special import logsumexp
-from sklearn.metrics import auc, log_loss, roc_auc_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import auc, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from flashlogit import metrics_multiclass
 from flashlogit.metrics import Metrics, calibration, evaluate, roc, sigmoid
@@ -118,6 +118,33 @@ def test_accuracy_brier_and_counts_by_hand():
     assert (metrics.rows, metrics.positives) == (4, 3)
     assert metrics.accuracy == 0.5
     assert metrics.brier == pytest.approx((0.25 + 0.0625 + 0.5625 + 0.5625) / 4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rates_at_the_threshold_are_scikit_learns(noisy, weighted):
+    logits, y, weight = noisy
+    weight = weight if weighted else None
+    got = scores(logits, y, weight, threshold=0.3)
+    arguments = {"y_true": y, "y_pred": sigmoid(logits) >= 0.3, "sample_weight": weight}
+    assert got.precision == pytest.approx(precision_score(**arguments))
+    assert got.recall == pytest.approx(recall_score(**arguments))
+    assert got.specificity == pytest.approx(recall_score(**arguments, pos_label=0))
+    assert got.f1 == pytest.approx(f1_score(**arguments))
+
+
+def test_rates_of_nothing_are_none():
+    nothing = scores([-3.0, -2.0], [0, 0])
+    assert (nothing.precision, nothing.recall, nothing.specificity, nothing.f1) == (None, None, 1, None)
+    assert scores([-3.0, -2.0], [0, 1]).f1 == 0
+
+
+def test_areas_do_not_exceed_1():
+    rng = np.random.default_rng(0)
+    for n in range(20, 60):
+        y = np.arange(n) % 2
+        got = scores(y * 5.0 + rng.random(n), y, rng.random(n) + 1e-3)
+        assert got.roc_auc <= 1
+        assert got.average_precision <= 1
 
 
 def test_ranking_uses_logits_where_probabilities_tie():
@@ -230,7 +257,7 @@ def test_json_is_strict():
     metrics = scores([1.0, 2.0], [1, 1])
     text = json.dumps(metrics.to_json(), allow_nan=False)
     assert json.loads(text) == metrics.to_json()
-    assert [name for name, value in metrics.to_json().items() if value is None] == list(RANKING)
+    assert [name for name, value in metrics.to_json().items() if value is None] == [*RANKING, "specificity"]
     broken = replace(metrics, log_loss=math.nan, brier=math.inf).to_json()
     assert (broken["log_loss"], broken["brier"]) == (None, None)
 

@@ -47,6 +47,14 @@ class Metrics:
     """Weighted mean of (p - y)^2."""
     calibration_error: float
     """Expected calibration error, with bins and rows weighted: see `Calibration.error`."""
+    precision: float | None = None
+    """Share of the positive labels in the weight called positive; None where none is."""
+    recall: float | None = None
+    """Share of the weight called positive in that of the positive labels; None where there is none."""
+    specificity: float | None = None
+    """Share of the weight not called positive in that of the negative labels; None where there is none."""
+    f1: float | None = None
+    """Harmonic mean of precision and recall; None where neither a label nor a decision is positive."""
 
     def to_json(self) -> dict[str, int | float | None]:
         """The fields by name; None for what is undefined or not finite, which strict JSON cannot hold."""
@@ -126,6 +134,7 @@ def evaluate(
         average_precision=average_precision,
         brier=float(brier_score_loss(scored.y, p, pos_label=1, **weighting)),
         calibration_error=_calibration(scored, p, bins).error,
+        **_rates(scored, p >= threshold),
     )
 
 
@@ -226,7 +235,22 @@ def _ranking(scored: _Scored) -> tuple[float | None, float | None]:
         return None, None
     arguments = {"y_true": scored.y, "y_score": scored.logits, "sample_weight": scored.weight}
     with _ignore_overflow():
-        return float(roc_auc_score(**arguments)), float(average_precision_score(**arguments))
+        areas = roc_auc_score(**arguments), average_precision_score(**arguments)
+    return min(float(areas[0]), 1.0), min(float(areas[1]), 1.0)  # the sums' rounding can exceed 1
+
+
+def _rates(scored: _Scored, called: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Precision, recall, specificity and F1 of decisions [M]; None for 0 / 0."""
+    positive = scored.y == 1
+    true, false = (float(scored.share[called & of].sum()) for of in (positive, ~positive))
+    missed, right = (float(scored.share[~called & of].sum()) for of in (positive, ~positive))
+    quotients = {
+        "precision": (true, true + false),
+        "recall": (true, true + missed),
+        "specificity": (right, right + false),
+        "f1": (2 * true, 2 * true + false + missed),
+    }
+    return {name: a / b if b > 0 else None for name, (a, b) in quotients.items()}
 
 
 def _ignore_overflow() -> np.errstate:

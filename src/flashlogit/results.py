@@ -132,7 +132,9 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.ndim == 1:
         return reference.logits(X, weight, bias)
     # One read of X for all classes, not one for each; a block of rows is cast at a time.
-    return torch.cat([torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in X.split(_BLOCK)])
+    return torch.cat(
+        [torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, _BLOCK)]
+    )
 
 
 def measure(split: SplitScores, settings: RunSettings) -> Metrics | ClassMetrics:

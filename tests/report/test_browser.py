@@ -11,7 +11,9 @@ import pytest
 from reports import HOSTILE, report, scores
 
 from flashlogit.metrics import sigmoid
+from flashlogit.plots import SplitScores
 from flashlogit.report import render
+from flashlogit.report.amounts import amount
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"
@@ -127,8 +129,8 @@ def expected(split, threshold):
     s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
     tp, fp = s[called & y].sum(), s[called & ~y].sum()
     fn, tn = s[~called & y].sum(), s[~called & ~y].sum()
-    form = "{:,.0f}" if split.sample_weight is None else "{:,.2f}"
-    shown = {name: form.format(v) for name, v in (("tp", tp), ("fp", fp), ("fn", fn), ("tn", tn))}
+    cells = {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+    shown = {name: amount(float(v), whole=split.sample_weight is None) for name, v in cells.items()}
     quotients = {
         "accuracy": (tp + tn, s.sum()),
         "precision": (tp, tp + fp),
@@ -170,6 +172,25 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, weighted):
     assert float(line.get_attribute("x1")) == pytest.approx(data["left"] + 0.9 * data["width"])
     browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
     assert shown(browser) == expected(splits["train"], 0.5)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 3e-6, 0.125, 1e9, 1e200])
+def test_the_script_writes_weights_of_any_size_as_the_page_does(show, scale):
+    one = scores(500)
+    weight = scale * np.random.default_rng(0).integers(1, 9, 500)
+    made = report(splits={"test": SplitScores(one.logits, one.y, weight)}, threshold=0.3)
+    plain = show(made, script=False)
+    page = shown(plain)
+    plain.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    browser = show(made)
+    assert shown(browser) == page
+    assert "0" not in page.values(), "no cell is empty"
+    assert all(len(page[name]) <= 11 for name in ("tp", "fp", "fn", "tn"))
+    slider = browser.find_element(By.ID, "threshold")
+    for keys in (Keys.ARROW_RIGHT, Keys.END, Keys.PAGE_DOWN, Keys.HOME):
+        slider.send_keys(keys)
+    browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
+    assert shown(browser) == page
 
 
 def test_the_runs_own_threshold_is_one_of_the_sliders(show):

@@ -18,7 +18,7 @@ from flashlogit.metrics_multiclass import AgainstTheRest
 from flashlogit.plots import SplitScores
 from flashlogit.report.build import MAX_CLASSES, rates_at
 from flashlogit.report.coefficients import LARGEST, OTHERS
-from flashlogit.report.decisions import CURVE_POINTS, decide
+from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -36,12 +36,21 @@ def test_counts_at_every_threshold_are_numpys(weighted):
     assert decision.negatives == pytest.approx(s[~y].sum())
 
 
-@pytest.mark.parametrize("threshold", [1e-6, 1 - 1e-6])
-def test_a_threshold_near_an_end_leaves_the_ends_and_the_order(threshold):
+@pytest.mark.parametrize("threshold", [1e-6, 1 - 1e-6, 0.12345, 0.3])
+def test_the_runs_threshold_is_a_stop_beside_every_thousandth(threshold):
     decision = decide("test", scores(), threshold=threshold, bins=10)
     assert (np.diff(decision.thresholds) > 0).all()
     assert decision.thresholds[[0, -1]].tolist() == [0, 1]
     assert decision.thresholds[decision.at] == threshold
+    assert set(THRESHOLDS) <= set(decision.thresholds)
+
+
+def test_rows_of_weight_0_are_in_no_bin():
+    split = scores(weighted=True)
+    split.sample_weight[:100] = 0
+    decision = decide("test", split, threshold=0.5, bins=10)
+    assert decision.negative_rows.sum() + decision.positive_rows.sum() == 400
+    assert not decision.whole
 
 
 def test_a_probability_at_the_threshold_is_positive():

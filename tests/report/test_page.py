@@ -15,6 +15,7 @@ from reports import GAPS, HOSTILE, report, scores
 
 from flashlogit.plots import SplitScores
 from flashlogit.report import PICTURES, render, write_page, write_pictures
+from flashlogit.report.amounts import amount
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.content import MetricValue
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds
@@ -171,6 +172,36 @@ def test_scales_take_single_values_and_wide_ranges():
     wide = Scale.decades(1e-300, 1e100)
     assert 2 <= len(wide.ticks) <= 8
     assert float(wide(np.array(0.0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "text"),
+    [
+        (0.0, True, "0"),
+        (1234567.0, True, "1,234,567"),
+        (899_999_999.0, True, "899,999,999"),
+        (1e12, True, "1.0000e12"),
+        (1.0, False, "1.0000"),
+        (12345.5, False, "12,346"),
+        (12344.5, False, "12,345"),
+        (1234.5678, False, "1,234.6"),
+        (0.00012345678, False, "0.00012346"),
+        (9.99999e-5, False, "0.00010000"),
+        (1.23456789e-6, False, "1.2346e−6"),
+        (0.0, False, "0"),
+    ],
+)
+def test_amounts_have_five_digits_or_all_of_a_whole_number(value, whole, text):
+    assert amount(value, whole=whole) == text
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_small_weights_are_not_0_in_the_matrix(K):
+    one = scores(500, K=K)
+    text = render(report(K, splits={"train": SplitScores(one.logits, one.y, np.full(500, 1e-6))}))
+    cells = re.findall(r'id="(?:tn|fp|fn|tp)">([^<]+)<' if K == 2 else r"--share: [^>]+>([^<]+)</td>", text)
+    assert len(cells) == (4 if K == 2 else 9)
+    assert all(re.fullmatch(r"[\d.]+e−[56]|0\.000\d+", cell) for cell in cells), cells
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,6 @@ def build_report(
             for name, split in scores.items()
         )
         questions = (Question(names[1], names[0], decisions),)
-    rates = {} if several else {decision.split: rates_at(decision) for decision in questions[0].decisions}
     proven = bool(about.get("converged")) and about.get("certificate") == "gap"
     return Report(
         title=settings.name,
@@ -87,8 +86,7 @@ def build_report(
         facts=_facts(settings, about, metrics, model),
         settings=dump_settings(settings),
         metrics={
-            name: _values(of_split.to_json() | rates.get(name, {}), intervals.get(name, {}))
-            for name, of_split in metrics.items()
+            name: _values(of_split.to_json(), intervals.get(name, {})) for name, of_split in metrics.items()
         },
         interval_method=CLASS_METHOD if several else METHOD,
         history=history_chart(

@@ -64,7 +64,8 @@ class Decision:
     """One yes-or-no question (the positive class, or a class against the rest), asked of the rows of one split.
 
     thresholds, true_positive and false_positive are [T]: the weight of the rows called positive at each threshold, by
-    their label. `at` is the place of the run's own threshold. Histogram counts are [H] plain rows.
+    their label. `at` is the place of the run's own threshold. `whole`: all weights are whole numbers. Histogram
+    counts are [H] plain rows that have a weight.
     """
 
     split: str
@@ -73,6 +74,7 @@ class Decision:
     false_positive: NDArray[np.float64]
     at: int
     weighted: bool
+    whole: bool
     roc: Curve | None
     roc_auc: float | None
     precision_recall: Curve | None
@@ -110,6 +112,7 @@ class ClassConfusion:
     labels: tuple[str, ...]
     weight: NDArray[np.float64]
     weighted: bool
+    whole: bool
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from sklearn.metrics import precision_recall_curve
 
 from flashlogit.metrics import Metrics, calibration, roc, sigmoid
 from flashlogit.plots import SplitScores
+from flashlogit.report.amounts import are_whole
 from flashlogit.report.content import ClassConfusion, Curve, Decision
 
-THRESHOLDS = 1001
-"""Every thousandth from 0 to 1, the nearest replaced by the run's own."""
+THRESHOLDS = np.arange(1001) / 1000
+"""Where a row is called positive, beside the run's own."""
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
@@ -38,17 +39,18 @@ def decide(
     """
     p, y = sigmoid(split.logits), np.asarray(split.y).astype(bool)
     weight = None if split.sample_weight is None else np.asarray(split.sample_weight, dtype=np.float64)
-    thresholds = np.linspace(0, 1, THRESHOLDS)
-    at = int(np.abs(thresholds - threshold)[1:-1].argmin()) + 1  # 0 stays: there all rows are called positive
-    thresholds[at] = threshold
+    thresholds = np.union1d(THRESHOLDS, threshold)
     reached = np.searchsorted(thresholds, p, side="right")  # thresholds at which the row is called positive
 
     def called(of: NDArray[np.bool_]) -> NDArray[np.float64]:
-        counts = np.bincount(reached[of], None if weight is None else weight[of], minlength=THRESHOLDS + 1)
+        counts = np.bincount(
+            reached[of], None if weight is None else weight[of], minlength=len(thresholds) + 1
+        )
         passed: NDArray[np.float64] = counts[::-1].cumsum()[::-1][1:].astype(np.float64)
         return passed
 
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    counts = np.ones(len(y), bool) if weight is None else weight > 0
     recall_curve, average_precision = _precision_recall(split, y, weight, points)
     curve = roc(split.logits, split.y, sample_weight=split.sample_weight)
     if metrics is not None:
@@ -58,8 +60,9 @@ def decide(
         thresholds=thresholds,
         true_positive=called(y),
         false_positive=called(~y),
-        at=at,
+        at=int(np.searchsorted(thresholds, threshold)),
         weighted=weight is not None,
+        whole=are_whole(weight),
         roc=None if curve is None else _thinned(curve.false_positive_rate, curve.true_positive_rate, points),
         roc_auc=None
         if curve is None
@@ -68,8 +71,8 @@ def decide(
         average_precision=average_precision,
         calibration=calibration(split.logits, split.y, sample_weight=split.sample_weight, bins=bins),
         bins=bins,
-        negative_rows=np.histogram(p[~y], edges)[0].astype(np.int64),
-        positive_rows=np.histogram(p[y], edges)[0].astype(np.int64),
+        negative_rows=np.histogram(p[~y & counts], edges)[0].astype(np.int64),
+        positive_rows=np.histogram(p[y & counts], edges)[0].astype(np.int64),
     )
 
 
@@ -83,7 +86,7 @@ def _precision_recall(
     with np.errstate(over="ignore"):
         precision, recall, _ = precision_recall_curve(y, split.logits, sample_weight=weight)
     precision, recall = precision[::-1], recall[::-1]
-    average = float(np.sum(np.diff(recall) * precision[1:]))
+    average = min(float(np.sum(np.diff(recall) * precision[1:])), 1.0)  # rounding can exceed it
     return _thinned(recall, precision, points), average
 
 
@@ -108,4 +111,5 @@ def confuse(
     y, predicted = place[np.asarray(split.y).astype(np.int64)], place[split.logits.argmax(axis=1)]
     weight = np.bincount(y * k + predicted, split.sample_weight, minlength=k * k).reshape(k, k)
     names = tuple(labels[int(j)] for j in shown) + ((others,) if k > len(shown) else ())
-    return ClassConfusion(name, names, weight.astype(np.float64), split.sample_weight is not None)
+    weighted, whole = split.sample_weight is not None, are_whole(split.sample_weight)
+    return ClassConfusion(name, names, weight.astype(np.float64), weighted, whole)

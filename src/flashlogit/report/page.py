@@ -9,11 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from flashlogit.atomic import write_atomically
 from flashlogit.report import charts
+from flashlogit.report.amounts import amount
 from flashlogit.report.build import rates_at
 from flashlogit.report.content import Decision, MetricValue, Question, Report
 from flashlogit.report.svg import marker, number
@@ -45,6 +48,8 @@ _CARDS = (
     "balanced_accuracy",
 )
 _CARD_COUNT = 4
+_ROUNDING = 1e-12
+"""Of all weight: a difference of sums that is no larger is 0."""
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -80,6 +85,7 @@ def render(report: Report) -> str:
         bars=charts.coefficients_figure(report.coefficients),
         swatch=swatch,
         odds=odds,
+        amount=amount,
         confusion=_confusion(_decision(report)) if two_classes else None,
     )
 
@@ -154,34 +160,30 @@ def _decision(report: Report) -> Decision:
 
 def _confusion(decision: Decision) -> dict[str, str]:
     """The matrix and its rates at the run's threshold, as the script would write them."""
-    at, show = decision.at, _weight if decision.weighted else _rows
+    at, whole = decision.at, decision.whole
     tp, fp = float(decision.true_positive[at]), float(decision.false_positive[at])
     P, N = decision.positives, decision.negatives
-    texts = {"tp": show(tp), "fp": show(fp), "fn": show(P - tp), "tn": show(N - fp)}
+    cells = {"tp": tp, "fp": fp, "fn": P - tp, "tn": N - fp}
+    texts = {
+        name: amount(value if value > _ROUNDING * (P + N) else 0.0, whole=whole)
+        for name, value in cells.items()
+    }
     rates = rates_at(decision) | {"accuracy": (tp + N - fp) / (P + N)}
     return texts | {name: "–" if value is None else f"{value:.1%}" for name, value in rates.items()}
-
-
-def _rows(count: float) -> str:
-    return f"{count:,.0f}"
-
-
-def _weight(weight: float) -> str:
-    return f"{weight:,.2f}"
 
 
 def _counts(question: Question) -> dict[str, Any]:
     """What the slider needs: counts by threshold, and no row of the data."""
 
-    def plain(values: Any, weighted: bool) -> list[float]:
-        return [float(f"{v:.9g}") if weighted else round(v) for v in values.tolist()]
+    def plain(values: NDArray[np.float64], weighted: bool) -> list[float]:
+        return values.tolist() if weighted else [round(v) for v in values.tolist()]
 
     return {
-        "thresholds": [float(f"{t:.9g}") for t in question.decisions[0].thresholds.tolist()],
+        "thresholds": question.decisions[0].thresholds.tolist(),
         "at": question.decisions[0].at,
         "splits": {
             one.split: {
-                "weighted": one.weighted,
+                "whole": one.whole,
                 "tp": plain(one.true_positive, one.weighted),
                 "fp": plain(one.false_positive, one.weighted),
             }

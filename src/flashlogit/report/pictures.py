@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from flashlogit.atomic import write_atomically
 from flashlogit.plots import OTHER_STYLE, STYLES
+from flashlogit.report.amounts import amount
 from flashlogit.report.charts import COUNTS_LOG_FROM, digits
 from flashlogit.report.content import Curve, Decision, Question, Report
 from flashlogit.report.decisions import HISTOGRAM_BINS
@@ -118,14 +119,14 @@ def _scores(report: Report, axes: Axes) -> None:
 def _confusion(report: Report, axes: Axes) -> None:
     if report.confusions:
         shown = next(one for one in report.confusions if one.split == report.headline)
-        weight, labels, weighted = shown.weight, shown.labels, shown.weighted
+        weight, labels, whole = shown.weight, shown.labels, shown.whole
         title = f"Confusion matrix, {report.headline} rows"
     else:
         question = report.questions[0]
         one = next(d for d in question.decisions if d.split == report.headline)
         tp, fp = one.true_positive[one.at], one.false_positive[one.at]
         weight = np.array([[one.negatives - fp, fp], [one.positives - tp, tp]])
-        labels, weighted = (question.negative, question.positive), one.weighted
+        labels, whole = (question.negative, question.positive), one.whole
         title = f"Confusion matrix, {report.headline} rows, threshold {one.thresholds[one.at]:.4g}"
     _title(axes, title, "called", "is")
     axes.grid(False)
@@ -140,7 +141,7 @@ def _confusion(report: Report, axes: Axes) -> None:
     for i in range(k):
         for j in range(k):
             color = "white" if share[i, j] > 0.5 else "black"
-            count = f"{weight[i, j]:,.2f}" if weighted else f"{weight[i, j]:,.0f}"
+            count = amount(weight[i, j], whole=whole)
             axes.text(j, i, count, ha="center", va="center", color=color, fontsize=14 if k == 2 else 7)
 
 

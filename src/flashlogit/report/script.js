@@ -18,15 +18,26 @@
   const split = by("split");
   const line = document.querySelector("line.threshold");
 
+  // The same as `amount` in amounts.py, to the last digit.
+  const amount = (value, whole) => {
+    if (value === 0) return "0";
+    const [mantissa, power] = value.toExponential(4).split("e");
+    const exponent = Number(power);
+    if (exponent >= 9 || (exponent < -4 && !whole)) return `${mantissa}e${exponent}`.replace("-", "−");
+    const [before, after] = value.toFixed(whole ? 0 : Math.max(4 - exponent, 0)).split(".");
+    return before.replace(/\B(?=(\d{3})+$)/g, ",") + (after ? "." + after : "");
+  };
+
   const show = () => {
     const at = Number(slider.value);
     const threshold = counts.thresholds[at];
     const of = counts.splits[split.value];
-    const options = of.weighted ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumFractionDigits: 0 };
-    const text = (value) => value.toLocaleString("en-US", options);
     const positives = of.tp[0], negatives = of.fp[0];
     const tp = of.tp[at], fp = of.fp[at], fn = positives - tp, tn = negatives - fp;
-    for (const [id, value] of Object.entries({ tp, fp, fn, tn })) by(id).textContent = text(Math.max(value, 0));
+    const least = 1e-12 * (positives + negatives);  // a difference of sums that is no larger is rounding
+    for (const [id, value] of Object.entries({ tp, fp, fn, tn })) {
+      by(id).textContent = amount(value > least ? value : 0, of.whole);
+    }
     const rates = {
       accuracy: [tp + tn, positives + negatives],
       precision: [tp, tp + fp],

@@ -1,8 +1,10 @@
+import copy
 import pickle
 import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse
 import torch
@@ -12,12 +14,14 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
 from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from flashlogit import LogisticRegression, UserError
+from flashlogit.saved_model import _labels
 from flashlogit.sparse import densify
 
 CANCER = load_breast_cancer(return_X_y=True)
@@ -301,7 +305,11 @@ def test_bad_device_and_backend_are_named():
         (np.zeros(150), None, "only one class"),
         (np.linspace(0, 1, 150), None, "continuous"),
         (np.arange(150) % 3, -np.ones(150), "Negative values"),
-        (np.arange(150) % 3, (np.arange(150) % 3 > 0).astype(float), "class .*0.* has no row"),
+        (
+            np.arange(150) % 3,
+            (np.arange(150) % 3 > 0).astype(float),
+            "class .*0.* has no row .* by sample_weight",
+        ),
         (np.arange(150) % 3, np.ones(3), "expected"),
         (np.arange(150) % 3, np.full(150, np.nan), "NaN"),
     ],
@@ -310,3 +318,238 @@ def test_bad_labels_and_weights_are_named(y, weight, message):
     for X in (load_iris().data, torch.from_numpy(load_iris().data)):
         with pytest.raises(ValueError, match=message):
             LogisticRegression().fit(X, y, sample_weight=weight)
+
+
+def test_a_runs_model_with_its_positive_class_first(tmp_path):
+    """scikit-learn takes classes_ for sorted, whatever the run calls positive."""
+    from flashlogit.main import main
+
+    X, y = SCALED[0][:, :4], np.array(["benign", "alive"])[SCALED[1]]
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(state=y)
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "config.yaml").write_text(
+        f"name: run\noutput: {tmp_path}\ndata:\n  source: file\n  path: {tmp_path}/data.csv\n"
+        "  label: {column: state, positive: alive}\nsolver: {name: auto}\nloss: {l2: 1e-3}\nreport: {html: false}\n"
+    )
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), "--quiet"]) == 0
+    model = LogisticRegression.load(tmp_path / "run")
+    assert model.classes_.tolist() == ["alive", "benign"]
+    fresh = LogisticRegression(C=1.0).fit(frame[list("abcd")], y)
+    for name in ("roc_auc", "neg_log_loss", "accuracy"):
+        score = get_scorer(name)
+        assert score(model, frame[list("abcd")], y) == pytest.approx(
+            score(fresh, frame[list("abcd")], y), abs=0.02
+        )
+    before = model.score(frame[list("abcd")], y)
+    model.set_params(learning_rate=1e-9).partial_fit(frame[list("abcd")], y)
+    assert model.score(frame[list("abcd")], y) == before
+    again = model.to_sklearn().predict_proba(frame[list("abcd")])
+    np.testing.assert_allclose(again, model.predict_proba(frame[list("abcd")]))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("0", "1"), [0, 1]),
+        (("-1", "1"), [-1, 1]),
+        (("01", "1"), ["01", "1"]),
+        (("1_0", "10"), ["1_0", "10"]),
+        (("1" * 30, "2"), ["1" * 30, "2"]),
+    ],
+)
+def test_label_names_of_a_run_as_numbers(names, expected):
+    assert _labels(names).tolist() == expected
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 7.0])
+def test_a_constant_column_has_no_standard_errors(constant):
+    X, y = SCALED
+    with pytest.warns(UserWarning, match="collinear"):
+        model = LogisticRegression(C=np.inf).fit(np.c_[np.full(len(y), constant), X[:, [0, 1]]], y)
+    assert model.inference_ is None
+
+
+def test_sparse_indices_of_64_bits():
+    X, y = SCALED
+    rows, columns = np.indices(X.shape)
+    wide = scipy.sparse.csr_array((X.ravel(), (rows.ravel(), columns.ravel())), shape=X.shape)
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    with pytest.warns(EfficiencyWarning):
+        model = LogisticRegression().fit(wide, y)
+    np.testing.assert_allclose(model.coef_, LogisticRegression().fit(X, y).coef_, atol=1e-9)
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_partial_fit_without_gradients_around_it(guard):
+    X, y = (torch.from_numpy(array) for array in SCALED)
+    expected = LogisticRegression(random_state=0).partial_fit(X, y)
+    with guard():
+        model = LogisticRegression(random_state=0).partial_fit(X.clone(), y.clone())
+    assert torch.equal(model.coef_, expected.coef_)
+
+
+def test_partial_fit_of_a_stream_of_few_rows():
+    """The first rows say little of a column's spread; what later ones say is taken up."""
+    generator = np.random.default_rng(0)
+    X = 1e5 + 1e4 * generator.normal(size=(3000, 2))
+    y = (X[:, 0] - 1e5 + 5e3 * generator.logistic(size=3000) > 0).astype(int)
+    best = LogisticRegression().fit(X, y).score(X, y)
+    for size in (1, 10):
+        model = LogisticRegression(random_state=0)
+        for start in range(0, 3000, size):
+            model.partial_fit(X[start : start + size], y[start : start + size], classes=[0, 1])
+        assert model.score(X, y) > best - 0.02
+
+
+def test_partial_fit_that_diverges_says_so():
+    with pytest.raises(ValueError, match="learning_rate is 1e\\+308"):
+        LogisticRegression(learning_rate=1e308).partial_fit(*SCALED)
+
+
+def test_device_may_be_torchs():
+    X, y = SCALED
+    for device in (torch.device("cpu"), "cpu", "cpu:0"):
+        LogisticRegression(device=device).fit(X, y)
+    for device in ("mps", "gpu", "cuda:x", None, 3):
+        with pytest.raises(UserError, match=r"device is .*; must be 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+            LogisticRegression(device=device).fit(X, y)
+
+
+def test_newton_cholesky_takes_any_problem():
+    generator = np.random.default_rng(0)
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-4)
+    assert model.fit(generator.normal(size=(200, 700)), generator.integers(0, 4, 200)).gap_ <= 1e-4
+
+
+def test_parameters_of_scikit_learns_estimator_are_taken():
+    ours = LogisticRegression(**SklearnLogisticRegression(C=0.5, tol=1.0).get_params()).fit(*SCALED)
+    assert ours.score(*SCALED) > 0.9
+
+
+def test_to_scikit_learn_keeps_what_a_clone_would_be_fitted_with():
+    X, y = SCALED
+    options = {"l1_ratio": 0.5, "C": 0.1, "class_weight": "balanced", "random_state": 3}
+    ours = LogisticRegression(**options).fit(X, y)
+    again = clone(ours.to_sklearn()).set_params(tol=1e-8, max_iter=10_000).fit(X, y)
+    assert_same_model(ours, again, atol=1e-3)
+    assert np.isinf(LogisticRegression(penalty=None).fit(X[:, :2], y).to_sklearn().C)
+
+
+def test_deepcopy_keeps_tensors_and_state():
+    X, y = (torch.from_numpy(array) for array in SCALED)
+    model = LogisticRegression(random_state=0).partial_fit(X, y)
+    again = copy.deepcopy(model)
+    assert torch.equal(again.partial_fit(X, y).coef_, model.partial_fit(X, y).coef_)
+    assert again.coef_ is not model.coef_
+
+
+def test_penalty_that_overrides_others_warns():
+    X, y = SCALED
+    for options in ({"penalty": None, "C": 2.0}, {"penalty": "l1", "l1_ratio": 0.5}):
+        with pytest.warns(UserWarning, match="ignore"):
+            LogisticRegression(**options).fit(X[:, :2], y)
+
+
+def test_overflowing_logits_have_probabilities():
+    for data in (SCALED, (StandardScaler().fit_transform(WINE[0]), WINE[1])):
+        model = LogisticRegression().fit(data[0][:, :2], data[1])
+        p = model.predict_proba([[1e308, 1e308]])
+        assert np.isfinite(p).all()
+        assert p.sum() == pytest.approx(1)
+
+
+def test_sentences_name_the_estimators_parameters():
+    with pytest.warns(ConvergenceWarning, match="raise max_iter, or take a larger tol or penalty"):
+        LogisticRegression(max_iter=1, solver="lbfgs").fit(*SCALED)
+    with pytest.raises(ValueError, match="solver is 'newton-cg' with penalty='l1'"):
+        LogisticRegression(solver="newton-cg", penalty="l1").fit(*SCALED)
+    with pytest.raises(UserError, match=r"solver is newton with 2,100 columns"):
+        LogisticRegression(solver="newton").fit(np.eye(10, 2100), np.arange(10) % 2)
+
+
+MASKED = pd.Series([1, 0, None] * 50, dtype="Int64")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"solver": ["lbfgs"]}, r"solver is \['lbfgs'\]"),
+        ({"backend": ["torch"]}, r"backend is \['torch'\]"),
+        ({"penalty": np.array(["l1"])}, "penalty is array"),
+        ({"class_weight": np.array([1, 2])}, "class_weight is array"),
+        ({"class_weight": {0: -1, 1: 1}}, "class_weight has -1 for the class 0"),
+        ({"class_weight": {0: None}}, "class_weight has None for the class 0"),
+        ({"class_weight": {0: float("nan")}}, "class_weight has nan for the class 0"),
+        ({"class_weight": {0: 0, 1: 1}}, "class 0 has no row with a weight above 0, by class_weight"),
+        ({"class_weight": {0: 0, 1: 0}}, "class_weight is zero for every row"),
+        ({"dual": np.array([1, 2])}, "dual is array"),
+        ({"fit_intercept": "no"}, "fit_intercept is 'no'; must be True or False"),
+        ({"warm_start": 3}, "warm_start is 3"),
+        ({"verbose": "a"}, "verbose is 'a'"),
+        ({"verbose": None}, "verbose is None"),
+        ({"batch_size": 2**70}, "batch_size is"),
+        ({"random_state": "x"}, "cannot be used to seed"),
+        ({"C": 1e-320}, "C is .*; their product must be above"),
+    ],
+)
+def test_odd_parameters_are_named(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression(**parameters).fit(*SCALED)
+
+
+def frame_of(column):
+    return pd.DataFrame({"a": np.arange(150.0), "b": column})
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (torch.eye(150).to_sparse(), r"X is a tensor that is sparse .*; give X.to_dense\(\)"),
+        (torch.zeros(150, 2, device="meta"), r"X is a tensor that has no values"),
+        (pl.DataFrame({"a": [0.0] * 150}).lazy(), r"give X.collect\(\)"),
+        (frame_of(list("xyz") * 50), r'X has columns that hold no numbers: "b"'),
+        (frame_of(pd.Categorical(list("xyz") * 50)), r'hold no numbers: "b" \(category\)'),
+        (frame_of(pd.date_range("2024", periods=150)), r'hold no numbers: "b" \(datetime64'),
+        (pl.DataFrame({"a": ["x"] * 150}), r'hold no numbers: "a" \(String\)'),
+        (np.c_[np.full(150, 1e200), -np.arange(150) * 1e200], "beyond 1e150"),
+    ],
+)
+def test_data_without_numbers_are_named(X, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression().fit(X, np.arange(150) % 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([None, 0, 1] * 50, "50 rows have no label"),
+        (MASKED, "50 rows have no label"),
+        (pl.Series(["a", "b", None] * 50), "50 rows have no label"),
+        (np.array(["a", 1, "b"] * 50, dtype=object), "y mixes labels of the kinds int and str"),
+        (torch.zeros(150, dtype=torch.complex64), "Complex data not supported"),
+        (np.r_[np.nan, np.arange(149) % 2], "1 rows have no label"),
+    ],
+)
+def test_odd_labels_are_named(y, message):
+    for X in (load_iris().data, torch.from_numpy(load_iris().data)):
+        with pytest.raises(ValueError, match=message):
+            LogisticRegression().fit(X, y)
+
+
+def test_pandas_own_kinds_of_labels():
+    X = load_iris().data
+    for dtype, kind in (("Int64", "i"), ("boolean", "b"), ("int64[pyarrow]", "i"), ("bool[pyarrow]", "b")):
+        y = pd.Series((np.arange(150) % 2).astype(bool if kind == "b" else int)).astype(dtype)
+        assert LogisticRegression().fit(X, y).classes_.dtype.kind == kind
+
+
+def test_odd_weights_are_named():
+    X, y = SCALED
+    with pytest.raises(ValueError, match="the weights add up to more than"):
+        LogisticRegression().fit(X, y, sample_weight=np.full(len(y), 1e308))
+    scalar = LogisticRegression().fit(X, y, sample_weight=torch.tensor(2.0))
+    np.testing.assert_allclose(scalar.coef_, LogisticRegression(C=2.0).fit(X, y).coef_, atol=1e-6)
+    with pytest.raises(ValueError, match="classes has the shape"):
+        LogisticRegression().partial_fit(X, y, classes=[[0, 1]])
+    with pytest.raises(ValueError, match="have no label"):
+        LogisticRegression().partial_fit(X, y, classes=[0, 1, np.nan])

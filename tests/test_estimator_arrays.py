@@ -134,6 +134,16 @@ class Exported:
     def __dlpack_device__(self):
         return self._tensor.__dlpack_device__()
 
+    def __len__(self):
+        return len(self._tensor)
+
+
+def test_anything_with_dlpack_is_fitted_in_place_and_comes_back_as_tensors():
+    X, y = (torch.from_numpy(array) for array in CANCER)
+    model = LogisticRegression().fit(Exported(X), Exported(y))
+    assert torch.equal(model.coef_, LogisticRegression().fit(X, y).coef_)
+    assert torch.equal(model.predict(Exported(X)), model.predict(X))
+
 
 def test_anything_with_dlpack_is_shared():
     tensor = torch.arange(6.0).reshape(3, 2)

@@ -59,7 +59,7 @@ def test_onnx_of_tensors_keeps_names(tmp_path):
 def test_labels_that_onnx_does_not_know(tmp_path):
     model = LogisticRegression().fit(*CANCER)
     model.classes_ = np.array([0.5, 1.5])
-    with pytest.raises(UserError, match="neither whole numbers nor strings"):
+    with pytest.raises(UserError, match="neither whole numbers of 64 bits nor strings"):
         write_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 

@@ -98,7 +98,10 @@ def numpy_of(value: Any) -> NDArray[Any]:
 
 
 def like(reference: Any, tensor: Tensor) -> Any:
-    """`tensor` in the namespace and on the device of the array `reference`; NumPy for host data."""
+    """`tensor` in the namespace and on the device of the array `reference`; NumPy for host data.
+
+    A tensor as it is where the library of `reference` has no `asarray`.
+    """
     if isinstance(reference, Tensor):
         return tensor.to(reference.device)
     if not is_device_array(reference):
@@ -107,8 +110,9 @@ def like(reference: Any, tensor: Tensor) -> Any:
     if _library(reference) == "cupy":
         with reference.device:
             return namespace.from_dlpack(tensor) if tensor.is_cuda else namespace.asarray(tensor.numpy())
-    device = getattr(reference, "device", None)
-    return namespace.asarray(tensor.cpu().numpy(), device=device)
+    if not hasattr(namespace, "asarray"):
+        return tensor  # only DLPack is known of it, by which it can take the tensor over
+    return namespace.asarray(tensor.cpu().numpy(), device=getattr(reference, "device", None))
 
 
 def namespace_of(value: Any) -> ModuleType | Any:

@@ -87,31 +87,63 @@ def measure_coordinates(
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
     its scale is 1.
     """
-    sample = X if rows is None else X.index_select(0, rows)
-    mean, variance = _moments(sample)
-    still = torch.nonzero(variance == 0).reshape(-1)
+    moments = Moments.of(X if rows is None else X.index_select(0, rows))
+    still = torch.nonzero(moments.variance == 0).reshape(-1)
     if rows is not None and still.numel():
-        mean[still], variance[still] = _moments(X[:, still])
-    largest = variance.amax().clamp(min=torch.finfo(torch.float64).tiny)
-    sd = torch.where(variance > 0, variance, largest).sqrt()
-    subtract = intercept and bool((mean.abs() > _FOLDED_UP_TO * sd).any())
-    diagonal = curvature * (variance if intercept else variance + mean.square()) + l2
-    scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
-    if intercept:
-        scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
-    return Coordinates(mean if intercept else torch.zeros_like(mean), scale, intercept, subtract)
+        mean, variance = moments.mean.clone(), moments.variance.clone()
+        everywhere = Moments.of(X[:, still])
+        mean[still], variance[still] = everywhere.mean, everywhere.variance
+        moments = Moments(moments.count, mean, variance)
+    return moments.coordinates(curvature=curvature, l2=l2, intercept=intercept)
 
 
-def _moments(X: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [D] float64 of the columns, without a float64 copy of X."""
-    N, D = X.shape
-    shift = X[0].double()
-    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
-    for block in torch.split(X, max(1, _BLOCK_VALUES.get(X.device.type, 1 << 22) // D)):
-        shifted = block.double() - shift
-        total += shifted.sum(dim=0)
-        squares += shifted.square_().sum(dim=0)
-    mean = total / N
-    variance = squares / N - mean.square()
-    # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many digits.
-    return shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0)
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance, [D] float64 each, of the columns over `count` rows; 0 is the variance of a constant column."""
+
+    count: int
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, X: Tensor) -> Moments:
+        """Of X [N, D], without a float64 copy of it.
+
+        Raises:
+            ValueError: columns so far from 0 that their squares are beyond float64.
+        """
+        N, D = X.shape
+        shift = X[0].double()
+        total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+        for block in torch.split(X, max(1, _BLOCK_VALUES.get(X.device.type, 1 << 22) // D)):
+            shifted = block.double() - shift
+            total += shifted.sum(dim=0)
+            squares += shifted.square_().sum(dim=0)
+        mean = total / N
+        variance = squares / N - mean.square()
+        if not bool(variance.isfinite().all()) and bool(X.isfinite().all()):
+            column = int(torch.nonzero(~variance.isfinite())[0])
+            raise ValueError(
+                f"column {column} of X has values beyond 1e150, whose squares a float64 cannot hold; rescale the column"
+            )
+        # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many digits.
+        return cls(N, shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0))
+
+    def joined(self, other: Moments) -> Moments:
+        """Of the rows of both (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        apart, share = other.mean - self.mean, other.count / count
+        within = self.variance + share * (other.variance - self.variance)
+        return Moments(count, self.mean + share * apart, within + share * (1 - share) * apart.square())
+
+    def coordinates(self, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
+        """Those in which a loss of this curvature, and this penalty, have about unit curvature."""
+        mean, variance = self.mean, self.variance
+        largest = variance.amax().clamp(min=torch.finfo(torch.float64).tiny)
+        sd = torch.where(variance > 0, variance, largest).sqrt()
+        subtract = intercept and bool((mean.abs() > _FOLDED_UP_TO * sd).any())
+        diagonal = curvature * (variance if intercept else variance + mean.square()) + l2
+        scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+        if intercept:
+            scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
+        return Coordinates(mean if intercept else torch.zeros_like(mean), scale, intercept, subtract)

@@ -7,21 +7,26 @@ import torch
 from .errors import UserError
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that `name` means: "auto", "cpu", "cuda" or "cuda:N".
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device that `name` means: "auto", "cpu", "cuda" or "cuda:N", or a torch device.
 
     Raises:
-        UserError: a CUDA device that this machine does not have.
+        UserError: another name, or a CUDA device that this machine does not have.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         name = "cuda" if count else "cpu"
-    if name == "cpu":
+    try:
+        device = torch.device(name) if isinstance(name, str | torch.device) else None
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"device is {name!r}; must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if device.type == "cpu":
         return torch.device("cpu")
-    _, _, number = name.partition(":")
-    index = int(number or 0)
+    index = device.index or 0
     if index >= count:
         raise UserError(
-            f"device is {name!r}, but torch sees {count or 'no'} CUDA devices; set device to 'auto' or 'cpu'"
+            f"device is {str(name)!r}, but torch sees {count or 'no'} CUDA devices; set device to 'auto' or 'cpu'"
         )
     return torch.device("cuda", index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,8 @@ from .arrays import as_tensor, is_device_array, like, namespace_of, numpy_of
 from .device import resolve_device
 from .errors import UserError
 from .estimator_inputs import Rows, prediction_rows, training_rows
-from .estimator_parameters import check_parameters, penalties, solver_name
+from .estimator_labels import class_labels
+from .estimator_parameters import check_parameters, own_words, penalties, solver_name, tolerance
 from .fitting import Fit, fit
 from .inference import MAX_COLUMNS, Inference, infer
 from .minibatch import MiniBatches
@@ -69,8 +71,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         intercept_: [1] or [K].
         classes_: [K] labels.
         n_iter_: [1] evaluations of the objective.
-        gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective;
-            not after `partial_fit`.
+        gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,
+            of the float64 solution, which `coef_` is rounded from where X is narrower; not after `partial_fit`.
         inference_: for two classes without a penalty, `flashlogit.inference.Inference` with standard errors, z and p
             values and confidence intervals; None where they do not exist (separated or collinear data).
         n_features_in_, feature_names_in_: as in scikit-learn.
@@ -149,7 +151,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "l2": l2,
             "intercept": self.fit_intercept,
             "solver": solver_name(self, l1),
-            "tolerance": self.tol,
+            "tolerance": tolerance(self),
             "max_iterations": self.max_iter,
             "start": self._start(rows),
             "names": None if names is None else names.tolist(),
@@ -158,17 +160,20 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             options["on_point"] = lambda row, parameters: print(
                 f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
             )
-        if K == 2:
-            result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
-        else:
-            result = fit_softmax(rows.X, rows.y, classes=K, **options)
+        try:
+            if K == 2:
+                result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
+            else:
+                result = fit_softmax(rows.X, rows.y, classes=K, **options)
+        except UserError as error:
+            raise UserError(own_words(str(error))) from error
         self._keep(result.weight.reshape(-1, rows.X.shape[1]), result.bias, rows)
         self.n_iter_ = like(rows.reference, torch.tensor([max(1, result.iterations)], dtype=torch.int32))
         self.gap_ = result.relative_gap
         self.__dict__.pop("_batches", None)
         self._infer(result, rows, weight)
         if not result.converged:
-            warnings.warn("; ".join(result.notes), ConvergenceWarning, stacklevel=2)
+            warnings.warn(own_words("; ".join(result.notes)), ConvergenceWarning, stacklevel=2)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -188,10 +193,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_parameters(self)
         first = not hasattr(self, "coef_")
-        if not first and classes is not None and set(numpy_of(classes)) != set(numpy_of(self.classes_)):
-            raise ValueError(
-                f"classes is {numpy_of(classes).tolist()}, and earlier calls had {numpy_of(self.classes_).tolist()}"
-            )
+        if classes is not None:
+            classes = class_labels(classes)
+            if not first and classes.tolist() != numpy_of(self.classes_).tolist():
+                raise ValueError(
+                    f"classes is {classes.tolist()}, and earlier calls had {numpy_of(self.classes_).tolist()}"
+                )
         rows = training_rows(
             self,
             X,
@@ -215,7 +222,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batches = self.__dict__.get("_batches")
         if batches is None:
             current = self._parameters(rows.X.device, torch.float64)
-            batches = MiniBatches.begin(rows.X, *current, intercept=self.fit_intercept)
+            batches = MiniBatches(*current, intercept=self.fit_intercept)
             self._orders = check_random_state(self.random_state).randint(2**31 - 1)
         batches = moved(batches, rows.X.device)
         self._orders += 1
@@ -281,6 +288,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             UserError: no such model.
+            TypeError: a path that is none.
         """
         from .saved_model import raw_coefficients
 
@@ -294,13 +302,23 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             estimator.gap_ = saved.gap
         return estimator
 
+    def to_onnx(self, path: str | Path) -> None:
+        """Write an ONNX model: input X [n, D], outputs label [n] and probabilities [n, K] (`flashlogit[onnx]`).
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the package onnx is not installed, or labels that are neither whole numbers nor strings.
+        """
+        from .export import write_onnx
+
+        write_onnx(self, Path(path))
+
     def to_sklearn(self) -> Any:
         """A fitted `sklearn.linear_model.LogisticRegression` with the same coefficients, for those who have only that.
 
         Raises:
             NotFittedError: before `fit`.
         """
-        check_is_fitted(self)
         from .export import to_sklearn
 
         return to_sklearn(self)
@@ -316,6 +334,13 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = {name: on_host(value) for name, value in super().__getstate__().items()}
         return state
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Not by way of `__getstate__`, which would move tensors to the CPU."""
+        result = type(self).__new__(type(self))
+        memo[id(self)] = result
+        result.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return result
+
     def _weights(self, rows: Rows, *, need_all: bool = True) -> tuple[Tensor | None, float]:
         """Sample times class weights, or None for ones, and their sum."""
         K = _count(rows.classes)
@@ -327,15 +352,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = rows.sample_weight
         double = None if weight is None else weight.double()
         mass = torch.bincount(rows.y, weights=double, minlength=K).double()
-        if not bool((mass > 0).any()):
-            raise ValueError(
-                "sample_weight is zero for every row; give rows of at least two classes a weight"
-            )
-        if need_all and bool((mass <= 0).any()):
-            label = numpy_of(rows.classes).tolist()[int(mass.argmin())]
-            raise ValueError(
-                f"class {label!r} has no row with a sample_weight above 0; leave its rows out, or give one a weight"
-            )
+        self._check_mass(mass, rows, "sample_weight", need_all=need_all)
         if self.class_weight is None:
             return weight, float(mass.sum())
         if self.class_weight == "balanced":
@@ -346,8 +363,23 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             factor = torch.from_numpy(
                 compute_class_weight(self.class_weight, classes=labels, y=labels).astype(np.float64)
             ).to(mass.device)
+            self._check_mass(factor * mass, rows, "class_weight", need_all=need_all)
         weight = factor[rows.y] if double is None else factor[rows.y] * double
         return weight, float((factor * mass).sum())
+
+    def _check_mass(self, mass: Tensor, rows: Rows, by: str, *, need_all: bool) -> None:
+        """ValueError where classes of weights `mass` [K], which the parameter `by` made so, cannot be trained on."""
+        if not bool(mass.sum().isfinite()):
+            raise ValueError(
+                f"the weights add up to more than a float64 holds; make the values of {by} smaller"
+            )
+        lacking = [numpy_of(rows.classes).tolist()[k] for k in torch.nonzero(mass <= 0).flatten().tolist()]
+        if len(lacking) == len(mass) or (not need_all and not bool(mass.sum() > 0)):
+            raise ValueError(f"{by} is zero for every row; give rows of at least two classes a weight")
+        if need_all and lacking:
+            raise ValueError(
+                f"class {lacking[0]!r} has no row with a weight above 0, by {by}; leave its rows out, or give it one"
+            )
 
     def _start(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
         """The last solution, if this is a warm start and it is one of the same features and classes."""
@@ -357,6 +389,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if tuple(self.coef_.shape) != (1 if K == 2 else K, rows.X.shape[1]):
             return None
         weight, bias = self._parameters(rows.X.device, torch.float64)
+        if not bool(weight.isfinite().all()) or not bool(bias.isfinite().all()):
+            return None
         return (weight[0], bias) if K == 2 else (weight, bias)
 
     def _keep(self, weight: Tensor, bias: Tensor, rows: Rows) -> None:
@@ -399,11 +433,17 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @torch.no_grad()
     def _dense_logits(self, X: Tensor) -> Tensor:
-        """[n, 1 or K], in float32 at least; cast by row blocks, without a copy of X."""
+        """[n, 1 or K] in X's dtype, float32 at least; by row blocks, without a copy of X.
+
+        Computed in float64: products of a column far from 0 cancel, and float32 would keep what is left of its digits.
+        """
         dtype = X.dtype if X.dtype == torch.float64 else torch.float32
-        weight, bias = self._parameters(X.device, dtype)
-        blocks = (X,) if X.dtype == dtype else torch.split(X, _BLOCK_ROWS)
-        return torch.cat([torch.addmm(bias, block.to(dtype), weight.t()) for block in blocks])
+        weight, bias = self._parameters(X.device, torch.float64)
+        blocks = (X,) if X.dtype == torch.float64 else torch.split(X, _BLOCK_ROWS)
+        bound = torch.finfo(dtype).max  # of an overflowing sum there would be no probability
+        return torch.cat(
+            [torch.addmm(bias, block.double(), weight.t()).clamp(-bound, bound).to(dtype) for block in blocks]
+        )
 
     def _check_same_namespace(self, X: Any, method: str) -> None:
         """With scikit-learn's array API dispatch what was fitted and X have to be of one kind, as in its estimators."""

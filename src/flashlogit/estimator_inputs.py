@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     check_consistent_length,
-    column_or_1d,
     validate_data,
 )
 from torch import Tensor
 
-from .arrays import as_tensor, float_tensor, is_device_array, like, numpy_of, tensor_of_numpy
+from .arrays import as_tensor, float_tensor, is_device_array, numpy_of, tensor_of_numpy
+from .estimator_labels import in_kind, labels_of, numbered
 from .sparse import densify
 
 _HOST_DTYPES = [np.float64, np.float32]
@@ -67,33 +65,69 @@ def training_rows(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
     if is_device_array(X):
-        tensor = _device_matrix(estimator, X, reset=reset)
-        labels = as_tensor(y) if is_device_array(y) else column_or_1d(y, warn=True)
-        if isinstance(labels, Tensor):
-            labels = _one_dimensional(labels)
+        tensor, labels = _device_matrix(estimator, X, reset=reset), labels_of(y)
         check_consistent_length(tensor, labels)
     else:
-        y = numpy_of(y) if is_device_array(y) else y
-        X, labels = validate_data(
-            estimator, X, y, accept_sparse="csr", accept_large_sparse=False, dtype=_HOST_DTYPES, reset=reset
+        matrix = _host_matrix(estimator, X, reset=reset)
+        labels = labels_of(numpy_of(y) if is_device_array(y) else y)
+        check_consistent_length(matrix, labels)
+        tensor = (
+            densify(matrix, device) if scipy.sparse.issparse(matrix) else tensor_of_numpy(matrix).to(device)
         )
-        tensor = densify(X, device) if scipy.sparse.issparse(X) else tensor_of_numpy(X).to(device)
-    found, numbers = _encoded(labels, None if classes is None else numpy_of(classes))
+    found, numbers = numbered(labels, None if classes is None else numpy_of(classes))
     numbers = numbers.to(tensor.device)
-    return Rows(tensor, numbers, _in_kind(found, reference), _weights(sample_weight, tensor), reference)
+    return Rows(tensor, numbers, in_kind(found, reference), _weights(sample_weight, tensor), reference)
 
 
 def prediction_rows(estimator: BaseEstimator, X: Any) -> tuple[Tensor | Any, Any]:
     """Validated rows to predict: a tensor [n, D], or a sparse matrix as it is; and X as it was given."""
     if is_device_array(X):
         return _device_matrix(estimator, X, reset=False), X
-    matrix = validate_data(estimator, X, accept_sparse="csr", dtype=_HOST_DTYPES, reset=False)
+    matrix = _host_matrix(estimator, X, reset=False)
     return matrix if scipy.sparse.issparse(matrix) else tensor_of_numpy(matrix), X
+
+
+def _host_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """A NumPy array or CSR matrix [N, D] of finite numbers."""
+    if hasattr(X, "collect") and hasattr(X, "lazy"):
+        raise ValueError("X is a lazy frame, whose rows are not there yet; give X.collect()")
+    try:
+        return validate_data(estimator, X, accept_sparse="csr", dtype=_HOST_DTYPES, reset=reset)
+    except (TypeError, ValueError) as error:
+        wrong = _columns_without_numbers(X)
+        if not wrong:
+            raise
+        raise ValueError(
+            f"X has columns that hold no numbers: {', '.join(wrong)}; encode categories (scikit-learn's OneHotEncoder),"
+            " derive numbers from dates, or leave the columns out"
+        ) from error
+
+
+def _columns_without_numbers(X: Any) -> list[str]:
+    """Columns of a frame that cannot be made floats, with their types; at most five."""
+    wrong: list[str] = []
+    columns = getattr(X, "columns", None)
+    if columns is None or not hasattr(X, "shape"):
+        return wrong
+    for j, name in enumerate(columns):
+        column = X.iloc[:, j] if hasattr(X, "iloc") else X[name]
+        try:
+            # Dates become numbers without complaint.
+            dated = np.asarray(column).dtype.kind in "mM"
+            np.asarray(column, dtype=np.float64)
+        except (TypeError, ValueError):
+            dated = True
+        if dated:
+            wrong.append(f'"{name}" ({column.dtype})')
+    return wrong[:5]
 
 
 def _device_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
     """X as a matrix of finite numbers of a floating dtype, in place if it is one."""
     tensor = as_tensor(X)
+    if tensor.layout != torch.strided or tensor.is_meta:
+        what = "has no values (device meta)" if tensor.is_meta else f"is sparse ({tensor.layout})"
+        raise ValueError(f"X is a tensor that {what}; give X.to_dense(), or a scipy.sparse matrix")
     if tensor.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {tensor.ndim}D array instead. Reshape your data either using X.reshape(-1, 1) if"
@@ -117,49 +151,6 @@ def _device_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
     return tensor
 
 
-def _one_dimensional(y: Tensor) -> Tensor:
-    if y.ndim == 2 and y.shape[1] == 1:
-        return y[:, 0]
-    if y.ndim != 1:
-        raise ValueError(f"y should be a 1d array, got an array of shape {tuple(y.shape)} instead.")
-    return y
-
-
-def _encoded(y: Tensor | NDArray[Any], classes: NDArray[Any] | None) -> tuple[Tensor | NDArray[Any], Tensor]:
-    """The classes in order, and each row's number among them."""
-    numbers: Tensor
-    if isinstance(y, Tensor):
-        found, numbers = torch.unique(y, return_inverse=True)
-        check_classification_targets(numpy_of(found))
-    else:
-        check_classification_targets(y)
-        found, inverse = np.unique(y, return_inverse=True)
-        numbers = torch.from_numpy(inverse.astype(np.int64, copy=False))
-    if classes is None:
-        return found, numbers
-    here = numpy_of(found)
-    known = np.unique(classes)
-    strange = np.setdiff1d(here, known)
-    if len(strange):
-        raise ValueError(
-            f"y holds the label {strange[:1].tolist()[0]!r}, which is not among the classes {known.tolist()}; name all"
-            " of them in the first call of partial_fit"
-        )
-    places = torch.from_numpy(np.searchsorted(known, here)).to(numbers.device)
-    return known, places[numbers]
-
-
-def _in_kind(classes: Tensor | NDArray[Any], reference: Any) -> Any:
-    """The classes in the namespace of X where it has numbers like them."""
-    if not is_device_array(reference):
-        return numpy_of(classes)
-    if not isinstance(classes, Tensor):
-        if classes.dtype.kind not in "biuf":
-            return classes
-        classes = tensor_of_numpy(classes)
-    return like(reference, classes)
-
-
 def _weights(sample_weight: Any, X: Tensor) -> Tensor | None:
     """[N] float64 or float32 on the device of X."""
     if sample_weight is None:
@@ -167,9 +158,9 @@ def _weights(sample_weight: Any, X: Tensor) -> Tensor | None:
     if is_device_array(sample_weight):
         weight = as_tensor(sample_weight)
     else:
-        weight = tensor_of_numpy(np.atleast_1d(np.asarray(sample_weight, dtype=np.float64)))
-        if weight.numel() == 1 and np.ndim(sample_weight) == 0:
-            weight = weight.expand(len(X)).clone()
+        weight = tensor_of_numpy(np.asarray(sample_weight, dtype=np.float64))
+    if weight.ndim == 0:
+        weight = weight.expand(len(X)).clone()
     if weight.ndim != 1:
         raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
     if len(weight) != len(X):

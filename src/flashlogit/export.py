@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from .arrays import numpy_of
 from .atomic import write_atomically
@@ -22,7 +24,20 @@ def to_sklearn(estimator: LogisticRegression) -> Any:
     """A fitted `sklearn.linear_model.LogisticRegression` of the same coefficients, as NumPy arrays."""
     from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
-    result = SklearnLogisticRegression(C=estimator.C, fit_intercept=estimator.fit_intercept)
+    check_is_fitted(estimator)
+    # What a clone of it would be fitted with: only saga takes an l1 term there.
+    C = np.inf if estimator.penalty is None else estimator.C
+    l1_ratio = {"l1": 1.0, "l2": 0.0}.get(estimator.penalty or "", estimator.l1_ratio)
+    result = SklearnLogisticRegression(
+        C=C,
+        l1_ratio=l1_ratio,
+        fit_intercept=estimator.fit_intercept,
+        class_weight=estimator.class_weight,
+        random_state=estimator.random_state,
+        solver="saga" if l1_ratio > 0 and math.isfinite(C) else "lbfgs",
+        max_iter=estimator.max_iter,
+        warm_start=estimator.warm_start,
+    )
     result.coef_ = numpy_of(estimator.coef_).copy()
     result.intercept_ = numpy_of(estimator.intercept_).copy()
     result.classes_ = numpy_of(estimator.classes_).copy()
@@ -39,8 +54,10 @@ def write_onnx(estimator: LogisticRegression, path: Path) -> None:
     Numbers are of the coefficients' dtype. Labels are int64, or strings.
 
     Raises:
-        UserError: the package onnx is not installed, or labels are neither whole numbers nor strings.
+        NotFittedError: before `fit`.
+        UserError: the package onnx is not installed, or labels are neither whole numbers (of 64 bits) nor strings.
     """
+    check_is_fitted(estimator)
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ModuleNotFoundError as error:
@@ -102,13 +119,16 @@ def write_onnx(estimator: LogisticRegression, path: Path) -> None:
 
 
 def _onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
-    if classes.dtype.kind in "biu":
-        return classes.astype(np.int64)
-    if classes.dtype.kind == "f" and np.array_equal(classes, np.round(classes)):
+    if classes.dtype.kind in "biuf" and _are_int64(classes):
         return classes.astype(np.int64)
     if all(isinstance(label, str) for label in classes.tolist()):
         return classes.astype(object)
     raise UserError(
-        f"the classes {classes.tolist()[:3]} are neither whole numbers nor strings, the labels that ONNX knows; train"
-        " on such labels"
+        f"the classes {classes.tolist()[:3]} are neither whole numbers of 64 bits nor strings, the labels that ONNX"
+        " knows; train on such labels"
     )
+
+
+def _are_int64(classes: NDArray[Any]) -> bool:
+    bounds = np.iinfo(np.int64)
+    return all(bounds.min <= label <= bounds.max and label == int(label) for label in classes.tolist())

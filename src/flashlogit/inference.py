@@ -108,7 +108,8 @@ def infer(
     theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     information = objective.hessian(theta, dtype=torch.float64) * objective.weight_sum
     L = factor(information)[0]
-    size = information[0].diagonal().sqrt()
+    # In these coordinates the sizes of columns are alike; a constant one, which has none, is held against the others'.
+    size = information[0].diagonal().amax().sqrt()
     if not bool((L.diagonal() > _SINGULAR**0.5 * size).all()):
         raise UserError(
             "columns of X are collinear, or all but: the data leave their coefficients free, so that they have no"

@@ -1,8 +1,8 @@
 """One epoch of mini-batches over arrays: what `LogisticRegression.partial_fit` is made of.
 
 Adam (Kingma and Ba 2015) on coefficients of columns about their means and in units of their spread, both of the rows
-that came first: a change of variables only, so that one learning rate suits columns of any unit. The penalty stays on
-the raw columns' coefficients.
+seen so far: a change of variables only, so that one learning rate suits columns of any unit. The penalty stays on the
+raw columns' coefficients.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .coordinates import Coordinates, measure_coordinates
+from .coordinates import Coordinates, Moments
 from .loss import bce_loss
+
+_CURVATURE = 0.25
+"""Of a row's loss where nothing is known of it."""
 
 
 @dataclass
@@ -23,15 +26,13 @@ class MiniBatches:
 
     weight: Tensor
     bias: Tensor
-    coordinates: Coordinates
-    moments: dict[str, Any] = field(default_factory=dict)
-    """State of the optimiser between two epochs."""
-
-    @classmethod
-    def begin(cls, X: Tensor, weight: Tensor, bias: Tensor, *, intercept: bool) -> MiniBatches:
-        """From weights, with the columns' means and spreads in X [n, D]."""
-        coordinates = measure_coordinates(X, None, curvature=0.25, l2=0.0, intercept=intercept)
-        return cls(weight, bias, coordinates)
+    intercept: bool
+    seen: Moments | None = None
+    """Of the columns, over all rows so far."""
+    scale: Tensor | None = None
+    """Of the coordinates in which the optimiser's state is."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """Of the optimiser, between two epochs."""
 
     def epoch(
         self,
@@ -53,38 +54,55 @@ class MiniBatches:
             l1, l2: penalties of the mean loss over these rows; that of l1 is followed by its subgradient.
             generator: of the order, on the CPU.
         """
-        theta = self._theta().requires_grad_()
-        optimizer = torch.optim.Adam([theta], lr=learning_rate)
-        if self.moments:
-            optimizer.load_state_dict(self.moments)
-            optimizer.param_groups[0]["lr"] = learning_rate
-        n, device = len(X), X.device
-        mean_weight = 1.0 if sample_weight is None else float(sample_weight.double().mean())
-        order = torch.randperm(n, generator=generator).to(device)
-        for rows in torch.split(order, batch_size):
-            W, b = self._user(theta)
-            s = None if sample_weight is None else sample_weight[rows]
-            loss = _losses(X[rows], y[rows], W, b, s) / (len(rows) * mean_weight)
-            penalty = l1 * W.abs().sum() + 0.5 * l2 * W.square().sum()
-            optimizer.zero_grad()
-            (loss + penalty).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        self.moments = optimizer.state_dict()
-        with torch.no_grad():
-            W, b = self._user(theta)
+        # Whatever a caller has switched off around this call: inference mode would make tensors that know no gradient.
+        with torch.inference_mode(False), torch.enable_grad():
+            if X.is_inference():
+                X = X.clone()
+            here = Moments.of(X)
+            self.seen = here if self.seen is None else self.seen.joined(here)
+            coordinates = self.seen.coordinates(curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
+            theta = self._theta(coordinates).requires_grad_()
+            optimizer = torch.optim.Adam([theta], lr=learning_rate)
+            if self.state:
+                optimizer.load_state_dict(self._state_in(coordinates))
+                optimizer.param_groups[0]["lr"] = learning_rate
+            mean_weight = 1.0 if sample_weight is None else float(sample_weight.double().mean())
+            order = torch.randperm(len(X), generator=generator).to(X.device)
+            for rows in torch.split(order, batch_size):
+                W, b = coordinates.to_user(theta)
+                s = None if sample_weight is None else sample_weight[rows]
+                loss = _losses(X[rows], y[rows], W, b, s) / (len(rows) * mean_weight)
+                penalty = l1 * W.abs().sum() + 0.5 * l2 * W.square().sum()
+                optimizer.zero_grad()
+                (loss + penalty).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            with torch.no_grad():
+                W, b = coordinates.to_user(theta)
+            if not bool(W.isfinite().all()) or not bool(b.isfinite().all()):
+                raise ValueError(
+                    f"learning_rate is {learning_rate:g}, at which the coefficients have grown beyond all numbers; make"
+                    " it smaller (0.01 suits most data)"
+                )
+            self.state, self.scale = optimizer.state_dict(), coordinates.scale
             self.weight, self.bias = W.t().contiguous(), b
 
-    def _theta(self) -> Tensor:
+    def _theta(self, c: Coordinates) -> Tensor:
         """[P, K], a leaf of its own."""
-        c = self.coordinates
         rows = [self.weight.t()]
         if c.intercept:
             rows.append((self.bias + self.weight @ c.center)[None, :])
         return (torch.cat(rows) / c.scale[:, None]).detach().clone()
 
-    def _user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """W [D, K] and b [K] in the units of X."""
-        return self.coordinates.to_user(theta)
+    def _state_in(self, c: Coordinates) -> dict[str, Any]:
+        """The optimiser's state, whose gradients grow with a coordinate's scale."""
+        assert self.scale is not None
+        ratio = (c.scale / self.scale)[:, None]
+        powers = {"exp_avg": ratio, "exp_avg_sq": ratio.square()}
+        moved = {
+            key: {name: value * powers[name] if name in powers else value for name, value in of.items()}
+            for key, of in self.state["state"].items()
+        }
+        return {**self.state, "state": moved}
 
 
 def _losses(X: Tensor, y: Tensor, W: Tensor, b: Tensor, sample_weight: Tensor | None) -> Tensor:

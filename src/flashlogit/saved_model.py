@@ -30,7 +30,7 @@ def raw_coefficients(path: Path) -> RawCoefficients:
     """Of a run directory or its model.safetensors.
 
     Standardisation (x - m) / d is undone: w_j / d_j, and b - sum_j m_j w_j / d_j. Label names that are whole numbers
-    become numbers.
+    become numbers; classes are sorted, and the coefficients with them.
 
     Raises:
         UserError: no such model.
@@ -39,10 +39,17 @@ def raw_coefficients(path: Path) -> RawCoefficients:
     weight = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
     intercept = model.bias.astype(np.float64) - weight @ model.standardization.mean
     run = _about(path if path.is_dir() else path.parent)
+    classes = _labels(model.label_names)
+    # scikit-learn takes classes_ for sorted; a run has the positive class last, whatever it is called.
+    order = np.argsort(classes)
+    if len(weight) > 1:
+        weight, intercept = weight[order], intercept[order]
+    elif order[0] == 1:
+        weight, intercept = -weight, -intercept
     return RawCoefficients(
         weight,
         intercept,
-        _labels(model.label_names),
+        classes[order],
         model.feature_names,
         int(run.get("iterations") or 0),
         run.get("relative_gap"),
@@ -50,10 +57,12 @@ def raw_coefficients(path: Path) -> RawCoefficients:
 
 
 def _labels(names: tuple[str, ...]) -> NDArray[Any]:
+    """As integers where they are written as these are: "01" is a name."""
     try:
-        return np.array([int(name) for name in names])
-    except ValueError:
+        numbers = np.array([int(name) for name in names], dtype=np.int64)
+    except (ValueError, OverflowError):
         return np.array(names)
+    return numbers if [str(number) for number in numbers.tolist()] == list(names) else np.array(names)
 
 
 def _about(directory: Path) -> dict[str, Any]:

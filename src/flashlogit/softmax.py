@@ -136,9 +136,10 @@ class SoftmaxObjective:
     def settled(self, theta: Tensor) -> Tensor:
         """Of all theta [P K, 1] with the same probabilities the one with the least penalty.
 
-        What all classes of a column have in common, c, changes the penalty only: sum_k (l1 |w_k - c| + l2/2 (w_k - c)^2)
-        is least at the median of the K weights and of mean + l1 (K - 2 j) / (l2 K), j = 0..K, as its slope jumps by 2 l1
-        at each weight and rises by l2 K in between. Newton's steps cannot find it: there is next to no curvature.
+        What all classes of a column have in common, c, changes the penalty only, and sum_k (l1 |w_k - c| +
+        l2/2 (w_k - c)^2) is least at the median of the K weights and of mean + l1 (K - 2 j) / (l2 K), j = 0..K: its
+        slope jumps by 2 l1 at each weight and rises by l2 K in between. Newton's steps cannot find it, for want of
+        curvature.
         """
         if not self.penalised:
             return theta

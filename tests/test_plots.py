@@ -207,6 +207,20 @@ def test_roc_of_many_rows_is_thinned_and_stays_where_it_was(drawn):
     np.testing.assert_allclose(np.interp(way, x + y, y), full.true_positive_rate, atol=2e-3)
 
 
+def test_classes_are_pooled_and_said_to_be(drawn, monkeypatch):
+    rng = np.random.default_rng(0)
+    scores = SplitScores(rng.normal(size=(100, 3)), rng.integers(0, 3, 100))
+    panels = drawn(HISTORY, {"train": scores})
+    for name in ("roc", "calibration"):
+        assert panels[name].get_title().endswith("\nall classes against the rest, pooled")
+    assert panels["rows"].get_ylabel() == "class decisions"
+    assert panels["rows"].patches[0].get_data().values.sum() == 300
+    monkeypatch.setattr(plots, "POOLED_DECISIONS", 150)
+    panels = drawn(HISTORY, {"train": scores})
+    assert panels["roc"].get_title().endswith("(a sample of rows)")
+    assert drawn(HISTORY, SPLITS)["rows"].get_ylabel() == "rows in bin"
+
+
 def test_decisions_of_many_classes_are_a_sample_of_rows_with_all_their_classes(monkeypatch):
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(1000, 5)), rng.integers(0, 5, 1000)

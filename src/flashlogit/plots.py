@@ -6,6 +6,7 @@ Drawn with matplotlib's object interface on an Agg canvas: no display, no pyplot
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,7 +123,19 @@ def plot_run(
         OSError: the file cannot be written.
     """
     figure = draw_run(history, splits, bins=bins, title=title, tolerance=tolerance, proven=proven)
-    write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))
+    write_png(figure, path)
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a figure; it appears whole or not at all.
+
+    Of a name in a script that matplotlib's own font lacks there are boxes. Nobody can mend that by a warning on the
+    terminal for each of its characters; the page has the name.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))
 
 
 def draw_run(
@@ -141,7 +154,7 @@ def draw_run(
             iteration of a solver with `iteration` and `relative_gap`.
             A loss that is None, NaN or above 1e100 is left out.
         splits: scores by split name, as `flashlogit.metrics.evaluate` takes them; `train`, `validation` and
-            `test` have colours of their own.
+            `test` have colours of their own. Of K > 2 classes, all decisions of a class against the rest are pooled.
         bins: equal-width bins of probability of the calibration curve.
         title: heading of the picture.
         tolerance: of a solver, on its relative gap.
@@ -163,8 +176,15 @@ def draw_run(
         )
     else:
         _draw_loss(panels["loss"], history)
-    _draw_roc(panels["roc"], splits)
-    _draw_calibration(panels["calibration"], panels["rows"], splits, bins)
+    pooled = {name: one_against_the_rest(split) for name, split in splits.items()}
+    _draw_roc(panels["roc"], pooled)
+    _draw_calibration(panels["calibration"], panels["rows"], pooled, bins)
+    if any(split.logits.ndim == 2 for split in splits.values()):
+        sampled = any(len(pooled[name].y) < split.logits.size for name, split in splits.items())
+        words = "all classes against the rest, pooled" + ("\n(a sample of rows)" if sampled else "")
+        for panel in (panels["roc"], panels["calibration"]):
+            panel.set_title(f"{panel.get_title()}\n{words}")
+        panels["rows"].set_ylabel("class decisions", fontsize="small")
     return figure
 
 

@@ -22,7 +22,7 @@ from .learning import Learned
 from .metrics import Metrics, evaluate
 from .metrics_multiclass import ClassMetrics, evaluate_classes
 from .model import Model
-from .plots import SplitScores, one_against_the_rest, plot_run
+from .plots import SplitScores, plot_run
 from .report import build_report, write_page, write_pictures
 from .run_directory import RunDirectory
 
@@ -89,7 +89,7 @@ def write_results(
     directory.write_json(directory.metrics, results.to_json() | {"run": {**about, **machine}})
     plot_run(
         learned.history,
-        {name: one_against_the_rest(split) for name, split in scores.items()},
+        scores,
         directory.curves,
         bins=settings.report.calibration_bins,
         title=settings.name,

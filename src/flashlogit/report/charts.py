@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from flashlogit.report.content import Coefficients, Curve, HistoryChart, Question
 from flashlogit.report.decisions import HISTOGRAM_BINS
+from flashlogit.report.names import isolated, plain, shortened
 from flashlogit.report.svg import Panel, Scale, chart, number
 
-Legend = tuple[tuple[str, str], ...]
+Legend = tuple[tuple[str, str, str], ...]
+"""Style, name, and words about it, which may be none. They are kept apart: a name may run from right to left."""
 COUNTS_LOG_FROM = 200
 """Rows in a bin from which a linear axis would hide the small bins."""
 _TABLE_POINTS = 11
@@ -21,7 +23,7 @@ _LABEL_CHARACTERS = 20
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its legend (style and words of each entry) and the same numbers as a table."""
+    """A chart with its legend and the same numbers as a table."""
 
     title: str
     note: str
@@ -48,10 +50,10 @@ def history_figure(history: HistoryChart) -> Figure:
     panel = Panel(
         Scale.linear(float(x.min()), float(x.max()), whole=True), vertical, history.x_label, history.y_label
     )
-    legend = [(line.role, line.name) for line in history.lines]
+    legend = [(line.role, line.name, "") for line in history.lines]
     if history.tolerance is not None:
         panel.rule(history.tolerance)
-        legend.append(("guide", f"tolerance {number(history.tolerance)}"))
+        legend.append(("guide", "tolerance", number(history.tolerance)))
     for line in history.lines:
         panel.line(line.curve.x, line.curve.y, line.role)
         if len(line.curve.x) <= 30:
@@ -79,7 +81,7 @@ def roc_figure(question: Question, identity: str) -> Figure:
     return Figure(
         "ROC curve",
         "",
-        chart(identity, f"ROC curve of {question.positive}", _spoken(legend), [panel.markup()]),
+        chart(identity, f"ROC curve of {isolated(question.positive)}", _spoken(legend), [panel.markup()]),
         legend,
         ("", "False positive rate", "True positive rate"),
         _curve_rows(question, "roc"),
@@ -93,7 +95,12 @@ def precision_recall_figure(question: Question, identity: str) -> Figure:
     return Figure(
         "Precision and recall",
         "",
-        chart(identity, f"Precision over recall of {question.positive}", _spoken(legend), [panel.markup()]),
+        chart(
+            identity,
+            f"Precision over recall of {isolated(question.positive)}",
+            _spoken(legend),
+            [panel.markup()],
+        ),
         legend,
         ("", "Recall", "Precision"),
         _curve_rows(question, "precision_recall"),
@@ -135,7 +142,7 @@ def calibration_figure(question: Question, identity: str) -> Figure:
             )
         ]
     legend = tuple(
-        (decision.split, f"{decision.split}: expected error {digits(decision.calibration.error, 3)}")
+        (decision.split, decision.split, f"expected error {digits(decision.calibration.error, 3)}")
         for decision in question.decisions
     )
     return Figure(
@@ -143,7 +150,7 @@ def calibration_figure(question: Question, identity: str) -> Figure:
         "On the diagonal, probabilities are what happens. Larger markers: more weight; below: rows per bin.",
         chart(
             identity,
-            f"Calibration of {question.positive}",
+            f"Calibration of {isolated(question.positive)}",
             _spoken(legend),
             [rates.markup(), counts.markup()],
             height=314,
@@ -162,7 +169,7 @@ def scores_figure(question: Question, split: str, identity: str, *, threshold: b
     panel = Panel(
         Scale.linear(0, 1),
         Scale.counts(most, 6) if most > COUNTS_LOG_FROM else Scale.linear(0, most * 1.05, whole=True),
-        f"predicted probability of “{_short(question.positive)}”",
+        f"predicted probability of “{isolated(_short(question.positive))}”",
         "rows (logarithmic)" if most > COUNTS_LOG_FROM else "rows",
     )
     panel.stairs(edges, decision.negative_rows.astype(np.float64), "negative")
@@ -174,8 +181,8 @@ def scores_figure(question: Question, split: str, identity: str, *, threshold: b
             f' x2="{place:.1f}" y1="{panel.top:g}" y2="{panel.top + panel.height:g}"/>'
         )
     legend = (
-        ("negative", f"{question.negative}: {int(decision.negative_rows.sum()):,} rows"),
-        ("positive", f"{question.positive}: {int(decision.positive_rows.sum()):,} rows"),
+        ("negative", question.negative, f"{int(decision.negative_rows.sum()):,} rows"),
+        ("positive", question.positive, f"{int(decision.positive_rows.sum()):,} rows"),
     )
     # A pattern beside the colour: shapes that cross stay apart without it.
     defs = (
@@ -222,9 +229,12 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
     for i, row in enumerate(rows):
         value = float(values[i])
         y = top + i * row_height
-        name = row.column if row.label is None else f"{row.column} → {row.label}"
+        column, label = row.column, row.label
+        name = isolated(column) if label is None else f"{isolated(column)} → {isolated(label)}"
         short = (
-            _short(row.column) if row.label is None else f"{_short(row.column, 11)} → {_short(row.label, 7)}"
+            isolated(_short(column))
+            if label is None
+            else f"{isolated(_short(column, 10))} → {isolated(_short(label, 9))}"
         )
         style = "positive" if value > 0 else "negative"
         parts.append(
@@ -239,7 +249,7 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
         f'<text class="label" x="{middle:g}" y="{height + 33:g}" text-anchor="middle">'
         "logit per standard deviation</text>"
     )
-    strongest = rows[0].column
+    strongest = isolated(rows[0].column)
     return Figure(
         "Largest coefficients",
         "",
@@ -262,10 +272,10 @@ def _curves(panel: Panel, question: Question, curve: str, area: str, word: str) 
     for decision in question.decisions:
         points: Curve | None = getattr(decision, curve)
         if points is None:
-            legend.append((decision.split, f"{decision.split}: one class only, no curve"))
+            legend.append((decision.split, decision.split, "one class only, no curve"))
             continue
         panel.line(points.x, points.y, decision.split)
-        legend.append((decision.split, f"{decision.split}: {word} {digits(getattr(decision, area))}"))
+        legend.append((decision.split, decision.split, f"{word} {digits(getattr(decision, area))}"))
     return tuple(legend)
 
 
@@ -287,8 +297,11 @@ def _some(count: int) -> NDArray[np.int64]:
 
 
 def _spoken(legend: Legend) -> str:
-    return "; ".join(words for _, words in legend) + ". The table below has the numbers."
+    return (
+        "; ".join(f"{isolated(name)}: {words}" for _, name, words in legend)
+        + ". The table below has the numbers."
+    )
 
 
 def _short(name: str, most: int = _LABEL_CHARACTERS) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return shortened(plain(name), most)

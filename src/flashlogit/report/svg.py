@@ -83,9 +83,9 @@ class Panel:
     y: Scale
     x_label: str = ""
     y_label: str = ""
-    left: float = 60
+    left: float = 72
     top: float = 10
-    width: float = 288
+    width: float = 276
     height: float = 220
     x_ticks: bool = True
     marks: list[str] = field(default_factory=list)
@@ -149,7 +149,7 @@ class Panel:
         if self.y_label:
             middle = self.top + self.height / 2
             parts.append(
-                f'<text class="label" transform="translate(11 {middle:g}) rotate(-90)" text-anchor="middle">'
+                f'<text class="label" transform="translate(12 {middle:g}) rotate(-90)" text-anchor="middle">'
                 f"{escape(self.y_label)}</text>"
             )
         return "".join(parts)
@@ -171,7 +171,7 @@ def chart(
     """An <svg> that says what it shows to those who do not see it."""
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height:g}" role="img"'
-        f' aria-labelledby="{identity}-t {identity}-d">'
+        f' aria-labelledby="{identity}-t" aria-describedby="{identity}-d">'
         f'<title id="{identity}-t">{escape(title)}</title><desc id="{identity}-d">{escape(description)}</desc>'
         f"{defs}{''.join(parts)}</svg>"
     )

@@ -168,7 +168,7 @@ class SoftmaxObjective:
         def of_part(part: slice) -> Tensor:
             sums = self.X.new_zeros((D + 1 + K, K), dtype=torch.float64)
             loss, margin = sums.new_zeros(()), sums.new_full((), math.inf)
-            for rows, X in self._blocks(part, torch.float64):
+            for rows, X in self._blocks(part, torch.float64, parts=1 + K // D):
                 z, own = torch.addmm(b, X, W), self.y[rows, None]
                 p = torch.softmax(z, dim=1)
                 others = (z - z.gather(1, own)).scatter(1, own, -math.inf)
@@ -428,11 +428,11 @@ class SoftmaxObjective:
 
         def of_part(part: slice) -> Tensor:
             sums = self.X.new_zeros((D + 1, K), dtype=torch.float64)
-            for rows, X in self._blocks(part, dtype):
-                p, z = probabilities(rows, X), torch.addmm(c, X, V)
-                u = p * (z - (p * z).sum(dim=1, keepdim=True))
+            for rows, X in self._blocks(part, dtype, parts=1 + K // D):
+                p, u = probabilities(rows, X), torch.addmm(c, X, V)
+                u.sub_(torch.linalg.vecdot(p, u)[:, None]).mul_(p)
                 if self.sample_weight is not None:
-                    u = u * self.sample_weight[rows, None].to(dtype)
+                    u.mul_(self.sample_weight[rows, None].to(dtype))
                 sums[:D] += X.t() @ u
                 sums[D] += u.sum(dim=0)
             return sums

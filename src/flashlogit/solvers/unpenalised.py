@@ -36,6 +36,7 @@ class Unpenalised:
         self._gram: Tensor | None = None
         self.collinear: Collinear | None = None
         self._newton_step = torch.empty(0)
+        self._known: tuple[Tensor, Tensor] | None = None
         coordinates = objective.coordinates
         D = coordinates.columns
         if D > DENSE_COLUMNS:
@@ -118,8 +119,7 @@ class Unpenalised:
 
     def _decrement(self, theta: Tensor, gradient: Tensor) -> float:
         if self._gram is not None:
-            H = self.objective.hessian(theta, dtype=torch.float64)
-            self._newton_step = -solve(factor(H), gradient)
+            self._newton_step = -solve(factor(self._hessian(theta)), gradient)
             return -0.5 * float((gradient * self._newton_step).sum())
         self.objective.evaluate(theta, curvature=True)
         run = ConjugateGradients(self.objective, gradient)
@@ -131,6 +131,12 @@ class Unpenalised:
         self._newton_step = run.x
         return 0.5 * max(0.0, -float((gradient * run.x).sum()))
 
+    def _hessian(self, theta: Tensor) -> Tensor:
+        """[1, P, P] float64: where a solver has ended both the decrement and the flatness ask for the same one."""
+        if self._known is None or not torch.equal(self._known[0], theta):
+            self._known = theta, self.objective.hessian(theta, dtype=torch.float64)
+        return self._known[1]
+
     def _flatness(self, theta: Tensor) -> float:
         """Least curvature along any direction as a share of the null model's; 1 where no matrix is made."""
         if self._gram is None:
@@ -138,7 +144,7 @@ class Unpenalised:
         objective = self.objective
         mean = objective.mean_label if objective.intercept else 0.5
         null = objective.in_coordinates(self._gram * (mean * (1 - mean)), centred=True)[0]
-        H = objective.hessian(theta, dtype=torch.float64)[0]
+        H = self._hessian(theta)[0]
         L = factor(null[None])[0]
         half = torch.linalg.solve_triangular(L, H, upper=False)
         least = torch.linalg.eigvalsh(torch.linalg.solve_triangular(L, half.t(), upper=False))[0]

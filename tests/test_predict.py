@@ -79,6 +79,23 @@ def test_a_model_reads_back_equal(tmp_path: Path, model: Model) -> None:
     assert loaded.weight.dtype == np.float32
 
 
+@pytest.mark.parametrize("K", [1, 3])
+def test_a_far_mean_costs_no_digits(K: int) -> None:
+    # Time stamps: the mean is 2^31 times the standard deviation, and all steps are exact in binary.
+    generator = np.random.default_rng(0)
+    z = generator.integers(-8, 8, size=(3000, 40)) / 4
+    weight = generator.integers(-4, 4, size=(K, 40)) / 2
+    standardization = Standardization(mean=np.full(40, 2.0**31), scale=np.full(40, 0.25))
+    model = Model(
+        weight[0] if K == 1 else weight, np.full(K, 0.5), (), (), standardization, eps=0.0, threshold=0.5
+    )
+    block = 2.0**31 + z / 4
+    before = block.copy()
+    expected = (z @ weight.T + 0.5).squeeze()
+    np.testing.assert_array_equal(model.logits(block), expected)
+    np.testing.assert_array_equal(block, before)
+
+
 @pytest.mark.parametrize("out_name", ["out.csv", "out.parquet"])
 @pytest.mark.parametrize("data_name", ["data.csv", "data.parquet"])
 def test_columns_are_matched_by_name_and_ids_kept(

@@ -70,6 +70,7 @@ def evaluate_file(
         array_widths=model.array_widths,
         encoding=model.encoding,
         setting="--data",
+        verbatim=False,
     )
     names = rows.ids.column_names
     place = f'label column "{names[0]}" of {rows.table.name}'
@@ -90,7 +91,7 @@ def evaluate_file(
             threshold=threshold,
             bins=_BINS if settings is None else settings.report.calibration_bins,
         )
-    return Evaluation(metrics, int((~labels.kept).sum()), getattr(rows, "notes", ()))
+    return Evaluation(metrics, int((~labels.kept).sum()), rows.notes)
 
 
 def _settings(model_path: Path) -> RunSettings | None:

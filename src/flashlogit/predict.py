@@ -97,7 +97,7 @@ def predict_file(
         write(sys.stdout.buffer)
     else:
         write_atomically(out_path, write)
-    return Predicted(len(rows), getattr(rows, "notes", ()))
+    return Predicted(len(rows), rows.notes)
 
 
 def _predictions(

@@ -15,7 +15,11 @@ from flashlogit.data.splits import DROPPED
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import row_text
 from flashlogit.errors import UserError
+from flashlogit.memory import free_bytes
 from flashlogit_kernels.padding import empty_padded, padded_columns
+
+_SHARE = 0.9
+"""Of the free memory that X may take."""
 
 
 def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -27,7 +31,7 @@ def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) 
     try:
         return empty_padded(rows, columns, dtype, device)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        gigabytes = rows * padded_columns(columns, dtype) * dtype.itemsize / 1e9
+        gigabytes = _bytes(rows, columns, dtype) / 1e9
         if not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
             raise
         raise UserError(
@@ -47,22 +51,66 @@ def place(
     """X [n, D] of each split that occurs in `splits` [N], standardised in float64 and then cast.
 
     Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and
-    for one beyond the range of `dtype`.
+    for one beyond the range of `dtype`; and where the machine has no memory for X.
     """
     sizes = {int(split): int(n) for split, n in enumerate(np.bincount(splits, minlength=DROPPED)) if n}
     sizes.pop(DROPPED, None)
+    if device.type == "cpu":
+        _require_memory(sum(sizes.values()), len(names), dtype, table.name)
     tensors = {split: allocate(n, len(names), dtype, device) for split, n in sizes.items()}
     filled = dict.fromkeys(sizes, 0)
+    limit = torch.finfo(dtype).max
+    chosen = np.empty((0, len(names)))
     for rows, block in finite_blocks(table, names, splits != DROPPED):
-        with np.errstate(over="ignore"):
-            cast = torch.from_numpy(standardization.apply(block)).to(dtype)
-        _refuse_overflow(cast, rows, table.name, names, dtype)
+        if not len(block):
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            block -= standardization.mean
+            block /= standardization.scale
+        # Two reductions of the block instead of a look at every value of its cast.
+        if not (-limit <= block.min() and block.max() <= limit):
+            _refuse_overflow(torch.from_numpy(block).to(dtype), rows, table.name, names, dtype)
         for split, X in tensors.items():
-            here = torch.from_numpy(np.flatnonzero(splits[rows] == split))
-            start = filled[split]
-            filled[split] = start + len(here)
-            X[start : filled[split]].copy_(cast if len(here) == len(cast) else cast[here])
+            here = np.flatnonzero(splits[rows] == split)
+            start, stop = filled[split], filled[split] + len(here)
+            filled[split] = stop
+            if len(here) == len(block):
+                _fill(X[start:stop], block)
+            else:
+                if len(chosen) < len(here):
+                    chosen = np.empty_like(block)
+                _fill(X[start:stop], block.take(here, axis=0, out=chosen[: len(here)], mode="clip"))
     return tensors
+
+
+def _require_memory(rows: int, columns: int, dtype: torch.dtype, file: str) -> None:
+    """UserError where X would not fit into the free memory: a CPU gives more than it has, and ends the program when it
+    is used."""
+    needed, limit = _bytes(rows, columns, dtype), _SHARE * free_bytes()
+    if needed > limit:
+        raise UserError(
+            f"X of {rows:,} rows and {columns:,} columns of {file} takes {needed / 1e9:.1f} GB in data.dtype"
+            f" {_name(dtype)}, and {limit / 1e9:.1f} GB, {_SHARE:.0%} of the free memory, are the bound; lower"
+            " data.categories.max, leave out columns with data.drop, or choose a narrower data.dtype"
+        )
+
+
+def _bytes(rows: int, columns: int, dtype: torch.dtype) -> int:
+    return rows * padded_columns(columns, dtype) * dtype.itemsize
+
+
+def _fill(X: Tensor, rows: NDArray[np.float64]) -> None:
+    """Cast rows [n, D] into X [n, D].
+
+    On the CPU by NumPy, in one thread: a block is too small for torch's threads, which wait for each other, many times
+    longer than the work takes where the machine has other work. Half precision is torch's, as on the GPU: NumPy rounds
+    to it once, torch by way of float32.
+    """
+    if X.device.type == "cpu" and X.dtype in (torch.float32, torch.float64):
+        with np.errstate(over="ignore"):  # what is beyond the greatest number may still be rounded to it
+            np.copyto(X.numpy(), rows, casting="same_kind")
+    else:
+        X.copy_(torch.from_numpy(rows).to(X.dtype))
 
 
 def _refuse_overflow(

@@ -153,7 +153,8 @@ class FileData(DataSettings):
     drop: list[str | int] = []
     """Columns to leave out."""
     categorical: list[str] | Literal["auto"] = "auto"
-    """Columns whose values are categories, numbers among them too; `auto` takes all columns of text."""
+    """Columns whose values are categories, numbers among them too; `auto` takes all columns of text, and in a list
+    those beside the others, as in `[auto, month]`."""
     categories: Categories = Categories()
     """How many of their values count."""
     missing: Literal["error", "impute"] = "error"

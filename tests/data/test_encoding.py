@@ -142,12 +142,48 @@ def test_unknown_columns_in_categorical_are_named():
         encode(table_of(a=["x"]), ["a"], categorical=["b"])
 
 
+def test_text_and_some_numbers_as_categories():
+    table = table_of(city=["a", "b"], month=[1, 2], x=[1, 2])
+    encoding, _, _ = encode(table, ["city", "month", "x"], categorical=["auto", "month"], categories=ONE)
+    assert encoding.features == ("city=a", "city=b", "month=1", "month=2", "x")
+    with pytest.raises(UserError, match='hold no numbers: "city"'):
+        encode(table, ["city", "month", "x"], categorical=["month"], categories=ONE)
+
+
+def test_a_value_called_like_a_bucket_is_named():
+    table = table_of(city=["(missing)", "b", None])
+    message = r'the value "\(missing\)" in column "city", which is what the feature of rows without a value is called'
+    with pytest.raises(UserError, match=message):
+        encode(table, ["city"], categories=ONE, missing="impute")
+
+
+def test_json_of_earlier_versions():
+    """A list of columns, without what was added since."""
+    old = [
+        {"kind": "number", "name": "x", "fill": None, "marked": False},
+        {
+            "kind": "category",
+            "name": "c",
+            "values": ["a"],
+            "other": False,
+            "missing": False,
+            "baseline": None,
+        },
+    ]
+    encoding = Encoding.from_json(old)
+    assert encoding == Encoding((NumberColumn("x"), CategoryColumn("c", ("a",))))
+    assert values_of(table_of(x=[1], c=pa.array([None], pa.string())), encoding).tolist() == [[1, 0]]
+    marked = Encoding((NumberColumn("x"),), ("?", "-"))
+    assert Encoding.from_json(json.loads(json.dumps(marked.to_json()))) == marked
+    assert not marked.trivial
+
+
 def test_json_and_back():
     encoding = Encoding(
         (
             NumberColumn("x", 2.5, True),
             NumberColumn("y"),
-            CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c"),
+            CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c", required=True),
         )
     )
     assert Encoding.from_json(json.loads(json.dumps(encoding.to_json()))) == encoding

@@ -96,6 +96,11 @@ def test_csv_that_is_not_utf8(text, encoding, iconv, load_file, tmp_path):
     )
 
 
+def test_bytes_that_are_no_text(load_file, tmp_path):
+    (tmp_path / "d.csv").write_bytes(b"a,y\x00\x01,b\n1,0,1\n")
+    refused(load_file, str(tmp_path / "d.csv"), "the first line of .* has bytes that are no text; check")
+
+
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz"])
 def test_header_only(name, write, load_file):
     for text in ("a,y\n", "a,y"):

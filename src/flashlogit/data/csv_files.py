@@ -30,7 +30,7 @@ def open_csv(path: Path, setting: str) -> ArrowFile:
     delimiter = "\t" if ".tsv" in path.name.lower() else ","
     try:
         with _stream(path, setting) as stream:
-            header = read_header(stream, _BLOCK_BYTES, delimiter, f"{setting} {name}")
+            header = read_header(stream, _BLOCK_BYTES, delimiter, name)
     except READ_ERRORS as error:
         raise unreadable(f"{setting} {name}", error) from error
     columns = [column.strip() for column in header]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +25,12 @@ def read_header(stream: Any, most_bytes: int, delimiter: str, place: str) -> lis
     else than `delimiter`.
     """
     line = _first_line(stream, most_bytes)
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 3 * line.count(b"\0") > len(line):
         raise not_utf8(place, "UTF-16")
+    if b"\0" in line:
+        raise UserError(
+            f"the first line of {place} has bytes that are no text; check that the file is what its name says"
+        )
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -72,11 +77,10 @@ def check_header(header: list[str], name: str) -> None:
 
 def not_utf8(place: str, encoding: str = "LATIN1") -> UserError:
     """The error for text in another encoding, with how to convert it."""
-    path = place.split()[-1]
     was = "which is UTF-16" if encoding == "UTF-16" else "such as Latin-1 or Windows-1252"
     return UserError(
         f"{place} is not UTF-8 text ({was}); save it as UTF-8, or convert it, as in: iconv -f {encoding} -t UTF-8"
-        f" {path} > utf8.csv"
+        f" {shlex.quote(place)} > utf8.csv"
     )
 
 

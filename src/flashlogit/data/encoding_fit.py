@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from flashlogit.config import FileData
 from flashlogit.data.category_text import as_text
 from flashlogit.data.encoding import (
+    MISSING,
+    OTHER,
     CategoryColumn,
     Encoding,
     NumberColumn,
@@ -74,10 +76,24 @@ def fit_encoding(
     encoding = Encoding(tuple(columns), tuple(settings.missing_values))
     twice = [name for name, count in Counter(encoding.features).items() if count > 1]
     if twice:
+        _refuse_values_called_as_buckets(table, encoding)
         raise UserError(
             f"{table.name} has columns whose features would have the same name, {listing(twice)}; rename one of them"
         )
     return encoding, notes
+
+
+def _refuse_values_called_as_buckets(table: Table, encoding: Encoding) -> None:
+    for column in encoding.columns:
+        if isinstance(column, CategoryColumn):
+            for value in (OTHER, MISSING):
+                if value in column.values and column.buckets.count(value) > 1:
+                    what = "rare values" if value == OTHER else "rows without a value"
+                    raise UserError(
+                        f'{table.name} has the value "{value}" in column "{column.name}", which is what the feature of'
+                        f" {what} is called; write it otherwise"
+                        + (", or list it in data.missing_values" if value == MISSING else "")
+                    )
 
 
 def _categories_note(counts: dict[str, int]) -> str:
@@ -89,7 +105,9 @@ def _categories_note(counts: dict[str, int]) -> str:
 
 def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
     """The columns to take for categories; UserError for those that are neither that nor numbers."""
-    chosen = set() if settings.categorical == "auto" else {str(name) for name in settings.categorical}
+    listed = [settings.categorical] if isinstance(settings.categorical, str) else settings.categorical
+    auto = settings.categorical == "auto" or ("auto" in listed and "auto" not in names)
+    chosen = {name for name in listed if not (auto and name == "auto")}
     strange = [name for name in chosen if name not in names]
     if strange:
         raise UserError(
@@ -108,10 +126,9 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     mistyped = {name: found for name, found in meant.items() if found}
     if mistyped:
         raise UserError(f"{table.name}: {numbers_sentence(mistyped)}")
-    if settings.categorical != "auto":
+    if not auto:
         _refuse(table, wrong)
-        return chosen
-    return text
+    return chosen | (text if auto else set())
 
 
 def _holds_times(table: Table, name: str) -> bool:

@@ -30,13 +30,6 @@ class ArrowTable(Table):
     def column(self, name: str) -> pa.ChunkedArray:
         return self._table.column(name)
 
-    def replaced(self, other: ArrowTable) -> ArrowTable:
-        """The table with its columns taken from `other` where that has them."""
-        table = self._table
-        for name in other._table.column_names:
-            table = table.set_column(table.column_names.index(name), name, other.column(name))
-        return ArrowTable(self.name, table)
-
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
         # Column by column, as Arrow has them: row-major order would be written with a stride.
         block = np.empty((stop - start, len(names)), dtype=np.float64, order="F")

@@ -17,7 +17,6 @@ from flashlogit.config import (
     SplitFractions,
     SyntheticData,
 )
-from flashlogit.data.arrow_files import ArrowFile, ArrowTable
 from flashlogit.data.columns import Columns, choose_columns
 from flashlogit.data.dataset import Dataset, Rows, Standardization
 from flashlogit.data.encoding import EncodedTable, Encoding
@@ -31,7 +30,6 @@ from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stra
 from flashlogit.data.standardize import measure
 from flashlogit.data.synthetic import synthetic
 from flashlogit.data.tables import Table, TableFile
-from flashlogit.data.text_kinds import is_text
 from flashlogit.data.weights import read_weights
 from flashlogit.data.wording import column_word
 from flashlogit.errors import UserError
@@ -111,10 +109,8 @@ class _Loader:
         seed: int,
     ) -> Dataset:
         names = self._columns.features
-        reading = self._reading
-        table = file.read(names, self._columns.keys, reading)
+        table = file.read(names, self._columns.keys, self._reading)
         categorical = self._categorical(table)
-        table = _categories_as_written(file, table, categorical, reading)
         rule = find_rule(table.column(self._columns.label), self._label, self._label_place(table))
         data = self._labelled(table, rule)
         asked = {VALIDATION: fractions.validation, TEST: fractions.test}
@@ -163,9 +159,13 @@ class _Loader:
 
     @property
     def _reading(self) -> Reading:
-        """How a file is read before it is known which of its columns are categories."""
+        """How the training file is read: categories that are named as they are written, since 01 and 1 are numbers
+        alike and categories apart; columns that are found to be text are so anyhow."""
         settings = self._settings
-        return Reading(missing=tuple(settings.missing_values)) if isinstance(settings, FileData) else PLAIN
+        if not isinstance(settings, FileData):
+            return PLAIN
+        named = () if isinstance(settings.categorical, str) else settings.categorical
+        return Reading(text=frozenset(named), missing=tuple(settings.missing_values))
 
     def _categorical(self, table: Table) -> set[str]:
         """The features that are categories; an error before any other work where some are no numbers either."""
@@ -226,19 +226,6 @@ class _Loader:
 
     def _to_device(self, values: NDArray[np.integer] | NDArray[np.floating]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
-
-
-def _categories_as_written(file: TableFile, table: Table, categorical: set[str], reading: Reading) -> Table:
-    """The table with its categories as they stand in a file of text: 01 and 1 are numbers alike, and categories
-    apart."""
-    if not isinstance(file, ArrowFile) or file.typed or not isinstance(table, ArrowTable):
-        return table
-    inferred = [
-        name for name in file.features if name in categorical and not is_text(table.column(name).type)
-    ]
-    if not inferred:
-        return table
-    return table.replaced(file.read(inferred, (), replace(reading, text=frozenset(inferred))))
 
 
 def _require_all_classes(data: _Labelled, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:

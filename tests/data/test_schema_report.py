@@ -1,0 +1,62 @@
+"""What is said of a file before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flashlogit.data.files import open_files
+from flashlogit.data.schema_report import report_text, schema_report
+from flashlogit.errors import UserError
+
+
+def report_of(path, label=None):
+    report = schema_report(open_files(path, "FILE"), label)
+    json.dumps(report.to_json(), allow_nan=False)
+    return report, {column.name: column for column in report.columns}
+
+
+def test_numbers_as_text_are_warned_of_in_the_words_of_training(write, load_file):
+    text = "age,price,kind,y\n" + "".join(f'{i},"$1,{i}00",u,{i % 2}\n' for i in range(40)) + "?,$2,v,0\n"
+    path = write("d.csv", text)
+    report, columns = report_of(path, "y")
+    assert columns["age"].use == "category"
+    assert len(report.warnings) == 2
+    for warning, drop in zip(report.warnings, ("price", "age"), strict=True):
+        assert warning in report_text(report)
+        with pytest.raises(UserError) as caught:
+            load_file(path, drop=[drop])
+        assert str(caught.value) == f"{path}: {warning}"
+
+
+def test_dates_in_any_order(write):
+    report, columns = report_of(
+        write("d.csv", "a,b,c\n31.12.2024,01/02/2024,1.2.3.4\n1.1.2024,3/4/24,1.2.3.5\n")
+    )
+    assert [columns[name].use for name in "abc"] == ["date", "date", "category"]
+    assert "dates are no features: derive numbers from a, b" in report_text(report)
+
+
+def test_means_of_great_numbers_and_infinities(write):
+    columns = {"big": [1e308, 1.5e308, 1.7e308], "inf": [np.inf, -np.inf, 1.0], "x": [1.0, 2.0, 3.0]}
+    report, columns = report_of(write("d.parquet", columns))
+    assert columns["big"].mean == pytest.approx(1.4e308)
+    assert columns["inf"].mean is None
+    assert columns["x"].mean == 2.0
+    assert "there are infinite values in inf (2 rows): correct them" in report_text(report)
+
+
+def test_kinds_of_text(write):
+    values = pa.array(["u", "v", " "])
+    kinds = {"a": values, "b": values.cast(pa.string_view()), "c": values.dictionary_encode()}
+    _, columns = report_of(write("d.parquet", kinds))
+    assert {column.use for column in columns.values()} == {"category"}
+    assert {column.missing for column in columns.values()} == {1}
+
+
+def test_row_numbers_are_suspected(write):
+    path = write("d.parquet", {"id": range(30), "half": [i // 2 for i in range(30)], "y": [0, 1] * 15})
+    assert "every row has a whole number of its own in id: if it only" in report_text(report_of(path, "y")[0])

@@ -11,14 +11,18 @@ from flashlogit.data.tables import Table
 from flashlogit.data.wording import row_text
 from flashlogit.errors import UserError
 
+REMEDY = "fill it in, or leave out the row or the column"
+REMEDY_FOR_ROWS = "fill it in, or leave out the row"
+"""Where a model needs the column."""
+
 
 def finite_blocks(
-    table: Table, names: Sequence[str], kept: NDArray[np.bool_] | None = None
+    table: Table, names: Sequence[str], kept: NDArray[np.bool_] | None = None, remedy: str = REMEDY
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
     """The rows of a table where `kept` [N] is true (all if None), in order.
 
-    Yields (row indices [n], fresh float64 block [n, D]). Raises UserError, naming row and column, at the
-    first kept row with a missing, NaN or infinite value.
+    Yields (row indices [n], fresh float64 block [n, D]). Raises UserError, naming row and column and ending with
+    `remedy`, at the first kept row with a missing, NaN or infinite value.
     """
     for start, block in table.blocks(names):
         rows = np.arange(start, start + len(block))
@@ -28,19 +32,20 @@ def finite_blocks(
         finite = np.isfinite(block)
         if not finite.all():
             i, j = np.unravel_index(np.argmin(finite), finite.shape)
-            if np.isnan(block[i, j]):
-                raise missing_value(table.name, int(rows[i]), names[int(j)])
-            raise _unusable(table.name, "is infinite", int(rows[i]), names[int(j)])
+            what = "is missing (empty or NaN)" if np.isnan(block[i, j]) else "is infinite"
+            raise unusable_value(table.name, int(rows[i]), names[int(j)], what, remedy)
         yield rows, block
 
 
-def missing_value(file: str, row: int, column: str) -> UserError:
-    """The error for a row without a value where none may be missing."""
-    return _unusable(file, "is missing (empty or NaN)", row, column)
-
-
-def _unusable(file: str, what: str, row: int, column: str) -> UserError:
+def unusable_value(
+    file: str,
+    row: int,
+    column: str,
+    what: str = "is missing (empty or NaN)",
+    remedy: str = REMEDY_FOR_ROWS,
+) -> UserError:
+    """The error for a row whose value in a feature's column is none, or none to compute with."""
     return UserError(
-        f'{file} has a value that {what} in {row_text(row)} of column "{column}"; every feature must'
-        " have a finite value, so fill it in, or leave out the row or the column"
+        f'{file} has a value that {what} in {row_text(row)} of column "{column}"; every feature must have a finite'
+        f" value, so {remedy}"
     )

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flashlogit.data.category_text import as_text
-from flashlogit.data.checks import missing_value
+from flashlogit.data.checks import unusable_value
 from flashlogit.data.reading import Reading
 from flashlogit.data.tables import TRAINING_REMEDY, Table
 from flashlogit.data.text_kinds import is_text
@@ -219,7 +219,7 @@ def _refuse_missing_category(
     if kept is not None:
         missing &= kept
     if missing.any():
-        raise missing_value(file, int(np.argmax(missing)), name)
+        raise unusable_value(file, int(np.argmax(missing)), name)
 
 
 def _unknown(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flashlogit.data.arrow_files import ArrowFile
-from flashlogit.data.checks import finite_blocks
+from flashlogit.data.checks import REMEDY_FOR_ROWS, finite_blocks
 from flashlogit.data.encoding import EncodedTable, Encoding
 from flashlogit.data.files import open_files
 from flashlogit.data.reading import PLAIN, Reading
@@ -42,7 +42,8 @@ class PredictionRows:
 
         Raises UserError, naming row and column, at a missing, NaN or infinite value.
         """
-        return (block for _, block in finite_blocks(self.table, self.feature_names))
+        found = finite_blocks(self.table, self.feature_names, remedy=REMEDY_FOR_ROWS)
+        return (block for _, block in found)
 
 
 def read_for_prediction(

@@ -160,6 +160,12 @@ def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
     assert about["separation"] == "complete"
     assert not about["converged"]
     assert about["certificate"] == "decrement"
+    page = (tmp_path / "newton" / "report.html").read_text(encoding="utf-8")
+    assert (
+        "There are no standard errors: no finite optimum exists: the classes are completely separated by"
+        in page
+    )
+    assert "classes are separated</span>" in page
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

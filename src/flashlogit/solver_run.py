@@ -93,6 +93,8 @@ def inferred(result: Fit, rows: Rows, task: Task) -> tuple[Inference | None, str
             f"the fit is penalised (loss.l1 = {loss.l1:g}, loss.l2 = {loss.l2:g}): its coefficients are drawn towards"
             " 0, and standard errors of maximum likelihood do not describe them"
         )
+    if result.separation is not None:
+        return None, separation_reason(result)
     if len(task.dataset.label_names) > 2:
         return None, "standard errors are computed for two classes"
     if not result.converged:
@@ -115,14 +117,26 @@ def inferred(result: Fit, rows: Rows, task: Task) -> tuple[Inference | None, str
     return inference, ""
 
 
+def separation_reason(result: Fit) -> str:
+    """Why a fit of separated classes has no standard errors, as a part of a sentence."""
+    assert result.separation is not None
+    note = next(
+        (note for note in result.notes if note.startswith("the classes ")), "the classes are separated"
+    )
+    what = note.partition(f" ({result.separation.evidence})")[0]
+    proven = result.separation.kind != "suspected"
+    return f"{'no finite optimum exists' if proven else 'there may be no finite optimum'}: {what}"
+
+
 def sentences(result: Fit) -> list[str]:
     """What a run says about its fit."""
     rate = result.bytes_read / max(result.seconds, 1e-9) / 1e12
     compiled = (
         f" (after {result.compile_seconds:.1f} s of compilation)" if result.compile_seconds >= 0.05 else ""
     )
+    iterations = f"{result.iterations} iteration{'' if result.iterations == 1 else 's'}"
     return [
-        f"{result.solver}: {result.iterations} iterations, {result.passes:.1f} passes over X in {result.seconds:.3g} s,"
+        f"{result.solver}: {iterations}, {result.passes:.1f} passes over X in {result.seconds:.3g} s,"
         f" {rate:.3g} TB/s{compiled}",
         result.certificate.sentence(),
         *(f"note: {note}" for note in result.notes),
@@ -213,6 +227,8 @@ class _GapBar:
     def __init__(self, task: Task) -> None:
         assert task.settings.solver is not None
         self._tolerance = task.settings.solver.tolerance
+        loss = task.settings.loss
+        self._what = "gap" if loss.l1 > 0 or loss.l2 > 0 else "decrement"
         self._bar = tqdm(
             total=1,
             desc=task.settings.name,
@@ -238,7 +254,8 @@ class _GapBar:
         self._place = min(max(fallen, self._place), self._length)
         self._bar.n = round(self._place)
         self._bar.set_postfix_str(
-            f"gap {gap:.1e}, to reach {self._tolerance:.0e}; {row['passes']:.0f} passes", refresh=True
+            f"{self._what} {gap:.1e}, to reach {self._tolerance:.0e}; {row['passes']:.0f} passes",
+            refresh=True,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import HOSTILE, report, scores
+from reports import ABOUT, HOSTILE, report, scores
 
 from flashlogit.metrics import sigmoid
 from flashlogit.plots import SplitScores
@@ -66,6 +66,9 @@ for (const element of document.body.querySelectorAll('*')) {
 }
 return found;
 """
+
+
+WARNED = ABOUT | {"converged": False, "separation": "complete", "notes": ["the classes are separated by a"]}
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +246,9 @@ def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(show, K):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [{}, {"inferred": True}, {"K": 3}], ids=["two", "inferred", "three"])
+@pytest.mark.parametrize(
+    "options", [{}, {"inferred": True}, {"K": 3, "run": WARNED}], ids=["two", "inferred", "three, warned"]
+)
 def test_all_text_has_contrast_in_both_schemes(show, scheme, options):
     browser = show(report(**options), scheme=scheme)
     found = browser.execute_script(CONTRASTS)
@@ -272,6 +277,61 @@ def test_every_control_is_reached_by_tab(show):
         body = browser.switch_to.active_element
         reached.add(body.get_attribute("id"))
     assert {"split", "threshold", "reset"} <= reached
+
+
+OVERLAPS = """
+const found = [];
+for (const svg of document.querySelectorAll('svg.chart')) {
+  const whole = svg.getBoundingClientRect();
+  const boxes = [...svg.querySelectorAll('text')].map((t) => [t.getBoundingClientRect(), t.firstChild.textContent])
+    .filter(([box]) => box.width > 0);
+  boxes.forEach(([a, text], i) => {
+    if (a.left < whole.left - 1 || a.right > whole.right + 1) found.push(['outside', text]);
+    for (const [b, other] of boxes.slice(i + 1)) {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 1.5 && down > 4) found.push([text, other, across, down]);
+    }
+  });
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("width", [1200, 375, 320])
+def test_no_text_in_charts_overlaps_or_is_cut(show, width):
+    tiny = [{"iteration": i, "relative_gap": 3.0 * 10.0 ** (-2 * i)} for i in range(8)]
+    close = [{"epoch": e, "train_loss": 0.69314 - 1e-5 * e, "validation_loss": 0.69313} for e in range(1, 4)]
+    many = {name: scores(20_000, seed=i) for i, name in enumerate(("train", "test"))}
+    for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "run": {}}):
+        browser = show(report(**options), width=width)
+        browser.execute_script(
+            "document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })"
+        )
+        assert browser.execute_script(OVERLAPS) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_print_fits_the_paper_and_names_the_threshold(show, scheme):
+    names = ("a column with quite a long name", "x" * 60, "c", "d", "e")
+    browser = show(report(names=names, inferred=True), scheme=scheme, width=680)
+    medium = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", medium)
+    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    over = browser.execute_script(
+        "return [...document.querySelectorAll('table')].map((t) => t.getBoundingClientRect().right"
+        " - t.closest('.card').getBoundingClientRect().right)"
+    )
+    assert max(over) <= 0
+    plain = browser.find_element(By.CLASS_NAME, "only-plain")
+    assert plain.is_displayed()
+    assert (
+        browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
+    line = browser.find_element(By.CSS_SELECTOR, ".line.train")
+    assert browser.execute_script("return getComputedStyle(arguments[0]).stroke", line) == "rgb(0, 114, 178)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_print_is_black_on_white(show):

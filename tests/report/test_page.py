@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from reports import GAPS, HOSTILE, report, scores
+from reports import ABOUT, GAPS, HOSTILE, report, scores
 
 from flashlogit.plots import SplitScores
 from flashlogit.report import PICTURES, render, write_page, write_pictures
@@ -221,9 +221,66 @@ def test_the_ends_of_an_interval_are_written_alike(value, ends, text):
     assert interval(MetricValue(value, ends)) == text
 
 
+SEPARATED = ABOUT | {
+    "certificate": "decrement", "converged": False, "separation": "complete", "iterations": 1,
+    "notes": ["the classes are completely separated by column \"a\" (5 rows), so that no finite optimum exists"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "badge"),
+    [
+        (ABOUT, ">✓ certified<"),
+        (SEPARATED, 'warn">classes are separated<'),
+        (SEPARATED | {"separation": "suspected"}, 'warn">classes may be separated<'),
+        (ABOUT | {"certificate": "decrement"}, 'plain">converged, no proof possible<'),
+        (ABOUT | {"converged": False, "notes": ["stopped"]}, 'warn">not converged<'),
+        ({"epochs": 1, "kept_epoch": 1}, 'plain">not certified<'),
+    ],
+)
+def test_the_badge_says_what_is_known(run, badge):
+    assert badge in render(report(run=run))
+
+
+def test_separated_classes_are_a_warning():
+    text = render(report(run=SEPARATED))
+    warning = text[text.index('<ul class="notes warnings">') :]
+    assert "The classes are completely separated by column" in warning[: warning.index("</ul>")]
+    assert 'class="notes"' not in text
+    assert "newton, 1 iteration<" in text
+    fine = render(report(run=ABOUT | {"notes": ["column a is constant"]}))
+    assert "warnings" not in Page(fine).all("ul")[0]
+    assert 'class="notes">' in fine
+
+
+def test_long_lists_of_classes_are_cut():
+    text = render(report(25))
+    listed = next(part for part in text.split("<dd>") if part.startswith("25: "))
+    assert listed.startswith("25: \u2068class 0\u2069, ")
+    assert "\u2068class 9\u2069 and 15 more<" in listed
+
+
+def test_right_to_left_names_stay_apart_from_their_numbers():
+    text = render(report(labels=("\u05d0", "\u05d1 2")))
+    assert re.search(r"<bdi>\u05d0</bdi>: \d+ rows", text)
+    assert "“\u2068\u05d1 2\u2069”" in text
+    assert "unicode-bidi: isolate" in text
+    turned = render(report(names=("\u202ea", *"bcde")))
+    for label in re.findall(r"<text[^>]*>[^<]*", turned):
+        assert "\u202e" not in label
+
+
+def test_a_chart_is_named_once_and_described_once():
+    for _, svg in Page(render(report())).all("svg"):
+        if svg.get("role") == "img":
+            assert svg["aria-labelledby"].endswith("-t")
+            assert svg["aria-describedby"].endswith("-d")
+
+
 def test_odds_beyond_floats_are_said_so():
     assert odds(0.0) == "1"
-    assert odds(800.0) == "beyond 1e±300"
+    assert odds(800.0) == "> 1e300"
+    assert odds(-800.0) == "< 1e−300"
     assert odds(None) == "–"
 
 

@@ -27,10 +27,13 @@ from flashlogit.report.content import (
 )
 from flashlogit.report.decisions import CURVE_POINTS, confuse, decide
 from flashlogit.report.histories import history_chart
+from flashlogit.report.names import isolated
 
 MAX_CLASSES = 20
 """Classes with curves of their own and rows in the confusion matrix: the most frequent ones."""
 
+_LISTED = 10
+"""Classes named in a list of facts."""
 _RATES = ("precision", "recall", "specificity", "f1")
 
 
@@ -77,12 +80,16 @@ def build_report(
         )
         questions = (Question(names[1], names[0], decisions),)
     proven = bool(about.get("converged")) and about.get("certificate") == "gap"
+    said = tuple(about.get("notes", ()))
+    warned = "solver" in about and not about.get("converged")
     return Report(
         title=settings.name,
         headline=headline,
         statement=about.get("statement") or _epochs(about),
         proven=proven,
-        notes=tuple(notes) + tuple(about.get("notes", ())),
+        verdict=_verdict(about, proven=proven),
+        warnings=said if warned else (),
+        notes=tuple(notes) + (() if warned else said),
         facts=_facts(settings, about, metrics, model),
         settings=dump_settings(settings),
         metrics={
@@ -135,14 +142,38 @@ def _values(values: Mapping[str, float | None], intervals: Mapping[str, Interval
     return {name: MetricValue(value, intervals.get(name)) for name, value in values.items()}
 
 
+def _verdict(about: Mapping[str, Any], *, proven: bool) -> str:
+    """The badge beside the statement."""
+    if proven:
+        return "✓ certified"
+    separation = about.get("separation")
+    if separation is not None:
+        return "classes may be separated" if separation == "suspected" else "classes are separated"
+    if about.get("converged"):
+        return "converged, no proof possible"
+    return "not converged" if "solver" in about else "not certified"
+
+
 def _epochs(about: Mapping[str, Any]) -> str:
     epochs, kept = about.get("epochs"), about.get("kept_epoch")
     if epochs is None:
         return ""
     return (
-        f"trained by mini-batches for {epochs:,} epochs, weights of epoch {kept:,} kept;"
+        f"trained by mini-batches for {plural(epochs, 'epoch')}, weights of epoch {kept:,} kept;"
         " such training comes near the optimum and proves nothing about its distance"
     )
+
+
+def plural(count: int, what: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a sentence, the first ones of many; each apart from the direction of the others."""
+    few = [isolated(name) for name in names[:_LISTED]]
+    more = len(names) - len(few)
+    return ", ".join(few) + (f" and {more:,} more" if more else "")
 
 
 def _facts(
@@ -156,21 +187,21 @@ def _facts(
     facts = [("Rows", rows), ("Columns", f"{len(model.feature_names):,}")]
     names = model.label_names
     facts.append(
-        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {', '.join(names)}")
+        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {_listed(names)}")
     )
     loss = settings.loss
     facts.append(("Penalty", f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"))
     if "solver" in about:
-        facts.append(("Solver", f"{about['solver']}, {about['iterations']} iterations"))
+        facts.append(("Solver", f"{about['solver']}, {plural(about['iterations'], 'iteration')}"))
         facts.append(("Objective", f"{about['objective']:.6g} nats"))
         what = "Duality gap" if about["certificate"] == "gap" else "Half squared Newton decrement"
         facts.append((what, f"{about['gap']:.2g} nats, {about['relative_gap']:.2g} of the null model's"))
         facts.append(("Tolerance", f"{about['tolerance']:.2g} of the null model's objective"))
         facts.append(("Time", f"{about['seconds']:.3g} s, {about['passes']:.1f} passes over the data"))
     elif "epochs" in about:
-        facts.append(("Epochs", f"{about['epochs']:,}, of which {about['kept_epoch']:,} was kept"))
+        facts.append(("Epochs", f"{about['epochs']:,}, weights of epoch {about['kept_epoch']:,} kept"))
     if "device" in about:
-        machine = about.get("gpu") or f"{about.get('threads', 1)} CPU threads"
+        machine = about.get("gpu") or plural(about.get("threads", 1), "CPU thread")
         facts.append(("Computed on", f"{about['device']} ({machine}), {about.get('backend', '')}"))
     if "flashlogit" in about:
         facts.append(("Versions", f"flashlogit {about['flashlogit']}, torch {about.get('torch', '')}"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flashlogit.report.content import Coefficients, Curve, HistoryChart, Question
 from flashlogit.report.decisions import HISTOGRAM_BINS
 from flashlogit.report.names import isolated, plain, shortened
-from flashlogit.report.svg import Panel, Scale, chart, number
+from flashlogit.report.svg import Panel, Scale, chart, number, room
 
 Legend = tuple[tuple[str, str, str], ...]
 """Style, name, and words about it, which may be none. They are kept apart: a name may run from right to left."""
@@ -48,7 +48,11 @@ def history_figure(history: HistoryChart) -> Figure:
     margin = 0.06 * (high - low)
     vertical = Scale.decades(low, high) if history.log else Scale.linear(max(low - margin, 0), high + margin)
     panel = Panel(
-        Scale.linear(float(x.min()), float(x.max()), whole=True), vertical, history.x_label, history.y_label
+        Scale.linear(float(x.min()), float(x.max()), whole=True),
+        vertical,
+        history.x_label,
+        history.y_label,
+        left=room(vertical),
     )
     legend = [(line.role, line.name, "") for line in history.lines]
     if history.tolerance is not None:
@@ -109,13 +113,16 @@ def precision_recall_figure(question: Question, identity: str) -> Figure:
 
 def calibration_figure(question: Question, identity: str) -> Figure:
     """Observed rate over predicted probability, and below it the rows of every bin."""
-    rates = Panel(Scale.linear(0, 1), Scale.linear(0, 1), y_label="observed rate", height=180, x_ticks=False)
     most = max(int(decision.calibration.rows.max()) for decision in question.decisions)
+    unit, rows_scale = Scale.linear(0, 1), Scale.counts(most, 4)
+    left = room(unit, rows_scale)
+    rates = Panel(unit, unit, y_label="observed rate", left=left, height=180, x_ticks=False)
     counts = Panel(
-        Scale.linear(0, 1),
-        Scale.counts(most, 4),
+        unit,
+        rows_scale,
         "predicted probability",
         "rows",
+        left=left,
         top=204,
         height=66,
     )
@@ -166,11 +173,14 @@ def scores_figure(question: Question, split: str, identity: str, *, threshold: b
     decision = next(one for one in question.decisions if one.split == split)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     most = int(max(decision.negative_rows.max(), decision.positive_rows.max(), 1))
+    log = most > COUNTS_LOG_FROM
+    counts = Scale.counts(most, 6) if log else Scale.linear(0, most * 1.05, whole=True)
     panel = Panel(
         Scale.linear(0, 1),
-        Scale.counts(most, 6) if most > COUNTS_LOG_FROM else Scale.linear(0, most * 1.05, whole=True),
+        counts,
         f"predicted probability of “{isolated(_short(question.positive))}”",
-        "rows (logarithmic)" if most > COUNTS_LOG_FROM else "rows",
+        "rows (logarithmic)" if log else "rows",
+        left=room(counts),
     )
     panel.stairs(edges, decision.negative_rows.astype(np.float64), "negative")
     panel.stairs(edges, decision.positive_rows.astype(np.float64), "positive")

@@ -170,6 +170,10 @@ class Report:
     statement: str
     proven: bool
     """Whether the statement is a certificate of the optimum within the tolerance."""
+    verdict: str
+    """The same in two or three words, which say too why there may be no proof."""
+    warnings: tuple[str, ...]
+    """Sentences on a solver that did not reach an optimum."""
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     settings: str

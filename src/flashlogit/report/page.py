@@ -48,6 +48,7 @@ _CARDS = (
     "balanced_accuracy",
 )
 _CARD_COUNT = 4
+_LOG_ODDS = 300 * math.log(10)
 _ROUNDING = 1e-12
 """Of all weight: a difference of sums that is no larger is 0."""
 
@@ -122,10 +123,12 @@ def p_value(value: float) -> str:
 
 
 def odds(coefficient: float | None) -> str:
-    """The odds ratio exp(coefficient) in four digits, for what a float can hold."""
+    """The odds ratio exp(coefficient) in four digits, or beyond which power of ten it is."""
     if coefficient is None:
         return "–"
-    return charts.digits(math.exp(coefficient)) if abs(coefficient) < 700 else "beyond 1e±300"
+    if abs(coefficient) < _LOG_ODDS:
+        return charts.digits(math.exp(coefficient))
+    return "> 1e300" if coefficient > 0 else "< 1e−300"
 
 
 def swatch(style: str) -> Markup:

@@ -75,6 +75,11 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def room(*scales: Scale) -> float:
+    """Units on the left for the upright axes' numbers, in the size that phones have, and for the label beside them."""
+    return max(60.0, 32 + 7.6 * max(len(number(tick)) for scale in scales for tick in scale.ticks))
+
+
 @dataclass
 class Panel:
     """A rectangle with two axes, filled mark by mark; units as of the chart."""
@@ -83,12 +88,16 @@ class Panel:
     y: Scale
     x_label: str = ""
     y_label: str = ""
-    left: float = 72
+    left: float = 60
     top: float = 10
-    width: float = 276
     height: float = 220
     x_ticks: bool = True
     marks: list[str] = field(default_factory=list)
+
+    @property
+    def width(self) -> float:
+        """What the labels on the left leave."""
+        return WIDTH - 12 - self.left
 
     def _at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[float, float]]:
         across = self.left + self.width * self.x(x)

@@ -250,6 +250,32 @@ def test_columns_of_an_array_go_by_number(tmp_path: Path, capsys: pytest.Capture
     assert "--label is 7" in capsys.readouterr().err
 
 
+def test_categories_that_the_model_does_not_know_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{'ab'[i % 2]},{i % 3 // 2}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text(f"c,y\n{rows}")
+    (tmp_path / "run.yaml").write_text(
+        f"name: run\noutput: {tmp_path}\nsolver: {{name: newton}}\nreport: {{html: false}}\nloss: {{l2: 0.1}}\n"
+        f"data: {{source: file, path: {tmp_path}/train.csv, label: {{column: y}}, split: {{validation: 0, test: 0}}}}\n"
+    )
+    assert main(["train", "--config", str(tmp_path / "run.yaml"), "--quiet"]) == 0
+    (tmp_path / "new.csv").write_text("c,y\na,0\nzz,1\n")
+    given = ["--model", str(tmp_path / "run"), "--data", str(tmp_path / "new.csv")]
+    for arguments in (
+        ["predict", *given, "--out", str(tmp_path / "p.csv"), "--overwrite"],
+        ["evaluate", *given],
+    ):
+        assert main(arguments) == 0
+        assert 'note: 1 of 2 rows has a value of "c"' in capsys.readouterr().out
+        assert main([*arguments, "--json"]) == 0
+        assert "zz" in json.loads(capsys.readouterr().out)["notes"][0]
+    assert (
+        main(["export", "--model", str(tmp_path / "run"), "--out", str(tmp_path / "m.onnx"), "--json"]) == 0
+    )
+    assert "NAME=VALUE" in json.loads(capsys.readouterr().out)["notes"][0]
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_a_threshold_is_refused_for_several_classes(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,11 @@ from .output_file import require_output
 
 _FORMATS = {".onnx": "onnx", ".pkl": "sklearn", ".joblib": "sklearn"}
 
+_BY_HAND = (
+    "what is written takes numbers only, and makes no columns of categories or missing values: give it the columns that"
+    " its feature names name, as NAME=VALUE is 1 where the column NAME is VALUE and else 0"
+)
+
 
 def export_main(argv: Sequence[str] | None = None, *, prog: str = "export.py") -> int:
     """Write a model as ONNX, or as a pickled scikit-learn estimator; returns the exit code."""
@@ -37,6 +42,7 @@ def _export(options: argparse.Namespace) -> None:
     from .atomic import write_atomically
     from .estimator import LogisticRegression
     from .export import write_onnx
+    from .model import Model
 
     model = LogisticRegression.load(options.model)
     kind = _FORMATS[out.suffix.lower()]
@@ -47,12 +53,15 @@ def _export(options: argparse.Namespace) -> None:
 
         theirs = model.to_sklearn()
         write_atomically(out, lambda temporary: joblib.dump(theirs, temporary))
+    notes = [_BY_HAND] if Model.load(options.model).encoding else []
+    written = f"{len(model.classes_)} classes and {model.n_features_in_:,} columns written to {out}"
     Output.of(options).answer(
-        f"{len(model.classes_)} classes and {model.n_features_in_:,} columns written to {out}",
+        "\n".join([written, *(f"note: {note}" for note in notes)]),
         {
             "out": str(out),
             "format": kind,
             "columns": model.n_features_in_,
             "classes": model.classes_.tolist(),
+            "notes": notes,
         },
     )

@@ -81,6 +81,27 @@ def test_curves_are_thinned_and_keep_their_areas_and_ends():
     assert decision.negative_rows.sum() + decision.positive_rows.sum() == 20_000
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_areas_are_scikit_learns_with_ties(weighted):
+    split = scores(weighted=weighted)
+    split.logits[:] = split.logits.round(1)
+    decision = decide("test", split, threshold=0.5, bins=10)
+    arguments = (split.y, split.logits)
+    weight = split.sample_weight
+    assert decision.roc_auc == pytest.approx(roc_auc_score(*arguments, sample_weight=weight))
+    expected = average_precision_score(*arguments, sample_weight=weight)
+    assert decision.average_precision == pytest.approx(expected)
+    curve = decision.precision_recall
+    assert np.sum(np.diff(curve.x) * curve.y[1:]) == pytest.approx(expected), "steps enclose it"
+
+
+def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
+    split = SplitScores(np.array([3.0, 2.0, 1.0]), np.array([0, 1, 1], np.uint8))
+    curve = decide("test", split, threshold=0.5, bins=10).precision_recall
+    np.testing.assert_allclose(curve.x, [0, 0, 0, 0.5, 0.5, 1])
+    np.testing.assert_allclose(curve.y, [0, 0, 1 / 2, 1 / 2, 2 / 3, 2 / 3])
+
+
 def test_one_class_has_no_curves():
     decision = decide(
         "test", SplitScores(np.linspace(-1, 1, 5), np.ones(5, np.uint8)), threshold=0.5, bins=10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -48,8 +49,15 @@ def flush_stdout() -> None:
 
 
 def _print(text: str, stream: TextIO, end: str = "\n") -> None:
-    try:
+    with writing_out():
         print(text, end=end, file=stream, flush=True)
+
+
+@contextmanager
+def writing_out() -> Iterator[None]:
+    """Turn what keeps stdout from taking more, such as a full disk, into a UserError."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from .atomic import write_atomically
+from .cli_output import writing_out
 from .data import PredictionRows, read_for_prediction
 from .data.files import named_files
 from .errors import UserError
@@ -64,6 +65,8 @@ def predict_file(
         UserError: a file, column or value that cannot be used.
     """
     printed = str(out_path) == PRINTED
+    if printed and not sys.stdout:
+        raise UserError("--out is -, and the standard output is closed; give the name of a file")
     if not printed:
         _check_output(out_path, named_files(data, "--data"), overwrite)
     writer = _WRITERS[".csv" if printed else out_path.suffix.lower()]
@@ -73,6 +76,7 @@ def predict_file(
         data,
         model.feature_names,
         id_columns,
+        called="--id",
         array_widths=model.array_widths,
         encoding=model.encoding,
         setting="--data",
@@ -94,7 +98,8 @@ def predict_file(
                 file.write_table(table)
 
     if printed:
-        write(sys.stdout.buffer)
+        with writing_out():
+            write(sys.stdout.buffer)
     else:
         write_atomically(out_path, write)
     return Predicted(len(rows), rows.notes)

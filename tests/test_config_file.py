@@ -354,6 +354,14 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
             "data.label: both `positive` and `above` are given; keep one of them",
         ),
         (
+            file_with("decimal: ','"),
+            "data: both `separator` and `decimal` are a comma; set `separator` to the files' own, such as ;",
+        ),
+        (
+            file_with("separator: tab"),
+            'data.separator is \'tab\'; must be one of ",", ";", "|", "\\t"',
+        ),
+        (
             f"{SYNTHETIC}training: {{optimizer: {{name: sgd, momentum: 0, nesterov: true}}}}",
             "training.optimizer: nesterov is true with momentum 0;"
             " set momentum above 0, or nesterov to false",

@@ -163,8 +163,20 @@ class FileData(DataSettings):
     missing_values: list[str] = []
     """Spellings of a missing value in .csv files beside the usual ones (nothing, NA, N/A, NULL, NaN), such as `?`. The
     model remembers them."""
+    separator: Literal[",", ";", "|", "\t"] = ","
+    """What is between the columns of a .csv file. The model remembers it; files that end in .tsv have tabs anyhow."""
+    decimal: Literal[".", ","] = "."
+    """The decimal point of numbers in .csv files. The model remembers it."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
+
+    @model_validator(mode="after")
+    def _tells_columns_from_decimals(self) -> Self:
+        if self.separator == self.decimal:
+            raise ValueError(
+                "both `separator` and `decimal` are a comma; set `separator` to the files' own, such as ;"
+            )
+        return self
 
 
 Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminator="source")]

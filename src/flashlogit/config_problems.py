@@ -7,6 +7,8 @@ stand in a file.
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -226,7 +228,7 @@ def _wanted(annotation: Any) -> str:
     parts = [_TYPE_NAMES[one] for one in _alternatives(annotation) if one in _TYPE_NAMES]
     for one in _alternatives(annotation):
         if get_origin(one) is Literal:
-            values = [str(value) for value in get_args(one)]
+            values = [_spelled(str(value)) for value in get_args(one)]
             parts.append(values[0] if len(values) == 1 else f"one of {', '.join(values)}")
         elif get_origin(one) is list:
             parts.append(f"a list (each item {_wanted(get_args(one)[0])})")
@@ -237,6 +239,11 @@ def _wanted(annotation: Any) -> str:
     if sections := _sections(annotation):
         parts.append(_section_in_words(sections))
     return _listed(parts, "or")
+
+
+def _spelled(value: str) -> str:
+    """A word as it is; a mark such as a tab as YAML takes it."""
+    return value if re.fullmatch(r"[\w-]+", value) else json.dumps(value)
 
 
 def _section_in_words(sections: tuple[type[Settings], ...]) -> str:

@@ -153,10 +153,12 @@ def test_duplicate_names(name, write, load_file):
 
 def test_csv_with_semicolons(write, load_file):
     for text in ("a;b;y\n1;2;0\n", "a;b;y\n1,5;2;0\n2,5;1,5;1\n"):
-        message = 'is one name, "a;b;y"; separate the columns with commas instead of semicolons'
+        message = 'is one name, "a;b;y"; separate the columns with commas instead of semicolons, or set data.separator'
         refused(load_file, write("d.csv", text), message)
     refused(
-        load_file, write("d.csv", "a\tb\n1\t2,3,4\n"), r"instead of tabs, or end the file's name in \.tsv"
+        load_file,
+        write("d.csv", "a\tb\n1\t2,3,4\n"),
+        r"instead of tabs, end the file's name in \.tsv, or set",
     )
 
 

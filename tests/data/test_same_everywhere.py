@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pytest
 
 from flashlogit.data import read_for_prediction
 from flashlogit.data.category_text import as_text
+from flashlogit.data.encoding import Encoding
 from flashlogit.errors import UserError
 
 NONE = {"validation": 0, "test": 0}
@@ -185,3 +189,26 @@ def test_a_training_file_of_several_parts(write, load_file, tmp_path):
     data = load_file(str(folder), split=NONE, categories={"min_rows": 1}, categorical=["m"])
     assert data.feature_names == ("m=01", "m=2", "m=3", "m=x")
     assert features(str(folder), data)[0].sum(axis=0).tolist() == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("categories", [True, False])
+@pytest.mark.parametrize(("separator", "decimal"), [(";", ","), ("|", "."), ("\t", ",")])
+def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, categories, write, load_file):
+    def text(*rows):
+        return "\n".join(separator.join(row).replace(".", decimal) for row in rows)
+
+    header = ("a", "kind" if categories else "b", "y")
+    kinds = ("u", "v") if categories else ("1", "2")
+    path = write("d.csv", text(header, *[("1.5", kinds[0], "0"), ("-2", kinds[1], "1")] * 12))
+    if decimal == ",":
+        with pytest.raises(UserError, match=r"set data\.decimal to a comma if that is their decimal point"):
+            load_file(path, separator=separator, split=NONE)
+    data = load_file(path, separator=separator, decimal=decimal, split=NONE, standardize=False)
+    assert data.train.X[:2].tolist() == ([[1.5, 1, 0], [-2, 0, 1]] if categories else [[1.5, 1], [-2, 2]])
+    data = replace(data, encoding=Encoding.from_json(json.loads(json.dumps(data.encoding.to_json()))))
+    new = write("new.csv", text(("y", *header[:2]), ("1", "0.5", kinds[1])))
+    assert features(new, data)[0].tolist() == ([[0.5, 0, 1]] if categories else [[0.5, 2]])
+    rows = read_for_prediction(new, data.feature_names, ["a"], encoding=data.encoding)
+    assert rows.ids.to_pydict() == {"a": [f"0{decimal}5"]}
+    with pytest.raises(UserError, match="is one name"):
+        features(write("new.csv", "a,b,kind\n1,2,u\n"), data)

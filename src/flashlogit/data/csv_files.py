@@ -23,11 +23,11 @@ _BLOCK_BYTES = 8 << 20
 _OPTIONS = csv.ReadOptions(block_size=_BLOCK_BYTES)
 
 
-def open_csv(path: Path, setting: str) -> ArrowFile:
-    """A comma-separated file with a header line, plain, gzipped or zipped; all its rows decide a column's type, but for
-    those that are asked for as text. Blanks around names are no part of them."""
+def open_csv(path: Path, setting: str, separator: str = ",") -> ArrowFile:
+    """A file of separated columns with a header line, plain, gzipped or zipped; all its rows decide a column's type,
+    but for those that are asked for as text. Blanks around names are no part of them."""
     name = str(path)
-    delimiter = "\t" if ".tsv" in path.name.lower() else ","
+    delimiter = "\t" if ".tsv" in path.name.lower() else separator
     try:
         with _stream(path, setting) as stream:
             header = read_header(stream, _BLOCK_BYTES, delimiter, name)
@@ -63,6 +63,7 @@ def _conversion(names: dict[str, str], reading: Reading) -> csv.ConvertOptions:
         include_columns=list(names.values()),
         column_types=dict.fromkeys(text, pa.string()),
         strings_can_be_null=not reading.verbatim,
+        decimal_point=reading.decimal,
     )
     if reading.missing:
         # Arrow compares the whole field, and fields after a comma and a blank begin with it.

@@ -13,7 +13,7 @@ from flashlogit.errors import UserError
 
 _FIRST_BYTES = 1 << 16
 _MARK = b"\xef\xbb\xbf"
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _COUNTED = 3
 """So many numbers in steps of one from 0 or 1 are names that a program gave to columns, and no row of data."""
 
@@ -41,10 +41,11 @@ def read_header(stream: Any, most_bytes: int, delimiter: str, place: str) -> lis
     if delimiter not in text and marks:
         mark = max(marks, key=text.count)
         name = " ".join(text.split()) if mark != "\t" else text.strip()
-        tabs = ", or end the file's name in .tsv" if mark == "\t" else ""
+        tabs = ", end the file's name in .tsv" if mark == "\t" else ""
+        written = "\\t" if mark == "\t" else mark
         raise UserError(
-            f'the header line of {place} is one name, "{name[:60]}"; separate the columns with commas instead of'
-            f" {_SEPARATORS[mark]}{tabs}"
+            f'the header line of {place} is one name, "{name[:60]}"; separate the columns with'
+            f' {_SEPARATORS[delimiter]} instead of {_SEPARATORS[mark]}{tabs}, or set data.separator to "{written}"'
         )
     # Arrow splits the line, so that its names are those by which it finds the columns.
     names: list[str] = csv.read_csv(

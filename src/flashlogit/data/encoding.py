@@ -97,6 +97,10 @@ class Encoding:
     columns: tuple[NumberColumn | CategoryColumn, ...]
     missing_values: tuple[str, ...] = ()
     """Further spellings of a missing value in files of text."""
+    separator: str = ","
+    """What is between the columns of a .csv file."""
+    decimal: str = "."
+    """The decimal point in files of text."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,30 +116,37 @@ class Encoding:
     def reading(self) -> Reading:
         """How other files are to be read: categories as they are written."""
         text = frozenset(column.name for column in self.columns if isinstance(column, CategoryColumn))
-        return Reading(text=text, missing=self.missing_values)
+        return Reading(text, self.missing_values, self.separator, self.decimal)
 
     @property
     def trivial(self) -> bool:
         """Whether the features are the columns as they are, in any file."""
-        return not self.missing_values and all(
+        return not self._about_text and all(
             isinstance(column, NumberColumn) and column.fill is None and not column.marked
             for column in self.columns
         )
+
+    @property
+    def _about_text(self) -> dict[str, Any]:
+        """What is not as usual in files of text."""
+        about = {
+            "missing_values": list(self.missing_values),
+            "separator": self.separator,
+            "decimal": self.decimal,
+        }
+        usual = {"missing_values": [], "separator": ",", "decimal": "."}
+        return {key: value for key, value in about.items() if value != usual[key]}
 
     def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
         """As JSON values: the list of columns, in a mapping only where there is more to say."""
         kinds = {NumberColumn: "number", CategoryColumn: "category"}
         columns = [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns]
-        if not self.missing_values:
-            return columns
-        return {"columns": columns, "missing_values": list(self.missing_values)}
+        return {"columns": columns, **self._about_text} if self._about_text else columns
 
     @classmethod
     def from_json(cls, content: Sequence[dict[str, Any]] | dict[str, Any]) -> Encoding:
         """What `to_json` gave; KeyError, TypeError or ValueError for something else."""
-        about: dict[str, Any] = (
-            content if isinstance(content, dict) else {"columns": content, "missing_values": ()}
-        )
+        about: dict[str, Any] = content if isinstance(content, dict) else {"columns": content}
         columns: list[NumberColumn | CategoryColumn] = []
         for each in about["columns"]:
             fields = {key: value for key, value in each.items() if key != "kind"}
@@ -143,7 +154,8 @@ class Encoding:
                 columns.append(NumberColumn(**fields))
             else:
                 columns.append(CategoryColumn(**{**fields, "values": tuple(fields["values"])}))
-        return cls(tuple(columns), tuple(about["missing_values"]))
+        more = {key: value for key, value in about.items() if key != "columns"}
+        return cls(tuple(columns), tuple(more.pop("missing_values", ())), **more)
 
 
 class EncodedTable(Table):

@@ -43,7 +43,7 @@ def fit_encoding(
     Args:
         table: with those columns; `splits` [N] is the split of every row.
         categorical: those that are categories, as `categorical_columns` has them.
-        settings: `categories`, `missing` and `missing_values` of the data.
+        settings: `categories`, `missing`, and what is said of files of text.
 
     Raises:
         UserError: columns that lack values where none may be missing, or whose values say nothing.
@@ -73,7 +73,7 @@ def fit_encoding(
             )
     if counts:
         notes.insert(0, _categories_note(counts))
-    encoding = Encoding(tuple(columns), tuple(settings.missing_values))
+    encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
     twice = [name for name, count in Counter(encoding.features).items() if count > 1]
     if twice:
         _refuse_values_called_as_buckets(table, encoding)
@@ -125,7 +125,8 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     meant = {name: numbers_as_text(table.column(name)) for name in wrong}
     mistyped = {name: found for name, found in meant.items() if found}
     if mistyped:
-        raise UserError(f"{table.name}: {numbers_sentence(mistyped)}")
+        free_comma = settings.separator != "," and settings.decimal == "."
+        raise UserError(f"{table.name}: {numbers_sentence(mistyped, free_comma=free_comma)}")
     if not auto:
         _refuse(table, wrong)
     return chosen | (text if auto else set())

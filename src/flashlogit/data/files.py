@@ -11,6 +11,7 @@ from flashlogit.data.arrow_files import open_parquet
 from flashlogit.data.csv_files import open_csv
 from flashlogit.data.many_files import open_many
 from flashlogit.data.numpy_files import NpyFile, NpzFile
+from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.svmlight import SvmlightFile
 from flashlogit.data.tables import TableFile
 from flashlogit.errors import UserError
@@ -32,13 +33,13 @@ _IN_FOLDERS = (".parquet", ".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".t
 _PACKAGE = "package:"
 
 
-def open_files(paths: str | Path | Sequence[str], setting: str) -> TableFile:
+def open_files(paths: str | Path | Sequence[str], setting: str, reading: Reading = PLAIN) -> TableFile:
     """Open one file, a list of files, a pattern such as `data/*.parquet`, or all files of a folder, as one table.
 
     `package:NAME/FILE` is a file within an installed package, which is not imported. Rows are in the order of the list,
     or of the files' names. Raises UserError as `open_file` does, and for files that cannot be one table.
     """
-    opened = [open_file(file, setting) for file in named_files(paths, setting)]
+    opened = [open_file(file, setting, reading) for file in named_files(paths, setting)]
     return opened[0] if len(opened) == 1 else open_many(opened, setting)
 
 
@@ -122,8 +123,9 @@ def _in_package(path: str, setting: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
-def open_file(path: str | Path, setting: str) -> TableFile:
-    """Open a data file far enough to know its columns' names. `setting` is what errors call the path by.
+def open_file(path: str | Path, setting: str, reading: Reading = PLAIN) -> TableFile:
+    """Open a data file far enough to know its columns' names. `setting` is what errors call the path by, and
+    `reading` has the separator of files of text.
 
     Raises UserError for a file that is missing, of an unknown kind, empty or damaged, or whose columns have
     no usable names.
@@ -151,4 +153,6 @@ def open_file(path: str | Path, setting: str) -> TableFile:
         return SvmlightFile(path, setting)
     if ending == ".npz":
         return NpzFile(path, setting)
-    return open_parquet(path, setting) if ending == ".parquet" else open_csv(path, setting)
+    if ending == ".parquet":
+        return open_parquet(path, setting)
+    return open_csv(path, setting, reading.separator)

@@ -54,11 +54,20 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
             columns = choose_columns(file, settings.label)
             others: dict[int, TableFile] = {}
         case FileData():
-            file = open_files(settings.path, "data.path")
+            file = open_files(settings.path, "data.path", _reading(settings))
             columns = choose_columns(file, settings.label, settings.weight, settings.columns, settings.drop)
             others = _other_files(settings, columns, _array_widths(file, columns))
     loader = _Loader(columns, settings, device)
     return loader.load(file, others, settings.split, settings.standardize, seed)
+
+
+def _reading(settings: BreastCancerData | FileData) -> Reading:
+    """How the training file is read: categories that are named as they are written, since 01 and 1 are numbers alike
+    and categories apart; columns that are found to be text are so anyhow."""
+    if not isinstance(settings, FileData):
+        return PLAIN
+    named = () if isinstance(settings.categorical, str) else settings.categorical
+    return Reading(frozenset(named), tuple(settings.missing_values), settings.separator, settings.decimal)
 
 
 def _array_widths(file: TableFile, columns: Columns) -> tuple[int, ...]:
@@ -75,7 +84,7 @@ def _other_files(settings: FileData, columns: Columns, widths: tuple[int, ...]) 
     files = {}
     for split, path in paths.items():
         if path is not None:
-            files[split] = open_files(path, f"data.{NAMES[split]}_path")
+            files[split] = open_files(path, f"data.{NAMES[split]}_path", _reading(settings))
             files[split].require(columns.features, columns.keys, "training on data.path", widths)
     return files
 
@@ -95,6 +104,7 @@ class _Loader:
     def __init__(self, columns: Columns, settings: BreastCancerData | FileData, device: torch.device) -> None:
         self._columns = columns
         self._settings = settings
+        self._reading = _reading(settings)
         self._label: Label = settings.label
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
         self._device = device
@@ -156,16 +166,6 @@ class _Loader:
             encoding=encoding,
             notes=tuple(self._notes),
         )
-
-    @property
-    def _reading(self) -> Reading:
-        """How the training file is read: categories that are named as they are written, since 01 and 1 are numbers
-        alike and categories apart; columns that are found to be text are so anyhow."""
-        settings = self._settings
-        if not isinstance(settings, FileData):
-            return PLAIN
-        named = () if isinstance(settings.categorical, str) else settings.categorical
-        return Reading(text=frozenset(named), missing=tuple(settings.missing_values))
 
     def _categorical(self, table: Table) -> set[str]:
         """The features that are categories; an error before any other work where some are no numbers either."""

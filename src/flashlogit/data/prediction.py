@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from flashlogit.data.arrow_files import ArrowFile
 from flashlogit.data.checks import REMEDY_FOR_ROWS, finite_blocks
 from flashlogit.data.encoding import EncodedTable, Encoding
 from flashlogit.data.files import open_files
-from flashlogit.data.reading import PLAIN, Reading
+from flashlogit.data.reading import PLAIN
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import listing
 from flashlogit.errors import UserError
@@ -65,7 +65,8 @@ def read_for_prediction(
     NA; otherwise they have the types that their values suggest, as labels and weights need it.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
-    file = open_files(path, setting)
+    reading = PLAIN if encoding is None else encoding.reading
+    file = open_files(path, setting, reading)
     columns = tuple(feature_names) if encoding is None else encoding.names
     file.require(columns, (), "the model", array_widths)
     what = [called] * len(id_columns) if isinstance(called, str) else called
@@ -75,11 +76,10 @@ def read_for_prediction(
         raise UserError(
             f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"
         )
-    reading = PLAIN if encoding is None else encoding.reading
     if verbatim and ids and isinstance(file, ArrowFile) and not file.typed:
         # Read apart, since a column may be both an id and a feature.
         table: Table = file.read(columns, (), reading)
-        id_table = file.read_arrow(ids, Reading(verbatim=True))
+        id_table = file.read_arrow(ids, replace(reading, missing=(), verbatim=True))
     else:
         table = file.read(columns, ids, reading)
         id_table = pa.table({name: table.column(name) for name in ids})

@@ -80,9 +80,10 @@ def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
     return NumbersAsText(tuple(odd), str((strange if len(strange) else values)[0].as_py())[:40])
 
 
-def numbers_sentence(found: Mapping[str, NumbersAsText]) -> str:
+def numbers_sentence(found: Mapping[str, NumbersAsText], *, free_comma: bool = False) -> str:
     """A sentence on the columns of text that are meant to be numbers, with what to do about them; those with odd
-    values alone if there are any, since the others' remedy is another one."""
+    values alone if there are any, since the others' remedy is another one. free_comma: whether a comma may be the
+    decimal point, as it may where it does not separate columns."""
     odd = {name: kind for name, kind in found.items() if kind.odd}
     shown = odd or found
     said = [kind.of(name) for name, kind in list(shown.items())[:8]]
@@ -94,7 +95,8 @@ def numbers_sentence(found: Mapping[str, NumbersAsText]) -> str:
         remedy = f"list {'it' if one and len(next(iter(odd.values())).odd) == 1 else 'them'} in data.missing_values"
         remedy += f", correct the file, or name {those} in data.categorical"
     else:
-        remedy = f"write {them} as plain numbers, like 1200.5, or name {those} in data.categorical"
+        decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
+        remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name {those} in data.categorical"
     return f"{word} {', '.join(said)}{more}: {remedy}"
 
 

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
 from flashlogit.intervals import bootstrap
@@ -145,7 +146,7 @@ def test_every_interval_is_around_its_metric(seed):
         if name in ours:
             low, high = ours[name]
             assert low - 1e-12 <= getattr(metrics, name) <= high + 1e-12, name
-    assert all(0 <= low and high <= 1 for name, (low, high) in ours.items() if "loss" not in name)
+    assert all(low >= 0 and high <= 1 for name, (low, high) in ours.items() if "loss" not in name)
 
 
 @pytest.mark.parametrize("sure", [4.0, 12.0])
@@ -171,11 +172,26 @@ def test_a_million_rows_take_seconds():
 def test_no_interval_where_no_replicate_differs_or_none_is_defined():
     z = np.array([-3.0, -2.0, 2.0, 3.0])
     perfect = intervals(z, np.array([0, 0, 1, 1], np.uint8))
-    assert not {"accuracy", "roc_auc", "precision", "f1"} & perfect.keys()
+    assert not {"roc_auc", "average_precision", "f1"} & perfect.keys()
     assert {"log_loss", "brier"} <= perfect.keys()
     one_class = intervals(z, np.zeros(4, np.uint8))
     assert not {"roc_auc", "average_precision", "recall"} & one_class.keys()
     assert "accuracy" in one_class
+
+
+@pytest.mark.parametrize("scale", [None, 1.0, 1e-9])
+def test_rates_of_0_and_1_have_wilsons_interval(scale):
+    z = np.array([-3.0] * 30 + [3.0] * 20)
+    weight = None if scale is None else np.full(50, scale)
+    right = intervals(z, (z > 0).astype(np.uint8), weight)
+    for name, n in (("accuracy", 50), ("precision", 20), ("recall", 20), ("specificity", 30)):
+        expected = binomtest(n, n).proportion_ci(method="wilson")
+        assert right[name] == pytest.approx((expected.low, 1.0))
+    wrong = intervals(z, (z < 0).astype(np.uint8), weight)
+    expected = binomtest(0, 20).proportion_ci(method="wilson")
+    assert wrong["precision"] == pytest.approx((0.0, expected.high))
+    nobody_called = intervals(-np.abs(z), (z > 0).astype(np.uint8), weight)
+    assert "precision" not in nobody_called
 
 
 def class_rows(n, K=4, seed=0):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ CELLS = 4000
 grouped at all, so that there are at most 2 * CELLS + 1 groups."""
 REPLICATES = 1000
 LEVEL = 0.95
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _SAME = 1e-12
 """Relative spread of replicates that differ by rounding only."""
 _CHUNK = 50
@@ -42,7 +44,8 @@ BOUNDED = frozenset(
 
 METHOD = (
     f"{LEVEL:.0%} percentile intervals of {REPLICATES:,} Poisson-bootstrap replicates of the rows, model unchanged;"
-    f" more than {CELLS:,} different scores are resampled in groups of neighbouring ones"
+    f" more than {CELLS:,} different scores are resampled in groups of neighbouring ones;"
+    " a rate of 0 or 1, which no replicate changes, has Wilson's score interval"
 )
 
 Interval = tuple[float, float]
@@ -90,8 +93,8 @@ def bootstrap(
         replicates: how many.
 
     Returns:
-        (low, high) by name; see `percentiles` for what is left out. So is the expected
-        calibration error: resampling adds noise to every bin, and so raises it in every replicate.
+        (low, high) by name; see `percentiles` for what is left out, and `_wilson` for what is not. The expected
+        calibration error is left out: resampling adds noise to every bin, and so raises it in every replicate.
     """
     cells = _cells(logits, y, sample_weight, eps, threshold)
     rng = np.random.default_rng(seed)
@@ -103,7 +106,10 @@ def bootstrap(
         itself = cells.weight[None]
         point = _means(cells, itself) | _rates(cells, itself) | _ranking(itself)
     intervals = percentiles({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]})
-    return {
+    certain = _wilson(
+        cells, {name: float(value[0]) for name, value in point.items() if name not in intervals}
+    )
+    return certain | {
         name: around(float(point[name][0]) + cells.off.get(name, 0.0), ends, cells.off.get(name, 0.0), name)
         for name, ends in intervals.items()
     }
@@ -118,6 +124,24 @@ def around(value: float, ends: Interval, shift: float, name: str) -> Interval:
     if name in BOUNDED:
         low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
     return min(low, value), max(high, value)
+
+
+def _wilson(cells: _Cells, rates: Mapping[str, float]) -> dict[str, Interval]:
+    """Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for all.
+
+    Of weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
+    and statistical inference".
+    """
+    squares, called = cells.weight * cells.unit, cells.called == 1
+    asked = {"accuracy": ..., "precision": called, "recall": 1, "specificity": 0}
+    result = {}
+    for name, of in asked.items():
+        rate, W, Q = rates.get(name, np.nan), float(cells.weight[of].sum()), float(squares[of].sum())
+        if Q > 0 and min(abs(rate), abs(1 - rate)) < _SAME:
+            n = W * (W / Q)
+            away = NORMAL_QUANTILE**2 / (n + NORMAL_QUANTILE**2)
+            result[name] = (1 - away, 1.0) if rate > 0.5 else (0.0, away)
+    return result
 
 
 def percentiles(drawn: Mapping[str, NDArray[np.float64]]) -> dict[str, Interval]:
@@ -176,7 +200,7 @@ def _cells(
     sign = np.where(label == 1, -1.0, 1.0)
     off = {}
     if C < S:
-        exact = np.bincount(label * S + score_of_row, s, minlength=2 * S).reshape(1, 2, S)
+        exact = np.bincount(label * S + score_of_row, s, minlength=2 * S).astype(np.float64).reshape(1, 2, S)
         with np.errstate(invalid="ignore", divide="ignore"):
             off = {
                 name: float(value[0] - _ranking(weight[None])[name][0])
@@ -195,7 +219,7 @@ def _cells(
 
 
 def _grouped(rows: NDArray[np.int64], called: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The group of every score, [S] from 0 on, for rows [2, S] of each class at it and whether it is called positive."""
+    """The group of every score, [S] from 0 on, for rows [2, S] of each class at it and whether it is called."""
     of_class = rows.sum(axis=1, keepdims=True)
     half = rows / np.maximum(2 * of_class, 1)
     before = (half.cumsum(axis=1) - half).sum(axis=0)

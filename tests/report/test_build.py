@@ -18,7 +18,7 @@ from flashlogit.metrics_multiclass import AgainstTheRest
 from flashlogit.plots import SplitScores
 from flashlogit.report.build import MAX_CLASSES, rates_at
 from flashlogit.report.coefficients import LARGEST, OTHERS
-from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide
+from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -43,6 +43,19 @@ def test_the_runs_threshold_is_a_stop_beside_every_thousandth(threshold):
     assert decision.thresholds[[0, -1]].tolist() == [0, 1]
     assert decision.thresholds[decision.at] == threshold
     assert set(THRESHOLDS) <= set(decision.thresholds)
+
+
+def test_stops_are_dense_where_the_rows_of_a_rare_class_are():
+    rng = np.random.default_rng(0)
+    y = (rng.random(20_000) < 0.001).astype(np.uint8)
+    rare = SplitScores(rng.normal(size=20_000) - 9 + y, y)
+    stops = threshold_stops([rare, scores()])
+    assert (np.diff(stops) > 0).all()
+    assert set(THRESHOLDS) <= set(stops)
+    assert 150 < (stops < 0.001).sum() < 450
+    np.testing.assert_array_equal(threshold_stops([scores()]), THRESHOLDS)
+    decision = decide("test", rare, threshold=0.5, bins=10, stops=stops)
+    assert np.unique(decision.true_positive).size > 10
 
 
 def test_rows_of_weight_0_are_in_no_bin():

@@ -111,8 +111,9 @@ def test_nothing_of_the_users_becomes_markup(K):
 def test_metrics_intervals_and_settings_are_on_the_page():
     made = report()
     text = "".join(Page(render(made)).text)
+    assert METRIC_NAMES["clamped_log_loss"] not in text, "for eps = 0 it is the log loss"
     for name, value in made.metrics["test"].items():
-        if name in METRIC_NAMES:
+        if name in METRIC_NAMES and name != "clamped_log_loss":
             assert METRIC_NAMES[name] in text
             assert metric(value.value) in text
             assert interval(value) in text
@@ -122,9 +123,27 @@ def test_metrics_intervals_and_settings_are_on_the_page():
     assert made.statement[1:] in text
 
 
+def test_the_headline_comes_first_and_dashes_are_explained():
+    heads = re.findall(r'<th scope="col">(train|test|validation)</th>', render(report()))
+    assert heads[:3] == ["test", "train", "validation"]
+    assert "A dash stands for" not in render(report())
+    nothing = SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))
+    assert "A dash stands for" in render(report(splits={"train": nothing}))
+
+
+def test_legends_have_the_markers_of_their_lines():
+    text = render(report(splits={"train": scores()}))
+    figures = re.findall(r"<figcaption><h3>([^<]*)</h3>.*?</svg>(.*?)</figure>", text, re.DOTALL)
+    marks = {title: "mark train" in legend for title, legend in figures}
+    assert (marks["ROC curve"], marks["Calibration"], marks["Duality gap"]) == (False, True, True)
+
+
 def test_standard_errors_have_columns_of_their_own():
     heads = "".join(Page(render(report(inferred=True))).text)
     assert "95% interval" in heads
+    made = report(inferred=True)
+    row = made.coefficients.largest[0]
+    assert f"{odds(row.ci_low)} to {odds(row.ci_high)}" in heads
     assert "the fit is penalised" not in heads
 
 

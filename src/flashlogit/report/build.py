@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flashlogit.config import RunSettings
 from flashlogit.config_file import dump_settings
+from flashlogit.data.encoding import CategoryColumn
 from flashlogit.intervals import METHOD, Interval
 from flashlogit.intervals_multiclass import METHOD as CLASS_METHOD
 from flashlogit.metrics import Metrics
@@ -25,7 +26,7 @@ from flashlogit.report.content import (
     Report,
     WaldStatistics,
 )
-from flashlogit.report.decisions import CURVE_POINTS, confuse, decide
+from flashlogit.report.decisions import CURVE_POINTS, confuse, decide, threshold_stops
 from flashlogit.report.histories import history_chart
 from flashlogit.report.names import isolated
 
@@ -74,8 +75,11 @@ def build_report(
         confusions = tuple(confuse(name, split, names, shown, others) for name, split in scores.items())
         questions = tuple(_against_the_rest(int(k), names, scores, threshold, bins) for k in shown)
     else:
+        stops = threshold_stops(scores.values())
         decisions = tuple(
-            decide(name, split, threshold=threshold, bins=bins, metrics=_two_class(metrics[name]))
+            decide(
+                name, split, threshold=threshold, bins=bins, metrics=_two_class(metrics[name]), stops=stops
+            )
             for name, split in scores.items()
         )
         questions = (Question(names[1], names[0], decisions),)
@@ -106,6 +110,7 @@ def build_report(
         shown_classes=len(shown),
         confusions=confusions,
         coefficients=rank_coefficients(model, deviation, inference, why_no_inference),
+        category=_category(model),
     )
 
 
@@ -136,6 +141,11 @@ def _against_the_rest(
         for name, split in scores.items()
     )
     return Question(names[k], "all other classes", decisions)
+
+
+def _category(model: Model) -> str | None:
+    columns = () if model.encoding is None else model.encoding.columns
+    return next((column.features[0] for column in columns if isinstance(column, CategoryColumn)), None)
 
 
 def _values(values: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, MetricValue]:

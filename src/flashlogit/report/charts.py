@@ -18,6 +18,7 @@ Legend = tuple[tuple[str, str, str], ...]
 COUNTS_LOG_FROM = 200
 """Rows in a bin from which a linear axis would hide the small bins."""
 _TABLE_POINTS = 11
+_MARKED_POINTS = 30
 _LABEL_CHARACTERS = 20
 
 
@@ -31,6 +32,8 @@ class Figure:
     legend: Legend
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    marked: bool = False
+    """Whether the lines have markers."""
 
 
 def digits(value: float | None, places: int = 4) -> str:
@@ -54,13 +57,14 @@ def history_figure(history: HistoryChart) -> Figure:
         history.y_label,
         left=room(vertical),
     )
+    marked = all(len(line.curve.x) <= _MARKED_POINTS for line in history.lines)
     legend = [(line.role, line.name, "") for line in history.lines]
     if history.tolerance is not None:
         panel.rule(history.tolerance)
         legend.append(("guide", "tolerance", number(history.tolerance)))
     for line in history.lines:
         panel.line(line.curve.x, line.curve.y, line.role)
-        if len(line.curve.x) <= 30:
+        if marked:
             panel.points(line.curve.x, line.curve.y, line.role, [3.0] * len(line.curve.x))
     ends = "; ".join(f"{line.name} ends at {digits(float(line.curve.y[-1]))}" for line in history.lines)
     rows = tuple(
@@ -72,7 +76,7 @@ def history_figure(history: HistoryChart) -> Figure:
         "history", history.title, f"{history.y_label} over {history.x_label}: {ends}.", [panel.markup()]
     )
     heads = ("", history.x_label.capitalize(), history.y_label.capitalize())
-    return Figure(history.title, "", svg, tuple(legend), heads, rows)
+    return Figure(history.title, "", svg, tuple(legend), heads, rows, marked)
 
 
 def roc_figure(question: Question, identity: str) -> Figure:
@@ -121,7 +125,7 @@ def calibration_figure(question: Question, identity: str) -> Figure:
         unit,
         rows_scale,
         "predicted probability",
-        "rows",
+        "rows (log)",
         left=left,
         top=204,
         height=66,
@@ -165,6 +169,7 @@ def calibration_figure(question: Question, identity: str) -> Figure:
         legend,
         ("", "Probability", "Mean probability", "Observed rate", "Rows"),
         tuple(rows),
+        marked=True,
     )
 
 

@@ -185,8 +185,10 @@ class Report:
     shown_classes: int
     confusions: tuple[ClassConfusion, ...]
     coefficients: Coefficients
+    category: str | None
+    """A column that stands for one value of a column of categories, as an example; None where there is none."""
 
     @property
     def splits(self) -> Sequence[str]:
-        """Names of the splits."""
-        return list(self.metrics)
+        """Names of the splits, the headline's first: a phone shows no more without scrolling."""
+        return sorted(self.metrics, key=lambda name: name != self.headline)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,9 +14,29 @@ from flashlogit.report.content import ClassConfusion, Curve, Decision
 
 THRESHOLDS = np.arange(1001) / 1000
 """Where a row is called positive, beside the run's own."""
+_QUANTILES, _CROWDED = 200, 5
+"""Quantiles that are looked at, and how many of them within a thousandth are too many: 2.5 % of the rows."""
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
+
+
+def threshold_stops(splits: Iterable[SplitScores]) -> NDArray[np.float64]:
+    """Every thousandth, and within one that holds many rows of a split or of its positives some quantiles of them.
+
+    Of a rare class most probabilities may lie below the first thousandth.
+    """
+    stops = [THRESHOLDS]
+    for split in splits:
+        p = sigmoid(split.logits)
+        for of in (p, p[np.asarray(split.y) == 1]):
+            if of.size:
+                quantiles = np.quantile(of, np.linspace(0, 1, _QUANTILES + 1), method="lower")
+                thousandth = np.floor(quantiles * 1000).astype(np.int64)
+                held = np.bincount(thousandth, minlength=1001)[thousandth]
+                stops.append(quantiles[held >= _CROWDED])
+    together: NDArray[np.float64] = np.unique(np.concatenate(stops))
+    return together
 
 
 def decide(
@@ -25,6 +47,7 @@ def decide(
     bins: int,
     points: int = CURVE_POINTS,
     metrics: Metrics | None = None,
+    stops: NDArray[np.float64] = THRESHOLDS,
 ) -> Decision:
     """The decision about a split of logits [N] and labels 0 and 1 at every threshold, and its curves.
 
@@ -35,10 +58,11 @@ def decide(
         bins: equal-width bins of the calibration curve.
         points: about how many to keep of a curve.
         metrics: the split's, whose areas are taken over if given.
+        stops: thresholds beside the run's own, from 0 to 1.
     """
     p, y = sigmoid(split.logits), np.asarray(split.y).astype(bool)
     weight = None if split.sample_weight is None else np.asarray(split.sample_weight, dtype=np.float64)
-    thresholds = np.union1d(THRESHOLDS, threshold)
+    thresholds = np.union1d(stops, threshold)
     reached = np.searchsorted(thresholds, p, side="right")  # thresholds at which the row is called positive
 
     def called(of: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -78,7 +78,10 @@ def render(report: Report) -> str:
         script=Markup(package.joinpath("script.js").read_text(encoding="utf-8")),
         counts=_inlined(_counts(report.questions[0])) if two_classes else None,
         names=METRIC_NAMES,
-        rows=[name for name in METRIC_NAMES if name in of_headline],
+        rows=_metric_rows(report),
+        undefined=any(
+            value.value is None for of_split in report.metrics.values() for value in of_split.values()
+        ),
         cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
         interval=interval,
         history=None if report.history is None else charts.history_figure(report.history),
@@ -86,9 +89,21 @@ def render(report: Report) -> str:
         bars=charts.coefficients_figure(report.coefficients),
         swatch=swatch,
         odds=odds,
+        category=report.category,
         amount=amount,
         confusion=_confusion(_decision(report)) if two_classes else None,
     )
+
+
+def _metric_rows(report: Report) -> list[str]:
+    """Metrics in order; without the clamped loss where nothing was clamped, as for eps = 0."""
+    of_headline = report.metrics[report.headline]
+    clamped = any(
+        of_split["clamped_log_loss"].value != of_split["log_loss"].value
+        for of_split in report.metrics.values()
+        if "clamped_log_loss" in of_split
+    )
+    return [name for name in METRIC_NAMES if name in of_headline and (clamped or name != "clamped_log_loss")]
 
 
 def interval(value: MetricValue) -> str:
@@ -131,13 +146,13 @@ def odds(coefficient: float | None) -> str:
     return "> 1e300" if coefficient > 0 else "< 1e−300"
 
 
-def swatch(style: str) -> Markup:
-    """A legend's sample of a line with its marker, or of a filled shape."""
+def swatch(style: str, *, marked: bool) -> Markup:
+    """A legend's sample of a line, with its marker if it has some, or of a filled shape."""
     if style in ("positive", "negative"):
         inside = f'<rect class="stairs {style}" x="3" y="2" width="22" height="10"/>'
     else:
         inside = f'<line class="line {style}" x1="1" x2="27" y1="7" y2="7"/>'
-        if style != "guide":
+        if marked and style != "guide":
             inside += marker(14, 7, 3.2, style)
     return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
 

@@ -246,3 +246,46 @@ def test_a_third_of_a_million_flights(tmp_path, capsys):
     names = pd.read_csv(tmp_path / "flights" / "coefficients.csv").column
     assert "carrier=UA" in set(names)
     assert "dest=(other)" in set(names)
+
+
+def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
+    """Semicolons, decimal commas, marks of missing values and ids with zeros, from training to probabilities."""
+    rows = "".join(f"{i:05d};{i % 7},5;{'Ulm' if i % 3 else '-'};{int(i % 7 > 2)}\n" for i in range(300))
+    (tmp_path / "d.csv").write_text("id;dose; city;y\n" + rows + "00300;?;Rome;1\n")
+    settings = [
+        *(
+            "name=run",
+            f"output={tmp_path}",
+            f"data.path={tmp_path}/d.csv",
+            "data.drop=[id]",
+            "data.missing=impute",
+        ),
+        *("data.separator=;", "data.decimal=','", "data.missing_values=['?', '-']", "training=null"),
+        *("solver={name: auto}", "report.html=false"),
+    ]
+    config = Path(__file__).parents[1] / "configs" / "own_file.yaml"
+    told = run(capsys, "train", "--config", config, *settings).out
+    assert "Categories: city (2 values)" in told
+    names = pd.read_csv(tmp_path / "run" / "coefficients.csv").column.tolist()
+    assert names == [
+        "dose", "dose (missing)", "city=Ulm", "city=(other)", "city=(missing)", "(intercept)"
+    ]  # fmt: skip
+    told = json.loads(
+        run(capsys, "evaluate", "--model", tmp_path / "run", "--data", tmp_path / "d.csv", "--json").out
+    )
+    assert told["rows"] == 301
+    assert told["accuracy"] > 0.99
+    out = tmp_path / "p.csv"
+    run(
+        capsys,
+        "predict",
+        "--model",
+        tmp_path / "run",
+        "--data",
+        tmp_path / "d.csv",
+        "--out",
+        out,
+        "--id",
+        "id",
+    )
+    assert pd.read_csv(out, dtype=str).id.tolist() == [f"{i:05d}" for i in range(301)]

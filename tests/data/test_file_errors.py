@@ -346,10 +346,3 @@ def test_archives_that_cannot_be_unpacked(load_file, tmp_path):
 )
 def test_paths_that_the_system_refuses(path, message, load_file):
     refused(load_file, path, message)
-
-
-def test_line_breaks_in_quotes_beyond_a_block(write, load_file):
-    text = "n,a,y\n" + '"one\ntwo ,three",1,0\n"four",2,1\n' * 300_000
-    assert len(text) > 8 << 20
-    data = load_file(write("d.csv", text), split={"validation": 0, "test": 0}, drop=["n"], standardize=False)
-    assert data.train.X.sum().item() == 900_000

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+
+from flashlogit.data.files import open_files
+from flashlogit.data.reading import Reading
 
 NONE = {"validation": 0, "test": 0}
 
@@ -156,3 +160,14 @@ def test_home_folder_in_path(write, load_file, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write("d.csv", "a,y\n1,0\n2,1\n")
     assert len(load_file("~/d.csv", split=NONE).train) == 2
+
+
+def test_line_breaks_in_quotes_at_the_end_of_a_block(write, monkeypatch):
+    """Random values in blocks of 64 bytes: half a value must never pass for a whole one."""
+    monkeypatch.setattr("flashlogit.data.csv_files._OPTIONS", csv.ReadOptions(block_size=64))
+    values = ["1", "ab", "x\ny", "p\n", "\nq", "a,b\nc,d", 'e"\n"f']
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        columns = {name: generator.choice(values, 30).tolist() for name in "ab"}
+        table = open_files(write("d.csv", columns), "d").read("ab", (), Reading(text=frozenset("ab")))
+        assert {name: table.column(name).to_pylist() for name in "ab"} == columns

@@ -47,7 +47,7 @@ def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
         except pa.ArrowException as error:
             raise UserError(_unlike(tables, parts, names, setting)) from error
 
-    name = f"{parts[0].name} and {len(parts) - 1} more files"
+    name = f"{parts[0].name} and {len(parts) - 1} more file{'s' if len(parts) > 2 else ''}"
     return ArrowFile(name, columns, read, typed=all(part.typed for part in parts))
 
 

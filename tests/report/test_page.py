@@ -131,6 +131,13 @@ def test_the_headline_comes_first_and_dashes_are_explained():
     assert "A dash stands for" in render(report(splits={"train": nothing}))
 
 
+def test_words_of_the_field_are_explained():
+    text = render(report())
+    for word in ("null model", "nats", "Newton decrement", "passes", "calibration error"):
+        assert f"<dt>{word}</dt>" in text
+    assert "<dt>clamped log loss</dt>" not in text, "it is not shown for eps = 0"
+
+
 def test_legends_have_the_markers_of_their_lines():
     text = render(report(splits={"train": scores()}))
     figures = re.findall(r"<figcaption><h3>([^<]*)</h3>.*?</svg>(.*?)</figure>", text, re.DOTALL)

@@ -72,13 +72,15 @@ def render(report: Report) -> str:
     package = files("flashlogit.report")
     two_classes = not report.confusions
     of_headline = report.metrics[report.headline]
+    metric_rows = _metric_rows(report)
     return environment.get_template("page.html.j2").render(
         report=report,
         style=Markup(package.joinpath("style.css").read_text(encoding="utf-8")),
         script=Markup(package.joinpath("script.js").read_text(encoding="utf-8")),
         counts=_inlined(_counts(report.questions[0])) if two_classes else None,
         names=METRIC_NAMES,
-        rows=_metric_rows(report),
+        rows=metric_rows,
+        clamped_hidden="clamped_log_loss" not in metric_rows,
         undefined=any(
             value.value is None for of_split in report.metrics.values() for value in of_split.values()
         ),

@@ -173,6 +173,8 @@ def test_json_of_earlier_versions():
     encoding = Encoding.from_json(old)
     assert encoding == Encoding((NumberColumn("x"), CategoryColumn("c", ("a",))))
     assert values_of(table_of(x=[1], c=pa.array([None], pa.string())), encoding).tolist() == [[1, 0]]
+    written = Encoding((CategoryColumn("c", ("1.0", "True"), baseline="False"),))
+    assert values_of(table_of(c=["TRUE", "1", "false"]), written).tolist() == [[0, 1], [1, 0], [0, 0]]
     marked = Encoding((NumberColumn("x"),), ("?", "-"))
     assert Encoding.from_json(json.loads(json.dumps(marked.to_json()))) == marked
     assert not marked.trivial

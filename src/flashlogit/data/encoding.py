@@ -75,11 +75,14 @@ class CategoryColumn:
     def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value that the
         column does not know."""
-        places = pc.index_in(text, value_set=pa.array(self.values, pa.large_string()))
+        # Models of earlier versions have values as they were written, such as True.
+        known = as_text(pa.chunked_array([pa.array([*self.values, self.baseline], pa.large_string())]))
+        *values, baseline = known.to_pylist()
+        places = pc.index_in(text, value_set=pa.array(values, pa.large_string()))
         strange = pc.is_null(places)
         places = pc.fill_null(places, len(self.values) if self.other else -1)
-        if self.baseline is not None:
-            is_baseline = pc.fill_null(pc.equal(text, self.baseline), False)
+        if baseline is not None:
+            is_baseline = pc.fill_null(pc.equal(text, baseline), False)
             places = pc.if_else(is_baseline, -1, places)
             strange = pc.and_not(strange, is_baseline)
         absent = pc.is_null(text)

@@ -16,6 +16,8 @@ from flashlogit.errors import UserError
 ROOT = Path(__file__).parents[1]
 BCE = str(ROOT / "configs/bce.yaml")
 OWN = str(ROOT / "configs/own_file.yaml")
+ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale without umlauts."""
 
 
 def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -161,10 +163,19 @@ def test_an_output_that_takes_nothing_is_one_sentence(umlauts: Path) -> None:
 
 
 def test_a_terminal_of_ascii_gets_escapes(umlauts: Path) -> None:
-    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = inspect_program(umlauts, stdout=subprocess.PIPE, env=ascii_only)
+    done = inspect_program(umlauts, stdout=subprocess.PIPE, env={**os.environ, **ASCII_ONLY})
     assert done.returncode == 0, done.stderr
     assert rb"gr\xf6\xdfe" in done.stdout
+
+
+def test_the_files_of_a_run_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from flashlogit.run_directory import RunDirectory\n"
+        f"run = RunDirectory(Path({str(tmp_path)!r}), 'new')\n"
+        "run.write_text(run.config, 'name: gr\\xf6\\xdfe'); run.append_history({'a': 1}); run.read_history(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **ASCII_ONLY})
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "name: größe"
 
 
 def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

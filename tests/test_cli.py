@@ -141,29 +141,26 @@ def test_an_error_of_the_system_is_one_sentence(tmp_path: Path, capsys: pytest.C
         run_guarded(missing, debug=True)
 
 
-@pytest.fixture
-def umlauts(tmp_path: Path) -> Path:
-    path = tmp_path / "d.csv"
-    path.write_text("größe,y\n1,ja\n2,nein\n", encoding="utf-8")
-    return path
-
-
-def inspect_program(path: Path, **about: Any) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "flashlogit", "inspect", str(path)]
-    return subprocess.run(command, check=False, stderr=subprocess.PIPE, **about)
+def say_umlauts(**about: Any) -> subprocess.CompletedProcess[bytes]:
+    """A program of ours that says one word."""
+    program = (
+        "import sys; from flashlogit.cli import run_guarded; from flashlogit.cli_output import Output\n"
+        "sys.exit(run_guarded(lambda: Output(False, False).say('gr\\xf6\\xdfe'), debug=False))"
+    )
+    return subprocess.run([sys.executable, "-c", program], check=False, stderr=subprocess.PIPE, **about)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_an_output_that_takes_nothing_is_one_sentence(umlauts: Path) -> None:
+def test_an_output_that_takes_nothing_is_one_sentence() -> None:
     with open("/dev/full", "wb") as full:
-        done = inspect_program(umlauts, stdout=full)
+        done = say_umlauts(stdout=full)
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: the output cannot be written to where it was sent (No space left")
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_terminal_of_ascii_gets_escapes(umlauts: Path) -> None:
-    done = inspect_program(umlauts, stdout=subprocess.PIPE, env={**os.environ, **ASCII_ONLY})
+def test_a_terminal_of_ascii_gets_escapes() -> None:
+    done = say_umlauts(stdout=subprocess.PIPE, env={**os.environ, **ASCII_ONLY})
     assert done.returncode == 0, done.stderr
     assert rb"gr\xf6\xdfe" in done.stdout
 

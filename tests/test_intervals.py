@@ -115,7 +115,7 @@ def test_a_rare_class_in_many_rows_agrees_with_drawing_rows(n, positives, apart,
     z = rng.normal(size=n) + apart * y - apart + 0.7
     weight = rng.lognormal(size=n) if weighted else np.ones(n)
     ours = intervals(z, y, weight if weighted else None)
-    for name, (low, high) in resampled(z, y, weight, 150).items():
+    for name, (low, high) in resampled(z, y, weight, 120).items():
         assert ours[name] == pytest.approx((low, high), abs=0.25 * (high - low)), name
 
 
@@ -130,7 +130,7 @@ def test_groups_end_at_the_threshold():
     assert low == pytest.approx(rate - 1.96 * np.sqrt(rate * (1 - rate) / 18), abs=0.03)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(18))
 def test_every_interval_is_around_its_metric(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.choice([5, 40, 4500, 20_000]))

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from reports import GAPS, report, scores
 
 from flashlogit.report import write_pictures
-from flashlogit.report.names import isolated, plain, shortened
+from flashlogit.report.names import isolated, plain, shortened, shortened_pair
 from flashlogit.report.pictures import PICTURES, draw_picture
 
 K = 23
@@ -88,8 +88,10 @@ def test_iterations_are_whole(iterations):
     np.testing.assert_array_equal(axes.get_xticks() % 1, 0)
 
 
-def test_scripts_that_the_font_lacks_warn_nobody(tmp_path):
+def test_scripts_that_the_font_lacks_warn_nobody(tmp_path, monkeypatch):
     labels = ("\u6f22\u5b57", "\u202eabc", "\u05e2\u05d1")
+    for name in ("training.png", "roc.png", "precision_recall.png", "calibration.png", "coefficients.png"):
+        monkeypatch.delitem(PICTURES, name)  # the others have names enough
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_pictures(report(3, labels=labels, names=("\u6f22", *"abcd")), tmp_path / "pictures")
@@ -99,6 +101,10 @@ def test_long_names_keep_their_head_and_tail():
     assert shortened("carrier=EV", 10) == "carrier=EV"
     assert shortened("the temperature of the engine, front", 20) == "the temperatu… front"
     assert len(shortened("x" * 99, 24)) == 24
+    assert shortened_pair("x3", "class 17 of a table", 20) == ("x3", "class 17 of …table")
+    assert shortened_pair("class 17 of a table", "x3", 20) == ("class 17 of …table", "x3")
+    assert sum(map(len, shortened_pair("a" * 30, "b" * 30, 20))) == 20
+    assert shortened_pair("abc", "def", 20) == ("abc", "def")
 
 
 def test_plain_names_turn_no_text_around():

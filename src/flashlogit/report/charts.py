@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flashlogit.report.content import Coefficients, Curve, HistoryChart, Question
 from flashlogit.report.decisions import HISTOGRAM_BINS
-from flashlogit.report.names import isolated, plain, shortened
+from flashlogit.report.names import isolated, plain, shortened, shortened_pair
 from flashlogit.report.svg import Panel, Scale, chart, number, room
 
 Legend = tuple[tuple[str, str, str], ...]
@@ -249,7 +249,7 @@ def coefficients_figure(coefficients: Coefficients) -> Figure | None:
         short = (
             isolated(_short(column))
             if label is None
-            else f"{isolated(_short(column, 10))} → {isolated(_short(label, 9))}"
+            else " → ".join(map(isolated, shortened_pair(plain(column), plain(label), _LABEL_CHARACTERS - 1)))
         )
         style = "positive" if value > 0 else "negative"
         parts.append(

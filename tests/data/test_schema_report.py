@@ -11,6 +11,7 @@ import pytest
 from flashlogit.data.files import open_files
 from flashlogit.data.schema_report import report_text, schema_report
 from flashlogit.errors import UserError
+from flashlogit.main import main
 
 
 def report_of(path, label=None):
@@ -60,3 +61,16 @@ def test_kinds_of_text(write):
 def test_row_numbers_are_suspected(write):
     path = write("d.parquet", {"id": range(30), "half": [i // 2 for i in range(30)], "y": [0, 1] * 15})
     assert "every row has a whole number of its own in id: if it only" in report_text(report_of(path, "y")[0])
+
+
+def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("size;kind;y\n1,5;a;0\n?;b;1\n2,5;a;1\n")
+    path = str(tmp_path / "a.csv")
+    options = ["--separator", ";", "--decimal", ",", "--missing-values", "?", "-", "--json"]
+    assert main(["inspect", path, *options]) == 0
+    columns = {column["name"]: column for column in json.loads(capsys.readouterr().out)["columns"]}
+    assert (columns["size"]["use"], columns["size"]["missing"], columns["size"]["mean"]) == ("number", 1, 2.0)
+    assert main(["inspect", path]) == 2
+    assert "--separator" in capsys.readouterr().err
+    assert main(["inspect", path, "--decimal", ","]) == 2
+    assert "--decimal is a comma and so is --separator" in capsys.readouterr().err

@@ -45,7 +45,8 @@ def read_header(stream: Any, most_bytes: int, delimiter: str, place: str) -> lis
         written = "\\t" if mark == "\t" else mark
         raise UserError(
             f'the header line of {place} is one name, "{name[:60]}"; separate the columns with'
-            f' {_SEPARATORS[delimiter]} instead of {_SEPARATORS[mark]}{tabs}, or set data.separator to "{written}"'
+            f" {_SEPARATORS[delimiter]} instead of {_SEPARATORS[mark]}{tabs}, or set data.separator (of inspect:"
+            f' --separator) to "{written}"'
         )
     # Arrow splits the line, so that its names are those by which it finds the columns.
     names: list[str] = csv.read_csv(

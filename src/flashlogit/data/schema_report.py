@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flashlogit.data.category_text import as_text
+from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.tables import Table, TableFile
 from flashlogit.data.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
 from flashlogit.data.wording import rows_text
@@ -57,19 +58,22 @@ class SchemaReport:
         return asdict(self)
 
 
-def schema_report(file: TableFile, label: str | int | None, above: float | None = None) -> SchemaReport:
+def schema_report(
+    file: TableFile, label: str | int | None, above: float | None = None, reading: Reading = PLAIN
+) -> SchemaReport:
     """Read a file column by column and report on it.
 
     Args:
         file: opened.
         label: the label column, if its classes are to be counted.
         above: the number that positive rows exceed, where the label is made of one.
+        reading: how the values of a text file are to be taken, as it was opened.
 
     Raises:
         UserError: a label column that does not exist or holds no numbers to compare.
     """
     name = None if label is None else file.find_key(label, "--label")
-    table = file.read(file.features, file.keys)
+    table = file.read(file.features, file.keys, reading)
     names = tuple(dict.fromkeys((*file.features, *file.keys)))
     columns = tuple(_column(table, each) for each in names)
     warnings = _warnings(table, [each for each in names if each != name])

@@ -1,0 +1,47 @@
+"""What README.md shows is run as it stands: its Python, and its commands on the flights."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flashlogit.main import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+PYTHON = [text for language, text in _FENCED if language == "python"]
+COMMANDS = [
+    shlex.split(line)
+    for language, text in _FENCED
+    if not language
+    for line in text.splitlines()
+    if line.startswith("flashlogit ")
+]
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them, one after the other in an empty folder but for the project's configs."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    assert [words[1] for words in COMMANDS] == ["inspect", "train", "evaluate", "predict", "export"]
+    for words in COMMANDS:
+        assert main(words[1:]) == 0, words
+    printed = capsys.readouterr().out
+    assert "336,776 rows" in printed
+    assert (tmp_path / "runs/flights/report.html").is_file()
+    predicted = pd.read_csv(tmp_path / "probabilities.csv")
+    assert len(predicted) == 336_776
+    assert predicted.probability.between(0, 1).all()
+    assert (tmp_path / "flights.onnx").stat().st_size > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -129,6 +130,13 @@ def test_the_headline_comes_first_and_dashes_are_explained():
     assert "A dash stands for" not in render(report())
     nothing = SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))
     assert "A dash stands for" in render(report(splits={"train": nothing}))
+
+
+def test_columns_of_values_are_explained_where_there_are_some():
+    made = report()
+    assert "is 1 in the rows that have this value" not in render(made)
+    text = render(replace(made, category="carrier=EV"))
+    assert '<span class="name">carrier=EV</span> is 1 in the rows that have this value' in text
 
 
 def test_words_of_the_field_are_explained():

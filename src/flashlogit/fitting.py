@@ -244,11 +244,12 @@ def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:
 
 def _shortfall(outcome: Outcome, tolerance: float) -> str:
     """A sentence on a run that did not reach its tolerance, and what to do."""
-    gap = outcome.certificate.relative
-    reached = f"the gap is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
+    what = "gap" if outcome.certificate.kind == "gap" else "half squared Newton decrement"
+    gap, count = outcome.certificate.relative, outcome.iterations
+    reached = f"the {what} is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
     if outcome.ending == "limit":
         return (
-            f"stopped at the limit of {outcome.iterations} iterations: {reached}; raise solver.max_iterations,"
+            f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise solver.max_iterations,"
             " or take a larger solver.tolerance or penalty"
         )
     return (

@@ -249,8 +249,8 @@ def _shortfall(outcome: Outcome, tolerance: float) -> str:
     reached = f"the {what} is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
     if outcome.ending == "limit":
         return (
-            f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise solver.max_iterations,"
-            " or take a larger solver.tolerance or penalty"
+            f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise"
+            " solver.max_iterations, or take a larger solver.tolerance or penalty"
         )
     return (
         f"stopped where rounding ends all progress: {reached}; take a larger solver.tolerance or penalty, or store X as"

@@ -2,11 +2,18 @@
 
 The optimum of n rows lies about P / (2 n) above that of all rows, in nats, and their Hessian is right to 2 sqrt(P / n)
 of itself in every direction: a solver that starts there with it has one digit of the coefficients already, or two.
+
+Not so for a column that next to no row of the sample has, such as a rare category. Its optimum there is where the one
+row is certain, and from such a point a Newton step on all rows is far too long: 261,877 flights x 186 columns took 32
+reads of X by Newton's method and 83 by the truncated one, instead of 16 and 45. Such columns are left out of a sample.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from flashlogit.coordinates import Moments
 
 from .newton import Newton
 from .problem import Problem
@@ -17,6 +24,10 @@ _ROWS_A_PARAMETER = 64
 """A sample has at least so many rows for each parameter; its Hessian is then right to a quarter."""
 _LEAST_ROWS = 2048
 _STEPS = 12
+_SUPPORT = 8
+"""Rows of a sample that a column must rest on. With 20 or 50 heavy-tailed columns are left out as well: 400,000 x 28
+of them took up to 45 reads of X instead of 22."""
+_BLOCK_VALUES = 1 << 20
 
 
 def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -30,6 +41,8 @@ def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor
     sample = objective.sample(rows)
     if sample is None:
         return theta, None
+    known = _supported(sample)
+    _still(sample, ~known)
     theta, hessian = start_from_sample(sample, theta)
     newton = Newton(sample, theta, hessian=hessian)
     # What a sample's optimum is off by anyway.
@@ -39,4 +52,34 @@ def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor
             break
         newton.advance()
     objective.reads += sample.reads
-    return newton.search.theta, sample.hessian(newton.search.theta)
+    theta = newton.search.theta
+    hessian = sample.hessian(theta)
+    # About what it is in these coordinates, for columns of which the sample does not know.
+    columns = torch.cat([~known, known.new_zeros(1)]) if objective.coordinates.intercept else ~known
+    unknown = columns.repeat_interleave(objective.parameters // len(columns))
+    hessian.diagonal(dim1=1, dim2=2)[:, unknown] = 1.0
+    return theta, hessian
+
+
+def _still(sample: Problem, columns: Tensor) -> None:
+    """Make columns [D] bool of a sample, whose X is its own, constant."""
+    sample.X[:, columns] = sample.coordinates.center[columns].to(sample.X.dtype)
+
+
+def _supported(sample: Problem) -> Tensor:
+    """Whether a column rests on enough rows of the sample, [D] bool.
+
+    On as many as rows of one size have its second and fourth moments: (sum x^2)^2 / sum x^4, about the sample's mean
+    where there is an intercept. A column that is constant there rests on none.
+    """
+    X = sample.X
+    moments = Moments.of(X)
+    second = moments.count * moments.variance
+    middle = moments.mean
+    if not sample.coordinates.intercept:
+        second = second + moments.count * middle.square()
+        middle = torch.zeros_like(middle)
+    fourth = torch.zeros_like(middle)
+    for block in torch.split(X, max(1, _BLOCK_VALUES // X.shape[1])):
+        fourth += (block.double() - middle).square_().square_().sum(dim=0)
+    return (second > 0) & (second.square() >= _SUPPORT * fourth)

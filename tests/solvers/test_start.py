@@ -1,0 +1,50 @@
+"""Where solvers start: what a sample of the rows knows, and what it does not."""
+
+import torch
+
+from flashlogit import fit, fit_softmax, reference
+from flashlogit.convex import ConvexObjective
+from flashlogit.softmax import SoftmaxObjective
+from flashlogit.solvers.start import start_from_sample
+
+N, DENSE, RARE = 120_000, 4, 12
+
+
+def flights_like(classes: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Columns of numbers, and categories of 20 rows each, which a sample of one row in 16 hardly has."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.cat([torch.randn(N, DENSE, generator=generator), torch.zeros(N, RARE)], dim=1).double()
+    for j in range(RARE):
+        X[torch.randint(N, (20,), generator=generator), DENSE + j] = 1.0
+    logits = X[:, :1] * torch.linspace(-0.5, 0.5, classes) - 1.0
+    noise = -torch.log(-torch.log(torch.rand(N, classes, generator=generator)))
+    return X, (logits + noise).argmax(dim=1)
+
+
+def test_a_column_without_rows_in_the_sample_starts_at_0():
+    X, y = flights_like()
+    objective = ConvexObjective(X, y, None, reference, l1=0.0, l2=1e-7, intercept=True)
+    theta, hessian = start_from_sample(objective, objective.null_theta())
+    assert hessian is not None
+    weight = objective.coordinates.to_user(theta)[0][:, 0]
+    assert (weight[:DENSE].abs() > 1e-4).any()
+    assert weight[DENSE:].abs().max() <= 1e-3  # what the ridge leaves of a constant column
+    assert torch.equal(hessian[0].diagonal()[DENSE:-1], torch.ones(RARE, dtype=torch.float64))
+
+
+def test_classes_side_by_side_too():
+    X, y = flights_like(classes=3)
+    objective = SoftmaxObjective(X, y, 3, None, l1=0.0, l2=1e-7, intercept=True)
+    theta, _ = start_from_sample(objective, objective.null_theta())
+    weight = objective.to_user(theta)[0]
+    assert weight[:DENSE].abs().max() > 0.1
+    assert weight[DENSE:].abs().max() <= 1e-3
+
+
+def test_rare_categories_take_few_reads():
+    X, y = flights_like()
+    result = fit(X, y, l2=1e-7, tolerance=1e-6, solver="newton")
+    assert result.converged
+    assert result.passes <= 16
+    several = fit_softmax(*flights_like(classes=3), l2=1e-7, tolerance=1e-6, solver="newton")
+    assert several.converged

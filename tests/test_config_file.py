@@ -28,7 +28,7 @@ from flashlogit.config import (
     TrainingSettings,
     json_schema,
 )
-from flashlogit.config_file import dump_settings, load_settings
+from flashlogit.config_file import _value, dump_settings, load_settings
 from flashlogit.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -709,3 +709,24 @@ def test_schema_describes_every_key() -> None:
         if not value.get("description")
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("?", "?"),
+        ("-", "-"),
+        ("[?]", ["?"]),
+        ("[?, -, n.a.]", ["?", "-", "n.a."]),
+        ("5 # five", 5),
+        ("sales #2.csv", "sales #2.csv"),
+        ("[a, b]", ["a", "b"]),
+        ("> 50K", "> 50K"),
+        ("*.csv", "*.csv"),
+        ("null", None),
+        ("1e-3", 1e-3),
+        ("{a: 1}", {"a": 1}),
+    ],
+)
+def test_values_of_overrides(text: str, value: object) -> None:
+    assert _value(text, "override") == value

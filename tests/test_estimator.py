@@ -553,3 +553,39 @@ def test_odd_weights_are_named():
         LogisticRegression().partial_fit(X, y, classes=[[0, 1]])
     with pytest.raises(ValueError, match="have no label"):
         LogisticRegression().partial_fit(X, y, classes=[0, 1, np.nan])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("constant", [2013.0, 1.7e9])
+def test_partial_fit_on_a_column_that_is_constant_so_far(dtype, constant):
+    X, y = SCALED
+    columns = np.c_[X[:, :2], np.full(len(y), constant)].astype(dtype)
+    model = LogisticRegression(random_state=0, batch_size=32)
+    for _ in range(5):
+        model.partial_fit(columns, y)
+    assert model.coef_[0, 2] == 0
+    assert model.score(columns, y) > 0.85
+    columns[:, 2] *= 1.01
+    assert model.score(columns, y) > 0.85
+
+
+def test_partial_fit_knows_no_rows_without_weight():
+    X, y = SCALED
+    rows, labels = np.r_[X[:, :2], [[1e6, 1e6]]], np.r_[y, 1]
+    weight = np.r_[np.ones(len(y)), 0]
+    model = LogisticRegression(random_state=0, batch_size=32)
+    for _ in range(10):
+        model.partial_fit(rows, labels, sample_weight=weight)
+    assert model.score(X[:, :2], y) > 0.85
+
+
+def test_a_copy_is_trained_apart():
+    X, y = SCALED
+    model = LogisticRegression(random_state=0).partial_fit(X, y)
+    twin = copy.copy(model)
+    twin.partial_fit(X, y)
+    with pytest.raises(ValueError, match="learning_rate"):
+        copy.copy(model).set_params(learning_rate=1e308).partial_fit(X, y)
+    expected = LogisticRegression(random_state=0).partial_fit(X, y).partial_fit(X, y)
+    np.testing.assert_array_equal(twin.coef_, expected.coef_)
+    np.testing.assert_array_equal(model.partial_fit(X, y).coef_, expected.coef_)

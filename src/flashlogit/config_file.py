@@ -97,6 +97,11 @@ _PATTERN = r"\[[^]]*\].*[^]}]"
 """A pattern of file names such as [ab]*.csv, which begins like a list and does not end like one."""
 
 
+_MARKS = ("?", "-")
+"""Spellings of a missing value, which YAML takes for the beginning of a key or a list."""
+_QUOTED_MARKS = re.compile(r"([\[,]\s*)([?-])(?=\s*[,\]])")
+
+
 @dataclass(frozen=True)
 class _Override:
     text: str
@@ -128,15 +133,18 @@ def _value(text: str, origin: str) -> object:
     Raises:
         UserError: a list, section or quotation that is no YAML.
     """
-    # In a file these begin a comment, an anchor, a block of text and the like, and some of them would be read as none.
-    if text[0] in "#&*!|>%@`" or (" #" in text and text[0] not in _BRACKETS):
+    # In a file these begin a comment, an alias, a block of text, a list and the like, some of them read as nothing.
+    if text[0] in "#*|>%@`" or text in _MARKS:
         return text
+    bracketed = text[0] in _BRACKETS
     try:
-        return parse_yaml(text, origin)
+        value = parse_yaml(_QUOTED_MARKS.sub(r'\1"\2"', text) if bracketed else text, origin)
     except UserError:
-        if text[0] in _BRACKETS and not re.fullmatch(_PATTERN, text):
+        if bracketed and not re.fullmatch(_PATTERN, text):
             raise
         return text
+    # A name with a # in it is no name with a comment behind it, as a number would be.
+    return text if " #" in text and isinstance(value, str) and not bracketed else value
 
 
 def _laid_over(section: object, override: _Override, depth: int = 0) -> dict[Any, Any]:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .memory import cast_rows
+
 _FOLDED_UP_TO = 4.0
 """Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
 the sums, and spares the subtraction from every tile."""
-_BLOCK_VALUES = {"cpu": 1 << 17, "cuda": 1 << 22}
-"""Of X, cast at a time: on a CPU as many as a cache holds."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ class Moments:
         Raises:
             ValueError: columns so far from 0 that their squares are beyond float64.
         """
-        N, D = X.shape
+        N = len(X)
         shift = X[0].double()
         total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
-        for block in torch.split(X, max(1, _BLOCK_VALUES.get(X.device.type, 1 << 22) // D)):
+        for block in torch.split(X, cast_rows(X)):
             shifted = block.double() - shift
             total += shifted.sum(dim=0)
             squares += shifted.square_().sum(dim=0)

@@ -26,11 +26,10 @@ from .estimator_labels import class_labels
 from .estimator_parameters import check_parameters, own_words, penalties, solver_name, tolerance
 from .fitting import Fit, fit
 from .inference import MAX_COLUMNS, Inference, infer
+from .memory import cast_rows
 from .minibatch import MiniBatches
 from .portable import moved, on_host
 from .softmax_fitting import fit_softmax
-
-_BLOCK_ROWS = 1 << 16
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -334,6 +333,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = {name: on_host(value) for name, value in super().__getstate__().items()}
         return state
 
+    def __copy__(self) -> Self:
+        """Like `__deepcopy__`."""
+        result = type(self).__new__(type(self))
+        result.__dict__.update(vars(self))
+        return result
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Not by way of `__getstate__`, which would move tensors to the CPU."""
         result = type(self).__new__(type(self))
@@ -439,7 +444,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         dtype = X.dtype if X.dtype == torch.float64 else torch.float32
         weight, bias = self._parameters(X.device, torch.float64)
-        blocks = (X,) if X.dtype == torch.float64 else torch.split(X, _BLOCK_ROWS)
+        blocks = (X,) if X.dtype == torch.float64 else torch.split(X, cast_rows(X))
         bound = torch.finfo(dtype).max  # of an overflowing sum there would be no probability
         return torch.cat(
             [torch.addmm(bias, block.double(), weight.t()).clamp(-bound, bound).to(dtype) for block in blocks]

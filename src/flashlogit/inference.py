@@ -108,7 +108,8 @@ def infer(
     theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     information = objective.hessian(theta, dtype=torch.float64) * objective.weight_sum
     L = factor(information)[0]
-    # In these coordinates the sizes of columns are alike; a constant one, which has none, is held against the others'.
+    # Against the largest size, and not each column's own: a constant column has none. At the null model the sizes are
+    # alike in these coordinates; one a million times smaller at the fit is a category whose rows are all but certain.
     size = information[0].diagonal().amax().sqrt()
     if not bool((L.diagonal() > _SINGULAR**0.5 * size).all()):
         raise UserError(

@@ -1,10 +1,19 @@
-"""Memory that is free."""
+"""Memory that is free, and how much of X is cast at a time."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from torch import Tensor
+
+_CAST_VALUES = {"cpu": 1 << 17, "cuda": 1 << 22}
+"""On a CPU as many as a cache holds."""
+
+
+def cast_rows(X: Tensor) -> int:
+    """Rows of X [N, D] to cast to float64 at a time."""
+    return max(1, _CAST_VALUES.get(X.device.type, 1 << 22) // X.shape[1])
 
 
 def free_bytes(device: torch.device | None = None) -> int:

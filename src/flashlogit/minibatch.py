@@ -58,7 +58,10 @@ class MiniBatches:
         with torch.inference_mode(False), torch.enable_grad():
             if X.is_inference():
                 X = X.clone()
-            here = Moments.of(X)
+            if sample_weight is not None and bool((sample_weight == 0).any()):
+                here = Moments.of(X[sample_weight > 0])
+            else:
+                here = Moments.of(X)
             self.seen = here if self.seen is None else self.seen.joined(here)
             coordinates = self.seen.coordinates(curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
             theta = self._theta(coordinates).requires_grad_()
@@ -67,11 +70,14 @@ class MiniBatches:
                 optimizer.load_state_dict(self._state_in(coordinates))
                 optimizer.param_groups[0]["lr"] = learning_rate
             mean_weight = 1.0 if sample_weight is None else float(sample_weight.double().mean())
+            dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
             order = torch.randperm(len(X), generator=generator).to(X.device)
             for rows in torch.split(order, batch_size):
-                W, b = coordinates.to_user(theta)
+                # Centred here: of a column that is far from 0, and constant so far, the gradient would be rounding.
+                W, b = coordinates.centred(theta)
                 s = None if sample_weight is None else sample_weight[rows]
-                loss = _losses(X[rows], y[rows], W, b, s) / (len(rows) * mean_weight)
+                centred = (X[rows].double() - coordinates.center).to(dtype)
+                loss = _losses(centred, y[rows], W.to(dtype), b.to(dtype), s) / (len(rows) * mean_weight)
                 penalty = l1 * W.abs().sum() + 0.5 * l2 * W.square().sum()
                 optimizer.zero_grad()
                 (loss + penalty).backward()  # type: ignore[no-untyped-call]
@@ -99,7 +105,8 @@ class MiniBatches:
         ratio = (c.scale / self.scale)[:, None]
         powers = {"exp_avg": ratio, "exp_avg_sq": ratio.square()}
         moved = {
-            key: {name: value * powers[name] if name in powers else value for name, value in of.items()}
+            # A copy of `step` too, which the optimiser advances in place.
+            key: {name: value * powers.get(name, 1.0) for name, value in of.items()}
             for key, of in self.state["state"].items()
         }
         return {**self.state, "state": moved}
@@ -107,9 +114,7 @@ class MiniBatches:
 
 def _losses(X: Tensor, y: Tensor, W: Tensor, b: Tensor, sample_weight: Tensor | None) -> Tensor:
     """The weighted sum of the rows' losses, []."""
-    dtype = X.dtype if X.dtype in (torch.float32, torch.float64) else torch.float32
-    W, b = W.to(dtype), b.to(dtype)
     if W.shape[1] == 1:
         return bce_loss(X, y, W[:, 0], b, sample_weight=sample_weight, eps=0.0, reduction="sum").double()
-    losses = torch.nn.functional.cross_entropy(X.to(dtype) @ W + b, y, reduction="none").double()
+    losses = torch.nn.functional.cross_entropy(X @ W + b, y, reduction="none").double()
     return losses.sum() if sample_weight is None else (losses * sample_weight).sum()

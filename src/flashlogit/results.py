@@ -14,20 +14,19 @@ from torch import Tensor
 from . import __version__, reference
 from .coefficients import coefficient_table, write_coefficients
 from .config import RunSettings
+from .coordinates import Moments
 from .data import Dataset
 from .intervals import LEVEL, METHOD, Interval, bootstrap
 from .intervals_multiclass import METHOD as CLASS_METHOD
 from .intervals_multiclass import bootstrap_classes
 from .learning import Learned
+from .memory import cast_rows
 from .metrics import Metrics, evaluate
 from .metrics_multiclass import ClassMetrics, evaluate_classes
 from .model import Model
 from .plots import SplitScores, plot_run
 from .report import build_report, write_page, write_pictures
 from .run_directory import RunDirectory
-
-_BLOCK = 65_536
-"""Rows of X at a time that are cast to float64."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return reference.logits(X, weight, bias)
     # One read of X for all classes, not one for each; a block of rows is cast at a time.
     return torch.cat(
-        [torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, _BLOCK)]
+        [torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, cast_rows(X))]
     )
 
 
@@ -178,12 +177,5 @@ def column_deviation(dataset: Dataset) -> NDArray[np.float64]:
     standardization, X = dataset.standardization, dataset.train.X
     if not bool((standardization.scale == 1).all()):
         return standardization.scale
-    first = X[0].double()
-    total, squares = torch.zeros_like(first), torch.zeros_like(first)
-    for start in range(0, len(X), _BLOCK):
-        moved = X[start : start + _BLOCK].double() - first
-        total += moved.sum(dim=0)
-        squares += moved.square().sum(dim=0)
-    variance = squares / len(X) - (total / len(X)).square()
-    deviation: NDArray[np.float64] = variance.clamp(min=0).sqrt().cpu().numpy()
+    deviation: NDArray[np.float64] = Moments.of(X).variance.sqrt().cpu().numpy()
     return deviation

@@ -14,7 +14,7 @@ _LONGEST = 9
 
 
 def amount(value: float, *, whole: bool) -> str:
-    """`1,234`, `12.345` or `1.2346e−6`. What is whole has all of its digits.
+    """`1,234`, `12.345` or `1.2346e−6`. What is whole has all of its digits below 10^9.
 
     Halves are rounded up, as JavaScript's `toFixed` and `toExponential` do: `amount` in script.js is the same function.
     """

@@ -108,6 +108,10 @@ def _cumulated(
     None where one class has no weight. Both curves and both areas come from it: scikit-learn sorts the scores anew for
     each, which for twenty classes was most of a report's time.
     """
+    if weight is not None:  # rows without weight are on no curve
+        z, y, weight = z[weight > 0], y[weight > 0], weight[weight > 0]
+    if not len(z):
+        return None
     order = np.argsort(-z)
     s = np.ones(len(z)) if weight is None else weight[order]
     z, y = z[order], y[order]

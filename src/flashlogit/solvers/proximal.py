@@ -125,6 +125,11 @@ def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor) -> tuple[T
 
 def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
     """H^-1 down over the free variables [P, K], and 0 for the others."""
+    if free.shape[1] == 1:  # they may be few
+        here = torch.nonzero(free[:, 0]).reshape(-1)
+        step = torch.zeros_like(down)
+        step[here] = solve(factor(H[:, here][:, :, here]), down[here])
+        return step
     mask = free.to(down.dtype).t()
     masked = H * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
     return torch.where(free, solve(factor(masked), torch.where(free, down, 0.0)), 0.0)
@@ -139,7 +144,7 @@ def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
     halves = 0.5 ** torch.arange(_STEPS, dtype=x.dtype, device=x.device)
     crossing = (x * newton < 0) & (l1 > 0)
     at = torch.where(crossing, -x / newton, torch.inf).sort(dim=0).values
-    at = at[[0] + [2**k for k in range(len(x).bit_length()) if 2**k < len(x)]]
+    at = at[[2**k - 1 for k in range(len(x).bit_length())]]
     return torch.cat([halves[:, None].expand(-1, x.shape[1]), torch.where(at < 1, at, 1.0)])
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flashlogit.coordinates import Moments
+from flashlogit.memory import cast_rows
 
 from .newton import Newton
 from .problem import Problem
@@ -27,7 +28,6 @@ _STEPS = 12
 _SUPPORT = 8
 """Rows of a sample that a column must rest on. With 20 or 50 heavy-tailed columns are left out as well: 400,000 x 28
 of them took up to 45 reads of X instead of 22."""
-_BLOCK_VALUES = 1 << 20
 
 
 def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -80,6 +80,6 @@ def _supported(sample: Problem) -> Tensor:
         second = second + moments.count * middle.square()
         middle = torch.zeros_like(middle)
     fourth = torch.zeros_like(middle)
-    for block in torch.split(X, max(1, _BLOCK_VALUES // X.shape[1])):
+    for block in torch.split(X, cast_rows(X)):
         fourth += (block.double() - middle).square_().square_().sum(dim=0)
     return (second > 0) & (second.square() >= _SUPPORT * fourth)

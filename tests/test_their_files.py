@@ -289,3 +289,50 @@ def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
         "id",
     )
     assert pd.read_csv(out, dtype=str).id.tolist() == [f"{i:05d}" for i in range(301)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_missing_labels_are_spelled_alike_in_training_and_evaluation(ending, tmp_path, capsys):
+    """Also where there is nothing else that the model must know of files of text."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=300)
+    y = np.where(x + generator.logistic(size=300) > 0, "1", "0").astype(object)
+    y[::10] = "?"
+    frame, path = pd.DataFrame({"x": x, "y": y}), tmp_path / f"d.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"name: run\noutput: {tmp_path}\ndata:\n  source: file\n  path: {path}\n  missing_values: ['?']\n"
+        "  label: {column: y, missing: drop}\nloss: {l2: 1e-3}\nsolver: {name: auto}\n"
+    )
+    run(capsys, "train", "--config", config, "--quiet")
+    told = run(capsys, "evaluate", "--model", tmp_path / "run", "--data", path, "--json").out
+    assert json.loads(told)["unlabelled"] == 30
+    assert json.loads(told)["positives"] == (y == "1").sum()
+
+
+def test_a_model_of_semicolons_is_used_on_other_files(tmp_path, capsys):
+    """The separator and the decimal point of a comma-separated file are its own, in predict as in evaluate."""
+    rows = [(i % 7 + 0.5, f"{i:03d}", int(i % 7 > 2)) for i in range(200)]
+    text = "dose;id;y\n" + "".join(f"{str(a).replace('.', ',')};{b};{c}\n" for a, b, c in rows)
+    (tmp_path / "d.csv").write_text(text)
+    (tmp_path / "new.csv").write_text("id,dose,y\n" + "".join(f"{b},{a},{c}\n" for a, b, c in rows))
+    pd.DataFrame({"id": [998, 999], "dose": [0.5, 6.5]}).to_parquet(tmp_path / "more.parquet")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"name: run\noutput: {tmp_path}\ndata:\n  source: file\n  path: {tmp_path}/d.csv\n  separator: ';'\n"
+        "  decimal: ','\n  drop: [id]\n  label: {column: y}\nloss: {l2: 1e-3}\nsolver: {name: auto}\n"
+    )
+    run(capsys, "train", "--config", config, "--quiet")
+    told = [
+        json.loads(
+            run(capsys, "evaluate", "--model", tmp_path / "run", "--data", tmp_path / name, "--json").out
+        )
+        for name in ("d.csv", "new.csv")
+    ]
+    assert told[0]["accuracy"] == told[1]["accuracy"] == 1
+    out, data = tmp_path / "p.csv", [tmp_path / "new.csv", tmp_path / "more.parquet"]
+    run(capsys, "predict", "--model", tmp_path / "run", "--data", *data, "--out", out, "--id", "id")
+    predicted = pd.read_csv(out, dtype=str)
+    assert predicted.id.tolist() == [b for _, b, _ in rows] + ["998", "999"]
+    assert predicted.prediction.tolist() == [str(c) for *_, c in rows] + ["0", "1"]

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from flashlogit.data.text_kinds import holds_dates
 from flashlogit.errors import UserError
 
 CSV = "a,b,y\n1,2,0\n3,4,1\n"
@@ -119,18 +120,43 @@ def test_csv_without_header(header, write, load_file):
     refused(load_file, write("d.csv", f"{header}\n1,2,0\n"), "only numbers .*add a header line")
 
 
-@pytest.mark.parametrize("header", ["1,a,0", "5.1,3.5,1.4,0.2,setosa", "a,1"])
+@pytest.mark.parametrize("header", ["1,a,0", "5.1,3.5,1.4,0.2,setosa", "a,1,1", "a,2,-1e3"])
 def test_csv_whose_first_line_looks_like_data(header, write, load_file):
     row = ",".join("1" for _ in header.split(","))
     refused(load_file, write("d.csv", f"{header}\n{row}\n"), "looks like a row of data; add a header line")
 
 
-@pytest.mark.parametrize("header", ["0,1,2,y", "y,1,2,3", "y,1990,kind,1991,x"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("0,1,2,y", "y,1,2,3", "y,1990,kind,1991,x", "y,1991,kind,1990,x"),
+        *("y,400,402,404", "y,400.5,402,1e3", "y,2019,2020,2021", "3,17,42,y", "y,1", "y,inf,nan", "y,nan,1"),
+    ],
+)
 def test_numbers_that_are_names(header, write, load_file):
     names = header.split(",")
     rows = "".join(",".join([str(i % 2)] * len(names)) + "\n" for i in range(8))
     data = load_file(write("d.csv", f"{header}\n{rows}"), split={"validation": 0, "test": 0})
     assert set(data.feature_names) == {*names} - {"y"}
+
+
+def test_a_data_frame_that_has_no_names(write, load_file):
+    path = write("d.csv", "0,1,2\n" + "5,0,0\n6,1,1\n" * 4)
+    data = load_file(path, label={"column": 2}, split={"validation": 0, "test": 0})
+    assert data.feature_names == ("0", "1")
+
+
+def test_the_names_are_those_that_the_file_is_read_by(write, load_file):
+    rows = "1,2,0\n3,4,1\n" * 4
+    for header, names in (
+        ('id,5" pipe,y', ("id", '5" pipe')),
+        ('"a,b","c\nd",y', ("a,b", "c\nd")),
+        ('"a;\n,b",c,y', ("a;\n,b", "c")),
+        ("\n\na , b,y", ("a", "b")),
+    ):
+        path = write("d.csv", f"{header}\n{rows}")
+        assert load_file(path, split={"validation": 0, "test": 0}).feature_names == names
+    refused(load_file, write("d.csv", f"  \na,b,y\n{rows}"), "has no header line; give a file with the col")
 
 
 def test_csv_with_empty_name(write, load_file):
@@ -210,17 +236,26 @@ def test_dates_among_features(write, load_file):
 
 
 MARKED = "looks like numbers but for "
-REMEDY = "correct the file, or name the column in data.categorical"
+REMEDY = "name the column in data.categorical, "
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([*range(20), "?"], f'{MARKED}"?" (3 rows): list it in data.missing_values, {REMEDY}'),
+        (
+            [*range(20), "?"],
+            f'{MARKED}"?" (3 rows): {REMEDY}list "?" in data.missing_values, or correct the file',
+        ),
         # A third of the rows, but few marks and many numbers.
-        ([*range(20), *["?"] * 10, "-"], f'{MARKED}"?" (30 rows) and "-" (3 rows): list them in data'),
-        ([*range(10), "."], f'{MARKED}"." (3 rows): list it'),
-        ([*range(10), " "], f'{MARKED}" " (3 rows): list it'),
+        (
+            [*range(20), *["?"] * 10, "-"],
+            f'{MARKED}"?" (30 rows) and "-" (3 rows): {REMEDY}list "?" and "-" in',
+        ),
+        ([*range(10), "."], f'{MARKED}"." (3 rows): {REMEDY}list "." in data'),
+        ([*range(10), " "], f'{MARKED}" " (3 rows): {REMEDY}list " " in data'),
+        ([*range(10), "N.a.", "Unknown"], f'{REMEDY}list "N.a." and "Unknown" in data'),
+        ([*range(10), "K", "?"], f'{REMEDY}list "?" in data.missing_values, or correct'),
+        (["K", "PK", *range(1, 13)], f'"K" (3 rows) and "PK" (3 rows): {REMEDY.strip()} or correct the file'),
         (
             [*range(20), "1,200"],
             'column "age" holds numbers as text, such as "1,200": write it as plain numbers',
@@ -233,7 +268,7 @@ REMEDY = "correct the file, or name the column in data.categorical"
 def test_numbers_with_something_among_them_are_no_categories(values, message, write, load_file):
     rows = "".join(f'"{value}",{i % 2}\n' for i, value in enumerate([*values, *values, *values]))
     told = refused(load_file, write("d.csv", "age,y\n" + rows), re.escape(message))
-    assert told.endswith("name the column in data.categorical")
+    assert told.endswith(("name the column in data.categorical", "or correct the file"))
     settings = {
         "categorical": ["age"],
         "categories": {"min_rows": 1},
@@ -243,7 +278,19 @@ def test_numbers_with_something_among_them_are_no_categories(values, message, wr
     assert load_file(write("d.csv", "age,y\n" + rows), **settings).feature_names[0].startswith("age=")
 
 
-@pytest.mark.parametrize("values", [["1", "2", "A"] * 5, ["1.2.3.4", "5.6.7.8"], ["3a", "4b"], ["+", "-"]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1", "2", "A"] * 5,
+        ["1.2.3.4", "5.6.7.8"],
+        *(["10.15.12", "10.15.11", "4.12.10"], ["12-34-56", "20-00-00"], ["01.11.20", "62.01.10"]),
+        *(["32/01/2024", "01/32/2024"], ["2024-13-01", "2024.1.0"], ["1234.01.01", "4000.01.01"]),
+        ["3a", "4b"],
+        ["+", "-"],
+        # Most distinct values are numbers, but few rows have one.
+        [*"ABC" * 8, *map(str, range(10))],
+    ],
+)
 def test_codes_are_categories(values, write, load_file):
     rows = "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 2))
     path = write("d.csv", "code,y\n" + rows)
@@ -257,6 +304,8 @@ def test_codes_are_categories(values, write, load_file):
         ["01/02/2024", "31/12/2024"],
         ["31.12.2024", "1.1.24"],
         ["2024-01-03 10:00 PM", "2024-01-03 9:00 AM"],
+        ["01/31/24", "12-31-23", "24-01-31", "3 Jan 24"],
+        ["2024/1/31", "1/31/2024 8:00"],
         ["2024-01-03T10:00:00Z", "2024-01-03T10:00:00.5+01:00", "03-Jan-2024"],
     ],
 )
@@ -266,6 +315,35 @@ def test_dates_that_are_not_iso(values, write, load_file):
     refused(load_file, path, 'dates or times in column "when"; derive numbers')
     data = load_file(path, categorical=["when"], split={"validation": 0, "test": 0})
     assert len(data.feature_names) == len(values)
+
+
+def test_dates_with_a_few_others_are_dates_if_the_year_is_whole(write, load_file):
+    def file(year):
+        days = [f"{day}.{month}.{year}" for day in range(1, 29) for month in range(1, 13)]
+        return write("d.csv", "when,y\n" + "".join(f"{day},{i % 2}\n" for i, day in enumerate([*days, "?"])))
+
+    settings = {"categories": {"min_rows": 1}, "split": {"validation": 0, "test": 0}}
+    refused(load_file, file("2024"), "dates or times")
+    assert load_file(file("24"), **settings).encoding is not None
+
+
+def test_more_values_than_are_looked_at_first():
+    days = [
+        f"{day}.{month}.{year}"
+        for year in range(2000, 2010)
+        for month in range(1, 13)
+        for day in range(1, 29)
+    ]
+    assert holds_dates(pa.chunked_array([days]))
+    assert not holds_dates(pa.chunked_array([days[:1500] + [f"u{i}" for i in range(1500)]]))
+    assert not holds_dates(pa.chunked_array([[f"u{i}" for i in range(1500)] + days]))
+
+
+def test_times_may_be_categories(write, load_file):
+    path = write("d.csv", "when,y\n" + "08:30,0\n09:15,1\n" * 12)
+    refused(load_file, path, "leave the column out with data.drop, or name the column in data.categorical")
+    data = load_file(path, categorical=["when"], split={"validation": 0, "test": 0})
+    assert data.feature_names == ("when=08:30", "when=09:15")
 
 
 def test_lists_and_numbers_as_text_among_features(write, load_file):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import dump_svmlight_file
 
+from flashlogit.data import read_for_prediction
 from flashlogit.data.files import open_files
 from flashlogit.errors import UserError
 
@@ -77,6 +78,20 @@ def test_kinds_that_differ_from_file_to_file(tmp_path):
         UserError, match=r'column "kind" is .*string in .*a\.parquet and int64 in .*b\.parquet'
     ):
         read(f"{tmp_path}/*.parquet")
+
+
+def test_kinds_that_differ_between_typed_files_and_files_of_text(tmp_path):
+    pd.DataFrame({"id": [1, 2], "when": pd.to_datetime(["2024-01-01"] * 2)}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    (tmp_path / "b.csv").write_text("id,when\n03,2024-01-02\nx,never\n")
+    files = [f"{tmp_path}/a.parquet", f"{tmp_path}/b.csv"]
+    assert read(files)["id"] == ["1", "2", "03", "x"]
+    assert read(files)["when"][2:] == ["2024-01-02", "never"]
+    (tmp_path / "b.csv").write_text("id,when\n03,2024-01-02\n4,2024-01-02\n")
+    assert read(files)["id"] == [1, 2, 3, 4]
+    rows = read_for_prediction(files, ["id"], ["id"])  # ids are as they stand in the text
+    assert rows.ids.to_pydict() == {"id": ["1", "2", "03", "4"]}
 
 
 def test_what_cannot_be_several(tmp_path, parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pytest
 
 from flashlogit.data import read_for_prediction
@@ -32,6 +33,27 @@ def test_ids_stay_as_they_are_written(write):
     rows = read_for_prediction(path, ("a",), ["y"], verbatim=False)
     assert rows.ids.to_pydict() == {"y": [1] * 6}
     assert rows.table.column("y").to_pylist() == [1] * 6
+
+
+@pytest.mark.parametrize(("ids", "parses"), [(["id"], 1), (["id", "a"], 2), ([], 1)])
+def test_a_file_is_parsed_once_where_no_id_is_a_feature(ids, parses, write, load_file, monkeypatch):
+    text = "id,a,kind,y\n" + '01,1,"u",0\nNA, 2,,1\n,,NA,0\n?,-, ?,1\n' * 6
+    data = load_file(
+        write("d.csv", text),
+        drop=["id"],
+        missing="impute",
+        missing_values=["?", "-"],
+        categories={"min_rows": 1},
+        split={"validation": 0, "test": 0},
+        standardize=False,
+    )
+    calls, parse = [], csv.read_csv
+    monkeypatch.setattr(csv, "read_csv", lambda *a, **k: calls.append(a) or parse(*a, **k))
+    rows = read_for_prediction(write("d.csv", text), data.feature_names, ids, encoding=data.encoding)
+    assert len(calls) == parses
+    assert np.array_equal(np.concatenate(list(rows.blocks())), data.train.X.numpy())
+    if ids:
+        assert rows.ids.column("id").to_pylist() == ["01", "NA", "", "?"] * 6
 
 
 def test_numpy_files(write):

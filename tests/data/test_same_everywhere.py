@@ -210,5 +210,57 @@ def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, 
     assert features(new, data)[0].tolist() == ([[0.5, 0, 1]] if categories else [[0.5, 2]])
     rows = read_for_prediction(new, data.feature_names, ["a"], encoding=data.encoding)
     assert rows.ids.to_pydict() == {"a": [f"0{decimal}5"]}
-    with pytest.raises(UserError, match="is one name"):
-        features(write("new.csv", "a,b,kind\n1,2,u\n"), data)
+    # The separator is the file's own; where it is a comma, the decimal point is none.
+    for other, point in ((",", "."), (";", decimal), ("|", decimal), ("\t", decimal)):
+        rows = [("y", *header[:2]), ("1", f"0{point}5", kinds[1])]
+        new = write("new.csv", "\n".join(other.join(row) for row in rows))
+        assert features(new, data)[0].tolist() == ([[0.5, 0, 1]] if categories else [[0.5, 2]])
+
+
+def test_a_model_of_commas_reads_other_separators(write, load_file):
+    data = load_file(write("d.csv", "a,b,y\n" + "1.5,2,0\n2,1,1\n" * 6), split=NONE)
+    assert data.encoding is None
+    assert features(write("new.csv", "b;a\n1;0.5\n"), data)[0].tolist() == [[0.5, 1]]
+    with pytest.raises(UserError, match=r'text, such as "0,5" .*give the kind of values that the model'):
+        features(write("new.csv", "b;a\n1;0,5\n"), data)
+
+
+def test_marks_of_missing_values_in_parquet(write, load_file):
+    """As in CSV: where nothing but numbers is left they are numbers, in every slice of the file."""
+    age, kind = ["1", "3", " ?", "-"] * 3, ["u", " -", "?", "v"] * 3
+    columns = {"age": age, "kind": kind, "y": ["0", "1", "0", "1"] * 3}
+    settings = {"missing": "impute", "categories": {"min_rows": 1}, "split": NONE, "standardize": False}
+    settings["missing_values"] = ["?", "-"]
+    text = "age,kind,y\n" + "".join(",".join(row) + "\n" for row in zip(*columns.values(), strict=True))
+    expected = load_file(write("d.csv", text), **settings)
+    for kind_of_text in (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+    ):
+        typed = columns | {name: pa.array(columns[name]).cast(kind_of_text) for name in ("age", "kind")}
+        data = load_file(write("d.parquet", typed), **settings)
+        assert data.feature_names == ("age", "age (missing)", "kind=u", "kind=v", "kind=(missing)")
+        assert data.train.X.tolist() == expected.train.X.tolist()
+    for name in ("new.parquet", "new.csv"):
+        for each in range(4):
+            new = write(name, {"age": age[each : each + 1], "kind": kind[each : each + 1]})
+            assert features(new, data)[0].tolist() == [expected.train.X[each].tolist()]
+    # Ids are as they stand there.
+    new = write("new.parquet", {"age": ["3", "?"], "kind": ["u", "-"], "id": ["-", "1"]})
+    rows = read_for_prediction(new, data.feature_names, ["id", "kind"], encoding=data.encoding)
+    assert rows.ids.to_pydict() == {"id": ["-", "1"], "kind": ["u", "-"]}
+    # Without such marks a column of text is what it is.
+    with pytest.raises(UserError, match=r'"age" looks like numbers|"age" holds numbers as text'):
+        load_file(write("d.parquet", columns | {"age": ["1", "3"] * 6}), categorical="auto")
+    with pytest.raises(UserError, match='such as "u"'):
+        load_file(write("d.parquet", columns), **settings | {"categorical": []})
+
+
+def test_marks_in_the_label_column_of_parquet(write, load_file):
+    columns = {"a": list(range(12)), "y": ["0", "1", "1", "?", "0", "-"] * 2}
+    label = {"column": "y", "missing": "drop"}
+    data = load_file(write("d.parquet", columns), missing_values=["?", "-"], label=label, split=NONE)
+    assert data.train.y.tolist() == [0, 1, 1, 0] * 2
+    assert data.label_names == ("0", "1")

@@ -38,7 +38,10 @@ def test_dates_in_any_order(write):
         write("d.csv", "a,b,c\n31.12.2024,01/02/2024,1.2.3.4\n1.1.2024,3/4/24,1.2.3.5\n")
     )
     assert [columns[name].use for name in "abc"] == ["date", "date", "category"]
-    assert "dates are no features: derive numbers from a, b" in report_text(report)
+    assert (
+        "derive numbers from a, b, leave them out (data.drop), or name them in data.categorical"
+        in report_text(report)
+    )
 
 
 def test_means_of_great_numbers_and_infinities(write):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flashlogit.data.marks import read_as_text_file
 from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.tables import READ_ERRORS, Table, TableFile, unreadable
 from flashlogit.data.text_kinds import PLAIN_NUMBER, is_text
@@ -46,7 +47,7 @@ class ArrowTable(Table):
 
 class ArrowFile(TableFile):
     """Columns by name, read by a function that takes the names that are needed, and how. typed: whether the columns
-    have types of their own, so that how does not matter."""
+    have types of their own, so that how matters to those of text alone."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
 
     def read(names: list[str], reading: Reading) -> pa.Table:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=names)
+            return read_as_text_file(file.read(columns=names).select(names), reading)
 
     refuse_duplicates(columns, name)
     return ArrowFile(name, [column for column in columns if not column.startswith("__index_level_")], read)

@@ -117,9 +117,11 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     text = {name for name in wrong if is_text(table.column(name).type)}
     times = [name for name in wrong if _holds_times(table, name)]
     if times:
+        those = "the column" if len(times) == 1 else "the columns"
         raise UserError(
             f"{table.name} has dates or times in {column_word(times)}; derive numbers that may matter, such as the"
-            " hour, the weekday or the days since an event, or leave the column out with data.drop"
+            f" hour, the weekday or the days since an event, leave {those} out with data.drop, or name {those} in"
+            " data.categorical"
         )
     _refuse(table, {name: what for name, what in wrong.items() if name not in text})
     meant = {name: numbers_as_text(table.column(name)) for name in wrong}

@@ -103,8 +103,8 @@ def _is_folder(path: Path, setting: str) -> bool:
 
 
 def _is_data(file: Path, folder: Path) -> bool:
-    """Whether a file of a folder is one to read; Spark and others put markers beside them that begin with _"
-    " or a dot."""
+    """Whether a file of a folder is one to read; Spark and others put markers beside them that begin with _ or a
+    dot."""
     hidden = any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
     return file.is_file() and not hidden and file.name.lower().endswith(_IN_FOLDERS)
 
@@ -155,4 +155,4 @@ def open_file(path: str | Path, setting: str, reading: Reading = PLAIN) -> Table
         return NpzFile(path, setting)
     if ending == ".parquet":
         return open_parquet(path, setting)
-    return open_csv(path, setting, reading.separator)
+    return open_csv(path, setting, reading)

@@ -200,8 +200,7 @@ def _classes(values: list[LabelText], held: str, place: str) -> Mapping:
         raise UserError(
             f"{place} has {len(values):,} values, {held}, and data.label.multiclass makes a class of each, of which"
             f" there may be {MOST_CLASSES}; name the column of classes in data.label.column, or a number that"
-            " positive rows"
-            " exceed in data.label.above"
+            " positive rows exceed in data.label.above"
         )
     return Mapping(tuple(map(text_of, values)), {value: k for k, value in enumerate(values)})
 

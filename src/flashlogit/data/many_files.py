@@ -29,17 +29,18 @@ def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
             " name that one alone"
         )
     columns = tuple(dict.fromkeys(name for part in parts for name in part.features))
+    typed = all(part.typed for part in parts)
 
     def read(names: list[str], reading: Reading) -> pa.Table:
         for part in parts:
             _require(part, names, parts, setting)
         tables = [_decoded(part.read_arrow(names, reading), reading.text) for part in parts]
         mixed = _mixed(tables, names)
-        if mixed:
-            # As in one file that had all these values.
-            as_text = replace(reading, text=reading.text | mixed)
+        if mixed and not typed:
+            # As in one file of text that had all these values.
+            more_text = replace(reading, text=reading.text | mixed)
             tables = [
-                table if part.typed else part.read_arrow(names, as_text)
+                _decoded(table if part.typed else part.read_arrow(names, more_text), more_text.text)
                 for part, table in zip(parts, tables, strict=True)
             ]
         try:
@@ -48,7 +49,7 @@ def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
             raise UserError(_unlike(tables, parts, names, setting)) from error
 
     name = f"{parts[0].name} and {len(parts) - 1} more file{'s' if len(parts) > 2 else ''}"
-    return ArrowFile(name, columns, read, typed=all(part.typed for part in parts))
+    return ArrowFile(name, columns, read, typed=typed)
 
 
 def _require(part: ArrowFile, names: Sequence[str], parts: Sequence[ArrowFile], setting: str) -> None:
@@ -119,7 +120,6 @@ def _unlike(
             except pa.ArrowException:
                 return (
                     f'{setting} means {len(parts)} files, and column "{name}" is {first} in {parts[0].name}'
-                    f" and {kind} in"
-                    f" {part.name}; give it the same kind of values in all of them"
+                    f" and {kind} in {part.name}; give it the same kind of values in all of them"
                 )
     return f"{setting} means {len(parts)} files whose columns {listing(names)} do not go together; give files alike"

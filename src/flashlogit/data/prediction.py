@@ -65,7 +65,8 @@ def read_for_prediction(
     NA; otherwise they have the types that their values suggest, as labels and weights need it.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
-    reading = PLAIN if encoding is None else encoding.reading
+    # The separator is the file's, and not the model's.
+    reading = replace(PLAIN if encoding is None else encoding.reading, any_separator=True)
     file = open_files(path, setting, reading)
     columns = tuple(feature_names) if encoding is None else encoding.names
     file.require(columns, (), "the model", array_widths)
@@ -76,12 +77,13 @@ def read_for_prediction(
         raise UserError(
             f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"
         )
-    if verbatim and ids and isinstance(file, ArrowFile) and not file.typed:
-        # Read apart, since a column may be both an id and a feature.
+    as_written = replace(reading, verbatim=frozenset(ids)) if verbatim else reading
+    if verbatim and isinstance(file, ArrowFile) and not set(ids).isdisjoint(columns):
+        # A column cannot be read as an id and as a feature at once.
         table: Table = file.read(columns, (), reading)
-        id_table = file.read_arrow(ids, replace(reading, missing=(), verbatim=True))
+        id_table = file.read_arrow(ids, as_written)
     else:
-        table = file.read(columns, ids, reading)
+        table = file.read(columns, ids, as_written)
         id_table = pa.table({name: table.column(name) for name in ids})
     if encoding is None:
         table.require_numbers(feature_names, _REMEDY)

@@ -176,7 +176,8 @@ def report_text(report: SchemaReport) -> str:
     dates = [column.name for column in report.columns if column.use == "date"]
     if dates:
         parts.append(
-            f"dates are no features: derive numbers from {', '.join(dates)}, or leave them out (data.drop)"
+            f"dates are no features: derive numbers from {', '.join(dates)}, leave them out (data.drop), or name them"
+            " in data.categorical if they are categories"
         )
     parts += report.warnings
     infinite = [

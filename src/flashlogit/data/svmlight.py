@@ -57,8 +57,8 @@ class SvmlightFile(TableFile):
             )
         if self._first == 0 and list(features) == [f"x{j}" for j in range(1, end)]:
             raise UserError(
-                f"{needed_by} has features whose indices begin at 1, and {self.name} has an index 0; number them from 1"
-                " on"
+                f"{needed_by} has features whose indices begin at 1, and {self.name} has an index 0; number them"
+                " from 1 on"
             )
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
@@ -68,8 +68,7 @@ class SvmlightFile(TableFile):
         if limit < N * D * 8:
             raise UserError(
                 f"{self.name} has {N:,} rows and {D:,} columns, which take {N * D * 8 / 1e9:.1f} GB as a dense"
-                " matrix, and"
-                f" {limit / 1e9:.1f} GB, half of the free memory, are the bound; take fewer rows or columns"
+                f" matrix, and {limit / 1e9:.1f} GB, half of the free memory, are the bound; take fewer rows or columns"
             )
         indices = [int(name.removeprefix("x")) for name in features]
         X = self._X.copy()

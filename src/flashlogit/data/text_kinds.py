@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flashlogit.data.wording import column_word, rows_text
+from flashlogit.data.wording import column_word, listing, rows_text
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 """What is read as a number."""
@@ -18,15 +18,28 @@ _NUMBER_LIKE = (
     r"\s*[%$€£¥]?\s*$"
 )
 """What a person reads as one: 1,200 and 3,5 and $3 and 3% too."""
+_D, _M, _MONTH = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2])", r"[A-Za-z]{3,9}"
+_LONG, _SHORT = r"(1[5-9]|20|21)\d{2}", r"\d{2}"
+_TIME = r"([ T]+\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*([AaPp][Mm])?\s*(Z|UTC|[-+]\d{2}:?\d{2})?)?"
 _DATE = (
-    r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
-    r"|\d{1,2}[- ][A-Za-z]{3,9}[- ](\d{4}|\d{2})|[A-Za-z]{3,9} \d{1,2},? \d{4})"
-    r"([ T]+\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*([AaPp][Mm])?\s*(Z|UTC|[-+]\d{2}:?\d{2})?)?\s*$"
+    rf"^\s*({_LONG}[-/.]{_M}[-/.]{_D}|{_D}[-/.]{_M}[-/.]{_LONG}|{_M}[-/.]{_D}[-/.]{_LONG}"
+    rf"|{_D}[- ]{_MONTH}[- ]{_LONG}|{_MONTH} {_D},? {_LONG}){_TIME}\s*$"
 )
+"""With the year in full."""
+_MAYBE_DATE = (
+    rf"^\s*({_D}[-/.]{_M}[-/.]{_SHORT}|{_M}[-/]{_D}[-/]{_SHORT}|{_SHORT}-{_M}-{_D}"
+    rf"|{_D}[- ]{_MONTH}[- ]{_SHORT}){_TIME}\s*$"
+)
+"""With two digits for it, as versions (10.15.12) and codes (12-34-56) have them too: in the orders that are usual
+between such marks, and only where all of a column are dates."""
+_FIRST = 1000
+"""So many distinct values tell a column that holds no dates, at little cost where there are many more."""
 _MOST = 0.9
 """Share of a column from which the rest are taken for mistakes."""
 _FEW_ODD, _MANY_NUMBERS = 3, 10
-"""At most so many distinct values that are no numbers, beside at least so many that are, are marks of a missing one."""
+"""At most so many distinct values that are no numbers, beside at least so many that are and that most rows have, are
+marks of a missing one."""
+_MISSING_WORDS = ("na", "nan", "nil", "none", "null", "missing", "unknown")
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -37,9 +50,20 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def holds_dates(column: pa.ChunkedArray) -> bool:
-    """Whether nearly all distinct values of a text column are dates, in whatever order of day, month and year."""
+    """Whether nearly all distinct values of a text column are dates, in whatever order of day, month and year; all of
+    them where years have two digits."""
+    first, _ = _counted(column[: 10 * _FIRST])
+    if len(first) >= _FIRST and not _are_dates(first[:_FIRST]):
+        return False
     values, _ = _counted(column)
-    return len(values) > 0 and pc.mean(pc.match_substring_regex(values, _DATE)).as_py() >= _MOST
+    return len(values) > 0 and _are_dates(values)
+
+
+def _are_dates(values: pa.Array) -> bool:
+    dates = pc.match_substring_regex(values, _DATE)
+    if pc.mean(dates).as_py() >= _MOST:
+        return True
+    return bool(pc.all(pc.or_(dates, pc.match_substring_regex(values, _MAYBE_DATE))).as_py())
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,11 @@ class NumbersAsText:
 
     odd: tuple[tuple[str, int], ...]
     spelling: str
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Those of the odd values that look like a missing one."""
+        return tuple(value for value, _ in self.odd if _is_mark(value))
 
     def of(self, name: str) -> str:
         """What is said of the column of that name."""
@@ -65,7 +94,7 @@ def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
     like = pc.match_substring_regex(values, _NUMBER_LIKE)
     rows, rows_like = pc.sum(counts).as_py() or 0, pc.sum(counts.filter(like)).as_py() or 0
     numbers = pc.sum(like).as_py() or 0
-    few_odd = len(values) - numbers <= _FEW_ODD and numbers >= _MANY_NUMBERS
+    few_odd = len(values) - numbers <= _FEW_ODD and numbers >= _MANY_NUMBERS and 2 * rows_like > rows
     if not rows or (rows_like < _MOST * rows and not few_odd):
         return None
     odd = sorted(
@@ -89,15 +118,21 @@ def numbers_sentence(found: Mapping[str, NumbersAsText], *, free_comma: bool = F
     said = [kind.of(name) for name, kind in list(shown.items())[:8]]
     more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     word = column_word(list(shown)).split()[0]
-    one = len(shown) == 1
-    them, those = ("it", "the column") if one else ("them", "the columns")
+    them, those = ("it", "the column") if len(shown) == 1 else ("them", "the columns")
     if odd:
-        remedy = f"list {'it' if one and len(next(iter(odd.values())).odd) == 1 else 'them'} in data.missing_values"
-        remedy += f", correct the file, or name {those} in data.categorical"
+        marks = dict.fromkeys(mark for kind in odd.values() for mark in kind.marks)
+        listed = f" list {listing(marks, _FEW_ODD)} in data.missing_values," if marks else ""
+        remedy = f"name {those} in data.categorical,{listed} or correct the file"
     else:
         decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
         remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name {those} in data.categorical"
     return f"{word} {', '.join(said)}{more}: {remedy}"
+
+
+def _is_mark(value: str) -> bool:
+    """Whether a value looks like a mark of a missing one: -, ?, n/a."""
+    letters = "".join(character for character in value if character.isalnum())
+    return not letters or letters.casefold() in _MISSING_WORDS
 
 
 def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

@@ -87,7 +87,7 @@ def test_ragged_csv(write, load_file):
     refused(load_file, write("d.csv", "a,y\n1,0\n1,2,3\n"), "cannot be read .*Expected 2 columns, got 3")
 
 
-@pytest.mark.parametrize("text", ["größe,y\n1,0\n", "a,y\nß,0\n1,1\n"])
+@pytest.mark.parametrize("text", ["größe,y\n1,0\n", "größe;y\n1;0\n", "a,y\nß,0\n1,1\n"])
 @pytest.mark.parametrize(("encoding", "iconv"), [("latin-1", "LATIN1"), ("utf-16", "UTF-16")])
 def test_csv_that_is_not_utf8(text, encoding, iconv, load_file, tmp_path):
     path = tmp_path / "d.csv"

@@ -35,7 +35,7 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
             delimiter = find_separator(stream, expected, name, adapt=reading.any_separator)
         parse = _parse_options(delimiter)
         with _stream(path, setting) as stream:
-            header = read_names(stream, _OPTIONS, parse, name)
+            header = read_names(stream, _BLOCK_BYTES, parse, name)
     except READ_ERRORS as error:
         raise unreadable(f"{setting} {name}", error) from error
     columns = [column.strip() for column in header]

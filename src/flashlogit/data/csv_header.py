@@ -43,14 +43,17 @@ def find_separator(stream: Any, separator: str, place: str, *, adapt: bool) -> s
     # Latin-1 has a character for every byte: the bytes of a character may be cut, and separators are ASCII.
     text = line.decode("latin-1")
     marks = [mark for mark in _SEPARATORS if mark != separator and mark in text]
-    if (
-        separator in text or not marks or text.count('"') % 2
-    ):  # a name with a line break goes on in the next line
+    goes_on = (
+        text.count('"') % 2 == 1
+    )  # a name with a line break in quotes: its other part is in the next line
+    if separator in text or not marks or goes_on:
         return separator
     mark = max(marks, key=text.count)
     if adapt:
         return mark
     text = line.decode("utf-8", errors="replace")
+    if "\ufffd" in text[:-1]:
+        raise not_utf8(place)
     name = " ".join(text.split()) if mark != "\t" else text.strip()
     tabs = ", end the file's name in .tsv" if mark == "\t" else ""
     written = "\\t" if mark == "\t" else mark
@@ -61,13 +64,13 @@ def find_separator(stream: Any, separator: str, place: str, *, adapt: bool) -> s
     )
 
 
-def read_names(stream: Any, options: csv.ReadOptions, parse: csv.ParseOptions, place: str) -> list[str]:
+def read_names(stream: Any, most_bytes: int, parse: csv.ParseOptions, place: str) -> list[str]:
     """The names in the header line, as they stand there: those by which Arrow finds the columns of this file.
 
     Raises UserError for names that are no UTF-8, and for a file of a header line alone.
     """
     # Values are no matter here, and without threads no more than the first block is read.
-    options = csv.ReadOptions(block_size=options.block_size, use_threads=False)
+    options = csv.ReadOptions(block_size=most_bytes, use_threads=False)
     convert = csv.ConvertOptions(check_utf8=False)
     try:
         with csv.open_csv(
@@ -78,7 +81,9 @@ def read_names(stream: Any, options: csv.ReadOptions, parse: csv.ParseOptions, p
     except UnicodeDecodeError as error:
         raise not_utf8(place) from error
     except pa.ArrowInvalid as error:
-        raise no_rows(place) if says_empty(error) else error from error
+        if says_empty(error):
+            raise no_rows(place) from error
+        raise
 
 
 def check_header(header: list[str], name: str) -> None:

@@ -99,9 +99,9 @@ class Encoding:
 
     columns: tuple[NumberColumn | CategoryColumn, ...]
     missing_values: tuple[str, ...] = ()
-    """Further spellings of a missing value in files of text."""
+    """Further spellings of a missing value in files and columns of text."""
     separator: str = ","
-    """What is between the columns of a .csv file."""
+    """What is between the columns of a .csv file, unless its header line shows something else."""
     decimal: str = "."
     """The decimal point in files of text."""
 

@@ -96,7 +96,7 @@ class TableFile(ABC):
 
     @abstractmethod
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
-        """Read these columns, which must exist, and no others; `reading` matters to files of text alone."""
+        """Read these columns, which must exist, and no others; `reading` matters to files and columns of text."""
 
     @property
     def width(self) -> int:

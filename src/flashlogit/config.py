@@ -161,10 +161,11 @@ class FileData(DataSettings):
     """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
     in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""
     missing_values: list[str] = []
-    """Spellings of a missing value in .csv files beside the usual ones (nothing, NA, N/A, NULL, NaN), such as `?`. The
-    model remembers them."""
+    """Spellings of a missing value in columns of text, of .csv files and others, beside the usual ones (nothing, NA,
+    N/A, NULL, NaN), such as `?`. The model remembers them."""
     separator: Literal[",", ";", "|", "\t"] = ","
-    """What is between the columns of a .csv file. The model remembers it; files that end in .tsv have tabs anyhow."""
+    """What is between the columns of a .csv file; files that end in .tsv have tabs anyhow. A model takes files with
+    others too, by their header line."""
     decimal: Literal[".", ","] = "."
     """The decimal point of numbers in .csv files. The model remembers it."""
     standardize: bool = True

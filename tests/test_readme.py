@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -41,6 +42,12 @@ def test_commands(
     printed = capsys.readouterr().out
     assert "336,776 rows" in printed
     assert (tmp_path / "runs/flights/report.html").is_file()
+    result = json.loads((tmp_path / "runs/flights/metrics.json").read_text(encoding="utf-8"))
+    assert result["train"]["rows"] + result["test"]["rows"] == 327_346
+    assert result["test"]["roc_auc"] == pytest.approx(0.70, abs=0.01)  # as the README says
+    assert {"carrier=UA", "dest=(other)"} <= set(
+        pd.read_csv(tmp_path / "runs/flights/coefficients.csv").column
+    )
     predicted = pd.read_csv(tmp_path / "probabilities.csv")
     assert len(predicted) == 336_776
     assert predicted.probability.between(0, 1).all()

@@ -172,7 +172,7 @@ def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
 def test_logits_of_classes_are_one_product_of_row_blocks(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "_BLOCK", 16)
+    monkeypatch.setattr(results, "cast_rows", lambda X: 16)
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(50, 3, generator=generator).to(dtype)
     weight, bias = torch.randn(4, 3, dtype=torch.float64, generator=generator), torch.arange(4.0).double()

@@ -234,20 +234,6 @@ def test_one_value_against_the_rest(folder, capsys):
     assert told["positives"] == (pd.read_csv(folder / "new.csv").kind == "b").sum()
 
 
-def test_a_third_of_a_million_flights(tmp_path, capsys):
-    config = Path(__file__).parents[1] / "configs" / "flights.yaml"
-    printed = run(
-        capsys, "train", "--config", config, f"output={tmp_path}", "report.html=false", "--json"
-    ).out
-    result = json.loads(printed)
-    assert result["train"]["rows"] + result["test"]["rows"] == 327_346  # those that arrived
-    assert result["run"]["converged"]
-    assert 0.68 < result["test"]["roc_auc"] < 0.72
-    names = pd.read_csv(tmp_path / "flights" / "coefficients.csv").column
-    assert "carrier=UA" in set(names)
-    assert "dest=(other)" in set(names)
-
-
 def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
     """Semicolons, decimal commas, marks of missing values and ids with zeros, from training to probabilities."""
     rows = "".join(f"{i:05d};{i % 7},5;{'Ulm' if i % 3 else '-'};{int(i % 7 > 2)}\n" for i in range(300))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from .lazy import attribute_loader
 
 if TYPE_CHECKING:
-    from .columns import column_sums as column_sums
     from .hessian import bce_hessian as bce_hessian
     from .onepass import bce_onepass as bce_onepass
     from .padding import pad_rows as pad_rows
+    from .product import column_sums as column_sums
     from .product import hessian_product as hessian_product
     from .rows import bce_rows as bce_rows
 
@@ -22,7 +22,7 @@ _HOMES = {
     "bce_hessian": "hessian",
     "bce_onepass": "onepass",
     "bce_rows": "rows",
-    "column_sums": "columns",
+    "column_sums": "product",
     "hessian_product": "product",
     "pad_rows": "padding",
 }

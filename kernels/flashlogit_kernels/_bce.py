@@ -7,7 +7,7 @@ from ._terms import add_totals, no_totals, row_terms, store_totals
 from ._tiles import (
     centred,
     column_sums,
-    load_center,
+    load_or_none,
     load_scalar,
     load_tile,
     load_vector,
@@ -40,20 +40,23 @@ def finish_rows(
 ):
     """(s r, s dr/dz, totals) of a tile's rows from their logits; writes of each row what is not None.
 
-    Without labels, Y being None, r is s z, the part of a row in a product with the Hessian; then SAMPLE_WEIGHT holds a
-    number for each place in the pass and not for each row of X.
+    Without labels, Y being None, s r is s z, the part of a row in a product with the Hessian, or s where z is None too;
+    then SAMPLE_WEIGHT holds a number for each place in the pass and not for each row of X.
     """
     s = None
     if Y is None:
-        s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0.0)
-        z = one_thread_a_row(z, s)
+        s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0.0).to(COMPUTE)
+        if z is None:
+            z = tl.full(s.shape, 1.0, COMPUTE)
+        else:
+            z = one_thread_a_row(z, s)
         loss, r, curvature = tl.zeros_like(z), z, tl.zeros_like(z)
     else:
         y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
         z = one_thread_a_row(z, y)
         loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
         if SAMPLE_WEIGHT is not None:
-            s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0)
+            s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0).to(COMPUTE)
     if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
     loss, r, curvature = (
@@ -72,7 +75,7 @@ def finish_rows(
     return r, curvature, add_totals(totals, z, s, loss, r, exists, LANES, RUN)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def onepass_kernel(
     X,
     Y,
@@ -114,17 +117,17 @@ def onepass_kernel(
     A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
     partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and, where they are not None, s r,
     s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and ROWS may be None
-    too; Y is None for a product with the Hessian, see `finish_rows`.
+    too; Y is None for a product with the Hessian and Y and WEIGHT for sums over the columns, see `finish_rows`.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
-    w = load_vector(WEIGHT, columns, D, COMPUTE)
-    center = load_center(CENTER, columns, D, COMPUTE)
+    w = load_or_none(WEIGHT, columns, D, COMPUTE)
+    center = load_or_none(CENTER, columns, D, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     if REST_D:
         columns_rest = BLOCK_D + tl.arange(0, REST_D)
-        w_rest = load_vector(WEIGHT, columns_rest, D, COMPUTE)
-        center_rest = load_center(CENTER, columns_rest, D, COMPUTE)
+        w_rest = load_or_none(WEIGHT, columns_rest, D, COMPUTE)
+        center_rest = load_or_none(CENTER, columns_rest, D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = None
@@ -135,13 +138,16 @@ def onepass_kernel(
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
         x = centred(x, center, COMPUTE)
-        z = row_sums(x, w, COMPUTE) + b
+        z = None
+        if WEIGHT is not None:
+            z = row_sums(x, w, COMPUTE) + b
         if REST_D:
             x_rest = load_tile(
                 X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
             )
             x_rest = centred(x_rest, center_rest, COMPUTE)
-            z += row_sums(x_rest, w_rest, COMPUTE)
+            if WEIGHT is not None:
+                z += row_sums(x_rest, w_rest, COMPUTE)
         r, _, totals = finish_rows(
             z,
             place,
@@ -171,7 +177,7 @@ def onepass_kernel(
     store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def rows_kernel(
     X,
     Y,
@@ -221,7 +227,7 @@ def rows_kernel(
             x = load_tile(
                 X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
             ).to(COMPUTE)
-            x = centred(x, load_center(CENTER, columns, D, COMPUTE), COMPUTE)
+            x = centred(x, load_or_none(CENTER, columns, D, COMPUTE), COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
         _, _, totals = finish_rows(

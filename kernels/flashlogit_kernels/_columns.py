@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from ._tiles import centred, load_center, load_tile, row_numbers
+from ._tiles import centred, load_or_none, load_tile, row_numbers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def column_sums_kernel(
     X,
     V,
@@ -31,7 +31,7 @@ def column_sums_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    center = load_center(CENTER, columns, D, COMPUTE)
+    center = load_or_none(CENTER, columns, D, COMPUTE)
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)

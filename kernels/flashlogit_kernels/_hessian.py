@@ -8,7 +8,7 @@ from ._terms import fold, no_totals, store_totals
 from ._tiles import (
     centred,
     column_sums,
-    load_center,
+    load_or_none,
     load_scalar,
     load_tile,
     load_vector,
@@ -17,7 +17,7 @@ from ._tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "programs"])
 def hessian_kernel(
     X,
     Y,
@@ -59,7 +59,7 @@ def hessian_kernel(
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
     w = load_vector(WEIGHT, columns, D, COMPUTE)
-    center = load_center(CENTER, columns, D, COMPUTE)
+    center = load_or_none(CENTER, columns, D, COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = None
     if POS_WEIGHT is not None:

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["partial_count", "total_count"])
 def reduce_kernel(
     PARTIALS,
     TOTALS,

@@ -74,12 +74,12 @@ def centred(x, center, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def load_center(CENTER, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
-    """CENTER [D] at int32 column numbers, 0 from D on; None where CENTER is."""
-    center = None
-    if CENTER is not None:
-        center = load_vector(CENTER, columns, D, COMPUTE)
-    return center
+def load_or_none(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
+    """V [D] at int32 column numbers, 0 from D on; None where V is."""
+    values = None
+    if V is not None:
+        values = load_vector(V, columns, D, COMPUTE)
+    return values
 
 
 @triton.jit

@@ -53,33 +53,41 @@ def bce_pass(inputs: PassInputs) -> RowPass:
         "BIAS": inputs.bias,
         "SAMPLE_WEIGHT": inputs.sample_weight,
         "POS_WEIGHT": inputs.pos_weight,
-        "CENTER": inputs.center,
         "BOUND": inputs.clamp.bound,
         "TAIL": inputs.clamp.tail,
         "ZERO_BEYOND": inputs.clamp.zeroes_gradient,
     }
-    return RowPass(inputs.X, inputs.n, inputs.rows, inputs.compute_dtype, _with_data(terms, inputs))
+    return _row_pass(inputs.X, inputs.n, inputs.rows, inputs.center, inputs.compute_dtype, terms)
+
+
+_NO_LABELS = {"Y": None, "POS_WEIGHT": None, "BOUND": 0.0, "TAIL": 0.0, "ZERO_BEYOND": False}
 
 
 def product_pass(inputs: ProductInputs) -> RowPass:
     """Curvature times (x v + v_bias) of each row; the clamp is not used."""
-    terms = {
-        "Y": None,
-        "WEIGHT": inputs.v,
-        "BIAS": inputs.v_bias,
-        "SAMPLE_WEIGHT": inputs.curvature,
-        "POS_WEIGHT": None,
-        "CENTER": inputs.center,
-        "BOUND": 0.0,
-        "TAIL": 0.0,
-        "ZERO_BEYOND": False,
-    }
-    return RowPass(inputs.X, inputs.n, inputs.rows, inputs.compute_dtype, _with_data(terms, inputs))
+    terms = {"WEIGHT": inputs.v, "BIAS": inputs.v_bias, "SAMPLE_WEIGHT": inputs.curvature, **_NO_LABELS}
+    return _row_pass(inputs.X, inputs.n, inputs.rows, inputs.center, inputs.compute_dtype, terms)
 
 
-def _with_data(terms: dict[str, Any], inputs: PassInputs | ProductInputs) -> dict[str, Any]:
-    data = {"X": inputs.X, "ROWS": inputs.rows, "N": inputs.n}
-    return {**terms, **data, **layout(inputs.X), **compute_argument(inputs.compute_dtype)}
+def columns_pass(
+    X: Tensor, v: Tensor, rows: Tensor | None, center: Tensor | None, compute: torch.dtype
+) -> RowPass:
+    """v of each row, [n] real numbers that are read in float32 or float64."""
+    v = v if v.dtype in (torch.float32, torch.float64) else v.to(compute)
+    terms = {"WEIGHT": None, "BIAS": None, "SAMPLE_WEIGHT": v, **_NO_LABELS}
+    return _row_pass(X, v.shape[0], rows, center, compute, terms)
+
+
+def _row_pass(
+    X: Tensor,
+    n: int,
+    rows: Tensor | None,
+    center: Tensor | None,
+    compute: torch.dtype,
+    terms: dict[str, Any],
+) -> RowPass:
+    data = {"X": X, "ROWS": rows, "CENTER": center, "N": n}
+    return RowPass(X, n, rows, compute, {**terms, **data, **layout(X), **compute_argument(compute)})
 
 
 def layout(X: Tensor) -> dict[str, Any]:

@@ -103,10 +103,18 @@ def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
 
 
 def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:
-    """Labels in a dtype that is read as it is (bool as its bytes), else cast once to the arithmetic's."""
+    """Labels in a dtype that is read as it is: uint8 (bool as its bytes), float32 or float64; others are cast."""
     y = y.detach()
     if y.dtype == torch.bool:
         y = y.view(torch.uint8)
-    elif y.dtype not in (torch.uint8, torch.float32):
+    elif y.dtype not in (torch.uint8, torch.float32, torch.float64):
         y = y.to(compute_dtype)
     return y.contiguous()
+
+
+def readable_weights(sample_weight: Tensor | None, compute_dtype: torch.dtype) -> Tensor | None:
+    """Weights of rows in a dtype that is read as it is, float32 or float64; others are cast."""
+    if sample_weight is None:
+        return None
+    s = sample_weight.detach()
+    return (s if s.dtype in (torch.float32, torch.float64) else s.to(compute_dtype)).contiguous()

@@ -23,6 +23,7 @@ from .checks import (
     check_scalar,
     check_vector,
     readable_labels,
+    readable_weights,
 )
 
 ClampGradient = Literal["through", "exact"]
@@ -154,9 +155,9 @@ class PassOptions(TypedDict, total=False):
 class PassInputs:
     """Arguments of a pass, checked and in the form that every pass reads.
 
-    X [N, D] with a unit stride in one dimension; y [N] float32, uint8 or the arithmetic's dtype; weight [D] contiguous;
-    bias [1] or None; sample_weight [N], pos_weight [1] and center [D], or None, in the arithmetic's dtype; rows [n]
-    int64 or None, the rows of X, y and sample_weight to visit, in this order.
+    X [N, D] with a unit stride in one dimension; y [N] uint8, float32 or float64; weight [D] contiguous; bias [1] or
+    None; sample_weight [N] float32 or float64, or None; pos_weight [1] and center [D], or None, in the arithmetic's
+    dtype; rows [n] int64 or None, the rows of X, y and sample_weight to visit, in this order.
     """
 
     X: Tensor
@@ -216,7 +217,7 @@ def check_inputs(
         y=readable_labels(y, compute),
         weight=weight.detach().contiguous(),
         bias=None if bias is None else bias.detach().reshape(1),
-        sample_weight=None if sample_weight is None else sample_weight.detach().to(compute).contiguous(),
+        sample_weight=readable_weights(sample_weight, compute),
         pos_weight=None if pos_weight is None else pos_weight.detach().to(compute).reshape(1),
         rows=check_rows(rows),
         center=check_center(center, X, compute),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from .contract import (
     check_inputs,
 )
 from .gram import bordered, weighted_gram
-from .launch import LaunchConfig, block_width, fitted, grid_size, launch_config, pipeline_stages, row_group
+from .launch import LaunchConfig, block_width, fitted, launch_config, pipeline_stages, row_group
 from .onepass import run_pass
 from .reduce import reduce_partials
+from .resources import prepare
 
 _NARROWEST = 16
 """Columns that tl.dot multiplies at least."""
@@ -82,24 +83,27 @@ def _launch(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Ten
     D = X.shape[1]
     config = launch or fitted(launch_config("hessian", D, X.dtype, compute, X.device), row_pass.n, X.device)
     width = max(_NARROWEST, block_width(D))
-    group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
-    tiles, programs = grid_size(row_pass.n, config, X.device)
-    partials = X.new_empty((programs, D * D + 2 * D + 1), dtype=compute)
-    totals = X.new_empty((programs, 5), dtype=torch.float64)
-    _hessian.hessian_kernel[(programs,)](
-        **row_pass.terms,
-        TOTALS=totals,
-        PARTIALS=partials,
-        tiles=tiles,
-        programs=programs,
-        **row_pass.launch_arguments(config),
-        BLOCK_D=width,
-        GROUP=group,
-        GROUP_RUN=run,
-        PRECISION=_precision(width, X.device),
-        STAGES=pipeline_stages(config, X),
-        **launch_options(config),
+
+    def build(config: LaunchConfig) -> dict[str, Any]:
+        group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
+        return {
+            **row_pass.terms,
+            **row_pass.launch_arguments(config),
+            "BLOCK_D": width,
+            "GROUP": group,
+            "GROUP_RUN": run,
+            "PRECISION": _precision(width, X.device),
+            "STAGES": pipeline_stages(config, X),
+            **launch_options(config),
+        }
+
+    outputs = {"TOTALS": torch.float64, "PARTIALS": compute}
+    launched = prepare(
+        _hessian.hessian_kernel, config, row_pass.n, X.device, build, outputs, as_given=launch is not None
     )
+    partials = X.new_empty((launched.programs, D * D + 2 * D + 1), dtype=compute)
+    totals = X.new_empty((launched.programs, 5), dtype=torch.float64)
+    _hessian.hessian_kernel[(launched.programs,)](**launched.arguments, TOTALS=totals, PARTIALS=partials)
     return partials, totals
 
 

@@ -111,7 +111,8 @@ def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
 def vector_length(X: torch.Tensor) -> int:
     """Neighbours in X that a thread can load at once: up to 16 bytes, as far as its rows (or columns) are aligned."""
     vector = 16 // X.element_size()
-    while max(X.stride()) % vector:
+    longest = X.stride(1 if is_column_major(X) else 0)
+    while X.shape[1] > 1 and longest % vector:
         vector //= 2
     return vector
 
@@ -132,8 +133,8 @@ def row_group(
 
 
 def is_column_major(X: torch.Tensor) -> bool:
-    """Whether the columns of X [N, D] lie contiguously and its rows do not."""
-    return X.shape[1] > 1 and X.stride(1) != 1
+    """Whether the columns of X [N, D] lie contiguously, and its rows do not or are a single number."""
+    return X.stride(0) == 1 if X.shape[1] == 1 else X.stride(1) != 1
 
 
 def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:

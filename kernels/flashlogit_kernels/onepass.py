@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -16,13 +16,13 @@ from .launch import (
     beside_center,
     fits_registers,
     fitted,
-    grid_size,
     launch_config,
     piece_widths,
     pipeline_stages,
     row_group,
 )
 from .reduce import reduce_partials
+from .resources import prepare
 from .rows import launch_rows
 
 
@@ -100,27 +100,30 @@ def _in_registers(
     config = launch or fitted(launch_config("onepass", D, X.dtype, compute, X.device), row_pass.n, X.device)
     if launch is None and row_pass.terms["CENTER"] is not None:
         config = beside_center(config, D)
-    width, rest = piece_widths(D, config)
-    group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
-    tiles, programs = grid_size(row_pass.n, config, X.device)
-    gradients = X.new_empty((programs, D), dtype=compute)
-    totals = X.new_empty((programs, 5), dtype=torch.float64)
-    _bce.onepass_kernel[(programs,)](
-        **row_pass.terms,
-        TOTALS=totals,
-        RESIDUAL=residual,
-        CURVATURE=curvature,
-        LOGITS=logits,
-        GRADIENTS=gradients,
-        tiles=tiles,
-        programs=programs,
-        **row_pass.launch_arguments(config),
-        BLOCK_D=width,
-        REST_D=rest,
-        GROUP=group,
-        GROUP_RUN=run,
-        GROUP_REST=row_group(rest, config, X)[0],
-        STAGES=pipeline_stages(config, X),
-        **launch_options(config),
+
+    def build(config: LaunchConfig) -> dict[str, Any]:
+        width, rest = piece_widths(D, config)
+        group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
+        return {
+            **row_pass.terms,
+            "RESIDUAL": residual,
+            "CURVATURE": curvature,
+            "LOGITS": logits,
+            **row_pass.launch_arguments(config),
+            "BLOCK_D": width,
+            "REST_D": rest,
+            "GROUP": group,
+            "GROUP_RUN": run,
+            "GROUP_REST": row_group(rest, config, X)[0],
+            "STAGES": pipeline_stages(config, X),
+            **launch_options(config),
+        }
+
+    outputs = {"TOTALS": torch.float64, "GRADIENTS": compute}
+    launched = prepare(
+        _bce.onepass_kernel, config, row_pass.n, X.device, build, outputs, as_given=launch is not None
     )
+    gradients = X.new_empty((launched.programs, D), dtype=compute)
+    totals = X.new_empty((launched.programs, 5), dtype=torch.float64)
+    _bce.onepass_kernel[(launched.programs,)](**launched.arguments, TOTALS=totals, GRADIENTS=gradients)
     return reduce_partials(gradients, totals)

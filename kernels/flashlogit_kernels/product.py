@@ -1,14 +1,17 @@
-"""The Hessian times a vector, for one read of X."""
+"""The Hessian times a vector, and X^T v, for one read of X each."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .arguments import product_pass
+from .arguments import columns_pass, on_device, product_pass
+from .checks import arithmetic_dtype, check_center, check_matrix, check_rows, check_same_device, check_vector
+from .columns import partial_column_sums
 from .contract import SCALARS, check_product_inputs
-from .launch import LaunchConfig
+from .launch import LaunchConfig, fits_registers
 from .onepass import run_pass
+from .reduce import reduce_partials
 
 
 def hessian_product(
@@ -43,3 +46,36 @@ def hessian_product(
     """
     inputs = check_product_inputs(X, curvature, v, v_bias, rows, center, compute_dtype)
     return run_pass(product_pass(inputs), launch)[: 1 - SCALARS]
+
+
+def column_sums(
+    X: Tensor,
+    v: Tensor,
+    *,
+    rows: Tensor | None = None,
+    center: Tensor | None = None,
+    compute_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """X^T v, or (X - center)^T v, [D] float64: the gradient once the residuals are known.
+
+    Args:
+        X: [N, D] as for `bce_onepass`; it is read once, whatever its width.
+        v: one number of a real dtype for each visited row, [n].
+        rows: [n] visit only these rows of X, in this order; None for all.
+        center: [D] what is subtracted from each row; None for nothing.
+        compute_dtype: torch.float32 or torch.float64; default float64 where X or v are.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes or devices that do not fit.
+    """
+    X = check_matrix(X)
+    rows = check_rows(rows)
+    check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
+    check_same_device(X, {"v": v, "rows": rows, "center": center})
+    compute = arithmetic_dtype(X, v, compute_dtype)
+    center, v = check_center(center, X, compute), v.detach().contiguous()
+    if v.shape[0] > 0 and fits_registers(X.shape[1], compute, centred=center is not None):
+        return run_pass(columns_pass(X, v, rows, center, compute))[:-SCALARS]
+    with on_device(X):
+        return reduce_partials(partial_column_sums(X, v, rows, center, compute, None))

@@ -9,6 +9,7 @@ from . import _reduce
 from .arguments import launch_options
 from .contract import SCALARS
 from .launch import REDUCE, REDUCE_BLOCK_D
+from .resources import loaded
 
 
 def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
@@ -20,15 +21,18 @@ def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
     count, D = partials.shape
     out = partials.new_empty(D + (SCALARS if totals is not None else 0), dtype=torch.float64)
     blocks = -(-D // REDUCE_BLOCK_D)
-    _reduce.reduce_kernel[(blocks + (totals is not None),)](
-        partials,
-        totals,
-        out,
-        count,
-        0 if totals is None else totals.shape[0],
-        D=D,
-        BLOCK_P=REDUCE.block_n,
-        BLOCK_D=REDUCE_BLOCK_D,
+    arguments = {
+        "PARTIALS": partials,
+        "TOTALS": totals,
+        "OUT": out,
+        "D": D,
+        "BLOCK_P": REDUCE.block_n,
+        "BLOCK_D": REDUCE_BLOCK_D,
         **launch_options(REDUCE),
+    }
+    if partials.is_cuda:  # so that the time to compile it is counted
+        loaded(_reduce.reduce_kernel, partials.device, arguments, {})
+    _reduce.reduce_kernel[(blocks + (totals is not None),)](
+        **arguments, partial_count=count, total_count=0 if totals is None else totals.shape[0]
     )
     return out

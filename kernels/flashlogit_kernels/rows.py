@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from . import _bce
 from .arguments import RowPass, bce_pass, launch_options, on_device
 from .contract import BCERows, PassOptions, check_inputs
-from .launch import WIDE, WIDE_BLOCK_D, LaunchConfig, block_width, grid_size
+from .launch import WIDE, WIDE_BLOCK_D, LaunchConfig, block_width
+from .resources import prepare
 
 
 def bce_rows(
@@ -42,21 +43,25 @@ def launch_rows(
     """Residual [n] and the programs' totals [programs, 5]; also fills what else is given, [n] each."""
     X = row_pass.X
     config = launch or WIDE
-    tiles, programs = grid_size(row_pass.n, config, X.device)
-    totals = X.new_empty((programs, 5), dtype=torch.float64)
     if residual is None:
         residual = row_pass.empty()
-    _bce.rows_kernel[(programs,)](
-        **row_pass.terms,
-        TOTALS=totals,
-        RESIDUAL=residual,
-        CURVATURE=curvature,
-        LOGITS=logits,
-        LOSS=loss,
-        tiles=tiles,
-        programs=programs,
-        **row_pass.launch_arguments(config),
-        BLOCK_D=min(block_width(X.shape[1]), WIDE_BLOCK_D),
-        **launch_options(config),
+
+    def build(config: LaunchConfig) -> dict[str, Any]:
+        return {
+            **row_pass.terms,
+            "RESIDUAL": residual,
+            "CURVATURE": curvature,
+            "LOGITS": logits,
+            "LOSS": loss,
+            **row_pass.launch_arguments(config),
+            "BLOCK_D": min(block_width(X.shape[1]), WIDE_BLOCK_D),
+            **launch_options(config),
+        }
+
+    outputs = {"TOTALS": torch.float64}
+    launched = prepare(
+        _bce.rows_kernel, config, row_pass.n, X.device, build, outputs, as_given=launch is not None
     )
+    totals = X.new_empty((launched.programs, 5), dtype=torch.float64)
+    _bce.rows_kernel[(launched.programs,)](**launched.arguments, TOTALS=totals)
     return residual, totals

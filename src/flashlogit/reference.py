@@ -201,7 +201,7 @@ def _sums(
     def sum_part(part: slice) -> tuple[Tensor, _Scalars]:
         y, s = gather(inputs.y, inputs.rows, part), None
         if inputs.sample_weight is not None:
-            s = gather(inputs.sample_weight, inputs.rows, part)
+            s = gather(inputs.sample_weight, inputs.rows, part).to(inputs.compute_dtype)
         with borrowed(3 * len(y), inputs.compute_dtype, y.device) as room:
             return sum_rows(part, y, s, *room.view(3, -1))
 

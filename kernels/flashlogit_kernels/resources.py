@@ -1,0 +1,203 @@
+"""What a compiled kernel takes of a multiprocessor, and what follows for its launch.
+
+A persistent grid with more programs than fit at once runs its last ones when the others are done, on an almost empty
+device. How many registers a kernel takes differs from one version of the compiler to the next, so that no table of
+launches can know it: the kernel is compiled first, and the table's number of programs is a wish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .launch import grid_size
+from .table import LaunchConfig
+
+_REGISTER_UNIT = 8
+"""Registers of a thread are given in multiples of it."""
+_PARTITIONS = 4
+"""Of a multiprocessor: each has its own registers, and a warp stays in one."""
+_RESERVED_SHARED = 1024
+"""Bytes of shared memory that every resident program costs besides its own, from compute capability 8.0 on."""
+_COUNTS = frozenset({"tiles", "programs", "partial_count", "total_count"})
+"""Arguments that change from call to call, for whose values Triton is told not to compile a kernel anew."""
+_CHANGING = frozenset({"N", "column_stride"})
+"""Arguments of whose values Triton only asks whether they are 1, or multiples of 16."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Registers a thread and bytes of shared memory a program; None for registers that the driver does not tell."""
+
+    registers: int | None
+    shared: int
+    spilled: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a multiprocessor has: registers, warps, bytes of shared memory, and bytes that a single program may take."""
+
+    registers: int
+    warps: int
+    shared: int
+    shared_by_program: int
+
+
+Arguments = Mapping[str, Any]
+Outputs = Mapping[str, torch.dtype]
+"""Names and dtypes of the tensors that a kernel writes for each program."""
+Build = Callable[[LaunchConfig], dict[str, Any]]
+"""The other arguments of a kernel, as they follow from the configuration."""
+
+_compile_seconds = 0.0
+_loaded: dict[tuple[Any, ...], Resources] = {}
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent on compiling and loading kernels so far; 0 in Triton's interpreter."""
+    return _compile_seconds
+
+
+def loaded_kernels() -> dict[tuple[Any, ...], Resources]:
+    """Every kernel that was compiled or loaded so far: its name, then what it was compiled for."""
+    return dict(_loaded)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A kernel's arguments without its outputs, and the programs that its grid has."""
+
+    arguments: dict[str, Any]
+    programs: int
+
+
+def prepare(
+    kernel: Any,
+    config: LaunchConfig,
+    n: int,
+    device: torch.device,
+    build: Build,
+    outputs: Outputs,
+    *,
+    as_given: bool = False,
+) -> Prepared:
+    """The launch of a kernel over n rows; the rest as for `fitted_launch`."""
+    config, arguments = fitted_launch(kernel, config, device, build, outputs, as_given=as_given)
+    tiles, programs = grid_size(n, config, device)
+    return Prepared(arguments | {"tiles": tiles, "programs": programs}, programs)
+
+
+def fitted_launch(
+    kernel: Any,
+    config: LaunchConfig,
+    device: torch.device,
+    build: Build,
+    outputs: Outputs,
+    *,
+    as_given: bool = False,
+) -> tuple[LaunchConfig, dict[str, Any]]:
+    """The configuration that the device can hold, and the arguments that follow from it.
+
+    On a GPU the kernel is compiled here, if it is not yet. Nothing is fitted in Triton's interpreter, nor with
+    `as_given`, where the configuration is the caller's own.
+    """
+    if device.type == "cpu" or as_given:
+        return config, build(config)
+    return settle(
+        config,
+        build,
+        lambda arguments: loaded(kernel, device, arguments, outputs),
+        device_limits(device),
+    )
+
+
+def settle(
+    config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: Limits
+) -> tuple[LaunchConfig, dict[str, Any]]:
+    """The configuration with no more programs than a multiprocessor holds, and the arguments that follow from it.
+
+    Where a program takes more shared memory than the device gives to one, tiles are halved until it does not (the
+    Hessian of 65 to 128 columns takes 128 KB at 64 rows, and an RTX 4090 gives 99 KB).
+
+    Args:
+        config: as the launch table has it.
+        build: see `Build`.
+        load: compiles and loads the kernel for its arguments.
+        limits: of the device.
+    """
+    arguments = build(config)
+    found = load(arguments)
+    while found.shared > limits.shared_by_program and config.block_n > 1:
+        config = dataclasses.replace(config, block_n=config.block_n // 2)
+        arguments = build(config)
+        found = load(arguments)
+    fitting = resident_programs(found, config.num_warps, limits)
+    return dataclasses.replace(config, programs_per_sm=min(config.programs_per_sm, fitting)), arguments
+
+
+def resident_programs(found: Resources, num_warps: int, limits: Limits) -> int:
+    """Programs that a multiprocessor holds at once, at least 1.
+
+    As the occupancy calculator of CUDA has it; `scripts/benchmark.py device` holds it against the driver's own answer.
+    """
+    warps = limits.warps
+    if found.registers:
+        registers = -(-found.registers // _REGISTER_UNIT) * _REGISTER_UNIT * 32
+        warps = min(warps, limits.registers // _PARTITIONS // registers * _PARTITIONS)
+    programs = warps // num_warps
+    return max(1, min(programs, limits.shared // (found.shared + _RESERVED_SHARED)))
+
+
+def loaded(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
+    """What the kernel takes that these arguments launch; compiles and loads it the first time.
+
+    A kernel that needs more shared memory than there is, is compiled and not loaded: its registers are not known.
+    """
+    global _compile_seconds
+    key = (kernel.__name__, device, *_specialised(arguments))
+    found = _loaded.get(key)
+    if found is None:
+        began = time.perf_counter()
+        placeholders = {name: torch.empty(0, dtype=dtype, device=device) for name, dtype in outputs.items()}
+        counts = dict.fromkeys(_COUNTS.intersection(kernel.arg_names), 2)
+        compiled = kernel.warmup(**arguments, **placeholders, **counts, grid=(1,))
+        registers = spilled = None
+        if compiled.metadata.shared <= device_limits(device).shared_by_program:
+            _ = compiled.run  # loads it, which is when the driver tells its registers
+            registers, spilled = compiled.n_regs, compiled.n_spills
+        found = _loaded[key] = Resources(registers, compiled.metadata.shared, spilled)
+        _compile_seconds += time.perf_counter() - began
+    return found
+
+
+def _specialised(arguments: Arguments) -> tuple[Any, ...]:
+    """What Triton compiles a kernel anew for: types, whether addresses and counts are multiples of 16, constants."""
+    return tuple(
+        (value.dtype, value.data_ptr() % 16 == 0)
+        if isinstance(value, Tensor)
+        else (value % 16 == 0, value == 1)
+        if name in _CHANGING
+        else value
+        for name, value in arguments.items()
+    )
+
+
+@functools.cache
+def device_limits(device: torch.device) -> Limits:
+    """Of a GPU, as torch tells them."""
+    properties = torch.cuda.get_device_properties(device)
+    # Not every build of torch tells all of them: what they are from compute capability 7.0 on, and before opting in.
+    return Limits(
+        registers=getattr(properties, "regs_per_multiprocessor", 65_536),
+        warps=properties.max_threads_per_multi_processor // 32,
+        shared=getattr(properties, "shared_memory_per_multiprocessor", 65_536),
+        shared_by_program=getattr(properties, "shared_memory_per_block_optin", 49_152),
+    )

@@ -1,0 +1,143 @@
+"""Launches fitted to what a compiled kernel takes of a multiprocessor."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from flashlogit_kernels import resources
+from flashlogit_kernels.resources import Limits, Resources, resident_programs, settle
+from flashlogit_kernels.table import LaunchConfig
+
+H100 = Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
+RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376)
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared", "num_warps", "programs"),
+    [
+        (72, 8192, 8, 3),  # D = 1 as one version of the compiler has it
+        (93, 8192, 8, 2),  # and as another
+        (177, 0, 1, 8),
+        (168, 0, 2, 6),
+        (208, 0, 2, 4),
+        (128, 0, 1, 16),
+        (255, 131_072, 8, 1),  # the Hessian of 128 columns
+        (32, 0, 4, 16),  # all warps
+        (32, 57_344, 4, 4),  # 57,344 bytes and what is reserved: four times in 233,472
+        (None, 57_344, 4, 4),  # a driver that does not tell registers
+        (255, 232_448, 16, 1),  # never none
+    ],
+)
+def test_programs_that_a_multiprocessor_of_an_h100_holds(
+    registers: int | None, shared: int, num_warps: int, programs: int
+) -> None:
+    assert resident_programs(Resources(registers, shared), num_warps, H100) == programs
+
+
+def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for() -> None:
+    for registers, asked, given in ((177, 10, 8), (177, 5, 5)):
+        config, arguments = settle(
+            LaunchConfig(256, 1, asked),
+            lambda config: {"BLOCK_N": config.block_n},
+            lambda arguments, registers=registers: Resources(registers, 0),
+            H100,
+        )
+        assert config == LaunchConfig(256, 1, given)
+        assert arguments == {"BLOCK_N": 256}
+
+
+def test_tiles_are_halved_until_their_shared_memory_fits() -> None:
+    """A row takes 2 KB here, as in the Hessian of 128 columns."""
+    asked: list[int] = []
+
+    def load(arguments: Any) -> Resources:
+        asked.append(arguments["BLOCK_N"])
+        shared = 2048 * arguments["BLOCK_N"]
+        return Resources(None if shared > RTX_4090.shared_by_program else 250, shared)
+
+    config, arguments = settle(
+        LaunchConfig(64, 8, 1), lambda config: {"BLOCK_N": config.block_n}, load, RTX_4090
+    )
+    assert asked == [64, 32]
+    assert config.block_n == arguments["BLOCK_N"] == 32
+
+
+class Kernel:
+    """What `loaded` asks of a jitted function."""
+
+    __name__ = "some_kernel"
+    arg_names = ("X", "N", "D", "OUT", "tiles", "programs")
+
+    def __init__(self, shared: int = 0) -> None:
+        self.shared = shared
+        self.warmups: list[dict[str, Any]] = []
+        self.loads = 0
+
+    def warmup(self, **arguments: Any) -> Any:
+        self.warmups.append(arguments)
+        kernel = self
+
+        class Compiled:
+            metadata = SimpleNamespace(shared=kernel.shared)
+            n_regs, n_spills = 40, 0
+
+            @property
+            def run(self) -> None:
+                kernel.loads += 1
+
+        return Compiled()
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    monkeypatch.setattr(resources, "_loaded", {})
+    monkeypatch.setattr(resources, "device_limits", lambda device: RTX_4090)
+    return Kernel()
+
+
+CPU = torch.device("cpu")
+
+
+def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel: Kernel) -> None:
+    X = torch.zeros(64)
+    calls = [
+        ({"X": X, "N": 32, "D": 4}, 1),
+        ({"X": X[16:], "N": 4096, "D": 4}, 1),  # other rows, as many numbers of 16
+        ({"X": X, "N": 33, "D": 4}, 2),
+        ({"X": X[1:], "N": 33, "D": 4}, 3),  # another alignment
+        ({"X": X.double(), "N": 33, "D": 4}, 4),
+        ({"X": X, "N": 33, "D": 5}, 5),
+        ({"X": None, "N": 33, "D": 5}, 6),
+        ({"X": None, "N": 1, "D": 5}, 7),
+        ({"X": X, "N": 32, "D": 4}, 7),
+    ]
+    for arguments, compilations in calls:
+        found = resources.loaded(kernel, CPU, arguments, {"OUT": torch.float64})
+        assert found == Resources(40, 0, 0)
+        assert len(kernel.warmups) == kernel.loads == compilations
+    first = kernel.warmups[0]
+    assert first["OUT"].dtype == torch.float64
+    assert first["tiles"] == first["programs"] == 2
+    assert first["grid"] == (1,)
+    assert len(resources.loaded_kernels()) == 7
+
+
+def test_what_does_not_fit_is_not_loaded(kernel: Kernel) -> None:
+    kernel.shared = 131_072
+    found = resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+    assert found == Resources(None, 131_072, None)
+    assert kernel.loads == 0
+
+
+def test_compilation_is_timed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resources.compile_seconds()
+    times = iter([100.0, 102.5])
+    monkeypatch.setattr(resources.time, "perf_counter", lambda: next(times))
+    for _ in range(2):
+        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+    assert math.isclose(resources.compile_seconds() - before, 2.5)

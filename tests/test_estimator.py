@@ -152,16 +152,6 @@ def test_pickle():
     assert torch.equal(again.predict(torch.from_numpy(X)), model.predict(torch.from_numpy(X)))
 
 
-@pytest.mark.gpu
-def test_pickle_made_on_cuda_holds_cpu_tensors():
-    X, y = SCALED
-    model = LogisticRegression().fit(torch.from_numpy(X).cuda(), y)
-    again = pickle.loads(pickle.dumps(model))
-    assert model.coef_.is_cuda
-    assert not again.coef_.is_cuda
-    np.testing.assert_array_equal(again.predict(X), model.predict(torch.from_numpy(X).cuda()).cpu())
-
-
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
 @pytest.mark.parametrize("data", [SCALED, WINE], ids=["two", "three"])
 def test_partial_fit_comes_near_the_optimum(data, l1_ratio):

@@ -150,15 +150,3 @@ def test_anything_with_dlpack_is_shared():
     assert is_device_array(Exported(tensor))
     assert as_tensor(Exported(tensor)).data_ptr() == tensor.data_ptr()
     assert like(tensor, torch.ones(2)).device == tensor.device
-
-
-@pytest.mark.gpu
-def test_on_cuda_in_place():
-    X, y = (torch.from_numpy(array).cuda() for array in CANCER)
-    model = LogisticRegression().fit(X, y)
-    for value in (model.coef_, model.intercept_, model.classes_, model.predict(X), model.predict_proba(X)):
-        assert value.is_cuda
-    assert model.score(X, y) > 0.9
-    np.testing.assert_allclose(
-        model.coef_.cpu(), LogisticRegression(device="cpu").fit(*CANCER).coef_, atol=1e-6
-    )

@@ -201,6 +201,7 @@ def test_going_on_from_a_checkpoint_equals_an_uninterrupted_run(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_no_step_waits_for_the_device() -> None:
     device = torch.device("cuda")
     rows = make_rows(1000)

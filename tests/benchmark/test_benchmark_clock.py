@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +16,14 @@ from samples import make_problem, ticking
 from flashlogit import reference
 from flashlogit.benchmark import step as step_module
 from flashlogit.benchmark.clock import CpuClock, Failure, Timing, failure_of, timing
-from flashlogit.benchmark.cuda_clock import EVENTS, REPLAYS, CudaClock, cuda_clock
+from flashlogit.benchmark.cuda_clock import (
+    EVENTS,
+    REPLAYS,
+    WARM_UP_EVICTIONS,
+    CudaClock,
+    capture,
+    cuda_clock,
+)
 from flashlogit.benchmark.step import CAPTURED, LAUNCHED, make_step, measure_step, step_error
 
 
@@ -69,18 +79,18 @@ class Gpu:
     def __init__(self) -> None:
         self.now = 0.0
         self.waiting = False
-        self.evictions = 0
+        self.done: list[str] = []
 
     def work(self, ms: float) -> Callable[[], None]:
+        return self.named("call", ms)
+
+    def named(self, name: str, ms: float) -> Callable[[], None]:
         def call() -> None:
+            self.done.append(name)
             self.now += ms
             self.waiting = True
 
         return call
-
-    def evict(self) -> None:
-        self.evictions += 1
-        self.work(7.0)()
 
     def synchronize(self) -> None:
         self.waiting = False
@@ -92,6 +102,7 @@ class Gpu:
             at = -1.0
 
             def record(self) -> None:
+                gpu.done.append("event")
                 self.at = gpu.now
 
             def elapsed_time(self, end: Event) -> float:
@@ -101,14 +112,21 @@ class Gpu:
         return Event()
 
     def clock(self, capture: Callable[[Any], Any]) -> CudaClock:
-        return CudaClock(event=self.event, synchronize=self.synchronize, evict=self.evict, capture=capture)
+        return CudaClock(
+            event=self.event,
+            synchronize=self.synchronize,
+            evict=self.named("evict", 7.0),
+            spin=self.named("spin", 11.0),
+            capture=capture,
+        )
 
 
 def test_events_time_the_call_alone():
     gpu = Gpu()
     found = gpu.clock(capture=lambda call: pytest.fail("captured a long call"))({"a": gpu.work(3.0)}, 4)
     assert found["a"] == Timing(3.0, 3.0, 3.0, 4, EVENTS)
-    assert gpu.evictions == 1 + 3 + 4
+    timed = ["evict", "spin", "event", "call", "event"]
+    assert gpu.done == timed * (1 + 3) + ["evict"] * WARM_UP_EVICTIONS + timed * 4
 
 
 def test_short_calls_are_replayed():
@@ -143,6 +161,149 @@ def test_a_failing_call_on_the_gpu():
     found = gpu.clock(lambda call: call)({"bad": fails, "good": gpu.work(1.0)}, 2)
     assert found["bad"] == Failure("skipped", "out of memory")
     assert isinstance(found["good"], Timing)
+
+
+class Streams:
+    """The parts of torch.cuda that a capture uses; as in torch, a capture that fails leaves its stream current."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current: Any = self.Stream("old")
+        self.device: torch.device | None = None
+        self.capturing = False
+        self.replays = 0
+        self.ended: list[tuple[int, Any]] = []
+        for name in ("stream", "device", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, f"_{name}"))
+        for name, stand_in in {
+            "Stream": lambda: self.Stream("side"),
+            "current_stream": lambda: self.current,
+            "set_stream": lambda stream: setattr(self, "current", stream),
+            "current_device": lambda: 0,
+            "graph_pool_handle": lambda: (0, 1),
+            "CUDAGraph": lambda: self,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(
+            torch._C, "_cuda_endAllocateToPool", lambda *pool: self.ended.append(pool), raising=False
+        )
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wait_stream(self, other: object) -> None: ...
+
+    def replay(self) -> None:
+        self.replays += 1
+
+    @contextlib.contextmanager
+    def _device(self, device: torch.device | None) -> Iterator[None]:
+        self.device = device
+        yield
+
+    @contextlib.contextmanager
+    def _stream(self, stream: Any) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextlib.contextmanager
+    def _graph(self, graph: Any, *, pool: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        before, self.current = self.current, stream
+        self.capturing = True
+        failed = False
+        try:
+            yield
+        except BaseException:
+            failed = True
+        self.capturing = False
+        if failed:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.current = before
+
+
+def test_a_capture_runs_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    cuda = Streams(monkeypatch)
+    seen: list[tuple[str, bool]] = []
+    replay = capture(lambda: seen.append((cuda.current.name, cuda.capturing)), torch.device("cuda:1"))
+    assert seen == [("side", False), ("side", True)]
+    assert cuda.device == torch.device("cuda:1")
+    assert (cuda.current.name, cuda.ended) == ("old", [])
+    replay()
+    assert (len(seen), cuda.replays) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("not permitted when stream is capturing"), KeyboardInterrupt()]
+)
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    cuda = Streams(monkeypatch)
+
+    def call() -> None:
+        if cuda.capturing:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        capture(call)
+    assert raised.value is error
+    assert cuda.current.name == "old"
+    assert cuda.ended == [(0, (0, 1))]
+
+
+def test_the_clock_goes_on_after_a_capture_that_failed(monkeypatch: pytest.MonkeyPatch):
+    cuda, gpu = Streams(monkeypatch), Gpu()
+    streams: list[str] = []
+
+    def short() -> None:
+        if cuda.capturing:
+            raise RuntimeError("not permitted when stream is capturing")
+        gpu.work(0.125)()
+        streams.append(cuda.current.name)
+
+    found = gpu.clock(capture)({"short": short, "other": gpu.work(0.0625)}, 5)
+    timed, other = found["short"], found["other"]
+    assert isinstance(timed, Timing)
+    assert isinstance(other, Timing)
+    assert timed.ms == pytest.approx(0.125)
+    assert timed.method == f"{EVENTS} (no capture: RuntimeError: not permitted when stream is capturing)"
+    assert other.method == REPLAYS
+    # One warm-up on the side stream, within `capture`.
+    assert streams == ["old"] * 4 + ["side"] + ["old"] * 5
+
+
+FAILING_CAPTURE = """
+import torch
+from flashlogit.benchmark.cuda_clock import capture
+
+x = torch.ones(1000, device="cuda")
+before = torch.cuda.current_stream()
+try:
+    capture(lambda: x.sum().item())
+except RuntimeError as error:
+    print(error)
+else:
+    raise SystemExit("the capture did not fail")
+assert torch.cuda.current_stream() == before
+torch.cuda.empty_cache()
+total = torch.zeros((), device="cuda")
+replay = capture(lambda: total.add_(x.sum()))
+total.zero_()
+replay()
+replay()
+assert total.item() == 2000
+"""
+
+
+@pytest.mark.gpu
+def test_captures_work_after_one_that_failed():
+    # In a process of its own: were the allocator left in a capture, every later test would fail as well.
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING_CAPTURE], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.gpu

@@ -1,21 +1,21 @@
-"""One data set, written in every kind of file."""
+"""One data set, written in every kind of file.
+
+pyarrow and flashlogit's settings are imported by the fixtures: a conftest cannot be skipped where a package is missing.
+"""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flashlogit.config import FileData
-from flashlogit.data import Dataset, load
+if TYPE_CHECKING:
+    from flashlogit.data import Dataset
 
 CPU = torch.device("cpu")
 
@@ -43,6 +43,10 @@ def write(tmp_path: Path) -> Callable[..., str]:
         elif name.endswith(".npy"):
             np.save(path, np.column_stack(list(columns.values())))
         else:
+            pa = pytest.importorskip("pyarrow")
+            from pyarrow import csv
+            from pyarrow import parquet as pq
+
             table = pa.table(columns)
             if name.endswith(".parquet"):
                 pq.write_table(table, path, row_group_size=64)
@@ -57,6 +61,9 @@ def write(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def load_file() -> Callable[..., Dataset]:
     """Load a file on the CPU with seed 0; settings of FileData by keyword."""
+    pytest.importorskip("pydantic")
+    from flashlogit.config import FileData
+    from flashlogit.data import load
 
     def load_with(path: str, **settings: Any) -> Dataset:
         seed = settings.pop("seed", 0)

@@ -1,0 +1,36 @@
+"""The estimator on arrays of a GPU, apart from the other tests of it, which need polars and array_api_strict too."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import StandardScaler
+
+from flashlogit import LogisticRegression
+
+CANCER = load_breast_cancer(return_X_y=True)
+SCALED = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
+
+
+@pytest.mark.gpu
+def test_pickle_made_on_cuda_holds_cpu_tensors():
+    X, y = SCALED
+    model = LogisticRegression().fit(torch.from_numpy(X).cuda(), y)
+    again = pickle.loads(pickle.dumps(model))
+    assert model.coef_.is_cuda
+    assert not again.coef_.is_cuda
+    np.testing.assert_array_equal(again.predict(X), model.predict(torch.from_numpy(X).cuda()).cpu())
+
+
+@pytest.mark.gpu
+def test_on_cuda_in_place():
+    X, y = (torch.from_numpy(array).cuda() for array in CANCER)
+    model = LogisticRegression().fit(X, y)
+    for value in (model.coef_, model.intercept_, model.classes_, model.predict(X), model.predict_proba(X)):
+        assert value.is_cuda
+    assert model.score(X, y) > 0.9
+    np.testing.assert_allclose(
+        model.coef_.cpu(), LogisticRegression(device="cpu").fit(*CANCER).coef_, atol=1e-6
+    )

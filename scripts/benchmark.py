@@ -1,8 +1,23 @@
-"""How fast are the passes on this machine? python scripts/benchmark.py kernel --quick, or tune, or compare A B"""
+"""How fast are passes and fits on this machine? kernel, fit or tune; device on a GPU; compare A.json B.json."""
 
 import sys
 
-from flashlogit.benchmark.cli import main
+
+def main(arguments: list[str]) -> int:
+    """Dispatch to the command."""
+    if arguments[:1] == ["device"]:
+        from benchmarks import device
+
+        return device.main(arguments[1:])
+    if arguments[:1] == ["compare"]:
+        from benchmarks import comparing
+
+        if comparing.takes(arguments[1:]):
+            return comparing.main(arguments[1:])
+    from flashlogit.benchmark.cli import main as installed
+
+    return installed(arguments)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,10 +26,17 @@ def _nothing_remembered() -> Iterator[None]:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that there is a recent GPU, and Triton."""
+    """Pretend that there is a recent GPU, Triton, and gcc; kernels are compiled and not interpreted."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     pretend_triton(monkeypatch, installed=True)
+    pretend_programs(monkeypatch, "gcc")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+
+
+def pretend_programs(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in programs else None)
 
 
 def pretend_triton(monkeypatch: pytest.MonkeyPatch, *, installed: bool) -> None:
@@ -71,6 +79,41 @@ def test_a_missing_triton_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatc
     assert choose_backend("auto", CUDA) == Backend("torch", "the package triton is not installed")
     with pytest.raises(UserError, match="the package triton is not installed; set backend"):
         choose_backend("triton", CUDA)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_without_a_c_compiler_it_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_programs(monkeypatch)
+    reason = "Triton needs a C compiler and there is none: install gcc or set CC"
+    assert choose_backend("auto", CUDA) == Backend("torch", reason)
+    with pytest.raises(
+        UserError, match=f"backend is 'triton', but {reason}; set backend to 'auto' or 'torch'$"
+    ):
+        choose_backend("triton", CUDA)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_c_compiler_that_cc_names_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for Triton, which then looks for no other."""
+    monkeypatch.setenv("CC", "/opt/none/cc")
+    backend = choose_backend("auto", CUDA)
+    assert backend.name == "torch"
+    assert "CC is '/opt/none/cc', which is no program here" in backend.reason
+    with pytest.raises(UserError, match="needs a C compiler and CC is '/opt/none/cc'"):
+        choose_backend("triton", CUDA)
+    choose_backend.cache_clear()
+    pretend_programs(monkeypatch, "/opt/none/cc")
+    assert choose_backend("auto", CUDA).name == "triton"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_clang_will_do_and_the_interpreter_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_programs(monkeypatch, "clang")
+    assert choose_backend("auto", CUDA).name == "triton"
+    choose_backend.cache_clear()
+    pretend_programs(monkeypatch)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert choose_backend("triton", CUDA).name == "triton"
 
 
 def test_triton_on_the_cpu_needs_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Literal, Protocol, Unpack
 
@@ -107,9 +108,8 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
             return Backend("triton", "asked for")
         if device.type == "cpu" and _interpreting() and _triton_installed():
             return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
-        raise UserError(
-            f"backend is 'triton', but {obstacle}; set backend to 'auto' or 'torch', or use a CUDA device"
-        )
+        elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
+        raise UserError(f"backend is 'triton', but {obstacle}; set backend to 'auto' or 'torch'{elsewhere}")
     if obstacle is None:
         return Backend("triton", f"the data are on {device}")
     return Backend("torch", obstacle)
@@ -123,6 +123,18 @@ def _obstacle_to_triton(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if torch.version.hip is None and capability < _OLDEST_CAPABILITY:
         return f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, below 7.0"
+    return None if _interpreting() else _obstacle_to_compiling()
+
+
+def _obstacle_to_compiling() -> str | None:
+    """Triton compiles a kernel's launcher with the C compiler that CC names, else with gcc or clang."""
+    named = os.environ.get("CC")
+    if named is not None and shutil.which(named) is None:
+        return (
+            f"Triton needs a C compiler and CC is {named!r}, which is no program here: install it or set CC"
+        )
+    if named is None and not (shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler and there is none: install gcc or set CC"
     return None
 
 

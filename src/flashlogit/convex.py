@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.checks import readable_labels, readable_weights
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
 from flashlogit_kernels.gram import weighted_gram
 
@@ -48,6 +49,7 @@ class Point:
 class ConvexObjective:
     """P over X [N, D], y [N] (0 and 1, or soft) and sample_weight [N] or None, for K = 1 model.
 
+    y and sample_weight are held in a dtype that every pass reads as it is; labels that are all 0 or 1 are uint8.
     null_space [P, r], if it is set: orthonormal directions in which P is flat. Rounding slopes it, and a solver that
     followed would go far for nothing; gradients and products have no part in it.
     curvature [N]: of the last point evaluated with `curvature`.
@@ -65,15 +67,23 @@ class ConvexObjective:
         intercept: bool,
         coordinates: Coordinates | None = None,
         share: float = 1.0,
+        labels_known: bool = False,
     ) -> None:
-        """`share` is the share of the user's rows that these are, for counting passes; the rest as in the class."""
-        self.X, self.y, self.sample_weight = X, y, sample_weight
+        """The arguments as in the class, and two that a sample of the user's rows has.
+
+        Args:
+            share: the share of the user's rows that these are, for counting passes.
+            labels_known: whether y is in the dtype of `narrow_labels` already, which looks at all values.
+        """
+        self.X = X
+        self.y = y if labels_known else narrow_labels(y)
+        self.sample_weight = readable_weights(sample_weight, torch.float64)
         self.intercept = intercept
         self.l1, self.l2 = l1, l2
         self._passes = passes
         self.share = share
         self.reads = 0.0
-        s, target = sample_weight, y.double()
+        s, target = self.sample_weight, self.y.double()
         self.weight_sum = float(len(X) if s is None else s.sum(dtype=torch.float64))
         self.mean_label = float(target.sum() if s is None else (target * s).sum()) / self.weight_sum
         if intercept and not 0 < self.mean_label < 1:
@@ -280,6 +290,7 @@ class ConvexObjective:
         h = sums.curvature
         assert h is not None
         column = self._passes.column_sums(self.X, h, compute_dtype=torch.float64, center=self._center)
+        self.reads += self.share
         return self.coordinates.pulled_back(column, h.sum(dtype=torch.float64)) * (
             self.coordinates.scale[-1] / self.weight_sum
         )
@@ -311,6 +322,7 @@ class ConvexObjective:
             intercept=self.intercept,
             coordinates=self.coordinates,
             share=self.share * rows / len(self.X),
+            labels_known=True,
         )
 
     def _off_null_space(self, gradient: Tensor) -> Tensor:
@@ -370,6 +382,16 @@ class _Kept:
     theta: Tensor
     point: Point
     sums: BCESums
+
+
+def narrow_labels(y: Tensor) -> Tensor:
+    """Labels [N] in the narrowest dtype that the passes read as it is, contiguous.
+
+    Labels that are all 0 or 1 become uint8, whatever their dtype is; others stay float32 or become float64.
+    """
+    if y.dtype not in (torch.bool, torch.uint8) and bool(((y == 0) | (y == 1)).all()):
+        y = y.to(torch.uint8)
+    return readable_labels(y, torch.float64)
 
 
 def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:

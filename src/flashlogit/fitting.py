@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from flashlogit_kernels.checks import check_matrix, check_same_device, check_vector
+from flashlogit_kernels.resources import compile_seconds
 
-from .backend import Backend, BackendName, choose_backend
+from .backend import BackendName, choose_backend
 from .certificate import Certificate
 from .convex import ConvexObjective
 from .row_workers import threads_for_passes
@@ -27,13 +28,10 @@ from .solvers.lbfgs import LBFGS
 from .solvers.newton import Newton
 from .solvers.newton_cg import NewtonCG
 from .solvers.problem import Problem, WithoutPenalty
-from .solvers.replay import recorder
 from .solvers.separation import Separation, separation_message
 from .solvers.start import start_from_sample
 from .solvers.unpenalised import Unpenalised
 
-_STEPS_A_READ, _SMALL_BYTES = 4, 256 << 20
-"""Steps that a GPU takes before a value is read back, where X is small: reading then costs as much as passes."""
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
 
@@ -61,11 +59,11 @@ class Fit:
     bytes_read: float
     """By those."""
     seconds: float
-    """From the call to the certificate; without `compile_seconds`."""
+    """From the call to the last certificate, without `compile_seconds`."""
     compile_seconds: float
-    """The kernels' first launch less a second one: compilation, or loading from Triton's cache."""
+    """Spent within the fit on compiling kernels, or on loading them from Triton's cache."""
     history: list[HistoryRow] = field(repr=False)
-    """A row for each accepted point."""
+    """A row for each accepted point; its seconds are those since the call, with any compilation."""
     notes: tuple[str, ...] = ()
     """Sentences for the user: how it ended if not well, collinear columns, separated classes."""
     separation: Separation | None = None
@@ -92,6 +90,21 @@ class Fit:
         return self.certificate.relative
 
 
+class Stopwatch:
+    """Times a fit from where it is made, and tells compilation apart."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self._compiled = compile_seconds()
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since then without compilation, and those of compilation."""
+        elapsed = time.perf_counter() - self.began
+        # The kernels count what all threads compile, and another one may have a fit of its own.
+        compiling = min(elapsed, compile_seconds() - self._compiled)
+        return elapsed - compiling, compiling
+
+
 @threads_for_passes()
 def fit(
     X: Tensor,
@@ -112,7 +125,8 @@ def fit(
     """Minimise P over the weights and a free, unpenalised intercept.
 
     Args:
-        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place.
+        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place if its rows or its columns
+            lie contiguously, and else copied once.
         y: [N] labels in [0, 1], soft ones too.
         sample_weight: [N], not negative; default ones.
         l1, l2: penalties as in P; scikit-learn's C is l2 = 1 / (C S), S being the sum of the weights.
@@ -131,15 +145,16 @@ def fit(
         ValueError: an argument outside of these bounds, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
-    check_fit(X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    watch = Stopwatch()
+    X, y, sample_weight = check_fit(
+        X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations
+    )
     _check_labels(y)
     check_start(start, X.shape[1], 1)
     name = choose_solver(solver, *X.shape, l1=l1)
     chosen = choose_backend(backend, X.device)
-    compile_seconds = _compilation(X, y, sample_weight, chosen)
-    began = time.perf_counter()
     objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
-    result = minimise(
+    return minimise(
         objective,
         None if objective.penalised else Unpenalised(objective),
         lambda: _method(name, objective, start, tolerance),
@@ -149,9 +164,8 @@ def fit(
         max_iterations=max_iterations,
         names=names,
         on_point=on_point,
-        began=began,
+        watch=watch,
     )
-    return replace(result, compile_seconds=compile_seconds)
 
 
 def minimise(
@@ -165,14 +179,14 @@ def minimise(
     max_iterations: int,
     names: Sequence[str] | None,
     on_point: Callable[[HistoryRow, Callable[[], Parameters]], object],
-    began: float,
+    watch: Stopwatch,
 ) -> Fit:
     """Run a solver, made by `method`, to its certificate, and say how it went; the rest as for `fit`.
 
     Args:
         unpenalised: what stands in for the duality gap where there is no penalty.
         parameters: (weight, bias) of a theta.
-        began: when the fit did, on the clock of `time.perf_counter`.
+        watch: made when the fit began.
     """
     solver = method()
     if not math.isfinite(float(solver.search.at.value)):
@@ -187,7 +201,7 @@ def minimise(
         certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
         on_point=lambda row, theta: on_point(row, lambda: parameters(theta)),
         separated=unpenalised.separated if unpenalised else lambda: False,
-        began=began,
+        began=watch.began,
     )
     separation, theta, certificate = None, outcome.theta, outcome.certificate
     if unpenalised:
@@ -211,8 +225,7 @@ def minimise(
         outcome.iterations,
         objective.reads,
         objective.reads * X.numel() * X.element_size(),
-        time.perf_counter() - began,
-        0.0,
+        *watch.read(),
         outcome.history,
         tuple(notes),
         separation,
@@ -229,12 +242,9 @@ def _method(name: str, objective: ConvexObjective, start: Parameters | None, tol
         theta, hessian = start_from_sample(objective, theta)
     if name == "newton":
         return Newton(objective, theta, hessian=hessian)
-    X = objective.X
-    record = recorder(X) if objective.penalised else None
-    reads = _STEPS_A_READ if record and X.numel() * X.element_size() < _SMALL_BYTES else 1
     if name == "newton-cg":
-        return NewtonCG(objective, theta, tolerance=tolerance, record=record, reads=reads)
-    return LBFGS(objective, theta, record=record, reads=reads)
+        return NewtonCG(objective, theta, tolerance=tolerance)
+    return LBFGS(objective, theta)
 
 
 def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:
@@ -258,31 +268,6 @@ def _shortfall(outcome: Outcome, tolerance: float) -> str:
     )
 
 
-def _compilation(X: Tensor, y: Tensor, sample_weight: Tensor | None, backend: Backend) -> float:
-    """Seconds that the first launch of the pass takes on top of a second; 0 where nothing is compiled."""
-    if backend.name != "triton" or not X.is_cuda:
-        return 0.0
-    w = X.new_zeros(X.shape[1], dtype=torch.float64)
-    seconds = []
-    for _ in range(2):
-        torch.cuda.synchronize(X.device)
-        began = time.perf_counter()
-        for dtype in {torch.float64, torch.float64 if X.dtype == torch.float64 else torch.float32}:
-            backend.passes.bce_onepass(
-                X,
-                y,
-                w,
-                w.new_zeros(1),
-                sample_weight=sample_weight,
-                eps=0.0,
-                compute_dtype=dtype,
-                logits=True,
-            )
-        torch.cuda.synchronize(X.device)
-        seconds.append(time.perf_counter() - began)
-    return max(0.0, seconds[0] - seconds[1])
-
-
 def check_fit(
     X: Tensor,
     y: Tensor,
@@ -292,8 +277,12 @@ def check_fit(
     l2: float,
     tolerance: float,
     max_iterations: int,
-) -> None:
-    """What every fit asks of its arguments; TypeError or ValueError naming the one at fault."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """X, y and sample_weight as every pass reads them, copied only where they do not lie so in memory.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault.
+    """
     X = check_matrix(X)
     N = X.shape[0]
     check_vector("y", y, N)
@@ -314,6 +303,7 @@ def check_fit(
         raise ValueError(
             "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
         )
+    return X, y.detach().contiguous(), None if sample_weight is None else sample_weight.detach().contiguous()
 
 
 def check_start(start: Parameters | None, D: int, K: int) -> None:

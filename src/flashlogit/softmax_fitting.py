@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from .fitting import Fit, Parameters, check_fit, check_start, minimise
+from .fitting import Fit, Parameters, Stopwatch, check_fit, check_start, minimise
 from .row_workers import threads_for_passes
 from .softmax import SoftmaxObjective
 from .solvers.choose import SolverName, choose_softmax_solver
@@ -45,7 +44,8 @@ def fit_softmax(
     """Minimise P over the weights of K classes and their free, unpenalised intercepts.
 
     Args:
-        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place.
+        X: [N, D] float64, float32, bfloat16 or float16, on any device; it is used in place if its rows or its columns
+            lie contiguously, and else copied once.
         y: [N] class numbers from 0 to K - 1, of an integer dtype.
         classes: K, at least 2; default: the largest class number and 1.
         start: weight [K, D] and bias [K] to start from.
@@ -59,12 +59,14 @@ def fit_softmax(
         ValueError: an argument outside of these bounds, a class without a row, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
-    check_fit(X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations)
+    watch = Stopwatch()
+    X, y, sample_weight = check_fit(
+        X, y, sample_weight, l1=l1, l2=l2, tolerance=tolerance, max_iterations=max_iterations
+    )
     K = _classes(y, classes)
     D = X.shape[1]
     check_start(start, D, K)
     name = choose_softmax_solver(solver, D, K, l1=l1)
-    began = time.perf_counter()
     objective = SoftmaxObjective(X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept)
 
     def method() -> Solver:
@@ -94,7 +96,7 @@ def fit_softmax(
         max_iterations=max_iterations,
         names=names,
         on_point=on_point,
-        began=began,
+        watch=watch,
     )
 
 

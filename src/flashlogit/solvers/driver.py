@@ -13,7 +13,7 @@ from torch import Tensor
 from flashlogit.certificate import Certificate
 
 from .problem import Problem
-from .search import Search
+from .search import Search, read_back
 
 Ending = Literal["tolerance", "limit", "precision", "separated"]
 
@@ -84,18 +84,18 @@ def drive(
     lowest, unmoved = math.inf, 0
     count = 0
 
-    def estimate() -> float:
-        return float(solver.search.at.gap) if objective.penalised else solver.decrement
-
     while True:
-        gap = estimate()
+        at = solver.search.at
+        value, gap, norm, step = read_back([at.value, at.gap, at.gradient.norm(), solver.search.step])
+        if not objective.penalised:
+            gap = solver.decrement
         row: HistoryRow = {
             "iteration": count,
-            "objective": float(solver.search.at.value),
+            "objective": value,
             "gap": gap,
             "relative_gap": gap / null,
-            "gradient_norm": float(solver.search.at.gradient.norm()),
-            "step": float(solver.search.step),
+            "gradient_norm": norm,
+            "step": step,
             "passes": objective.reads,
             "seconds": time.perf_counter() - began,
         }
@@ -112,8 +112,8 @@ def drive(
             promised = 0.3 * gap
         idle = 0 if gap < 0.9 * best else idle + 1
         best = min(best, gap)
-        unmoved = 0 if float(solver.search.at.value) < lowest else unmoved + 1
-        lowest = min(lowest, float(solver.search.at.value))
+        unmoved = 0 if value < lowest else unmoved + 1
+        lowest = min(lowest, value)
         if idle >= _IDLE and (best <= _ROUNDING * null or unmoved >= _UNMOVED):
             ending = "precision"
             break

@@ -10,14 +10,13 @@ and 20,000 x 1,024 with l1 = 1e-3 had a relative gap of 2e-2 after 404 reads of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .problem import Problem
 from .proximal import accelerated
-from .replay import Record, Replay
 from .search import Search
 
 MEMORY = 20
@@ -27,19 +26,14 @@ _INNER_STEPS = 300
 
 
 class LBFGS:
-    """State of the method; `advance` is one evaluation, and does not wait for the device."""
+    """State of the method; `advance` is one evaluation, and reads one value back from the device at its end."""
 
-    def __init__(
-        self, objective: Problem, theta: Tensor, *, record: Record | None = None, reads: int = 1
-    ) -> None:
-        """Start at theta [P, K]; with `record` steps are replayed, and values read back every `reads` steps."""
+    def __init__(self, objective: Problem, theta: Tensor) -> None:
+        """Start at theta [P, K]."""
         self.objective = objective
-        self.search = Search(objective, theta, objective.evaluate(theta, keep=record is None))
+        self.search = Search(objective, theta, objective.evaluate(theta, keep=True))
         self._pairs = Pairs(theta)
         self._expected = self._aim()
-        self._steps = reads
-        self._replay = Replay(self.step, self._get, self._put, record)
-        self._keep = record is None  # the objective could not tell that a replayed step has renewed them
 
     @property
     def decrement(self) -> float:
@@ -47,28 +41,16 @@ class LBFGS:
         return float(self._expected.sum())
 
     def advance(self) -> bool:
-        """Try the next point, or several in a row on a GPU; whether the last one was good enough."""
-        passes = self.objective.reads
-        for _ in range(self._steps):
-            self._replay()
-        self.objective.reads = (
-            passes + self._steps * self.objective.share
-        )  # a replayed step does not count itself
+        """Try the next point; whether it was good enough."""
+        self.step()
         return not bool(self.search.refused.any())
 
     def step(self) -> None:
-        """One of them, without waiting for the device."""
+        """The same without waiting for the device, unless there is an l1 term."""
         before, gradient = self.search.theta, self.search.at.gradient
-        accepted = self.search.advance(keep=self._keep)
+        accepted = self.search.advance(keep=True)
         self._pairs.remember(self.search.theta - before, self.search.at.gradient - gradient, accepted)
         self._expected = self._aim()
-
-    def _get(self) -> list[Tensor]:
-        return [*self.search.state, self._expected]
-
-    def _put(self, tensors: Sequence[Tensor]) -> None:
-        *search, self._expected = tensors
-        self.search.state = search
 
     def _aim(self) -> Tensor:
         search, l1 = self.search, self.objective.l1_of

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .problem import Problem
-from .proximal import factor, minimise_model, solve
-from .search import Search
+from .proximal import factor, minimise_model, solve, try_factor
+from .search import Search, read_back
 
 _GOOD_RATIO = 0.1
 """Of the decrease that the model predicts, from one step to the next: above it, the Hessian is renewed."""
@@ -43,8 +43,10 @@ class Newton:
     def advance(self) -> bool:
         """Try the next point; whether it was good enough."""
         before, gradient = self.search.theta, self.search.at.gradient
-        if not bool(self.search.advance(keep=True)):
-            if not self._new and self.search.refused.item() > 1:
+        self.search.advance(keep=True)
+        (refused,) = read_back([self.search.refused])
+        if refused > 0:
+            if not self._new and refused > 1:
                 self._renew()
             return False
         last, was_new, self._new = self.decrement, self._new, False
@@ -80,22 +82,32 @@ class Newton:
         if self.hessian is None:
             self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
             self._new = True
-        H = self.hessian
-        search, l1 = self.search, self.objective.l1_of
+        H, search = self.hessian, self.search
         g = search.at.gradient
         if self.objective.l1 > 0:
-            end = minimise_model(H, g, search.theta, l1)
-            direction = end - search.theta
+            end = minimise_model(H, g, search.theta, self.objective.l1_of)
             search.aim(self.objective.settled(end) - search.theta)
-        else:
-            if self._factors is None:
-                self._factors = factor(H)
+            (change,) = read_back([self._change(H, end - search.theta, end)])
+            return max(0.0, -change)
+        found = None
+        if self._factors is None:
+            self._factors, found = try_factor(H)
+        direction = -solve(self._factors, g)
+        values = [self._change(H, direction, search.theta + direction)]
+        change, *sound = read_back(values if found is None else [*values, found.all()])
+        if 0.0 in sound:
+            self._factors = factor(H)
             direction = -solve(self._factors, g)
-            search.aim(direction)
-            end = search.theta + direction
+            (change,) = read_back([self._change(H, direction, search.theta + direction)])
+        search.aim(direction)
+        return max(0.0, -change)
+
+    def _change(self, H: Tensor, direction: Tensor, end: Tensor) -> Tensor:
+        """What the model changes by along `direction` [P, 1], which leads to `end`, []."""
+        theta, l1 = self.search.theta, self.objective.l1_of
         model = (
-            g * direction
+            self.search.at.gradient * direction
             + 0.5 * torch.einsum("kpq,qk->pk", H, direction) * direction
-            + l1 * (end.abs() - search.theta.abs())
+            + l1 * (end.abs() - theta.abs())
         )
-        return max(0.0, -float(model.sum()))
+        return model.sum()

@@ -9,15 +9,13 @@ columns, where nothing of size D x D is made; up to there the Hessian of a sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .precondition import Preconditioner, precondition
 from .problem import Problem
-from .replay import Record, Replay
-from .search import Search
+from .search import Search, read_back
 
 _LOOSEST = 0.03
 """First eta. At 20,000 x 1,024: 39 reads of X in all; 43 with 0.1, and 40 to 45 with other schedules."""
@@ -30,72 +28,52 @@ that lower it."""
 class NewtonCG:
     """State of the method at an accepted point; `advance` is one Newton step."""
 
-    def __init__(
-        self,
-        objective: Problem,
-        theta: Tensor,
-        *,
-        tolerance: float,
-        record: Record | None = None,
-        reads: int = 1,
-    ) -> None:
-        """Start at theta [P, 1]; `tolerance` is on the relative gap, and no residual need be much smaller.
-
-        With `record` products are replayed, and the residual read back every `reads` of them.
-        """
+    def __init__(self, objective: Problem, theta: Tensor, *, tolerance: float) -> None:
+        """Start at theta [P, 1]; `tolerance` is on the relative gap, and no residual need be much smaller."""
         self.objective = objective
-        self._reads = reads
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
         penalties = objective.l2_of[objective.l2_of > 0]
         l2 = float(penalties.min()) if penalties.numel() else 0.0
         self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
         self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
         self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
-        self._first = self._norm()
-        self.decrement = math.inf
+        self._norm = float(self.search.at.gradient.norm())
+        self._first = self._norm
+        self._slope = theta.new_full((), -math.inf)
         self._aimed = False
         self._preconditioner = Preconditioner(objective)
-        self._record = record
         if self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
             self._preconditioner.make()
         self._prepare()
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the quadratic model expected of the last direction."""
+        return 0.5 * max(0.0, -float(self._slope))
 
     def advance(self) -> bool:
         """Find a direction, unless the last one was refused, and try it; whether it was good enough."""
         if not self._aimed:
             self._aim()
-        accepted = bool(self.search.advance(curvature=True, keep=True).all())
-        self._aimed = not accepted
-        return accepted
+        self.search.advance(curvature=True, keep=True)
+        refused, self._norm = read_back([self.search.refused, self.search.at.gradient.norm()])
+        self._aimed = refused > 0
+        return refused == 0
 
     def _prepare(self) -> None:
         """Conjugate gradients with the preconditioner as it is."""
         self._run = ConjugateGradients(
             self.objective, self.search.at.gradient, factors=self._preconditioner.factors
         )
-        self._product = Replay(self._run.advance, self._get, self._put, self._record)
-
-    def _get(self) -> list[Tensor]:
-        return [*self._run.state, self.objective.curvature]
-
-    def _put(self, tensors: Sequence[Tensor]) -> None:
-        *run, self.objective.curvature = tensors
-        self._run.put(run)
-
-    def _norm(self) -> float:
-        return float(self.search.at.gradient.norm())
 
     def _aim(self) -> None:
-        norm = self._norm()
+        norm = self._norm
         eta = max(min(_LOOSEST, norm / self._first), 0.5 * self._goal / norm, 1e-4) if norm > 0 else 1.0
         run, objective = self._run, self.objective
         run.begin(self.search.at.gradient)
         poor = False
-        for products in range(self._reads, 2 * objective.parameters + 10, self._reads):
-            for _ in range(self._reads):
-                passes = objective.reads
-                self._product()
-                objective.reads = passes + objective.share
+        for products in range(1, 2 * objective.parameters + 10):
+            run.advance()
             residual = float(run.residual_norm)
             if residual <= eta * norm:
                 break
@@ -104,7 +82,7 @@ class NewtonCG:
                 poor = self._preconditioner.pays(math.log(max(residual / self._target, 1.0)), rate)
                 if poor:  # what has been found leads down in any case
                     break
-        self.decrement = 0.5 * max(0.0, -float((self.search.at.gradient * run.x).sum()))
+        self._slope = (self.search.at.gradient * run.x).sum()
         self.search.aim(run.x)
         if poor:
             self._preconditioner.make()
@@ -128,15 +106,6 @@ class ConjugateGradients:
         self._r = -g
         self._p = precondition(self._factors, self._r)
         self._rz = (self._r * self._p).sum(dim=0)
-
-    @property
-    def state(self) -> list[Tensor]:
-        """What the next step depends on, beside the curvature that the objective keeps."""
-        return [self.x, self._r, self._p, self._rz]
-
-    def put(self, tensors: Sequence[Tensor]) -> None:
-        """Go on from such a state."""
-        self.x, self._r, self._p, self._rz = tensors
 
     @property
     def residual_norm(self) -> Tensor:

@@ -26,9 +26,7 @@ class Problem(Protocol):
     l1_of: Tensor
     l2_of: Tensor
     coordinates: Coordinates
-    curvature: Tensor
     reads: float
-    share: float
 
     @property
     def parameters(self) -> int: ...

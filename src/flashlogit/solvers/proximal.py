@@ -37,17 +37,9 @@ _THREADED_FROM = 512
 """Parameters from which factors are computed in all threads."""
 
 
-def may_look(tensor: Tensor) -> bool:
-    """Whether a value may be read without waiting for a device."""
-    return tensor.device.type == "cpu"
-
-
 def factor(H: Tensor) -> Tensor:
     """Lower Cholesky factors [K, P, P] of H [K, P, P], to whose diagonals just enough is added for there to be one."""
-    result: Tensor
-    with threads_for_algebra() if H.shape[-1] >= _THREADED_FROM else nullcontext():
-        result, info = torch.linalg.cholesky_ex(H)
-    found = (info == 0) & result.isfinite().all(dim=-1).all(dim=-1)
+    result, found = try_factor(H)
     if bool(found.all()):
         return result
     size = H.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
@@ -60,6 +52,13 @@ def factor(H: Tensor) -> Tensor:
         if bool(found.all()):
             break
     return torch.where(found[:, None, None], result, torch.nan)
+
+
+def try_factor(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower Cholesky factors [K, P, P] of H [K, P, P] as it is, and whether it has any, [K] bool; waits for nothing."""
+    with threads_for_algebra() if H.shape[-1] >= _THREADED_FROM else nullcontext():
+        factors, info = torch.linalg.cholesky_ex(H)
+    return factors, (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1)
 
 
 def solve(factors: Tensor, v: Tensor) -> Tensor:
@@ -153,8 +152,8 @@ def accelerated(
 ) -> Tensor:
     """Accelerated proximal gradient descent on m from theta [P, K], given products with H only; its last point.
 
-    Beck and Teboulle 2009 (FISTA), restarted where the momentum points uphill (O'Donoghue and Candes 2015). On a CPU it
-    ends when nothing moves any more.
+    Beck and Teboulle 2009 (FISTA), restarted where the momentum points uphill (O'Donoghue and Candes 2015). It ends
+    when nothing moves any more, and reads a value back every tenth step to know.
     """
     # Not of ones: those a softmax's Hessian may map to 0.
     v = 1 + torch.cos(2.4 * torch.arange(len(theta), dtype=theta.dtype, device=theta.device))[:, None]
@@ -170,7 +169,7 @@ def accelerated(
         uphill = ((ahead - new) * (new - x)).sum(dim=0) > 0
         t_new = torch.where(uphill, 1.0, 0.5 * (1 + (1 + 4 * t * t).sqrt()))
         ahead = new + torch.where(uphill, 0.0, (t - 1) / t_new) * (new - x)
-        still = may_look(x) and step % 10 == 9 and bool((new - x).norm() <= 1e-9 * (new - theta).norm())
+        still = step % 10 == 9 and bool((new - x).norm() <= 1e-9 * (new - theta).norm())
         x, t = new, t_new
         if still:
             break

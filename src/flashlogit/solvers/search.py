@@ -1,7 +1,7 @@
 """The point that a solver has reached, and the next one it tries.
 
-Everything is a tensor on the device of X, and every decision a `torch.where`: nothing here waits for the device, so
-that a GPU can replay it from a graph.
+Everything is a tensor on the device of X, and every decision a `torch.where`: a search waits for no value from the
+device. Its owner reads back what it has to know with `read_back`, all values of a point at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ _SUFFICIENT = 1e-4
 """Share of the predicted decrease that a step must bring (Armijo's rule)."""
 _ROUNDING = 2e-14
 """Of P: differences below are noise of its float64 sum, and no step is refused for one."""
+
+
+def read_back(tensors: Sequence[Tensor]) -> list[float]:
+    """The values of tensors of one element each, for one wait for their device."""
+    values: list[float] = torch.stack([tensor.reshape(()).to(torch.float64) for tensor in tensors]).tolist()
+    return values
 
 
 class Evaluates(Protocol):
@@ -42,16 +48,6 @@ class Search:
         self.direction = torch.zeros_like(theta)
         self.step = torch.ones_like(at.value)
         self.refused = torch.zeros_like(at.value)
-
-    @property
-    def state(self) -> list[Tensor]:
-        """What the next step depends on."""
-        return [*vars(self.at).values(), self.theta, self.direction, self.step, self.refused]
-
-    @state.setter
-    def state(self, tensors: Sequence[Tensor]) -> None:
-        *at, self.theta, self.direction, self.step, self.refused = tensors
-        self.at = Point(*at)
 
     def aim(self, direction: Tensor) -> None:
         """Choose where to go from the accepted point; a refused step keeps its length."""

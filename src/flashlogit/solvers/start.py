@@ -51,9 +51,9 @@ def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor
         if newton.decrement <= goal:
             break
         newton.advance()
-    objective.reads += sample.reads
     theta = newton.search.theta
     hessian = sample.hessian(theta)
+    objective.reads += sample.reads
     # About what it is in these coordinates, for columns of which the sample does not know.
     columns = torch.cat([~known, known.new_zeros(1)]) if objective.coordinates.intercept else ~known
     unknown = columns.repeat_interleave(objective.parameters // len(columns))

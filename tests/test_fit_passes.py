@@ -1,0 +1,284 @@
+"""What a fit hands to the passes, how often, and what it says of that: counted by a spy between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flashlogit import Fit, fit, fit_softmax, reference, sampled_hessian, softmax
+from flashlogit.solvers import driver, search
+
+SOLVERS = ["newton", "lbfgs", "newton-cg"]
+
+
+@dataclass(frozen=True)
+class Call:
+    name: str
+    X: Tensor
+    labels: Tensor | None
+    weights: Tensor | None
+
+
+class Spy:
+    """The reference, which notes down its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.at_work = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        real: Callable[..., Any] = getattr(reference, name)
+
+        def spied(X: Tensor, second: Tensor, *rest: Any, **options: Any) -> Any:
+            labels = second if name.startswith("bce_") else None
+            self.calls.append(Call(name, X, labels, options.get("sample_weight")))
+            self.at_work = True
+            try:
+                return real(X, second, *rest, **options)
+            finally:
+                self.at_work = False
+
+        return spied
+
+    def count(self, name: str, rows: int) -> int:
+        return sum(call.name == name and len(call.X) == rows for call in self.calls)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    made = Spy()
+    monkeypatch.setattr("flashlogit.fitting.choose_backend", lambda *_: SimpleNamespace(passes=made))
+    return made
+
+
+def data(N: int = 400, D: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    X = torch.randn(N, D, generator=generator)
+    z = X @ torch.linspace(-1, 1, D) - 0.3
+    return X, torch.rand(N, generator=generator) < torch.sigmoid(z)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("l1", [0.0, 0.003])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_pass_is_counted(
+    spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any, l1: float, intercept: bool
+) -> None:
+    """One read more measures the columns, and a preconditioner's sample of rows is a part of one."""
+    if solver == "newton-cg" and l1 > 0:
+        pytest.skip("it takes no l1")
+    sampled = 0.0
+
+    def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:
+        nonlocal sampled
+        matrix, share = sampled_hessian.second_moments(*arguments, **options)
+        sampled += share
+        return matrix, share
+
+    monkeypatch.setattr("flashlogit.convex.second_moments", second_moments)
+    X, y = data()
+    result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
+    assert result.converged
+    assert (sampled > 0) == (solver == "newton-cg")
+    assert result.passes == pytest.approx(1 + len(spy.calls) + sampled)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_passes_over_a_sample_count_as_its_share(spy: Spy, solver: Any) -> None:
+    """One read more measures the columns, and another one of the sample's rows copies them."""
+    N = 70_000
+    X, y = data(N, 4)
+    result = fit(X, y, l2=1e-4, solver=solver, tolerance=1e-9)
+    sample = N // 16
+    assert {len(call.X) for call in spy.calls} == {N, sample}
+    launched = sum(len(call.X) / N for call in spy.calls)
+    assert result.passes == pytest.approx(1 + sample / N + launched)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.003, 0.0), (0.0, 0.0)])
+def test_iterations_are_evaluations_after_the_first(spy: Spy, l1: float, l2: float) -> None:
+    X, y = data()
+    result = fit(X, y, l1=l1, l2=l2, solver="lbfgs", tolerance=1e-9)
+    assert result.converged
+    # Without a penalty a last Newton step is evaluated as well.
+    assert spy.count("bce_onepass", len(X)) == result.iterations + (1 if l1 or l2 else 2)
+    spy.calls.clear()
+    few = fit(X, y, l1=l1, l2=l2, solver="lbfgs", tolerance=1e-12, max_iterations=4)
+    assert (few.ending, few.iterations) == ("limit", 4)
+    assert spy.count("bce_onepass", len(X)) == 5
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_strided_data_are_copied_once(spy: Spy, solver: Any) -> None:
+    X, y = data(D=12)
+    s = torch.rand(2 * len(X), dtype=torch.float64)[::2]
+    both = torch.stack([y, ~y], dim=1)
+    result = fit(X[:, ::2], both[:, 0], sample_weight=s, l2=0.01, solver=solver, tolerance=1e-9)
+    assert len({call.X.data_ptr() for call in spy.calls}) == 1
+    assert all(call.X.stride() == (6, 1) for call in spy.calls)
+    for seen in ([c.labels for c in spy.calls], [c.weights for c in spy.calls]):
+        vectors = [vector for vector in seen if vector is not None]
+        assert vectors
+        assert len({vector.data_ptr() for vector in vectors}) == 1
+        assert all(vector.stride() == (1,) for vector in vectors)
+    same = fit(
+        X[:, ::2].contiguous(), y, sample_weight=s.contiguous(), l2=0.01, solver=solver, tolerance=1e-9
+    )
+    assert torch.equal(result.weight, same.weight)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("layout", ["rows", "columns", "a part of wider rows"])
+def test_data_that_can_be_used_are_used_in_place(spy: Spy, solver: Any, layout: str) -> None:
+    X, y = data(D=8)
+    X = {"rows": X, "columns": X.t().contiguous().t(), "a part of wider rows": X[:, :5]}[layout]
+    s = torch.rand(len(X))
+    fit(X, y, sample_weight=s, l2=0.01, solver=solver)
+    assert {(call.X.data_ptr(), call.X.stride()) for call in spy.calls} == {(X.data_ptr(), X.stride())}
+    # A bool's byte is the label as it is.
+    assert {call.labels.data_ptr() for call in spy.calls if call.labels is not None} == {y.data_ptr()}
+    assert {call.weights.data_ptr() for call in spy.calls if call.weights is not None} == {s.data_ptr()}
+
+
+def test_a_softmax_uses_its_data_in_place_or_copies_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, tuple[int, ...]]] = []
+    real = softmax.row_blocks
+
+    def row_blocks(X: Tensor, *rest: Any) -> Any:
+        seen.append((X.data_ptr(), X.stride()))
+        return real(X, *rest)
+
+    monkeypatch.setattr(softmax, "row_blocks", row_blocks)
+    X, y = data(D=12)
+    fit_softmax(X[:, ::2], y.long() + (X[:, 0] > 1), l2=0.01)
+    assert len(set(seen)) == 1
+    assert seen[0][1] == (6, 1)
+    seen.clear()
+    fit_softmax(X, y.long() + (X[:, 0] > 1), l2=0.01)
+    assert set(seen) == {(X.data_ptr(), (12, 1))}
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.003, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_of_0_and_1_are_bytes_whatever_they_were(
+    spy: Spy, weighted: bool, l1: float, l2: float
+) -> None:
+    """Also in a sample, and in the certificate and the search for separation that read them as well."""
+    X, y = data(40_000, 4)
+    s = torch.rand(len(X)) if weighted else None
+    fits: list[Fit] = []
+    for dtype in (torch.uint8, torch.bool, torch.int64, torch.float64, torch.float32, torch.float16):
+        fits.append(fit(X, y.to(dtype), sample_weight=s, l1=l1, l2=l2, tolerance=1e-9))
+        assert {call.labels.dtype for call in spy.calls if call.labels is not None} == {torch.uint8}
+        spy.calls.clear()
+    for other in fits[1:]:
+        assert torch.equal(other.weight, fits[0].weight)
+        assert torch.equal(other.bias, fits[0].bias)
+        assert other.certificate == fits[0].certificate
+
+
+def test_separated_labels_are_found_as_bytes_too(spy: Spy) -> None:
+    X, _ = data(200, 3)
+    y = X[:, 0] > 0.1
+    found = [fit(X, y.to(dtype)).separation for dtype in (torch.uint8, torch.int64, torch.float64)]
+    assert [separation.kind for separation in found if separation] == ["complete"] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [(torch.float32, torch.float32), (torch.float64, torch.float64), (torch.float16, torch.float64)],
+)
+def test_soft_labels_and_weights_keep_their_digits(spy: Spy, given: torch.dtype, seen: torch.dtype) -> None:
+    X, y = data(40_000, 4)
+    soft = 0.25 + 0.5 * y.to(given)
+    fit(X, soft, sample_weight=soft, l2=0.01)
+    assert len({len(call.X) for call in spy.calls}) == 2  # a sample as well
+    for vectors in ([c.labels for c in spy.calls], [c.weights for c in spy.calls]):
+        assert {vector.dtype for vector in vectors if vector is not None} == {seen}
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that this thread reads from tensors, but for those that the passes read themselves."""
+
+    def __init__(self, spy: Spy) -> None:
+        super().__init__()
+        self.spy, self.values = spy, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "equal", "nonzero", "is_nonzero") and not self.spy.at_work:
+            self.values += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_point_is_read_back_at_once(spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any) -> None:
+    """The driver reads once for a point. Beside that L-BFGS reads one value for an evaluation, and CG for a product."""
+    points = 0
+
+    def counted(tensors: list[Tensor]) -> list[float]:
+        nonlocal points
+        points += 1
+        return search.read_back(tensors)
+
+    monkeypatch.setattr(driver, "read_back", counted)
+    X, y = data(2_000, 20)
+    X = X * torch.logspace(0, 2, 20)
+    counts: list[tuple[int, int, int]] = []
+    for limit in (2, 5):
+        points = 0
+        spy.calls.clear()
+        with Reads(spy) as reads:
+            result = fit(X, y, l2=1e-7, solver=solver, tolerance=1e-14, max_iterations=limit)
+        assert result.ending == "limit"
+        assert points == len(result.history) > 1
+        counts.append((reads.values, result.iterations, spy.count("hessian_product", len(X))))
+    values, evaluations, products = (after - before for before, after in zip(*counts, strict=True))
+    assert evaluations == 3
+    assert values <= {"newton": 0, "lbfgs": evaluations, "newton-cg": products}[solver]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    """Of a fit that takes some seconds by its clock."""
+    clock = SimpleNamespace(now=100.0, compiled=7.0)
+
+    def tick() -> float:
+        clock.now += 0.25
+        return float(clock.now)
+
+    def compiling(row: Any, parameters: Any) -> None:
+        if row["iteration"] == 0:
+            clock.now += 40.0
+            clock.compiled += 40.0
+
+    monkeypatch.setattr("flashlogit.fitting.compile_seconds", lambda: clock.compiled)
+    monkeypatch.setattr("flashlogit.fitting.time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
+    X, y = data()
+    result = (
+        fit_softmax(X, y.long() + (X[:, 0] > 1), l2=0.01, on_point=compiling)
+        if classes > 2
+        else fit(X, y, l2=0.01, on_point=compiling)
+    )
+    assert result.compile_seconds == 40.0
+    assert result.seconds == 0.25 * (len(result.history) + 1)
+    seconds = [row["seconds"] for row in result.history]
+    assert seconds[0] == 0.25
+    assert seconds[1] == 40.5
+    assert seconds == sorted(seconds)  # type: ignore[type-var]
+
+
+def test_nothing_is_compiled_on_a_cpu() -> None:
+    X, y = data()
+    result = fit(X, y, l2=0.01)
+    assert result.compile_seconds == 0.0
+    assert result.seconds > 0
+    assert result.seconds >= result.history[-1]["seconds"]  # type: ignore[operator]

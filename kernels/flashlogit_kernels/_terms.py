@@ -98,18 +98,20 @@ def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.
         curvature = (off + q * y) * m * upper
     r = tl.where(positive, inner, -inner)
 
+    # Triton 3.6 takes a plain number beside a tensor for float32, also where the tensor is float64.
+    bound, tail = tl.full([], BOUND, a.dtype), tl.full([], TAIL, a.dtype)
     if float("inf") == BOUND:
         linear = tl.where(slope == 0, 0.0, slope * a)  # an infinite logit on the right side costs 0, not NaN
         log1p = log1p_of_unit(e, upper)
     else:
-        linear = slope * tl.minimum(a, BOUND, propagate_nan=tl.PropagateNan.ALL)
-        log1p = log1p_of_unit(tl.maximum(e, TAIL, propagate_nan=tl.PropagateNan.ALL), upper)
+        linear = slope * tl.minimum(a, bound, propagate_nan=tl.PropagateNan.ALL)
+        log1p = log1p_of_unit(tl.maximum(e, tail, propagate_nan=tl.PropagateNan.ALL), upper)
     if q is None:
         loss = linear + log1p
     else:
         loss = linear + (off + q * y) * log1p
     if ZERO_BEYOND:
-        beyond = a > BOUND
+        beyond = a > bound
         r = tl.where(beyond, 0.0, r)
         curvature = tl.where(beyond, 0.0, curvature)
     return loss, r, curvature

@@ -32,8 +32,8 @@ class RowPass:
         LANES threads hold RUN consecutive rows each, over and over. Another guess would be as right, but slower.
         """
         lanes = min(config.block_n, 32 * config.num_warps)
-        y = self.terms["Y"]
-        widest = 1 if y is None or self.rows is not None else 16 // y.element_size()
+        first_loaded = self.terms["SAMPLE_WEIGHT"] if self.terms["Y"] is None else self.terms["Y"]
+        widest = 1 if self.rows is not None else 16 // first_loaded.element_size()
         return {"BLOCK_N": config.block_n, "LANES": lanes, "RUN": min(widest, config.block_n // lanes)}
 
     def empty(self) -> Tensor:

@@ -31,7 +31,7 @@ WIDE_BLOCK_D = 1024
 """Columns at once where a row does not stay in registers."""
 _FULL_TILE = 16_384
 """Numbers of a tile that leave no registers for a centre."""
-REDUCE = LaunchConfig(block_n=64, num_warps=4, programs_per_sm=1)
+REDUCE = LaunchConfig(block_n=256, num_warps=8, programs_per_sm=1)
 """For the second stage: partials at once."""
 REDUCE_BLOCK_D = 32
 """Columns that a program of the second stage sums."""

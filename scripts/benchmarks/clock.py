@@ -53,8 +53,8 @@ class WallClock:
     def warm(self) -> None:
         """Nothing to do."""
 
-    def __call__(self, calls: Mapping[str, Work], rounds: int) -> dict[str, Timing]:
-        found: dict[str, list[float]] = {name: [] for name in calls}
+    def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
+        found: dict[Any, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
                 began = time.perf_counter()
@@ -81,9 +81,9 @@ class DeviceClock:
                 self._evict()
             self._cuda.synchronize(self._device)
 
-    def __call__(self, calls: Mapping[str, Work], rounds: int) -> dict[str, Timing]:
+    def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
         """Time every call `rounds` times. What a call needs compiled has to be by then."""
-        ready: dict[str, tuple[Work, str]] = {}
+        ready: dict[Any, tuple[Work, str]] = {}
         for name, call in calls.items():
             call()
             try:
@@ -93,7 +93,7 @@ class DeviceClock:
         self._cuda.synchronize(self._device)
         while self._spin < _LONGEST_SPIN and any(self._time(call)[1] for call, _ in ready.values()):
             self._spin *= 2
-        events: dict[str, list[Any]] = {name: [] for name in calls}
+        events: dict[Any, list[Any]] = {name: [] for name in calls}
         late = dict.fromkeys(calls, 0)
         for _ in range(rounds):
             for name, (call, _) in ready.items():
@@ -124,8 +124,8 @@ class DeviceClock:
 def capture(call: Work, device: torch.device, cuda: Any = torch.cuda) -> Work:
     """Record one call in a graph and give what replays it; the current stream is what it was, whatever happens.
 
-    Where ending the capture raises, torch does not restore the stream, and version 2.11 does not tell its allocator
-    that the capture is over: emptying the cache, as the next capture does, would raise.
+    Where ending the capture raises, torch does not restore the stream, and version 2.11 tells neither its allocator nor
+    its random generator that the capture is over: emptying the cache would raise, and so would torch.randn.
     """
     with cuda.device(device):
         before, stream = cuda.current_stream(), cuda.Stream()
@@ -146,6 +146,9 @@ def capture(call: Work, device: torch.device, cuda: Any = torch.cuda) -> Work:
             cuda.set_stream(before)
             with contextlib.suppress(RuntimeError, AttributeError):
                 torch._C._cuda_endAllocateToPool(cuda.current_device(), pool)
+            # The end of a capture that succeeds puts the generator right.
+            with cuda.graph(cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"):
+                torch.zeros(1, device=device)
             raise (raised.pop() if raised else error) from None
 
     def replay(_kept: object = kept) -> None:

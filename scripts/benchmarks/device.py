@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--stages", nargs="+", choices=names, metavar="STAGE", help=f"only these of {', '.join(names)}"
     )
+    parser.add_argument("--tuning-seconds", type=int, metavar="S", help="for the stage tuning; default: 160")
     parser.add_argument(
         "--add", action="store_true", help="keep the other stages of a file that is there already"
     )
@@ -63,7 +64,9 @@ def main(argv: Sequence[str]) -> int:
     # Read when SciPy is first imported; without it scikit-learn takes no arrays of a GPU.
     os.environ.setdefault("SCIPY_ARRAY_API", "1")
     record: Record = json.loads(options.out.read_text()) if options.add and options.out.exists() else {}
-    run(asked, options.out, _device(), record)
+    seconds = {name: limit for part in PARTS.values() for name, limit in part.items()}
+    seconds["tuning"] = options.tuning_seconds or seconds["tuning"]
+    run(asked, options.out, _device(), record, seconds)
     return 1 if failures(record) else 0
 
 
@@ -122,7 +125,9 @@ def stages() -> dict[str, Stage]:
     }
 
 
-def run(asked: Sequence[str], out: Path, device: torch.device, record: Record) -> Record:
+def run(
+    asked: Sequence[str], out: Path, device: torch.device, record: Record, seconds: Mapping[str, int]
+) -> Record:
     """Run the stages one after the other, whatever becomes of each; the record, which is in the file too."""
 
     def save() -> None:
@@ -136,7 +141,6 @@ def run(asked: Sequence[str], out: Path, device: torch.device, record: Record) -
     record["kind"] = "device"
     clock = WallClock() if device.type == "cpu" else DeviceClock(device)
     bench = Bench(device, clock, save, say, record)
-    seconds = {name: limit for part in PARTS.values() for name, limit in part.items()}
     torch.backends.cuda.matmul.allow_tf32 = False
     for name in asked:
         say(f"{name} ...")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -182,6 +183,7 @@ def contenders(task: Task) -> list[tuple[str, Callable[[], Record]]]:
     found: list[tuple[str, Callable[[], Record]]] = [
         (f"flashlogit {solver}", partial(_flashlogit, task, solver)) for solver in task.problem.solvers
     ]
+    found.append(("flashlogit auto, no sample start", partial(_without_sample, task)))
     if task.problem.l1 == 0:
         found.append(("torch.optim.LBFGS", partial(_torch_lbfgs, task)))
         found.append(("scikit-learn lbfgs, array API", partial(_scikit_learn, task)))
@@ -230,6 +232,12 @@ def _flashlogit(task: Task, solver: str) -> Record:
         "true_gap": task.gap(result.weight, result.bias),
         "notes": list(result.notes),
     } | profiled(run, task.bench)
+
+
+def _without_sample(task: Task) -> Record:
+    """The same from the null model instead of the optimum of a sample of the rows."""
+    with mock.patch("flashlogit.fitting.start_from_sample", lambda objective, theta: (theta, None)):
+        return _flashlogit(task, "auto")
 
 
 def profiled(run: Callable[[], object], bench: Bench) -> Record:

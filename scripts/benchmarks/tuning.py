@@ -6,18 +6,18 @@ Its result is rows for the launch table, of this machine, ready to be taken over
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import functools
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 import flashlogit_kernels
-from flashlogit_kernels.launch import block_width, machine_name, table_dtypes
+from flashlogit_kernels.launch import block_width, machine_name, piece_widths, table_dtypes
 from flashlogit_kernels.table import Entry, LaunchConfig
 
 from .bench import Bench, Record, reason
-from .calls import Call, make_data, packed
+from .calls import Call, Data, make_data, packed
 from .clock import Work
 from .compiling import compile_all
 from .passes import bytes_beside, table_launch
@@ -25,12 +25,20 @@ from .passes import bytes_beside, table_launch
 _GAIN = 0.02
 """Share by which a launch has to be faster than the table's to replace it: less is noise."""
 _SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
-    ("bce_onepass", "float32", "float64", (28, 64, 100, 128, 256, 784, 1024)),
+    ("bce_onepass", "float32", "float64", (28, 64, 100, 256, 1024)),
+    ("bce_onepass", "float32", "float32", (1, 10, 37, 150, 300)),
     ("bce_hessian", "float32", "float32", (28, 64, 128)),
-    ("bce_onepass", "float32", "float32", (1, 10, 100, 128, 256, 300, 1024)),
-    ("bce_onepass", "bfloat16", "float32", (28, 50, 100, 300, 784, 1024)),
+    ("bce_onepass", "bfloat16", "float32", (1, 10, 37, 200, 300, 2500)),
+    ("bce_onepass", "float32", "float64", (1, 10, 37, 128, 200, 300, 784)),
+    ("bce_onepass", "bfloat16", "float32", (4, 28, 50, 100, 256, 513, 784, 1024)),
+    ("bce_hessian", "float32", "float32", (16,)),
+    ("bce_onepass", "float32", "float32", (50, 100, 200, 2500)),
+    ("bce_onepass", "float32", "float64", (4, 50, 450, 513, 2000, 4096, 8192)),
+    ("bce_onepass", "bfloat16", "float32", (150, 450, 2000, 8192)),
 ]
 """Function, storage and arithmetic, and column counts, the most wanted first."""
+_GROUP = 5
+"""Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
 
 
 def shapes(tiny: bool) -> list[Call]:
@@ -45,126 +53,158 @@ def shapes(tiny: bool) -> list[Call]:
 
 
 def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:
-    """Launches around those that were fast in earlier measurements.
+    """A dozen tiles or two, by how many threads a program has and how many numbers of X each of them holds.
 
-    They differ in the numbers of X that a thread holds, 16 to 64 in float32, and in how many threads a program has. As
-    many programs share a multiprocessor as fit: what is asked for is clamped.
+    They ask for all threads of a multiprocessor, and have as many programs as fit.
     """
-    width, item = block_width(call.D), getattr(torch, call.compute).itemsize
     found: list[LaunchConfig] = []
     if call.function == "bce_hessian":
-        for rows, warps in ((32, 2), (32, 4), (64, 4), (64, 8), (128, 4), (128, 8), (16, 4)):
-            found += [
-                replace(incumbent, block_n=rows, num_warps=warps, programs_per_sm=4, num_stages=s)
-                for s in (1, 2)
-            ]
-        return _distinct(found, incumbent)
-    for warps in (1, 2, 4, 8):
-        for numbers in (16, 32, 64):
-            rows = numbers * 4 // item * 32 * warps // width
-            if rows >= 1:
-                found += [
-                    LaunchConfig(rows, warps, 32 // warps, stages, split)
-                    for stages in (1, 3)
-                    for split in {incumbent.split, call.D in (10, 37, 100, 300)}
-                ]
-    return _distinct(found, incumbent)
+        for rows in (16, 32, 64, 128):
+            found += [LaunchConfig(rows, warps, 32 // warps, 1) for warps in (2, 4, 8)]
+    else:
+        for numbers in (8, 16, 32, 64, 128):
+            for warps in (1, 2, 4, 8):
+                rows = numbers * 32 * warps // block_width(call.D)
+                found += [LaunchConfig(rows, warps, 32 // warps, 1)] if 1 <= rows <= 4096 else []
+    return [config for config in dict.fromkeys(found) if config != incumbent]
 
 
-def _distinct(found: list[LaunchConfig], incumbent: LaunchConfig) -> list[LaunchConfig]:
-    """Each once; the likeliest first: as many numbers a thread as the incumbent, then its neighbours."""
-    rest = [config for config in dict.fromkeys(found) if config != incumbent]
-    held = incumbent.block_n / incumbent.num_warps
-
-    def distance(config: LaunchConfig) -> float:
-        ratio = config.block_n / config.num_warps / held
-        return max(ratio, 1 / ratio) + (config.num_warps != incumbent.num_warps)
-
-    return sorted(rest, key=distance)[:13]
+def variations(call: Call, best: LaunchConfig) -> list[LaunchConfig]:
+    """The same tile, pipelined, in two pieces where these are narrower than one, and with fewer programs."""
+    found = [
+        replace(best, num_stages=stages)
+        for stages in ((1, 2, 3) if call.function == "bce_hessian" else (1, 3))
+    ]
+    pieces = piece_widths(call.D, replace(best, split=True))
+    if call.function == "bce_onepass" and 0 < sum(pieces) < block_width(call.D):
+        found += [replace(config, split=not best.split) for config in found]
+    found.append(replace(best, programs_per_sm=max(1, best.programs_per_sm - 1)))
+    return [config for config in dict.fromkeys(found) if config != best]
 
 
 def tuning(bench: Bench, record: Record) -> None:
     """Fill in, for each shape, what was tried, and the rows of the table that are better."""
     record["shapes"], record["rows"] = [], []
     bench.clock.warm()
-    plans = [(call, table_launch(call, bench.device)) for call in shapes(bench.tiny)]
-    for group in _groups(plans, 1 if bench.tiny else 6):
-        bench.check_time(20.0)
-        tasks = [
-            replace(call, launch=config)
-            for call, incumbent in group
-            for config in candidates(call, incumbent)[: 2 if bench.tiny else None]
-        ]
-        compiled = compile_all(bench, tasks)
-        working = {entry["launch"]: entry for entry in compiled if "error" not in entry}
-        for call, incumbent in group:
-            bench.check_time(2.0)
-            entry: Record = {"name": call.name}
-            try:
-                entry |= _search(bench, call, incumbent, working)
-            except Exception as error:
-                entry["error"] = reason(error)
+    asked = shapes(bench.tiny)
+    for start in range(0, len(asked), _GROUP):
+        bench.check_time(15.0)
+        searches = [Search(bench, call) for call in asked[start : start + _GROUP]]
+        for widen in (Search.tiles, Search.variations):
+            compiled = compile_all(bench, [task for search in searches for task in widen(search)])
+            working = {entry["launch"]: entry for entry in compiled if "error" not in entry}
+            for search in searches:
+                bench.check_time(2.0)
+                search.time(working)
+        for search in searches:
+            entry = search.result()
             record["shapes"].append(entry)
             if entry.get("gain", 0.0) > _GAIN:
-                record["rows"].append(_row(bench, call, entry))
+                record["rows"].append(_row(bench, search.call, entry))
         bench.save()
 
 
-def _groups(plans: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(plans), size):
-        yield plans[start : start + size]
+class Search:
+    """The search for a shape's launch."""
 
+    def __init__(self, bench: Bench, call: Call) -> None:
+        self.call = call
+        self.incumbent: LaunchConfig = table_launch(call, bench.device)
+        self._bench = bench
+        self._ms: dict[LaunchConfig, float] = {}
+        self._rejected: list[Record] = []
+        self._asked: list[Call] = []
+        self._error = ""
 
-def _search(bench: Bench, call: Call, incumbent: LaunchConfig, working: dict[Any, Record]) -> Record:
-    """The fastest of a shape's candidates, checked against what the table's launch gives."""
-    dtype = getattr(torch, call.storage)
-    stride = call.D + (-call.D % 8 if "padded" in call.options else 0)
-    N = bench.bytes // (stride * dtype.itemsize) // 16 * 16
-    data = make_data(call, N, bench.device, X=bench.matrix(dtype, N, stride)[:, : call.D])
-    by_table = packed(call, data, flashlogit_kernels)
-    known = by_table()
-    works: dict[str, Work] = {"table": by_table}
-    configs: dict[str, LaunchConfig] = {}
-    rejected: list[Record] = []
-    for config in candidates(call, incumbent)[: 2 if bench.tiny else None]:
-        entry = working.get(launch_name(replace(call, launch=config)), {} if bench.tiny else None)
-        kernels = [kernel for kernel in (entry or {}).get("kernels", ()) if kernel["asked"] is not None]
-        if entry is None or any(kernel["spilled"] for kernel in kernels):
-            rejected.append(asdict(config) | {"why": "not compiled" if entry is None else "spills"})
-            continue
-        fitting = min([config.programs_per_sm, *(kernel["fitting"] for kernel in kernels)])
-        config = replace(config, programs_per_sm=fitting)
-        make = packed(replace(call, launch=config), data, flashlogit_kernels)
+    def tiles(self) -> list[Call]:
+        """What is to be compiled first."""
+        return self._ask(candidates(self.call, self.incumbent))
+
+    def variations(self) -> list[Call]:
+        """What is to be compiled then: around the two fastest."""
+        fastest = sorted(self._ms, key=self._ms.__getitem__)[:2] or [self.incumbent]
+        found = [config for best in fastest for config in variations(self.call, best)]
+        return self._ask([config for config in dict.fromkeys(found) if config not in self._ms])
+
+    def _ask(self, configs: list[LaunchConfig]) -> list[Call]:
+        self._asked = [
+            replace(self.call, launch=config) for config in configs[: 2 if self._bench.tiny else None]
+        ]
+        return self._asked
+
+    def time(self, working: dict[str, Record]) -> None:
+        """Time what was asked for last and is among the compiled."""
         try:
-            error = float((make() - known).abs().max() / known.abs().max())
-        except Exception as failure:
-            rejected.append(asdict(config) | {"why": reason(failure)})
-            continue
-        if not error < 1e-5:
-            rejected.append(asdict(config) | {"why": f"off by {error:.1e}"})
-            continue
-        works[str(len(configs))] = make
-        configs[str(len(configs))] = config
-    coarse = bench.clock(works, max(2, bench.rounds // 3))
-    fastest = sorted(configs, key=lambda name: coarse[name].ms)[:3]
-    final = bench.clock({name: works[name] for name in ("table", *fastest)}, bench.rounds)
-    moved = N * stride * dtype.itemsize + bytes_beside(call, N)
-    found: Record = {
-        "table": asdict(incumbent),
-        "table_ms": final["table"].ms,
-        "table_fraction": bench.ceiling(moved, final["table"].ms),
-        "tried": [asdict(config) | {"ms": coarse[name].ms} for name, config in configs.items()],
-        "rejected": rejected,
-    }
-    if fastest:
-        best = min(fastest, key=lambda name: final[name].ms)
-        found |= {
-            "best": asdict(configs[best]),
+            self._time(working)
+        except Exception as error:
+            self._error = reason(error)
+
+    def _time(self, working: dict[str, Record]) -> None:
+        by_table = self._make(None)
+        known = by_table()
+        works: dict[Any, Work] = {None: by_table}
+        for task in self._asked:
+            config = task.launch
+            assert config is not None
+            why = None
+            entry = working.get(launch_name(task))
+            if entry is None:
+                why = "not compiled"
+            elif any(kernel["spilled"] for kernel in entry.get("kernels", ())):
+                why = "spills"
+            else:
+                fitting = [kernel["fitting"] for kernel in entry.get("kernels", ())]
+                config = replace(config, programs_per_sm=min([config.programs_per_sm, *fitting]))
+                make = self._make(config)
+                error = float((make() - known).abs().max() / known.abs().max())
+                why = None if error < 1e-5 else f"off by {error:.1e}"
+            if why is None:
+                works[config] = make
+            else:
+                self._rejected.append(asdict(config) | {"why": why})
+        found = self._bench.clock(works, max(2, self._bench.rounds // 4))
+        self._ms |= {config: timing.ms for config, timing in found.items() if config is not None}
+
+    def _make(self, config: LaunchConfig | None) -> Work:
+        return packed(replace(self.call, launch=config), self._data, flashlogit_kernels)
+
+    @functools.cached_property
+    def _data(self) -> Data:
+        call, bench = self.call, self._bench
+        X = bench.matrix(getattr(torch, call.storage), self._rows, self._stride)[:, : call.D]
+        return make_data(call, self._rows, bench.device, X=X)
+
+    @property
+    def _stride(self) -> int:
+        return self.call.D + (-self.call.D % 8 if "padded" in self.call.options else 0)
+
+    @property
+    def _rows(self) -> int:
+        return self._bench.bytes // (self._stride * getattr(torch, self.call.storage).itemsize) // 16 * 16
+
+    def result(self) -> Record:
+        """The three fastest against the table's launch, and all that was tried."""
+        entry: Record = {"name": self.call.name, "table": asdict(self.incumbent)}
+        if self._error:
+            entry["error"] = self._error
+        entry["tried"] = [asdict(config) | {"ms": ms} for config, ms in self._ms.items()]
+        entry["rejected"] = self._rejected
+        if not self._ms:
+            return entry
+        item = getattr(torch, self.call.storage).itemsize
+        moved = self._rows * self._stride * item + bytes_beside(self.call, self._rows)
+        fastest = sorted(self._ms, key=self._ms.__getitem__)[:3]
+        works = {None: self._make(None), **{config: self._make(config) for config in fastest}}
+        final = self._bench.clock(works, self._bench.rounds)
+        best = min(fastest, key=lambda config: final[config].ms)
+        return entry | {
+            "table_ms": final[None].ms,
+            "table_fraction": self._bench.ceiling(moved, final[None].ms),
+            "best": asdict(best),
             "ms": final[best].ms,
-            "fraction": bench.ceiling(moved, final[best].ms),
-            "gain": 1 - final[best].ms / final["table"].ms,
+            "fraction": self._bench.ceiling(moved, final[best].ms),
+            "gain": 1 - final[best].ms / final[None].ms,
         }
-    return found
 
 
 def launch_name(task: Call) -> str:

@@ -99,7 +99,7 @@ def _in_registers(
     D = X.shape[1]
     config = launch or fitted(launch_config("onepass", D, X.dtype, compute, X.device), row_pass.n, X.device)
     if launch is None and row_pass.terms["CENTER"] is not None:
-        config = beside_center(config, D)
+        config = beside_center(config, D, compute)
 
     def build(config: LaunchConfig) -> dict[str, Any]:
         width, rest = piece_widths(D, config)

@@ -15,6 +15,8 @@ from pathlib import Path
 TABLE = Path(__file__).with_name("launch_table.csv")
 ANY_MACHINE = "any"
 """Machine of the rows that are used where a machine has none of its own."""
+REFERENCE_MACHINE = "NVIDIA H100 80GB HBM3"
+"""The GPU on which rows for any machine are measured."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class LaunchConfig:
 class Entry:
     """A launch configuration and where it comes from.
 
-    machine: the GPU as torch names it, or `ANY_MACHINE`. measured: ISO date, empty where it was not measured.
+    machine: the GPU as torch names it, or `ANY_MACHINE`. measured: ISO date, empty where it was not measured; rows for
+    any machine are measured on `REFERENCE_MACHINE`.
     kernel: "onepass", which "hessian_product" shares, or "hessian". storage and compute: names of torch dtypes.
     fraction: of the read bandwidth measured in the same run.
     """

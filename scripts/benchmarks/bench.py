@@ -25,6 +25,7 @@ class Bench:
 
     device: a GPU, or the CPU, where Triton's interpreter stands in for one and everything is tiny. record: what has
     been found, by stage. save: writes it to the file; called after what was expensive to find. say: prints a line.
+    tuned: column counts to find launches for; all where there are none.
     """
 
     device: torch.device
@@ -32,6 +33,7 @@ class Bench:
     save: Callable[[], object]
     say: Callable[[str], object]
     record: Record = field(default_factory=dict)
+    tuned: tuple[int, ...] = ()
     deadline: float = float("inf")
     buffers: dict[torch.dtype, torch.Tensor] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.padding import padded_columns
 from flashlogit_kernels.table import LaunchConfig
 
 Packed = Callable[[], Tensor]
@@ -45,6 +46,11 @@ class Call:
         parts += [f"y {self.labels}"] if self.labels != "uint8" else []
         return " ".join([*parts, *self.options, *(["odd N"] if self.odd else [])])
 
+    @property
+    def stride(self) -> int:
+        """Numbers between the beginnings of two rows."""
+        return padded_columns(self.D, getattr(torch, self.storage)) if "padded" in self.options else self.D
+
     def rows(self, values: int) -> int:
         """Rows of about so many values: a multiple of 16, or one more."""
         return max(16, values // self.D // 16 * 16) + self.odd
@@ -52,6 +58,12 @@ class Call:
     def few_rows(self) -> int:
         """Rows with which everything is compiled that more of them need."""
         return next(rows for most, rows in _FEW_ROWS.items() if most >= self.D) + self.odd
+
+
+def as_loaded(function: str, D: int, storage: str, compute: str) -> Call:
+    """A call on X with the row stride that it has when data are loaded."""
+    padded = padded_columns(D, getattr(torch, storage)) > D
+    return Call(function, D, storage, compute, options=("padded",) if padded else ())
 
 
 @dataclass(frozen=True)

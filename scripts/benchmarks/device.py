@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from flashlogit_kernels import table
+
 from .bench import Bench, OutOfTimeError, Record, reason
 from .clock import DeviceClock, WallClock
 from .summary import summary
@@ -53,6 +55,19 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--tuning-seconds", type=int, metavar="S", help="for the stage tuning; default: 160")
     parser.add_argument(
+        "--columns",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="D",
+        help="tune only shapes of these column counts",
+    )
+    parser.add_argument(
+        "--update-table",
+        action="store_true",
+        help="put the launches that were found into the kernels' launch table",
+    )
+    parser.add_argument(
         "--add", action="store_true", help="keep the other stages of a file that is there already"
     )
     options = parser.parse_args(argv)
@@ -66,7 +81,11 @@ def main(argv: Sequence[str]) -> int:
     record: Record = json.loads(options.out.read_text()) if options.add and options.out.exists() else {}
     seconds = {name: limit for part in PARTS.values() for name, limit in part.items()}
     seconds["tuning"] = options.tuning_seconds or seconds["tuning"]
-    run(asked, options.out, _device(), record, seconds)
+    run(asked, options.out, _device(), record, seconds, tuple(options.columns))
+    if options.update_table:
+        from .tuning import take_over
+
+        take_over(record.get("tuning", {}), table.TABLE)
     return 1 if failures(record) else 0
 
 
@@ -126,7 +145,12 @@ def stages() -> dict[str, Stage]:
 
 
 def run(
-    asked: Sequence[str], out: Path, device: torch.device, record: Record, seconds: Mapping[str, int]
+    asked: Sequence[str],
+    out: Path,
+    device: torch.device,
+    record: Record,
+    seconds: Mapping[str, int],
+    tuned: tuple[int, ...] = (),
 ) -> Record:
     """Run the stages one after the other, whatever becomes of each; the record, which is in the file too."""
 
@@ -140,7 +164,7 @@ def run(
 
     record["kind"] = "device"
     clock = WallClock() if device.type == "cpu" else DeviceClock(device)
-    bench = Bench(device, clock, save, say, record)
+    bench = Bench(device, clock, save, say, record, tuned)
     torch.backends.cuda.matmul.allow_tf32 = False
     for name in asked:
         say(f"{name} ...")

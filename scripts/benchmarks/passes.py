@@ -12,7 +12,7 @@ from flashlogit_kernels.launch import launch_config
 from flashlogit_kernels.table import packaged
 
 from .bench import Bench, Record, reason
-from .calls import Call, make_data, packed
+from .calls import Call, as_loaded, make_data, packed
 from .clock import Work
 
 _FAMILIES = {
@@ -34,10 +34,7 @@ def calls(tiny: bool) -> list[Call]:
             continue
         function = "bce_onepass" if entry.kernel == "onepass" else "bce_hessian"
         for storage, compute in _FAMILIES[entry.storage, entry.compute]:
-            # Row strides of 16-bit numbers are padded when data are loaded.
-            padded = storage == "bfloat16" and entry.D * 2 >= 32 and entry.D % 8 != 0
-            options = ("padded",) if padded else ()
-            found.append(Call(function, entry.D, storage, compute, options=options))
+            found.append(as_loaded(function, entry.D, storage, compute))
     found += [Call("bce_onepass", D, labels="float32") for D in (1, 4, 28)]
     found += [Call("bce_onepass", D, options=("column_major",)) for D in (10, 28)]
     found += [Call("hessian_product", D) for D in (28, 300, 1024)]
@@ -65,9 +62,8 @@ def passes(bench: Bench, record: Record) -> None:
 def timed(bench: Bench, call: Call) -> Record:
     """One call: by the table as it is, where that can be asked for, and fitted, in turn."""
     dtype = getattr(torch, call.storage)
-    stride = call.D + (-call.D % 8 if "padded" in call.options else 0)
-    N = bench.bytes // (stride * dtype.itemsize) // 16 * 16
-    X = bench.matrix(dtype, N, stride)[:, : call.D]
+    N = bench.bytes // (call.stride * dtype.itemsize) // 16 * 16
+    X = bench.matrix(dtype, N, call.stride)[:, : call.D]
     if "column_major" in call.options:
         X = bench.matrix(dtype, call.D, N).t()
     data = make_data(call, N, bench.device, X=X)
@@ -76,7 +72,7 @@ def timed(bench: Bench, call: Call) -> Record:
     if config is not None:
         works["as it is"] = packed(Call(**{**vars(call), "launch": config}), data, flashlogit_kernels)
     found = bench.clock(works, bench.rounds)
-    moved = N * stride * dtype.itemsize + bytes_beside(call, N)
+    moved = N * call.stride * dtype.itemsize + bytes_beside(call, N)
     best = found["fitted"]
     return {
         "name": call.name,

@@ -8,16 +8,18 @@ from __future__ import annotations
 import datetime
 import functools
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import flashlogit_kernels
+from flashlogit_kernels import table
 from flashlogit_kernels.launch import block_width, machine_name, piece_widths, table_dtypes
-from flashlogit_kernels.table import Entry, LaunchConfig
+from flashlogit_kernels.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
 
 from .bench import Bench, Record, reason
-from .calls import Call, Data, make_data, packed
+from .calls import Call, Data, as_loaded, make_data, packed
 from .clock import Work
 from .compiling import compile_all
 from .passes import bytes_beside, table_launch
@@ -26,29 +28,28 @@ _GAIN = 0.02
 """Share by which a launch has to be faster than the table's to replace it: less is noise."""
 _SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("bce_onepass", "float32", "float64", (28, 64, 100, 256, 1024)),
-    ("bce_onepass", "float32", "float32", (1, 10, 37, 150, 300)),
-    ("bce_hessian", "float32", "float32", (28, 64, 128)),
-    ("bce_onepass", "bfloat16", "float32", (1, 10, 37, 200, 300, 2500)),
-    ("bce_onepass", "float32", "float64", (1, 10, 37, 128, 200, 300, 784)),
-    ("bce_onepass", "bfloat16", "float32", (4, 28, 50, 100, 256, 513, 784, 1024)),
-    ("bce_hessian", "float32", "float32", (16,)),
-    ("bce_onepass", "float32", "float32", (50, 100, 200, 2500)),
-    ("bce_onepass", "float32", "float64", (4, 50, 450, 513, 2000, 4096, 8192)),
-    ("bce_onepass", "bfloat16", "float32", (150, 450, 2000, 8192)),
+    ("bce_onepass", "float32", "float32", (1, 10, 28, 100, 1024)),
+    ("bce_hessian", "float32", "float32", (16, 28, 64, 128)),
+    ("bce_onepass", "bfloat16", "float32", (28, 100, 300, 784, 1024)),
+    ("bce_onepass", "float32", "float64", (1, 4, 10, 37, 50, 128, 200, 300, 450, 513, 784, 2000, 4096, 8192)),
+    ("bce_onepass", "bfloat16", "float32", (1, 4, 10, 37, 50, 150, 200, 256, 450, 513, 2000, 2500, 8192)),
+    ("bce_onepass", "float32", "float32", (37, 50, 150, 200, 300, 2500)),
+    ("bce_hessian", "bfloat16", "float32", (16, 28, 64, 128)),
 ]
 """Function, storage and arithmetic, and column counts, the most wanted first."""
 _GROUP = 5
 """Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
 
 
-def shapes(tiny: bool) -> list[Call]:
+def shapes(bench: Bench) -> list[Call]:
     """What is tuned."""
-    if tiny:
+    if bench.tiny:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
     return [
-        Call(function, D, storage, compute, options=("padded",) if storage == "bfloat16" and D % 8 else ())
+        as_loaded(function, D, storage, compute)
         for function, storage, compute, columns in _SHAPES
         for D in columns
+        if D in bench.tuned or not bench.tuned
     ]
 
 
@@ -86,7 +87,7 @@ def tuning(bench: Bench, record: Record) -> None:
     """Fill in, for each shape, what was tried, and the rows of the table that are better."""
     record["shapes"], record["rows"] = [], []
     bench.clock.warm()
-    asked = shapes(bench.tiny)
+    asked = shapes(bench)
     for start in range(0, len(asked), _GROUP):
         bench.check_time(15.0)
         searches = [Search(bench, call) for call in asked[start : start + _GROUP]]
@@ -171,16 +172,12 @@ class Search:
     @functools.cached_property
     def _data(self) -> Data:
         call, bench = self.call, self._bench
-        X = bench.matrix(getattr(torch, call.storage), self._rows, self._stride)[:, : call.D]
+        X = bench.matrix(getattr(torch, call.storage), self._rows, self.call.stride)[:, : call.D]
         return make_data(call, self._rows, bench.device, X=X)
 
     @property
-    def _stride(self) -> int:
-        return self.call.D + (-self.call.D % 8 if "padded" in self.call.options else 0)
-
-    @property
     def _rows(self) -> int:
-        return self._bench.bytes // (self._stride * getattr(torch, self.call.storage).itemsize) // 16 * 16
+        return self._bench.bytes // (self.call.stride * getattr(torch, self.call.storage).itemsize) // 16 * 16
 
     def result(self) -> Record:
         """The three fastest against the table's launch, and all that was tried."""
@@ -192,7 +189,7 @@ class Search:
         if not self._ms:
             return entry
         item = getattr(torch, self.call.storage).itemsize
-        moved = self._rows * self._stride * item + bytes_beside(self.call, self._rows)
+        moved = self._rows * self.call.stride * item + bytes_beside(self.call, self._rows)
         fastest = sorted(self._ms, key=self._ms.__getitem__)[:3]
         works = {None: self._make(None), **{config: self._make(config) for config in fastest}}
         final = self._bench.clock(works, self._bench.rounds)
@@ -215,18 +212,27 @@ def launch_name(task: Call) -> str:
 def _row(bench: Bench, call: Call, found: Record) -> Record:
     """What a row of the launch table holds."""
     storage, compute = table_dtypes(getattr(torch, call.storage), getattr(torch, call.compute))
+    machine = machine_name(bench.device)
+    hessian = call.function == "bce_hessian"
     return {
-        "machine": machine_name(bench.device),
+        "machine": ANY_MACHINE if machine == REFERENCE_MACHINE else machine,
         "measured": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "kernel": "hessian" if call.function == "bce_hessian" else "onepass",
+        "kernel": "hessian" if hessian else "onepass",
         "storage": storage,
         "compute": compute,
-        "D": call.D,
+        "D": max(16, block_width(call.D)) if hessian else call.D,
         "launch": found["best"],
         "fraction": found["fraction"],
     }
 
 
-def entries(record: Record) -> list[Entry]:
-    """The stage's rows, for `flashlogit_kernels.table.write`."""
-    return [Entry(**{**row, "launch": LaunchConfig(**row["launch"])}) for row in record.get("rows", ())]
+def take_over(record: Record, path: Path) -> None:
+    """Put the rows that were found into a launch table, in the place of those for the same machine and shape."""
+    found = [Entry(**{**row, "launch": LaunchConfig(**row["launch"])}) for row in record.get("rows", ())]
+    better = {_key(entry): entry for entry in found}
+    kept = [better.pop(_key(entry), entry) for entry in table.read(path)]
+    table.write([*kept, *better.values()], path)
+
+
+def _key(entry: Entry) -> tuple[str, str, str, str, int]:
+    return entry.machine, entry.kernel, entry.storage, entry.compute, entry.D

@@ -25,6 +25,9 @@ _ROWS_A_PARAMETER = 64
 """A sample has at least so many rows for each parameter; its Hessian is then right to a quarter."""
 _LEAST_ROWS = 2048
 _STEPS = 12
+LEAST_CUDA_BYTES = 8 << 30
+"""Of X on a GPU, below which no sample is taken: an H100 reads so much in 3 ms, and the sample's levels are up to 1,900
+launches of some microseconds each, as long as five such passes."""
 _SUPPORT = 8
 """Rows of a sample that a column must rest on. With 20 or 50 heavy-tailed columns are left out as well: 400,000 x 28
 of them took up to 45 reads of X instead of 22."""
@@ -35,7 +38,10 @@ def start_from_sample(objective: Problem, theta: Tensor) -> tuple[Tensor, Tensor
 
     Gives theta itself and None where a sample would say too little: few rows, or a rare class.
     """
-    rows = len(objective.X) // SHRINK
+    X = objective.X
+    if X.is_cuda and X.numel() * X.element_size() < LEAST_CUDA_BYTES:
+        return theta, None
+    rows = len(X) // SHRINK
     if rows < max(_LEAST_ROWS, _ROWS_A_PARAMETER * objective.parameters):
         return theta, None
     sample = objective.sample(rows)

@@ -32,7 +32,7 @@ WIDE_BLOCK_D = 1024
 _FULL_TILE = 16_384
 """Numbers of a tile that leave no registers for a centre."""
 _WEIGHT_BYTES = 128
-"""Of the weights that a thread holds, above which there is no room for a centre as well."""
+"""Of the weights that a thread holds, from which on there is no room for a centre as well."""
 REDUCE = LaunchConfig(block_n=256, num_warps=8, programs_per_sm=1)
 """For the second stage: partials at once."""
 REDUCE_BLOCK_D = 32
@@ -148,11 +148,11 @@ def beside_center(config: LaunchConfig, D: int, compute: torch.dtype) -> LaunchC
     """The configuration with room in the registers for a centre of D columns.
 
     Half the rows where tiles fill the registers, and twice the warps where the weights do. Found by compiling for an
-    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread, and 784 and 1,024 in float64 30 to 170.
+    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread, 784 and 1,024 in float64 30 to 170.
     """
     if config.block_n * block_width(D) >= _FULL_TILE and config.block_n > 1:
         return dataclasses.replace(config, block_n=config.block_n // 2)
-    if block_width(D) * compute.itemsize > _WEIGHT_BYTES * 32 * config.num_warps:
+    if block_width(D) * compute.itemsize >= _WEIGHT_BYTES * 32 * config.num_warps:
         return dataclasses.replace(
             config, num_warps=2 * config.num_warps, programs_per_sm=max(1, config.programs_per_sm // 2)
         )

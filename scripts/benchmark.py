@@ -1,4 +1,4 @@
-"""How fast are passes and fits on this machine? kernel, fit or tune; device on a GPU; compare A.json B.json."""
+"""How fast are passes and fits on this machine? kernel or fit; device on a GPU; compare A.json B.json."""
 
 import sys
 
@@ -15,6 +15,9 @@ def main(arguments: list[str]) -> int:
         if comparing.takes(arguments[1:]):
             return comparing.main(arguments[1:])
     from flashlogit.benchmark.cli import main as installed
+
+    if arguments[:1] in (["-h"], ["--help"]):
+        print("On a GPU, all of it in ten minutes: benchmark.py device --help; and as ever:\n")
 
     return installed(arguments)
 

@@ -46,19 +46,20 @@ def finish_rows(
     s = None
     if Y is None:
         s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0.0).to(COMPUTE)
+        r = s
         if z is None:
-            z = tl.full(s.shape, 1.0, COMPUTE)
+            z = tl.zeros_like(s)
         else:
             z = one_thread_a_row(z, s)
-        loss, r, curvature = tl.zeros_like(z), z, tl.zeros_like(z)
+            r = s * z
+        loss, curvature = tl.zeros_like(s), tl.zeros_like(s)
     else:
         y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
         z = one_thread_a_row(z, y)
         loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
         if SAMPLE_WEIGHT is not None:
             s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0).to(COMPUTE)
-    if s is not None:
-        loss, r, curvature = s * loss, s * r, s * curvature
+            loss, r, curvature = s * loss, s * r, s * curvature
     loss, r, curvature = (
         tl.where(exists, loss, 0.0),
         tl.where(exists, r, 0.0),

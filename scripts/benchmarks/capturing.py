@@ -38,7 +38,7 @@ def bodies(bench: Bench) -> dict[str, tuple[Body, torch.Tensor]]:
         found[call.name] = packed(call, data, passes), changed
     X = torch.randn(64, 28, device=bench.device)
     y = torch.rand(64, device=bench.device) < 0.5
-    w = torch.zeros(28, device=bench.device, requires_grad=True)
+    w = torch.randn(28, device=bench.device, requires_grad=True)
 
     def loss_and_gradient() -> torch.Tensor:
         loss = flashlogit.bce_loss(X, y, w)

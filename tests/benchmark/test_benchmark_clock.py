@@ -208,7 +208,7 @@ class Streams:
         self.current = before
 
     @contextlib.contextmanager
-    def _graph(self, graph: Any, *, pool: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+    def _graph(self, graph: Any, pool: Any, *, stream: Any, capture_error_mode: str) -> Iterator[None]:
         assert capture_error_mode == "thread_local"
         before, self.current = self.current, stream
         self.capturing = True

@@ -64,26 +64,11 @@ def test_one_file_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
-    "arguments", [["kernel", "--devices", "cuda"], ["kernel", "--devices", "cpu", "cuda"], ["tune"]]
+    "arguments", [["kernel", "--devices", "cuda"], ["kernel", "--devices", "cpu", "cuda"]]
 )
 def test_a_gpu_that_is_not_there(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(arguments) == 2
     assert "torch sees no" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--columns", "0"], "--columns is 0"),
-        (["--kernels", "rows"], "--kernels is 'rows'"),
-        (["--kernels", "hessian_product"], "launched as onepass is"),
-        (["--dtypes", "float8"], "--dtypes is 'float8'"),
-        (["--table", "missing/table.csv"], "missing is not a folder"),
-    ],
-)
-def test_bad_values_of_tune(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]):
-    assert main(["tune", *arguments]) == 2
-    assert said in capsys.readouterr().err
 
 
 def test_errors_come_through_with_debug():

@@ -65,6 +65,8 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
             "rows": torch.arange(N),
             "clamp_gradient": "exact",
         }
+    if "eps" in call:
+        extras["eps"] = call["eps"]
     if call.get("center"):
         extras["center"] = torch.ones(D)
     if call["function"] == "column_sums":
@@ -108,6 +110,7 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
         "kernel": fn.__name__,
         "shared": compiled.metadata.shared,
         "block_n": constants.get("BLOCK_N"),
+        "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
     } | resources(compiled.asm, options["num_warps"])
 
 

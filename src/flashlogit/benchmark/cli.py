@@ -16,45 +16,40 @@ How fast are the passes over X on this machine, as a share of what it can read, 
 
   kernel   time flashlogit and torch side by side, and check every answer
   fit      time flashlogit and other libraries to the same objective
-  tune     find the fastest launch of each kernel on this GPU
   compare  hold two runs' results against each other"""
 _EXAMPLES = """\
 kernel --quick
 kernel --columns 28 300 --out results.json --picture roofline.png
 fit --quick
 fit --problems "1M x 28" --contenders "flashlogit*" "scikit-learn*" --out fit.json --picture fit.png
-tune --columns 28 --dtypes float32
 compare before.json after.json"""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "benchmark.py") -> int:
     """Run a command; returns the exit code: 1 for a regression, 2 for what the user can mend, 130 after Ctrl-C."""
     options = _parser(prog).parse_args(argv)
-    commands = {"kernel": _kernel, "fit": _fit, "tune": _tune, "compare": _compare}
+    commands = {"kernel": _kernel, "fit": _fit, "compare": _compare}
     return run_guarded(lambda: commands[options.command](options), debug=options.debug)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = program(prog, _DESCRIPTION, _EXAMPLES)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,fit,tune,compare}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{kernel,fit,compare}")
     kernel = commands.add_parser("kernel", description="Time flashlogit and torch side by side.")
     kernel.add_argument(
         "--quick", action="store_true", help="few shapes, small data, few repeats: a minute on a CPU"
     )
     kernel.add_argument("--devices", nargs="+", help="cuda, cpu or both; default: what there is")
-    _add_shapes(kernel)
+    kernel.add_argument(
+        "--columns", nargs="+", type=int, metavar="D", help="column counts; default: 1 to 32768"
+    )
+    kernel.add_argument("--dtypes", nargs="+", help="float32, bfloat16, float16, float64: how X is stored")
     kernel.add_argument("--gigabytes", type=float, help="size of X; default: 2 on a GPU, 0.2 on a CPU")
     kernel.add_argument("--repeats", type=int, help="timed calls of each contender; default: 30 and 11")
     kernel.add_argument("--out", type=Path, help="the JSON file to write")
     kernel.add_argument("--picture", type=Path, help="the PNG file to write")
     add_output(kernel)
     _add_fit(commands)
-    tune = commands.add_parser("tune", description="Find the fastest launch of each kernel on this GPU.")
-    _add_shapes(tune)
-    tune.add_argument("--kernels", nargs="+", help="some of onepass, hessian_product, hessian; default: all")
-    tune.add_argument("--gigabytes", type=float, default=2.0, help="size of X; default: 2")
-    tune.add_argument("--table", type=Path, help="the table to change; default: the one that the kernels use")
-    add_output(tune)
     compare = commands.add_parser("compare", description="Hold the results of B against those of A.")
     compare.add_argument("before", type=Path, metavar="A.json")
     compare.add_argument("after", type=Path, metavar="B.json")
@@ -88,13 +83,6 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--out", type=Path, help="the JSON file to write")
     fit.add_argument("--picture", type=Path, help="the PNG file to write")
     add_output(fit)
-
-
-def _add_shapes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--columns", nargs="+", type=int, metavar="D", help="column counts; default: 1 to 32768"
-    )
-    parser.add_argument("--dtypes", nargs="+", help="float32, bfloat16, float16, float64: how X is stored")
 
 
 def _kernel(options: argparse.Namespace) -> int:
@@ -142,12 +130,6 @@ def _fit(options: argparse.Namespace) -> int:
     report = run_fit(settings, say=output.say, note=_silent if options.quiet else None)
     output.answer("", report.to_json())
     return 0
-
-
-def _tune(options: argparse.Namespace) -> int:
-    from .tune import run_tune
-
-    return run_tune(options, Output.of(options))
 
 
 def _compare(options: argparse.Namespace) -> int:

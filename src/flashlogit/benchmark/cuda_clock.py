@@ -147,7 +147,8 @@ def capture(call: Call, device: torch.device | None = None) -> Call:
             torch.cuda.set_stream(current)
             _end_allocation(pool)
             # The random generator is told by a capture that ends well; before, it raises.
-            with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=side, capture_error_mode="thread_local"):
+            fresh = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+            with torch.cuda.graph(*fresh, stream=side, capture_error_mode="thread_local"):
                 torch.zeros(1, device=device)
             raise (of_the_call.pop() if of_the_call else error) from None
 

@@ -1,6 +1,6 @@
 """The launch table: a CSV file with one row for each machine, kernel, dtype and column count.
 
-`launch.launch_config` reads it, `scripts/benchmark.py tune` adds rows to it.
+`launch.launch_config` reads it, `scripts/benchmark.py device --update-table` adds rows to it.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ With l1 = 1e-3, to 1e-6:
     20,000 x 2,000  6,615 (11)            2,800 (77)      18,520 (21)             11,900 !
 
 N moves neither boundary: both methods read X in proportion to it. On an H100 all three take about as long, since the
-host's time for some 2,000 launches decides: 33, 40 and 38 ms at 11,000,000 x 28 (10, 14 and 11 of them on the device), and
-newton-cg 49 and lbfgs 70 at 200,000 x 1,024 (15 and 8).
+host's time for some 2,000 launches decides: at 11,000,000 x 28 newton 33, newton-cg 40 and lbfgs 38 ms (10, 14 and 11
+of them on the device), and at 200,000 x 1,024 newton-cg 49 and lbfgs 70 (15 and 8).
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ _RESERVED_SHARED = 1024
 """Bytes of shared memory that every resident program costs besides its own, from compute capability 8.0 on."""
 _COUNTS = frozenset({"tiles", "programs", "partial_count", "total_count"})
 """Arguments that change from call to call, for whose values Triton is told not to compile a kernel anew."""
+_PROGRAMS = {(7, 5): 16, (8, 6): 16, (8, 7): 16, (8, 9): 24, (12, 0): 24, (12, 1): 24}
+"""Programs that a multiprocessor holds at most, by compute capability; 32 for others. torch does not tell."""
 _CHANGING = frozenset({"N", "column_stride"})
 """Arguments of whose values Triton only asks whether they are 1, or multiples of 16."""
 
@@ -43,12 +45,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a multiprocessor has: registers, warps, bytes of shared memory, and bytes that a single program may take."""
+    """What a multiprocessor has: registers, warps, bytes of shared memory, bytes that a single program may take, and
+    the programs that it holds whatever they take."""
 
     registers: int
     warps: int
     shared: int
     shared_by_program: int
+    programs: int = 32
 
 
 Arguments = Mapping[str, Any]
@@ -106,10 +110,10 @@ def fitted_launch(
 ) -> tuple[LaunchConfig, dict[str, Any]]:
     """The configuration that the device can hold, and the arguments that follow from it.
 
-    On a GPU the kernel is compiled here, if it is not yet. Nothing is fitted in Triton's interpreter, nor with
-    `as_given`, where the configuration is the caller's own.
+    On a GPU the kernel is compiled here, if it is not yet. Nothing is fitted with `as_given`, where the configuration
+    is the caller's own, nor in Triton's interpreter, nor on an AMD GPU, which shares out its registers otherwise.
     """
-    if device.type == "cpu" or as_given:
+    if device.type == "cpu" or as_given or torch.version.hip:
         return config, build(config)
     return settle(
         config,
@@ -152,8 +156,8 @@ def resident_programs(found: Resources, num_warps: int, limits: Limits) -> int:
     if found.registers:
         registers = -(-found.registers // _REGISTER_UNIT) * _REGISTER_UNIT * 32
         warps = min(warps, limits.registers // _PARTITIONS // registers * _PARTITIONS)
-    programs = warps // num_warps
-    return max(1, min(programs, limits.shared // (found.shared + _RESERVED_SHARED)))
+    by_shared = limits.shared // (found.shared + _RESERVED_SHARED)
+    return max(1, min(warps // num_warps, by_shared, limits.programs))
 
 
 def loaded(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
@@ -200,4 +204,5 @@ def device_limits(device: torch.device) -> Limits:
         warps=properties.max_threads_per_multi_processor // 32,
         shared=getattr(properties, "shared_memory_per_multiprocessor", 65_536),
         shared_by_program=getattr(properties, "shared_memory_per_block_optin", 49_152),
+        programs=_PROGRAMS.get((properties.major, properties.minor), 32),
     )

@@ -86,7 +86,7 @@ def calls(tiny: bool) -> list[Call]:
 def correctness(bench: Bench, record: Record) -> None:
     """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
     asked = calls(bench.tiny)
-    record["calls"], record["failed"] = [], []
+    record |= {"asked": len(asked), "calls": [], "failed": []}
     for call in asked:
         bench.check_time(1.0)
         entry: Record = {"name": call.name}
@@ -97,7 +97,6 @@ def correctness(bench: Bench, record: Record) -> None:
         record["calls"].append(entry)
         if "error" in entry or not entry["right"] or not entry["repeatable"]:
             record["failed"].append(call.name)
-    record["asked"] = len(asked)
 
 
 def check(call: Call, bench: Bench) -> Record:

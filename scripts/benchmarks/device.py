@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,7 +21,9 @@ from flashlogit_kernels import table
 
 from .bench import Bench, OutOfTimeError, Record, reason
 from .clock import DeviceClock, WallClock
-from .summary import summary
+from .fits import GAP
+from .machine import device_of
+from .summary import is_device_record, summary
 
 Stage = Callable[[Bench, Record], None]
 
@@ -78,7 +79,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
     # Read when SciPy is first imported; without it scikit-learn takes no arrays of a GPU.
     os.environ.setdefault("SCIPY_ARRAY_API", "1")
-    record: Record = json.loads(options.out.read_text()) if options.add and options.out.exists() else {}
+    record = _earlier(options.out) if options.add else {}
+    if isinstance(record, str):
+        print(f"error: {record}", file=sys.stderr)
+        return 2
     seconds = {name: limit for part in PARTS.values() for name, limit in part.items()}
     seconds["tuning"] = options.tuning_seconds or seconds["tuning"]
     run(asked, options.out, _device(), record, seconds, tuple(options.columns))
@@ -86,13 +90,17 @@ def main(argv: Sequence[str]) -> int:
         from .tuning import take_over
 
         take_over(record.get("tuning", {}), table.TABLE)
-    return 1 if failures(record) else 0
+    wrong = failures(record)
+    for line in wrong:
+        print(f"wrong: {line}", file=sys.stderr)
+    interrupted = any(
+        isinstance(stage, dict) and stage.get("status") == "interrupted" for stage in record.values()
+    )
+    return 130 if interrupted else int(bool(wrong))
 
 
 def _is_asked(name: str, options: argparse.Namespace) -> bool:
-    if options.stages:
-        return name in options.stages
-    return options.part is None or name in PARTS[options.part]
+    return (options.part is None or name in PARTS[options.part]) and name in (options.stages or [name])
 
 
 def _problem(out: Path, asked: Sequence[str]) -> str | None:
@@ -109,6 +117,22 @@ def _problem(out: Path, asked: Sequence[str]) -> str | None:
             " data in Triton's interpreter"
         )
     return None
+
+
+def _earlier(out: Path) -> Record | str:
+    """What the file holds of this device, or a sentence that it cannot be added to."""
+    if not out.exists():
+        return {}
+    if not is_device_record(out):
+        return f"--out is {out}, which is not a file that this command wrote; leave --add out to replace it"
+    record: Record = json.loads(out.read_text(encoding="utf-8"))
+    name, own = (
+        found.get("device", {}).get("name")
+        for found in (record.get("machine", {}), {"device": device_of(_device())})
+    )
+    if name not in (None, own):
+        return f"--out is {out}, whose results are of {name}, and this is {own}; name another file"
+    return record
 
 
 def _device() -> torch.device:
@@ -176,6 +200,8 @@ def run(
             stage["status"] = "done"
         except OutOfTimeError:
             stage["status"] = "out of time"
+        except KeyboardInterrupt:
+            stage["status"] = "interrupted"
         except Exception as error:
             stage |= {"status": "failed", "reason": reason(error), "traceback": _traceback(error)}
         stage["took_s"] = round(time.monotonic() - began, 1)
@@ -183,6 +209,8 @@ def run(
             f"  {stage['status']} in {stage['took_s']} s{': ' + stage['reason'] if 'reason' in stage else ''}"
         )
         save()
+        if stage["status"] == "interrupted":
+            break
         if device.type == "cuda":
             torch.cuda.empty_cache()
     say(summary(record))
@@ -198,15 +226,42 @@ def _traceback(error: BaseException) -> list[str]:
 
 
 def failures(record: Record) -> list[str]:
-    """What is wrong: stages that failed, wrong answers, captures, tests."""
+    """What is wrong: stages and calls that failed, answers, gaps, captures, programs that do not fit, and tests."""
     found = [
         f"{name}: {stage['reason']}"
         for name, stage in record.items()
         if isinstance(stage, dict) and stage.get("status") == "failed"
     ]
-    found += [f"correctness: {name}" for name in record.get("correctness", {}).get("failed", ())]
-    captured: list[Any] = record.get("capture", {}).get("bodies", [])
-    found += [f"capture: {body['name']}" for body in captured if body.get("captured") and not body["same"]]
+    compiled, checked, captured = (record.get(name, {}) for name in ("compile", "correctness", "capture"))
+    entries = [("compile", call) for call in compiled.get("calls", ())]
+    entries += [("passes", call) for call in record.get("passes", {}).get("calls", ())]
+    entries += [("tuning", shape) for shape in record.get("tuning", {}).get("shapes", ())]
+    entries += [
+        ("fits", fit | {"name": f"{problem['name']}, {fit['name']}"})
+        for problem in record.get("fits", {}).get("problems", ())
+        for fit in problem["fits"]
+        if fit["name"].startswith("flashlogit")
+    ]
+    found += [f"{stage}: {entry['name']}: {entry['error']}" for stage, entry in entries if "error" in entry]
+    if compiled.get("disagreeing_with_the_driver"):
+        found.append(
+            f"compile: {compiled['disagreeing_with_the_driver']} numbers of programs are not the driver's"
+        )
+    found += [f"correctness: {name}" for name in checked.get("failed", ())]
+    if len(checked.get("calls", ())) < checked.get("asked", 0):
+        found.append(f"correctness: {len(checked['calls'])} of {checked['asked']} calls were checked")
+    found += [
+        f"capture: {body['name']}: {body.get('reason', 'replayed wrongly')}"
+        for body in captured.get("bodies", ())
+        if not body.get("same")
+    ]
+    after = captured.get("failing capture", {})
+    found += [f"failing capture: not {name}" for name, good in after.items() if good is False]
+    found += [
+        f"fits: {entry['name']}: the gap is {entry['true_gap']:.1e}"
+        for stage, entry in entries
+        if stage == "fits" and not entry.get("true_gap", 0.0) <= GAP
+    ]
     if record.get("tests", {}).get("exit_code", 0) not in (0, 5):
         found.append(f"tests: {record['tests'].get('summary')}")
     return found

@@ -24,7 +24,7 @@ import flashlogit
 from .bench import Bench, OutOfTimeError, Record, reason
 from .host import synchronize
 
-_GAP = 1e-8
+GAP = 1e-8
 _C = 1.0
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 _SOLVERS = ("auto", "newton", "lbfgs", "newton-cg")
@@ -202,7 +202,7 @@ def _fit(X: Tensor, y: Tensor, problem: Problem, solver: str) -> Any:
         y,
         l1=problem.l1,
         l2=0.0 if problem.l1 else _l2(X),
-        tolerance=_GAP,
+        tolerance=GAP,
         solver=choice,
         max_iterations=400,
     )
@@ -343,7 +343,7 @@ def _torch_lbfgs(task: Task) -> Record:
     for iterations in (5, 10, 15, 20, 30, 40, 60, 100, 200, 400):
         task.bench.check_time(2.0)
         gap = task.gap(*run(iterations))
-        if gap <= _GAP:
+        if gap <= GAP:
             break
     walls = task.wall(lambda: run(iterations), 3)
     return {"wall_ms": statistics.median(walls), "iterations": iterations, "true_gap": gap}
@@ -365,6 +365,6 @@ def _scikit_learn(task: Task) -> Record:
             w, b = (torch.as_tensor(value).reshape(-1) for value in (model.coef_, model.intercept_))
             gap = task.gap(w, b)
             found = {"wall_ms": wall, "tol": tol, "true_gap": gap, "iterations": int(model.n_iter_[0])}
-            if gap <= _GAP:
+            if gap <= GAP:
                 break
     return found

@@ -189,7 +189,7 @@ def minimise(
         watch: made when the fit began.
     """
     solver = method()
-    if not math.isfinite(float(solver.search.at.value)):
+    if not math.isfinite(solver.search.numbers.value):
         raise ValueError(
             "the objective is not finite at the start; X, y, sample_weight and start must be finite"
         )

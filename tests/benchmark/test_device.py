@@ -65,10 +65,24 @@ def test_the_whole_command(kernels: object, tmp_path: Path, capsys: pytest.Captu
     assert comparing.takes([str(out), str(other)])
     assert comparing.main([str(out), str(other)]) == 1
     lines = capsys.readouterr().out.splitlines()
+    assert comparing.main([str(out)]) == comparing.main([str(out), __file__]) == 2
+    assert "test_device.py is not one" in capsys.readouterr().err
     assert "wrong now: bce_rows D=5 float32" in lines
     assert any(line.startswith("torch addition") and line.endswith(" 3") for line in lines)
     assert comparing.main([str(other), str(out)]) == 0
-    assert not comparing.takes([str(out), str(tmp_path / "missing.json")])
+    assert comparing.takes([str(out), str(tmp_path / "missing.json")])
+    assert not comparing.takes([__file__, str(tmp_path / "missing.json")])
+
+    # More stages of the same device go into the same file, those of another are refused.
+    assert device.main(["--out", str(other), "--add", "--stages", "machine"]) == 1
+    assert "correctness: bce_rows D=5 float32" in capsys.readouterr().err
+    assert json.loads(other.read_text())["host"] == changed["host"]
+    changed["machine"]["device"]["name"] = "Some GPU"
+    for text, said in ((json.dumps(changed), "results are of Some GPU"), ("[1,", "is not a file that")):
+        other.write_text(text)
+        assert device.main(["--out", str(other), "--add", "--stages", "machine"]) == 2
+        assert said in capsys.readouterr().err
+        assert other.read_text() == text
 
 
 def test_a_stage_may_fail_or_be_late_without_the_others(
@@ -132,8 +146,65 @@ def test_stages_and_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     device.main(["--out", out, "--part", "2"])
     device.main(["--out", out, "--stages", "host", "machine"])
     device.main(["--out", out])
+    device.main(["--out", out, "--part", "2", "--stages", "machine", "fits"])
+    assert device.main(["--out", out, "--part", "2", "--stages", "machine"]) == 2
+    assert asked.pop() == ["fits"]
     assert asked == [["fits", "tuning", "tests"], ["machine", "host"], [*device.PARTS[1], *device.PARTS[2]]]
     assert [sum(part.values()) for part in device.PARTS.values()] == [300, 360]
+
+
+def test_an_interruption_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "device.json"
+
+    def works(bench: Bench, record: dict[str, Any]) -> None:
+        record["found"] = 1
+
+    def interrupted(bench: Bench, record: dict[str, Any]) -> None:
+        record["found"] = 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(device, "stages", lambda: {"machine": works, "compile": interrupted, "host": works})
+    assert device.main(["--out", str(out), "--stages", "machine", "compile", "host"]) == 130
+    record = json.loads(out.read_text())
+    assert [record[name]["status"] for name in ("machine", "compile")] == ["done", "interrupted"]
+    assert record["compile"]["found"] == 2
+    assert "host" not in record
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"compile": {"calls": [{"name": "a", "error": "no"}]}}, "compile: a: no"),
+        ({"compile": {"disagreeing_with_the_driver": 2}}, "compile: 2 numbers"),
+        ({"passes": {"calls": [{"name": "a", "error": "no"}]}}, "passes: a: no"),
+        ({"tuning": {"shapes": [{"name": "a", "error": "no"}]}}, "tuning: a: no"),
+        ({"correctness": {"asked": 3, "calls": [{}, {}], "failed": []}}, "2 of 3 calls"),
+        ({"capture": {"bodies": [{"name": "a", "captured": False, "reason": "no"}]}}, "capture: a: no"),
+        ({"capture": {"failing capture": {"stream_restored": False, "raised": "x"}}}, "not stream_restored"),
+        (
+            {"fits": {"problems": [{"name": "p", "fits": [{"name": "flashlogit auto", "true_gap": 1e-3}]}]}},
+            "1.0e-03",
+        ),
+        (
+            {
+                "fits": {
+                    "problems": [{"name": "p", "fits": [{"name": "flashlogit auto", "true_gap": math.nan}]}]
+                }
+            },
+            "nan",
+        ),
+        ({"tests": {"exit_code": 1, "summary": "1 failed"}}, "tests: 1 failed"),
+    ],
+)
+def test_what_counts_as_wrong(record: dict[str, Any], said: str) -> None:
+    (line,) = device.failures(record)
+    assert said in line
+
+
+def test_what_does_not_count_as_wrong() -> None:
+    other = {"name": "scikit-learn", "error": "not installed"}
+    good = {"name": "flashlogit auto", "true_gap": -1e-16}
+    assert device.failures({"fits": {"problems": [{"name": "p", "fits": [other, good]}]}}) == []
 
 
 @pytest.mark.parametrize("compute", ["float32", "float64"])
@@ -301,7 +372,7 @@ class Cuda:
         self.host_ms = host_ms
         self.captures = captures
         self.capturing = False
-        self.stream_now: Any = "old"
+        self.old = self.stream_now = self.Stream()
         self.done: list[str] = []
         self.ends = 0
 
@@ -350,7 +421,8 @@ class Cuda:
     def set_stream(self, stream: Any) -> None:
         self.stream_now = stream
 
-    def Stream(self) -> Any:  # noqa: N802
+    @staticmethod
+    def Stream() -> Any:  # noqa: N802
         return SimpleNamespace(wait_stream=lambda other: None)
 
     @contextlib.contextmanager
@@ -420,7 +492,7 @@ def test_a_capture_that_fails_leaves_the_stream_and_a_capture_that_ended() -> No
     cuda = Cuda(captures=False)
     with pytest.raises(RuntimeError, match="not permitted"):
         capture(cuda.work(1.0), CPU, cuda)
-    assert cuda.stream_now == "old"
+    assert cuda.stream_now is cuda.old
     assert not cuda.capturing
     assert cuda.ends == 2
 

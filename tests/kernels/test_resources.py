@@ -14,7 +14,7 @@ from flashlogit_kernels.resources import Limits, Resources, resident_programs, s
 from flashlogit_kernels.table import LaunchConfig
 
 H100 = Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
-RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376)
+RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376, programs=24)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,11 @@ def test_programs_that_a_multiprocessor_of_an_h100_holds(
     registers: int | None, shared: int, num_warps: int, programs: int
 ) -> None:
     assert resident_programs(Resources(registers, shared), num_warps, H100) == programs
+
+
+def test_programs_of_one_warp_are_limited_by_their_number() -> None:
+    assert resident_programs(Resources(32, 0), 1, H100) == 32
+    assert resident_programs(Resources(32, 0), 1, RTX_4090) == 24
 
 
 def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for() -> None:

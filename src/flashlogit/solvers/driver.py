@@ -13,7 +13,7 @@ from torch import Tensor
 from flashlogit.certificate import Certificate
 
 from .problem import Problem
-from .search import Search, read_back
+from .search import Search
 
 Ending = Literal["tolerance", "limit", "precision", "separated"]
 
@@ -85,17 +85,15 @@ def drive(
     count = 0
 
     while True:
-        at = solver.search.at
-        value, gap, norm, step = read_back([at.value, at.gap, at.gradient.norm(), solver.search.step])
-        if not objective.penalised:
-            gap = solver.decrement
+        at = solver.search.numbers
+        gap = at.gap if objective.penalised else solver.decrement
         row: HistoryRow = {
             "iteration": count,
-            "objective": value,
+            "objective": at.value,
             "gap": gap,
             "relative_gap": gap / null,
-            "gradient_norm": norm,
-            "step": step,
+            "gradient_norm": at.gradient_norm,
+            "step": at.step,
             "passes": objective.reads,
             "seconds": time.perf_counter() - began,
         }
@@ -112,8 +110,8 @@ def drive(
             promised = 0.3 * gap
         idle = 0 if gap < 0.9 * best else idle + 1
         best = min(best, gap)
-        unmoved = 0 if value < lowest else unmoved + 1
-        lowest = min(lowest, value)
+        unmoved = 0 if at.value < lowest else unmoved + 1
+        lowest = min(lowest, at.value)
         if idle >= _IDLE and (best <= _ROUNDING * null or unmoved >= _UNMOVED):
             ending = "precision"
             break

@@ -26,7 +26,7 @@ _INNER_STEPS = 300
 
 
 class LBFGS:
-    """State of the method; `advance` is one evaluation, and reads one value back from the device at its end."""
+    """State of the method; `advance` is one evaluation, and waits for the device once, at its end."""
 
     def __init__(self, objective: Problem, theta: Tensor) -> None:
         """Start at theta [P, K]."""
@@ -43,7 +43,7 @@ class LBFGS:
     def advance(self) -> bool:
         """Try the next point; whether it was good enough."""
         self.step()
-        return not bool(self.search.refused.any())
+        return self.search.numbers.refused == 0
 
     def step(self) -> None:
         """The same without waiting for the device, unless there is an l1 term."""

@@ -44,7 +44,7 @@ class Newton:
         """Try the next point; whether it was good enough."""
         before, gradient = self.search.theta, self.search.at.gradient
         self.search.advance(keep=True)
-        (refused,) = read_back([self.search.refused])
+        refused = self.search.numbers.refused
         if refused > 0:
             if not self._new and refused > 1:
                 self._renew()
@@ -54,7 +54,7 @@ class Newton:
             self._correct(self.search.theta - before, self.search.at.gradient - gradient)
         self.decrement = self._aim()
         if self.decrement > _GOOD_RATIO * last:
-            if was_new and self.decrement < _EXACT_BELOW * float(self.search.at.value):
+            if was_new and self.decrement < _EXACT_BELOW * self.search.numbers.value:
                 self._dtype = torch.float64
             self._renew()
         return True

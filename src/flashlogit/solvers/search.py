@@ -1,12 +1,13 @@
 """The point that a solver has reached, and the next one it tries.
 
 Everything is a tensor on the device of X, and every decision a `torch.where`: a search waits for no value from the
-device. Its owner reads back what it has to know with `read_back`, all values of a point at once.
+device. What its owner has to know is read back at once, for each point that is tried: `Search.numbers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,9 +22,23 @@ _ROUNDING = 2e-14
 
 
 def read_back(tensors: Sequence[Tensor]) -> list[float]:
-    """The values of tensors of one element each, for one wait for their device."""
-    values: list[float] = torch.stack([tensor.reshape(()).to(torch.float64) for tensor in tensors]).tolist()
-    return values
+    """The largest element of each of several tensors of one size, for one wait for their device."""
+    rows = torch.stack([tensor.reshape(-1).to(torch.float64) for tensor in tensors])
+    return [max(row) for row in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is read back of a search: refusals in a row, P, the estimated gap, |gradient| and the step's length.
+
+    Of several models the largest of each.
+    """
+
+    refused: float
+    value: float
+    gap: float
+    gradient_norm: float
+    step: float
 
 
 class Evaluates(Protocol):
@@ -48,6 +63,16 @@ class Search:
         self.direction = torch.zeros_like(theta)
         self.step = torch.ones_like(at.value)
         self.refused = torch.zeros_like(at.value)
+        self._numbers: Numbers | None = None
+
+    @property
+    def numbers(self) -> Numbers:
+        """Of the accepted point, after the last trial; waits for the device the first time it is asked for."""
+        if self._numbers is None:
+            at = self.at
+            found = [self.refused, at.value, at.gap, at.gradient.norm(dim=0), self.step]
+            self._numbers = Numbers(*read_back(found))
+        return self._numbers
 
     def aim(self, direction: Tensor) -> None:
         """Choose where to go from the accepted point; a refused step keeps its length."""
@@ -80,4 +105,5 @@ class Search:
         self.theta = torch.where(accepted, trial, self.theta)
         self.step = torch.where(accepted, 1.0, shorter)
         self.refused = torch.where(accepted, 0.0, self.refused + 1)
+        self._numbers = None
         return accepted

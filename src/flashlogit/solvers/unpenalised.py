@@ -59,7 +59,7 @@ class Unpenalised:
         return Certificate(
             "decrement",
             self._decrement(search.theta, search.at.gradient),
-            float(search.at.value),
+            search.numbers.value,
             self.objective.null_value,
         )
 

@@ -47,7 +47,7 @@ class UnpenalisedSoftmax:
         return Certificate(
             "decrement",
             self._decrement(search.theta, search.at.gradient),
-            float(search.at.value),
+            search.numbers.value,
             self.objective.null_value,
         )
 

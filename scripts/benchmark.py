@@ -1,5 +1,6 @@
 """How fast are passes and fits on this machine? kernel or fit; device on a GPU; compare A.json B.json."""
 
+import os
 import sys
 
 
@@ -17,10 +18,16 @@ def main(arguments: list[str]) -> int:
     from flashlogit.benchmark.cli import main as installed
 
     if arguments[:1] in (["-h"], ["--help"]):
-        print("On a GPU, all of it in ten minutes: benchmark.py device --help; and as ever:\n")
+        print("On a GPU, all of it in five to ten minutes: benchmark.py device --help; and as ever:\n")
 
     return installed(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from .arguments import columns_pass, on_device, product_pass
-from .checks import arithmetic_dtype, check_center, check_matrix, check_rows, check_same_device, check_vector
+from .checks import (
+    arithmetic_dtype,
+    check_center,
+    check_matrix,
+    check_real,
+    check_rows,
+    check_same_device,
+    check_vector,
+)
 from .columns import partial_column_sums
 from .contract import SCALARS, check_product_inputs
 from .launch import LaunchConfig, fits_registers
@@ -73,6 +81,7 @@ def column_sums(
     rows = check_rows(rows)
     check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
     check_same_device(X, {"v": v, "rows": rows, "center": center})
+    check_real({"v": v})
     compute = arithmetic_dtype(X, v, compute_dtype)
     center, v = check_center(center, X, compute), v.detach().contiguous()
     if v.shape[0] > 0 and fits_registers(X.shape[1], compute, centred=center is not None):

@@ -9,7 +9,7 @@ from . import _reduce
 from .arguments import launch_options
 from .contract import SCALARS
 from .launch import REDUCE, REDUCE_BLOCK_D
-from .resources import loaded
+from .resources import are_fitted, loaded
 
 
 def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
@@ -30,7 +30,7 @@ def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
         "BLOCK_D": REDUCE_BLOCK_D,
         **launch_options(REDUCE),
     }
-    if partials.is_cuda:  # so that the time to compile it is counted
+    if are_fitted(partials.device):  # so that the time to compile it is counted
         loaded(_reduce.reduce_kernel, partials.device, arguments, {})
     _reduce.reduce_kernel[(blocks + (totals is not None),)](
         **arguments, partial_count=count, total_count=0 if totals is None else totals.shape[0]

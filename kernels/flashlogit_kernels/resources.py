@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _COUNTS = frozenset({"tiles", "programs", "partial_count", "total_count"})
 _PROGRAMS = {(7, 5): 16, (8, 6): 16, (8, 7): 16, (8, 9): 24, (12, 0): 24, (12, 1): 24}
 """Programs that a multiprocessor holds at most, by compute capability; 32 for others. torch does not tell."""
 _CHANGING = frozenset({"N", "column_stride"})
-"""Arguments of whose values Triton only asks whether they are 1, or multiples of 16."""
+"""Arguments of whose values Triton only asks whether they are 1, multiples of 16, or beyond 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ Outputs = Mapping[str, torch.dtype]
 Build = Callable[[LaunchConfig], dict[str, Any]]
 """The other arguments of a kernel, as they follow from the configuration."""
 
-_compile_seconds = 0.0
 _loaded: dict[tuple[Any, ...], Resources] = {}
+_loading = threading.Lock()
+"""Held while a kernel is compiled, so that threads that want the same one compile it once."""
+_of_thread = threading.local()
 
 
 def compile_seconds() -> float:
-    """Seconds that this process has spent on compiling and loading kernels so far; 0 in Triton's interpreter."""
-    return _compile_seconds
+    """Seconds that this thread has waited for kernels to be compiled and loaded so far; 0 in Triton's interpreter."""
+    seconds: float = getattr(_of_thread, "seconds", 0.0)
+    return seconds
 
 
 def loaded_kernels() -> dict[tuple[Any, ...], Resources]:
@@ -113,7 +117,7 @@ def fitted_launch(
     On a GPU the kernel is compiled here, if it is not yet. Nothing is fitted with `as_given`, where the configuration
     is the caller's own, nor in Triton's interpreter, nor on an AMD GPU, which shares out its registers otherwise.
     """
-    if device.type == "cpu" or as_given or torch.version.hip:
+    if as_given or not are_fitted(device):
         return config, build(config)
     return settle(
         config,
@@ -121,6 +125,11 @@ def fitted_launch(
         lambda arguments: loaded(kernel, device, arguments, outputs),
         device_limits(device),
     )
+
+
+def are_fitted(device: torch.device) -> bool:
+    """Whether launches on this device are fitted to what is compiled: on NVIDIA's GPUs."""
+    return device.type == "cuda" and torch.version.hip is None
 
 
 def settle(
@@ -165,29 +174,32 @@ def loaded(kernel: Any, device: torch.device, arguments: Arguments, outputs: Out
 
     A kernel that needs more shared memory than there is, is compiled and not loaded: its registers are not known.
     """
-    global _compile_seconds
     key = (kernel.__name__, device, *_specialised(arguments))
-    found = _loaded.get(key)
-    if found is None:
+    if key not in _loaded:
         began = time.perf_counter()
-        placeholders = {name: torch.empty(0, dtype=dtype, device=device) for name, dtype in outputs.items()}
-        counts = dict.fromkeys(_COUNTS.intersection(kernel.arg_names), 2)
-        compiled = kernel.warmup(**arguments, **placeholders, **counts, grid=(1,))
-        registers = spilled = None
-        if compiled.metadata.shared <= device_limits(device).shared_by_program:
-            _ = compiled.run  # loads it, which is when the driver tells its registers
-            registers, spilled = compiled.n_regs, compiled.n_spills
-        found = _loaded[key] = Resources(registers, compiled.metadata.shared, spilled)
-        _compile_seconds += time.perf_counter() - began
-    return found
+        with _loading:
+            if key not in _loaded:
+                _loaded[key] = _compiled(kernel, device, arguments, outputs)
+        _of_thread.seconds = compile_seconds() + time.perf_counter() - began
+    return _loaded[key]
+
+
+def _compiled(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
+    placeholders = {name: torch.empty(0, dtype=dtype, device=device) for name, dtype in outputs.items()}
+    counts = dict.fromkeys(_COUNTS.intersection(kernel.arg_names), 2)
+    compiled = kernel.warmup(**arguments, **placeholders, **counts, grid=(1,))
+    if compiled.metadata.shared > device_limits(device).shared_by_program:
+        return Resources(None, compiled.metadata.shared)
+    _ = compiled.run  # loads it, which is when the driver tells its registers
+    return Resources(compiled.n_regs, compiled.metadata.shared, compiled.n_spills)
 
 
 def _specialised(arguments: Arguments) -> tuple[Any, ...]:
-    """What Triton compiles a kernel anew for: types, whether addresses and counts are multiples of 16, constants."""
+    """What Triton compiles a kernel anew for: types, constants, and what it asks of addresses and counts."""
     return tuple(
         (value.dtype, value.data_ptr() % 16 == 0)
         if isinstance(value, Tensor)
-        else (value % 16 == 0, value == 1)
+        else (value % 16 == 0, value == 1, value < 1 << 31)
         if name in _CHANGING
         else value
         for name, value in arguments.items()

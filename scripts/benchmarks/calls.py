@@ -102,7 +102,7 @@ def make_data(call: Call, N: int, device: torch.device, *, X: Tensor | None = No
     if "pos_weight" in call.options:
         options["pos_weight"] = torch.full((), 2.5, device=device)
     if "rows" in call.options:
-        visited = max(1, N // 2)
+        visited = max(1, N // 32 * 16)
         options["rows"] = torch.randint(N, (visited,), generator=generator, device=device)
     if "center" in call.options:
         options["center"] = normal(call.D)

@@ -24,6 +24,7 @@ from .clock import DeviceClock, WallClock
 from .fits import GAP
 from .machine import device_of
 from .summary import is_device_record, summary
+from .tuning import TUNED_COLUMNS, take_over
 
 Stage = Callable[[Bench, Record], None]
 
@@ -42,7 +43,7 @@ table, whole fits and their launches, and tries other launches. Ten minutes; the
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns 1 where something was wrong, 2 for what the user can mend."""
+    """Run the command; returns 1 where something was wrong, 2 for what the user can mend, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="benchmark.py device",
         description=_DESCRIPTION,
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     asked = [name for name in names if _is_asked(name, options)]
-    problem = _problem(options.out, asked)
+    problem = _problem(options, asked)
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -84,27 +85,27 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {record}", file=sys.stderr)
         return 2
     seconds = {name: limit for part in PARTS.values() for name, limit in part.items()}
-    seconds["tuning"] = options.tuning_seconds or seconds["tuning"]
-    run(asked, options.out, _device(), record, seconds, tuple(options.columns))
+    if options.tuning_seconds:
+        seconds["tuning"] = options.tuning_seconds
+    try:
+        run(asked, options.out, _device(), record, seconds, tuple(options.columns))
+    except KeyboardInterrupt:
+        return 130
     if options.update_table:
-        from .tuning import take_over
-
         take_over(record.get("tuning", {}), table.TABLE)
     wrong = failures(record)
     for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)
-    interrupted = any(
-        isinstance(stage, dict) and stage.get("status") == "interrupted" for stage in record.values()
-    )
-    return 130 if interrupted else int(bool(wrong))
+    return int(bool(wrong))
 
 
 def _is_asked(name: str, options: argparse.Namespace) -> bool:
     return (options.part is None or name in PARTS[options.part]) and name in (options.stages or [name])
 
 
-def _problem(out: Path, asked: Sequence[str]) -> str | None:
+def _problem(options: argparse.Namespace, asked: Sequence[str]) -> str | None:
     """What the user can mend, in a sentence."""
+    out = options.out
     if not asked:
         return "--stages and --part name no stage in common; leave one of them out"
     if not out.parent.is_dir():
@@ -116,6 +117,13 @@ def _problem(out: Path, asked: Sequence[str]) -> str | None:
             "torch sees no CUDA device; run it on a machine with one, or set TRITON_INTERPRET=1 to rehearse it on tiny"
             " data in Triton's interpreter"
         )
+    if options.tuning_seconds is not None and options.tuning_seconds < 1:
+        return f"--tuning-seconds is {options.tuning_seconds}; must be at least 1: 160 are the default"
+    unknown = set(options.columns) - TUNED_COLUMNS
+    if unknown:
+        return f"--columns is {min(unknown)}; must be some of {', '.join(map(str, sorted(TUNED_COLUMNS)))}"
+    if options.update_table and ("tuning" not in asked or not torch.cuda.is_available()):
+        return "--update-table needs a GPU and the stage tuning, whose launches it takes over; leave it out"
     return None
 
 
@@ -176,7 +184,10 @@ def run(
     seconds: Mapping[str, int],
     tuned: tuple[int, ...] = (),
 ) -> Record:
-    """Run the stages one after the other, whatever becomes of each; the record, which is in the file too."""
+    """Run the stages one after the other, whatever becomes of each; the record, which is in the file too.
+
+    Ctrl-C ends it, with what there is in the file.
+    """
 
     def save() -> None:
         draft = out.with_suffix(".draft")
@@ -189,9 +200,9 @@ def run(
     record["kind"] = "device"
     clock = WallClock() if device.type == "cpu" else DeviceClock(device)
     bench = Bench(device, clock, save, say, record, tuned)
-    torch.backends.cuda.matmul.allow_tf32 = False
     for name in asked:
         say(f"{name} ...")
+        earlier = record.get(name)
         record[name] = stage = {}
         began = time.monotonic()
         bench.deadline = began + seconds[name]
@@ -210,7 +221,10 @@ def run(
         )
         save()
         if stage["status"] == "interrupted":
-            break
+            if earlier is not None:
+                record[name] = earlier
+                save()
+            raise KeyboardInterrupt
         if device.type == "cuda":
             torch.cuda.empty_cache()
     say(summary(record))

@@ -25,7 +25,7 @@ def machine(bench: Bench, record: Record) -> None:
             record.setdefault("versions", {})[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    record["c_compiler"] = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+    record["c_compiler"] = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
     record["cores"] = os.cpu_count()
     record["device"] = device_of(bench.device)
     record["smi"] = _smi()

@@ -37,6 +37,7 @@ _SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("bce_hessian", "bfloat16", "float32", (16, 28, 64, 128)),
 ]
 """Function, storage and arithmetic, and column counts, the most wanted first."""
+TUNED_COLUMNS = frozenset(D for _, _, _, columns in _SHAPES for D in columns)
 _GROUP = 5
 """Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
 

@@ -59,9 +59,9 @@ class Fit:
     bytes_read: float
     """By those."""
     seconds: float
-    """From the call to the last certificate, without `compile_seconds`."""
+    """From the call to its end, without `compile_seconds`."""
     compile_seconds: float
-    """Spent within the fit on compiling kernels, or on loading them from Triton's cache."""
+    """Within the fit, until kernels were compiled, or loaded from Triton's cache."""
     history: list[HistoryRow] = field(repr=False)
     """A row for each accepted point; its seconds are those since the call, with any compilation."""
     notes: tuple[str, ...] = ()
@@ -100,8 +100,7 @@ class Stopwatch:
     def read(self) -> tuple[float, float]:
         """Seconds since then without compilation, and those of compilation."""
         elapsed = time.perf_counter() - self.began
-        # The kernels count what all threads compile, and another one may have a fit of its own.
-        compiling = min(elapsed, compile_seconds() - self._compiled)
+        compiling = compile_seconds() - self._compiled
         return elapsed - compiling, compiling
 
 

@@ -20,6 +20,7 @@ from flashlogit_kernels.checks import (
     arithmetic_dtype,
     check_center,
     check_matrix,
+    check_real,
     check_rows,
     check_same_device,
     check_vector,
@@ -135,6 +136,7 @@ def column_sums(
     rows = check_rows(rows)
     check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
     check_same_device(X, {"v": v, "rows": rows, "center": center})
+    check_real({"v": v})
     compute = arithmetic_dtype(X, v, compute_dtype)
     center = check_center(center, X, compute)
     v = v.detach().to(compute)

@@ -160,7 +160,7 @@ def about(result: Fit) -> dict[str, Any]:
         "separation": result.separation.kind if result.separation else None,
         "iterations": result.iterations,
         "passes": result.passes,
-        "terabytes_per_second": result.bytes_read / result.seconds / 1e12,
+        "terabytes_per_second": result.bytes_read / max(result.seconds, 1e-9) / 1e12,
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
     }

@@ -32,7 +32,10 @@ def bench(kernels: object) -> Bench:
     return Bench(CPU, WallClock(), lambda: None, lambda line: None)
 
 
-def test_the_whole_command(kernels: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_command(
+    kernels: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", "0")  # put back afterwards
     out = tmp_path / "device.json"
     assert device.main(["--out", str(out)]) == 0
     record = json.loads(out.read_text())
@@ -122,6 +125,9 @@ def test_a_stage_may_fail_or_be_late_without_the_others(
         (["--out", "missing/a.json"], "1", "missing is not a folder"),
         (["--out", "."], "1", "is a folder"),
         (["--out", "a.json"], "0", "TRITON_INTERPRET=1"),
+        (["--out", "a.json", "--columns", "28", "999"], "1", "--columns is 999"),
+        (["--out", "a.json", "--tuning-seconds", "0"], "1", "--tuning-seconds is 0"),
+        (["--out", "a.json", "--update-table"], "1", "needs a GPU"),
     ],
 )
 def test_what_the_user_can_mend(
@@ -169,6 +175,11 @@ def test_an_interruption_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch, tm
     assert [record[name]["status"] for name in ("machine", "compile")] == ["done", "interrupted"]
     assert record["compile"]["found"] == 2
     assert "host" not in record
+    # What was there before stays where it was to be found anew.
+    record["compile"] = {"found": 3, "status": "done"}
+    out.write_text(json.dumps(record | {"machine": {"device": {"name": "interpreter"}}}))
+    assert device.main(["--out", str(out), "--add", "--stages", "compile"]) == 130
+    assert json.loads(out.read_text())["compile"] == {"found": 3, "status": "done"}
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
         "kernel": fn.__name__,
         "shared": compiled.metadata.shared,
         "block_n": constants.get("BLOCK_N"),
+        "specialised": [p.name for p in fn.params if not p.is_constexpr and not p.do_not_specialize],
         "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
     } | resources(compiled.asm, options["num_warps"])
 

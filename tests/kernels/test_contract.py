@@ -64,6 +64,11 @@ def test_refused(
         getattr(passes, function)(**{**GOOD, **change})
 
 
+def test_column_sums_refuses_complex_numbers(passes: ModuleType) -> None:
+    with pytest.raises(TypeError, match=r"v is torch\.complex64"):
+        passes.column_sums(torch.ones(4, 3), torch.ones(4, dtype=torch.complex64))
+
+
 def test_column_sums_refuses_another_length(passes: ModuleType) -> None:
     with pytest.raises(ValueError, match="v has 5 entries; must have 4"):
         passes.column_sums(torch.ones(4, 3), torch.ones(5))

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,22 @@ def describe(call: Call) -> str:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]:
-    """What was compiled for each call. In one process, since Triton takes a second to import."""
+    """What was compiled for each call, in as many processes as there are cores."""
     calls = TABLE + HESSIANS + OTHERS
+    shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
+        return {name: report for reports in found for name, report in reports.items()}
+
+
+def compiled(calls: list[Call], cache: Path) -> dict[str, list[Report]]:
+    """The same for some calls, in a process of their own: outside the interpreter."""
     result = subprocess.run(
         [sys.executable, Path(__file__).with_name("gpu_target.py")],
         input="\n".join(map(json.dumps, calls)),
         capture_output=True,
         text=True,
-        env={
-            **os.environ,
-            "TRITON_INTERPRET": "0",
-            "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
-        },
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)},
     )
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -141,6 +146,21 @@ def test_the_clamp_is_exact_in_float64(reports: dict[str, list[Report]]) -> None
     constants = [float(text) for text in kernel["float64"] if not text.startswith("0x")]
     assert any(math.isclose(value, math.log(9), rel_tol=1e-15) for value in constants)
     assert any(math.isclose(value, 1 / 9, rel_tol=1e-15) for value in constants)
+
+
+def test_counts_that_change_compile_nothing_anew(reports: dict[str, list[Report]]) -> None:
+    """N does: a column of X is loaded in wider pieces where the next one begins at a multiple of 16 numbers."""
+    launched = [report for found in reports.values() for report in found]
+    assert {report["kernel"] for report in launched} == {
+        "onepass_kernel",
+        "rows_kernel",
+        "column_sums_kernel",
+        "hessian_kernel",
+        "reduce_kernel",
+    }
+    for report in launched:
+        assert not {"tiles", "programs", "partial_count", "total_count"}.intersection(report["specialised"])
+        assert "N" in report["specialised"] or report["kernel"] == "reduce_kernel"
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)

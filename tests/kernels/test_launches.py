@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from flashlogit_kernels.launch import is_column_major, vector_length
+
 MODULES = ("onepass", "rows", "hessian", "product")
-KERNELS = {
+KERNELS: dict[str, tuple[str, ...]] = {
     "_bce": ("onepass_kernel", "rows_kernel"),
     "_columns": ("column_sums_kernel",),
     "_hessian": ("hessian_kernel",),
@@ -131,6 +133,18 @@ def test_sums_over_columns_meet_values_that_are_not_finite(passes: ModuleType, d
     inf = float("inf")
     assert passes.column_sums(X, torch.tensor([inf, 1.0], device=device)).tolist() == [inf, -inf]
     assert passes.column_sums(X, torch.tensor([float("nan"), 1.0], device=device)).isnan().all()
+
+
+def test_a_single_column_is_loaded_in_wide_pieces() -> None:
+    """It has both strides 1; taken for rows of one number it would be loaded number by number."""
+    column = torch.zeros(64, 1)
+    assert is_column_major(column)
+    assert vector_length(column) == 4
+    assert vector_length(column.bfloat16()) == 8
+    of_a_table = torch.zeros(64, 3)[:, :1]
+    assert not is_column_major(of_a_table)
+    assert not is_column_major(torch.zeros(64, 3))
+    assert is_column_major(torch.zeros(3, 64).t())
 
 
 def test_a_single_column_has_one_layout(passes: ModuleType, device: torch.device) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+import threading
+import time
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=
         (255, 131_072, 8, 1),  # the Hessian of 128 columns
         (32, 0, 4, 16),  # all warps
         (32, 57_344, 4, 4),  # 57,344 bytes and what is reserved: four times in 233,472
+        (32, 57_400, 4, 3),  # and no longer
         (None, 57_344, 4, 4),  # a driver that does not tell registers
         (255, 232_448, 16, 1),  # never none
     ],
@@ -70,6 +73,38 @@ def test_tiles_are_halved_until_their_shared_memory_fits() -> None:
     )
     assert asked == [64, 32]
     assert config.block_n == arguments["BLOCK_N"] == 32
+
+
+def test_a_pass_is_launched_as_it_fits(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the interpreter's two multiprocessors taken for a GPU's, each of which holds two of the programs."""
+    grids: list[tuple[int, ...]] = []
+    asked: list[int] = []
+
+    class Launched:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            grids.append(grid)
+            return lambda **arguments: None
+
+    def load(kernel: Any, device: torch.device, arguments: Any, outputs: Any) -> Resources:
+        asked.append(arguments["BLOCK_N"])
+        return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
+
+    monkeypatch.setattr("flashlogit_kernels._bce.onepass_kernel", Launched())
+    monkeypatch.setattr(resources, "loaded", load)
+    small = Limits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
+    monkeypatch.setattr(resources, "device_limits", lambda device: small)
+    X, y, w = torch.zeros(4096, 100), torch.zeros(4096), torch.zeros(100)
+    config = LaunchConfig(64, 2, 9)
+    kernels.bce_onepass(X, y, w, launch=config)
+    assert (grids.pop(), asked) == ((2 * 9,), [])
+    monkeypatch.setattr(resources, "are_fitted", lambda device: True)
+    monkeypatch.setattr("flashlogit_kernels.reduce.are_fitted", lambda device: False)
+    kernels.bce_onepass(X, y, w, launch=config)  # the caller's own
+    assert (grids.pop(), asked) == ((2 * 9,), [])
+    monkeypatch.setattr("flashlogit_kernels.onepass.launch_config", lambda *arguments: config)
+    kernels.bce_onepass(X, y, w)
+    assert grids.pop() == (2 * 2,)
+    assert asked == [64, 32, 16]
 
 
 class Kernel:
@@ -119,7 +154,9 @@ def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel: Kernel) -
         ({"X": X, "N": 33, "D": 5}, 5),
         ({"X": None, "N": 33, "D": 5}, 6),
         ({"X": None, "N": 1, "D": 5}, 7),
-        ({"X": X, "N": 32, "D": 4}, 7),
+        ({"X": None, "N": 1 << 31, "D": 5}, 8),
+        ({"X": None, "N": 16, "D": 5}, 9),
+        ({"X": X, "N": 32, "D": 4}, 9),
     ]
     for arguments, compilations in calls:
         found = resources.loaded(kernel, CPU, arguments, {"OUT": torch.float64})
@@ -129,7 +166,7 @@ def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel: Kernel) -
     assert first["OUT"].dtype == torch.float64
     assert first["tiles"] == first["programs"] == 2
     assert first["grid"] == (1,)
-    assert len(resources.loaded_kernels()) == 7
+    assert len(resources.loaded_kernels()) == 9
 
 
 def test_what_does_not_fit_is_not_loaded(kernel: Kernel) -> None:
@@ -146,3 +183,30 @@ def test_compilation_is_timed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -
     for _ in range(2):
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
     assert math.isclose(resources.compile_seconds() - before, 2.5)
+
+
+def test_threads_compile_a_kernel_once_and_wait_for_it_each(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmup = kernel.warmup
+
+    def slow(**arguments: Any) -> Any:
+        time.sleep(0.1)
+        return warmup(**arguments)
+
+    monkeypatch.setattr(kernel, "warmup", slow)
+    waited: list[float] = []
+
+    def work() -> None:
+        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+        waited.append(resources.compile_seconds())
+
+    before = resources.compile_seconds()
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(kernel.warmups) == 1
+    assert max(waited) >= 0.1
+    assert resources.compile_seconds() == before  # none of it was this thread's

@@ -1,5 +1,9 @@
 """Where solvers start: what a sample of the rows knows, and what it does not."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 
 from flashlogit import fit, fit_softmax, reference
@@ -19,6 +23,35 @@ def flights_like(classes: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     logits = X[:, :1] * torch.linspace(-0.5, 0.5, classes) - 1.0
     noise = -torch.log(-torch.log(torch.rand(N, classes, generator=generator)))
     return X, (logits + noise).argmax(dim=1)
+
+
+class OnGpu:
+    """What the start asks of an X of float32 on a GPU."""
+
+    is_cuda = True
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._rows, self._columns = rows, columns
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def numel(self) -> int:
+        return self._rows * self._columns
+
+    def element_size(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(11_000_000, False), (80_000_000, True)])
+def test_a_gpu_takes_no_sample_of_what_it_reads_in_three_milliseconds(rows: int, taken: bool) -> None:
+    """28 columns of float32: 1.2 and 9 GB."""
+    X = OnGpu(rows, 28)
+    asked: list[int] = []
+    objective: Any = SimpleNamespace(X=X, parameters=29, sample=asked.append)
+    theta = torch.zeros(29, 1)
+    assert start_from_sample(objective, theta) == (theta, None)
+    assert asked == ([rows // 16] if taken else [])
 
 
 def test_a_column_without_rows_in_the_sample_starts_at_0():

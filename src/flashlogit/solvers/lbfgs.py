@@ -26,7 +26,8 @@ _INNER_STEPS = 300
 
 
 class LBFGS:
-    """State of the method; `advance` is one evaluation, and waits for the device once, at its end."""
+    """State of the method; `advance` is one evaluation, and waits for the device at its end, with an l1
+    term also now and then while the model is minimised."""
 
     def __init__(self, objective: Problem, theta: Tensor) -> None:
         """Start at theta [P, K]."""

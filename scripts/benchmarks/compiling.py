@@ -13,7 +13,7 @@ import ctypes
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def compile_all(bench: Bench, tasks: Sequence[Any]) -> list[Record]:
 def compile_task(task: Any, device_name: str) -> Record:
     """Make a task's calls on few rows: what that compiled, and how long it took."""
     began = time.perf_counter()
-    entry: Record = {"name": task.name, "launch": f"{task.name} {getattr(task, 'launch', None)}"}
+    entry: Record = {"name": task.name, "launch": str(getattr(task, "launch", None))}
     try:
         device = torch.device(device_name)
         with Compiled() as compiled:
@@ -178,8 +178,3 @@ def _driver_says(function: int, threads: int, shared: int) -> int | None:
     except OSError:
         return None
     return None if failed else count.value
-
-
-def errors(found: Iterable[Record]) -> list[Record]:
-    """The entries that did not compile."""
-    return [entry for entry in found if "error" in entry]

@@ -1,4 +1,4 @@
-"""The command `device`: the most that ten minutes of a GPU can tell, in one JSON file.
+"""The command `device`: the most that some minutes of a GPU can tell, in one JSON file.
 
 Each stage has a deadline of its own and can fail without the others; the file is rewritten after each. Part 1 asks
 whether all is right and how fast the passes are, part 2 what whole fits take and which launches would be better.
@@ -36,7 +36,7 @@ PARTS: dict[int, dict[str, int]] = {
 
 _DESCRIPTION = """\
 What does this GPU make of the kernels and the fits? Checks every pass against float64, times every row of the launch
-table, whole fits and their launches, and tries other launches. Ten minutes; the file is rewritten after every stage.
+table, whole fits and their launches, and tries other launches. The file is rewritten after every stage.
 
   part 1   machine, compile, correctness, capture, host, passes   (five minutes at most)
   part 2   fits, tuning, tests                                     (six minutes at most)"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def tuning(bench: Bench, record: Record) -> None:
         searches = [Search(bench, call) for call in asked[start : start + _GROUP]]
         for widen in (Search.tiles, Search.variations):
             compiled = compile_all(bench, [task for search in searches for task in widen(search)])
-            working = {entry["launch"]: entry for entry in compiled if "error" not in entry}
+            working = {(entry["name"], entry["launch"]): entry for entry in compiled if "error" not in entry}
             for search in searches:
                 bench.check_time(2.0)
                 search.time(working)
@@ -134,14 +135,14 @@ class Search:
         ]
         return self._asked
 
-    def time(self, working: dict[str, Record]) -> None:
+    def time(self, working: Mapping[tuple[str, str], Record]) -> None:
         """Time what was asked for last and is among the compiled."""
         try:
             self._time(working)
         except Exception as error:
             self._error = reason(error)
 
-    def _time(self, working: dict[str, Record]) -> None:
+    def _time(self, working: Mapping[tuple[str, str], Record]) -> None:
         by_table = self._make(None)
         known = by_table()
         works: dict[Any, Work] = {None: by_table}
@@ -149,7 +150,7 @@ class Search:
             config = task.launch
             assert config is not None
             why = None
-            entry = working.get(launch_name(task))
+            entry = working.get((task.name, str(config)))
             if entry is None:
                 why = "not compiled"
             elif any(kernel["spilled"] for kernel in entry.get("kernels", ())):
@@ -203,11 +204,6 @@ class Search:
             "fraction": self._bench.ceiling(moved, final[best].ms),
             "gain": 1 - final[best].ms / final[None].ms,
         }
-
-
-def launch_name(task: Call) -> str:
-    """A call and its launch, as the key under which a worker's report is found."""
-    return f"{task.name} {task.launch}"
 
 
 def _row(bench: Bench, call: Call, found: Record) -> Record:

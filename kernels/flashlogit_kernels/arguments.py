@@ -10,7 +10,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from .contract import PassInputs, ProductInputs
+from .checks import readable_weights
+from .contract import ColumnInputs, PassInputs, ProductInputs
 from .launch import LaunchConfig, is_column_major
 
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -69,13 +70,11 @@ def product_pass(inputs: ProductInputs) -> RowPass:
     return _row_pass(inputs.X, inputs.n, inputs.rows, inputs.center, inputs.compute_dtype, terms)
 
 
-def columns_pass(
-    X: Tensor, v: Tensor, rows: Tensor | None, center: Tensor | None, compute: torch.dtype
-) -> RowPass:
-    """v of each row, [n] real numbers that are read in float32 or float64."""
-    v = v if v.dtype in (torch.float32, torch.float64) else v.to(compute)
+def columns_pass(inputs: ColumnInputs) -> RowPass:
+    """v of each row."""
+    v = readable_weights(inputs.v, inputs.compute_dtype)
     terms = {"WEIGHT": None, "BIAS": None, "SAMPLE_WEIGHT": v, **_NO_LABELS}
-    return _row_pass(X, v.shape[0], rows, center, compute, terms)
+    return _row_pass(inputs.X, inputs.v.shape[0], inputs.rows, inputs.center, inputs.compute_dtype, terms)
 
 
 def _row_pass(

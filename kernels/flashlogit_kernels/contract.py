@@ -293,3 +293,40 @@ def check_product_inputs(
         center=check_center(center, X, compute),
         compute_dtype=compute,
     )
+
+
+@dataclass(frozen=True)
+class ColumnInputs:
+    """Arguments of sums over the columns, checked.
+
+    X [N, D] with a unit stride in one dimension; v [n] of any real dtype; rows [n] int64 or None; center [D] in the
+    arithmetic's dtype, or None.
+    """
+
+    X: Tensor
+    v: Tensor
+    rows: Tensor | None
+    center: Tensor | None
+    compute_dtype: torch.dtype
+
+
+def check_column_inputs(
+    X: Tensor,
+    v: Tensor,
+    rows: Tensor | None,
+    center: Tensor | None,
+    compute_dtype: torch.dtype | None,
+) -> ColumnInputs:
+    """Check shapes, dtypes and devices of `column_sums`'s arguments and normalise them.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes that do not fit, or tensors on several devices.
+    """
+    X = check_matrix(X)
+    rows = check_rows(rows)
+    check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
+    check_same_device(X, {"v": v, "rows": rows, "center": center})
+    check_real({"v": v})
+    compute = arithmetic_dtype(X, v, compute_dtype)
+    return ColumnInputs(X, v.detach().contiguous(), rows, check_center(center, X, compute), compute)

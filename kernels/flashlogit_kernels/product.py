@@ -6,17 +6,8 @@ import torch
 from torch import Tensor
 
 from .arguments import columns_pass, on_device, product_pass
-from .checks import (
-    arithmetic_dtype,
-    check_center,
-    check_matrix,
-    check_real,
-    check_rows,
-    check_same_device,
-    check_vector,
-)
 from .columns import partial_column_sums
-from .contract import SCALARS, check_product_inputs
+from .contract import SCALARS, check_column_inputs, check_product_inputs
 from .launch import LaunchConfig, fits_registers
 from .onepass import run_pass
 from .reduce import reduce_partials
@@ -77,14 +68,11 @@ def column_sums(
         TypeError: a dtype that cannot be used.
         ValueError: shapes or devices that do not fit.
     """
-    X = check_matrix(X)
-    rows = check_rows(rows)
-    check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
-    check_same_device(X, {"v": v, "rows": rows, "center": center})
-    check_real({"v": v})
-    compute = arithmetic_dtype(X, v, compute_dtype)
-    center, v = check_center(center, X, compute), v.detach().contiguous()
-    if v.shape[0] > 0 and fits_registers(X.shape[1], compute, centred=center is not None):
-        return run_pass(columns_pass(X, v, rows, center, compute))[:-SCALARS]
-    with on_device(X):
-        return reduce_partials(partial_column_sums(X, v, rows, center, compute, None))
+    inputs = check_column_inputs(X, v, rows, center, compute_dtype)
+    compute, centred = inputs.compute_dtype, inputs.center is not None
+    if inputs.v.shape[0] > 0 and fits_registers(inputs.X.shape[1], compute, centred=centred):
+        return run_pass(columns_pass(inputs))[:-SCALARS]
+    with on_device(inputs.X):
+        return reduce_partials(
+            partial_column_sums(inputs.X, inputs.v, inputs.rows, inputs.center, compute, None)
+        )

@@ -16,15 +16,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.checks import (
-    arithmetic_dtype,
-    check_center,
-    check_matrix,
-    check_real,
-    check_rows,
-    check_same_device,
-    check_vector,
-)
+from flashlogit_kernels.checks import arithmetic_dtype, check_matrix
 from flashlogit_kernels.contract import (
     BCEHessian,
     BCERows,
@@ -32,6 +24,7 @@ from flashlogit_kernels.contract import (
     Clamp,
     PassInputs,
     PassOptions,
+    check_column_inputs,
     check_hessian_columns,
     check_inputs,
     check_product_inputs,
@@ -132,14 +125,9 @@ def column_sums(
     compute_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """(X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
-    X = check_matrix(X)
-    rows = check_rows(rows)
-    check_vector("v", v, X.shape[0] if rows is None else rows.shape[0])
-    check_same_device(X, {"v": v, "rows": rows, "center": center})
-    check_real({"v": v})
-    compute = arithmetic_dtype(X, v, compute_dtype)
-    center = check_center(center, X, compute)
-    v = v.detach().to(compute)
+    inputs = check_column_inputs(X, v, rows, center, compute_dtype)
+    X, rows, center, compute = inputs.X, inputs.rows, inputs.center, inputs.compute_dtype
+    v = inputs.v.to(compute)
 
     def sum_part(part: slice) -> Tensor:
         total = X.new_zeros(X.shape[1], dtype=torch.float64)

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     from flashlogit.benchmark.cli import main as installed
 
     if arguments[:1] in (["-h"], ["--help"]):
-        print("On a GPU, all of it in five to ten minutes: benchmark.py device --help; and as ever:\n")
+        print("A GPU has a command of its own, benchmark.py device; see benchmark.py device --help.\n")
 
     return installed(arguments)
 

@@ -252,7 +252,7 @@ def test_a_point_is_read_back_at_once(spy: Spy, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    """Of a fit that takes some seconds by its clock."""
+    """A fit that takes some seconds by its clock."""
     clock = SimpleNamespace(now=100.0, compiled=7.0)
 
     def tick() -> float:

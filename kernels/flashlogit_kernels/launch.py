@@ -32,7 +32,7 @@ WIDE_BLOCK_D = 1024
 _FULL_TILE = 16_384
 """Numbers of a tile that leave no registers for a centre."""
 _WEIGHT_BYTES = 128
-"""Of the weights that a thread holds, from which on there is no room for a centre as well."""
+"""Bytes of weights in a thread's registers that leave no room for a centre as well."""
 REDUCE = LaunchConfig(block_n=256, num_warps=8, programs_per_sm=1)
 """For the second stage: partials at once. On an H100 1,848 x 28 of them take 20 us; 41 with 64 rows and 4 warps."""
 REDUCE_BLOCK_D = 32

@@ -24,7 +24,7 @@ from .table import LaunchConfig
 _REGISTER_UNIT = 8
 """Registers of a thread are given in multiples of it."""
 _PARTITIONS = 4
-"""Of a multiprocessor: each has its own registers, and a warp stays in one."""
+"""A multiprocessor has four, each with its own registers, and a warp stays in one."""
 _RESERVED_SHARED = 1024
 """Bytes of shared memory that every resident program costs besides its own, from compute capability 8.0 on."""
 _COUNTS = frozenset({"tiles", "programs", "partial_count", "total_count"})
@@ -208,7 +208,7 @@ def _specialised(arguments: Arguments) -> tuple[Any, ...]:
 
 @functools.cache
 def device_limits(device: torch.device) -> Limits:
-    """Of a GPU, as torch tells them."""
+    """The limits of a GPU's multiprocessors, as torch tells them."""
     properties = torch.cuda.get_device_properties(device)
     # Not every build of torch tells all of them: what they are from compute capability 7.0 on, and before opting in.
     return Limits(

@@ -44,7 +44,7 @@ class Bench:
 
     @property
     def bytes(self) -> int:
-        """Of X where the bandwidth is measured."""
+        """The size of X where the bandwidth is measured."""
         return 1 << 13 if self.tiny else 2_000_000_000
 
     @property

@@ -42,7 +42,7 @@ class Timing:
 
 
 def timing(ms: list[float], method: str, late: float = 0.0) -> Timing:
-    """Of measured times."""
+    """The quartiles of measured times."""
     low, middle, high = statistics.quantiles(ms, n=4) if len(ms) > 1 else ms * 3
     return Timing(middle, low, high, len(ms), method, late)
 

@@ -112,7 +112,7 @@ class WarmFit:
 
 
 def warm_fits(tiny: bool) -> list[WarmFit]:
-    """Of every problem and solver; the large ones first, for they take longest."""
+    """A fit for every problem and solver."""
     return (
         [] if tiny else [WarmFit(problem, solver) for problem in problems(tiny) for solver in problem.solvers]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,7 +16,13 @@ _KEPT_LINES = 60
 
 
 def gpu_tests(bench: Bench, record: Record) -> None:
-    """Fill in pytest's exit code and the end of what it printed; in the interpreter the tests are collected only."""
+    """Fill in pytest's exit code and the end of what it printed; in the interpreter the tests are collected only.
+
+    Without pytest there is no exit code.
+    """
+    if importlib.util.find_spec("pytest") is None:
+        record["summary"] = "not run, for pytest is not installed; pip install pytest"
+        return
     command = [
         sys.executable,
         "-m",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import calls, capturing, comparing, compiling, correctness, device, fits, tuning
+from benchmarks import calls, capturing, comparing, compiling, correctness, device, fits, gpu_tests, tuning
 from benchmarks.bench import Bench, OutOfTimeError
 from benchmarks.calls import Call, Data, make_data, packed, truth
 from benchmarks.clock import DeviceClock, WallClock, capture
@@ -510,6 +510,14 @@ def test_a_capture_that_fails_leaves_the_stream_and_a_capture_that_ended() -> No
     assert cuda.stream_now is cuda.old
     assert not cuda.capturing
     assert cuda.ends == 2
+
+
+def test_without_pytest_the_tests_are_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    record: dict[str, Any] = {}
+    gpu_tests.gpu_tests(bench, record)
+    assert "pytest is not installed" in record["summary"]
+    assert device.failures({"tests": record}) == []
 
 
 def test_out_of_time() -> None:

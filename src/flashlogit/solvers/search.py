@@ -67,7 +67,7 @@ class Search:
 
     @property
     def numbers(self) -> Numbers:
-        """Of the accepted point, after the last trial; waits for the device the first time it is asked for."""
+        """What is read back after the last trial; waits for the device the first time it is asked for."""
         if self._numbers is None:
             at = self.at
             found = [self.refused, at.value, at.gap, at.gradient.norm(dim=0), self.step]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 
+import flashlogit
 from flashlogit import reference, row_workers
 
 PARTS = [slice(i, i + 1) for i in range(11)]
@@ -113,3 +118,82 @@ def test_a_pass_in_threads_is_the_same_from_run_to_run(threads: int) -> None:
     z = X.double() @ weight.double()
     exact = X.double().t() @ (torch.sigmoid(z) - y.double())
     torch.testing.assert_close(first[:8], exact, rtol=1e-5, atol=1e-2)
+
+
+def test_a_thread_beside_others_leaves_the_numbers_alone(threads: int) -> None:
+    """Passes run in workers there too, and neither the caller nor threads begun meanwhile lose any of torch's."""
+    seen: list[int] = []
+
+    def begin_another(part: slice) -> int:
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        return torch.get_num_threads()
+
+    def call() -> None:
+        with row_workers.threads_for_passes():
+            seen.append(torch.get_num_threads())
+            inside.extend(row_workers.map_in_threads(begin_another, PARTS, list))
+            seen.append(torch.get_num_threads())
+
+    inside: list[int] = []
+    caller = threading.Thread(target=call)
+    caller.start()
+    caller.join()
+    assert set(inside) == {1}
+    assert set(seen) == {threads}
+
+
+def test_an_idle_thread_beside_the_main_one_is_enough(threads: int) -> None:
+    done = threading.Event()
+    idle = threading.Thread(target=done.wait)
+    idle.start()
+    try:
+        with row_workers.threads_for_passes():
+            assert torch.get_num_threads() == threads
+    finally:
+        done.set()
+        idle.join()
+    with row_workers.threads_for_passes():
+        assert torch.get_num_threads() == 1
+
+
+def test_eight_fits_at_once_give_what_one_gives(threads: int) -> None:
+    X = torch.randn(120_000, 8)
+    y = (X[:, 0] + torch.randn(len(X)) > 0).to(torch.uint8)
+
+    def solve() -> torch.Tensor:
+        return flashlogit.fit(X, y, l2=1e-3, tolerance=1e-10).weight
+
+    expected = solve()
+    with ThreadPoolExecutor(8) as pool:
+        fits = [pool.submit(solve) for _ in range(16)]
+        found = [each.result() for each in fits]
+        left = list(pool.map(lambda _: torch.get_num_threads(), range(32)))
+    for weight in found:
+        torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-9)
+    assert set(left) == {threads}
+    assert torch.get_num_threads() == threads
+
+
+_FORK = """
+import os, sys, torch, flashlogit
+torch.set_num_threads(2)
+X = torch.randn(60_000, 40)
+y = (X[:, 0] + torch.randn(len(X)) > 0).to(torch.uint8)
+(torch.randn(1000, 1000) @ torch.randn(1000, 1000)).exp().sum()  # torch's own threads have begun
+expected = flashlogit.fit(X, y, l2=1e-3).objective
+child = os.fork()
+if child == 0:
+    found = flashlogit.fit(X, y, l2=1e-3).objective
+    z = torch.cat([X] * 4) @ torch.ones(40)
+    os._exit(0 if abs(found - expected) < 1e-9 and len(z) else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_computes_after_its_parent_has() -> None:
+    done = subprocess.run([sys.executable, "-c", _FORK], timeout=60, check=False)
+    assert done.returncode == 0

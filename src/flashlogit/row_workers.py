@@ -3,6 +3,10 @@
 torch splits every single operation over its threads and joins them again, so that all of them wait for main memory in
 X w and all for the cache in X^T r. Threads with row blocks of their own, in which an operation runs on one thread only,
 wait at different times. Measured on two cores, 200,000 x 1,024: 39 ms in place of 63, and one X @ w takes 40.
+
+torch's number of threads is each thread's own, but what new threads begin with is the process's. So it is lowered only
+by the main thread, and only while no other Python thread is there that might begin one. Elsewhere, as in a notebook or
+in a server that answers in threads, the caller keeps its number and waits for the workers.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -33,12 +37,15 @@ def thread_count() -> int:
 
 @contextmanager
 def threads_for_passes() -> Iterator[None]:
-    """Within it, passes run in all of torch's threads and everything else in one.
+    """Within it, passes run in all of torch's threads and everything else in one, unless other Python threads run.
 
     What a solver does between two passes is hundreds of operations on some kilobytes. torch would split some of them
     over its threads, and each time wait until the last has been woken: on a busy machine a fit of 569 x 30 took 300 ms
     in place of 15.
     """
+    if not _alone():
+        yield
+        return
     token = _lent.set(thread_count())
     try:
         with _Threads(1):
@@ -50,7 +57,7 @@ def threads_for_passes() -> Iterator[None]:
 @contextmanager
 def threads_for_algebra() -> Iterator[None]:
     """Within it, torch's operations run in all threads again: for matrices that are large enough for it to pay."""
-    with _Threads(thread_count()):
+    with _Threads(_lent.get() or torch.get_num_threads()):
         yield
 
 
@@ -59,9 +66,9 @@ def map_in_threads(
 ) -> Total:
     """`combine` of the results of `work`, one for each part, in order.
 
-    A thread that is done takes the next part, so that a busy core holds up nobody. The calling thread takes parts too:
-    with one thread more than cores, two of them end up on one core. It combines alone: torch's own threads have gone
-    to sleep meanwhile, and waking them can take longer than the whole pass.
+    A thread that is done takes the next part, so that a busy core holds up nobody. A calling thread that is alone takes
+    parts too: with one thread more than cores, two of them end up on one core. It combines alone: torch's own threads
+    have gone to sleep meanwhile, and waking them can take longer than the whole pass.
     """
     count = min(thread_count(), len(parts))
     if count < 2:
@@ -81,16 +88,28 @@ def map_in_threads(
             left.clear()  # after an error, or Ctrl-C, nobody begins another part
             raise
 
-    pool = _pool(count - 1)
-    running = [pool.submit(take_parts) for _ in range(count - 1)]
-    with _Threads(1):
+    alone = _lent.get() is not None or _alone()
+    workers = count - 1 if alone else count
+    pool = _pool(workers)
+    running = [pool.submit(take_parts) for _ in range(workers)]
+    with _Threads(1) if alone else nullcontext():
         try:
-            take_parts()
-        finally:
+            if alone:
+                take_parts()
             wait(running)
+        except BaseException:
+            left.clear()
+            wait(running)
+            raise
         for other in running:
             other.result()
         return combine([results[place] for place in range(len(parts))])
+
+
+def _alone() -> bool:
+    """Whether this is the main thread and there is no other but those of the pools."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and threading.active_count() - sum(_pools) == 1
 
 
 class _Threads:
@@ -104,10 +123,12 @@ class _Threads:
 
     def __enter__(self) -> None:
         self._threads = torch.get_num_threads()
-        torch.set_num_threads(self._count)
+        if self._count != self._threads:
+            torch.set_num_threads(self._count)
 
     def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads)
+        if self._count != self._threads:
+            torch.set_num_threads(self._threads)
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
@@ -115,20 +136,32 @@ def _pool(count: int) -> ThreadPoolExecutor:
     with _lock:
         if count not in _pools:
             pool = ThreadPoolExecutor(count, thread_name_prefix="flashlogit")
-            with _Threads(1):
-                everybody = threading.Barrier(count + 1)
-                for _ in range(count):
-                    pool.submit(_begin, everybody)
-                everybody.wait()
+            everybody = threading.Barrier(count + 1)
+            before = torch.get_num_threads()
+            for _ in range(count):
+                pool.submit(_begin, everybody)
+            everybody.wait()
+            # A thread's own number cannot be set without the one that new threads begin with: for some microseconds,
+            # once in the life of a process, this is 1.
+            torch.set_num_threads(before)
             _pools[count] = pool
         return _pools[count]
 
 
 def _begin(everybody: threading.Barrier) -> None:
-    """A thread's first work: it takes up the number of threads that is set now."""
+    """A thread's first work: torch's operations shall run on it alone."""
+    torch.get_num_threads()  # else the thread's first operation would take up the process's number
     torch.set_num_threads(1)
     everybody.wait()
 
 
+def _begin_child() -> None:
+    """A forked process has none of its parent's threads, for which torch would wait for ever."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+    torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_begin_child)

@@ -259,7 +259,7 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
         clock.now += 0.25
         return float(clock.now)
 
-    def compiling(row: Any, parameters: Any) -> None:
+    def compiling(row: Any, *_: Any) -> None:
         if row["iteration"] == 0:
             clock.now += 40.0
             clock.compiled += 40.0

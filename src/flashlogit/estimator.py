@@ -156,7 +156,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "names": None if names is None else names.tolist(),
         }
         if self.verbose > 0:
-            options["on_point"] = lambda row, parameters: print(
+            options["on_point"] = lambda row, *_: print(
                 f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
             )
         try:

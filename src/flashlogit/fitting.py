@@ -23,10 +23,8 @@ from .certificate import Certificate
 from .convex import ConvexObjective
 from .row_workers import threads_for_passes
 from .solvers.choose import SolverName, choose_solver
-from .solvers.driver import Ending, HistoryRow, Outcome, Solver, drive
-from .solvers.lbfgs import LBFGS
-from .solvers.newton import Newton
-from .solvers.newton_cg import NewtonCG
+from .solvers.driver import PROGRESS, Ending, HistoryRow, Outcome, Solver, State, drive, of_shapes
+from .solvers.methods import make_solver, resumed_solver
 from .solvers.problem import Problem, WithoutPenalty
 from .solvers.separation import Separation, separation_message
 from .solvers.start import start_from_sample
@@ -34,6 +32,23 @@ from .solvers.unpenalised import Unpenalised
 
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
+
+
+@dataclass(frozen=True)
+class FitState:
+    """A fit at an accepted point, from which another one of the same data, penalties and solver goes on.
+
+    With the same number of threads it goes on as if it had never stopped, to the last bit.
+    """
+
+    solver: str
+    """The method, as in `Fit.solver`."""
+    tensors: State
+    """What it knows, by name: to be saved as they are."""
+
+
+Listener = Callable[[HistoryRow, Callable[[], Parameters], FitState], object]
+"""Hears of an accepted point: its history row, what gives its parameters, and the state to go on from it."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +131,10 @@ def fit(
     solver: SolverName = "auto",
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    start: Parameters | None = None,
+    start: Parameters | FitState | None = None,
     backend: BackendName = "auto",
     names: Sequence[str] | None = None,
-    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object] = lambda row, parameters: None,
+    on_point: Listener = lambda row, parameters, state: None,
 ) -> Fit:
     """Minimise P over the weights and a free, unpenalised intercept.
 
@@ -134,14 +149,16 @@ def fit(
         tolerance: on the duality gap relative to the intercept-only model's objective; without a penalty on half the
             squared Newton decrement.
         max_iterations: evaluations of the objective, at most.
-        start: weights and intercept to start from; default: the optimum of a sample of the rows.
+        start: weights and intercept to start from, or a state that `on_point` heard of, to go on from; default: the
+            optimum of a sample of the rows.
         backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
-        on_point: hears of each accepted point: its history row, and what gives its parameters.
+        on_point: hears of each accepted point; see `Listener`.
 
     Raises:
         UserError: a solver that cannot take this problem, or a backend that cannot be had.
-        ValueError: an argument outside of these bounds, or values of X that are not finite.
+        ValueError: an argument outside of these bounds, values of X that are not finite, or a state of another solver
+            or of another problem's size.
         TypeError: a dtype that cannot be used.
     """
     watch = Stopwatch()
@@ -153,12 +170,18 @@ def fit(
     name = choose_solver(solver, *X.shape, l1=l1)
     chosen = choose_backend(backend, X.device)
     objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
+
+    def method() -> Solver:
+        theta, hessian = _start(objective, start)
+        return make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
+
     return minimise(
         objective,
         None if objective.penalised else Unpenalised(objective),
-        lambda: _method(name, objective, start, tolerance),
+        method,
         lambda theta: _parameters(objective, theta),
         name=name,
+        resumed=start if isinstance(start, FitState) else None,
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,
@@ -174,20 +197,34 @@ def minimise(
     parameters: Callable[[Tensor], Parameters],
     *,
     name: str,
+    resumed: FitState | None,
     tolerance: float,
     max_iterations: int,
     names: Sequence[str] | None,
-    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object],
+    on_point: Listener,
     watch: Stopwatch,
 ) -> Fit:
     """Run a solver, made by `method`, to its certificate, and say how it went; the rest as for `fit`.
 
     Args:
+        resumed: a state to go on from instead.
         unpenalised: what stands in for the duality gap where there is no penalty.
         parameters: (weight, bias) of a theta.
         watch: made when the fit began.
     """
-    solver = method()
+    progress = None
+    if resumed is None:
+        solver = method()
+    else:
+        if resumed.solver != name:
+            raise ValueError(
+                f"start is a state of the solver {resumed.solver}; must be of {name} to go on from"
+            )
+        # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
+        state = {key: tensor.to(objective.X.device, copy=True) for key, tensor in resumed.tensors.items()}
+        (progress,) = of_shapes(state, driver=(len(PROGRESS),))
+        solver = resumed_solver(name, objective, state, tolerance=tolerance)
+        watch.began -= float(progress[PROGRESS.index("seconds")])
     if not math.isfinite(solver.search.numbers.value):
         raise ValueError(
             "the objective is not finite at the start; X, y, sample_weight and start must be finite"
@@ -198,7 +235,8 @@ def minimise(
         tolerance=tolerance,
         iterations=max_iterations,
         certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
-        on_point=lambda row, theta: on_point(row, lambda: parameters(theta)),
+        on_point=lambda row, theta, state: on_point(row, lambda: parameters(theta), FitState(name, state)),
+        resumed=progress,
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=watch.began,
     )
@@ -231,19 +269,14 @@ def minimise(
     )
 
 
-def _method(name: str, objective: ConvexObjective, start: Parameters | None, tolerance: float) -> Solver:
-    """The solver at its start."""
-    theta, hessian = objective.null_theta(), None
-    if start is not None:
+def _start(objective: ConvexObjective, start: Parameters | FitState | None) -> tuple[Tensor, Tensor | None]:
+    """theta [P, 1] to start from, and what is known of the Hessian there, [1, P, P]."""
+    if start is not None and not isinstance(start, FitState):
         weight, bias = (value.to(objective.X.device, torch.float64) for value in start)
-        theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
-    elif objective.penalised:  # a sample may be separated where the whole is not
-        theta, hessian = start_from_sample(objective, theta)
-    if name == "newton":
-        return Newton(objective, theta, hessian=hessian)
-    if name == "newton-cg":
-        return NewtonCG(objective, theta, tolerance=tolerance)
-    return LBFGS(objective, theta)
+        return objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1)), None
+    theta = objective.null_theta()
+    # A sample may be separated where the whole is not.
+    return start_from_sample(objective, theta) if objective.penalised else (theta, None)
 
 
 def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:
@@ -305,9 +338,9 @@ def check_fit(
     return X, y.detach().contiguous(), None if sample_weight is None else sample_weight.detach().contiguous()
 
 
-def check_start(start: Parameters | None, D: int, K: int) -> None:
+def check_start(start: Parameters | FitState | None, D: int, K: int) -> None:
     """ValueError where the start is not of D columns and K models."""
-    if start is not None and (start[0].numel() != D * K or start[1].numel() != K):
+    if isinstance(start, tuple) and (start[0].numel() != D * K or start[1].numel() != K):
         raise ValueError(
             f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be {D * K} and {K}"
         )

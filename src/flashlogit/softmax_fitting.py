@@ -7,19 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .fitting import Fit, Parameters, Stopwatch, check_fit, check_start, minimise
+from .fitting import Fit, FitState, Listener, Parameters, Stopwatch, check_fit, check_start, minimise
 from .row_workers import threads_for_passes
 from .softmax import SoftmaxObjective
 from .solvers.choose import SolverName, choose_softmax_solver
-from .solvers.driver import HistoryRow, Solver
-from .solvers.lbfgs import LBFGS
-from .solvers.newton import Newton
-from .solvers.newton_cg import NewtonCG
+from .solvers.driver import Solver
+from .solvers.methods import make_solver
 from .solvers.start import start_from_sample
 from .solvers.unpenalised_softmax import UnpenalisedSoftmax
 
@@ -37,9 +35,9 @@ def fit_softmax(
     solver: SolverName = "auto",
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    start: Parameters | None = None,
+    start: Parameters | FitState | None = None,
     names: Sequence[str] | None = None,
-    on_point: Callable[[HistoryRow, Callable[[], Parameters]], object] = lambda row, parameters: None,
+    on_point: Listener = lambda row, parameters, state: None,
 ) -> Fit:
     """Minimise P over the weights of K classes and their free, unpenalised intercepts.
 
@@ -48,7 +46,7 @@ def fit_softmax(
             lie contiguously, and else copied once.
         y: [N] class numbers from 0 to K - 1, of an integer dtype.
         classes: K, at least 2; default: the largest class number and 1.
-        start: weight [K, D] and bias [K] to start from.
+        start: weight [K, D] and bias [K] to start from, or a state to go on from.
         sample_weight, l1, l2, intercept, solver, tolerance, max_iterations, names, on_point: as for `flashlogit.fit`.
 
     Returns:
@@ -71,16 +69,12 @@ def fit_softmax(
 
     def method() -> Solver:
         theta, hessian = objective.null_theta(), None
-        if start is not None:
+        if start is not None and not isinstance(start, FitState):
             weight, bias = (value.to(X.device, torch.float64) for value in start)
             theta = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
         elif objective.penalised and name == "newton":
             theta, hessian = start_from_sample(objective, theta)
-        if name == "newton":
-            return Newton(objective, theta, hessian=hessian)
-        if name == "newton-cg":
-            return NewtonCG(objective, theta, tolerance=tolerance)
-        return LBFGS(objective, theta)
+        return make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
 
     def parameters(theta: Tensor) -> Parameters:
         weight, bias = objective.to_user(theta)
@@ -92,6 +86,7 @@ def fit_softmax(
         method,
         parameters,
         name=name,
+        resumed=start if isinstance(start, FitState) else None,
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,

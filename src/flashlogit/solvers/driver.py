@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from flashlogit.certificate import Certificate
@@ -39,8 +40,26 @@ class Solver(Protocol):
     def advance(self) -> bool:
         """One evaluation, and what follows from it; whether its point was accepted."""
 
+    def state(self) -> State:
+        """What to go on from, beside theta."""
+
+
+State = dict[str, Tensor]
+"""Tensors by name from which a solver goes on as if it had never stopped. They are never written to once given."""
+
+PROGRESS = ("best", "promised", "lowest", "idle", "unmoved", "count", "reads", "seconds")
+"""What `drive` keeps from point to point: the entry "driver" of a state, float64."""
 
 HistoryRow = dict[str, float | int | None]
+
+
+def of_shapes(state: State, **shapes: tuple[int, ...]) -> list[Tensor]:
+    """The tensors of these names; ValueError where one is missing or of another shape, as in another problem's."""
+    for name, shape in shapes.items():
+        found = tuple(state[name].shape) if name in state else None
+        if found != shape:
+            raise ValueError(f"the state's {name} is {found}; must be {shape} to go on from")
+    return [state[name] for name in shapes]
 
 
 @dataclass
@@ -61,9 +80,10 @@ def drive(
     tolerance: float,
     iterations: int,
     certify: Callable[[Solver], Certificate],
-    on_point: Callable[[HistoryRow, Tensor], object],
+    on_point: Callable[[HistoryRow, Tensor, State], object],
     separated: Callable[[], bool],
     began: float,
+    resumed: Tensor | None = None,
 ) -> Outcome:
     """Advance the solver until the gap, relative to the null model, is at most `tolerance`.
 
@@ -73,9 +93,10 @@ def drive(
         tolerance: on the certificate's relative gap.
         iterations: evaluations at most.
         certify: the certificate of the solver's point; asked when the estimated gap promises success, and at the end.
-        on_point: hears of each accepted point, [P, 1].
+        on_point: hears of each accepted point, [P, 1], and of the state to go on from there.
         began: when the fit did, on the clock of `time.perf_counter`; history counts its seconds from there.
         separated: whether the point just evaluated has every row on its right side, so that there is no optimum.
+        resumed: the entry "driver" of a state, where the solver goes on from one.
     """
     null = objective.null_value
     goal = tolerance * null
@@ -83,6 +104,9 @@ def drive(
     best, idle, promised = math.inf, 0, goal
     lowest, unmoved = math.inf, 0
     count = 0
+    if resumed is not None:
+        best, promised, lowest, *counts, objective.reads, _ = resumed.tolist()
+        idle, unmoved, count = map(int, counts)
 
     while True:
         at = solver.search.numbers
@@ -98,7 +122,9 @@ def drive(
             "seconds": time.perf_counter() - began,
         }
         history.append(row)
-        on_point(row, solver.search.theta)
+        numbers = [best, promised, lowest, idle, unmoved, count, objective.reads, row["seconds"]]
+        driver = torch.tensor(numbers, dtype=torch.float64)
+        on_point(row, solver.search.theta, {"theta": solver.search.theta, "driver": driver, **solver.state()})
         if separated():
             ending: Ending = "separated"
             break

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .driver import State, of_shapes
 from .problem import Problem
 from .proximal import accelerated
 from .search import Search
@@ -29,11 +30,11 @@ class LBFGS:
     """State of the method; `advance` is one evaluation, and waits for the device at its end, with an l1
     term also now and then while the model is minimised."""
 
-    def __init__(self, objective: Problem, theta: Tensor) -> None:
-        """Start at theta [P, K]."""
+    def __init__(self, objective: Problem, theta: Tensor, *, state: State | None = None) -> None:
+        """Start at theta [P, K], or go on from a state there."""
         self.objective = objective
         self.search = Search(objective, theta, objective.evaluate(theta, keep=True))
-        self._pairs = Pairs(theta)
+        self._pairs = Pairs(theta, state)
         self._expected = self._aim()
 
     @property
@@ -45,6 +46,10 @@ class LBFGS:
         """Try the next point; whether it was good enough."""
         self.step()
         return self.search.numbers.refused == 0
+
+    def state(self) -> State:
+        """The pairs."""
+        return self._pairs.state()
 
     def step(self) -> None:
         """The same without waiting for the device, unless there is an l1 term."""
@@ -69,23 +74,30 @@ class LBFGS:
 class Pairs:
     """The last steps and changes of the gradient, [m, P, K] each, the newest first; places not yet used hold zeros."""
 
-    def __init__(self, theta: Tensor) -> None:
+    def __init__(self, theta: Tensor, state: State | None = None) -> None:
         P, K = theta.shape
-        self._steps = theta.new_zeros((MEMORY, P, K))
-        self._changes = theta.new_zeros((MEMORY, P, K))
-        self._used = theta.new_zeros((MEMORY, K))
+        if state is None:
+            empty = theta.new_zeros((MEMORY, P, K))
+            state = {"steps": empty, "changes": empty, "used": theta.new_zeros((MEMORY, K))}
+        self._steps, self._changes, self._used = of_shapes(
+            state, steps=(MEMORY, P, K), changes=(MEMORY, P, K), used=(MEMORY, K)
+        )
+
+    def state(self) -> State:
+        """All of it."""
+        return {"steps": self._steps, "changes": self._changes, "used": self._used}
 
     def remember(self, step: Tensor, change: Tensor, accepted: Tensor) -> None:
         """Keep a pair [P, K] where a step was taken along which the gradient changed as a convex function's does."""
         curved = (step * change).sum(dim=0) > 1e-14 * change.square().sum(dim=0)
         keep = accepted & curved
-        for history, newest in (
-            (self._steps, step),
-            (self._changes, change),
-            (self._used, torch.ones_like(keep)),
-        ):
+
+        def pushed(newest: Tensor, history: Tensor) -> Tensor:
             moved = torch.cat([newest.to(history.dtype)[None], history[:-1]])
-            history.copy_(torch.where(keep, moved, history))
+            return torch.where(keep, moved, history)
+
+        self._steps, self._changes = pushed(step, self._steps), pushed(change, self._changes)
+        self._used = pushed(torch.ones_like(keep), self._used)
 
     def inverse_times(self, v: Tensor) -> Tensor:
         """H v for v [P, K]."""

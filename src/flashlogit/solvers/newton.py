@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .driver import State, of_shapes
 from .problem import Problem
 from .proximal import factor, minimise_model, solve, try_factor
 from .search import Search, read_back
@@ -30,13 +31,20 @@ _EXACT_BELOW = 1e-3
 class Newton:
     """State of the method at an accepted point; `advance` is one evaluation, and what follows from it."""
 
-    def __init__(self, objective: Problem, theta: Tensor, *, hessian: Tensor | None = None) -> None:
-        """Start at theta [P, 1], perhaps with the Hessian [1, P, P] of a sample."""
+    def __init__(
+        self, objective: Problem, theta: Tensor, *, hessian: Tensor | None = None, state: State | None = None
+    ) -> None:
+        """Start at theta [P, 1], perhaps with the Hessian [1, P, P] of a sample, or go on from a state there."""
         self.objective = objective
         self.hessian = hessian
         self._factors: Tensor | None = None
         self._new = False
         self._dtype: torch.dtype | None = None
+        if state is not None:
+            P = objective.parameters
+            self.hessian, new, exact = of_shapes(state, hessian=(1, P, P), new=(), exact=())
+            self._new = bool(new)
+            self._dtype = torch.float64 if bool(exact) else None
         self.search = Search(objective, theta, objective.evaluate(theta, keep=True))
         self.decrement = self._aim()
 
@@ -59,11 +67,17 @@ class Newton:
             self._renew()
         return True
 
+    def state(self) -> State:
+        """The Hessian; whether it is new, and in float64 from now on."""
+        assert self.hessian is not None
+        new, exact = torch.tensor(self._new), torch.tensor(self._dtype is not None)
+        return {"hessian": self.hessian, "new": new, "exact": exact}
+
     def _renew(self) -> None:
         self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
         self._factors = None
         self._new = True
-        self.search.refused.zero_()
+        self.search.refused = torch.zeros_like(self.search.refused)
         self.decrement = self._aim()
 
     def _correct(self, s: Tensor, y: Tensor) -> None:

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from .driver import State, of_shapes
 from .precondition import Preconditioner, precondition
 from .problem import Problem
 from .search import Search
@@ -28,8 +29,11 @@ that lower it."""
 class NewtonCG:
     """State of the method at an accepted point; `advance` is one Newton step."""
 
-    def __init__(self, objective: Problem, theta: Tensor, *, tolerance: float) -> None:
-        """Start at theta [P, 1]; `tolerance` is on the relative gap, and no residual need be much smaller."""
+    def __init__(
+        self, objective: Problem, theta: Tensor, *, tolerance: float, state: State | None = None
+    ) -> None:
+        """Start at theta [P, 1], or go on from a state there; `tolerance` is on the relative gap, and no residual need
+        be much smaller."""
         self.objective = objective
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
         penalties = objective.l2_of[objective.l2_of > 0]
@@ -40,8 +44,11 @@ class NewtonCG:
         self._first = self.search.numbers.gradient_norm
         self._slope = theta.new_full((), -math.inf)
         self._aimed = False
-        self._preconditioner = Preconditioner(objective)
-        if self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
+        self._preconditioner = Preconditioner(objective, state)
+        if state is not None:
+            first, self._slope = of_shapes(state, first=(), slope=())
+            self._first = float(first)
+        elif self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
             self._preconditioner.make()
         self._prepare()
 
@@ -57,6 +64,11 @@ class NewtonCG:
         self.search.advance(curvature=True, keep=True)
         self._aimed = self.search.numbers.refused > 0
         return not self._aimed
+
+    def state(self) -> State:
+        """The preconditioner, the first gradient's norm and the decrease that was expected."""
+        first = torch.tensor(self._first, dtype=torch.float64)
+        return {"first": first, "slope": self._slope, **self._preconditioner.state()}
 
     def _prepare(self) -> None:
         """Conjugate gradients with the preconditioner as it is."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flashlogit.sampled_hessian import half_dtype
 
+from .driver import State, of_shapes
 from .problem import Problem
 from .proximal import factor
 
@@ -37,13 +38,24 @@ _HALF_NOISE = 1e-2
 class Preconditioner:
     """M = L L^T near the Hessian, made when it is expected to pay."""
 
-    def __init__(self, objective: Problem) -> None:
+    def __init__(self, objective: Problem, state: State | None = None) -> None:
+        """Without factors, or as it was in a state."""
         P, N = len(objective.coordinates.scale), len(objective.X)
         self._objective = objective
         self._rows = min(N, max(_LEAST_ROWS * P, min(N // _SHARE, _MOST_ROWS * P)))
         self._rough = half_dtype(objective.X) is not None
         self.factors: Tensor | None = None
         """L, [1, P, P] in float32: no digit of it is in a solution."""
+        if state is not None:
+            sample_rows, rough = of_shapes(state, sample_rows=(), rough=())
+            self._rows, self._rough = int(sample_rows), bool(rough)
+            if "factors" in state:
+                (self.factors,) = of_shapes(state, factors=(1, P, P))
+
+    def state(self) -> State:
+        """The factors, if there are any, and how the next ones would be made."""
+        made: State = {} if self.factors is None else {"factors": self.factors}
+        return {"sample_rows": torch.tensor(self._rows), "rough": torch.tensor(self._rough), **made}
 
     def pays(self, left: float, rate: float | None = None) -> bool:
         """Whether making it, for the first time or anew, would save products.
@@ -68,7 +80,8 @@ class Preconditioner:
         else:
             H = H.to(torch.float64)
             self._rows = min(len(self._objective.X), 2 * self._rows)
-        self.factors = factor(H).to(torch.float32)
+        # In the layout in which a state is saved: with another one products differ in their last digits.
+        self.factors = factor(H).to(torch.float32).contiguous()
 
 
 def precondition(factors: Tensor | None, r: Tensor) -> Tensor:

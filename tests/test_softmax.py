@@ -231,3 +231,14 @@ def test_bad_arguments_are_named(problem, change, error, message):
     X, y, _ = problem
     with pytest.raises(error, match=message):
         fit_softmax(**({"X": X, "y": y, "l2": 0.1} | change))
+
+
+@pytest.mark.parametrize("l2", [1e-3, 1e-6, 1e-9])
+def test_conjugate_gradients_leave_out_what_all_classes_share(l2):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(600, 12, generator=generator, dtype=torch.float64)
+    X[:, 1:] = X[:, :1] + 0.3 * X[:, 1:]
+    z = X @ torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    y = (z - 2 * torch.rand(z.shape, generator=generator).log().neg().log()).argmax(dim=1)
+    result = fit_softmax(X, y, l2=l2, solver="newton-cg", tolerance=1e-10, max_iterations=12)
+    assert result.converged

@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from safetensors.numpy import save_file
 
 from flashlogit.cli import predict_main, train_main
 from flashlogit.data import Standardization
 from flashlogit.main import main
-from flashlogit.model import FORMAT, Model
+from flashlogit.model import Model
 
 Run = Callable[..., str]
 
@@ -288,13 +287,6 @@ def test_a_threshold_is_refused_for_several_classes(
     more = ["--label", "y"] if command == "evaluate" else ["--out", str(tmp_path / "out.csv")]
     assert main([command, *given, *more]) == 2
     assert "--threshold is 0.3, and the model has 3 classes" in capsys.readouterr().err
-
-
-def test_a_model_that_lacks_something_is_refused(tmp_path: Path, predict: Run) -> None:
-    path = tmp_path / "run" / "model.safetensors"
-    save_file({"weight": np.zeros((1, 2))}, path, metadata={"format": FORMAT, "feature_names": '["a", "b"]'})
-    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
-    assert "lacks something" in predict(tmp_path / "data.csv", tmp_path / "out.csv", code=2)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"something else"])

@@ -69,15 +69,14 @@ def kept_epoch(trainer: Trainer, settings: RunSettings) -> int:
 
 def _resume(trainer: Trainer, saved: Checkpoint, origin: dict[str, Any], task: Task) -> list[HistoryRow]:
     saved.check_origin(task.directory.checkpoint, origin)
-    trainer.restore(saved)
+    progress = trainer.restore(saved)
     task.say(f"resuming after epoch {trainer.epoch}")
-    threads = saved.progress["threads"]
-    if threads != torch.get_num_threads():
+    if progress.threads != torch.get_num_threads():
         task.say(
-            f"note: the run began with {threads} threads and goes on with {torch.get_num_threads()};"
+            f"note: the run began with {progress.threads} threads and goes on with {torch.get_num_threads()};"
             " its last digits may differ from an uninterrupted run's"
         )
-    return task.directory.read_history(saved.progress["history_length"])
+    return task.directory.read_history(progress.history_length, ["epoch"])
 
 
 def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[HistoryRow]) -> None:

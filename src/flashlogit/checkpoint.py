@@ -5,21 +5,37 @@ One file, because two cannot be replaced in one step; no pickle, because a check
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from .atomic import write_atomically
 from .errors import UserError
-from .safetensors_file import read_safetensors
+from .safetensors_file import first_problem, read_safetensors, write_safetensors
 
-FORMAT = "flashlogit-checkpoint-1"
+_REMEDY = "start again with --overwrite"
+
+
+class Progress(BaseModel):
+    """Base of what a way of learning needs of a checkpoint's progress; values of other types are refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+AnyProgress = TypeVar("AnyProgress", bound=Progress)
+
+
+class _State(BaseModel):
+    """The JSON object of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    progress: dict[str, Any]
+    origin: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,32 +45,63 @@ class Checkpoint:
     tensors: weight, bias, their best twins, the generator's state, and `optimizer.<parameter>.<name>`.
     progress: JSON values that training keeps (epochs done, best loss, the optimiser's and schedule's numbers, ...).
     origin: JSON values that must be the same when the run goes on (settings, data, device).
+    path: the file that it was read from, for errors.
     """
 
     tensors: dict[str, Tensor]
     progress: dict[str, Any]
     origin: dict[str, Any]
+    path: Path | None = field(default=None, compare=False)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to `path` in one step, replacing an older one."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        content = json.dumps({"progress": self.progress, "origin": self.origin})
-        metadata = {"format": FORMAT, "state": content}
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+        arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in self.tensors.items()}
+        content = {"progress": self.progress, "origin": self.origin}
+        write_safetensors(path, arrays, kind="checkpoint", content=content)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint onto the CPU.
+        """Read a checkpoint onto the CPU. `check_tensors` and `progress_as` tell whether it can be gone on from.
 
         Raises:
-            UserError: no such file, or not a checkpoint.
+            UserError: no such file, a damaged one, or not a checkpoint.
         """
         if not path.is_file():
             raise UserError(f"there is no checkpoint {path}; start the run without --resume")
-        tensors, metadata = read_safetensors(
-            path, framework="pt", kind=FORMAT, remedy="start again with --overwrite"
-        )
-        return cls(tensors, **json.loads(metadata["state"]))
+        arrays, state = read_safetensors(path, kind="checkpoint", content=_State, remedy=_REMEDY)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return cls(tensors, state.progress, state.origin, path)
+
+    def check_tensors(self, expected: Mapping[str, Tensor]) -> None:
+        """Raise UserError unless the tensors are those that a run with these has.
+
+        That is: of the same names and shapes, of float32 or float64 where these are, else of the same dtype, and
+        finite; a single number, which counts steps, not below 0.
+        """
+        for name in [*expected, *(name for name in self.tensors if name not in expected)]:
+            found, wanted = self.tensors.get(name), expected.get(name)
+            if found is None or wanted is None:
+                raise self.unusable(f"it {'lacks' if found is None else 'has'} a tensor {name[:40]!r}")
+            dtypes = (torch.float32, torch.float64) if wanted.is_floating_point() else (wanted.dtype,)
+            if found.shape != wanted.shape or found.dtype not in dtypes:
+                raise self.unusable(
+                    f"its tensor {name!r} is {list(found.shape)} of {found.dtype}, and the run's"
+                    f" {list(wanted.shape)} of {wanted.dtype}"
+                )
+            if not found.isfinite().all() or (found.ndim == 0 and found < 0):
+                raise self.unusable(f"its tensor {name!r} has a value that none of a run has")
+
+    def progress_as(self, kind: type[AnyProgress]) -> AnyProgress:
+        """The progress as that kind of it; UserError where it is not."""
+        try:
+            return kind.model_validate(self.progress)
+        except ValidationError as error:
+            raise self.unusable(f"of its progress, {first_problem(error)}") from error
+
+    def unusable(self, reason: str) -> UserError:
+        """The error that the run cannot go on from here, for a reason that is a part of a sentence."""
+        where = "the checkpoint" if self.path is None else str(self.path)
+        return UserError(f"{where} cannot be gone on from ({reason}); {_REMEDY}")
 
     def check_origin(self, path: Path, current: Mapping[str, Any]) -> None:
         """Raise UserError unless the run that goes on is the run that stopped."""
@@ -68,30 +115,25 @@ class Checkpoint:
             )
 
 
-def optimizer_to_parts(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state_dict as named tensors and JSON values."""
-    tensors, numbers = {}, {}
-    for index, values in state["state"].items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value.detach().clone()
-            else:
-                numbers[f"{index}.{name}"] = value
-    return tensors, {"param_groups": state["param_groups"], "numbers": numbers}
-
-
-def optimizer_from_parts(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `optimizer_to_parts`."""
-    state: dict[int, dict[str, Any]] = {}
-    named = {
-        name.removeprefix("optimizer."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("optimizer.")
+def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state_dict, as `optimizer.<parameter>.<name>`."""
+    return {
+        f"optimizer.{index}.{name}": value.detach().clone()
+        for index, values in state["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
     }
-    for name, value in {**named, **values["numbers"]}.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    return {"state": state, "param_groups": values["param_groups"]}
+
+
+def optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The part `state` of the state_dict that `optimizer_tensors` took apart; other tensors are passed over."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        if first == "optimizer":
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return state
 
 
 def generator_state(generator: torch.Generator) -> Tensor:

@@ -22,6 +22,8 @@ def _without_fraction(value: object) -> object:
 WholeNumber = Annotated[int, BeforeValidator(_without_fraction)]
 StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
 LabelValue = bool | int | float | str
+Separator = Literal[",", ";", "|", "\t"]
+DecimalPoint = Literal[".", ","]
 
 
 class Settings(BaseModel):
@@ -163,10 +165,10 @@ class FileData(DataSettings):
     missing_values: list[str] = []
     """Spellings of a missing value in columns of text, of .csv files and others, beside the usual ones (nothing, NA,
     N/A, NULL, NaN), such as `?`. The model remembers them."""
-    separator: Literal[",", ";", "|", "\t"] = ","
+    separator: Separator = ","
     """What is between the columns of a .csv file; files that end in .tsv have tabs anyhow. A model takes files with
     others too, by their header line."""
-    decimal: Literal[".", ","] = "."
+    decimal: DecimalPoint = "."
     """The decimal point of numbers in .csv files. The model remembers it."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .atomic import probe, write_atomically
 from .errors import UserError
@@ -15,6 +17,11 @@ PICTURE_FILES = tuple(
     for name in ("training", "roc", "precision_recall", "calibration", "scores", "confusion", "coefficients")
 )
 """The charts of the report as files."""
+
+_ROW: TypeAdapter[dict[str, int | float | None]] = TypeAdapter(
+    dict[str, int | float | None], config=ConfigDict(strict=True)
+)
+"""A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
 
 Mode = Literal["new", "overwrite", "resume"]
 
@@ -67,16 +74,31 @@ class RunDirectory:
         if self.listener:
             self.listener(row)
 
-    def read_history(self, length: int) -> list[dict[str, Any]]:
-        """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file."""
-        text = self.history.read_text(encoding="utf-8") if self.history.is_file() else ""
-        lines = text.splitlines()[:length]
+    def read_history(self, length: int, keys: Collection[str] = ()) -> list[dict[str, int | float | None]]:
+        """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
+
+        Raises:
+            UserError: the file has fewer rows, or one that is no row of a history with these keys.
+        """
+        lines = self.history.read_bytes().splitlines()[:length] if self.history.is_file() else []
         if len(lines) < length:
             raise UserError(
                 f"{self.history} has {len(lines)} rows and its checkpoint {length}; start again with --overwrite"
             )
-        self.write_text(self.history, "".join(f"{line}\n" for line in lines))
-        return [json.loads(line) for line in lines]
+        rows: list[dict[str, int | float | None]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = _ROW.validate_json(line)
+            except ValidationError:
+                row = {}
+            if not row or row.keys() != (rows or [row])[0].keys() or not row.keys() >= {*keys}:
+                raise UserError(
+                    f"{self.history} is damaged: line {number} is no row of the run's history; start again with"
+                    " --overwrite"
+                )
+            rows.append(row)
+        self.write_text(self.history, "".join(f"{line.decode()}\n" for line in lines))
+        return rows
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write one JSON object in one step; numbers that JSON does not know raise ValueError."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from .model import Model
 
@@ -38,7 +38,7 @@ def raw_coefficients(path: Path) -> RawCoefficients:
     model = Model.load(path)
     weight = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
     intercept = model.bias.astype(np.float64) - weight @ model.standardization.mean
-    run = _about(path if path.is_dir() else path.parent)
+    run = _run_of(path if path.is_dir() else path.parent)
     classes = _labels(model.label_names)
     # scikit-learn takes classes_ for sorted; a run has the positive class last, whatever it is called.
     order = np.argsort(classes)
@@ -51,8 +51,8 @@ def raw_coefficients(path: Path) -> RawCoefficients:
         intercept,
         classes[order],
         model.feature_names,
-        int(run.get("iterations") or 0),
-        run.get("relative_gap"),
+        run.iterations,
+        run.relative_gap,
     )
 
 
@@ -65,9 +65,22 @@ def _labels(names: tuple[str, ...]) -> NDArray[Any]:
     return numbers if [str(number) for number in numbers.tolist()] == list(names) else np.array(names)
 
 
-def _about(directory: Path) -> dict[str, Any]:
+class _Run(BaseModel):
+    """What metrics.json says about the fit of a solver."""
+
+    model_config = ConfigDict(strict=True)
+
+    iterations: int = Field(default=0, ge=0, lt=2**31)
+    relative_gap: float | None = None
+
+
+class _Metrics(BaseModel):
+    run: _Run = _Run()
+
+
+def _run_of(directory: Path) -> _Run:
+    """What a run says of itself; as of a run without a solver where it says nothing that can be used."""
     try:
-        run = json.loads((directory / "metrics.json").read_text(encoding="utf-8")).get("run", {})
+        return _Metrics.model_validate_json((directory / "metrics.json").read_bytes()).run
     except (OSError, ValueError):
-        return {}
-    return run if isinstance(run, dict) else {}
+        return _Run()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Progress
 from .config import SolverSettings
 from .data import Dataset, Rows
 from .errors import UserError
@@ -166,6 +167,11 @@ def about(result: Fit) -> dict[str, Any]:
     }
 
 
+class _SolverProgress(Progress):
+    iteration: int = Field(ge=0, lt=2**53)
+    history_length: int = Field(ge=0, lt=2**53)
+
+
 class _Run:
     """What a run keeps while the solver works: history, checkpoint, progress bar."""
 
@@ -183,8 +189,12 @@ class _Run:
         if task.saved is None:
             return None
         task.saved.check_origin(task.directory.checkpoint, self._origin)
-        self.history = task.directory.read_history(task.saved.progress["history_length"])
-        self._before = task.saved.progress["iteration"]
+        progress = task.saved.progress_as(_SolverProgress)
+        D, K = task.dataset.train.X.shape[1], len(task.dataset.label_names)
+        shapes = {"weight": (D,), "bias": (1,)} if K == 2 else {"weight": (K, D), "bias": (K,)}
+        task.saved.check_tensors({name: torch.empty(shape) for name, shape in shapes.items()})
+        self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
+        self._before = progress.iteration
         task.say(f"resuming after iteration {self._before}")
         return task.saved.tensors["weight"], task.saved.tensors["bias"]
 

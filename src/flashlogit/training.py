@@ -6,15 +6,17 @@ without being copied, and losses add up there. Once an epoch one small tensor is
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint, generator_state, optimizer_from_parts, optimizer_to_parts
+from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
 from .config import EarlyStopping, TrainingSettings
 from .errors import UserError
 from .objective import Objective
@@ -31,6 +33,29 @@ class Best:
     loss: float
     weight: Tensor
     bias: Tensor
+
+
+class _SavedGroup(Progress):
+    lr: float = Field(ge=0)
+
+
+class _SavedOptimizer(Progress):
+    param_groups: list[_SavedGroup]
+
+
+class _SavedBest(Progress):
+    epoch: int = Field(ge=1)
+    loss: float
+
+
+class TrainerProgress(Progress):
+    """What is read of a checkpoint's progress; the other numbers of optimiser and schedule follow from the settings."""
+
+    epoch: int = Field(ge=0, lt=2**53)
+    history_length: int = Field(ge=0, lt=2**53)
+    threads: int
+    optimizer: _SavedOptimizer
+    best: _SavedBest | None
 
 
 class Trainer:
@@ -81,19 +106,18 @@ class Trainer:
 
     def checkpoint(self, origin: dict[str, Any], history_length: int) -> Checkpoint:
         """A copy of the state at an epoch's end."""
-        optimizer_tensors, optimizer_values = optimizer_to_parts(self.optimizer.state_dict())
+        optimizer = self.optimizer.state_dict()
         tensors = {
             "weight": self.weight.detach().clone(),
             "bias": self.bias.detach().clone(),
             "generator": generator_state(self.generator),
-            **optimizer_tensors,
+            **optimizer_tensors(optimizer),
         }
         progress: dict[str, Any] = {
             "epoch": self.epoch,
             "history_length": history_length,
             "threads": torch.get_num_threads(),
-            "optimizer": optimizer_values,
-            "schedule": self.schedule.state_dict(),
+            "optimizer": {"param_groups": optimizer["param_groups"]},
             "best": None,
         }
         if self.best:
@@ -101,23 +125,47 @@ class Trainer:
             progress["best"] = {"epoch": self.best.epoch, "loss": self.best.loss}
         return Checkpoint(tensors, progress, origin)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same run."""
-        tensors, progress = checkpoint.tensors, checkpoint.progress
+    def restore(self, checkpoint: Checkpoint) -> TrainerProgress:
+        """Go on from a checkpoint of the same run, and give its progress.
+
+        Raises:
+            UserError: the checkpoint does not fit this run's settings and data; nothing is changed then.
+        """
+        tensors, saved = checkpoint.tensors, checkpoint.progress_as(TrainerProgress)
+        checkpoint.check_tensors(self._expected(started=saved.epoch > 0, best=saved.best is not None))
+        optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
+        lr = [group.lr for group in saved.optimizer.param_groups]
+        if len(lr) != len(optimizer["param_groups"]) or (saved.best and saved.best.epoch > saved.epoch):
+            raise checkpoint.unusable("its learning rates or best epoch are another run's")
+        try:
+            self.generator.set_state(tensors["generator"])
+        except RuntimeError as error:
+            raise checkpoint.unusable(f"the generator's state is none: {error}") from error
         with torch.no_grad():
             self.weight.copy_(tensors["weight"])
             self.bias.copy_(tensors["bias"])
-        self.optimizer.load_state_dict(optimizer_from_parts(tensors, progress["optimizer"]))
-        self.schedule.load_state_dict(progress["schedule"])
-        self.generator.set_state(tensors["generator"])
-        self.epoch = progress["epoch"]
-        if progress["best"]:
-            device = self.weight.device
-            self.best = Best(
-                **progress["best"],
-                weight=tensors["best.weight"].to(device),
-                bias=tensors["best.bias"].to(device),
-            )
+        groups = [group | {"lr": rate} for group, rate in zip(optimizer["param_groups"], lr, strict=True)]
+        self.optimizer.load_state_dict({"state": optimizer_state(tensors), "param_groups": groups})
+        self.schedule.load_state_dict(
+            schedule | {"last_epoch": saved.epoch, "_step_count": saved.epoch + 1, "_last_lr": lr}
+        )
+        self.epoch = saved.epoch
+        if saved.best:
+            best = [tensors[f"best.{name}"].to(self.weight.device) for name in ("weight", "bias")]
+            self.best = Best(saved.best.epoch, saved.best.loss, *best)
+        return saved
+
+    def _expected(self, *, started: bool, best: bool) -> dict[str, Tensor]:
+        """Tensors like those of this run's checkpoints: `started` of those after an epoch."""
+        expected = {"weight": self.weight, "bias": self.bias, "generator": generator_state(self.generator)}
+        if started:
+            # An optimiser makes its state in its first step.
+            twin = copy.deepcopy(self.optimizer)
+            for parameter in (each for group in twin.param_groups for each in group["params"]):
+                parameter.grad = torch.zeros_like(parameter)
+            twin.step()
+            expected |= optimizer_tensors(twin.state_dict())
+        return expected | ({"best.weight": self.weight, "best.bias": self.bias} if best else {})
 
     def _epoch(self, on_batch: Callable[[int], object]) -> HistoryRow:
         start = time.perf_counter()

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter
 
 from flashlogit.data import read_for_prediction
 from flashlogit.data.category_text import as_text
-from flashlogit.data.encoding import Encoding
+from flashlogit.data.encoding import EncodingInJson
 from flashlogit.errors import UserError
 
 NONE = {"validation": 0, "test": 0}
@@ -205,7 +206,8 @@ def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, 
             load_file(path, separator=separator, split=NONE)
     data = load_file(path, separator=separator, decimal=decimal, split=NONE, standardize=False)
     assert data.train.X[:2].tolist() == ([[1.5, 1, 0], [-2, 0, 1]] if categories else [[1.5, 1], [-2, 2]])
-    data = replace(data, encoding=Encoding.from_json(json.loads(json.dumps(data.encoding.to_json()))))
+    written = json.dumps(data.encoding.to_json())
+    data = replace(data, encoding=TypeAdapter(EncodingInJson).validate_json(written))
     new = write("new.csv", text(("y", *header[:2]), ("1", "0.5", kinds[1])))
     assert features(new, data)[0].tolist() == ([[0.5, 0, 1]] if categories else [[0.5, 2]])
     rows = read_for_prediction(new, data.feature_names, ["a"], encoding=data.encoding)

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
+from flashlogit.config import DecimalPoint, Separator
 from flashlogit.data.category_text import as_text
 from flashlogit.data.checks import unusable_value
 from flashlogit.data.reading import Reading
@@ -38,6 +40,7 @@ class NumberColumn:
     name: str
     fill: float | None = None
     marked: bool = False
+    kind: Literal["number"] = "number"
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class CategoryColumn:
     missing: bool = False
     baseline: str | None = None
     required: bool = False
+    kind: Literal["category"] = "category"
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -93,16 +97,19 @@ class CategoryColumn:
         return numbers, pc.and_not(strange, absent).to_numpy().astype(np.bool_)
 
 
+_Columns: TypeAlias = tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...]
+
+
 @dataclass(frozen=True)
 class Encoding:
     """All feature columns of a file in order, and what becomes of them."""
 
-    columns: tuple[NumberColumn | CategoryColumn, ...]
+    columns: _Columns
     missing_values: tuple[str, ...] = ()
     """Further spellings of a missing value in files and columns of text."""
-    separator: str = ","
+    separator: Separator = ","
     """What is between the columns of a .csv file, unless its header line shows something else."""
-    decimal: str = "."
+    decimal: DecimalPoint = "."
     """The decimal point in files of text."""
 
     @property
@@ -124,41 +131,31 @@ class Encoding:
     @property
     def trivial(self) -> bool:
         """Whether the features are the columns as they are, in any file."""
-        return not self._about_text and all(
+        about_text = (self.missing_values, self.separator, self.decimal)
+        return about_text == ((), ",", ".") and all(
             isinstance(column, NumberColumn) and column.fill is None and not column.marked
             for column in self.columns
         )
 
-    @property
-    def _about_text(self) -> dict[str, Any]:
-        """What is not as usual in files of text."""
-        about = {
-            "missing_values": list(self.missing_values),
-            "separator": self.separator,
-            "decimal": self.decimal,
-        }
-        usual = {"missing_values": [], "separator": ",", "decimal": "."}
-        return {key: value for key, value in about.items() if value != usual[key]}
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
 
-    def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
-        """As JSON values: the list of columns, in a mapping only where there is more to say."""
-        kinds = {NumberColumn: "number", CategoryColumn: "category"}
-        columns = [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns]
-        return {"columns": columns, **self._about_text} if self._about_text else columns
 
-    @classmethod
-    def from_json(cls, content: Sequence[dict[str, Any]] | dict[str, Any]) -> Encoding:
-        """What `to_json` gave; KeyError, TypeError or ValueError for something else."""
-        about: dict[str, Any] = content if isinstance(content, dict) else {"columns": content}
-        columns: list[NumberColumn | CategoryColumn] = []
-        for each in about["columns"]:
-            fields = {key: value for key, value in each.items() if key != "kind"}
-            if each["kind"] == "number":
-                columns.append(NumberColumn(**fields))
-            else:
-                columns.append(CategoryColumn(**{**fields, "values": tuple(fields["values"])}))
-        more = {key: value for key, value in about.items() if key != "columns"}
-        return cls(tuple(columns), tuple(more.pop("missing_values", ())), **more)
+def _checked(encoding: Encoding | _Columns) -> Encoding:
+    """ValueError for an encoding that no training file gives."""
+    encoding = encoding if isinstance(encoding, Encoding) else Encoding(encoding)
+    if len({*encoding.names}) < len(encoding.names):
+        raise ValueError("two columns have the same name")
+    for column in encoding.columns:
+        if isinstance(column, CategoryColumn) and column.baseline in column.values:
+            raise ValueError(f"the baseline of column {column.name[:40]!r} is one of its values")
+    return encoding
+
+
+EncodingInJson: TypeAlias = Annotated[Encoding | _Columns, AfterValidator(_checked)]
+"""What `Encoding.to_json` gives, or the columns alone as in earlier versions. It is the type of a field of a pydantic
+model, and the field's value is an Encoding."""
 
 
 class EncodedTable(Table):

@@ -7,13 +7,14 @@ class, or to spell one differently, cannot change what 1 means. It goes into the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from flashlogit.config import Label
 from flashlogit.data.label_values import LabelText, Matcher, encode, means_yes, text_of
@@ -38,6 +39,7 @@ class Threshold:
     """Positive where the column is greater than `above`."""
 
     above: float
+    kind: Literal["above"] = "above"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -95,6 +97,7 @@ class OneAgainstRest:
     """Positive is one value, and all others are negative: what a model of one value against several knows of them."""
 
     positive: str
+    kind: Literal["positive"] = "positive"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -111,27 +114,42 @@ class OneAgainstRest:
 Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """A `Mapping` in JSON, whose keys are text: here a value may be a number."""
+
+    names: tuple[str, ...]
+    values: tuple[tuple[LabelText, int], ...]
+    kind: Literal["values"] = "values"
+
+
+def _checked(rule: Threshold | OneAgainstRest | _Pairs) -> Rule:
+    """ValueError for a mapping that no label column gives."""
+    if not isinstance(rule, _Pairs):
+        return rule
+    classes = dict(rule.values)
+    if len(classes) < len(rule.values):
+        raise ValueError("two label values are the same")
+    if {*classes.values()} != {*range(len(rule.names))}:
+        raise ValueError("the label values are not of all the classes, or of more")
+    if any(isinstance(value, int) and not -(2**63) <= value < 2**64 for value in classes):
+        raise ValueError("a label value is no whole number of 64 bits")
+    return Mapping(rule.names, classes)
+
+
+RuleInJson: TypeAlias = Annotated[
+    Annotated[Threshold | OneAgainstRest | _Pairs, Field(discriminator="kind")], AfterValidator(_checked)
+]
+"""What `rule_to_json` gives. It is the type of a field of a pydantic model, and the field's value is a Rule."""
+
+
 def rule_to_json(rule: Rule) -> dict[str, Any]:
-    """A rule as JSON values, for `rule_from_json`; of two classes with very many values only the positive ones."""
-    if isinstance(rule, Threshold):
-        return {"kind": "above", "above": rule.above}
-    if isinstance(rule, OneAgainstRest):
-        return {"kind": "positive", "positive": rule.positive}
+    """A rule as JSON values; of two classes with very many values only the positive ones."""
+    if not isinstance(rule, Mapping):
+        return asdict(rule)
     if len(rule.classes) > MOST_CLASSES:  # a column of names against one of them would outgrow the weights
-        return {"kind": "positive", "positive": rule.names[1]}
-    return {"kind": "values", "names": rule.names, "values": [list(each) for each in rule.classes.items()]}
-
-
-def rule_from_json(content: dict[str, Any]) -> Rule:
-    """What `rule_to_json` gave; KeyError, TypeError or ValueError for something else."""
-    match content["kind"]:
-        case "above":
-            return Threshold(float(content["above"]))
-        case "positive":
-            return OneAgainstRest(str(content["positive"]))
-        case "values":
-            return Mapping(tuple(content["names"]), {value: int(k) for value, k in content["values"]})
-    raise ValueError(f"the label rule {content['kind']!r}")
+        return asdict(OneAgainstRest(rule.names[1]))
+    return asdict(_Pairs(rule.names, tuple(rule.classes.items())))
 
 
 def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:

@@ -152,13 +152,20 @@ def fit(
     check_start(start, X.shape[1], 1)
     name = choose_solver(solver, *X.shape, l1=l1)
     chosen = choose_backend(backend, X.device)
-    objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
+    objective = ConvexObjective(
+        X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept, tolerance=tolerance
+    )
+    theta = None
+    if start is not None:
+        weight, bias = (value.to(X.device, torch.float64) for value in start)
+        theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     return minimise(
         objective,
         None if objective.penalised else Unpenalised(objective),
-        lambda: _method(name, objective, start, tolerance),
+        theta,
         lambda theta: _parameters(objective, theta),
         name=name,
+        sampled=objective.penalised,  # a sample may be separated where the whole is not
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,
@@ -170,28 +177,28 @@ def fit(
 def minimise(
     objective: Problem,
     unpenalised: WithoutPenalty | None,
-    method: Callable[[], Solver],
+    start: Tensor | None,
     parameters: Callable[[Tensor], Parameters],
     *,
     name: str,
+    sampled: bool,
     tolerance: float,
     max_iterations: int,
     names: Sequence[str] | None,
     on_point: Callable[[HistoryRow, Callable[[], Parameters]], object],
     watch: Stopwatch,
 ) -> Fit:
-    """Run a solver, made by `method`, to its certificate, and say how it went; the rest as for `fit`.
+    """Run a solver to its certificate, and say how it went; the rest as for `fit`.
 
     Args:
         unpenalised: what stands in for the duality gap where there is no penalty.
+        start: theta [P, 1], if one is given.
         parameters: (weight, bias) of a theta.
+        name: of the solver.
+        sampled: whether a sample of the rows may give a start.
         watch: made when the fit began.
     """
-    solver = method()
-    if not math.isfinite(solver.search.numbers.value):
-        raise ValueError(
-            "the objective is not finite at the start; X, y, sample_weight and start must be finite"
-        )
+    solver, left_out = _started(objective, start, name, sampled, tolerance)
     outcome = drive(
         objective,
         solver,
@@ -209,7 +216,7 @@ def minimise(
     weight, bias = parameters(theta)
     X = objective.X
     names = names or [f"x{j}" for j in range(X.shape[1])]
-    notes = unpenalised.notes(names) if unpenalised else []
+    notes = [*left_out, *(unpenalised.notes(names) if unpenalised else [])]
     if separation:
         notes.append(separation_message(separation, names))
     elif outcome.ending != "tolerance":
@@ -239,6 +246,45 @@ def _method(name: str, objective: ConvexObjective, start: Parameters | None, tol
         theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     elif objective.penalised:  # a sample may be separated where the whole is not
         theta, hessian = start_from_sample(objective, theta)
+    if name == "newton":
+        return Newton(objective, theta, hessian=hessian)
+    if name == "newton-cg":
+        return NewtonCG(objective, theta, tolerance=tolerance)
+    return LBFGS(objective, theta)
+
+
+def _started(
+    objective: Problem, start: Tensor | None, name: str, sampled: bool, tolerance: float
+) -> tuple[Solver, list[str]]:
+    """The solver at the first start that is no worse than the null model, and a sentence on one that was left out.
+
+    From a worse one the steps lead through points where float64 sees no curvature; some runs ended there.
+    """
+    left_out: list[str] = []
+    if start is not None:
+        solver = _solver(name, objective, start, None, tolerance)
+        value = solver.search.numbers.value
+        if value <= objective.null_value:
+            return solver, []
+        if not bool(start.isfinite().all()):
+            raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
+        left_out = [
+            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the null model"
+        ]
+    null, hessian = objective.null_theta(), None
+    theta = null
+    if sampled:
+        theta, hessian = start_from_sample(objective, null)
+    solver = _solver(name, objective, theta, hessian, tolerance)
+    if theta is not null and not solver.search.numbers.value <= objective.null_value:
+        solver = _solver(name, objective, null, None, tolerance)
+    if not math.isfinite(solver.search.numbers.value):
+        raise ValueError("the objective is not finite at the null model; X, y and sample_weight must be finite")
+    return solver, left_out
+
+
+def _solver(name: str, objective: Problem, theta: Tensor, hessian: Tensor | None, tolerance: float) -> Solver:
+    """The solver at theta, perhaps with the Hessian of a sample."""
     if name == "newton":
         return Newton(objective, theta, hessian=hessian)
     if name == "newton-cg":

@@ -16,11 +16,7 @@ from .fitting import Fit, Parameters, Stopwatch, check_fit, check_start, minimis
 from .row_workers import threads_for_passes
 from .softmax import SoftmaxObjective
 from .solvers.choose import SolverName, choose_softmax_solver
-from .solvers.driver import HistoryRow, Solver
-from .solvers.lbfgs import LBFGS
-from .solvers.newton import Newton
-from .solvers.newton_cg import NewtonCG
-from .solvers.start import start_from_sample
+from .solvers.driver import HistoryRow
 from .solvers.unpenalised_softmax import UnpenalisedSoftmax
 
 
@@ -67,20 +63,13 @@ def fit_softmax(
     D = X.shape[1]
     check_start(start, D, K)
     name = choose_softmax_solver(solver, D, K, l1=l1)
-    objective = SoftmaxObjective(X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept)
-
-    def method() -> Solver:
-        theta, hessian = objective.null_theta(), None
-        if start is not None:
-            weight, bias = (value.to(X.device, torch.float64) for value in start)
-            theta = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
-        elif objective.penalised and name == "newton":
-            theta, hessian = start_from_sample(objective, theta)
-        if name == "newton":
-            return Newton(objective, theta, hessian=hessian)
-        if name == "newton-cg":
-            return NewtonCG(objective, theta, tolerance=tolerance)
-        return LBFGS(objective, theta)
+    objective = SoftmaxObjective(
+        X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept, tolerance=tolerance
+    )
+    theta = None
+    if start is not None:
+        weight, bias = (value.to(X.device, torch.float64) for value in start)
+        theta = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
 
     def parameters(theta: Tensor) -> Parameters:
         weight, bias = objective.to_user(theta)
@@ -89,9 +78,10 @@ def fit_softmax(
     return minimise(
         objective,
         None if objective.penalised else UnpenalisedSoftmax(objective),
-        method,
+        theta,
         parameters,
         name=name,
+        sampled=objective.penalised and name == "newton",
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,

@@ -26,6 +26,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+_ROUNDING = 2.0**-50
+"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `proving_l2`."""
 FARTHEST_SHIFT = 0.5
 """Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
 
@@ -34,8 +36,8 @@ FARTHEST_SHIFT = 0.5
 class Certificate:
     """A proven bound on P(w, b) - P*, or what stands in for it, at the point (w, b).
 
-    kind: "gap" for the duality gap; "decrement" for half the squared Newton decrement of a fit without a penalty, which
-    is the gap of the quadratic model and bounds nothing far from the optimum.
+    kind: "gap" for the duality gap; "decrement" for half the squared Newton decrement of a fit without a penalty, or
+    with one below rounding, which is the gap of the quadratic model and bounds nothing far from the optimum.
     gap, objective and null_objective (the intercept-only model's P) in nats.
     """
 
@@ -56,8 +58,23 @@ class Certificate:
             return f"the objective is within {self.gap:.1e} of the optimum ({relative})"
         return (
             f"half the squared Newton decrement is {self.gap:.1e} (relative to the null model: {self.relative:.1e});"
-            " without a penalty there is no finite certificate"
+            " without a penalty, or with one below rounding, there is no finite certificate"
         )
+
+
+def provable(l1: float, l2: float, *, curvature: float, tolerance: float, null: float) -> tuple[bool, bool]:
+    """Whether l1, and l2, are large enough for a gap of `tolerance` to be seen through rounding errors.
+
+    With l2 > 0 a gap is at least sum_j e_j^2 / (2 l2), e_j being the rounding error of dP/dw_j, and with l1 alone about
+    max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1.
+
+    Args:
+        curvature: the sum over the columns of the null model's, in the units of X; it bounds sum_j e_j^2, but for a
+            factor.
+        tolerance: on the gap relative to `null`, the null model's P.
+    """
+    error = _ROUNDING * _ROUNDING * curvature
+    return l1 > 0 and error / l1 <= tolerance * l1, l2 > 0 and error / l2 <= 2 * tolerance * null
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
 from flashlogit_kernels.gram import weighted_gram
 
 from .backend import Passes
-from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage, shrunk_divergence
+from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, provable, shrinkage, shrunk_divergence
 from .coordinates import Coordinates, measure_coordinates
 from .reference_blocks import over_parts
 from .sampled_hessian import half_dtype, second_moments
@@ -52,6 +52,7 @@ class ConvexObjective:
     y and sample_weight are held in a dtype that every pass reads as it is; labels that are all 0 or 1 are uint8.
     null_space [P, r], if it is set: orthonormal directions in which P is flat. Rounding slopes it, and a solver that
     followed would go far for nothing; gradients and products have no part in it.
+    penalised: whether there is an l1 or l2 term, and one large enough for a duality gap of the tolerance to be seen.
     curvature [N]: of the last point evaluated with `curvature`.
     """
 
@@ -65,13 +66,15 @@ class ConvexObjective:
         l1: float,
         l2: float,
         intercept: bool,
+        tolerance: float = math.inf,
         coordinates: Coordinates | None = None,
         share: float = 1.0,
         labels_known: bool = False,
     ) -> None:
-        """The arguments as in the class, and two that a sample of the user's rows has.
+        """The arguments as in the class, and some more; the last three are for a sample of the user's rows.
 
         Args:
+            tolerance: the relative gap that is asked for.
             share: the share of the user's rows that these are, for counting passes.
             labels_known: whether y is in the dtype of `narrow_labels` already, which looks at all values.
         """
@@ -103,6 +106,11 @@ class ConvexObjective:
         self.l2_of = torch.where(torch.arange(len(scale), device=X.device) < D, l2 * scale.square(), 0.0)[
             :, None
         ]
+        l1_proves, l2_proves = provable(
+            l1, l2, curvature=coordinates.curvature, tolerance=tolerance, null=self.null_value
+        )
+        self.penalised = l1_proves or l2_proves
+        self._proving_l2 = l2 if l2_proves else 0.0
         self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
         self._center = coordinates.subtracted
         self.null_space: Tensor | None = None
@@ -113,11 +121,6 @@ class ConvexObjective:
     def parameters(self) -> int:
         """P: D, and 1 with an intercept."""
         return self.coordinates.scale.shape[0]
-
-    @property
-    def penalised(self) -> bool:
-        """Whether there is an l1 or l2 term, and so a duality gap."""
-        return self.l1 > 0 or self.l2 > 0
 
     @property
     def null_value(self) -> float:
@@ -149,7 +152,7 @@ class ConvexObjective:
         w, b = self.coordinates.for_pass(theta)
         # A gap without l2 is of shrunk residuals, which takes the logits.
         certified = keep and self.penalised
-        logits = keep and not (self.penalised and self.l2 > 0)
+        logits = keep and not self._proving_l2 > 0
         sums = self._passes.bce_onepass(
             self.X,
             self.y,
@@ -278,11 +281,11 @@ class ConvexObjective:
             a = a - move * column
             gap = move * move * float(column[D])
         w, a = self.coordinates.centred(theta)[0], a[:D] / scale[:D, None]
-        l1, l2 = torch.full_like(w, self.l1), torch.full_like(w, self.l2)
+        l1, l2 = torch.full_like(w, self.l1), torch.full_like(w, self._proving_l2)
         tau = float(shrinkage(a, l1, l2))
         if tau < 1:
             gap = self._mean(shrunk_divergence(self.logits, self.y, tau, shift))
-        gap += float(penalty_gap(w, tau * a, l1, l2).sum())
+        gap += float((penalty_gap(w, tau * a, l1, l2) + 0.5 * (self.l2 - l2) * w.square()).sum())
         return Certificate("gap", min(gap, value), value, self.null_value)
 
     def _curvature_of_intercept(self, sums: BCESums) -> Tensor:
@@ -342,6 +345,8 @@ class ConvexObjective:
             return value
         D = self.X.shape[1]
         l1, l2 = self.l1_of[:D], self.l2_of[:D]
+        if not self._proving_l2 > 0:
+            l2 = torch.zeros_like(l2)
         tau = shrinkage(data[:D], l1, l2)
         gap = penalty_gap(theta[:D], tau * data[:D], l1, l2).sum(dim=0)
         # The divergence is of second order in 1 - tau; this is its size, not a bound.

@@ -18,7 +18,10 @@ from .memory import cast_rows
 
 _FOLDED_UP_TO = 4.0
 """Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
-the sums, and spares the subtraction from every tile."""
+the sums, and spares the subtraction from every tile. A constant column has the penalty's share of d_j in place of sd:
+what rounding leaves of it would be multiplied by d_j, and subtracted it is 0 exactly."""
+_LEAST_CURVATURE = 1e-16
+"""Least l2 from which the scale of a constant column is computed."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Coordinates:
 
     center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. `subtract` says
     whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept.
+    curvature is the sum over the columns of the null model's, in the units of X: of v sd_j^2.
     """
 
     center: Tensor
     scale: Tensor
     intercept: bool
     subtract: bool
+    curvature: float
 
     @property
     def columns(self) -> int:
@@ -94,6 +99,10 @@ def measure_coordinates(
         everywhere = Moments.of(X[:, still])
         mean[still], variance[still] = everywhere.mean, everywhere.variance
         moments = Moments(moments.count, mean, variance)
+    if X.dtype != torch.float64:
+        # A pass in float32 subtracts the same centre as one in float64. The values of a column are float32 numbers
+        # themselves, so that the nearest one to their mean is no more than a standard deviation away.
+        moments = Moments(moments.count, moments.mean.float().double(), moments.variance)
     return moments.coordinates(curvature=curvature, l2=l2, intercept=intercept)
 
 
@@ -137,13 +146,15 @@ class Moments:
         return Moments(count, self.mean + share * apart, within + share * (1 - share) * apart.square())
 
     def coordinates(self, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
-        """Those in which a loss of this curvature, and this penalty, have about unit curvature."""
+        """Those in which a loss of this curvature, and this penalty, have about unit curvature; one read-back."""
         mean, variance = self.mean, self.variance
-        largest = variance.amax().clamp(min=torch.finfo(torch.float64).tiny)
-        sd = torch.where(variance > 0, variance, largest).sqrt()
-        subtract = intercept and bool((mean.abs() > _FOLDED_UP_TO * sd).any())
-        diagonal = curvature * (variance if intercept else variance + mean.square()) + l2
-        scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+        center = mean if intercept else torch.zeros_like(mean)
+        of_loss = curvature * (variance if intercept else variance + mean.square())
+        # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype overflows.
+        rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
+        scale = torch.where(of_loss > 0, of_loss + l2, rest).rsqrt()
+        spread = torch.where(variance > 0, variance.sqrt(), 1 / (scale * curvature**0.5))
+        farthest, total = torch.stack([(center.abs() / spread).amax(), of_loss.sum()]).tolist()
         if intercept:
             scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
-        return Coordinates(mean if intercept else torch.zeros_like(mean), scale, intercept, subtract)
+        return Coordinates(center, scale, intercept, farthest > _FOLDED_UP_TO, total)

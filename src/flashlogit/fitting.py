@@ -169,19 +169,22 @@ def fit(
     check_start(start, X.shape[1], 1)
     name = choose_solver(solver, *X.shape, l1=l1)
     chosen = choose_backend(backend, X.device)
-    objective = ConvexObjective(X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept)
-
-    def method() -> Solver:
-        theta, hessian = _start(objective, start)
-        return make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
-
+    objective = ConvexObjective(
+        X, y, sample_weight, chosen.passes, l1=l1, l2=l2, intercept=intercept, tolerance=tolerance
+    )
+    begin: Tensor | FitState | None = None
+    if isinstance(start, FitState):
+        begin = start
+    elif start is not None:
+        weight, bias = (value.to(X.device, torch.float64) for value in start)
+        begin = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     return minimise(
         objective,
         None if objective.penalised else Unpenalised(objective),
-        method,
+        begin,
         lambda theta: _parameters(objective, theta),
         name=name,
-        resumed=start if isinstance(start, FitState) else None,
+        sampled=objective.penalised,  # a sample may be separated where the whole is not
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,
@@ -193,42 +196,34 @@ def fit(
 def minimise(
     objective: Problem,
     unpenalised: WithoutPenalty | None,
-    method: Callable[[], Solver],
+    start: Tensor | FitState | None,
     parameters: Callable[[Tensor], Parameters],
     *,
     name: str,
-    resumed: FitState | None,
+    sampled: bool,
     tolerance: float,
     max_iterations: int,
     names: Sequence[str] | None,
     on_point: Listener,
     watch: Stopwatch,
 ) -> Fit:
-    """Run a solver, made by `method`, to its certificate, and say how it went; the rest as for `fit`.
+    """Run a solver to its certificate, and say how it went; the rest as for `fit`.
 
     Args:
-        resumed: a state to go on from instead.
         unpenalised: what stands in for the duality gap where there is no penalty.
+        start: theta [P, 1], or a state to go on from, if one is given.
         parameters: (weight, bias) of a theta.
+        name: of the solver.
+        sampled: whether a sample of the rows may give a start.
         watch: made when the fit began.
     """
-    progress = None
-    if resumed is None:
-        solver = method()
-    else:
-        if resumed.solver != name:
-            raise ValueError(
-                f"start is a state of the solver {resumed.solver}; must be of {name} to go on from"
-            )
-        # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
-        state = {key: tensor.to(objective.X.device, copy=True) for key, tensor in resumed.tensors.items()}
-        (progress,) = of_shapes(state, driver=(len(PROGRESS),))
-        solver = resumed_solver(name, objective, state, tolerance=tolerance)
+    progress: Tensor | None = None
+    left_out: list[str] = []
+    if isinstance(start, FitState):
+        solver, progress = _resumed(objective, start, name, tolerance)
         watch.began -= float(progress[PROGRESS.index("seconds")])
-    if not math.isfinite(solver.search.numbers.value):
-        raise ValueError(
-            "the objective is not finite at the start; X, y, sample_weight and start must be finite"
-        )
+    else:
+        solver, left_out = _started(objective, start, name, sampled, tolerance)
     outcome = drive(
         objective,
         solver,
@@ -247,7 +242,7 @@ def minimise(
     weight, bias = parameters(theta)
     X = objective.X
     names = names or [f"x{j}" for j in range(X.shape[1])]
-    notes = unpenalised.notes(names) if unpenalised else []
+    notes = [*left_out, *(unpenalised.notes(names) if unpenalised else [])]
     if separation:
         notes.append(separation_message(separation, names))
     elif outcome.ending != "tolerance":
@@ -269,14 +264,46 @@ def minimise(
     )
 
 
-def _start(objective: ConvexObjective, start: Parameters | FitState | None) -> tuple[Tensor, Tensor | None]:
-    """theta [P, 1] to start from, and what is known of the Hessian there, [1, P, P]."""
-    if start is not None and not isinstance(start, FitState):
-        weight, bias = (value.to(objective.X.device, torch.float64) for value in start)
-        return objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1)), None
-    theta = objective.null_theta()
-    # A sample may be separated where the whole is not.
-    return start_from_sample(objective, theta) if objective.penalised else (theta, None)
+def _resumed(objective: Problem, state: FitState, name: str, tolerance: float) -> tuple[Solver, Tensor]:
+    """The solver that goes on from a state, and what the driver knew there."""
+    if state.solver != name:
+        raise ValueError(f"start is a state of the solver {state.solver}; must be of {name} to go on from")
+    # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
+    tensors = {key: tensor.to(objective.X.device, copy=True) for key, tensor in state.tensors.items()}
+    (progress,) = of_shapes(tensors, driver=(len(PROGRESS),))
+    return resumed_solver(name, objective, tensors, tolerance=tolerance), progress
+
+
+def _started(
+    objective: Problem, start: Tensor | None, name: str, sampled: bool, tolerance: float
+) -> tuple[Solver, list[str]]:
+    """The solver at the first start that is no worse than the null model, and a sentence on one that was left out.
+
+    From a worse one the steps lead through points where float64 sees no curvature; some runs ended there.
+    """
+    left_out: list[str] = []
+    if start is not None:
+        solver = make_solver(name, objective, start, tolerance=tolerance)
+        value = solver.search.numbers.value
+        if value <= objective.null_value:
+            return solver, []
+        if not bool(start.isfinite().all()):
+            raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
+        left_out = [
+            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the null model"
+        ]
+    null, hessian = objective.null_theta(), None
+    theta = null
+    if sampled:
+        theta, hessian = start_from_sample(objective, null)
+    solver = make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
+    if theta is not null and not solver.search.numbers.value <= objective.null_value:
+        solver = make_solver(name, objective, null, tolerance=tolerance)
+    if not math.isfinite(solver.search.numbers.value):
+        raise ValueError(
+            "the objective is not finite at the null model; X, y and sample_weight must be finite"
+        )
+    return solver, left_out
 
 
 def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage
+from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, provable, shrinkage
 from .convex import Point, sample_rows
 from .coordinates import Coordinates, measure_coordinates
 from .reference_blocks import block_rows, over_parts, row_blocks
@@ -47,6 +47,7 @@ class SoftmaxObjective:
         l1: float,
         l2: float,
         intercept: bool,
+        tolerance: float = math.inf,
         coordinates: Coordinates | None = None,
         share: float = 1.0,
     ) -> None:
@@ -86,6 +87,11 @@ class SoftmaxObjective:
             weights[-1] = 0.0
         self.l1_of = (weights * l1 * self.scale).reshape(-1, 1)
         self.l2_of = (weights * l2 * self.scale.square()).reshape(-1, 1)
+        l1_proves, l2_proves = provable(
+            l1, l2, curvature=classes * coordinates.curvature, tolerance=tolerance, null=self.null_value
+        )
+        self.penalised = l1_proves or l2_proves
+        self._proving_l2 = l2 if l2_proves else 0.0
         self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
         self._center = coordinates.subtracted
         uniform = 1 / self.scale
@@ -100,11 +106,6 @@ class SoftmaxObjective:
     def parameters(self) -> int:
         """P K."""
         return self.scale.numel()
-
-    @property
-    def penalised(self) -> bool:
-        """Whether there is an l1 or l2 term, and so a duality gap."""
-        return self.l1 > 0 or self.l2 > 0
 
     @property
     def null_value(self) -> float:
@@ -124,7 +125,9 @@ class SoftmaxObjective:
         """(W [D, K], b [K]) in the units of X, the intercepts adding up to 0; without a penalty each row of W too."""
         W, c = self._centred(theta)
         b = c - self.coordinates.center @ W
-        if self.l1 == 0:  # which lowers an l2 penalty too, by what rounding has moved along
+        if (
+            self.l1 == 0 or not self.penalised
+        ):  # which lowers an l2 penalty too, by what rounding has moved along
             W = W - W.mean(dim=1, keepdim=True)
         return W, b - b.mean() if self.intercept else torch.zeros_like(b)
 
@@ -329,11 +332,11 @@ class SoftmaxObjective:
             ).reshape(a.shape)
             gap = float(shift @ kept.intercepts @ shift)
         weight, a = self._centred(theta)[0].reshape(-1, 1), (a[:D] / self.scale[:D]).reshape(-1, 1)
-        l1, l2 = torch.full_like(weight, self.l1), torch.full_like(weight, self.l2)
+        l1, l2 = torch.full_like(weight, self.l1), torch.full_like(weight, self._proving_l2)
         tau = float(shrinkage(a, l1, l2))
         if tau < 1:
             gap = self._shrunk_divergence(theta, tau, shift)
-        gap += float(penalty_gap(weight, tau * a, l1, l2).sum())
+        gap += float((penalty_gap(weight, tau * a, l1, l2) + 0.5 * (self.l2 - l2) * weight.square()).sum())
         return Certificate("gap", min(max(gap - saved, 0.0), value), value, self.null_value)
 
     def sample(self, rows: int) -> SoftmaxObjective | None:
@@ -495,6 +498,8 @@ class SoftmaxObjective:
             return value
         weights = self.X.shape[1] * self.classes
         l1, l2 = self.l1_of[:weights], self.l2_of[:weights]
+        if not self._proving_l2 > 0:
+            l2 = torch.zeros_like(l2)
         tau = shrinkage(data[:weights], l1, l2)
         gap = penalty_gap(theta[:weights], tau * data[:weights], l1, l2).sum(dim=0)
         gap = gap + (1 - tau).square() * value + data[weights:].square().sum(dim=0)

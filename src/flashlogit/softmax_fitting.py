@@ -16,9 +16,6 @@ from .fitting import Fit, FitState, Listener, Parameters, Stopwatch, check_fit, 
 from .row_workers import threads_for_passes
 from .softmax import SoftmaxObjective
 from .solvers.choose import SolverName, choose_softmax_solver
-from .solvers.driver import Solver
-from .solvers.methods import make_solver
-from .solvers.start import start_from_sample
 from .solvers.unpenalised_softmax import UnpenalisedSoftmax
 
 
@@ -65,16 +62,15 @@ def fit_softmax(
     D = X.shape[1]
     check_start(start, D, K)
     name = choose_softmax_solver(solver, D, K, l1=l1)
-    objective = SoftmaxObjective(X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept)
-
-    def method() -> Solver:
-        theta, hessian = objective.null_theta(), None
-        if start is not None and not isinstance(start, FitState):
-            weight, bias = (value.to(X.device, torch.float64) for value in start)
-            theta = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
-        elif objective.penalised and name == "newton":
-            theta, hessian = start_from_sample(objective, theta)
-        return make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
+    objective = SoftmaxObjective(
+        X, y.long(), K, sample_weight, l1=l1, l2=l2, intercept=intercept, tolerance=tolerance
+    )
+    begin: Tensor | FitState | None = None
+    if isinstance(start, FitState):
+        begin = start
+    elif start is not None:
+        weight, bias = (value.to(X.device, torch.float64) for value in start)
+        begin = objective.settled(objective.from_user(weight.reshape(K, D).t(), bias.reshape(K)))
 
     def parameters(theta: Tensor) -> Parameters:
         weight, bias = objective.to_user(theta)
@@ -83,10 +79,10 @@ def fit_softmax(
     return minimise(
         objective,
         None if objective.penalised else UnpenalisedSoftmax(objective),
-        method,
+        begin,
         parameters,
         name=name,
-        resumed=start if isinstance(start, FitState) else None,
+        sampled=objective.penalised and name == "newton",
         tolerance=tolerance,
         max_iterations=max_iterations,
         names=names,

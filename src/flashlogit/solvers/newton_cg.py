@@ -37,7 +37,7 @@ class NewtonCG:
         self.objective = objective
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
         penalties = objective.l2_of[objective.l2_of > 0]
-        l2 = float(penalties.min()) if penalties.numel() else 0.0
+        l2 = float(penalties.min()) if objective.penalised and penalties.numel() else 0.0
         self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
         self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
         self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))

@@ -26,13 +26,11 @@ class Problem(Protocol):
     l1_of: Tensor
     l2_of: Tensor
     coordinates: Coordinates
+    penalised: bool
     reads: float
 
     @property
     def parameters(self) -> int: ...
-
-    @property
-    def penalised(self) -> bool: ...
 
     @property
     def null_value(self) -> float: ...

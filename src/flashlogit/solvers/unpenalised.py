@@ -1,4 +1,8 @@
-"""What a fit without a penalty needs beside a solver: there may be no optimum, or many, and there is no duality gap."""
+"""What a fit without a penalty needs beside a solver: there may be no optimum, or many, and there is no duality gap.
+
+With a penalty below rounding (`flashlogit.certificate.provable`) there is an optimum, however far away, but no gap
+either; of many points as good as it, it is near the one with the smallest coefficients.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,12 @@ is suspected where looking takes too long. A direction that the data leave free 
 
 
 class Unpenalised:
-    """Collinear columns, the Newton decrement and separation of one objective with l1 = l2 = 0."""
+    """Collinear columns, the Newton decrement and separation of one objective with no penalty, or one below rounding."""
 
     def __init__(self, objective: ConvexObjective) -> None:
         """Looks for collinear columns, which takes a read of X with its second moments."""
         self.objective = objective
+        self._bounded = objective.l1 > 0 or objective.l2 > 0
         self._gram: Tensor | None = None
         self.collinear: Collinear | None = None
         self._newton_step = torch.empty(0)
@@ -66,10 +71,14 @@ class Unpenalised:
     def separated(self) -> bool:
         """Whether every row is on its right side at the point just evaluated, which proves complete separation."""
         objective = self.objective
+        if self._bounded:
+            return False
         return bool(smallest_margin(objective.logits, objective.y, objective.sample_weight) > 0)
 
     def separation(self, outcome: Outcome) -> Separation | None:
         """Whether there is no optimum, where a solver has ended."""
+        if self._bounded:
+            return None
         if outcome.ending == "separated":
             return self._proven(outcome.theta)
         flatness = self._flatness(outcome.theta)

@@ -23,11 +23,13 @@ DENSE_PARAMETERS = 1024
 
 
 class UnpenalisedSoftmax:
-    """Collinear columns, the Newton decrement and separation of one softmax objective with l1 = l2 = 0."""
+    """Collinear columns, the Newton decrement and separation of one softmax objective with no penalty, or one below
+    rounding."""
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         """Looks for collinear columns, which takes a read of X with its second moments."""
         self.objective = objective
+        self._bounded = objective.l1 > 0 or objective.l2 > 0
         self.collinear: Collinear | None = None
         self._newton_step = torch.empty(0)
         self._dense = objective.parameters <= DENSE_PARAMETERS
@@ -53,10 +55,12 @@ class UnpenalisedSoftmax:
 
     def separated(self) -> bool:
         """Whether every row's largest logit is its own class's, at the point just evaluated: complete separation."""
-        return self.objective.separated()
+        return not self._bounded and self.objective.separated()
 
     def separation(self, outcome: Outcome) -> Separation | None:
         """Whether there is no optimum, where a solver has ended: proven if complete, else judged by the curvature."""
+        if self._bounded:
+            return None
         if outcome.ending == "separated":
             return Separation(
                 "complete",

@@ -70,6 +70,7 @@ def test_the_default_run_is_good_and_leaves_everything(train: Callable[..., str]
         "report.html",
         "pictures",
         "checkpoint.safetensors",
+        ".lock",
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"]["roc_auc"] >= 0.99

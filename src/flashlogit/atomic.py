@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what `write_atomically` of processes that were killed left beside `path`; for the only writer of it."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        file.unlink(missing_ok=True)
 
 
 def probe(path: Path) -> None:

@@ -5,36 +5,50 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from flashlogit_kernels.contract import Clamp
 
 from .checkpoint import Checkpoint
 from .config import CosineSchedule, RunSettings
-from .learning import HistoryRow, Interrupted, Learned, Task
+from .errors import UserError
+from .learning import Bar, HistoryRow, Interrupted, Learned, Task
 from .objective import Objective, class_weights, with_class_weight
 from .training import Trainer
 
 
-def learn_by_batches(task: Task) -> Learned:
-    """Train epoch by epoch, from the start or from a checkpoint, and keep the best or the last epoch's parameters.
+class BatchRun:
+    """A run by mini-batches: made before anything of an earlier run is touched, then `learn`."""
 
-    Raises:
-        UserError: a checkpoint of another run, or training that diverged.
-        Interrupted: Ctrl-C; the checkpoint holds the last finished epoch.
-    """
-    settings = task.settings
-    trainer = build_trainer(task)
-    origin = run_origin(task)
-    history = _resume(trainer, task.saved, origin, task) if task.saved else []
-    start = time.perf_counter()
-    first = trainer.epoch
-    _train(trainer, task, origin, history)
-    task.say(_summary(trainer, trainer.epoch - first, time.perf_counter() - start, settings))
-    weight, bias = trainer.final_parameters()
-    about = {"epochs": trainer.epoch, "kept_epoch": kept_epoch(trainer, settings)}
-    return Learned(weight, bias, history, about)
+    def __init__(self, task: Task) -> None:
+        """Make the trainer, or take it up from a checkpoint.
+
+        Raises:
+            UserError: a checkpoint of another run.
+        """
+        K = len(task.dataset.label_names)
+        if K > 2:
+            raise UserError(
+                f"data.label has {K} classes, which mini-batches do not train; add a section `solver`"
+                " (`solver: {name: auto}`)"
+            )
+        self._task = task
+        self._trainer = build_trainer(task)
+        self._origin = run_origin(task)
+        self._history = _resume(self._trainer, task.saved, self._origin, task) if task.saved else []
+
+    def learn(self) -> Learned:
+        """Train epoch by epoch, and keep the best or the last epoch's parameters.
+
+        Raises:
+            UserError: training that diverged.
+            Interrupted: Ctrl-C or a signal; the checkpoint holds the last finished epoch.
+        """
+        task, trainer = self._task, self._trainer
+        start, first = time.perf_counter(), trainer.epoch
+        _train(trainer, task, self._origin, self._history)
+        task.say(_summary(trainer, trainer.epoch - first, time.perf_counter() - start, task.settings))
+        weight, bias = trainer.final_parameters()
+        about = {"epochs": trainer.epoch, "kept_epoch": kept_epoch(trainer, task.settings)}
+        return Learned(weight, bias, self._history, about)
 
 
 def build_trainer(task: Task) -> Trainer:
@@ -71,11 +85,7 @@ def _resume(trainer: Trainer, saved: Checkpoint, origin: dict[str, Any], task: T
     saved.check_origin(task.directory.checkpoint, origin)
     progress = trainer.restore(saved)
     task.say(f"resuming after epoch {trainer.epoch}")
-    if progress.threads != torch.get_num_threads():
-        task.say(
-            f"note: the run began with {progress.threads} threads and goes on with {torch.get_num_threads()};"
-            " its last digits may differ from an uninterrupted run's"
-        )
+    task.note_threads(progress.threads)
     return task.directory.read_history(progress.history_length, ["epoch"])
 
 
@@ -84,13 +94,12 @@ def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[H
     settings, directory = task.settings, task.directory
     rows = len(trainer.training.rows)
     newest = trainer.checkpoint(origin, len(history))
-    bar = tqdm(
+    bar = Bar(
+        task,
         total=settings.training.epochs * rows,
         initial=trainer.epoch * rows,
         unit=" rows",
         unit_scale=True,
-        desc=settings.name,
-        disable=True if task.quiet else None,  # None: no bar where the output is not a terminal
     )
     try:
         with bar:
@@ -99,10 +108,10 @@ def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[H
                 directory.append_history(row)
                 newest = trainer.checkpoint(origin, len(history))
                 if trainer.finished or trainer.epoch % settings.training.checkpoint_every == 0:
-                    newest.save(directory.checkpoint)
+                    directory.keep(newest)
                 bar.set_postfix(_losses(row), refresh=False)
     except KeyboardInterrupt:
-        newest.save(directory.checkpoint)
+        directory.keep(newest)
         raise Interrupted(
             f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
             " go on with --resume"

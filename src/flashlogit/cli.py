@@ -7,59 +7,72 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .cli_output import Output, add_output, flush_stdout
 from .errors import UserError
+from .stopping import stopped_by_signals
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
 def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
     """Run a program and turn its end into an exit code: what the user can mend is one sentence and 2, Ctrl-C 130,
-    and a reader of its output that has gone away 141, as for other programs.
+    another signal to stop 128 and its number, and a reader of its output that has gone away 141, as for other programs.
 
     With `debug`, errors come through with their traceback.
     """
-    _print_any_text()
-    try:
-        code = program() or 0
-        flush_stdout()
-        return code
-    except UserError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt as interruption:
-        print(str(interruption) or "interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
-        return EXIT_BROKEN_PIPE
-    except OSError as error:  # a disk that is full, a file that another program took away
-        if debug:
-            raise
-        reason = error.strerror or " ".join(str(error).split())
-        print(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    finally:
-        _forget_unwritten()
+    _open_standard_streams()
+    with stopped_by_signals() as stop:
+        try:
+            code = program() or 0
+            flush_stdout()
+            return code
+        except UserError as error:
+            if debug:
+                raise
+            _complain(f"error: {error}")
+            return EXIT_USER_ERROR
+        except KeyboardInterrupt as interruption:
+            _complain(str(interruption) or "interrupted")
+            return stop.exit_code
+        except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
+            return EXIT_BROKEN_PIPE
+        except OSError as error:  # a disk that is full, a file that another program took away
+            if debug:
+                raise
+            reason = error.strerror or " ".join(str(error).split())
+            _complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
+            return EXIT_USER_ERROR
+        finally:
+            _forget_unwritten()
 
 
-def _print_any_text() -> None:
-    """Let a terminal or pipe that knows ASCII only get an umlaut as \\xfc, instead of an error."""
+def _open_standard_streams() -> None:
+    """Have all three, and let a terminal or pipe that knows ASCII only get an umlaut as \\xfc, instead of an error.
+
+    Where the shell closed one, the next file to be opened would get its number, and what libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
+def _complain(text: str) -> None:
+    """A last sentence for stderr, if it can still be read: a terminal that was closed takes none."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def _forget_unwritten() -> None:
     """Drop what stdout did not take: Python would complain of it once more when it ends."""
     try:
-        if sys.stdout:  # there is none where the shell closed it
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -115,14 +128,11 @@ def _train(options: argparse.Namespace) -> None:
 
     settings = load_settings(options.config, options.overrides)
     mode: Mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
-    directory = RunDirectory(Path(settings.output).expanduser() / settings.name, mode)
-    try:
+    with RunDirectory(Path(settings.output).expanduser() / settings.name, mode) as directory:
         from .run import train_run
 
         output = Output.of(options)
         result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
-    finally:
-        directory.remove_if_empty()
     output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.summary})
 
 

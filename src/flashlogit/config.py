@@ -340,6 +340,9 @@ class SolverSettings(Settings):
     """Whether the model has an intercept, which is never penalised."""
     start: str | None = None
     """A run directory or model file whose parameters to start from; null starts from nothing."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """Time between two checkpoints, from which --resume goes on as if the run had not stopped; 0 writes one at every
+    iteration."""
 
 
 class ReportSettings(Settings):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .backend import Backend
 from .checkpoint import Checkpoint
@@ -41,6 +42,26 @@ class Task:
         """What must not change when the run is resumed, as JSON values: these sections of the settings and the data."""
         kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
         return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
+
+    def note_threads(self, threads: int | None) -> None:
+        """Say so where a run goes on with another number of threads than it began with."""
+        here = torch.get_num_threads()
+        if threads not in (None, here):
+            self.say(
+                f"note: the run began with {threads} threads and goes on with {here}; its last digits may differ from"
+                " an uninterrupted run's"
+            )
+
+
+class Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar of a run, in a terminal only, that begins no thread of its own: beside one a fit is slower."""
+
+    monitor_interval = 0
+
+    def __init__(self, task: Task, **options: Any) -> None:
+        """`options` are tqdm's."""
+        # None: no bar where the output is not a terminal.
+        super().__init__(desc=task.settings.name, disable=True if task.quiet else None, **options)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ exit codes:
   0    done
   1    the answer is no: gradients disagree, or a benchmark got slower
   2    a setting, option or file that you can mend; one sentence says which
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C); 143 and 129 where SIGTERM or SIGHUP ended it
 
 `flashlogit COMMAND --help` has the options of a command."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .backend import choose_backend
-from .batch_run import learn_by_batches
+from .batch_run import BatchRun
 from .checkpoint import Checkpoint
 from .config import RunSettings
 from .config_file import dump_settings
@@ -17,10 +17,9 @@ from .data import Dataset, load
 from .device import resolve_device
 from .errors import UserError
 from .learning import HistoryRow, Interrupted, Task
-from .objective import class_weights
 from .results import Results, write_results
 from .run_directory import Mode, RunDirectory
-from .solver_run import check_start, learn_by_solver
+from .solver_run import SolverRun, check_start
 from .tensorboard_log import TensorBoardLog, check_tensorboard
 from .terminal import metrics_table
 
@@ -61,7 +60,7 @@ def train_run(
 
     Raises:
         UserError: a setting, file or value that cannot be used, or training that diverged.
-        Interrupted: Ctrl-C while training; the checkpoint holds what was reached.
+        Interrupted: Ctrl-C or another signal to stop while training; the checkpoint holds what was reached.
     """
     device = resolve_device(settings.device)
     backend = choose_backend(settings.backend, device)
@@ -72,35 +71,42 @@ def train_run(
         check_tensorboard()
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
-    K = len(dataset.label_names)
-    class_weights(dataset.train, settings.loss.class_weight, classes=K)
-    if K > 2 and not settings.solver:
-        raise UserError(
-            f"data.label has {K} classes, which mini-batches do not train; add a section"
-            " `solver` (`solver: {name: auto}`)"
-        )
     task = Task(settings, dataset, backend, device, directory, saved, say, quiet)
+    run = SolverRun(task, start) if settings.solver else BatchRun(task)
     if not saved:
         directory.clear()
     directory.write_text(directory.config, dump_settings(settings))
     log = TensorBoardLog(directory.tensorboard) if settings.report.tensorboard else None
     directory.listener = log.add if log else None
     try:
-        learned = learn_by_solver(task, start) if settings.solver else learn_by_batches(task)
+        learned = run.learn()
+        results = write_results(
+            directory,
+            settings,
+            dataset,
+            learned,
+            about={"device": str(device), "backend": backend.name, **learned.about},
+        )
+        if log:
+            log.finish(results.metrics)
+    except OSError as error:
+        raise _unwritten(error, directory) from error
     finally:
         if log:
             log.flush()
-    results = write_results(
-        directory,
-        settings,
-        dataset,
-        learned,
-        about={"device": str(device), "backend": backend.name, **learned.about},
-    )
-    if log:
-        log.finish(results.metrics)
     say(metrics_table(results.metrics))
     return RunResult(directory, results, learned.history, learned.about)
+
+
+def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
+    """What could not be written, why, and what of the run is safe."""
+    reason = error.strerror or " ".join(str(error).split())
+    safe = (
+        f"{directory.checkpoint} is whole: make room and go on with --resume"
+        if directory.checkpoint.is_file()
+        else "nothing of the run was kept: make room and start it again"
+    )
+    return UserError(f"{error.filename or directory.path} cannot be written ({reason}); {safe}")
 
 
 def describe(dataset: Dataset) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from .atomic import probe, write_atomically
+from .atomic import probe, remove_unfinished, write_atomically
 from .errors import UserError
+
+if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
+    from .checkpoint import Checkpoint
 
 PICTURE_FILES = tuple(
     f"{name}.png"
@@ -30,7 +35,11 @@ class RunDirectory:
     """`<output>/<name>/` with its files; opening it checks that it can be written and changes no file in it."""
 
     def __init__(self, path: Path, mode: Mode) -> None:
-        """Raise UserError where the folder cannot be written, or holds a run that must not be replaced."""
+        """Lock the folder until `close`, and remove what a run that was killed left half written.
+
+        Raises:
+            UserError: the folder cannot be written, holds a run that must not be replaced, or one that is going on.
+        """
         self.path = path
         self.config = path / "config.yaml"
         self.history = path / "history.jsonl"
@@ -44,14 +53,28 @@ class RunDirectory:
         self.tensorboard = path / "tensorboard"
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
         """Hears of every row of the history."""
-        if mode == "resume" and not self.checkpoint.is_file():
-            raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
-        if mode == "new" and self._is_used():
-            raise UserError(
-                f"the run directory {path} exists; choose another with name=..., go on with it with --resume,"
-                " or replace it with --overwrite"
-            )
-        self._check_writable()
+        # Of the system, so that it ends with its process, however that ends.
+        self._lock = FileLock(path / ".lock", timeout=0)
+        self._check_mode(mode)
+        try:
+            self._open()
+            self._check_mode(mode)  # once more: another run may have come and gone
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other runs have the folder, and leave none behind where nothing came of the run."""
+        if self._lock.is_locked and not self._is_used():
+            Path(self._lock.lock_file).unlink()
+            self.path.rmdir()
+        self._lock.release()
 
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing else that the user may keep there."""
@@ -61,11 +84,6 @@ class RunDirectory:
             events.unlink()
         if self.pictures.is_dir() and not any(self.pictures.iterdir()):
             self.pictures.rmdir()
-
-    def remove_if_empty(self) -> None:
-        """Leave no empty folder behind where nothing came of a run."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one JSON line."""
@@ -100,6 +118,13 @@ class RunDirectory:
         self.write_text(self.history, "".join(f"{line.decode()}\n" for line in lines))
         return rows
 
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, once the rows of the history that it counts are on the disk."""
+        if self.history.is_file():
+            with self.history.open("rb") as file:
+                os.fsync(file.fileno())
+        checkpoint.save(self.checkpoint)
+
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write one JSON object in one step; numbers that JSON does not know raise ValueError."""
         self.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -122,12 +147,28 @@ class RunDirectory:
         )
 
     def _is_used(self) -> bool:
-        return self.path.is_dir() and any(self.path.iterdir())
+        return self.path.is_dir() and any(file.name != ".lock" for file in self.path.iterdir())
 
-    def _check_writable(self) -> None:
+    def _check_mode(self, mode: Mode) -> None:
+        if mode == "resume" and not self.checkpoint.is_file():
+            raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
+        if mode == "new" and self._is_used():
+            raise UserError(
+                f"the run directory {self.path} exists; choose another with name=..., go on with it with --resume,"
+                " or replace it with --overwrite"
+            )
+
+    def _open(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
             probe(self.model)
+            for file in self._files():
+                remove_unfinished(file)
+        except Timeout:
+            raise UserError(
+                f"another run is writing to {self.path}; wait for its end, or choose another with name=..."
+            ) from None
         except OSError as error:
             raise UserError(
                 f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."

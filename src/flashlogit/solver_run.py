@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from tqdm import tqdm
 
 from .checkpoint import Checkpoint, Progress
 from .config import SolverSettings
 from .data import Dataset, Rows
 from .errors import UserError
-from .fitting import Fit, Parameters, fit
+from .fitting import Fit, FitState, Parameters, fit
 from .inference import Inference, infer
-from .learning import HistoryRow, Interrupted, Learned, Task
+from .learning import Bar, HistoryRow, Interrupted, Learned, Task
 from .model import Model
 from .objective import class_weights, with_class_weight
 from .softmax_fitting import fit_softmax
 from .solvers.choose import choose_softmax_solver, choose_solver
 
+_STATE = "state."
+"""Before the names of a state's tensors in a checkpoint."""
 _DECADE_STEPS = 100
 """Steps of the progress bar for each factor of ten that the gap falls."""
 
@@ -40,49 +43,71 @@ def check_start(settings: SolverSettings | None) -> Model | None:
     return Model.load(path)
 
 
-def learn_by_solver(task: Task, start: Model | None) -> Learned:
-    """Minimise the objective over the training rows until its certificate is within the tolerance.
+class SolverRun:
+    """A run to the optimum: made before anything of an earlier run is touched, then `learn`."""
 
-    Raises:
-        UserError: a solver that cannot take the problem, or a checkpoint or model of other data.
-        Interrupted: Ctrl-C; the checkpoint holds the best point so far.
-    """
-    solver = task.settings.solver
-    assert solver is not None
-    loss, dataset = task.settings.loss, task.dataset
-    K = len(dataset.label_names)
-    rows = with_class_weight(dataset.train, class_weights(dataset.train, loss.class_weight, classes=K))
-    if K == 2:
-        choose_solver(solver.name, *rows.X.shape, l1=loss.l1)
-    else:
-        choose_softmax_solver(solver.name, rows.X.shape[1], K, l1=loss.l1)
-    run = _Run(task)
-    parameters = run.resumed() or (None if start is None else _on_columns(start, dataset))
-    with run.bar:
-        try:
-            options: dict[str, Any] = {
-                "sample_weight": rows.sample_weight,
-                "l1": loss.l1,
-                "l2": loss.l2,
-                "intercept": solver.intercept,
-                "solver": solver.name,
-                "tolerance": solver.tolerance,
-                "max_iterations": solver.max_iterations,
-                "start": parameters,
-                "names": dataset.feature_names,
-                "on_point": run.heard,
-            }
-            if K == 2:
-                result = fit(rows.X, rows.y, backend=task.backend.name, **options)
-            else:
-                result = fit_softmax(rows.X, rows.y, classes=K, **options)
-        except KeyboardInterrupt:
-            raise run.interrupted() from None
-    run.finished(result)
-    for sentence in sentences(result):
-        task.say(sentence)
-    inference, why_not = inferred(result, rows, task)
-    return Learned(result.weight, result.bias, run.history, about(result), inference, why_not)
+    def __init__(self, task: Task, start: Model | None) -> None:
+        """Choose the solver and where it starts.
+
+        Raises:
+            UserError: a solver that cannot take the problem, or a checkpoint or model of other data.
+        """
+        solver = task.settings.solver
+        assert solver is not None
+        self._task, self._settings = task, solver
+        loss, dataset = task.settings.loss, task.dataset
+        self._classes = len(dataset.label_names)
+        self._rows = with_class_weight(
+            dataset.train, class_weights(dataset.train, loss.class_weight, classes=self._classes)
+        )
+        D = self._rows.X.shape[1]
+        if self._classes == 2:
+            name = choose_solver(solver.name, len(self._rows), D, l1=loss.l1)
+        else:
+            name = choose_softmax_solver(solver.name, D, self._classes, l1=loss.l1)
+        self._progress = _Progress(task, solver, name)
+        self._start: Parameters | FitState | None = self._progress.resumed()
+        if start is not None and self._start is None:
+            self._start = _on_columns(start, dataset)
+
+    def learn(self) -> Learned:
+        """Minimise the objective over the training rows until its certificate is within the tolerance.
+
+        Raises:
+            UserError: data that no fit can take.
+            Interrupted: Ctrl-C or a signal; the checkpoint holds the last point.
+        """
+        task, solver, rows, progress = self._task, self._settings, self._rows, self._progress
+        loss = task.settings.loss
+        options: dict[str, Any] = {
+            "sample_weight": rows.sample_weight,
+            "l1": loss.l1,
+            "l2": loss.l2,
+            "intercept": solver.intercept,
+            "solver": solver.name,
+            "tolerance": solver.tolerance,
+            "max_iterations": solver.max_iterations,
+            "start": self._start,
+            "names": task.dataset.feature_names,
+            "on_point": progress.heard,
+        }
+        with progress.bar:
+            try:
+                if self._classes == 2:
+                    result = fit(rows.X, rows.y, backend=task.backend.name, **options)
+                else:
+                    result = fit_softmax(rows.X, rows.y, classes=self._classes, **options)
+            except KeyboardInterrupt:
+                raise progress.interrupted() from None
+            except ValueError as error:
+                if task.saved is None:
+                    raise
+                raise task.saved.unusable(str(error)) from error
+        progress.finished(result)
+        for sentence in sentences(result):
+            task.say(sentence)
+        inference, why_not = inferred(result, rows, task)
+        return Learned(result.weight, result.bias, progress.history, about(result), inference, why_not)
 
 
 def inferred(result: Fit, rows: Rows, task: Task) -> tuple[Inference | None, str]:
@@ -170,50 +195,85 @@ def about(result: Fit) -> dict[str, Any]:
 class _SolverProgress(Progress):
     iteration: int = Field(ge=0, lt=2**53)
     history_length: int = Field(ge=0, lt=2**53)
+    """Rows before that of the point, which is heard of once more."""
+    # Checkpoints of earlier versions hold parameters only.
+    before: int = Field(default=0, ge=0, lt=2**53)
+    solver: str | None = None
+    intercept: bool = True
+    threads: int | None = None
 
 
-class _Run:
+@dataclass(frozen=True)
+class _Point:
+    """What a solver gave at a point, whose row comes after so many of the history."""
+
+    row: HistoryRow
+    rows_before: int
+    parameters: Callable[[], Parameters]
+    state: FitState
+
+
+class _Progress:
     """What a run keeps while the solver works: history, checkpoint, progress bar."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, settings: SolverSettings, solver: str) -> None:
+        self._task, self._settings, self._solver = task, settings, solver
         self._origin = task.origin("loss")
-        self._newest: Callable[[], Parameters] | None = None
+        self._newest: _Point | None = None
         self._before = 0
+        self._saved_at = time.monotonic()
         self.history: list[HistoryRow] = []
         self.bar = _GapBar(task)
 
-    def resumed(self) -> Parameters | None:
-        """The point to go on from, if the run does; earlier history is taken up."""
-        task = self._task
-        if task.saved is None:
+    def resumed(self) -> Parameters | FitState | None:
+        """What to go on from, if the run does: the state, or the point where the solver is another one now.
+
+        Earlier history is taken up.
+        """
+        task, saved = self._task, self._task.saved
+        if saved is None:
             return None
-        task.saved.check_origin(task.directory.checkpoint, self._origin)
-        progress = task.saved.progress_as(_SolverProgress)
+        saved.check_origin(task.directory.checkpoint, self._origin)
+        progress = saved.progress_as(_SolverProgress)
         D, K = task.dataset.train.X.shape[1], len(task.dataset.label_names)
         shapes = {"weight": (D,), "bias": (1,)} if K == 2 else {"weight": (K, D), "bias": (K,)}
-        task.saved.check_tensors({name: torch.empty(shape) for name, shape in shapes.items()})
+        state = {
+            name.removeprefix(_STATE): tensor
+            for name, tensor in saved.tensors.items()
+            if name.startswith(_STATE)
+        }
+        saved.check_tensors(
+            {name: torch.empty(shape) for name, shape in shapes.items()}
+            | {name: tensor for name, tensor in saved.tensors.items() if name.startswith(_STATE)}
+        )
+        same = (progress.solver, progress.intercept) == (self._solver, self._settings.intercept)
+        goes_on = bool(state) and same
         self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
-        self._before = progress.iteration
-        task.say(f"resuming after iteration {self._before}")
-        return task.saved.tensors["weight"], task.saved.tensors["bias"]
+        self._before = progress.before if goes_on else progress.iteration
+        task.say(f"resuming after iteration {progress.iteration}")
+        if not goes_on:
+            return saved.tensors["weight"], saved.tensors["bias"]
+        task.note_threads(progress.threads)
+        return FitState(self._solver, state)
 
-    def heard(self, row: HistoryRow, parameters: Callable[[], Parameters]) -> None:
+    def heard(self, row: HistoryRow, parameters: Callable[[], Parameters], state: FitState) -> None:
         """A new point."""
         row = {**row, "iteration": self._before + int(row["iteration"] or 0)}
-        self._newest = parameters
+        self._newest = _Point(row, len(self.history), parameters, state)
         self.history.append(row)
         self._task.directory.append_history(row)
         self.bar.show(row)
+        if time.monotonic() - self._saved_at >= self._settings.checkpoint_seconds:
+            self._save(self._newest, *parameters())
 
     def interrupted(self) -> Interrupted:
         """Keep what was reached."""
         if self._newest is None:
             return Interrupted("interrupted before the first iteration; nothing was kept")
-        self._save(*self._newest())
+        self._save(self._newest, *self._newest.parameters())
         return Interrupted(
             f"interrupted: {self._task.directory.checkpoint} holds the state after iteration"
-            f" {self.history[-1]['iteration']}; go on with --resume"
+            f" {self._newest.row['iteration']}; go on with --resume"
         )
 
     def finished(self, result: Fit) -> None:
@@ -223,12 +283,24 @@ class _Run:
         directory = self._task.directory
         directory.read_history(len(self.history) - 1)
         directory.append_history(self.history[-1])
-        self._save(result.weight, result.bias)
+        assert self._newest is not None
+        self._save(self._newest, result.weight, result.bias)
 
-    def _save(self, weight: Tensor, bias: Tensor) -> None:
-        progress = {"iteration": self.history[-1]["iteration"], "history_length": len(self.history)}
-        tensors = {"weight": weight.detach().clone(), "bias": bias.detach().clone()}
-        Checkpoint(tensors, progress, self._origin).save(self._task.directory.checkpoint)
+    def _save(self, point: _Point, weight: Tensor, bias: Tensor) -> None:
+        """A point's state, and these parameters for a run that goes on with another solver."""
+        progress = _SolverProgress(
+            iteration=int(point.row["iteration"] or 0),
+            history_length=point.rows_before,
+            before=self._before,
+            solver=point.state.solver,
+            intercept=self._settings.intercept,
+            threads=torch.get_num_threads(),
+        )
+        tensors = {f"{_STATE}{name}": tensor for name, tensor in point.state.tensors.items()}
+        self._task.directory.keep(
+            Checkpoint({"weight": weight, "bias": bias, **tensors}, progress.model_dump(), self._origin)
+        )
+        self._saved_at = time.monotonic()
 
 
 class _GapBar:
@@ -239,12 +311,7 @@ class _GapBar:
         self._tolerance = task.settings.solver.tolerance
         loss = task.settings.loss
         self._what = "gap" if loss.l1 > 0 or loss.l2 > 0 else "decrement"
-        self._bar = tqdm(
-            total=1,
-            desc=task.settings.name,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
-            disable=True if task.quiet else None,  # None: no bar where the output is not a terminal
-        )
+        self._bar = Bar(task, total=1, bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}")
         self._first: float | None = None
         self._place, self._length = 0.0, 1
 

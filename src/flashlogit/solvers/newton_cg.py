@@ -42,7 +42,8 @@ class NewtonCG:
         self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
         self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
         self._first = self.search.numbers.gradient_norm
-        self._slope = theta.new_full((), -math.inf)
+        # No direction is known yet, but no step gains more than all of P.
+        self._slope = theta.new_full((), -2 * self.search.numbers.value)
         self._aimed = False
         self._preconditioner = Preconditioner(objective, state)
         if state is not None:

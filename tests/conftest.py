@@ -61,6 +61,11 @@ class _TestModule(pytest.Module):
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many runs tests/test_killed_runs.py kills."""
+    parser.addoption("--kills", type=int, default=1, help="runs of each kind that are killed (default: 1)")
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
     """Every test module, as one that may be skipped."""
     module: pytest.Module = _TestModule.from_parent(parent, path=module_path)

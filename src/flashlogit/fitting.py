@@ -271,6 +271,12 @@ def _resumed(objective: Problem, state: FitState, name: str, tolerance: float) -
     # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
     tensors = {key: tensor.to(objective.X.device, copy=True) for key, tensor in state.tensors.items()}
     (progress,) = of_shapes(tensors, driver=(len(PROGRESS),))
+    counts = progress[PROGRESS.index("idle") :]
+    known = [tensor for key, tensor in tensors.items() if key != "driver"]
+    if bool(progress.isnan().any()) or not all(bool(each.isfinite().all()) for each in [counts, *known]):
+        raise ValueError(
+            "start is a state with values that are not finite; take one that `on_point` heard of"
+        )
     return resumed_solver(name, objective, tensors, tolerance=tolerance), progress
 
 

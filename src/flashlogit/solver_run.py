@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .inference import Inference, infer
 from .learning import Bar, HistoryRow, Interrupted, Learned, Task
 from .model import Model
 from .objective import class_weights, with_class_weight
+from .row_workers import thread_count
 from .softmax_fitting import fit_softmax
 from .solvers.choose import choose_softmax_solver, choose_solver
 
@@ -242,9 +243,9 @@ class _Progress:
             for name, tensor in saved.tensors.items()
             if name.startswith(_STATE)
         }
-        saved.check_tensors(
+        point = {name: tensor for name, tensor in saved.tensors.items() if not name.startswith(_STATE)}
+        replace(saved, tensors=point).check_tensors(
             {name: torch.empty(shape) for name, shape in shapes.items()}
-            | {name: tensor for name, tensor in saved.tensors.items() if name.startswith(_STATE)}
         )
         same = (progress.solver, progress.intercept) == (self._solver, self._settings.intercept)
         goes_on = bool(state) and same
@@ -294,7 +295,7 @@ class _Progress:
             before=self._before,
             solver=point.state.solver,
             intercept=self._settings.intercept,
-            threads=torch.get_num_threads(),
+            threads=thread_count(),
         )
         tensors = {f"{_STATE}{name}": tensor for name, tensor in point.state.tensors.items()}
         self._task.directory.keep(

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -41,12 +42,13 @@ def write_safetensors(
 
     Args:
         path: the file; an older one is replaced.
-        tensors: contiguous arrays by name.
+        tensors: arrays by name.
         kind: what the file is, such as "model".
         content: JSON values.
     """
     text = _TEXT.format(_BLANK.decode(), f"flashlogit-{kind}-2", json.dumps(content, sort_keys=True))
-    blank = save(dict(tensors), {ENTRY: text})
+    # safetensors writes the memory of a transposed array as it lies.
+    blank = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {ENTRY: text})
     # Nothing that a user names comes before the checksum's place.
     filled = blank.replace(_BLANK, hashlib.sha256(blank).hexdigest().encode(), 1)
     write_atomically(path, lambda temporary: temporary.write_bytes(filled))

@@ -96,7 +96,8 @@ def test_the_model_file_is_a_linear_layer_with_its_context(train: Callable[..., 
     path = tmp_path / "bce" / "model.safetensors"
     torch.nn.Linear(30, 1).load_state_dict(load_file(path))
     with safe_open(path, framework="pt") as file:
-        about = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
+        (value,) = file.metadata().values()
+    about = json.loads(value)["content"]
     assert about["feature_names"][0] == "mean radius"
     assert about["label_names"] == ["benign", "malignant"]
     assert len(about["standardization"]["mean"]) == len(about["standardization"]["scale"]) == 30

@@ -55,7 +55,7 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to `path` in one step, replacing an older one."""
-        arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in self.tensors.items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors.items()}
         content = {"progress": self.progress, "origin": self.origin}
         write_safetensors(path, arrays, kind="checkpoint", content=content)
 

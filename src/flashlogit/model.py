@@ -19,6 +19,8 @@ from .errors import UserError
 from .safetensors_file import read_safetensors, write_safetensors
 
 _REMEDY = "give a run directory or its model.safetensors, copied again or trained again where it is damaged"
+_LARGEST_LOGIT = 1e307
+"""Largest absolute value of a logit: the difference of two is still finite."""
 _CHUNK = 1 << 16
 """Values of a block that are centred at a time, so that they are in the cache when they are multiplied."""
 
@@ -50,7 +52,7 @@ class Model:
         """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names.
 
         Raises:
-            UserError: a logit beyond float64's range, from which no probability follows.
+            UserError: a logit near the end of float64's range, which finite values of a usual size do not give.
         """
         # Centred, since a far mean costs no digits so; the scale goes into the weights, fewer than the values.
         weight = self.weight.astype(np.float64) / self.standardization.scale
@@ -65,10 +67,10 @@ class Model:
                     np.einsum("ij,j->i", centred, weight) if weight.ndim == 1 else centred @ weight.T
                 )
             z += self.bias.astype(np.float64)
-        if not np.isfinite(z).all():
+        if not (np.abs(z) <= _LARGEST_LOGIT).all():  # NaN is not either
             raise UserError(
-                "the data have a row whose logit under this model is beyond 1e308, the range of numbers; correct its"
-                " values, or train the model again on columns of a usual size"
+                f"the data have a row whose logit under this model is beyond {_LARGEST_LOGIT:g}, from which no"
+                " probability can be computed; correct its values, or train the model again on columns of a usual size"
             )
         return z
 

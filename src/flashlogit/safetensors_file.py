@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -22,8 +23,8 @@ from safetensors.numpy import save
 from .atomic import write_atomically
 from .errors import UserError
 
-ENTRY = "flashlogit"
-"""The one key of the metadata."""
+_ENTRY = "state"
+"""The one key of the metadata. Files of 0.1.0 have others beside it or in its place, `format` always."""
 _TEXT = '{{"checksum": "{}", "format": "{}", "content": {}}}'
 _PARTS = re.compile(r'\{"checksum": "([0-9a-f]{64})", "format": "([a-z0-9-]+)", "content": (.*)\}', re.DOTALL)
 _BLANK = b"0" * 64
@@ -41,12 +42,13 @@ def write_safetensors(
 
     Args:
         path: the file; an older one is replaced.
-        tensors: contiguous arrays by name.
+        tensors: arrays by name.
         kind: what the file is, such as "model".
         content: JSON values.
     """
     text = _TEXT.format(_BLANK.decode(), f"flashlogit-{kind}-2", json.dumps(content, sort_keys=True))
-    blank = save(dict(tensors), {ENTRY: text})
+    # safetensors writes the memory of a transposed array as it lies.
+    blank = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {_ENTRY: text})
     # Nothing that a user names comes before the checksum's place.
     filled = blank.replace(_BLANK, hashlib.sha256(blank).hexdigest().encode(), 1)
     write_atomically(path, lambda temporary: temporary.write_bytes(filled))
@@ -76,15 +78,17 @@ def read_safetensors(
                         f"{path} has a tensor {name[:40]!r} of {dtype}, which no {kind} has; {remedy}"
                     )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if ENTRY in metadata:
-            parts = _PARTS.fullmatch(metadata[ENTRY])
+        if "format" in metadata:
+            found, text = metadata["format"], _text_of_0_1_0(metadata)
+        elif _ENTRY in metadata:
+            parts = _PARTS.fullmatch(metadata[_ENTRY])
             if parts is None or _checksum(path, parts[1]) != parts[1]:
                 raise UserError(
                     f"{path} is damaged: its bytes do not give the checksum that it holds; {remedy}"
                 )
             _, found, text = parts.groups()
         else:
-            found, text = metadata.get("format", ""), _text_of_0_1_0(metadata)
+            found = text = ""
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or no {kind} of flashlogit ({error}); {remedy}") from error
     if found not in (f"flashlogit-{kind}-1", f"flashlogit-{kind}-2"):
@@ -109,8 +113,8 @@ def _checksum(path: Path, inside: str) -> str:
 def _text_of_0_1_0(metadata: Mapping[str, str]) -> str:
     """The JSON object of a file whose metadata have a key for each part of it, or for all of them `state`."""
     parts = {key: value for key, value in metadata.items() if key != "format"}
-    if "state" in parts:
-        return parts["state"]
+    if _ENTRY in parts:
+        return parts[_ENTRY]
     return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in parts.items()) + "}"
 
 

@@ -36,7 +36,7 @@ class Best:
 
 
 class _SavedGroup(Progress):
-    lr: float = Field(ge=0)
+    lr: float = Field(ge=0, le=1e30)
 
 
 class _SavedOptimizer(Progress):
@@ -135,8 +135,9 @@ class Trainer:
         checkpoint.check_tensors(self._expected(started=saved.epoch > 0, best=saved.best is not None))
         optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
         lr = [group.lr for group in saved.optimizer.param_groups]
-        if len(lr) != len(optimizer["param_groups"]) or (saved.best and saved.best.epoch > saved.epoch):
-            raise checkpoint.unusable("its learning rates or best epoch are another run's")
+        best_epoch = saved.best.epoch if saved.best else 0
+        if len(lr) != len(optimizer["param_groups"]) or not best_epoch <= saved.epoch == saved.history_length:
+            raise checkpoint.unusable("its learning rates or numbers of epochs do not fit together")
         try:
             self.generator.set_state(tensors["generator"])
         except RuntimeError as error:

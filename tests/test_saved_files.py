@@ -1,0 +1,437 @@
+"""Models, checkpoints and histories as files: those of 0.1.0, damaged ones, and ones that a stranger wrote."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from flashlogit import LogisticRegression
+from flashlogit.checkpoint import Checkpoint
+from flashlogit.data import Standardization
+from flashlogit.errors import UserError
+from flashlogit.main import main
+from flashlogit.model import Model
+from flashlogit.safetensors_file import write_safetensors
+
+EARLIER = Path(__file__).parent / "written_by_0_1_0"
+"""Two runs on table.csv, as version 0.1.0 left them: by mini-batches, of two classes, and by a solver, of three."""
+WAYS = ["batches", "solver"]
+KINDS = {"model": Model.load, "checkpoint": Checkpoint.load}
+
+Arrays = dict[str, NDArray[Any]]
+Write = Callable[[Path, Arrays, Any], None]
+
+
+def with_checksum(path: Path, tensors: Arrays, content: Any) -> None:
+    """A file as this version writes it, whatever is in it."""
+    write_safetensors(path, tensors, kind=path.stem, content=content)
+
+
+def as_0_1_0(path: Path, tensors: Arrays, content: Any) -> None:
+    """A file as 0.1.0 wrote it, whatever is in it."""
+    parts = {key: json.dumps(value) for key, value in content.items()}
+    if path.stem == "checkpoint":
+        parts = {"state": json.dumps(content)}
+    save_file(tensors, path, metadata={"format": f"flashlogit-{path.stem}-1", **parts})
+
+
+def parts(kind: str, way: str) -> tuple[Arrays, dict[str, Any]]:
+    """Tensors and JSON of a file of 0.1.0."""
+    path = EARLIER / way / f"{kind}.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        content = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
+    return load_file(path), content["state"] if kind == "checkpoint" else content
+
+
+def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The keys that lead to everything within a JSON value."""
+    if place:
+        yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield from places(item, (*place, key))
+
+
+def changed(content: Any, place: tuple[str | int, ...], value: Any) -> Any:
+    """A copy with another value in a place."""
+    content = copy.deepcopy(content)
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return content
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Goes on with a run of 0.1.0 in tmp_path, and gives the exit code."""
+    shutil.copytree(EARLIER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flashlogit.results.plot_run", lambda *given, **more: None)
+
+    def resume(way: str, *arguments: str) -> int:
+        # The last digits of the columns' statistics may be another processor's.
+        saved = parts("checkpoint", way)[1]["origin"]["the data's fingerprint"]
+        monkeypatch.setattr("flashlogit.learning.fingerprint", lambda dataset: saved)
+        longer = "training.epochs=6" if way == "batches" else "solver.max_iterations=200"
+        given = ["--config", f"{way}/run.yaml", "--quiet", longer, *arguments]
+        return main(["train", *given])
+
+    return resume
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_models_of_0_1_0_predict_as_they_did(way: str, tmp_path: Path) -> None:
+    given = ["--model", str(EARLIER / way), "--data", str(EARLIER / "table.csv")]
+    assert main(["predict", *given, "--out", str(tmp_path / "p.csv")]) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "p.csv"), pd.read_csv(EARLIER / way / "predictions.csv"), rtol=1e-12
+    )
+    assert main(["evaluate", *given, "--label", "kind" if way == "batches" else "group"]) == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_runs_of_0_1_0_go_on(way: str, tmp_path: Path, run: Callable[..., int]) -> None:
+    earlier = (tmp_path / way / "history.jsonl").read_text().splitlines()
+    assert run(way, "--resume") == 0
+    rows = (tmp_path / way / "history.jsonl").read_text().splitlines()
+    assert rows[: len(earlier)] == earlier
+    assert len(rows) > len(earlier)
+    assert run(way, "name=whole") == 0
+    resumed, whole = Model.load(tmp_path / way), Model.load(tmp_path / "whole")
+    # The solver ends where its gap is below 1e-6, which two ways there do not do in the same point.
+    np.testing.assert_allclose(resumed.weight, whole.weight, atol=2e-3 if way == "solver" else 1e-6)
+
+
+def test_a_transposed_array_is_written_in_its_own_order(tmp_path: Path) -> None:
+    weight = np.arange(6.0).reshape(2, 3).T
+    model = Model(weight, np.zeros(3), ("x", "y"), ("a", "b", "c"), Standardization.identity(2), 0.0, 0.5)
+    model.save(tmp_path / "m")
+    assert Model.load(tmp_path / "m").weight.tolist() == weight.tolist()
+    Checkpoint({"weight": torch.from_numpy(weight)}, {}, {}).save(tmp_path / "c")
+    assert Checkpoint.load(tmp_path / "c").tensors["weight"].tolist() == weight.tolist()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_contents_are_equal_bytes(kind: str, way: str, tmp_path: Path) -> None:
+    KINDS[kind](EARLIER / way / f"{kind}.safetensors").save(tmp_path / "first")
+    first = (tmp_path / "first").read_bytes()
+    for _ in range(3):
+        KINDS[kind](tmp_path / "first").save(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == first
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_flipped_bit_and_no_missing_byte_is_overlooked(kind: str, way: str, tmp_path: Path) -> None:
+    load, path = KINDS[kind], tmp_path / "file.safetensors"
+    load(EARLIER / way / f"{kind}.safetensors").save(path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    step = 1 + len(whole) // 80
+    for place in [*range(0, header, step), *range(header, len(whole), step), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"file\.safetensors"):
+            load(path)
+    for size in range(0, len(whole), 2 * step):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"file\.safetensors"):
+            load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(UserError, match=r"file\.safetensors"):
+        load(path)
+
+
+def test_a_file_without_its_checksum_is_not_one_of_0_1_0(tmp_path: Path) -> None:
+    Model.load(EARLIER / "batches").save(tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="numpy") as file:
+        ((key, text),) = file.metadata().items()
+    about = json.loads(text)
+    del about["checksum"]
+    save_file(load_file(tmp_path / "m"), tmp_path / "m", metadata={key: json.dumps(about)})
+    with pytest.raises(UserError):
+        Model.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_with_another_value_is_refused_or_can_be_used(way: str, tmp_path: Path) -> None:
+    tensors, content = parts("model", way)
+    path = tmp_path / "model.safetensors"
+    columns = len(content["feature_names"])
+    refused = 0
+    for place in places(content):
+        for value in (None, -1, 1e308, float("nan"), "a", ["a", "a"], {}):
+            as_0_1_0(path, tensors, changed(content, place, value))
+            try:
+                model = Model.load(path)
+            except UserError:
+                refused += 1
+                continue
+            assert len(model.feature_names) == columns
+            assert np.isfinite(model.weight / model.standardization.scale).all()
+            assert isinstance(model.threshold_or(None), float)
+    assert refused > 200
+
+
+BAD_TENSORS: dict[str, Callable[[Arrays], Arrays]] = {
+    "more columns": lambda t: {"weight": np.ones((1, 7), np.float32), "bias": t["bias"]},
+    "more classes": lambda t: {"weight": np.ones((9, 5), np.float32), "bias": np.zeros(9, np.float32)},
+    "more biases": lambda t: {**t, "bias": np.zeros(9, np.float32)},
+    "no rows": lambda t: {**t, "weight": t["weight"][:0]},
+    "a vector": lambda t: {**t, "weight": t["weight"][0]},
+    "transposed": lambda t: {**t, "weight": np.ascontiguousarray(t["weight"].T)},
+    "NaN weights": lambda t: {**t, "weight": t["weight"] * np.float32(np.nan)},
+    "infinite bias": lambda t: {**t, "bias": t["bias"] + np.float32(np.inf)},
+    "far beyond": lambda t: {**t, "weight": np.full(t["weight"].shape, 1e308)},
+    "whole numbers": lambda t: {**t, "weight": t["weight"].astype(np.int64)},
+    "half precision": lambda t: {**t, "weight": t["weight"].astype(np.float16)},
+    "no bias": lambda t: {"weight": t["weight"]},
+    "another tensor": lambda t: {**t, "more": t["bias"]},
+    "nothing": lambda t: {},
+}
+BAD_HEADERS: dict[str, dict[str, Any]] = {
+    "scale 0": {"standardization": {"mean": [0.0] * 5, "scale": [0.0] * 5}},
+    "scale next to 0": {"standardization": {"mean": [0.0] * 5, "scale": [5e-324] * 5}},
+    "scale below 0": {"standardization": {"mean": [0.0] * 5, "scale": [-1.0] * 5}},
+    "infinite mean": {"standardization": {"mean": [float("inf")] * 5, "scale": [1.0] * 5}},
+    "one scale": {"standardization": {"mean": [0.0] * 5, "scale": [1.0]}},
+    "one name": {"feature_names": ["a"], "encoding": None},
+    "a name twice": {"feature_names": ["a", "a", "b", "c", "d"], "encoding": None},
+    "other names": {"feature_names": ["a", "e", "b", "c", "d"]},
+    "one label": {"label_names": ["a"], "rule": None},
+    "a label twice": {"label_names": ["a", "a"], "rule": None},
+    "numbers for labels": {"label_names": [0, 1], "rule": None},
+    "other labels": {"label_names": ["a", "b"]},
+    "threshold is text": {"threshold": "x"},
+    "threshold is true": {"threshold": True},
+    "threshold 1": {"threshold": 1.0},
+    "eps a half": {"eps": 0.5},
+    "widths below 1": {"array_widths": [0]},
+    "widths beyond": {"array_widths": [10**30]},
+    "encoding of numbers": {"encoding": [1]},
+    "encoding of another kind": {"encoding": [{"kind": "date", "name": "a"}]},
+    "encoding of other columns": {"encoding": [{"kind": "number", "name": "a"}]},
+    "separator of two marks": {"encoding": {"columns": [], "separator": "ab"}},
+    "rule of a class beyond": {
+        "rule": {"kind": "values", "names": ["no", "yes"], "values": [["a", 0], ["b", 2]]}
+    },
+    "rule of one value twice": {
+        "rule": {"kind": "values", "names": ["no", "yes"], "values": [[1, 0], [1.0, 1]]}
+    },
+    "rule of a list": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[[], 0], ["b", 1]]}},
+    "rule of other classes": {"rule": {"kind": "above", "above": 1.0}},
+    "rule above NaN": {"rule": {"kind": "above", "above": float("nan")}},
+    "rule of no kind": {"rule": {}},
+    "something else": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
+@pytest.mark.parametrize("damage", [*BAD_TENSORS, *BAD_HEADERS])
+def test_a_model_of_parts_that_do_not_fit_is_refused(damage: str, write: Write, tmp_path: Path) -> None:
+    tensors, content = parts("model", "batches")
+    path = tmp_path / "model.safetensors"
+    write(path, tensors, content)
+    Model.load(path)
+    write(path, BAD_TENSORS.get(damage, dict)(tensors), content | BAD_HEADERS.get(damage, {}))
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 9000 + "]" * 9000, "9" * 9000, "{", '"\\ud800"', ""])
+def test_a_header_of_odd_json_is_refused(text: str, tmp_path: Path) -> None:
+    tensors, content = parts("model", "batches")
+    metadata = {key: json.dumps(value) for key, value in content.items()} | {"rule": text}
+    save_file(tensors, tmp_path / "m", metadata={"format": "flashlogit-model-1", **metadata})
+    with pytest.raises(UserError):
+        Model.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "U64", "C64", "none"])
+def test_a_tensor_of_a_dtype_that_numpy_lacks_is_refused(dtype: str, tmp_path: Path) -> None:
+    width = {"BF16": 2, "F8_E4M3": 1, "none": 4}.get(dtype, 8)
+    header = json.dumps({"weight": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * width]}}).encode()
+    (tmp_path / "m").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4 * width))
+    for load in KINDS.values():
+        with pytest.raises(UserError):
+            load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
+def test_every_way_to_a_model_checks_it(write: Write, tmp_path: Path) -> None:
+    tensors, content = parts("model", "batches")
+    path = tmp_path / "model.safetensors"
+    write(path, tensors | {"weight": tensors["weight"] * np.float32(np.nan)}, content)
+    given, data = ["--model", str(path)], ["--data", str(EARLIER / "table.csv")]
+    assert main(["predict", *given, *data, "--out", str(tmp_path / "p.csv")]) == 2
+    assert main(["evaluate", *given, *data, "--label", "kind"]) == 2
+    assert main(["export", *given, "--out", str(tmp_path / "m.joblib")]) == 2
+    with pytest.raises(UserError):
+        LogisticRegression.load(path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        '{"run": [1]}',
+        '{"run": {"iterations": 1e99}}',
+        '{"run": {"relative_gap": "x"}}',
+        "[" * 9000,
+    ],
+)
+def test_metrics_that_say_nothing_do_not_keep_a_model_from_loading(text: str, tmp_path: Path) -> None:
+    shutil.copy(EARLIER / "solver" / "model.safetensors", tmp_path)
+    (tmp_path / "metrics.json").write_text(text)
+    loaded = LogisticRegression.load(tmp_path)
+    assert loaded.n_iter_.tolist() == [1]
+    assert not hasattr(loaded, "gap_")
+    (tmp_path / "metrics.json").write_text('{"run": {"iterations": 7, "relative_gap": 0.5}}')
+    loaded = LogisticRegression.load(tmp_path)
+    assert (loaded.n_iter_.tolist(), loaded.gap_) == ([7], 0.5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_logit_beyond_all_numbers_is_refused(classes: int) -> None:
+    weight = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]])
+    names = tuple("abc"[:classes])
+    bias = np.zeros(1 if classes == 2 else 3)
+    model = Model(
+        weight[0] if classes == 2 else weight,
+        bias,
+        ("x", "y"),
+        names,
+        Standardization.identity(2),
+        0.0,
+        0.5,
+    )
+    assert np.isfinite(model.logits(np.array([[1e5, 2e5]]))).all()
+    for row in ([1e10, 1e10], [1e9, 0.0]):
+        with pytest.raises(UserError):
+            model.logits(np.array([row]))
+
+
+BAD_PROGRESS: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("batches", ("progress",), {}),
+    ("batches", ("progress", "epoch"), "4"),
+    ("batches", ("progress", "epoch"), -1),
+    ("batches", ("progress", "epoch"), 10**30),
+    ("batches", ("progress", "epoch"), 0),
+    ("batches", ("progress", "history_length"), 2.5),
+    ("batches", ("progress", "history_length"), 0),
+    ("batches", ("progress", "history_length"), 9),
+    ("batches", ("progress", "threads"), None),
+    ("batches", ("progress", "optimizer"), []),
+    ("batches", ("progress", "optimizer", "param_groups"), []),
+    ("batches", ("progress", "optimizer", "param_groups", 0, "lr"), float("nan")),
+    ("batches", ("progress", "optimizer", "param_groups", 0, "lr"), 1e300),
+    ("batches", ("progress", "best"), None),
+    ("batches", ("progress", "best", "epoch"), 99),
+    ("batches", ("progress", "best", "loss"), "low"),
+    ("batches", ("origin",), []),
+    ("batches", ("origin", "seed"), [[]]),
+    ("batches", ("advance",), {}),
+    ("solver", ("progress",), {}),
+    ("solver", ("progress", "iteration"), None),
+    ("solver", ("progress", "history_length"), -1),
+    ("solver", ("origin", "data"), None),
+]
+
+
+@pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
+@pytest.mark.parametrize(("way", "place", "value"), BAD_PROGRESS)
+def test_a_checkpoint_of_another_progress_is_refused(
+    way: str, place: tuple[str | int, ...], value: Any, write: Write, tmp_path: Path, run: Callable[..., int]
+) -> None:
+    tensors, content = parts("checkpoint", way)
+    path = tmp_path / way / "checkpoint.safetensors"
+    write(path, tensors, changed(content, place, value))
+    kept = path.read_bytes()
+    assert run(way, "--resume") == 2
+    assert path.read_bytes() == kept
+    assert (tmp_path / way / "history.jsonl").read_bytes() == (EARLIER / way / "history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "damage"),
+    [
+        ("batches", "weight", lambda t: t[:-1]),
+        ("batches", "weight", lambda t: t * np.float32(np.inf)),
+        ("batches", "weight", lambda t: t.astype(np.int64)),
+        ("batches", "best.bias", lambda t: t[None]),
+        ("batches", "best.bias", lambda t: None),
+        ("batches", "generator", lambda t: t[:-1]),
+        ("batches", "generator", lambda t: t * 0 + 255),
+        ("batches", "generator", lambda t: t.astype(np.float32)),
+        ("batches", "optimizer.0.exp_avg", lambda t: None),
+        ("batches", "optimizer.0.exp_avg_sq", lambda t: t * np.float32(np.nan)),
+        ("batches", "optimizer.1.step", lambda t: np.array(-1, np.float32)),
+        ("batches", "optimizer.x.y", lambda t: np.zeros(1, np.float32)),
+        ("solver", "weight", lambda t: t[:, :-1].copy()),
+        ("solver", "weight", lambda t: t * np.nan),
+        ("solver", "bias", lambda t: None),
+        ("solver", "more", lambda t: np.zeros(1)),
+    ],
+)
+def test_a_checkpoint_of_other_tensors_is_refused(
+    way: str, name: str, damage: Callable[[Any], Any], tmp_path: Path, run: Callable[..., int]
+) -> None:
+    tensors, content = parts("checkpoint", way)
+    tensors[name] = damage(tensors.get(name))
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with_checksum(tmp_path / way / "checkpoint.safetensors", tensors, content)
+    assert run(way, "--resume") == 2
+
+
+def test_numbers_of_a_checkpoint_keep_all_their_digits(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(2**63, size=2000).view(np.float64)
+    progress = {
+        "numbers": [*numbers[np.isfinite(numbers)].tolist(), float("inf")],
+        "nested": {"a": [None, {}]},
+    }
+    Checkpoint({"step": torch.tensor(7)}, progress, {}).save(tmp_path / "c")
+    assert Checkpoint.load(tmp_path / "c").progress == progress
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda history: b"garbage\n" * 4,
+        lambda history: history.replace(b"}\n", b"\n", 1),
+        lambda history: history.replace(b'"epoch": 3', b'"epoch": "3"'),
+        lambda history: history.replace(b'"epoch": 3', b'"epoch": [3]'),
+        lambda history: history.replace(b'"lr"', b'"lp"', 1),
+        lambda history: history.replace(b'"epoch"', b'"epoc"'),
+        lambda history: b"{}\n" * 4,
+        lambda history: b"[" * 9000 + b"\n" + history,
+        lambda history: b"\xff" + history,
+        lambda history: b"\0" * len(history),
+        lambda history: b"",
+        lambda history: history[:300],
+    ],
+)
+def test_a_damaged_history_is_refused_and_kept(
+    damage: Callable[[bytes], bytes], tmp_path: Path, run: Callable[..., int]
+) -> None:
+    path = tmp_path / "batches" / "history.jsonl"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    assert run("batches", "--resume") == 2
+    assert path.read_bytes() == damaged

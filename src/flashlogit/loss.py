@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -66,10 +67,7 @@ def bce_loss(
             raise ValueError(f"pos_weight is {pos_weight}; must be at least 0")
         pos_weight = torch.full((), pos_weight, dtype=arithmetic_dtype(X, weight, None), device=X.device)
     for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", pos_weight)):
-        if tensor is not None and tensor.requires_grad:
-            raise ValueError(
-                f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()"
-            )
+        _refuse_gradient(name, tensor is not None and tensor.requires_grad)
     if weight.ndim not in (1, 2) or (weight.ndim == 2 and weight.shape[0] != 1):
         raise ValueError(
             f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
@@ -77,31 +75,46 @@ def bce_loss(
     arguments = (X, y, weight.reshape(-1), bias, sample_weight, pos_weight, eps, clamp_gradient, backend)
     loss: Tensor
     if reduction == "none":
-        loss = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
+        loss, _ = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
     else:
-        loss = _SummedLoss.apply(*arguments, reduction == "mean")  # type: ignore[no-untyped-call]
+        loss, _, _ = _SummedLoss.apply(*arguments, reduction == "mean", X.requires_grad)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Sum or weighted mean over the rows; the forward pass has the gradient already."""
+    """Sum or weighted mean over the rows; the forward pass has the gradient already.
+
+    What the backward pass needs are further outputs, since a transform of torch.func hands on nothing else.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-        *settings, mean = rest
-        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, ctx.needs_input_grad[0])
-        ctx.save_for_backward(X if ctx.needs_input_grad[0] else None, weight, bias, packed, residual)
-        ctx.mean = mean
+    def forward(
+        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        *settings, mean, with_residual = rest
+        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, with_residual)
         sums = BCESums(packed)
         loss = sums.loss / sums.weight_sum if mean else sums.loss
-        total: Tensor = loss.to(arithmetic_dtype(X, weight, None), copy=True)
-        return total
+        return loss.to(arithmetic_dtype(X, weight, None), copy=True), packed, residual
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        X, weight, bias, packed, residual = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        *tensors, eps, clamp_gradient, backend, ctx.mean, _ = inputs
+        ctx.settings = eps, clamp_gradient, backend
+        _remember(ctx, tensors, output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        X, y, weight, bias, sample_weight, pos_weight, packed, residual = ctx.saved_tensors
         sums = BCESums(packed)
         scale = upstream / sums.weight_sum if ctx.mean else upstream
+        rows = None
+        if ctx.needs_input_grad[0]:
+            if len(residual) == 0:  # inside vmap a tensor does not say that it requires a gradient outside
+                residual = ops.bce_rows(X, y, weight, bias, sample_weight, pos_weight, *ctx.settings)[1]
+            rows = residual * scale
         return _gradients(
             ctx,
             X,
@@ -109,26 +122,30 @@ class _SummedLoss(torch.autograd.Function):
             bias,
             weight_grad=sums.weight_grad * scale,
             bias_grad=sums.bias_grad * scale,
-            rows=residual * scale if X is not None else None,
+            rows=rows,
         )
 
 
 class _RowLosses(torch.autograd.Function):
     """One loss for each row. Upstream gradients differ from row to row, so the backward pass reads X again."""
 
-    @staticmethod
-    def forward(
-        ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
-    ) -> Tensor:
-        loss, residual = ops.bce_rows(X, y, weight, bias, *settings)
-        ctx.save_for_backward(X, weight, bias, residual)
-        ctx.backend = settings[-1]
-        row_losses: Tensor = loss
-        return row_losses
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        X, weight, bias, residual = ctx.saved_tensors
+    def forward(
+        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
+    ) -> tuple[Tensor, Tensor]:
+        losses: tuple[Tensor, Tensor] = ops.bce_rows(X, y, weight, bias, *settings)
+        return losses
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, _, _, ctx.backend = inputs
+        _remember(ctx, tensors, output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        X, _, weight, bias, _, _, residual = ctx.saved_tensors
         rows = residual * upstream
         return _gradients(
             ctx,
@@ -141,9 +158,24 @@ class _RowLosses(torch.autograd.Function):
         )
 
 
+def _refuse_gradient(name: str, needed: bool) -> None:
+    if needed:
+        raise ValueError(
+            f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()"
+        )
+
+
+def _remember(ctx: Any, tensors: Sequence[Tensor | None], output: tuple[Tensor, ...]) -> None:
+    """Save X, y, weight, bias, sample_weight, pos_weight and the outputs behind the loss."""
+    for name, place in (("y", 1), ("sample_weight", 4), ("pos_weight", 5)):
+        _refuse_gradient(name, ctx.needs_input_grad[place])  # which only shows here where vmap wraps the tensor
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*tensors, *output[1:])
+
+
 def _gradients(
     ctx: FunctionCtx,
-    X: Tensor | None,
+    X: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     *,
@@ -154,14 +186,16 @@ def _gradients(
     """Gradients in the order of forward's arguments, None where none is needed."""
     X_needed, _, weight_needed, bias_needed, *others = ctx.needs_input_grad  # type: ignore[attr-defined]
     X_grad = None
-    if X_needed and X is not None and rows is not None:
+    if X_needed and rows is not None:
         X_grad = (rows[:, None] * weight.to(rows.dtype)).to(X.dtype)
-    gradients = _FirstOrderOnly.apply(  # type: ignore[no-untyped-call]
+    gradients = (
         X_grad,
         weight_grad.to(weight.dtype) if weight_needed and weight_grad is not None else None,
         bias_grad.to(bias.dtype).reshape(bias.shape) if bias_needed and bias is not None else None,
-        *(X if X_needed else None, weight, bias),
     )
+    # torch.compile refuses second derivatives itself, and cannot trace this (torch 2.13).
+    if not torch.compiler.is_compiling():
+        gradients = _FirstOrderOnly.apply(*gradients, X if X_needed else None, weight, bias)  # type: ignore[no-untyped-call]
     return gradients[0], None, gradients[1], gradients[2], *(None for _ in others)
 
 
@@ -172,15 +206,20 @@ class _FirstOrderOnly(torch.autograd.Function):
     let a penalty on the gradient run with a silently wrong result (measured: 4.7 for 82.3, and 0).
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         X_grad: Tensor | None,
         weight_grad: Tensor | None,
         bias_grad: Tensor | None,
         *parameters: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         return X_grad, weight_grad, bias_grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        """Nothing is needed to refuse."""
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

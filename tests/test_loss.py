@@ -37,7 +37,7 @@ def by_torch(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **option
     if reduction == "none":
         return losses
     total = losses.sum()
-    return total if reduction == "sum" else total / (N if s is None else s.sum())
+    return total if reduction == "sum" else total / (len(losses) if s is None else s.sum())
 
 
 OPTIONS: list[dict[str, Any]] = [

@@ -40,7 +40,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     X may be NumPy, pandas, Polars, a list, a torch tensor, CuPy or another array that offers DLPack, or scipy.sparse
     (copied into a dense matrix, with a warning). Tensors are used in place on their device, and what is fitted and
-    predicted is in their namespace on that device.
+    predicted is in their namespace on that device. NumPy arrays of float64, float32, float16 and ml_dtypes' bfloat16
+    are used in place too, and columns of other floats and of frames become no wider than they are.
 
     Args:
         C: inverse strength of the penalty, above 0; infinity for none, which also gives `inference_`.

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -82,7 +83,9 @@ def float_tensor(tensor: Tensor) -> Tensor:
 
 
 def numpy_of(value: Any) -> NDArray[Any]:
-    """Any array as a NumPy array on the host; a copy only from a device."""
+    """Any array as a NumPy array on the host; a copy only from a device or of a sparse matrix."""
+    if scipy.sparse.issparse(value):
+        return np.asarray(value.toarray())
     if isinstance(value, Tensor):
         value = value.detach()
         value = value.float() if value.dtype == torch.bfloat16 else value

@@ -184,13 +184,13 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             self._keep(*start, rows, present)
             self.n_iter_ = like(rows.reference, torch.tensor([0], dtype=torch.int32))
             self.gap_ = math.inf
-            tasks.end(lambda: {})
+            tasks.end(0, dict)
             return [
                 "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
             ], None
 
         def on_point(row: HistoryRow, parameters: Callable[[], Parameters]) -> None:
-            tasks.point(lambda: self._attributes(*parameters(), rows, present))
+            tasks.point(int(row["iteration"] or 0), lambda: self._attributes(*parameters(), rows, present))
             if self.verbose > 0:
                 print(
                     f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
@@ -218,7 +218,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self._keep(result.weight, result.bias, rows, present)
         self.n_iter_ = like(rows.reference, torch.tensor([max(1, result.iterations)], dtype=torch.int32))
         self.gap_ = result.relative_gap
-        tasks.end(lambda: {})
+        tasks.end(result.iterations, dict)
         return () if result.converged else result.notes, result
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:

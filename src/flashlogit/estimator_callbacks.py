@@ -27,10 +27,10 @@ Attributes = Callable[[], dict[str, Any]]
 
 
 class FitTasks:
-    """The tasks of one fit: the whole, and in it one from each accepted point to the next.
+    """The tasks of one fit: the whole, and in it one for each evaluation of the objective.
 
-    As in scikit-learn's estimator there is one at least, and one more that begins at the last point and does nothing;
-    and a callback that asks to stop is not heard.
+    As in scikit-learn's estimator there is one at least, one more begins at the last point and does nothing, and the
+    wish of a callback to stop is not followed.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class FitTasks:
     ) -> None:
         self._whole: Any = None
         self._step: Any = None
-        self._count = 0
+        self._begun = 0
+        self._latest: Attributes = dict
         self._data: dict[str, Any] = {"estimator": estimator, "X": X, "y": y}
         if sample_weight is not None:
             self._data["metadata"] = {"sample_weight": sample_weight}
@@ -47,21 +48,27 @@ class FitTasks:
             self._whole.call_on_fit_task_begin(**self._data)
         self._listening = hasattr(estimator, "_skl_callbacks")
 
-    def point(self, attributes: Attributes) -> None:
-        """The step to this point ends, and the next begins."""
-        if not self._listening:
-            return
-        if self._step is not None:
-            self._step.call_on_fit_task_end(**self._data, reconstruction_attributes=attributes)
-        self._step = self._whole.subcontext(task_name="iteration")
-        self._step.call_on_fit_task_begin(**self._data, reconstruction_attributes=attributes)
-        self._count += 1
+    def point(self, evaluation: int, attributes: Attributes) -> None:
+        """A fit begins (evaluation 0), or one of its evaluations was accepted; those in between were not."""
+        if self._listening:
+            while self._begun < evaluation:
+                self._advance()
+            self._latest = attributes
+            self._advance()
 
-    def end(self, attributes: Attributes) -> None:
+    def end(self, evaluations: int, attributes: Attributes) -> None:
         """The fit ends, with these attributes."""
         if self._listening:
-            while self._count < 2:
-                self.point(attributes)
+            self._latest = attributes
+            while self._begun <= max(1, evaluations):
+                self._advance()
             self._step.call_on_fit_task_end(estimator=self._data["estimator"])
         if self._whole is not None:
             self._whole.call_on_fit_task_end(**self._data, reconstruction_attributes=attributes)
+
+    def _advance(self) -> None:
+        if self._step is not None:
+            self._step.call_on_fit_task_end(**self._data, reconstruction_attributes=self._latest)
+        self._step = self._whole.subcontext(task_name="iteration")
+        self._step.call_on_fit_task_begin(**self._data, reconstruction_attributes=self._latest)
+        self._begun += 1

@@ -152,5 +152,9 @@ def test_no_iterations_leave_the_start(data):
         model.set_params(max_iter=0).fit(X, y)
     np.testing.assert_array_equal(model.coef_, coef)
     np.testing.assert_array_equal(model.intercept_, intercept)
+    if K > 2:
+        with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
+            model = LogisticRegression(max_iter=0, class_weight={2: 0.0}).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(X), np.tile([0.5, 0.5, 0.0], (len(X), 1)))
     with pytest.raises(ValueError, match="max_iter is -1"):
         LogisticRegression(max_iter=-1).fit(X, y)

@@ -173,6 +173,18 @@ def test_many_heads_over_the_same_rows_by_functional_call() -> None:
         torch.testing.assert_close(batched["bias"][b], head.bias.grad)
 
 
+def test_the_kernels_take_batches_too(kernels, device):
+    X, y, weight, bias, s, q = (t.to(device) for t in numbers("weight", dtype=torch.float32).values())
+    results = []
+    for backend in ("triton", "torch"):
+
+        def loss(X, w, backend=backend):
+            return bce_loss(X, y, w, bias, sample_weight=s, pos_weight=q, backend=backend)
+
+        results.append(vmap(grad(loss, argnums=(0, 1)), in_dims=(None, 0))(X, weight))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_second_derivatives_and_forward_mode_are_errors(reduction: str) -> None:
     X, y, weight, bias, *_ = numbers().values()

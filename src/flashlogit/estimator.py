@@ -180,7 +180,8 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         start = self._start(rows, present)
         if self.max_iter == 0:
             if start is None:
-                start = rows.X.new_zeros((K, D) if K > 2 else D), rows.X.new_zeros(K if K > 2 else 1)
+                models = int(present.sum()) if K > 2 else 1
+                start = rows.X.new_zeros((models, D)), rows.X.new_zeros(models)
             self._keep(*start, rows, present)
             self.n_iter_ = like(rows.reference, torch.tensor([0], dtype=torch.int32))
             self.gap_ = math.inf

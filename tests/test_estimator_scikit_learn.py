@@ -67,6 +67,23 @@ def test_two_classes_left_of_three_keep_the_penalty_of_softmax():
     np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), atol=2e-3)
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_a_class_without_weight_has_no_probability_where_columns_are_far_from_0(l1_ratio):
+    """With an l1 term the logits of all other classes may be thousands below 0: weights do not add up to 0 then."""
+    X, y = IRIS
+    X = X / X.std(axis=0) * [-1, 1, 1, -1] + [3e4, 2000, -3000, 0]
+    weight = (np.arange(150) % 10 > 0).astype(float)
+    y = np.where(weight == 0, 3, y)
+    model = LogisticRegression(l1_ratio=l1_ratio).fit(X, y, sample_weight=weight)
+    if l1_ratio:
+        assert (X @ model.coef_[:3].T + model.intercept_[:3]).max() < -1000
+    np.testing.assert_array_equal(model.predict_proba(X)[:, 3], 0)
+    three = LogisticRegression(l1_ratio=l1_ratio).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(model.predict_proba(X)[:, :3], three.predict_proba(X), atol=1e-3)
+    again = LogisticRegression(l1_ratio=l1_ratio, warm_start=True).fit(X, y)
+    assert again.fit(X, y).n_iter_[0] == 1  # intercepts of thousands are no sign of a class without rows
+
+
 def test_class_weights_of_0():
     X, y = IRIS
     names = np.array(["bar", "baz", "foo"])[y]

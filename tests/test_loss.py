@@ -185,7 +185,7 @@ def test_a_second_derivative_raises(wanted: str, reduction: str) -> None:
         (loss + gradient.pow(2).sum()).backward()
 
 
-def test_the_gradient_of_the_parameters_needs_no_X_in_memory() -> None:
+def test_the_gradient_of_the_parameters_needs_no_rows_in_memory() -> None:
     X, y, weight, bias = problem()
     X = X.detach().clone()
     expected = torch.autograd.grad(by_torch(X, y, weight, bias), weight)[0]

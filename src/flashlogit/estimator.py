@@ -36,9 +36,11 @@ from .portable import moved, on_host
 from .softmax_fitting import fit_softmax
 from .solvers.driver import HistoryRow
 
-WITHOUT_ROWS = -1000.0
-"""Intercept of a class whose rows all have weight 0, where two or more others have some: the optimum is at minus
-infinity, which would be no number to go on from, and a probability of exp(-1000) is 0 in float64."""
+_BELOW = 1000.0
+"""How far the logit of a class whose rows all have weight 0 lies below the others', where two or more have some. The
+optimum is at minus infinity, which would be no number to go on from, and exp(-1000) is 0 in float64."""
+_SAMPLE = 1024
+"""Rows at least that are asked for the others' logits."""
 
 
 class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -158,6 +160,9 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         problem = {"sample_weight": weight, "l1": l1, "l2": l2, "solver": solver}
         notes, result = self._optimise(rows, mass > 0, problem, (X, y, sample_weight))
         self.__dict__.pop("_batches", None)
+        self.__dict__.pop("_lacking", None)
+        if not bool((mass > 0).all()):
+            self._lacking = numpy_of(mass <= 0)
         self._infer(result, rows, weight)
         if notes:
             warnings.warn(own_words("; ".join(notes)), ConvergenceWarning, stacklevel=2)
@@ -264,8 +269,10 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         batches = self.__dict__.get("_batches")
         if batches is None:
             weights, bias = self._parameters(rows.X.device, torch.float64)
-            # Where steps are small, a class that `fit` had no rows of would never come back.
-            bias = torch.where(bias > WITHOUT_ROWS, bias, bias[bias > WITHOUT_ROWS].amin())
+            if (
+                lacking := self.__dict__.pop("_lacking", None)
+            ) is not None:  # or it would take ages to come back
+                bias = bias + _BELOW * torch.from_numpy(lacking).to(bias)
             batches = MiniBatches(weights, bias, intercept=self.fit_intercept)
             self._orders = check_random_state(self.random_state).randint(2**31 - 1)
         batches = moved(batches, rows.X.device)
@@ -464,7 +471,10 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         weight, bias = self._parameters(rows.X.device, torch.float64)
         if K > 2:
             weight, bias = weight[present], bias[present]
-        if not bool(weight.isfinite().all()) or not bool((bias.isfinite() & (bias > WITHOUT_ROWS)).all()):
+        lacking = self.__dict__.get("_lacking")
+        if lacking is not None and bool(lacking[numpy_of(present)].any()):
+            return None
+        if not bool(weight.isfinite().all()) or not bool(bias.isfinite().all()):
             return None
         return (weight[0], bias) if K == 2 else (weight, bias)
 
@@ -477,9 +487,11 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         """What predictions need, of the weights and intercepts of two classes, or of more of those that are present."""
         dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
         weight, bias = weight.reshape(-1, rows.X.shape[1]).to(dtype), bias.to(dtype)
-        if present is not None and len(present) > 2:
+        if present is not None and len(present) > 2 and not bool(present.all()):
+            sample = rows.X[:: max(1, len(rows.X) // _SAMPLE)].double()
+            logits = torch.addmm(bias.double(), sample, weight.double().t())
             weights = weight.new_zeros((len(present), weight.shape[1]))
-            biases = torch.full_like(weights[:, 0], WITHOUT_ROWS)
+            biases = torch.full_like(weights[:, 0], float(logits.amax(dim=1).min()) - _BELOW)
             weights[present], biases[present] = weight, bias
             weight, bias = weights, biases
         return {

@@ -297,7 +297,7 @@ def test_bad_device_and_backend_are_named():
         (np.arange(150) % 3, -np.ones(150), "Negative values"),
         (
             np.arange(150) % 3,
-            (np.arange(150) % 3 > 0).astype(float),
+            (np.arange(150) % 3 > 1).astype(float),
             "class .*0.* has no row .* by sample_weight",
         ),
         (np.arange(150) % 3, np.ones(3), "expected"),

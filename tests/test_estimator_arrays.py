@@ -1,6 +1,7 @@
 """Results are of the kind that X is."""
 
 import array_api_strict
+import ml_dtypes
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -11,6 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 
 from flashlogit import LogisticRegression
 from flashlogit.arrays import as_tensor, is_device_array, like, numpy_of
+from flashlogit.estimator_inputs import prediction_rows, training_rows
 
 CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
 METHODS = ("decision_function", "predict_proba", "predict_log_proba", "predict")
@@ -53,6 +55,75 @@ def test_dtypes_of_tensors(dtype):
     reference = LogisticRegression().fit(X.double().numpy(), y.numpy())
     np.testing.assert_allclose(model.coef_.numpy(), reference.coef_, atol=1e-4)
     assert (model.predict(X).numpy() == reference.predict(X.double().numpy())).all()
+
+
+def _read_only(X):
+    X = X.copy()
+    X.setflags(write=False)
+    return X
+
+
+LAYOUTS = {
+    "rows": np.ascontiguousarray,
+    "columns": np.asfortranarray,
+    "strided": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "read-only": _read_only,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+def test_numpys_floats_are_used_in_place(dtype, layout):
+    X = LAYOUTS[layout](IRIS[0].astype(dtype))
+    model = LogisticRegression().fit(X, IRIS[1])
+    for read in (
+        training_rows(model, X, IRIS[1], None, device=torch.device("cpu")).X,
+        prediction_rows(model, X)[0],
+    ):
+        assert read.data_ptr() == X.__array_interface__["data"][0]
+        assert read.dtype == getattr(torch, np.dtype(dtype).name)
+    same = torch.from_numpy(X.astype(np.float64)).to(read.dtype)
+    reference = LogisticRegression().fit(same, IRIS[1])
+    for name, expected in {"coef_": reference.coef_, "predict_proba": reference.predict_proba(same)}.items():
+        found = getattr(model, name)
+        found = found if name == "coef_" else found(X)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(model.predict(X), reference.predict(same).numpy())
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_other_floats_become_no_wider(width):
+    """A foreign byte order has to be copied, and a frame too, but not to float64."""
+    X, y = IRIS[0].astype(f"f{width}"), IRIS[1]
+    names, dtype = list("abcd"), {2: torch.float16, 4: torch.float32, 8: torch.float64}[width]
+    arrow = {2: "halffloat", 4: "float", 8: "double"}[width]
+    same = [X.astype(f">f{width}"), X[::-1][:, ::-1], pd.DataFrame(X, columns=names)]
+    same.append(pd.DataFrame(X, columns=names).astype(f"{arrow}[pyarrow]"))
+    if width > 2:
+        same.append(pd.DataFrame(X, columns=names).astype(f"Float{8 * width}"))
+        same.append(pl.DataFrame(X, schema=names))
+    for other in same:
+        model = LogisticRegression()
+        read = training_rows(model, other, y, None, device=torch.device("cpu")).X
+        assert read.dtype == prediction_rows(model, other)[0].dtype == dtype
+        np.testing.assert_array_equal(read.numpy(), X[::-1, ::-1] if other is same[1] else X)
+    mixed = pd.DataFrame({"a": X[:, 0].astype("f2"), "b": X[:, 1], "c": X[:, 2].astype("f4")})
+    wide = training_rows(LogisticRegression(), mixed, y, None, device=torch.device("cpu")).X
+    assert wide.dtype == (torch.float64 if width == 8 else torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_narrow_floats_are_checked_too(dtype, wrong):
+    X = IRIS[0].astype(dtype)
+    X[3, 1] = wrong
+    with pytest.raises(ValueError, match="Input X contains"):
+        LogisticRegression().fit(X, IRIS[1])
+    with pytest.raises(ValueError, match="4 features"):
+        LogisticRegression().fit(X[10:], IRIS[1][10:]).predict(X[10:, :2])
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        LogisticRegression().fit(X[:, 0], IRIS[1])
 
 
 def test_mixtures_follow_the_features():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flashlogit import UserError, bce_loss, ops
@@ -37,7 +38,7 @@ def by_torch(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **option
     if reduction == "none":
         return losses
     total = losses.sum()
-    return total if reduction == "sum" else total / (N if s is None else s.sum())
+    return total if reduction == "sum" else total / (len(losses) if s is None else s.sum())
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -182,6 +183,17 @@ def test_a_second_derivative_raises(wanted: str, reduction: str) -> None:
     (gradient,) = torch.autograd.grad(loss, parameter, create_graph=True)
     with pytest.raises(RuntimeError, match=r"flashlogit\.bce_loss has no second derivative"):
         (loss + gradient.pow(2).sum()).backward()
+
+
+def test_the_gradient_of_the_parameters_needs_no_rows_in_memory() -> None:
+    X, y, weight, bias = problem()
+    X = X.detach().clone()
+    expected = torch.autograd.grad(by_torch(X, y, weight, bias), weight)[0]
+    loss = bce_loss(X, y, weight, bias)
+    storage = StorageWeakRef(X.untyped_storage())
+    del X
+    assert storage.expired()
+    torch.testing.assert_close(torch.autograd.grad(loss, weight)[0], expected)
 
 
 def test_a_first_derivative_with_create_graph_is_still_right() -> None:

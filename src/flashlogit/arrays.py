@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -53,7 +54,10 @@ def as_tensor(value: Any) -> Tensor:
 
 
 def tensor_of_numpy(array: NDArray[Any]) -> Tensor:
-    """The same memory as a tensor; a copy only where strides are negative or the byte order is foreign."""
+    """The same memory as a tensor; a copy only where strides are negative or the byte order is foreign.
+
+    bfloat16 of ml_dtypes, which torch does not know as a dtype of NumPy, too.
+    """
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
     if not array.dtype.isnative:
@@ -63,7 +67,14 @@ def tensor_of_numpy(array: NDArray[Any]) -> Tensor:
         warnings.filterwarnings(
             "ignore", message="The given NumPy array is not writable", category=UserWarning
         )
+        if is_bfloat16(array):
+            return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
         return torch.from_numpy(array)
+
+
+def is_bfloat16(value: Any) -> bool:
+    """Whether `value` is a NumPy array of ml_dtypes' bfloat16."""
+    return isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
 
 
 def float_tensor(tensor: Tensor) -> Tensor:
@@ -72,7 +83,9 @@ def float_tensor(tensor: Tensor) -> Tensor:
 
 
 def numpy_of(value: Any) -> NDArray[Any]:
-    """Any array as a NumPy array on the host; a copy only from a device."""
+    """Any array as a NumPy array on the host; a copy only from a device or of a sparse matrix."""
+    if scipy.sparse.issparse(value):
+        return np.asarray(value.toarray())
     if isinstance(value, Tensor):
         value = value.detach()
         value = value.float() if value.dtype == torch.bfloat16 else value

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 import torch
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,18 +24,26 @@ from torch import Tensor
 from .arrays import as_tensor, is_device_array, like, namespace_of, numpy_of
 from .device import resolve_device
 from .errors import UserError
+from .estimator_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from .estimator_inputs import Rows, prediction_rows, training_rows
 from .estimator_labels import class_labels
 from .estimator_parameters import check_parameters, own_words, penalties, solver_name, tolerance
-from .fitting import Fit, fit
+from .fitting import Fit, FitState, Parameters, fit
 from .inference import MAX_COLUMNS, Inference, infer
 from .memory import cast_rows
 from .minibatch import MiniBatches
 from .portable import moved, on_host
 from .softmax_fitting import fit_softmax
+from .solvers.driver import HistoryRow
+
+_BELOW = 1000.0
+"""How far the logit of a class whose rows all have weight 0 lies below the others', where two or more have some. The
+optimum is at minus infinity, which would be no number to go on from, and exp(-1000) is 0 in float64."""
+_SAMPLE = 1024
+"""Rows at least that are asked for the others' logits."""
 
 
-class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic regression with scikit-learn's interface and a certificate of how near the optimum is.
 
     Minimises C sum_i s_i loss_i + l1_ratio ||w||_1 + (1 - l1_ratio) / 2 ||w||_2^2 over the raw columns' weights and a
@@ -40,7 +51,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     X may be NumPy, pandas, Polars, a list, a torch tensor, CuPy or another array that offers DLPack, or scipy.sparse
     (copied into a dense matrix, with a warning). Tensors are used in place on their device, and what is fitted and
-    predicted is in their namespace on that device.
+    predicted is in their namespace on that device. NumPy arrays of float64, float32, float16 and ml_dtypes' bfloat16
+    are used in place too, and columns of other floats and of frames become no wider than they are.
 
     Args:
         C: inverse strength of the penalty, above 0; infinity for none, which also gives `inference_`.
@@ -56,7 +68,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: of the order of rows in `partial_fit`.
         solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names are taken too: "newton-cholesky"
             for "newton", "liblinear", "sag" and "saga" for "auto".
-        max_iter: most evaluations of the objective.
+        max_iter: most evaluations of the objective; 0 leaves the coefficients at 0, or at those of a warm start.
         verbose: above 0 prints a line for each accepted point.
         warm_start: whether `fit` starts at the last solution, if its shape fits.
         n_jobs: for compatibility; a fit uses torch's threads.
@@ -68,10 +80,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         coef_: [1, D], or [K, D] for K > 2 classes, in the units of X and its dtype (float32 at least).
         intercept_: [1] or [K].
-        classes_: [K] labels.
+        classes_: [K] labels. A class whose rows all have weight 0, of three or more, keeps coefficients of 0 and a
+            probability of 0; the others' are as if its rows were not there.
         n_iter_: [1] evaluations of the objective.
         gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,
-            of the float64 solution, which `coef_` is rounded from where X is narrower; not after `partial_fit`.
+            of the float64 solution, which `coef_` is rounded from where X is narrower; infinite where `max_iter` is 0;
+            not after `partial_fit`.
         inference_: for two classes without a penalty, `flashlogit.inference.Inference` with standard errors, z and p
             values and confidence intervals; None where they do not exist (separated or collinear data).
         n_features_in_, feature_names_in_: as in scikit-learn.
@@ -140,40 +154,78 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_parameters(self)
         rows = training_rows(self, X, y, sample_weight, device=resolve_device(self.device))
-        weight, total = self._weights(rows)
-        l1, l2 = penalties(self, total)
-        K = _count(rows.classes)
+        weight, mass = self._weights(rows)
+        l1, l2 = penalties(self, float(mass.sum()))
+        solver = solver_name(self, l1)
+        problem = {"sample_weight": weight, "l1": l1, "l2": l2, "solver": solver}
+        notes, result = self._optimise(rows, mass > 0, problem, (X, y, sample_weight))
+        self.__dict__.pop("_batches", None)
+        self.__dict__.pop("_lacking", None)
+        if not bool((mass > 0).all()):
+            self._lacking = numpy_of(mass <= 0)
+        self._infer(result, rows, weight)
+        if notes:
+            warnings.warn(own_words("; ".join(notes)), ConvergenceWarning, stacklevel=2)
+        return self
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _optimise(
+        self, rows: Rows, present: Tensor, problem: dict[str, Any], given: tuple[Any, Any, Any]
+    ) -> tuple[Sequence[str], Fit | None]:
+        """Set the attributes of the optimum over classes of which some rows have weights, `present` [K].
+
+        Args:
+            given: X, y and sample_weight as `fit` got them, for callbacks.
+
+        Returns:
+            What there is to warn of, and the fit, None where `max_iter` is 0.
+        """
+        D, K = rows.X.shape[1], len(present)
+        tasks = FitTasks(self, *given, max_tasks=max(self.max_iter, 1))
+        start = self._start(rows, present)
+        if self.max_iter == 0:
+            if start is None:
+                models = int(present.sum()) if K > 2 else 1
+                start = rows.X.new_zeros((models, D)), rows.X.new_zeros(models)
+            self._keep(*start, rows, present)
+            self.n_iter_ = like(rows.reference, torch.tensor([0], dtype=torch.int32))
+            self.gap_ = math.inf
+            tasks.end(0, dict)
+            return [
+                "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
+            ], None
+
+        def on_point(row: HistoryRow, parameters: Callable[[], Parameters], _: FitState) -> None:
+            tasks.point(int(row["iteration"] or 0), lambda: self._attributes(*parameters(), rows, present))
+            if self.verbose > 0:
+                print(
+                    f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
+                )
+
         names = getattr(self, "feature_names_in_", None)
         options: dict[str, Any] = {
-            "sample_weight": weight,
-            "l1": l1,
-            "l2": l2,
+            **problem,
             "intercept": self.fit_intercept,
-            "solver": solver_name(self, l1),
             "tolerance": tolerance(self),
             "max_iterations": self.max_iter,
-            "start": self._start(rows),
+            "start": start,
             "names": None if names is None else names.tolist(),
+            "on_point": on_point,
         }
-        if self.verbose > 0:
-            options["on_point"] = lambda row, *_: print(
-                f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
-            )
         try:
             if K == 2:
                 result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
             else:
-                result = fit_softmax(rows.X, rows.y, classes=K, **options)
+                # Rows of the other classes have no weight, so that it does not matter where they are counted.
+                number = (present.cumsum(0) - 1).clamp(min=0)[rows.y]
+                result = fit_softmax(rows.X, number, classes=int(present.sum()), **options)
         except UserError as error:
             raise UserError(own_words(str(error))) from error
-        self._keep(result.weight.reshape(-1, rows.X.shape[1]), result.bias, rows)
+        self._keep(result.weight, result.bias, rows, present)
         self.n_iter_ = like(rows.reference, torch.tensor([max(1, result.iterations)], dtype=torch.int32))
         self.gap_ = result.relative_gap
-        self.__dict__.pop("_batches", None)
-        self._infer(result, rows, weight)
-        if not result.converged:
-            warnings.warn(own_words("; ".join(result.notes)), ConvergenceWarning, stacklevel=2)
-        return self
+        tasks.end(result.iterations, dict)
+        return () if result.converged else result.notes, result
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One epoch of mini-batches by Adam over these rows, from the current weights (0 at first).
@@ -207,21 +259,21 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             reset=first,
             classes=classes if first else self.classes_,
         )
-        weight, total = self._weights(rows, need_all=False)
-        l1, l2 = penalties(self, total)
+        weight, mass = self._weights(rows, fewest=1)
+        l1, l2 = penalties(self, float(mass.sum()))
         D, K = rows.X.shape[1], _count(rows.classes)
         if first:
-            shape = (1 if K == 2 else K, D)
-            self._keep(
-                rows.X.new_zeros(shape, dtype=torch.float64),
-                rows.X.new_zeros(shape[0], dtype=torch.float64),
-                rows,
-            )
+            models = 1 if K == 2 else K
+            self._keep(rows.X.new_zeros((models, D)), rows.X.new_zeros(models), rows)
             self.n_iter_ = like(rows.reference, torch.tensor([0], dtype=torch.int32))
         batches = self.__dict__.get("_batches")
         if batches is None:
-            current = self._parameters(rows.X.device, torch.float64)
-            batches = MiniBatches(*current, intercept=self.fit_intercept)
+            weights, bias = self._parameters(rows.X.device, torch.float64)
+            if (
+                lacking := self.__dict__.pop("_lacking", None)
+            ) is not None:  # or it would take ages to come back
+                bias = bias + _BELOW * torch.from_numpy(lacking).to(bias)
+            batches = MiniBatches(weights, bias, intercept=self.fit_intercept)
             self._orders = check_random_state(self.random_state).randint(2**31 - 1)
         batches = moved(batches, rows.X.device)
         self._orders += 1
@@ -275,6 +327,29 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = None if sample_weight is None else numpy_of(sample_weight)
         y = numpy_of(y) if is_device_array(y) else y
         return float(accuracy_score(y, numpy_of(self.predict(X)), sample_weight=weight))
+
+    def sparsify(self) -> Self:
+        """Make `coef_` a SciPy sparse matrix, which takes less memory where an l1 term left most of it 0.
+
+        Predictions and fits go on as before; `densify` undoes it.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        self.coef_ = scipy.sparse.csr_matrix(numpy_of(self.coef_))
+        return self
+
+    def densify(self) -> Self:
+        """Make `coef_` the array again that it was before `sparsify`, on its device.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        if scipy.sparse.issparse(self.coef_):
+            self.coef_ = like(self.intercept_, torch.from_numpy(self.coef_.toarray()))
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -346,8 +421,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         result.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
         return result
 
-    def _weights(self, rows: Rows, *, need_all: bool = True) -> tuple[Tensor | None, float]:
-        """Sample times class weights, or None for ones, and their sum."""
+    def _weights(self, rows: Rows, *, fewest: int = 2) -> tuple[Tensor | None, Tensor]:
+        """Sample times class weights, or None for ones, and their sums by class [K], of which `fewest` are above 0."""
         K = _count(rows.classes)
         if K < 2:
             raise ValueError(
@@ -357,9 +432,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = rows.sample_weight
         double = None if weight is None else weight.double()
         mass = torch.bincount(rows.y, weights=double, minlength=K).double()
-        self._check_mass(mass, rows, "sample_weight", need_all=need_all)
+        self._check_mass(mass, rows, "sample_weight", fewest)
         if self.class_weight is None:
-            return weight, float(mass.sum())
+            return weight, mass
         if self.class_weight == "balanced":
             # The definition of scikit-learn with sample weights counted, so that a weight of 2 is the row twice.
             factor = torch.where(mass > 0, mass.sum() / (int((mass > 0).sum()) * mass), 0.0)
@@ -368,25 +443,25 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             factor = torch.from_numpy(
                 compute_class_weight(self.class_weight, classes=labels, y=labels).astype(np.float64)
             ).to(mass.device)
-            self._check_mass(factor * mass, rows, "class_weight", need_all=need_all)
+            self._check_mass(factor * mass, rows, "class_weight", fewest)
         weight = factor[rows.y] if double is None else factor[rows.y] * double
-        return weight, float((factor * mass).sum())
+        return weight, factor * mass
 
-    def _check_mass(self, mass: Tensor, rows: Rows, by: str, *, need_all: bool) -> None:
+    def _check_mass(self, mass: Tensor, rows: Rows, by: str, fewest: int) -> None:
         """ValueError where classes of weights `mass` [K], which the parameter `by` made so, cannot be trained on."""
         if not bool(mass.sum().isfinite()):
             raise ValueError(
                 f"the weights add up to more than a float64 holds; make the values of {by} smaller"
             )
         lacking = [numpy_of(rows.classes).tolist()[k] for k in torch.nonzero(mass <= 0).flatten().tolist()]
-        if len(lacking) == len(mass) or (not need_all and not bool(mass.sum() > 0)):
+        if len(lacking) == len(mass):
             raise ValueError(f"{by} is zero for every row; give rows of at least two classes a weight")
-        if need_all and lacking:
+        if len(mass) - len(lacking) < fewest:
             raise ValueError(
                 f"class {lacking[0]!r} has no row with a weight above 0, by {by}; leave its rows out, or give it one"
             )
 
-    def _start(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
+    def _start(self, rows: Rows, present: Tensor) -> Parameters | None:
         """The last solution, if this is a warm start and it is one of the same features and classes."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
@@ -394,21 +469,41 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if tuple(self.coef_.shape) != (1 if K == 2 else K, rows.X.shape[1]):
             return None
         weight, bias = self._parameters(rows.X.device, torch.float64)
+        if K > 2:
+            weight, bias = weight[present], bias[present]
+        lacking = self.__dict__.get("_lacking")
+        if lacking is not None and bool(lacking[numpy_of(present)].any()):
+            return None
         if not bool(weight.isfinite().all()) or not bool(bias.isfinite().all()):
             return None
         return (weight[0], bias) if K == 2 else (weight, bias)
 
-    def _keep(self, weight: Tensor, bias: Tensor, rows: Rows) -> None:
-        """Attributes of weight [1 or K, D] and bias [1 or K]."""
-        dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
-        self.classes_ = rows.classes
-        self.coef_ = like(rows.reference, weight.to(dtype))
-        self.intercept_ = like(rows.reference, bias.to(dtype))
+    def _keep(self, weight: Tensor, bias: Tensor, rows: Rows, present: Tensor | None = None) -> None:
+        self.__dict__.update(self._attributes(weight, bias, rows, present))
 
-    def _infer(self, result: Fit, rows: Rows, weight: Tensor | None) -> None:
+    def _attributes(
+        self, weight: Tensor, bias: Tensor, rows: Rows, present: Tensor | None = None
+    ) -> dict[str, Any]:
+        """What predictions need, of the weights and intercepts of two classes, or of more of those that are present."""
+        dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
+        weight, bias = weight.reshape(-1, rows.X.shape[1]).to(dtype), bias.to(dtype)
+        if present is not None and len(present) > 2 and not bool(present.all()):
+            sample = rows.X[:: max(1, len(rows.X) // _SAMPLE)].double()
+            logits = torch.addmm(bias.double(), sample, weight.double().t())
+            weights = weight.new_zeros((len(present), weight.shape[1]))
+            biases = torch.full_like(weights[:, 0], float(logits.amax(dim=1).min()) - _BELOW)
+            weights[present], biases[present] = weight, bias
+            weight, bias = weights, biases
+        return {
+            "classes_": rows.classes,
+            "coef_": like(rows.reference, weight),
+            "intercept_": like(rows.reference, bias),
+        }
+
+    def _infer(self, result: Fit | None, rows: Rows, weight: Tensor | None) -> None:
         """Standard errors of an unpenalised fit of two classes."""
         self.__dict__.pop("inference_", None)
-        if result.certificate.kind == "gap" or _count(rows.classes) > 2:
+        if result is None or result.certificate.kind == "gap" or _count(rows.classes) > 2:
             return
         self.inference_ = None
         if result.converged and rows.X.shape[1] <= MAX_COLUMNS:

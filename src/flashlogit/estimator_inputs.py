@@ -17,11 +17,17 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from .arrays import as_tensor, float_tensor, is_device_array, numpy_of, tensor_of_numpy
+from .arrays import as_tensor, float_tensor, is_bfloat16, is_device_array, numpy_of, tensor_of_numpy
 from .estimator_labels import in_kind, labels_of, numbered
 from .sparse import densify
 
-_HOST_DTYPES = [np.float64, np.float32]
+_FRAME_DTYPES = {
+    "float16": np.float16,
+    "halffloat[pyarrow]": np.float16,
+    "float32": np.float32,
+    "float[pyarrow]": np.float32,
+}
+"""Dtypes of columns, in small letters, of pandas, its nullable and Arrow kinds, and Polars, that need no float64."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,11 @@ def _host_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """A NumPy array or CSR matrix [N, D] of finite numbers."""
     if hasattr(X, "collect") and hasattr(X, "lazy"):
         raise ValueError("X is a lazy frame, whose rows are not there yet; give X.collect()")
+    if is_bfloat16(X):  # which scikit-learn does not take for a floating dtype
+        _device_matrix(estimator, X, reset=reset)
+        return X
     try:
-        return validate_data(estimator, X, accept_sparse="csr", dtype=_HOST_DTYPES, reset=reset)
+        return validate_data(estimator, X, accept_sparse="csr", dtype=_host_dtypes(X), reset=reset)
     except (TypeError, ValueError) as error:
         wrong = _columns_without_numbers(X)
         if not wrong:
@@ -101,6 +110,16 @@ def _host_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             f"X has columns that hold no numbers: {', '.join(wrong)}; encode categories (scikit-learn's OneHotEncoder),"
             " derive numbers from dates, or leave the columns out"
         ) from error
+
+
+def _host_dtypes(X: Any) -> Any:
+    """What scikit-learn's validation may leave X in: its own floating dtype, in this machine's byte order."""
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize <= 8:
+        return X.dtype.newbyteorder("=")
+    columns = [str(dtype).lower() for dtype in getattr(X, "dtypes", ())] if hasattr(X, "columns") else []
+    if columns and all(dtype in _FRAME_DTYPES for dtype in columns):
+        return np.result_type(*(_FRAME_DTYPES[dtype] for dtype in columns))
+    return [np.float64, np.float32]
 
 
 def _columns_without_numbers(X: Any) -> list[str]:

@@ -55,7 +55,7 @@ def check_parameters(estimator: LogisticRegression) -> None:
     check("tol", _is_real(e.tol) and 0 < e.tol < math.inf, "a number above 0")
     for name in ("fit_intercept", "warm_start"):
         check(name, _is_bool(getattr(e, name)), "True or False")
-    check("max_iter", _is_whole(e.max_iter) and e.max_iter >= 1, "a whole number of at least 1")
+    check("max_iter", _is_whole(e.max_iter) and e.max_iter >= 0, "a whole number of at least 0")
     check("solver", _is_among(e.solver, SOLVERS), " or ".join(repr(name) for name in SOLVERS))
     _check_class_weight(e.class_weight)
     check(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from flashlogit_kernels.checks import arithmetic_dtype
 from flashlogit_kernels.contract import BCESums, ClampGradient
@@ -35,7 +35,8 @@ def bce_loss(
     z = X @ weight + bias, c = clamp(z, -Z, Z) with Z = log((1 - eps) / eps), and
     loss = (1 - y) softplus(c) + pos_weight y softplus(-c), which clamps the probability to [eps, 1 - eps].
     The gradient is computed in the same pass. Arithmetic is float64 where X or weight is, else float32, also under
-    autocast. Tensor values are never checked, since that would wait for the device.
+    autocast. Tensor values are never checked, since that would wait for the device. torch.func's grad, vjp, jacrev and
+    vmap go through it, in any order; entries of a batch are not looped over. Forward mode is an error.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16. May require a gradient (a head on an encoder).
@@ -66,121 +67,161 @@ def bce_loss(
             raise ValueError(f"pos_weight is {pos_weight}; must be at least 0")
         pos_weight = torch.full((), pos_weight, dtype=arithmetic_dtype(X, weight, None), device=X.device)
     for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", pos_weight)):
-        if tensor is not None and tensor.requires_grad:
-            raise ValueError(
-                f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()"
-            )
+        _refuse_gradient(name, tensor is not None and tensor.requires_grad)
     if weight.ndim not in (1, 2) or (weight.ndim == 2 and weight.shape[0] != 1):
         raise ValueError(
             f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
         )
     arguments = (X, y, weight.reshape(-1), bias, sample_weight, pos_weight, eps, clamp_gradient, backend)
     loss: Tensor
-    if reduction == "none":
-        loss = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
-    else:
-        loss = _SummedLoss.apply(*arguments, reduction == "mean")  # type: ignore[no-untyped-call]
+    with _full_precision(weight):
+        if reduction == "none":
+            loss, _ = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
+        else:
+            loss, _, _ = _SummedLoss.apply(*arguments, reduction == "mean", X.requires_grad)  # type: ignore[no-untyped-call]
     return loss
 
 
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """No autocast on the device of `tensor`: what turns it off inside a rule of vmap comes too late."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 class _SummedLoss(torch.autograd.Function):
-    """Sum or weighted mean over the rows; the forward pass has the gradient already."""
+    """Sum or weighted mean over the rows; the forward pass has the gradient already.
+
+    What the backward pass needs are further outputs, since a transform of torch.func hands on nothing else.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-        *settings, mean = rest
-        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, ctx.needs_input_grad[0])
-        ctx.save_for_backward(X if ctx.needs_input_grad[0] else None, weight, bias, packed, residual)
-        ctx.mean = mean
+    def forward(
+        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        *settings, mean, with_residual = rest
+        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, with_residual)
         sums = BCESums(packed)
         loss = sums.loss / sums.weight_sum if mean else sums.loss
-        total: Tensor = loss.to(arithmetic_dtype(X, weight, None), copy=True)
-        return total
+        return loss.to(arithmetic_dtype(X, weight, None), copy=True), packed, residual
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        X, weight, bias, packed, residual = ctx.saved_tensors
-        sums = BCESums(packed)
-        scale = upstream / sums.weight_sum if ctx.mean else upstream
-        return _gradients(
-            ctx,
-            X,
-            weight,
-            bias,
-            weight_grad=sums.weight_grad * scale,
-            bias_grad=sums.bias_grad * scale,
-            rows=residual * scale if X is not None else None,
-        )
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        X, y, weight, bias, s, q, eps, clamp_gradient, backend, ctx.mean, _ = inputs
+        ctx.settings = eps, clamp_gradient, backend
+        if not ctx.needs_input_grad[0]:  # X need not stay in memory for the gradients of the parameters
+            X = y = s = q = None
+        _remember(ctx, (X, y, weight, bias, s, q), output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        X, y, weight, bias, s, q, packed, residual = ctx.saved_tensors
+        with torch.no_grad(), _full_precision(weight):
+            sums = BCESums(packed)
+            scale = upstream / sums.weight_sum if ctx.mean else upstream
+            rows = None
+            if X is not None:
+                if (
+                    len(residual) == 0
+                ):  # inside vmap a tensor does not say that it requires a gradient outside
+                    residual = ops.bce_rows(X, y, weight, bias, s, q, *ctx.settings)[1]
+                rows = residual * scale
+            gradients = _gradients(X, weight, bias, rows, sums.weight_grad * scale, sums.bias_grad * scale)
+        return _first_order(ctx, gradients, X, weight, bias, upstream)
 
 
 class _RowLosses(torch.autograd.Function):
     """One loss for each row. Upstream gradients differ from row to row, so the backward pass reads X again."""
 
-    @staticmethod
-    def forward(
-        ctx: Any, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
-    ) -> Tensor:
-        loss, residual = ops.bce_rows(X, y, weight, bias, *settings)
-        ctx.save_for_backward(X, weight, bias, residual)
-        ctx.backend = settings[-1]
-        row_losses: Tensor = loss
-        return row_losses
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        X, weight, bias, residual = ctx.saved_tensors
-        rows = residual * upstream
-        return _gradients(
-            ctx,
-            X,
-            weight,
-            bias,
-            weight_grad=ops.column_sums(X, rows, ctx.backend) if ctx.needs_input_grad[2] else None,
-            bias_grad=rows.sum(dtype=torch.float64),
-            rows=rows,
-        )
+    def forward(
+        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
+    ) -> tuple[Tensor, Tensor]:
+        losses: tuple[Tensor, Tensor] = ops.bce_rows(X, y, weight, bias, *settings)
+        return losses
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, _, _, ctx.backend = inputs
+        _remember(ctx, tensors, output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        X, _, weight, bias, _, _, residual = ctx.saved_tensors
+        with torch.no_grad(), _full_precision(weight):
+            rows = residual * upstream
+            weight_grad = ops.column_sums(X, rows, ctx.backend) if ctx.needs_input_grad[2] else None
+            gradients = _gradients(X, weight, bias, rows, weight_grad, rows.sum(dtype=torch.float64))
+        return _first_order(ctx, gradients, X, weight, bias, upstream)
+
+
+def _refuse_gradient(name: str, needed: bool) -> None:
+    if needed:
+        raise ValueError(f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()")
+
+
+def _remember(ctx: Any, tensors: Sequence[Tensor | None], output: tuple[Tensor, ...]) -> None:
+    """Save X, y, weight, bias, sample_weight, pos_weight and the outputs behind the loss."""
+    for name, place in (("y", 1), ("sample_weight", 4), ("pos_weight", 5)):
+        # Inside vmap it shows only here.
+        _refuse_gradient(name, ctx.needs_input_grad[place])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*tensors, *output[1:])
 
 
 def _gradients(
-    ctx: FunctionCtx,
     X: Tensor | None,
     weight: Tensor,
     bias: Tensor | None,
-    *,
+    rows: Tensor | None,
     weight_grad: Tensor | None,
     bias_grad: Tensor,
-    rows: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Those of X, from s r times the upstream gradient of each row, weight and bias, in their dtypes and shapes."""
+    return (
+        None if X is None or rows is None else (rows[:, None] * weight.to(rows.dtype)).to(X.dtype),
+        None if weight_grad is None else weight_grad.to(weight.dtype),
+        None if bias is None else bias_grad.to(bias.dtype).reshape(bias.shape),
+    )
+
+
+def _first_order(
+    ctx: Any, gradients: tuple[Tensor | None, ...], *parameters: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """Gradients in the order of forward's arguments, None where none is needed."""
-    X_needed, _, weight_needed, bias_needed, *others = ctx.needs_input_grad  # type: ignore[attr-defined]
-    X_grad = None
-    if X_needed and X is not None and rows is not None:
-        X_grad = (rows[:, None] * weight.to(rows.dtype)).to(X.dtype)
-    gradients = _FirstOrderOnly.apply(  # type: ignore[no-untyped-call]
-        X_grad,
-        weight_grad.to(weight.dtype) if weight_needed and weight_grad is not None else None,
-        bias_grad.to(bias.dtype).reshape(bias.shape) if bias_needed and bias is not None else None,
-        *(X if X_needed else None, weight, bias),
-    )
-    return gradients[0], None, gradients[1], gradients[2], *(None for _ in others)
+    needed = ctx.needs_input_grad
+    gradients = tuple(g if needed[place] else None for g, place in zip(gradients, (0, 2, 3), strict=True))
+    # torch.compile refuses second derivatives itself, and cannot trace this (torch 2.13).
+    if not torch.compiler.is_compiling():
+        gradients = _FirstOrderOnly.apply(*gradients, *parameters)  # type: ignore[no-untyped-call]
+    X_grad, weight_grad, bias_grad = gradients
+    return X_grad, None, weight_grad, bias_grad, *(None for _ in needed[4:])
 
 
 class _FirstOrderOnly(torch.autograd.Function):
     """Gives gradients through and refuses to be differentiated.
 
-    The parameters are inputs only so that the result depends on them: once_differentiable, and register_autograd too,
-    let a penalty on the gradient run with a silently wrong result (measured: 4.7 for 82.3, and 0).
+    The parameters and the upstream gradient are inputs only so that the result depends on them: once_differentiable,
+    and register_autograd too, let a penalty on the gradient run with a silently wrong result (measured: 4.7 for 82.3,
+    and 0).
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        ctx: Any,
         X_grad: Tensor | None,
         weight_grad: Tensor | None,
         bias_grad: Tensor | None,
         *parameters: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         return X_grad, weight_grad, bias_grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        """Nothing is needed to refuse."""
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from flashlogit import fit
 from flashlogit.solvers import separation
 from flashlogit.solvers.separation import (
     Separation,
     Undecided,
+    fewest_columns,
     find_separation,
     separation_message,
     smallest_margin,
@@ -348,3 +350,90 @@ def test_smallest_margin(dtype) -> None:
     assert smallest_margin(z[:0], y[:0], None).item() == torch.inf
     assert smallest_margin(torch.tensor([torch.nan, 1.0]), torch.ones(2), None).isnan()
     assert smallest_margin(z, y, None).shape == ()
+
+
+CATEGORIES = ["free", "basic", "plus", "gold"]
+
+
+def categories(seed, levels=4, N=600):
+    """A category, its one-hot columns, a number, labels drawn from the number."""
+    rng = np.random.default_rng(seed)
+    category = np.minimum(rng.geometric(0.45, N) - 1, levels - 1)
+    age = rng.normal(45, 12, N)
+    y = (rng.random(N) < 1 / (1 + np.exp(-(age - 45) / 10))).astype(float)
+    return category, np.eye(levels)[category], age, y
+
+
+def note_on_separation(X, y, names, **options):
+    result = fit(torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(y), names=names, **options)
+    assert result.separation is not None
+    return result.separation, next(note for note in result.notes if "separated" in note)
+
+
+def named(note):
+    return [name for name in CATEGORIES if f'"{name}"' in note]
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("culprit", range(4))
+def test_the_category_that_separates_is_named(culprit, label):
+    category, one_hot, age, y = categories(culprit)
+    y[category == culprit] = label
+    others = np.eye(3)[np.arange(len(y)) % 3]
+    X = np.column_stack([one_hot, age, others, np.full(len(y), 2013.0)])
+    found, note = note_on_separation(X, y, [*CATEGORIES, "age", "a", "b", "c", "year"])
+    assert f'are quasi-completely separated by column "{CATEGORIES[culprit]}" (' in note
+    assert found.kind == "quasi-complete"
+    margin = (2 * y - 1) * (X @ found.weight.numpy() + found.bias)
+    assert margin.min() > -1e-7
+    assert margin.max() > 1e-3
+    # The first column left out, as for the reference category, there is nothing to move.
+    _, note = note_on_separation(X[:, 1:5], y, [*CATEGORIES[1:], "age"])
+    assert named(note) == (CATEGORIES[1:] if culprit == 0 else [CATEGORIES[culprit]])
+
+
+def test_both_categories_that_separate_are_named():
+    category, one_hot, age, y = categories(5)
+    y[category == 3], y[category == 1] = 1.0, 0.0
+    _, note = note_on_separation(np.column_stack([one_hot, age]), y, [*CATEGORIES, "age"])
+    assert named(note) == ["basic", "gold"]
+    assert '"age"' not in note
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_of_yes_and_no_the_one_that_separates_is_named(order):
+    category, one_hot, age, y = categories(6, levels=2)
+    y[category == 1] = 1.0
+    columns = np.column_stack([one_hot[:, order], age])
+    _, note = note_on_separation(columns, y, [*(CATEGORIES[j] for j in order), "age"])
+    assert named(note) == ["basic"]
+
+
+def test_the_category_of_a_complete_separation_comes_first():
+    category, one_hot, age, _ = categories(7)
+    y = (category == 2).astype(float)
+    found, note = note_on_separation(np.column_stack([one_hot, age]), y, [*CATEGORIES, "age"])
+    assert found.kind == "complete"
+    assert note.index('"plus"') == note.index('"')
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fewest_columns_of_a_direction(seed):
+    """Three groups, each with weights of one category only, moved along what changes no logit."""
+    rng = np.random.default_rng(seed)
+    one_hot = np.column_stack([np.eye(n)[rng.integers(0, n, 300)] for n in (3, 4, 5)])
+    weight, bias = np.zeros(12), 0.0
+    weight[[1, 5, 9]] = 1.0, -2.0, 0.5
+    null_space = np.zeros((12, 3))
+    for k, (begin, end) in enumerate([(0, 3), (3, 7), (7, 12)]):
+        null_space[begin:end, k] = 1.0
+        moved = rng.normal()
+        weight[begin:end] += moved
+        bias -= moved
+    mixed = np.linalg.qr(null_space @ rng.normal(size=(3, 3)))[0]
+    units = one_hot.std(axis=0)
+    arguments = (torch.from_numpy(a) for a in (mixed, units, one_hot.mean(axis=0)))
+    found = fewest_columns(torch.from_numpy(weight * units), bias, *arguments).numpy() / units
+    expected = np.zeros(12)
+    expected[[1, 5, 9]] = 1.0, -2.0, 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-7)

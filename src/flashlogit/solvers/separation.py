@@ -39,8 +39,15 @@ _POSITIVE = 1e-7
 """A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most 1."""
 _ROUNDING = 1e-9
 """Of a margin in the same units: the sum of D products of float64, and what the programme's solver leaves."""
-_SOLVER_TOLERANCE = 1e-10
-"""The smallest that HiGHS accepts for a constraint and for a reduced cost."""
+_PRECISE = {
+    "presolve": False,  # it does not heed the limit: 23 s for 2,000 rows of 500 columns that are one category
+    # The smallest that HiGHS accepts for a constraint and for a reduced cost.
+    "primal_feasibility_tolerance": 1e-10,
+    "dual_feasibility_tolerance": 1e-10,
+}
+"""Options of HiGHS."""
+_TIE = 1e-3
+"""Price of an intercept beside a weight in standard deviations: it decides between columns that cost the same."""
 _FIRST_ROWS = 100
 """Of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be separated."""
 _NEGLIGIBLE = 1e-6
@@ -54,8 +61,10 @@ class Separation:
     """The classes are separated, or seem to be.
 
     `kind` is "suspected" where a fit's own course is the evidence, without proof. `evidence` is a part of a sentence.
-    `weight` [D] float64 and `bias` are a direction in the units of X along which the loss falls for ever, and
-    `standardized` [D] float64 its weights times the columns' standard deviations; all on the CPU, None if unknown.
+    `weight` [D] float64 and `bias` are a direction in the units of X along which the loss falls for ever.
+    `standardized` [D] float64 are weights times the columns' standard deviations: its own, or where columns are
+    collinear those that give the same logits by the fewest columns, see `fewest_columns`. All on the CPU, None if
+    unknown.
     """
 
     kind: Literal["complete", "quasi-complete", "suspected"]
@@ -97,6 +106,7 @@ def find_separation(
     sample_weight: Tensor | None,
     *,
     intercept: bool,
+    null_space: Tensor | None = None,
     seconds: float = 10.0,
     max_values: int = MAX_VALUES,
 ) -> Separation | Undecided | None:
@@ -110,6 +120,8 @@ def find_separation(
         y: [N] labels in [0, 1] of any real dtype.
         sample_weight: [N], not negative, or None; rows of weight 0 are left out.
         intercept: whether b is free; else it is 0.
+        null_space: [D, r] float64, `Collinear.null_space` of these rows without constant columns, for
+            `Separation.standardized`.
         seconds: after which the search ends undecided, or by one pass over X later.
         max_values: of X, rows times columns, beyond which it does not begin.
 
@@ -130,13 +142,58 @@ def find_separation(
     if (X.shape[0] if rows is None else rows.shape[0]) == 0:
         return None
     with torch.no_grad():
-        table = _Table(X.detach(), y.detach(), rows, intercept=intercept)
+        table = _Table(X.detach(), y.detach(), rows, null_space, intercept=intercept)
         if not table.finite:
             return Undecided("X holds values that are not finite, or whose squares are not")
         try:
             return _search(table, deadline)
         except _GaveUpError as problem:
             return Undecided(str(problem))
+
+
+def fewest_columns(
+    standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor
+) -> Tensor:
+    """The weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on the CPU.
+
+    The columns of a one-hot group add up to 1, so that a number can move between all of their weights and the
+    intercept: a single category that separates is a direction of all of them, until all but that one are 0. Where two
+    choices are equal, that of the smaller intercept is taken: of the two columns of yes and no the one that separates.
+
+    Args:
+        standardized: [D] weights times `units`.
+        bias: the intercept that goes with them, of columns that are not centred.
+        null_space: [D, r] of weights that change no logit but for a constant, none of them of a constant column only.
+        units: [D] standard deviations, 0 for a column to leave alone.
+        mean: [D] of the columns.
+
+    Returns:
+        `standardized` itself where no columns are collinear, or the programme is not solved within two seconds.
+    """
+    from scipy.optimize import linprog
+
+    free = null_space * units[:, None]
+    scale = free.norm(dim=0)
+    if not bool((scale > 0).any()):
+        return standardized
+    free, shift = free[:, scale > 0] / scale[scale > 0], -(mean @ null_space)[scale > 0] / scale[scale > 0]
+    mixed = free.abs().amax(dim=1) > _NEGLIGIBLE
+    change = torch.cat([free[mixed], shift[None]]).numpy()
+    size = float(standardized.abs().max())
+    start = np.append(standardized[mixed].numpy(), bias) / max(size, 1e-300)
+    m, r = change.shape
+    result = linprog(
+        np.r_[np.zeros(r), np.ones(m - 1), _TIE],
+        A_ub=np.block([[change, -np.eye(m)], [-change, -np.eye(m)]]),
+        b_ub=np.r_[-start, start],
+        bounds=[(None, None)] * r + [(0, None)] * m,
+        method="highs",
+        options={**_PRECISE, "time_limit": 2.0},
+    )
+    if result.x is None:
+        return standardized
+    least: Tensor = standardized + size * (free @ torch.from_numpy(result.x[:r]))
+    return least
 
 
 def separation_message(separation: Separation, names: Sequence[str]) -> str:
@@ -167,8 +224,10 @@ class _Table:
     Without an intercept a column is divided by its root mean square. A column without any spread is left out (times 0).
     """
 
-    def __init__(self, X: Tensor, y: Tensor, rows: Tensor | None, *, intercept: bool) -> None:
-        self.X, self.rows, self.intercept = X, rows, intercept
+    def __init__(
+        self, X: Tensor, y: Tensor, rows: Tensor | None, null_space: Tensor | None, *, intercept: bool
+    ) -> None:
+        self.X, self.rows, self.null_space, self.intercept = X, rows, null_space, intercept
         y = (y if rows is None else y[rows]).to(X.device, torch.float64)
         self.soft = (y != 0) & (y != 1)
         self.sign = torch.where(self.soft, 1.0, 2 * y - 1)
@@ -207,9 +266,14 @@ class _Table:
     ) -> Separation:
         """A direction [D] or [D + 1] of the standardised columns in the units of X."""
         v = torch.from_numpy(direction)
-        weight = v[: self.D] * self.factor.cpu()
-        bias = float(v[self.D] - self.mean.cpu() @ weight) if self.intercept else 0.0
-        return Separation(kind, evidence, weight, bias, v[: self.D] * (self.factor.cpu() > 0))
+        factor, mean = self.factor.cpu(), self.mean.cpu()
+        weight = v[: self.D] * factor
+        bias = float(v[self.D] - mean @ weight) if self.intercept else 0.0
+        standardized = v[: self.D] * (factor > 0)
+        if self.null_space is not None:
+            units = torch.where(factor > 0, 1 / factor, 0.0)
+            standardized = fewest_columns(standardized, bias, self.null_space.cpu(), units, mean)
+        return Separation(kind, evidence, weight, bias, standardized)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         return row_blocks(self.X, self.rows, slice(0, self.n), torch.float64)
@@ -313,12 +377,7 @@ def _solve(table: _Table, chosen: Tensor, deadline: float, *, widest: bool) -> N
         b_eq=np.zeros(len(on_plane)) if len(on_plane) else None,
         bounds=bounds,
         method="highs",
-        options={
-            "time_limit": left,
-            "presolve": False,  # it does not heed the limit: 23 s for 2,000 rows of 500 columns that are one category
-            "primal_feasibility_tolerance": _SOLVER_TOLERANCE,
-            "dual_feasibility_tolerance": _SOLVER_TOLERANCE,
-        },
+        options={**_PRECISE, "time_limit": left},
     )
     if result.status == 1:
         raise _GaveUpError("the search for separation ran out of time")

@@ -21,7 +21,7 @@ from .driver import Outcome, Solver
 from .newton_cg import ConjugateGradients
 from .problem import Problem
 from .proximal import factor, solve
-from .separation import Separation, Undecided, find_separation, smallest_margin
+from .separation import Separation, Undecided, fewest_columns, find_separation, smallest_margin
 
 DENSE_COLUMNS = 2048
 """Most columns of which a matrix is made to look for collinear ones and to measure the Newton decrement."""
@@ -90,6 +90,7 @@ class Unpenalised:
             objective.y,
             objective.sample_weight,
             intercept=objective.intercept,
+            null_space=self._exchanges(),
         )
         if not isinstance(found, Undecided):
             return found
@@ -103,14 +104,23 @@ class Unpenalised:
         """Complete separation, by the parameters at which every margin is positive."""
         coordinates = self.objective.coordinates
         weight, bias = coordinates.to_user(theta)
+        # In these coordinates all columns have the same spread.
+        standardized = theta[: coordinates.columns, 0].cpu()
+        if (exchanges := self._exchanges()) is not None:
+            units, center = 1 / coordinates.scale[: coordinates.columns].cpu(), coordinates.center.cpu()
+            standardized = fewest_columns(standardized, float(bias), exchanges.cpu(), units, center)
         return Separation(
             "complete",
             f"the fit came to parameters that have all {len(self.objective.X):,} rows on their labels' sides",
             weight[:, 0].cpu(),
             float(bias),
-            # In these coordinates all columns have the same spread.
-            theta[: coordinates.columns, 0].cpu(),
+            standardized,
         )
+
+    def _exchanges(self) -> Tensor | None:
+        """The null space without constant columns, whose share only the intercept can take."""
+        found = self.collinear
+        return found.null_space[:, len(found.constant) :] if found else None
 
     def optimum(self, outcome: Outcome) -> tuple[Tensor, Certificate]:
         """theta [P, 1] where a solver has ended, one Newton step further, and of all optima the one of least norm.

@@ -1,0 +1,177 @@
+"""What scikit-learn's own estimator and its tests do: classes without weight, sparse coefficients, no iterations."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.ensemble import BaggingClassifier
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+
+from flashlogit import LogisticRegression
+from flashlogit.softmax_fitting import fit_softmax
+
+CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
+FIVE = IRIS[1] + 2 * (np.arange(150) % 7 == 0)  # the last two classes are rare
+PENALTIES = [{"C": 0.5}, {"l1_ratio": 1.0, "C": 2.0}, {"l1_ratio": 0.5}, {"C": np.inf}]
+
+
+@pytest.mark.parametrize("parameters", PENALTIES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("lacking", [[0], [1, 3]], ids=str)
+def test_classes_without_weight_are_as_if_their_rows_were_not_there(lacking, fit_intercept, parameters):
+    X, y = IRIS[0], FIVE
+    weight = np.where(np.isin(y, lacking), 0.0, 1 + np.arange(150) % 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # some of these are separated
+        model = LogisticRegression(fit_intercept=fit_intercept, **parameters).fit(X, y, weight)
+    kept = weight > 0
+    present, numbers = np.unique(y[kept], return_inverse=True)
+    assert model.classes_.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(model.coef_[lacking], 0)
+    probability = model.predict_proba(X)
+    assert probability[:, lacking].max() < 1e-15
+    assert np.isfinite(model.predict_log_proba(X)).all()
+    if np.isinf(model.C):
+        return  # of classes that are separated there is no optimum to compare
+    total = weight.sum()
+    alone = fit_softmax(
+        torch.from_numpy(X[kept]),
+        torch.from_numpy(numbers),
+        sample_weight=torch.from_numpy(weight[kept]),
+        l1=model.l1_ratio / (model.C * total),
+        l2=(1 - model.l1_ratio) / (model.C * total),
+        intercept=fit_intercept,
+        tolerance=1e-10,
+    )
+    assert model.gap_ <= 1e-10
+    z = X @ alone.weight.numpy().T + alone.bias.numpy()
+    expected = torch.softmax(torch.from_numpy(z), dim=1).numpy()
+    np.testing.assert_allclose(probability[:, present], expected, atol=2e-4)
+
+
+def test_two_classes_left_of_three_keep_the_penalty_of_softmax():
+    X, y = IRIS
+    weight = (y > 0).astype(float)
+    model = LogisticRegression(C=0.1).fit(X, y, sample_weight=weight)
+    coef = model.coef_
+    # In softmax form l2 / 2 (|w|^2 + |-w|^2) penalises the difference 2 w half as much as two classes would.
+    two = LogisticRegression(C=0.2).fit(X[y > 0], y[y > 0])
+    np.testing.assert_allclose(coef[2] - coef[1], two.coef_[0], atol=1e-5)
+    np.testing.assert_allclose(coef[1], -coef[2], atol=1e-12)
+    theirs = SklearnLogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), atol=2e-3)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_a_class_without_weight_has_no_probability_where_columns_are_far_from_0(l1_ratio):
+    """With an l1 term the logits of all other classes may be thousands below 0: weights do not add up to 0 then."""
+    X, y = IRIS
+    X = X / X.std(axis=0) * [-1, 1, 1, -1] + [3e4, 2000, -3000, 0]
+    weight = (np.arange(150) % 10 > 0).astype(float)
+    y = np.where(weight == 0, 3, y)
+    model = LogisticRegression(l1_ratio=l1_ratio).fit(X, y, sample_weight=weight)
+    if l1_ratio:
+        assert (X @ model.coef_[:3].T + model.intercept_[:3]).max() < -1000
+    np.testing.assert_array_equal(model.predict_proba(X)[:, 3], 0)
+    three = LogisticRegression(l1_ratio=l1_ratio).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(model.predict_proba(X)[:, :3], three.predict_proba(X), atol=1e-3)
+    again = LogisticRegression(l1_ratio=l1_ratio, warm_start=True).fit(X, y)
+    assert again.fit(X, y).n_iter_[0] == 1  # intercepts of thousands are no sign of a class without rows
+
+
+def test_class_weights_of_0():
+    X, y = IRIS
+    names = np.array(["bar", "baz", "foo"])[y]
+    model = LogisticRegression(class_weight={"bar": 1, "baz": 2, "foo": 0}).fit(X, names)
+    assert model.classes_.tolist() == ["bar", "baz", "foo"]
+    assert sorted(set(model.predict(X))) == ["bar", "baz"]
+    same = LogisticRegression().fit(X, names, sample_weight=np.array([1, 2, 0])[y])
+    np.testing.assert_allclose(model.coef_, same.coef_, atol=1e-9)
+    balanced = LogisticRegression(class_weight="balanced").fit(
+        X, names, sample_weight=np.where(y == 2, 0, 1 + y)
+    )
+    same = LogisticRegression().fit(
+        X, names, sample_weight=np.where(y == 2, 0, np.array([1.5, 0.75, 0])[y] * (1 + y))
+    )
+    np.testing.assert_allclose(balanced.coef_, same.coef_, atol=1e-9)
+    with pytest.raises(ValueError, match="class 'baz' has no row with a weight above 0, by class_weight"):
+        LogisticRegression(class_weight={"bar": 1, "baz": 0, "foo": 0}).fit(X, names)
+
+
+def test_bagging_with_a_rare_class():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(40, 3))
+    y = np.r_[np.zeros(19), np.ones(19), 2, 2].astype(int)
+    p, theirs = (
+        BaggingClassifier(estimator, n_estimators=20, random_state=0).fit(X, y).predict_proba(X)
+        for estimator in (LogisticRegression(), SklearnLogisticRegression(max_iter=1000))
+    )
+    np.testing.assert_allclose(p, theirs, atol=1e-3)
+
+
+def test_a_class_that_had_no_weight_can_come_back():
+    X, y = IRIS
+    model = LogisticRegression(warm_start=True).fit(X, y, sample_weight=(y != 1).astype(float))
+    again = model.fit(X, y, sample_weight=(y != 1).astype(float))
+    assert again.n_iter_[0] == 1
+    np.testing.assert_allclose(model.fit(X, y).coef_, LogisticRegression().fit(X, y).coef_, atol=1e-5)
+    model = LogisticRegression(random_state=0, learning_rate=0.3, batch_size=16)
+    model.fit(X, y, sample_weight=(y != 1).astype(float))
+    for _ in range(4):
+        model.partial_fit(X, y)
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("data", [CANCER, IRIS], ids=["two", "three"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_sparsify_and_densify(kind, data):
+    X, y = kind(data[0]), data[1]
+    model = LogisticRegression(l1_ratio=1.0, C=0.1, warm_start=True).fit(X, y)
+    dense, expected = model.coef_, model.predict_proba(X)
+    assert model.sparsify() is model
+    assert scipy.sparse.issparse(model.coef_)
+    assert model.coef_.nnz == int((dense != 0).sum()) < dense.size if kind is np.asarray else True
+    sparse = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(np.asarray(sparse.predict_proba(X)), np.asarray(expected))
+    np.testing.assert_allclose(
+        model.predict_proba(scipy.sparse.csr_array(data[0])), np.asarray(expected), atol=1e-9
+    )
+    np.testing.assert_array_equal(model.to_sklearn().coef_, np.asarray(dense))
+    assert model.densify() is model
+    assert type(model.coef_) is type(dense)
+    np.testing.assert_array_equal(np.asarray(model.coef_), np.asarray(dense))
+    assert model.densify().sparsify().fit(X, y).n_iter_[0] == 1  # a warm start takes them too
+    assert type(model.coef_) is type(dense)
+    assert model.sparsify().partial_fit(X, y).coef_.shape == dense.shape
+    for method in ("sparsify", "densify"):
+        with pytest.raises(NotFittedError):
+            getattr(LogisticRegression(), method)()
+
+
+@pytest.mark.parametrize("data", [(CANCER[0], CANCER[1]), IRIS], ids=["two", "three"])
+def test_no_iterations_leave_the_start(data):
+    X, y = data
+    with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
+        model = LogisticRegression(max_iter=0).fit(X, y)
+    K = len(set(y))
+    assert model.n_iter_.tolist() == [0]
+    assert model.gap_ == np.inf
+    assert model.coef_.shape == (1 if K == 2 else K, X.shape[1])
+    np.testing.assert_array_equal(model.predict_proba(X), np.full((len(X), K), 1 / K))
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    coef, intercept = model.coef_, model.intercept_
+    with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
+        model.set_params(max_iter=0).fit(X, y)
+    np.testing.assert_array_equal(model.coef_, coef)
+    np.testing.assert_array_equal(model.intercept_, intercept)
+    if K > 2:
+        with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
+            model = LogisticRegression(max_iter=0, class_weight={2: 0.0}).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(X), np.tile([0.5, 0.5, 0.0], (len(X), 1)))
+    with pytest.raises(ValueError, match="max_iter is -1"):
+        LogisticRegression(max_iter=-1).fit(X, y)

@@ -1,0 +1,237 @@
+"""The loss under torch.func: what its transforms give of torch's own loss, they give of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_loss import by_torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
+
+from flashlogit import LogisticHead, bce_loss, ops
+
+N, D, B = 6, 3, 4
+REDUCTIONS = ["none", "mean", "sum"]
+Arguments = dict[str, Tensor]
+SHAPES = {"X": (N, D), "y": (N,), "weight": (D,), "bias": (1,), "sample_weight": (N,), "pos_weight": ()}
+WITHOUT_GRADIENT = ("y", "sample_weight", "pos_weight")
+
+
+def numbers(*batched: str, dtype: torch.dtype = torch.float64) -> Arguments:
+    """Arguments of the loss; of those in `batched` B, in their first dimension."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(name: str, shape: tuple[int, ...]) -> Tensor:
+        shape = (B, *shape) if name in batched else shape
+        of = torch.rand if name in WITHOUT_GRADIENT else torch.randn
+        return of(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return {name: draw(name, shape) for name, shape in SHAPES.items()}
+
+
+def in_dims(*batched: str) -> tuple[dict[str, int | None]]:
+    return ({name: 0 if name in batched else None for name in SHAPES},)
+
+
+def losses(reduction: str) -> tuple[Callable[[Arguments], Tensor], Callable[[Arguments], Tensor]]:
+    """Ours and torch's."""
+    return tuple(lambda a, f=f: f(**a, reduction=reduction) for f in (bce_loss, by_torch))
+
+
+def gradients(loss: Callable[[Arguments], Tensor]) -> Callable[[Arguments], Arguments]:
+    """Of the sum of the losses, by X, weight and bias."""
+
+    def differentiated(a: Arguments) -> Arguments:
+        variables = {name: value for name, value in a.items() if name not in WITHOUT_GRADIENT}
+        return grad(lambda v: loss({**a, **v}).sum())(variables)
+
+    return differentiated
+
+
+def check(ours: Any, theirs: Any) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+EACH = [(name,) for name in SHAPES]
+BATCHES = [*EACH, ("X", "y"), ("X", "y", "sample_weight"), ("weight", "bias"), tuple(SHAPES)]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("batched", BATCHES, ids="+".join)
+def test_vmap_inside_and_outside_of_grad(batched: tuple[str, ...], reduction: str) -> None:
+    arguments = numbers(*batched)
+    ours, theirs = losses(reduction)
+    check(*(vmap(loss, in_dims(*batched))(arguments) for loss in (ours, theirs)))
+    check(*(vmap(gradients(loss), in_dims(*batched))(arguments) for loss in (ours, theirs)))
+    check(*(gradients(vmap(loss, in_dims(*batched)))(arguments) for loss in (ours, theirs)))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_jacrev_and_vjp(reduction: str) -> None:
+    X, y, weight, bias, s, q = numbers().values()
+
+    def of(loss: Any) -> Callable[..., Tensor]:
+        return lambda X, w, b: loss(X, y, w, b, sample_weight=s, pos_weight=q, reduction=reduction)
+
+    upstream = torch.linspace(-1, 2, N, dtype=torch.float64)
+    upstream = upstream if reduction == "none" else upstream[0]
+    check(*(jacrev(of(loss), argnums=(0, 1, 2))(X, weight, bias) for loss in (bce_loss, by_torch)))
+    check(*(vjp(of(loss), X, weight, bias)[1](upstream) for loss in (bce_loss, by_torch)))
+    inputs = (X, weight, bias)
+    check(*(torch.autograd.functional.jacobian(of(f), inputs, vectorize=True) for f in (bce_loss, by_torch)))
+
+
+def test_nested_vmap_with_batches_in_any_dimension() -> None:
+    """Models [B] times data sets [2], the batches of X, y and the weights in their last or middle dimensions."""
+    X, y, weight, bias, *_ = numbers("weight", "bias").values()
+    X = torch.stack([X, X.square()], dim=-1)  # [N, D, 2]
+    y = torch.stack([y > 0.5, y > 0.2], dim=1)
+    weight = weight.t()
+
+    def by(loss: Any) -> Any:
+        inner = vmap(grad(loss, argnums=(0, 2)), in_dims=(-1, 1, None, None))
+        return vmap(inner, in_dims=(None, None, 1, 0), out_dims=(1, -1))(X, y, weight, bias)
+
+    ours, theirs = by(bce_loss), by(lambda X, y, w, b: by_torch(X, y.double(), w, b))
+    assert ours[0].shape == (2, B, N, D)
+    check(ours, theirs)
+
+
+def test_gradients_of_each_row() -> None:
+    X, y, weight, bias, *_ = numbers().values()
+
+    def by(loss: Any) -> Any:
+        one = grad(lambda p, x, t: loss(x[None], t[None], *p))
+        return vmap(one, in_dims=(None, 0, 0))((weight, bias), X, y)
+
+    check(by(bce_loss), by(by_torch))
+    by_hand = torch.sigmoid(X @ weight + bias) - y
+    torch.testing.assert_close(by(bce_loss)[0], by_hand[:, None] * X)
+
+
+@pytest.mark.parametrize("clamp_gradient", ["through", "exact"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_batch_is_its_entries_one_by_one(dtype: torch.dtype, clamp_gradient: Any) -> None:
+    """Also beyond the clamp, where torch's own loss goes on, in the dtypes of X, and under autocast."""
+    X, y, weight, bias, s, _ = numbers("X", "weight", dtype=torch.float32).values()
+    X, eps = (3 * X).to(dtype), 1e-2
+    z = torch.einsum("bnd,bd->bn", X.float(), weight) + bias
+    assert 0 < int((z.abs() > math.log((1 - eps) / eps)).sum()) < z.numel()
+
+    def both(X: Tensor, w: Tensor) -> Any:
+        def loss(X: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+            value = bce_loss(X, y, w, bias, sample_weight=s, eps=eps, clamp_gradient=clamp_gradient)
+            return value, value
+
+        return grad(loss, argnums=(0, 1), has_aux=True)(X, w)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (X_grad, weight_grad), loss = vmap(both)(X, weight)
+    assert (X_grad.dtype, weight_grad.dtype, loss.dtype) == (dtype, torch.float32, torch.float32)
+    for b in range(B):
+        (X_grad_alone, weight_grad_alone), alone = both(X[b], weight[b])
+        torch.testing.assert_close(loss[b], alone)
+        torch.testing.assert_close(weight_grad[b], weight_grad_alone)
+        torch.testing.assert_close(X_grad[b], X_grad_alone)
+
+
+def test_the_passes_of_a_batch_are_its_entries_one_by_one() -> None:
+    X, y, weight, bias, s, q = numbers("X", "pos_weight").values()
+    X[1, 2, 0], X[2, 3, 1] = math.inf, math.nan
+    fixed = 1e-8, "through", "torch", True
+
+    def passes(X: Tensor, q: Tensor) -> Any:
+        return ops.bce_onepass(X, y, weight, bias, s, q, *fixed)
+
+    packed, residual = vmap(passes)(X, q)
+    for b in range(B):
+        alone, residual_alone = passes(X[b], q[b])
+        torch.testing.assert_close(packed[b], alone, equal_nan=True)
+        torch.testing.assert_close(residual[b], residual_alone, equal_nan=True)
+    assert packed[:, -2].tolist() == [0, 1, 1, 0]
+
+
+def test_many_heads_over_the_same_rows_by_functional_call() -> None:
+    X, y, *_ = numbers(dtype=torch.float32).values()
+    heads = [LogisticHead(D) for _ in range(B)]
+    parameters, buffers = stack_module_state(heads)
+
+    def loss(parameters: Any, buffers: Any) -> Tensor:
+        return functional_call(heads[0], (parameters, buffers), (X, y))
+
+    batched = vmap(grad(loss))(parameters, buffers)
+    for b, head in enumerate(heads):
+        nn.functional.binary_cross_entropy_with_logits(
+            nn.functional.linear(X, head.weight, head.bias)[:, 0], y
+        ).backward()
+        assert head.weight.grad is not None
+        torch.testing.assert_close(batched["weight"][b], head.weight.grad)
+        torch.testing.assert_close(batched["bias"][b], head.bias.grad)
+
+
+def test_the_kernels_take_batches_too(kernels, device):
+    X, y, weight, bias, s, q = (t.to(device) for t in numbers("weight", dtype=torch.float32).values())
+    results = []
+    for backend in ("triton", "torch"):
+
+        def loss(X, w, backend=backend):
+            return bce_loss(X, y, w, bias, sample_weight=s, pos_weight=q, backend=backend)
+
+        results.append(vmap(grad(loss, argnums=(0, 1)), in_dims=(None, 0))(X, weight))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_second_derivatives_and_forward_mode_are_errors(reduction: str) -> None:
+    X, y, weight, bias, *_ = numbers().values()
+
+    def loss(w: Tensor) -> Tensor:
+        return bce_loss(X, y, w, bias, reduction=reduction).sum()
+
+    one_by_one = vmap(grad(loss))
+    for transform in (
+        grad(lambda w: grad(loss)(w).square().sum()),
+        grad(lambda w: one_by_one(w.expand(B, -1)).square().sum()),
+        jacrev(jacrev(loss)),
+        hessian(loss),
+        jacfwd(loss),
+        jacfwd(grad(loss)),
+        lambda w: jvp(loss, (w,), (w,)),
+        lambda w: vmap(jacrev(grad(loss)))(w.expand(B, -1)),
+        lambda w: torch.autograd.functional.jvp(grad(loss), w, w),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            transform(weight)
+    with pytest.raises(RuntimeError, match=r"flashlogit\.bce_loss has no second derivative"):
+        jacrev(grad(loss))(weight)
+
+
+@pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+def test_a_gradient_of_the_labels_or_weights_is_refused_also_around_vmap(name: str) -> None:
+    arguments = numbers(name)
+
+    def loss(value: Tensor) -> Tensor:
+        batch = {**arguments, name: value}
+        return vmap(lambda a: bce_loss(**a), in_dims(name))(batch).sum()
+
+    with pytest.raises(ValueError, match=f"{name} requires a gradient"):
+        grad(loss)(arguments[name])
+
+
+def test_mistakes_inside_vmap_are_refused() -> None:
+    X, y, weight, bias, *_ = numbers("weight").values()
+    with pytest.raises(ValueError, match=r"y has 5 entries; must have 6"):
+        vmap(lambda w: bce_loss(X, y[1:], w, bias))(weight)
+    with pytest.raises(TypeError, match=r"X is torch\.int64"):
+        vmap(lambda w: bce_loss(X.long(), y, w, bias))(weight)
+
+
+def test_a_compiled_gradient() -> None:
+    torch.compiler.reset()
+    X, y, weight, bias, *_ = numbers(dtype=torch.float32).values()
+    step = grad(lambda w: bce_loss(X, y, w, bias))
+    torch.testing.assert_close(torch.compile(step, backend="aot_eager")(weight), step(weight))

@@ -166,7 +166,7 @@ def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
 
 
 def test_libsvm_within_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("flashlogit.memory.free_bytes", lambda: 1000)
+    monkeypatch.setattr("flashlogit.memory.free_bytes", lambda _: 1000)
     (tmp_path / "d.svmlight").write_text("1 1:2 9:3\n-1 2:1\n")
     read(str(tmp_path / "d.svmlight"))
     (tmp_path / "d.svmlight").write_text("1 1:2 2000000000:3\n-1 2:1\n")

@@ -199,6 +199,8 @@ def _blamed(problem: Problem, overrides: list[_Override], file_tree: dict[Any, A
     shared = [_shared_length(problem.path, override.path) for override in overrides]
     most = max(shared)
     nearest = [override for override, length in zip(overrides, shared, strict=True) if length == most]
+    if len(nearest) == 1:
+        return str(nearest[0])
     if len(nearest) > _MOST_PROBLEMS:
         return f"{nearest[0]} and {len(nearest) - 1:,} more overrides"
     needed = [override for override in nearest if _vanishes(problem, override, overrides, file_tree)]
@@ -208,7 +210,7 @@ def _blamed(problem: Problem, overrides: list[_Override], file_tree: dict[Any, A
 def _list_of_one(problem: Problem, overrides: list[_Override], file_tree: dict[Any, Any]) -> str:
     """How to write an override's value as the list that is wanted, where a list of it alone would do."""
     for override in overrides:
-        if override.path == problem.path and isinstance(override.value, str | int):
+        if override.path == problem.path and problem.wants_list and isinstance(override.value, str | int):
             listed = [replace(o, value=[o.value]) if o is override else o for o in overrides]
             if problem.path not in problems_of(_overridden(file_tree, listed)):
                 return f", as in {dotted(problem.path)}=[{override.value}]"

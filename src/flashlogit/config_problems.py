@@ -10,8 +10,8 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 from flashlogit.config import RunSettings, Settings
 
 KeyPath = tuple[str | int, ...]
-_SHOWN_DEPTH, _SHOWN_ITEMS = 4, 20
+_SHOWN_DEPTH, _SHOWN_ITEMS = 2, 20
 """Of a list or section no more than this is shown: 60 characters hold no more items."""
 
 
@@ -35,28 +35,25 @@ class _Place:
     """The keys that lead to it, as they stand in the file."""
     annotation: Any
     """The type that is wanted there; None for an unknown key."""
+    member: Any
+    """The same, or the one of its union that pydantic's location names."""
     section: Any
     """The model (or list type) that has the last key."""
     rivals: tuple[type[Settings], ...]
     """The models that could have stood in the section's stead, it among them."""
 
 
+@lru_cache(maxsize=1024)
 def _place(location: KeyPath) -> _Place:
     """The place of pydantic's ``location``, in which a union adds a part that names its member."""
-    path: KeyPath = ()
-    annotation: Any = RunSettings
-    member: Any = RunSettings
-    section: Any = None
-    rivals: tuple[type[Settings], ...] = ()
-    for part in location:
-        if len(_alternatives(member)) > 1:
-            member = _member_called(member, part)
-            continue
-        section = next(iter(_alternatives(member)), None)
-        rivals = _sections(annotation)
-        path = (*path, part)
-        annotation = member = _below(section, part)
-    return _Place(path, annotation, section, rivals)
+    if not location:
+        return _Place((), RunSettings, RunSettings, None, ())
+    above, part = _place(location[:-1]), location[-1]
+    if len(_alternatives(above.member)) > 1:
+        return replace(above, member=_member_called(above.member, part))
+    section = next(iter(_alternatives(above.member)), None)
+    below = _below(section, part)
+    return _Place((*above.path, part), below, below, section, _sections(above.annotation))
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -76,6 +73,8 @@ def _sections(annotation: Any) -> tuple[type[Settings], ...]:
 
 def _member_called(annotation: Any, tag: str | int) -> Any:
     """The member of a union by pydantic's name for it; None for a member that has no keys to go on to."""
+    if str(tag).startswith("list["):
+        return next((one for one in _alternatives(annotation) if get_origin(one) is list), None)
     return next((one for one in _sections(annotation) if tag in (one.__name__, _kind(one)[1])), None)
 
 
@@ -108,6 +107,11 @@ class Problem:
     def sentence(self) -> str:
         """What is wrong, and what to do about it."""
         return _sentence(self._detail, self._place)
+
+    @property
+    def wants_list(self) -> bool:
+        """Whether a list may stand there."""
+        return any(get_origin(one) is list for one in _alternatives(self._place.annotation))
 
 
 def problems_of(tree: object) -> dict[KeyPath, Problem]:

@@ -584,11 +584,11 @@ FULL = RunSettings(
         label=Label(column="1", positive="1e5"),
         dtype="bfloat16",
     ),
-    loss=LossSettings(eps=1e-300, l2=math.pi, class_weight=ClassWeight(negative=0.1, positive=1e22)),
+    loss=LossSettings(eps=1e-300, l2=math.pi, class_weight=ClassWeight(negative=0.1, positive=5)),
     training=TrainingSettings(
         optimizer=AdamW(name="adamw", betas=(0.0, 0.5), weight_decay=1e-5),
         schedule=StepSchedule(name="step", every=3),
-        early_stopping=EarlyStopping(min_delta=1e-7),
+        early_stopping=EarlyStopping(min_delta=1e22),
     ),
 )
 

@@ -194,15 +194,6 @@ class ClassWeight(Settings):
     positive: float = Field(default=1.0, ge=1e-12, le=1e12)
     """Factor of the positive rows."""
 
-    @model_validator(mode="after")
-    def _both_classes_count(self) -> Self:
-        if max(self.negative, self.positive) > 1e12 * min(self.negative, self.positive):
-            raise ValueError(
-                f"negative is {self.negative:g} and positive {self.positive:g}; the greater may be at most 1e12 times"
-                " the other, or the other's rows would not count"
-            )
-        return self
-
 
 class LossSettings(Settings):
     """The training objective: clamped binary cross-entropy plus an l2 penalty."""
@@ -217,6 +208,17 @@ class LossSettings(Settings):
     """The objective is the weighted mean loss + l2/2 * ||w||^2; the intercept is not penalised."""
     class_weight: ClassWeight | Literal["balanced"] | None = None
     """`balanced` gives both classes the same total weight; or {negative: a, positive: b}."""
+
+    @model_validator(mode="after")
+    def _both_classes_count(self) -> Self:
+        if isinstance(self.class_weight, ClassWeight):
+            low, high = sorted((self.class_weight.negative, self.class_weight.positive))
+            if high > 1e12 * low:
+                raise ValueError(
+                    f"class_weight has the factors {low:g} and {high:g}; the greater must be at most 1e12 times the"
+                    " other, or the other's rows would not count"
+                )
+        return self
 
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -357,7 +359,7 @@ class ReportSettings(Settings):
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a row is called positive."""
-    calibration_bins: WholeNumber = Field(default=10, ge=2, le=1000)
+    calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(_without_fraction)] = 10
     """Equal-width probability bins of the calibration curve and error."""
     html: bool = True
     """Write report.html, a page that needs nothing else, and its charts as PNG to `pictures/` in the run's folder."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .cli_output import Output, add_output, flush_stdout
+from .cli_output import Output, Parser, add_output, complain, flush_stdout
 from .errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -31,10 +31,10 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return EXIT_USER_ERROR
     except KeyboardInterrupt as interruption:
-        print(str(interruption) or "interrupted", file=sys.stderr)
+        complain(str(interruption) or "interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
         return EXIT_BROKEN_PIPE
@@ -42,7 +42,7 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
         if debug:
             raise
         reason = error.strerror or " ".join(str(error).split())
-        print(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}", file=sys.stderr)
+        complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
         return EXIT_USER_ERROR
     finally:
         _forget_unwritten()
@@ -76,7 +76,7 @@ def column_name(text: str) -> str | int:
 def program(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A program's parser; its examples are given without its name, a line each."""
     lines = "\n".join(f"  {prog} {line}" for line in examples.splitlines())
-    return argparse.ArgumentParser(
+    return Parser(
         prog=prog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=description,

@@ -45,6 +45,20 @@ class Output:
             self.say(text)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of options, which shows control characters in what it says of them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it; no option may have a NUL, which no name of a file can."""
+        wrong = next((each for each in args or () if "\0" in each), None)
+        if wrong is not None:
+            self.error(f"{wrong} has a NUL, which no name of a file or column can have; correct it")
+        return super().parse_known_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
+
+
 def complain(text: str) -> None:
     """An error's sentence, on stderr; nowhere if there is none or it takes nothing."""
     with suppress(OSError, ValueError):

@@ -24,6 +24,7 @@ def safe_cells(table: pa.Table) -> pa.Table:
 
 def _safe(column: pa.ChunkedArray) -> pa.ChunkedArray:
     text = column.cast(pa.large_string())
-    formula = pc.match_substring_regex(text, _FORMULA)
-    formula = pc.and_(formula, pc.invert(pc.match_substring_regex(text, PLAIN_NUMBER)))
-    return pc.if_else(formula, pc.binary_join_element_wise("'", text, ""), text)
+    formula = pc.and_not(
+        pc.match_substring_regex(text, _FORMULA), pc.match_substring_regex(text, PLAIN_NUMBER)
+    )
+    return pc.if_else(formula, pc.replace_substring_regex(text, "^", "'", max_replacements=1), text)

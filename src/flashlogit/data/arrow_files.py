@@ -110,25 +110,25 @@ def _unpacked_bytes(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> f
     A page of a few bytes can stand for any number of equal values. So numbers are counted by rows, and text by the
     lengths in its dictionary, which is read where its longest value in every row would matter.
     """
-    about, schema = file.metadata, file.schema_arrow
-    wanted, total = set(names), 0.0
+    about, kinds = file.metadata, [file.schema_arrow.field(name).type for name in names]
+    total = 0.0
     for i in range(about.num_row_groups):
         group = about.row_group(i)
-        chunks: dict[str, int] = {}
-        for j in range(group.num_columns):
-            chunk = group.column(j)
-            top = chunk.path_in_schema.partition(".")[0]
-            chunks[top] = chunks.get(top, 0) + chunk.total_uncompressed_size
-        for column in wanted & set(schema.names):
-            kind = schema.field(column).type
-            packed = chunks.get(column, 0)
-            try:
-                total += group.num_rows * kind.bit_width / 8
-            except ValueError:  # of no fixed width
-                total += packed
-                if is_text(kind) and group.num_rows * packed > free_bytes() / about.num_row_groups:
-                    total += _text_bytes(path, i, column)
+        many = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups
+        for name, kind in zip(names, kinds, strict=True):
+            if not is_text(kind):
+                total += group.num_rows * _width(kind)
+            elif many:
+                total += _text_bytes(path, i, name)
     return total
+
+
+def _width(kind: pa.DataType) -> float:
+    """Bytes of a value; 0 where its values differ, as lists do."""
+    try:
+        return float(kind.bit_width) / 8
+    except ValueError:
+        return 0.0
 
 
 def _text_bytes(path: Path, group: int, column: str) -> float:

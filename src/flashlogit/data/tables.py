@@ -101,6 +101,11 @@ class Table(ABC):
             )
 
 
+@lru_cache(maxsize=4)
+def _as_set(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
+
+
 class TableFile(ABC):
     """A file whose column names are known and whose columns can be read.
 
@@ -153,7 +158,7 @@ class TableFile(ABC):
 
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in names:
+        if str(column) in _as_set(names):
             return str(column)
         if not isinstance(column, str):
             raise UserError(

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,9 @@ _NAME_BYTES = 100
 """Bytes that a column's name takes, and what a program keeps of each column."""
 _BLOCK_BYTES = 4 << 20
 """Bytes of a row block in float64, small enough that it and its standardised copy stay in the cache."""
-_WIDE_BLOCK_ROWS, _WIDE_BLOCKS, _WIDE_BLOCK_BYTES = 1024, 16, 256 << 20
-"""Wide tables pay per column and block, and get more: so many rows, but at least so many blocks of a table, which keeps
-a block and its copies small beside X, and at most so many bytes."""
+_WIDE_ROWS, _WIDE_BLOCKS, _WIDE_BYTES, _MOST_BYTES = 1024, 16, 64 << 20, 256 << 20
+"""Wide tables pay per column and block, and get more: 1024 rows, but no more than the greater of a sixteenth of the
+table, which keeps a block and its copies small beside X, and 64 MiB; and never more than 256 MiB."""
 
 
 READ_ERRORS = (
@@ -84,7 +85,8 @@ class Table(ABC):
     def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """All rows, in order, as (index of the first row, float64 block [n, D])."""
         row_bytes = 8 * max(len(names), 1)
-        wide = min(_WIDE_BLOCK_ROWS, -(-self.rows // _WIDE_BLOCKS), _WIDE_BLOCK_BYTES // row_bytes)
+        small = max(self.rows // _WIDE_BLOCKS, _WIDE_BYTES // row_bytes)
+        wide = min(_WIDE_ROWS, small, _MOST_BYTES // row_bytes)
         rows = max(_BLOCK_BYTES // row_bytes, wide, 1)
         for start in range(0, self.rows, rows):
             yield start, self.block(names, start, min(start + rows, self.rows))
@@ -99,11 +101,6 @@ class Table(ABC):
                 f"{self.name} has columns among the features that hold no numbers: {', '.join(shown)}{more};"
                 f" {remedy}"
             )
-
-
-@lru_cache(maxsize=4)
-def _as_set(names: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(names)
 
 
 class TableFile(ABC):
@@ -141,9 +138,8 @@ class TableFile(ABC):
     ) -> None:
         """Raise UserError for a file that lacks some of these columns, naming them, and for numbered columns of another
         count than `widths`; () for any."""
-        present_features, present_keys = set(self.features), set(self.keys)
-        missing = [name for name in features if name not in present_features]
-        missing += [name for name in keys if name not in present_keys]
+        missing = [name for name in features if name not in self._feature_set]
+        missing += [name for name in keys if name not in self._key_set]
         if self.numbered and widths and self.width not in widths:
             raise UserError(
                 f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
@@ -156,9 +152,17 @@ class TableFile(ABC):
                 f" and has {listing(present)}"
             )
 
+    @cached_property
+    def _feature_set(self) -> frozenset[str]:
+        return frozenset(self.features)
+
+    @cached_property
+    def _key_set(self) -> frozenset[str]:
+        return frozenset(self.keys)
+
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in _as_set(names):
+        if str(column) in (self._feature_set if names is self.features else self._key_set):
             return str(column)
         if not isinstance(column, str):
             raise UserError(

@@ -53,6 +53,7 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
                 table = csv.read_csv(
                     watched, read_options=_OPTIONS, parse_options=parse, convert_options=convert
                 )
+            require_room_beside(pa.total_allocated_bytes(), name, taken=True)  # the last blocks, read ahead
         except pa.ArrowInvalid as error:
             if "invalid UTF8" in str(error):
                 raise not_utf8(name) from error

@@ -56,10 +56,8 @@ def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, en
     else:
         path.write_bytes(gzip.compress(text, 1) if ending == "csv.gz" else text)
     free(40 << 20)
-    before = pa.total_allocated_bytes()
     with pytest.raises(UserError, match="unpacks to"):
         read(path)
-    assert pa.total_allocated_bytes() - before < 10 << 20
     free(150 << 20)
     assert read(path).rows == 2_000_000
 

@@ -307,7 +307,7 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         ),
         (
             f"{SYNTHETIC}loss: {{class_weight: {{negative: 0}}}}",
-            "loss.class_weight.negative is 0; must be greater than 0",
+            "loss.class_weight.negative is 0; must be at least 1e-12",
         ),
         # Missing keys.
         ("data: {source: synthetic}", "missing required key name; it must be text"),
@@ -382,7 +382,7 @@ def test_a_file_that_is_not_utf_8(write: Write) -> None:
         ),
         (
             f"{SYNTHETIC}solver: {{tolerance: 0}}",
-            "solver.tolerance is 0; must be greater than 0",
+            "solver.tolerance is 0; must be at least 1e-30",
         ),
     ],
 )
@@ -394,7 +394,7 @@ def test_every_problem_has_a_line(write: Write) -> None:
     text = f"{SYNTHETIC}seed: -1\nloss: {{class_weight: {{negative: 0, foo: 1}}}}\ntraining: {{epoch: 3}}\n"
     assert message(write(text)).splitlines() == [
         "run.yaml: seed is -1; must be at least 0",
-        "run.yaml: loss.class_weight.negative is 0; must be greater than 0",
+        "run.yaml: loss.class_weight.negative is 0; must be at least 1e-12",
         "run.yaml: unknown key loss.class_weight.foo; loss.class_weight takes negative and positive",
         "run.yaml: unknown key training.epoch; did you mean training.epochs?",
     ]
@@ -584,11 +584,11 @@ FULL = RunSettings(
         label=Label(column="1", positive="1e5"),
         dtype="bfloat16",
     ),
-    loss=LossSettings(eps=1e-300, l2=math.pi, class_weight=ClassWeight(negative=0.1, positive=1e22)),
+    loss=LossSettings(eps=1e-300, l2=math.pi, class_weight=ClassWeight(negative=0.1, positive=5)),
     training=TrainingSettings(
         optimizer=AdamW(name="adamw", betas=(0.0, 0.5), weight_decay=1e-5),
         schedule=StepSchedule(name="step", every=3),
-        early_stopping=EarlyStopping(min_delta=1e-7),
+        early_stopping=EarlyStopping(min_delta=1e22),
     ),
 )
 

@@ -7,10 +7,9 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from .cli_output import Output, add_output, flush_stdout
+from .cli_output import Output, Parser, add_output, complain, flush_stdout
 from .errors import UserError
 from .stopping import stopped_by_signals
 
@@ -33,10 +32,10 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
         except UserError as error:
             if debug:
                 raise
-            _complain(f"error: {error}")
+            complain(f"error: {error}")
             return EXIT_USER_ERROR
         except KeyboardInterrupt as interruption:
-            _complain(str(interruption) or "interrupted")
+            complain(str(interruption) or "interrupted")
             return stop.exit_code
         except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
             return EXIT_BROKEN_PIPE
@@ -44,7 +43,7 @@ def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
             if debug:
                 raise
             reason = error.strerror or " ".join(str(error).split())
-            _complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
+            complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
             return EXIT_USER_ERROR
         finally:
             _forget_unwritten()
@@ -61,12 +60,6 @@ def _open_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _complain(text: str) -> None:
-    """A last sentence for stderr, if it can still be read: a terminal that was closed takes none."""
-    with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
 
 
 def _forget_unwritten() -> None:
@@ -89,7 +82,7 @@ def column_name(text: str) -> str | int:
 def program(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A program's parser; its examples are given without its name, a line each."""
     lines = "\n".join(f"  {prog} {line}" for line in examples.splitlines())
-    return argparse.ArgumentParser(
+    return Parser(
         prog=prog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=description,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from .errors import UserError
 
@@ -43,6 +45,53 @@ class Output:
             self.say(text)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of options, which shows control characters in what it says of them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it; no option may have a NUL, which no name of a file can."""
+        wrong = next((each for each in args or () if "\0" in each), None)
+        if wrong is not None:
+            self.error(f"{wrong} has a NUL, which no name of a file or column can have; correct it")
+        return super().parse_known_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
+
+
+def complain(text: str) -> None:
+    """An error's sentence, on stderr; nowhere if there is none or it takes nothing."""
+    with suppress(OSError, ValueError):
+        if sys.stderr:
+            print(visible(text), file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """The text with its control characters written out, such as \\x1b: a terminal obeys them, and they may come from
+    any name in a file. Line breaks and tabs stay."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves the cursor, colours, renames the window or turns the direction of writing."""
+
+
+def binary_stdout() -> BinaryIO:
+    """Where bytes of a result go: stdout, and where that is a terminal, as `visible` has them."""
+    return cast(BinaryIO, _Visible()) if sys.stdout.isatty() else sys.stdout.buffer
+
+
+class _Visible(io.RawIOBase):
+    """Lines of UTF-8 for a terminal."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        sys.stdout.write(visible(bytes(data).decode("utf-8", errors="backslashreplace")))
+        return len(data)
+
+
 def flush_stdout() -> None:
     """Hand on what was printed; UserError where it cannot be."""
     _print("", sys.stdout, end="")
@@ -50,7 +99,7 @@ def flush_stdout() -> None:
 
 def _print(text: str, stream: TextIO, end: str = "\n") -> None:
     with writing_out():
-        print(text, end=end, file=stream, flush=True)
+        print(visible(text), end=end, file=stream, flush=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from .atomic import write_atomically
+from .csv_cells import safe_cells
 from .inference import Inference
 from .model import Model
 
@@ -58,5 +59,6 @@ def centred(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def write_coefficients(table: pa.Table, path: Path) -> None:
-    """As CSV; what is unknown is empty."""
+    """As CSV, names as `safe_cells` has them; what is unknown is empty."""
+    table = safe_cells(table)
     write_atomically(path, lambda temporary: pyarrow.csv.write_csv(table, temporary))

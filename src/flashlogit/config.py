@@ -19,7 +19,10 @@ def _without_fraction(value: object) -> object:
 
 
 # Settings are strict (true is no number, "64" no whole number), but 1e6 is how people write a million rows.
-WholeNumber = Annotated[int, BeforeValidator(_without_fraction)]
+WholeNumber = Annotated[int, Field(le=10**15), BeforeValidator(_without_fraction)]
+Rate = Annotated[float, Field(ge=0, le=1e18)]
+"""A learning rate or a decay of weights; the product of two is a float32."""
+Penalty = Annotated[float, Field(ge=0, le=1e30)]
 StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
 LabelValue = bool | int | float | str
 Separator = Literal[",", ";", "|", "\t"]
@@ -116,9 +119,9 @@ class SyntheticData(DataSettings):
     """Rows in all, before splitting."""
     columns: WholeNumber = Field(default=28, ge=1)
     """Columns of X."""
-    signal: float = Field(default=1.0, ge=0)
+    signal: float = Field(default=1.0, ge=0, le=1e6)
     """Standard deviation of the true logits; 0 makes the labels pure noise."""
-    intercept: float = 0.0
+    intercept: float = Field(default=0.0, ge=-1e6, le=1e6)
     """The true intercept; moves the share of positive labels."""
 
 
@@ -188,9 +191,9 @@ Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminato
 class ClassWeight(Settings):
     """A factor on the weight of every row of a class."""
 
-    negative: float = Field(default=1.0, gt=0)
+    negative: float = Field(default=1.0, ge=1e-12, le=1e12)
     """Factor of the negative rows."""
-    positive: float = Field(default=1.0, gt=0)
+    positive: float = Field(default=1.0, ge=1e-12, le=1e12)
     """Factor of the positive rows."""
 
 
@@ -201,12 +204,23 @@ class LossSettings(Settings):
     """Probabilities are clamped to [eps, 1 - eps]; 0 for the exact logistic loss."""
     clamp_gradient: Literal["through", "exact"] = "through"
     """Gradient of a clamped row: p - y as by hand (`through`), or 0 as autograd gives it (`exact`)."""
-    l1: float = Field(default=0.0, ge=0)
+    l1: Penalty = 0.0
     """Adds l1 * ||w||_1 to the objective, which makes weights exactly zero; for solvers only."""
-    l2: float = Field(default=0.0, ge=0)
+    l2: Penalty = 0.0
     """The objective is the weighted mean loss + l2/2 * ||w||^2; the intercept is not penalised."""
     class_weight: ClassWeight | Literal["balanced"] | None = None
     """`balanced` gives both classes the same total weight; or {negative: a, positive: b}."""
+
+    @model_validator(mode="after")
+    def _both_classes_count(self) -> Self:
+        if isinstance(self.class_weight, ClassWeight):
+            low, high = sorted((self.class_weight.negative, self.class_weight.positive))
+            if high > 1e12 * low:
+                raise ValueError(
+                    f"class_weight has the factors {low:g} and {high:g}; the greater must be at most 1e12 times the"
+                    " other, or the other's rows would not count"
+                )
+        return self
 
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -215,7 +229,7 @@ DecayRate = Annotated[float, Field(ge=0, lt=1)]
 class _AdamFamily(Settings):
     name: str
     """Which optimizer this is."""
-    lr: float = Field(default=0.05, gt=0)
+    lr: Rate = Field(default=0.05, gt=0)
     """Learning rate: about how far a weight moves in one step."""
     # YAML has lists only, and a strict tuple takes none.
     betas: Annotated[tuple[DecayRate, DecayRate], Strict(False)] = (0.9, 0.999)
@@ -234,7 +248,7 @@ class AdamW(_AdamFamily):
 
     name: Literal["adamw"]
     """torch.optim.AdamW: Adam with weight decay of its own."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: Rate = 0.0
     """Every step shrinks the weights by the factor 1 - lr * weight_decay, apart from `loss.l2`."""
 
 
@@ -243,7 +257,7 @@ class SGD(Settings):
 
     name: Literal["sgd"]
     """torch.optim.SGD: gradient steps with momentum."""
-    lr: float = Field(default=0.5, gt=0)
+    lr: Rate = Field(default=0.5, gt=0)
     """Learning rate: the factor on the gradient."""
     momentum: DecayRate = 0.9
     """Share of the last step that carries over into the next; 0 for plain gradient steps."""
@@ -272,7 +286,7 @@ class CosineSchedule(Settings):
 
     name: Literal["cosine"]
     """Down along half a cosine wave."""
-    final_lr: float = Field(default=0.0, ge=0)
+    final_lr: Rate = 0.0
     """The learning rate of the end."""
 
 
@@ -332,7 +346,7 @@ class SolverSettings(Settings):
 
     name: Literal["auto", "lbfgs", "newton", "newton-cg"] = "auto"
     """`auto` chooses by rows, columns, penalty and device."""
-    tolerance: float = Field(default=1e-6, gt=0, lt=1)
+    tolerance: float = Field(default=1e-6, ge=1e-30, lt=1)
     """Largest duality gap to stop at, as a share of the objective of the intercept-only model."""
     max_iterations: WholeNumber = Field(default=1000, ge=1)
     """Evaluations of the objective, at most."""
@@ -350,7 +364,7 @@ class ReportSettings(Settings):
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a row is called positive."""
-    calibration_bins: WholeNumber = Field(default=10, ge=2, le=1000)
+    calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(_without_fraction)] = 10
     """Equal-width probability bins of the calibration curve and error."""
     html: bool = True
     """Write report.html, a page that needs nothing else, and its charts as PNG to `pictures/` in the run's folder."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pydantic import ValidationError
 from flashlogit.config import RunSettings
 from flashlogit.config_problems import KeyPath, Problem, dotted, problems, problems_of, shown
 from flashlogit.errors import UserError
-from flashlogit.yaml_dialect import dump_yaml, parse_yaml
+from flashlogit.yaml_dialect import dump_yaml, is_text_of_files, parse_yaml
+
+_MOST_PROBLEMS = 20
+"""So many problems are told, each with what to do about it."""
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
@@ -32,17 +36,26 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         UserError: the file cannot be read or is no YAML mapping, an override is malformed, or settings are
             unknown, missing or out of bounds; these with one line per problem.
     """
-    parsed = [_parse_override(text) for text in overrides]
+    of_path: dict[KeyPath, _Override] = {}
+    for override in map(_parse_override, overrides):
+        of_path.pop(override.path, None)  # the last of each path holds, and has its place in the order
+        of_path[override.path] = override
+    parsed = list(of_path.values())
     file_tree = _read_tree(path)
     try:
         return RunSettings.model_validate(_overridden(file_tree, parsed))
     except ValidationError as error:
-        from_file = problems_of(file_tree)
-        lines = [
-            f"{path if problem in from_file else _blamed(problem, parsed, file_tree)}: {problem.sentence}"
-            f"{_list_of_one(problem, parsed, file_tree)}"
-            for problem in problems(error)
-        ]
+        from_file, found = problems_of(file_tree), problems(error)
+        lines = []
+        for problem in islice(found.values(), _MOST_PROBLEMS):
+            in_file = from_file.get(problem.path)
+            same = in_file is not None and in_file.sentence == problem.sentence
+            lines.append(
+                f"{path if same else _blamed(problem, parsed, file_tree)}: {problem.sentence}"
+                f"{_list_of_one(problem, parsed, file_tree)}"
+            )
+        if len(found) > _MOST_PROBLEMS:
+            lines.append(f"and {len(found) - _MOST_PROBLEMS:,} more problems like these")
         raise UserError("\n".join(lines)) from error
 
 
@@ -74,6 +87,8 @@ def _read_text(path: Path) -> str:
     Raises:
         UserError: there is no such file, it cannot be opened, or it is not UTF-8 text.
     """
+    if "\0" in str(path):
+        raise UserError(f"{path}: a file's name has no NUL; correct it")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -109,7 +124,7 @@ class _Override:
     value: object
 
     def __str__(self) -> str:
-        return f"override {self.text}"
+        return f"override {self.text if len(self.text) <= 200 else self.text[:197] + '...'}"
 
 
 def _parse_override(text: str) -> _Override:
@@ -118,6 +133,8 @@ def _parse_override(text: str) -> _Override:
     Raises:
         UserError: there is no key, no ``=`` or no value, or the value is not YAML.
     """
+    if not is_text_of_files(text):
+        raise UserError(f"override {text}: is not UTF-8 text; write it, or the file's name, in UTF-8")
     keys, _, value = (part.strip() for part in text.partition("="))
     if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", keys) or not value:
         raise UserError(
@@ -147,54 +164,67 @@ def _value(text: str, origin: str) -> object:
     return text if " #" in text and isinstance(value, str) and not bracketed else value
 
 
-def _laid_over(section: object, override: _Override, depth: int = 0) -> dict[Any, Any]:
-    """``section`` with the override's value in it; a copy, since a YAML anchor shares one section among keys.
+def _overridden(tree: dict[Any, Any], overrides: Sequence[_Override]) -> dict[Any, Any]:
+    """The tree with the overrides laid over it, in their order. Sections on their paths are copied, and only once: the
+    tree is left as it is, and a YAML anchor shares one section among keys.
 
     Raises:
-        UserError: the override's path leads through something that has no keys.
+        UserError: an override's path leads through something that has no keys.
     """
-    section = {} if section is None else section
-    if not isinstance(section, dict):
-        name = dotted(override.path[:depth])
-        raise UserError(
-            f"{override}: {name} is {shown(section)}, not a section with keys; set the whole of it,"
-            f" as in {name}=value"
-        )
-    key, last = override.path[depth], depth == len(override.path) - 1
-    value = override.value if last else _laid_over(section.get(key), override, depth + 1)
-    return {**section, key: value}
-
-
-def _overridden(tree: object, overrides: Sequence[_Override]) -> object:
-    """The tree with the overrides laid over it, in their order."""
+    result = dict(tree)
+    copied = {id(result)}
     for override in overrides:
-        tree = _laid_over(tree, override)
-    return tree
+        section = result
+        for depth, key in enumerate(override.path[:-1], start=1):
+            below = section.get(key)
+            if below is None:
+                below = {}
+            elif not isinstance(below, dict):
+                name = dotted(override.path[:depth])
+                raise UserError(
+                    f"{override}: {name} is {shown(below)}, not a section with keys; set the whole of it,"
+                    f" as in {name}=value"
+                )
+            elif id(below) not in copied:
+                below = dict(below)
+            copied.add(id(below))
+            section[key] = below
+            section = below
+        section[override.path[-1]] = override.value
+    return result
 
 
-def _blamed(problem: Problem, overrides: list[_Override], file_tree: object) -> str:
+def _blamed(problem: Problem, overrides: list[_Override], file_tree: dict[Any, Any]) -> str:
     """The overrides nearest to a problem that the file alone does not have; of these, any without which it is gone."""
     shared = [_shared_length(problem.path, override.path) for override in overrides]
-    nearest = [override for override, length in zip(overrides, shared, strict=True) if length == max(shared)]
+    most = max(shared)
+    nearest = [override for override, length in zip(overrides, shared, strict=True) if length == most]
+    if len(nearest) == 1:
+        return str(nearest[0])
+    if len(nearest) > _MOST_PROBLEMS:
+        return f"{nearest[0]} and {len(nearest) - 1:,} more overrides"
     needed = [override for override in nearest if _vanishes(problem, override, overrides, file_tree)]
     return ", ".join(map(str, needed or nearest))
 
 
-def _list_of_one(problem: Problem, overrides: list[_Override], file_tree: object) -> str:
+def _list_of_one(problem: Problem, overrides: list[_Override], file_tree: dict[Any, Any]) -> str:
     """How to write an override's value as the list that is wanted, where a list of it alone would do."""
     for override in overrides:
-        if override.path == problem.path and isinstance(override.value, str | int):
+        if override.path == problem.path and problem.wants_list and isinstance(override.value, str | int):
             listed = [replace(o, value=[o.value]) if o is override else o for o in overrides]
-            if problem.path not in {other.path for other in problems_of(_overridden(file_tree, listed))}:
+            if problem.path not in problems_of(_overridden(file_tree, listed)):
                 return f", as in {dotted(problem.path)}=[{override.value}]"
     return ""
 
 
-def _vanishes(problem: Problem, override: _Override, overrides: list[_Override], file_tree: object) -> bool:
+def _vanishes(
+    problem: Problem, override: _Override, overrides: list[_Override], file_tree: dict[Any, Any]
+) -> bool:
     try:
-        return problem not in problems_of(_overridden(file_tree, [o for o in overrides if o is not override]))
+        left = problems_of(_overridden(file_tree, [o for o in overrides if o is not override]))
     except UserError:  # Without it another override leads nowhere.
         return False
+    return problem.path not in left or left[problem.path].sentence != problem.sentence
 
 
 def _shared_length(one: KeyPath, other: KeyPath) -> int:

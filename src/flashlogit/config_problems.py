@@ -10,7 +10,9 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -21,6 +23,8 @@ from pydantic_core import ErrorDetails
 from flashlogit.config import RunSettings, Settings
 
 KeyPath = tuple[str | int, ...]
+_SHOWN_DEPTH, _SHOWN_ITEMS = 2, 20
+"""Of a list or section no more than this is shown: 60 characters hold no more items."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +35,25 @@ class _Place:
     """The keys that lead to it, as they stand in the file."""
     annotation: Any
     """The type that is wanted there; None for an unknown key."""
+    member: Any
+    """The same, or the one of its union that pydantic's location names."""
     section: Any
     """The model (or list type) that has the last key."""
     rivals: tuple[type[Settings], ...]
     """The models that could have stood in the section's stead, it among them."""
 
 
+@lru_cache(maxsize=1024)
 def _place(location: KeyPath) -> _Place:
     """The place of pydantic's ``location``, in which a union adds a part that names its member."""
-    path: KeyPath = ()
-    annotation: Any = RunSettings
-    member: Any = RunSettings
-    section: Any = None
-    rivals: tuple[type[Settings], ...] = ()
-    for part in location:
-        if len(_alternatives(member)) > 1:
-            member = _member_called(member, part)
-            continue
-        section = next(iter(_alternatives(member)), None)
-        rivals = _sections(annotation)
-        path = (*path, part)
-        annotation = member = _below(section, part)
-    return _Place(path, annotation, section, rivals)
+    if not location:
+        return _Place((), RunSettings, RunSettings, None, ())
+    above, part = _place(location[:-1]), location[-1]
+    if len(_alternatives(above.member)) > 1:
+        return replace(above, member=_member_called(above.member, part))
+    section = next(iter(_alternatives(above.member)), None)
+    below = _below(section, part)
+    return _Place((*above.path, part), below, below, section, _sections(above.annotation))
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -72,6 +73,8 @@ def _sections(annotation: Any) -> tuple[type[Settings], ...]:
 
 def _member_called(annotation: Any, tag: str | int) -> Any:
     """The member of a union by pydantic's name for it; None for a member that has no keys to go on to."""
+    if str(tag).startswith("list["):
+        return next((one for one in _alternatives(annotation) if get_origin(one) is list), None)
     return next((one for one in _sections(annotation) if tag in (one.__name__, _kind(one)[1])), None)
 
 
@@ -94,61 +97,79 @@ def _kind(section: type[Settings]) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class Problem:
+    """What is wrong at a path. It is worded only when it is asked for: a file may have thousands."""
+
     path: KeyPath
-    sentence: str
+    _detail: ErrorDetails
+    _place: _Place
+
+    @cached_property
+    def sentence(self) -> str:
+        """What is wrong, and what to do about it."""
+        return _sentence(self._detail, self._place)
+
+    @property
+    def wants_list(self) -> bool:
+        """Whether a list may stand there."""
+        return any(get_origin(one) is list for one in _alternatives(self._place.annotation))
 
 
-def problems_of(tree: object) -> list[Problem]:
+def problems_of(tree: object) -> dict[KeyPath, Problem]:
+    """The problems of a tree by path, as `problems` has them."""
     try:
         RunSettings.model_validate(tree)
     except ValidationError as error:
         return problems(error)
-    return []
+    return {}
 
 
-def problems(error: ValidationError) -> list[Problem]:
+def problems(error: ValidationError) -> dict[KeyPath, Problem]:
     """One problem per place; where every member of a union complains, the deepest was the one meant."""
     found: dict[KeyPath, Problem] = {}
     for detail in error.errors(include_url=False):
         problem = _problem(detail)
         found.setdefault(problem.path, problem)
-    return [found[path] for path in found if not any(_lies_below(other, path) for other in found)]
-
-
-def _lies_below(path: KeyPath, ancestor: KeyPath) -> bool:
-    return len(path) > len(ancestor) and path[: len(ancestor)] == ancestor
+    above = {path[:length] for path in found for length in range(len(path))}
+    return {path: problem for path, problem in found.items() if path not in above}
 
 
 def _problem(detail: ErrorDetails) -> Problem:
-    location, given, context = detail["loc"], detail["input"], detail.get("ctx", {})
-    place = _place(location)
+    place = _place(detail["loc"])
+    path = place.path
+    if detail["type"] in _WRONG_KIND:
+        path = (*path, _kind(_sections(place.annotation)[0])[0])
+    elif detail["type"] == "missing" and isinstance(path[-1], int):
+        # An item that a list of fixed length lacks: the list is what the user can mend.
+        place = _place(detail["loc"][:-1])
+        path = place.path
+    return Problem(path, detail, place)
+
+
+def _sentence(detail: ErrorDetails, place: _Place) -> str:
+    given, context = detail["input"], detail.get("ctx", {})
     name = dotted(place.path)
     match detail["type"]:
         case "extra_forbidden":
-            sentence = _unknown_key(place)
+            return _unknown_key(place)
         case "invalid_key":
-            sentence = f"key {shown(given)} is not text; {_known_keys(place)}"
-        case "missing" if isinstance(location[-1], int):
-            # An item that a list of fixed length lacks: the list is what the user can mend.
-            return _out_of_type(_place(location[:-1]), given)
-        case "missing":
-            sentence = f"missing required key {name}; it must be {_wanted(place.annotation)}"
-        case "union_tag_not_found" | "union_tag_invalid":
+            return f"key {shown(given)} is not text; {_known_keys(place)}"
+        case "missing" if len(place.path) == len(_place(detail["loc"]).path):
+            return f"missing required key {name}; it must be {_wanted(place.annotation)}"
+        case kind if kind in _WRONG_KIND:
             return _wrong_kind(place, given)
         case "value_error":
-            sentence = f"{name}: {context['error']}" if name else str(context["error"])
+            return f"{name}: {context['error']}" if name else str(context["error"])
         case "string_pattern_mismatch":
-            sentence = f"{name} is {shown(given)}; {_pattern_in_words(place)}"
+            return f"{name} is {shown(given)}; {_pattern_in_words(place)}"
         case "finite_number":
-            sentence = f"{name} is {shown(given)}; must be a finite number"
+            return f"{name} is {shown(given)}; must be a finite number"
         case kind if kind in _BOUNDS:
             bound, words = _BOUNDS[kind]
-            sentence = f"{name} is {shown(given)}; must be {words} {context[bound]:.12g}"
-        case _:
-            return _out_of_type(place, given)
-    return Problem(place.path, sentence)
+            return f"{name} is {shown(given)}; must be {words} {context[bound]:.12g}"
+    return f"{name} is {shown(given)}; must be {_wanted(place.annotation)}"
 
 
+_WRONG_KIND = ("union_tag_not_found", "union_tag_invalid")
 _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
@@ -157,22 +178,14 @@ _BOUNDS = {
 }
 
 
-def _out_of_type(place: _Place, given: object) -> Problem:
-    sentence = f"{dotted(place.path)} is {shown(given)}; must be {_wanted(place.annotation)}"
-    return Problem(place.path, sentence)
-
-
-def _wrong_kind(place: _Place, given: dict[Any, Any]) -> Problem:
+def _wrong_kind(place: _Place, given: dict[Any, Any]) -> str:
     """A section whose `source` or `name` is absent or is none of those there are."""
     sections = _sections(place.annotation)
     key, _ = _kind(sections[0])
     name, kinds = dotted((*place.path, key)), _kinds(sections)
-    sentence = (
-        f"{name} is {shown(given[key])}; must be one of {kinds}"
-        if key in given
-        else f"missing required key {name}; it must be one of {kinds}"
-    )
-    return Problem((*place.path, key), sentence)
+    if key in given:
+        return f"{name} is {shown(given[key])}; must be one of {kinds}"
+    return f"missing required key {name}; it must be one of {kinds}"
 
 
 def _pattern_in_words(place: _Place) -> str:
@@ -262,13 +275,31 @@ def _listed(words: list[str], joint: str) -> str:
 
 def dotted(path: KeyPath) -> str:
     """``data.drop[0]`` for ("data", "drop", 0)."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_short(part)}" for part in path)
+    return _short("".join(parts).removeprefix("."), 200)
 
 
 def shown(value: object) -> str:
     """A value as it could stand in the file, cut where it is long."""
+    value = _few(value)
     if isinstance(value, str | float):
         text = repr(value)  # YAML would write 1e-08 as 1.0e-08, and most text without quotes.
     else:
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _short(text)
+
+
+def _few(value: object, depth: int = 0) -> object:
+    """As much of a value as is shown: nests, long lists and one list in many places may stand in a file."""
+    if isinstance(value, list | dict) and depth == _SHOWN_DEPTH:
+        return "..."
+    if isinstance(value, list):
+        return [_few(each, depth + 1) for each in value[:_SHOWN_ITEMS]]
+    if isinstance(value, dict):
+        items = islice(value.items(), _SHOWN_ITEMS)
+        return {_few(key, depth + 1): _few(each, depth + 1) for key, each in items}
+    return value
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -79,10 +79,11 @@ def _wrong_command(arguments: Sequence[str]) -> str | None:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .cli_output import Parser
 
     width = max(map(len, _COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {text}" for name, (_, _, text) in _COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="flashlogit",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="flashlogit COMMAND ...",

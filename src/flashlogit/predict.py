@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from .atomic import write_atomically
-from .cli_output import writing_out
+from .cli_output import binary_stdout, writing_out
+from .csv_cells import safe_cells
 from .data import PredictionRows, read_for_prediction
 from .data.files import named_files
 from .errors import UserError
@@ -91,6 +92,8 @@ def predict_file(
     columns = [(name, pa.float64()) for name in probabilities]
     schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
     batches = _predictions(model, rows, schema, threshold)
+    if writer is pa.csv.CSVWriter:
+        schema, batches = safe_cells(schema.empty_table()).schema, map(safe_cells, batches)
 
     def write(target: Any) -> None:
         with writer(target, schema) as file:
@@ -99,7 +102,7 @@ def predict_file(
 
     if printed:
         with writing_out():
-            write(sys.stdout.buffer)
+            write(binary_stdout())
     else:
         write_atomically(out_path, write)
     return Predicted(len(rows), rows.notes)

@@ -36,7 +36,7 @@ def densify(X: Any, device: torch.device, *, limit: int | None = None) -> Tensor
         raise MemoryError(
             f"X is sparse, {N:,} x {D:,}, and would take {size / 1e9:.1f} GB as a dense matrix, which is all that"
             f" flashlogit trains on; the bound is {limit / 1e9:.1f} GB, half of the free memory: reduce the columns"
-            " (feature selection, hashing, TruncatedSVD), or take fewer rows"
+            " (feature selection, hashing, TruncatedSVD), take fewer rows, or train in batches with partial_fit"
         )
     warnings.warn(
         f"X is sparse, {N:,} x {D:,}, and is copied into a dense matrix of {size / 1e6:,.1f} MB: flashlogit has no"

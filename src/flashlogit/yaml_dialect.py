@@ -22,6 +22,12 @@ _CORE_SCHEMA = {
 }
 
 
+def is_text_of_files(text: str) -> bool:
+    """Whether a text can be a file's name and stand in one: it has no NUL, and no half of a character, as arguments
+    that are not UTF-8 and escapes such as \\ud800 have."""
+    return "\0" not in text and not re.search("[\ud800-\udfff]", text)
+
+
 class _RefusedYamlError(yaml.MarkedYAMLError):
     """Valid YAML that no config file has a use for; its problem is a sentence for the user."""
 
@@ -48,7 +54,19 @@ class _Loader(yaml.SafeLoader):
     def construct_whole_number(self, node: yaml.ScalarNode) -> int:
         # PyYAML's own reads 017 as octal, which YAML 1.2 writes as 0o17.
         base = {"0o": 8, "0x": 16}.get(node.value[:2], 10)
-        return int(node.value, base)
+        number = int(node.value, base)
+        str(number)  # ValueError where it has more digits than Python writes, as no error could show it
+        return number
+
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        text = str(self.construct_scalar(node))
+        if not is_text_of_files(text):
+            raise _RefusedYamlError(
+                problem=f"the text {text[:60]!r} has a NUL or half of a character, which nothing here can be called;"
+                " remove it",
+                problem_mark=node.start_mark,
+            )
+        return text
 
     def refuse_tag(self, node: yaml.Node) -> None:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
@@ -73,10 +91,11 @@ def _teach_core_schema() -> None:
             dialect.add_implicit_resolver(
                 f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), first_characters
             )
-    for name in ("null", "bool", "float", "str", "seq", "map"):
+    for name in ("null", "bool", "float", "seq", "map"):
         tag = f"tag:yaml.org,2002:{name}"
         _Loader.add_constructor(tag, yaml.SafeLoader.yaml_constructors[tag])
     _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
+    _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_text)
     _Loader.add_constructor(None, _Loader.refuse_tag)
     _Dumper.add_representer(str, _Dumper.represent_text)
 

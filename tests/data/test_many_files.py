@@ -166,9 +166,11 @@ def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
 
 
 def test_libsvm_within_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("flashlogit.data.svmlight.free_bytes", lambda: 100)
+    monkeypatch.setattr("flashlogit.memory.free_bytes", lambda _: 1000)
     (tmp_path / "d.svmlight").write_text("1 1:2 9:3\n-1 2:1\n")
-    with pytest.raises(UserError, match="half of the free memory"):
+    read(str(tmp_path / "d.svmlight"))
+    (tmp_path / "d.svmlight").write_text("1 1:2 2000000000:3\n-1 2:1\n")
+    with pytest.raises(UserError, match="2,000,000,000 columns"):
         read(str(tmp_path / "d.svmlight"))
 
 

@@ -53,13 +53,3 @@ def test_a_row_that_is_infinite_once_standardised():
     X, splits = np.array([[1.0], [1e300]]), np.array([TRAIN, TEST], np.uint8)
     with pytest.raises(UserError, match="row 2 "):
         placed(X, splits, torch.float64, Standardization(np.zeros(1), np.full(1, 1e-10)))
-
-
-def test_more_than_the_free_memory_is_refused_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr("flashlogit.data.placement.free_bytes", lambda: 800)
-    monkeypatch.setattr("flashlogit.data.placement.allocate", lambda *_: pytest.fail("was made"))
-    splits = np.array([TRAIN] * 60 + [TEST] * 40 + [DROPPED] * 900, np.uint8)
-    with pytest.raises(
-        UserError, match=r"X of 100 rows and 2 columns of d\.npy takes .*data\.categories\.max"
-    ):
-        placed(np.zeros((1000, 2)), splits, torch.float32)

@@ -19,6 +19,7 @@ from flashlogit.data.tables import READ_ERRORS, Table, TableFile, unreadable
 from flashlogit.data.text_kinds import PLAIN_NUMBER, is_text
 from flashlogit.data.wording import listing, row_text
 from flashlogit.errors import UserError
+from flashlogit.memory import free_bytes, require_free
 
 
 class ArrowTable(Table):
@@ -85,10 +86,63 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
 
     def read(names: list[str], reading: Reading) -> pa.Table:
         with pq.ParquetFile(path) as file:
+            require_room_beside(_unpacked_bytes(path, file, names), name, taken=False)
             return read_as_text_file(file.read(columns=names).select(names), reading)
 
     refuse_duplicates(columns, name)
     return ArrowFile(name, [column for column in columns if not column.startswith("__index_level_")], read)
+
+
+def require_room_beside(size: float, file: str, *, taken: bool) -> None:
+    """UserError where a table of `size` bytes, `taken` already or not, leaves no room for X. Most of them are numbers
+    of 8 bytes, of which X has 4 in float32."""
+    require_free(
+        size / 2 if taken else 1.5 * size,
+        f"{file} unpacks to {'more than ' if taken else ''}{size / 1e9:,.1f} GB,"
+        f" {'and' if taken else 'which with'} X of half that size",
+        "read fewer columns (data.columns, data.drop), or fewer rows (split the file)",
+    )
+
+
+def _unpacked_bytes(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> float:
+    """What the columns take in memory, in bytes.
+
+    A page of a few bytes can stand for any number of equal values. So numbers are counted by rows, and text by the
+    lengths in its dictionary, which is read where its longest value in every row would matter.
+    """
+    about, kinds = file.metadata, [file.schema_arrow.field(name).type for name in names]
+    total = 0.0
+    for i in range(about.num_row_groups):
+        group = about.row_group(i)
+        many = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups
+        for name, kind in zip(names, kinds, strict=True):
+            if not is_text(kind):
+                total += group.num_rows * _width(kind)
+            elif many:
+                total += _text_bytes(path, i, name)
+    return total
+
+
+def _width(kind: pa.DataType) -> float:
+    """Bytes of a value; 0 where its values differ, as lists do."""
+    try:
+        return float(kind.bit_width) / 8
+    except ValueError:
+        return 0.0
+
+
+def _text_bytes(path: Path, group: int, column: str) -> float:
+    """Bytes of the text in a column of a row group."""
+    with pq.ParquetFile(path, read_dictionary=[column]) as file:
+        read = file.read_row_group(group, columns=[column]).column(column)
+    total = 0.0
+    for chunk in read.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            lengths = pc.binary_length(chunk.dictionary.cast(pa.large_string()))
+            total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+        else:
+            total += chunk.nbytes
+    return total
 
 
 def refuse_duplicates(columns: list[str], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ def choose_columns(
         features = tuple(name for name in file.features if name not in taken and name not in dropped)
     else:
         features = tuple(_find_feature(file, column, taken) for column in columns)
-        twice = [name for name in dict.fromkeys(features) if features.count(name) > 1]
+        twice = [name for name, count in Counter(features).items() if count > 1]
         if twice:
             raise UserError(f"data.columns lists {listing(twice)} more than once; list each column once")
         both = [name for name in features if name in dropped]
@@ -63,7 +64,7 @@ def choose_columns(
 
 
 def _find_feature(file: TableFile, column: str | int, taken: dict[str, str]) -> str:
-    if column not in file.features and column in taken:
+    if column in taken and column not in file.features:
         name = str(column)
     else:
         name = file.find_feature(column, "data.columns")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from flashlogit.data.arrow_files import ArrowFile, refuse_duplicates
+from flashlogit.data.arrow_files import ArrowFile, refuse_duplicates, require_room_beside
 from flashlogit.data.csv_header import check_header, find_separator, no_rows, not_utf8, read_names, says_empty
 from flashlogit.data.marks import without_marks
 from flashlogit.data.reading import PLAIN, Reading
@@ -49,9 +49,11 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
         convert = _conversion({column: in_file[column] for column in names}, reading)
         try:
             with _stream(path, setting) as stream:
+                watched = pa.PythonFile(_Watched(stream, name), mode="r")
                 table = csv.read_csv(
-                    stream, read_options=_OPTIONS, parse_options=parse, convert_options=convert
+                    watched, read_options=_OPTIONS, parse_options=parse, convert_options=convert
                 )
+            require_room_beside(pa.total_allocated_bytes(), name, taken=True)  # the last blocks, read ahead
         except pa.ArrowInvalid as error:
             if "invalid UTF8" in str(error):
                 raise not_utf8(name) from error
@@ -90,6 +92,22 @@ def _conversion(names: dict[str, str], reading: Reading) -> csv.ConvertOptions:
         spelled = [mark for each in reading.missing for mark in (each, f" {each}")]
         options.null_values = list(dict.fromkeys([*options.null_values, *spelled]))
     return options
+
+
+class _Watched:
+    """The bytes of a file, unpacked, as long as the table that is made of them leaves room for X."""
+
+    closed = False
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; UserError where there is no room."""
+        require_room_beside(pa.total_allocated_bytes(), self._name, taken=True)
+        data: bytes = self._stream.read(size)
+        return data
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     listed = [settings.categorical] if isinstance(settings.categorical, str) else settings.categorical
     auto = settings.categorical == "auto" or ("auto" in listed and "auto" not in names)
     chosen = {name for name in listed if not (auto and name == "auto")}
-    strange = [name for name in chosen if name not in names]
+    strange = sorted(chosen.difference(names))
     if strange:
         raise UserError(
             f"data.categorical lists {listing(strange)}, which is not among the features; it has {listing(names)}"

@@ -46,7 +46,7 @@ class Threshold:
         """Names of the negative and the positive class."""
         return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
 
-    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.uint8]:
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
         """0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
         if not _is_numeric(column.type):
             raise UserError(
@@ -70,19 +70,21 @@ class Mapping:
     names: tuple[str, ...]
     classes: dict[LabelText, int]
 
-    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.int64]:
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.integer]:
         """Class numbers for a column [n] without missing values; UserError for a value that the training file
         lacks.
 
-        `rows` [n] are the rows' indices in the file, for the error.
+        `kept` [N] is true for the n rows of the file that the column has, for the error.
         """
         values, positions = encode(column)
         known = Matcher(self.classes)
-        table = np.zeros(len(values), dtype=np.int64)
+        table: NDArray[np.integer] = np.zeros(
+            len(values), dtype=np.uint8 if len(self.names) == 2 else np.int64
+        )
         for i, value in enumerate(values):
             match = known.find(value)
             if match is None:
-                row = int(rows[np.argmax(positions == i)])
+                row = int(np.flatnonzero(kept)[np.argmax(positions == i)])
                 raise UserError(
                     f'{place} holds "{text_of(value)}" in {row_text(row)}, which the training file does not'
                     f" have (it has {listing(map(text_of, self.classes))}); correct it there, or leave out"
@@ -104,11 +106,11 @@ class OneAgainstRest:
         """Names of the negative and the positive class."""
         return f"not {self.positive}", self.positive
 
-    def classes_of(self, column: pa.ChunkedArray, rows: NDArray[np.intp], place: str) -> NDArray[np.int64]:
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
         """0 and 1 for a column [n] without missing values."""
         values, positions = encode(column)
         known = Matcher([self.positive])
-        return np.array([known.find(value) is not None for value in values], dtype=np.int64)[positions]
+        return np.array([known.find(value) is not None for value in values], dtype=np.uint8)[positions]
 
 
 Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
@@ -178,14 +180,15 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
         )
     if missing.any():
         column = column.filter(pa.array(~missing))
-    y: NDArray[np.integer] = np.zeros(len(missing), dtype=np.uint8 if len(rule.names) == 2 else np.int64)
-    y[~missing] = rule.classes_of(column, np.flatnonzero(~missing), place)
-    return Labels(y=y, kept=~missing)
+    kept = ~missing
+    y: NDArray[np.integer] = np.zeros(len(kept), dtype=np.uint8 if len(rule.names) == 2 else np.int64)
+    y[kept] = rule.classes_of(column, kept, place)
+    return Labels(y=y, kept=kept)
 
 
 def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
     threshold = Threshold(above)
-    classes = threshold.classes_of(column, np.arange(len(column)), place)
+    classes = threshold.classes_of(column, np.ones(len(column), np.bool_), place)
     if classes.all() or not classes.any():
         ends = pc.min_max(column.cast(pa.float64(), safe=False)).as_py()
         low, high = number_text(ends["min"]), number_text(ends["max"])

@@ -24,7 +24,7 @@ from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files import open_files
 from flashlogit.data.labels import Labels, Rule, apply_rule, find_rule
 from flashlogit.data.numpy_files import MatrixTable
-from flashlogit.data.placement import place
+from flashlogit.data.placement import place, require_room
 from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.standardize import measure
@@ -187,10 +187,13 @@ class _Loader:
         return None if encoding.trivial else encoding
 
     def _encoded(self, table: Table, encoding: Encoding | None, kept: NDArray[np.bool_]) -> Table:
-        """A table's features: another file's are made like the training file's."""
+        """A table's features: another file's are made like the training file's. An error before any work on them where
+        X would not fit into the memory."""
+        names = self._columns.features if encoding is None else encoding.features
+        require_room(int(kept.sum()), len(names), self._dtype, self._device, table.name)
         if encoding is not None:
             return EncodedTable(table, encoding, kept)
-        table.require_numbers(self._columns.features)
+        table.require_numbers(names)
         return table
 
     def _label_place(self, table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flashlogit.data.reading import PLAIN, Reading
-from flashlogit.data.tables import READ_ERRORS, Table, TableFile, unreadable
+from flashlogit.data.tables import READ_ERRORS, Table, TableFile, numbered_names, unreadable
 from flashlogit.data.wording import did_you_mean, listing
 from flashlogit.errors import UserError
+from flashlogit.memory import require_free
 
 _NUMERIC_KINDS = "biuf"
 
@@ -64,10 +66,11 @@ class NpyFile(TableFile):
         try:
             with path.open("rb") as file:
                 shape, dtype = _read_header(file)
+                _require_complete(shape, dtype, path.stat().st_size - file.tell())
         except READ_ERRORS as error:
             raise unreadable(f"{setting} {self.name}", error) from error
         _check_matrix(shape, dtype, f"the array in {self.name}")
-        self.features = self.keys = _numbered_names(shape[1])
+        self.features = self.keys = numbered_names(0, shape[1], self.name)
         self.numbered = True
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
@@ -90,8 +93,8 @@ class NpzFile(TableFile):
         try:
             with zipfile.ZipFile(path) as archive:
                 self._headers = {
-                    member.removesuffix(".npy"): _read_header(archive.open(member))
-                    for member in archive.namelist()
+                    info.filename.removesuffix(".npy"): _read_member(archive, info)
+                    for info in archive.infolist()
                 }
         except READ_ERRORS as error:
             raise unreadable(f"{setting} {self.name}", error) from error
@@ -103,11 +106,18 @@ class NpzFile(TableFile):
         shape, dtype = self._headers["X"]
         _check_matrix(shape, dtype, f'array "X" in {self.name}')
         self.keys = tuple(member for member in self._headers if member not in ("X", "feature_names"))
-        self.features = _numbered_names(shape[1])
         self.numbered = "feature_names" not in self._headers
-        if not self.numbered:
+        if self.numbered:
+            self.features = numbered_names(0, shape[1], self.name)
+        else:
+            named = math.prod(self._headers["feature_names"][0])
+            if named != shape[1]:
+                raise UserError(
+                    f"feature_names in {self.name} has {named} names and X has {shape[1]} columns; give each column one"
+                    " name"
+                )
             self.features = tuple(str(name) for name in self._load("feature_names").astype(str).ravel())
-            self._check_names(shape[1])
+            self._check_names()
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         rows = self._headers["X"][0][0]
@@ -125,6 +135,12 @@ class NpzFile(TableFile):
         return _by_number(column, self.features, setting, self.name) or super().find_feature(column, setting)
 
     def _load(self, member: str) -> NDArray[Any]:
+        shape, dtype = self._headers[member]
+        require_free(
+            _size(shape, dtype),
+            f'array "{member}" of shape {list(shape)} and type {dtype}, unpacked from {self.name},',
+            "give fewer rows or columns, a narrower type, or X in a .npy file, which is read as it is used",
+        )
         try:
             with np.load(self._path, allow_pickle=False) as archive:
                 loaded: NDArray[Any] = archive[member]
@@ -132,12 +148,7 @@ class NpzFile(TableFile):
         except READ_ERRORS as error:
             raise unreadable(f'array "{member}" in {self.name}', error) from error
 
-    def _check_names(self, columns: int) -> None:
-        if len(self.features) != columns:
-            raise UserError(
-                f"feature_names in {self.name} has {len(self.features)} names and X has {columns} columns;"
-                " give each column one name"
-            )
+    def _check_names(self) -> None:
         twice = [name for name, count in Counter(self.features).items() if count > 1]
         if twice:
             raise UserError(
@@ -158,8 +169,27 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _numbered_names(columns: int) -> tuple[str, ...]:
-    return tuple(f"x{j}" for j in range(columns))
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array in an archive."""
+    with archive.open(info) as file:
+        shape, dtype = _read_header(file)
+        _require_complete(shape, dtype, info.file_size - file.tell())
+    return shape, dtype
+
+
+def _require_complete(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
+    """ValueError where an array takes more bytes than the `size` that follow its header."""
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the header has the shape {list(shape)}")
+    if not dtype.hasobject and _size(shape, dtype) > size:
+        raise ValueError(
+            f"an array of shape {list(shape)} and type {dtype} takes {_size(shape, dtype):,} bytes, and {size:,} follow"
+            " the header"
+        )
+
+
+def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
 def _by_number(column: str | int, names: tuple[str, ...], setting: str, file: str) -> str | None:

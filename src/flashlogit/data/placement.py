@@ -15,11 +15,18 @@ from flashlogit.data.splits import DROPPED
 from flashlogit.data.tables import Table
 from flashlogit.data.wording import row_text
 from flashlogit.errors import UserError
-from flashlogit.memory import free_bytes
+from flashlogit.memory import require_free
 from flashlogit_kernels.padding import empty_padded, padded_columns
 
-_SHARE = 0.9
-"""Of the free memory that X may take."""
+
+def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.device, file: str) -> None:
+    """Raise UserError where X [rows, columns] would not fit into the device's free memory."""
+    require_free(
+        _bytes(rows, columns, dtype),
+        f"X of {rows:,} rows and {columns:,} columns of {file} in data.dtype {_name(dtype)}",
+        "give fewer rows, leave out columns with data.drop, lower data.categories.max, or choose a narrower data.dtype",
+        device,
+    )
 
 
 def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -51,12 +58,10 @@ def place(
     """X [n, D] of each split that occurs in `splits` [N], standardised in float64 and then cast.
 
     Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and
-    for one beyond the range of `dtype`; and where the machine has no memory for X.
+    for one beyond the range of `dtype`.
     """
     sizes = {int(split): int(n) for split, n in enumerate(np.bincount(splits, minlength=DROPPED)) if n}
     sizes.pop(DROPPED, None)
-    if device.type == "cpu":
-        _require_memory(sum(sizes.values()), len(names), dtype, table.name)
     tensors = {split: allocate(n, len(names), dtype, device) for split, n in sizes.items()}
     filled = dict.fromkeys(sizes, 0)
     limit = torch.finfo(dtype).max
@@ -81,18 +86,6 @@ def place(
                     chosen = np.empty_like(block)
                 _fill(X[start:stop], block.take(here, axis=0, out=chosen[: len(here)], mode="clip"))
     return tensors
-
-
-def _require_memory(rows: int, columns: int, dtype: torch.dtype, file: str) -> None:
-    """UserError where X would not fit into the free memory: a CPU gives more than it has, and ends the program when it
-    is used."""
-    needed, limit = _bytes(rows, columns, dtype), _SHARE * free_bytes()
-    if needed > limit:
-        raise UserError(
-            f"X of {rows:,} rows and {columns:,} columns of {file} takes {needed / 1e9:.1f} GB in data.dtype"
-            f" {_name(dtype)}, and {limit / 1e9:.1f} GB, {_SHARE:.0%} of the free memory, are the bound; lower"
-            " data.categories.max, leave out columns with data.drop, or choose a narrower data.dtype"
-        )
 
 
 def _bytes(rows: int, columns: int, dtype: torch.dtype) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def read_for_prediction(
     file.require(columns, (), "the model", array_widths)
     what = [called] * len(id_columns) if isinstance(called, str) else called
     ids = [file.find_key(column, each) for column, each in zip(id_columns, what, strict=True)]
-    twice = [name for name in dict.fromkeys(ids) if ids.count(name) > 1]
+    twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
         raise UserError(
             f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"

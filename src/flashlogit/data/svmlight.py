@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from flashlogit.data.numpy_files import MatrixTable
 from flashlogit.data.reading import PLAIN, Reading
-from flashlogit.data.tables import READ_ERRORS, Table, TableFile, unreadable
+from flashlogit.data.tables import READ_ERRORS, Table, TableFile, numbered_names, unreadable
 from flashlogit.errors import UserError
-from flashlogit.memory import free_bytes
 
 LABEL = "y"
-_SHARE = 0.5
-"""Of the free memory that the dense matrix may take."""
 
 
 class SvmlightFile(TableFile):
@@ -30,10 +31,10 @@ class SvmlightFile(TableFile):
         self.name = str(path)
         try:
             self._X, self._y = load_svmlight_file(str(path), zero_based=True)
-        except (*READ_ERRORS, OverflowError) as error:
+        except READ_ERRORS as error:
             raise unreadable(f"{setting} {self.name}", error) from error
         self._first = min(1, int(self._X.indices.min(initial=1)))
-        self.features = tuple(f"x{j}" for j in range(self._first, self._X.shape[1]))
+        self.features = numbered_names(self._first, self._X.shape[1], self.name)
         self.keys = (LABEL,)
 
     @property
@@ -62,18 +63,38 @@ class SvmlightFile(TableFile):
             )
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
-        """These features as a dense matrix."""
-        N, D = self._X.shape[0], len(features)
-        limit = _SHARE * free_bytes()
-        if limit < N * D * 8:
-            raise UserError(
-                f"{self.name} has {N:,} rows and {D:,} columns, which take {N * D * 8 / 1e9:.1f} GB as a dense"
-                f" matrix, and {limit / 1e9:.1f} GB, half of the free memory, are the bound; take fewer rows or columns"
-            )
+        """These features, which are made dense by row blocks."""
         indices = [int(name.removeprefix("x")) for name in features]
-        X = self._X.copy()
-        X.resize(N, max([self.width, *(j + 1 for j in indices)]))
-        return MatrixTable(self.name, X[:, indices].toarray(), features, {LABEL: np.asarray(self._y)})
+        X = self._X
+        if indices != list(range(self.width)):
+            X = X.copy()
+            X.resize(X.shape[0], max([self.width, *(j + 1 for j in indices)]))
+            X = X[:, indices]
+        return _SparseTable(self.name, X, features, {LABEL: np.asarray(self._y)})
+
+
+class _SparseTable(MatrixTable):
+    """Named columns of a CSR matrix [N, D], whose cells without a value are 0, and arrays [N] beside it."""
+
+    _matrix: Any
+
+    @cached_property
+    def _by_column(self) -> Any:
+        return self._matrix.tocsc()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        if name in self._arrays:
+            return super().column(name)
+        j = self._positions[name]
+        return pa.chunked_array([pa.array(self._by_column[:, [j]].toarray().ravel())])
+
+    def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
+        columns = [self._positions[name] for name in names]
+        rows = self._matrix[start:stop]
+        if columns != list(range(rows.shape[1])):
+            rows = rows[:, columns]
+        dense: NDArray[np.float64] = rows.toarray()
+        return dense
 
 
 def _index(name: str) -> int | None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flashlogit.config import SyntheticData
 from flashlogit.data.dataset import Dataset, Rows, Standardization
-from flashlogit.data.placement import allocate
+from flashlogit.data.placement import allocate, require_room
+from flashlogit.data.tables import numbered_names
 from flashlogit.errors import UserError
 
 _BLOCK_VALUES = 1 << 24
@@ -25,6 +26,8 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
     dtype: torch.dtype = getattr(torch, settings.dtype)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     sizes = _sizes(settings)
+    require_room(settings.rows, settings.columns, dtype, device, "data.source synthetic")
+    names = numbered_names(0, settings.columns, "data.source synthetic")
     X = allocate(settings.rows, settings.columns, dtype, device)
     y = torch.empty(settings.rows, dtype=torch.uint8, device=device)
     generator = torch.Generator(device).manual_seed(seed)
@@ -49,7 +52,7 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         train=train,
         validation=validation,
         test=test,
-        feature_names=tuple(f"x{j}" for j in range(settings.columns)),
+        feature_names=names,
         label_names=("0", "1"),
         standardization=Standardization.identity(settings.columns),
     )

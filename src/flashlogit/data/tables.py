@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +18,21 @@ from numpy.typing import NDArray
 from flashlogit.data.reading import PLAIN, Reading
 from flashlogit.data.wording import column_word, did_you_mean, listing
 from flashlogit.errors import UserError
+from flashlogit.memory import require_free
 
-# Small enough that a block and its standardised copy stay in the cache.
+_NAME_BYTES = 100
+"""Bytes that a column's name takes, and what a program keeps of each column."""
 _BLOCK_BYTES = 4 << 20
-# Wide tables pay per column and block; below this many rows that price shows.
-_MIN_BLOCK_ROWS = 1024
+"""Bytes of a row block in float64, small enough that it and its standardised copy stay in the cache."""
+_WIDE_ROWS, _WIDE_BLOCKS, _WIDE_BYTES, _MOST_BYTES = 1024, 16, 64 << 20, 256 << 20
+"""Wide tables pay per column and block, and get more: 1024 rows, but no more than the greater of a sixteenth of the
+table, which keeps a block and its copies small beside X, and 64 MiB; and never more than 256 MiB."""
 
 
 READ_ERRORS = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, pa.ArrowException),
+    *(OSError, ValueError, EOFError, LookupError, RuntimeError, TypeError, ArithmeticError, MemoryError),
+    *(SyntaxError, tokenize.TokenError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, pa.ArrowException),
 )
 """What Arrow, NumPy, gzip and zipfile raise for files that are damaged, protected or of another kind."""
 TRAINING_REMEDY = "turn them into numbers, or leave them out with data.drop"
@@ -40,6 +49,16 @@ def unreadable(what: str, error: Exception) -> UserError:
         else "check that the file is complete and is what its name says"
     )
     return UserError(f"{what} cannot be read ({reason}); {remedy}")
+
+
+def numbered_names(first: int, stop: int, file: str) -> tuple[str, ...]:
+    """The names x{first} .. x{stop - 1}; UserError where a file has more columns than the memory holds names."""
+    require_free(
+        _NAME_BYTES * (stop - first),
+        f"a name for each of the {stop - first:,} columns of {file}",
+        "number columns without gaps, hash them into fewer, or leave out the greatest numbers",
+    )
+    return tuple(f"x{j}" for j in range(first, stop))
 
 
 class Table(ABC):
@@ -65,7 +84,10 @@ class Table(ABC):
 
     def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """All rows, in order, as (index of the first row, float64 block [n, D])."""
-        rows = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * max(len(names), 1)))
+        row_bytes = 8 * max(len(names), 1)
+        small = max(self.rows // _WIDE_BLOCKS, _WIDE_BYTES // row_bytes)
+        wide = min(_WIDE_ROWS, small, _MOST_BYTES // row_bytes)
+        rows = max(_BLOCK_BYTES // row_bytes, wide, 1)
         for start in range(0, self.rows, rows):
             yield start, self.block(names, start, min(start + rows, self.rows))
 
@@ -116,9 +138,8 @@ class TableFile(ABC):
     ) -> None:
         """Raise UserError for a file that lacks some of these columns, naming them, and for numbered columns of another
         count than `widths`; () for any."""
-        present_features, present_keys = set(self.features), set(self.keys)
-        missing = [name for name in features if name not in present_features]
-        missing += [name for name in keys if name not in present_keys]
+        missing = [name for name in features if name not in self._feature_set]
+        missing += [name for name in keys if name not in self._key_set]
         if self.numbered and widths and self.width not in widths:
             raise UserError(
                 f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
@@ -131,9 +152,17 @@ class TableFile(ABC):
                 f" and has {listing(present)}"
             )
 
+    @cached_property
+    def _feature_set(self) -> frozenset[str]:
+        return frozenset(self.features)
+
+    @cached_property
+    def _key_set(self) -> frozenset[str]:
+        return frozenset(self.keys)
+
     def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in names:
+        if str(column) in (self._feature_set if names is self.features else self._key_set):
             return str(column)
         if not isinstance(column, str):
             raise UserError(

@@ -1,0 +1,150 @@
+"""What a file unpacks to is checked against the free memory before it is taken."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.model_selection import train_test_split
+
+from flashlogit import memory
+from flashlogit.config import FileData, SyntheticData
+from flashlogit.data import load
+from flashlogit.data.files import open_files
+from flashlogit.data.splits import TEST, VALIDATION, stratified
+from flashlogit.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets the free memory, in bytes, less what Arrow takes from then on."""
+
+    def set_free(size):
+        before = pa.total_allocated_bytes()
+        left = lambda device=None: size - (pa.total_allocated_bytes() - before)  # noqa: E731
+        monkeypatch.setattr("flashlogit.memory.free_bytes", left)
+        monkeypatch.setattr("flashlogit.data.arrow_files.free_bytes", left)
+
+    return set_free
+
+
+def load_file(path, **more):
+    return load(FileData(source="file", path=str(path), **more), seed=0, device=CPU)
+
+
+def read(path):
+    file = open_files(str(path), "data.path")
+    return file.read(file.features, file.keys)
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zip"])
+def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, ending):
+    monkeypatch.setattr("flashlogit.data.csv_files._OPTIONS", csv.ReadOptions(block_size=1 << 18))
+    path = tmp_path / f"d.{ending}"
+    text = b"a,b,y\n" + b"1,2,0\n0,1,1\n" * 1_000_000  # 12 MB, and as a table 48 MB
+    if ending == "csv.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("d.csv", text)
+    else:
+        path.write_bytes(gzip.compress(text, 1) if ending == "csv.gz" else text)
+    free(40 << 20)
+    with pytest.raises(UserError, match="unpacks to"):
+        read(path)
+    free(150 << 20)
+    assert read(path).rows == 2_000_000
+
+
+def test_arrays_of_an_archive(tmp_path, free):
+    np.savez_compressed(tmp_path / "d.npz", X=np.zeros((100_000, 100)), y=np.arange(100_000) % 2)
+    assert (tmp_path / "d.npz").stat().st_size < 1 << 20
+    free(60 << 20)
+    with pytest.raises(UserError, match=r'array "X" of shape \[100000, 100\].* 80\.0 MB'):
+        read(tmp_path / "d.npz")
+    free(200 << 20)
+    assert read(tmp_path / "d.npz").rows == 100_000
+
+
+@pytest.mark.parametrize("value", [1.5, "a" * 1000])
+def test_repeated_values_of_a_parquet_file(tmp_path, free, value):
+    N = 300_000 if isinstance(value, str) else 30_000_000
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(N, np.int32)), pa.array([value]))
+    if not isinstance(value, str):
+        column = column.cast(pa.float64())
+    pq.write_table(pa.table({"x": column}), tmp_path / "d.parquet", store_schema=False)
+    assert (tmp_path / "d.parquet").stat().st_size < 1 << 20
+    del column
+    free(200 << 20)  # the column takes 240 or 300 MB
+    before = pa.total_allocated_bytes()
+    with pytest.raises(UserError, match=r"unpacks to 0\.[23] GB"):
+        read(tmp_path / "d.parquet")
+    assert pa.total_allocated_bytes() - before < 10 << 20
+
+
+def test_many_values_of_a_category(tmp_path, free, monkeypatch):
+    text = "c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(4000))
+    (tmp_path / "d.csv").write_text(text)
+    free(32 << 20)  # X of 4000 x 4000 takes 64 MB
+    monkeypatch.setattr("flashlogit.data.loading.measure", lambda *_: pytest.fail("X was looked at"))
+    more = {"categories": {"min_rows": 1, "max": 1_000_000}, "split": {"validation": 0, "test": 0}}
+    with pytest.raises(UserError, match=r"X of 4,000 rows and 4,000 columns .* takes 64\.\d MB"):
+        load_file(tmp_path / "d.csv", **more)
+
+
+def test_a_file_of_libsvm_is_never_dense(tmp_path):
+    (tmp_path / "d.svmlight").write_text("1 2:5 50000:1\n0 3:2\n" * 150)
+    table = read(tmp_path / "d.svmlight")
+    blocks = [block for _, block in table.blocks([f"x{j}" for j in range(1, 50_001)])]
+    assert max(block.nbytes for block in blocks) <= 64 << 20
+    assert sum(map(len, blocks)) == 300
+    assert table.column("x2").to_pylist() == [5.0, 0.0] * 150
+    assert table.block(["x50000", "x3"], 0, 2).tolist() == [[1, 0], [0, 2]]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(10**15, 28), (10, 10**15), (10**15, 10**15)])
+def test_synthetic_data_that_fit_nowhere(rows, columns):
+    settings = SyntheticData(source="synthetic", rows=rows, columns=columns)
+    with pytest.raises(UserError, match=r"takes .* GB of memory"):
+        load(settings, seed=0, device=CPU)
+
+
+def test_room_of_control_groups(tmp_path, monkeypatch):
+    """Both versions of Linux's interface, a limit of a group above, and one that a container calls the root."""
+    own = tmp_path / "cgroup"
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_available", lambda: 10**15)
+    own.write_text("0::/job/step\n3:cpu:/x\n")
+    (tmp_path / "job/step").mkdir(parents=True)
+    (tmp_path / "job/step/memory.max").write_text("max\n")
+    assert memory.free_bytes() == 10**15
+    (tmp_path / "job/memory.max").write_text("5000\n")
+    (tmp_path / "job/memory.current").write_text("3000\n")
+    (tmp_path / "job/memory.stat").write_text("anon 7\ninactive_file 500\n")
+    assert memory.free_bytes() == 5000 - 3000 + 500
+    own.write_text("4:memory:/elsewhere\n")
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("900\n")
+    (tmp_path / "memory/memory.usage_in_bytes").write_text("100\n")
+    assert memory.free_bytes() == 800
+    own.unlink()
+    assert memory.free_bytes() == 10**15
+
+
+@pytest.mark.parametrize("K", [2, 7])
+def test_splits_are_those_of_scikit_learn(K):
+    y = np.random.default_rng(K).integers(0, K, 1003).astype(np.uint8)
+    splits = stratified(
+        y, np.ones(1003, bool), {VALIDATION: 0.2, TEST: 0.1}, tuple(map(str, range(K))), seed=5
+    )
+    rest, validation = train_test_split(np.arange(1003), test_size=201, stratify=y, random_state=5)
+    _, test = train_test_split(rest, test_size=100, stratify=y[rest], random_state=5)
+    assert np.array_equal(np.flatnonzero(splits == VALIDATION), np.sort(validation))
+    assert np.array_equal(np.flatnonzero(splits == TEST), np.sort(test))

@@ -62,18 +62,17 @@ class Certificate:
         )
 
 
-def provable(l1: float, l2: float, *, curvature: float, tolerance: float, null: float) -> tuple[bool, bool]:
+def provable(l1: float, l2: float, *, rounding: float, tolerance: float, null: float) -> tuple[bool, bool]:
     """Whether l1, and l2, are large enough for a gap of `tolerance` to be seen through rounding errors.
 
     With l2 > 0 a gap is at least sum_j e_j^2 / (2 l2), e_j being the rounding error of dP/dw_j, and with l1 alone about
     max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1.
 
     Args:
-        curvature: the sum over the columns of the null model's, in the units of X; it bounds sum_j e_j^2, but for a
-            factor.
+        rounding: sum_j e_j^2 in units of one row's rounding error, see `flashlogit.coordinates.Coordinates`.
         tolerance: on the gap relative to `null`, the null model's P.
     """
-    error = _ROUNDING * _ROUNDING * curvature
+    error = _ROUNDING * _ROUNDING * rounding
     return l1 > 0 and error / l1 <= tolerance * l1, l2 > 0 and error / l2 <= 2 * tolerance * null
 
 

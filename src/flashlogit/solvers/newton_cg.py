@@ -24,6 +24,9 @@ _JUDGED_AFTER = 10
 """Products with one right-hand side before it is judged how fast the residual falls: of the first ten it may be two
 that lower it."""
 
+_REFUSALS = 4
+"""Shorter steps along a direction, after which the rounding of float32 products is taken for the cause."""
+
 
 class NewtonCG:
     """State of the method at an accepted point; `advance` is one Newton step."""
@@ -42,7 +45,7 @@ class NewtonCG:
         self._aimed = False
         self._preconditioner = Preconditioner(objective)
         if self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
-            self._preconditioner.make()
+            self._preconditioner.make(torch.float64)
         self._prepare()
 
     @property
@@ -54,9 +57,26 @@ class NewtonCG:
         """Find a direction, unless the last one was refused, and try it; whether it was good enough."""
         if not self._aimed:
             self._aim()
+        before = self.search.numbers
         self.search.advance(curvature=True, keep=True)
-        self._aimed = self.search.numbers.refused > 0
-        return not self._aimed
+        after = self.search.numbers
+        self._aimed = after.refused > 0
+        if self.objective.product_dtype != torch.float64 and (
+            after.refused >= _REFUSALS
+            or (not self._aimed and after.value >= before.value and after.gap > 0.5 * before.gap)
+        ):
+            self._sharpen()
+        return after.refused == 0
+
+    def _sharpen(self) -> None:
+        """Go on with products and a preconditioner in float64."""
+        self.objective.product_dtype = torch.float64
+        self.objective.evaluate(self.search.theta, curvature=True, keep=True)
+        self.search.refused.zero_()
+        self._aimed = False
+        if self._preconditioner.factors is not None:
+            self._preconditioner.make()
+        self._prepare()
 
     def _prepare(self) -> None:
         """Conjugate gradients with the preconditioner as it is."""

@@ -43,7 +43,9 @@ class Preconditioner:
         self._rows = min(N, max(_LEAST_ROWS * P, min(N // _SHARE, _MOST_ROWS * P)))
         self._rough = half_dtype(objective.X) is not None
         self.factors: Tensor | None = None
-        """L, [1, P, P] in float32: no digit of it is in a solution."""
+        """L, [1, P, P]."""
+        self.dtype = torch.float32
+        """Of the factors: no digit of them is in a solution, but conjugate gradients may need them all the same."""
 
     def pays(self, left: float, rate: float | None = None) -> bool:
         """Whether making it, for the first time or anew, would save products.
@@ -68,7 +70,7 @@ class Preconditioner:
         else:
             H = H.to(torch.float64)
             self._rows = min(len(self._objective.X), 2 * self._rows)
-        self.factors = factor(H).to(torch.float32)
+        self.factors = factor(H).to(self.dtype)
 
 
 def precondition(factors: Tensor | None, r: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class NewtonCG:
         self._aimed = False
         self._preconditioner = Preconditioner(objective)
         if self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
-            self._preconditioner.make(torch.float64)
+            self._preconditioner.make()
         self._prepare()
 
     @property
@@ -74,6 +74,7 @@ class NewtonCG:
         self.objective.evaluate(self.search.theta, curvature=True, keep=True)
         self.search.refused.zero_()
         self._aimed = False
+        self._preconditioner.dtype = torch.float64
         if self._preconditioner.factors is not None:
             self._preconditioner.make()
         self._prepare()

@@ -28,6 +28,8 @@ from .sampled_hessian import half_dtype, second_moments
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """As for two classes: rows, and values of X, from which the coordinates are measured."""
+_NO_CURVATURE = 1e-12
+"""Largest curvature, of about 1 in these coordinates, that is taken for rounding."""
 
 
 class SoftmaxObjective:
@@ -291,7 +293,10 @@ class SoftmaxObjective:
         self.reads += self.share * share
         matrix = matrix / (self.weight_sum * share)
         D = self.X.shape[1]
-        matrix.diagonal()[:D].add_(self.l2 * self.coordinates.scale[:D].square())
+        diagonal = matrix.diagonal()
+        diagonal[:D].add_(self.l2 * self.coordinates.scale[:D].square())
+        # A constant column without a penalty worth the name: any curvature will do, but none would make noise of it.
+        diagonal.copy_(torch.where(diagonal > _NO_CURVATURE, diagonal, 1.0))
         return matrix[None]
 
     def certify(self, theta: Tensor) -> Certificate:

@@ -155,7 +155,11 @@ class Moments:
         rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
         scale = torch.where(of_loss > 0, of_loss + l2, rest).rsqrt()
         spread = torch.where(variance > 0, variance.sqrt(), 1 / (scale * curvature**0.5))
-        error = of_loss if intercept else of_loss * torch.where(variance > 0, mean.square() / variance, 0.0).amax().clamp(min=1)
+        error = (
+            of_loss
+            if intercept
+            else of_loss * torch.where(variance > 0, mean.square() / variance, 0.0).amax().clamp(min=1)
+        )
         farthest, rounding = torch.stack([(center.abs() / spread).amax(), error.sum()]).tolist()
         if intercept:
             scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])

@@ -269,7 +269,8 @@ def _started(
         if not bool(start.isfinite().all()):
             raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
         left_out = [
-            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the null model"
+            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
+            " null model"
         ]
     null, hessian = objective.null_theta(), None
     theta = null
@@ -279,7 +280,9 @@ def _started(
     if theta is not null and not solver.search.numbers.value <= objective.null_value:
         solver = _solver(name, objective, null, None, tolerance)
     if not math.isfinite(solver.search.numbers.value):
-        raise ValueError("the objective is not finite at the null model; X, y and sample_weight must be finite")
+        raise ValueError(
+            "the objective is not finite at the null model; X, y and sample_weight must be finite"
+        )
     return solver, left_out
 
 

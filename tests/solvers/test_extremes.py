@@ -53,14 +53,20 @@ def columns(kind: str, X: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("l2", [1e-30, 1e-12, 1e-8])
 @pytest.mark.parametrize(
-    "kind", ["a constant one", "several constant ones", "a nearly constant one", "far means"]
+    ("kind", "dtype", "l2"),
+    [
+        ("a constant one", torch.float32, 1e-8),
+        ("a constant one", torch.float16, 1e-12),
+        ("several constant ones", torch.float32, 1e-12),
+        ("several constant ones", torch.bfloat16, 1e-8),
+        ("several constant ones", torch.float32, 1e-30),
+        ("a nearly constant one", torch.float16, 1e-8),
+        ("far means", torch.float32, 1e-8),
+        ("far means", torch.float32, 1e-30),
+    ],
 )
-def test_narrow_columns_reach_the_optimum(kind: str, l2: float, dtype: torch.dtype, classes: int) -> None:
-    if kind == "far means" and dtype == torch.float16:
-        pytest.skip("beyond float16")
+def test_narrow_columns_reach_the_optimum(kind: str, dtype: torch.dtype, l2: float, classes: int) -> None:
     X, y = data(classes)
     X = columns(kind, X).to(dtype)
     results = [run(X, y, classes, l2=l2, solver=solver, tolerance=1e-8) for solver in SOLVERS]
@@ -68,7 +74,7 @@ def test_narrow_columns_reach_the_optimum(kind: str, l2: float, dtype: torch.dty
     for result, value in zip(results, values, strict=True):
         assert result.converged
         assert result.iterations < 60
-        assert value - min(values) <= 2 * result.gap + 1e-15
+        assert value - min(values) <= 2 * result.gap + 1e-14
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -83,9 +89,9 @@ def test_far_means_without_an_intercept(solver: Any, classes: int) -> None:
     assert result.objective == pytest.approx(exact.objective, rel=2e-8)
 
 
-@pytest.mark.parametrize("l1", [0.0, 0.01])
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("size", [1e3, 1e9, 1e300])
+@pytest.mark.parametrize(
+    ("size", "classes", "l1"), [(1e3, 2, 0.0), (1e300, 2, 0.01), (1e9, 3, 0.0), (1e300, 3, 0.0)]
+)
 def test_a_start_worse_than_the_null_model_is_left_out(size: float, classes: int, l1: float) -> None:
     X, y = data(classes)
     models = 1 if classes == 2 else classes
@@ -109,9 +115,10 @@ def test_a_good_start_is_taken() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
-@pytest.mark.parametrize("l2", [1e-22, 1e-30, 1e-45, 1e-310])
-def test_a_penalty_below_rounding_is_as_none(l2: float, solver: Any, classes: int) -> None:
+@pytest.mark.parametrize(
+    ("solver", "l2"), [("newton", 1e-310), ("newton-cg", 1e-45), ("lbfgs", 1e-30), ("auto", 1e-22)]
+)
+def test_a_penalty_below_rounding_is_as_none(solver: Any, l2: float, classes: int) -> None:
     X, y = data(classes)
     X[:, 3] = X[:, 1] - 2 * X[:, 2]
     none = run(X, y, classes, solver="newton", tolerance=1e-12)
@@ -133,8 +140,7 @@ def test_an_l1_below_rounding_is_as_none(l2: float, solver: Any) -> None:
     assert torch.allclose(result.weight, none.weight, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize(("solver", "classes"), [("newton", 2), ("lbfgs", 2), ("newton", 3)])
 def test_l1_proves_the_optimum_where_l2_is_below_rounding(solver: Any, classes: int) -> None:
     X, y = data(classes)
     lasso = run(X, y, classes, l1=0.01, solver="newton", tolerance=1e-11)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 2.0**-50
-"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `proving_l2`."""
+"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `provable`."""
 FARTHEST_SHIFT = 0.5
 """Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
 
@@ -73,7 +73,8 @@ def provable(l1: float, l2: float, *, rounding: float, tolerance: float, null: f
         tolerance: on the gap relative to `null`, the null model's P.
     """
     error = _ROUNDING * _ROUNDING * rounding
-    return l1 > 0 and error / l1 <= tolerance * l1, l2 > 0 and error / l2 <= 2 * tolerance * null
+    # Not "<=": values of X that are not finite are found later, and named.
+    return l1 > 0 and not error / l1 > tolerance * l1, l2 > 0 and not error / l2 > 2 * tolerance * null
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:

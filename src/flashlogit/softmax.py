@@ -127,9 +127,8 @@ class SoftmaxObjective:
         """(W [D, K], b [K]) in the units of X, the intercepts adding up to 0; without a penalty each row of W too."""
         W, c = self._centred(theta)
         b = c - self.coordinates.center @ W
-        if (
-            self.l1 == 0 or not self.penalised
-        ):  # which lowers an l2 penalty too, by what rounding has moved along
+        # Which lowers an l2 penalty too, by what rounding has moved along.
+        if self.l1 == 0 or not self.penalised:
             W = W - W.mean(dim=1, keepdim=True)
         return W, b - b.mean() if self.intercept else torch.zeros_like(b)
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 2.0**-50
-"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `proving_l2`."""
+"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `provable`."""
 FARTHEST_SHIFT = 0.5
 """Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
 
@@ -62,19 +62,19 @@ class Certificate:
         )
 
 
-def provable(l1: float, l2: float, *, curvature: float, tolerance: float, null: float) -> tuple[bool, bool]:
+def provable(l1: float, l2: float, *, rounding: float, tolerance: float, null: float) -> tuple[bool, bool]:
     """Whether l1, and l2, are large enough for a gap of `tolerance` to be seen through rounding errors.
 
     With l2 > 0 a gap is at least sum_j e_j^2 / (2 l2), e_j being the rounding error of dP/dw_j, and with l1 alone about
     max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1.
 
     Args:
-        curvature: the sum over the columns of the null model's, in the units of X; it bounds sum_j e_j^2, but for a
-            factor.
+        rounding: sum_j e_j^2 in units of one row's rounding error, see `flashlogit.coordinates.Coordinates`.
         tolerance: on the gap relative to `null`, the null model's P.
     """
-    error = _ROUNDING * _ROUNDING * curvature
-    return l1 > 0 and error / l1 <= tolerance * l1, l2 > 0 and error / l2 <= 2 * tolerance * null
+    error = _ROUNDING * _ROUNDING * rounding
+    # Not "<=": values of X that are not finite are found later, and named.
+    return l1 > 0 and not error / l1 > tolerance * l1, l2 > 0 and not error / l2 > 2 * tolerance * null
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:

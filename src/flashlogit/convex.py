@@ -52,6 +52,7 @@ class ConvexObjective:
     y and sample_weight are held in a dtype that every pass reads as it is; labels that are all 0 or 1 are uint8.
     null_space [P, r], if it is set: orthonormal directions in which P is flat. Rounding slopes it, and a solver that
     followed would go far for nothing; gradients and products have no part in it.
+    product_dtype: of products with the Hessian and of the Hessian itself.
     penalised: whether there is an l1 or l2 term, and one large enough for a duality gap of the tolerance to be seen.
     curvature [N]: of the last point evaluated with `curvature`.
     """
@@ -107,11 +108,11 @@ class ConvexObjective:
             :, None
         ]
         l1_proves, l2_proves = provable(
-            l1, l2, curvature=coordinates.curvature, tolerance=tolerance, null=self.null_value
+            l1, l2, rounding=coordinates.rounding, tolerance=tolerance, null=self.null_value
         )
         self.penalised = l1_proves or l2_proves
         self._proving_l2 = l2 if l2_proves else 0.0
-        self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
+        self.product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
         self._center = coordinates.subtracted
         self.null_space: Tensor | None = None
         self.curvature = X.new_empty(0)
@@ -168,14 +169,14 @@ class ConvexObjective:
         self.reads += self.share
         if curvature:
             assert sums.curvature is not None
-            self.curvature = sums.curvature.to(self._product_dtype)
+            self.curvature = sums.curvature.to(self.product_dtype)
         point = self._point(theta, sums)
         self._kept = _Kept(theta.clone(), point, sums) if keep else None
         return point
 
     def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Second derivative of the smooth part, [1, P, P] float64, by sums in `dtype` (default: see the module)."""
-        dtype = dtype or self._product_dtype
+        dtype = dtype or self.product_dtype
         w, b = (value.to(dtype) for value in self.coordinates.for_pass(theta))
         options: PassOptions = {
             "sample_weight": self.sample_weight,
@@ -204,7 +205,7 @@ class ConvexObjective:
             self.curvature,
             self.coordinates,
             rows,
-            compute_dtype=self._product_dtype,
+            compute_dtype=self.product_dtype,
             product_dtype=half_dtype(self.X) if rough else None,
         )
         self.reads += self.share * share
@@ -228,7 +229,7 @@ class ConvexObjective:
     def product(self, v: Tensor) -> Tensor:
         """The Hessian at the last point evaluated with `curvature`, times v [P, 1]; one read of X."""
         w, b = self.coordinates.for_pass(v)
-        dtype = self._product_dtype
+        dtype = self.product_dtype
         sums = self._passes.hessian_product(
             self.X,
             self.curvature,

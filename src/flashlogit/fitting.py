@@ -296,7 +296,8 @@ def _started(
         if not bool(start.isfinite().all()):
             raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
         left_out = [
-            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the null model"
+            f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
+            " null model"
         ]
     null, hessian = objective.null_theta(), None
     theta = null

@@ -28,6 +28,8 @@ from .sampled_hessian import half_dtype, second_moments
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """As for two classes: rows, and values of X, from which the coordinates are measured."""
+_NO_CURVATURE = 1e-12
+"""Largest curvature, of about 1 in these coordinates, that is taken for rounding."""
 
 
 class SoftmaxObjective:
@@ -88,11 +90,11 @@ class SoftmaxObjective:
         self.l1_of = (weights * l1 * self.scale).reshape(-1, 1)
         self.l2_of = (weights * l2 * self.scale.square()).reshape(-1, 1)
         l1_proves, l2_proves = provable(
-            l1, l2, curvature=classes * coordinates.curvature, tolerance=tolerance, null=self.null_value
+            l1, l2, rounding=classes * coordinates.rounding, tolerance=tolerance, null=self.null_value
         )
         self.penalised = l1_proves or l2_proves
         self._proving_l2 = l2 if l2_proves else 0.0
-        self._product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
+        self.product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
         self._center = coordinates.subtracted
         uniform = 1 / self.scale
         if self.penalised:
@@ -125,9 +127,8 @@ class SoftmaxObjective:
         """(W [D, K], b [K]) in the units of X, the intercepts adding up to 0; without a penalty each row of W too."""
         W, c = self._centred(theta)
         b = c - self.coordinates.center @ W
-        if (
-            self.l1 == 0 or not self.penalised
-        ):  # which lowers an l2 penalty too, by what rounding has moved along
+        # Which lowers an l2 penalty too, by what rounding has moved along.
+        if self.l1 == 0 or not self.penalised:
             W = W - W.mean(dim=1, keepdim=True)
         return W, b - b.mean() if self.intercept else torch.zeros_like(b)
 
@@ -166,7 +167,7 @@ class SoftmaxObjective:
         D, K = self.X.shape[1], self.classes
         W, b = self._for_pass(theta)
         if curvature:
-            self.curvature = self.X.new_empty((len(self.X), K), dtype=self._product_dtype)
+            self.curvature = self.X.new_empty((len(self.X), K), dtype=self.product_dtype)
 
         def of_part(part: slice) -> Tensor:
             sums = self.X.new_zeros((D + 1 + K, K), dtype=torch.float64)
@@ -180,7 +181,7 @@ class SoftmaxObjective:
                 r = p.scatter(1, own, 0.0)
                 r = r.scatter(1, own, -r.sum(dim=1, keepdim=True))
                 if curvature:
-                    self.curvature[rows] = p.to(self._product_dtype)
+                    self.curvature[rows] = p.to(self.product_dtype)
                 if keep:
                     margin = torch.minimum(
                         margin, -self._of_weight(rows, others.amax(dim=1), -math.inf).amax()
@@ -221,7 +222,7 @@ class SoftmaxObjective:
 
     def product(self, v: Tensor) -> Tensor:
         """The Hessian at the last point evaluated with `curvature`, times v [P K, 1]; one read of X."""
-        dtype = self._product_dtype
+        dtype = self.product_dtype
         data = self._hessian_sums(v, dtype, lambda rows, X: self.curvature[rows])
         return self._off_null_space(data) + self.l2_of * v
 
@@ -230,7 +231,7 @@ class SoftmaxObjective:
 
         sum_i s_i (diag p - p p^T) (x) x x^T: the products of the columns p_k x make the second term at once.
         """
-        dtype = dtype or self._product_dtype
+        dtype = dtype or self.product_dtype
         P, K = self.scale.shape
         W, b = (value.to(dtype) for value in self._for_pass(theta))
         # Centred, or the matrix loses the digits of the means.
@@ -287,13 +288,16 @@ class SoftmaxObjective:
             h,
             self.coordinates,
             rows,
-            compute_dtype=self._product_dtype,
+            compute_dtype=self.product_dtype,
             product_dtype=half_dtype(self.X) if rough else None,
         )
         self.reads += self.share * share
         matrix = matrix / (self.weight_sum * share)
         D = self.X.shape[1]
-        matrix.diagonal()[:D].add_(self.l2 * self.coordinates.scale[:D].square())
+        diagonal = matrix.diagonal()
+        diagonal[:D].add_(self.l2 * self.coordinates.scale[:D].square())
+        # A constant column without a penalty worth the name: any curvature will do, but none would make noise of it.
+        diagonal.copy_(torch.where(diagonal > _NO_CURVATURE, diagonal, 1.0))
         return matrix[None]
 
     def certify(self, theta: Tensor) -> Certificate:

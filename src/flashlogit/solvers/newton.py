@@ -27,6 +27,9 @@ _CURVED = 1e-3
 _EXACT_BELOW = 1e-3
 """Of P: where a new float32 Hessian leads no further although so little is left, its rounding is to blame."""
 
+_REFUSALS = 4
+"""Shorter steps along a new direction, after which the rounding of a float32 Hessian is taken for the cause."""
+
 
 class Newton:
     """State of the method at an accepted point; `advance` is one evaluation, and what follows from it."""
@@ -54,7 +57,11 @@ class Newton:
         self.search.advance(keep=True)
         refused = self.search.numbers.refused
         if refused > 0:
-            if not self._new and refused > 1:
+            inexact = self._dtype is None and self.objective.product_dtype != torch.float64
+            if self._new and inexact and refused >= _REFUSALS:
+                self._dtype = torch.float64
+                self._renew()
+            elif not self._new and refused > 1:
                 self._renew()
             return False
         last, was_new, self._new = self.decrement, self._new, False

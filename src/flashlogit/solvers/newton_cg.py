@@ -25,6 +25,9 @@ _JUDGED_AFTER = 10
 """Products with one right-hand side before it is judged how fast the residual falls: of the first ten it may be two
 that lower it."""
 
+_REFUSALS = 4
+"""Shorter steps along a direction, after which the rounding of float32 products is taken for the cause."""
+
 
 class NewtonCG:
     """State of the method at an accepted point; `advance` is one Newton step."""
@@ -40,6 +43,8 @@ class NewtonCG:
         l2 = float(penalties.min()) if objective.penalised and penalties.numel() else 0.0
         self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
         self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
+        if state is not None and bool(of_shapes(state, exact=())[0]):
+            objective.product_dtype = torch.float64
         self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
         self._first = self.search.numbers.gradient_norm
         # No direction is known yet, but no step gains more than all of P.
@@ -62,14 +67,34 @@ class NewtonCG:
         """Find a direction, unless the last one was refused, and try it; whether it was good enough."""
         if not self._aimed:
             self._aim()
+        before = self.search.numbers
         self.search.advance(curvature=True, keep=True)
-        self._aimed = self.search.numbers.refused > 0
-        return not self._aimed
+        after = self.search.numbers
+        self._aimed = after.refused > 0
+        if self.objective.product_dtype != torch.float64 and (
+            after.refused >= _REFUSALS
+            or (not self._aimed and after.value >= before.value and after.gap > 0.5 * before.gap)
+        ):
+            self._sharpen()
+        return after.refused == 0
+
+    def _sharpen(self) -> None:
+        """Go on with products and a preconditioner in float64."""
+        self.objective.product_dtype = torch.float64
+        self.objective.evaluate(self.search.theta, curvature=True, keep=True)
+        self.search.refused = torch.zeros_like(self.search.refused)
+        self._aimed = False
+        self._preconditioner.dtype = torch.float64
+        if self._preconditioner.factors is not None:
+            self._preconditioner.make()
+        self._prepare()
 
     def state(self) -> State:
-        """The preconditioner, the first gradient's norm and the decrease that was expected."""
+        """The preconditioner, the first gradient's norm, the decrease that was expected, and whether products are in
+        float64."""
         first = torch.tensor(self._first, dtype=torch.float64)
-        return {"first": first, "slope": self._slope, **self._preconditioner.state()}
+        exact = torch.tensor(self.objective.product_dtype == torch.float64)
+        return {"first": first, "slope": self._slope, "exact": exact, **self._preconditioner.state()}
 
     def _prepare(self) -> None:
         """Conjugate gradients with the preconditioner as it is."""

@@ -45,17 +45,21 @@ class Preconditioner:
         self._rows = min(N, max(_LEAST_ROWS * P, min(N // _SHARE, _MOST_ROWS * P)))
         self._rough = half_dtype(objective.X) is not None
         self.factors: Tensor | None = None
-        """L, [1, P, P] in float32: no digit of it is in a solution."""
+        """L, [1, P, P]."""
+        self.dtype = torch.float32
+        """Of the factors: no digit of them is in a solution, but conjugate gradients may need them all the same."""
         if state is not None:
-            sample_rows, rough = of_shapes(state, sample_rows=(), rough=())
+            sample_rows, rough, exact = of_shapes(state, sample_rows=(), rough=(), exact_factors=())
             self._rows, self._rough = int(sample_rows), bool(rough)
+            self.dtype = torch.float64 if bool(exact) else torch.float32
             if "factors" in state:
                 (self.factors,) = of_shapes(state, factors=(1, P, P))
 
     def state(self) -> State:
         """The factors, if there are any, and how the next ones would be made."""
         made: State = {} if self.factors is None else {"factors": self.factors}
-        return {"sample_rows": torch.tensor(self._rows), "rough": torch.tensor(self._rough), **made}
+        how = {"sample_rows": self._rows, "rough": self._rough, "exact_factors": self.dtype == torch.float64}
+        return {name: torch.tensor(value) for name, value in how.items()} | made
 
     def pays(self, left: float, rate: float | None = None) -> bool:
         """Whether making it, for the first time or anew, would save products.
@@ -81,7 +85,7 @@ class Preconditioner:
             H = H.to(torch.float64)
             self._rows = min(len(self._objective.X), 2 * self._rows)
         # In the layout in which a state is saved: with another one products differ in their last digits.
-        self.factors = factor(H).to(torch.float32).contiguous()
+        self.factors = factor(H).to(self.dtype).contiguous()
 
 
 def precondition(factors: Tensor | None, r: Tensor) -> Tensor:

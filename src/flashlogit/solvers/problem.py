@@ -27,6 +27,7 @@ class Problem(Protocol):
     l2_of: Tensor
     coordinates: Coordinates
     penalised: bool
+    product_dtype: torch.dtype
     reads: float
 
     @property

@@ -32,7 +32,7 @@ is suspected where looking takes too long. A direction that the data leave free 
 
 
 class Unpenalised:
-    """Collinear columns, the Newton decrement and separation of one objective with no penalty, or one below rounding."""
+    """Collinear columns, the Newton decrement and separation of one objective without a penalty above rounding."""
 
     def __init__(self, objective: ConvexObjective) -> None:
         """Looks for collinear columns, which takes a read of X with its second moments."""

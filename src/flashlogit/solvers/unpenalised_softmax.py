@@ -23,8 +23,7 @@ DENSE_PARAMETERS = 1024
 
 
 class UnpenalisedSoftmax:
-    """Collinear columns, the Newton decrement and separation of one softmax objective with no penalty, or one below
-    rounding."""
+    """Collinear columns, the Newton decrement and separation of one softmax objective, see `Unpenalised`."""
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         """Looks for collinear columns, which takes a read of X with its second moments."""

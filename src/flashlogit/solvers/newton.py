@@ -85,7 +85,10 @@ class Newton:
         H, search = self.hessian, self.search
         g = search.at.gradient
         if self.objective.l1 > 0:
-            end = minimise_model(H, g, search.theta, self.objective.l1_of)
+            end, convex = minimise_model(H, g, search.theta, self.objective.l1_of)
+            if not convex and self._dtype is None:
+                self._dtype, self.hessian = torch.float64, None
+                return self._aim()
             search.aim(self.objective.settled(end) - search.theta)
             (change,) = read_back([self._change(H, end - search.theta, end)])
             return max(0.0, -change)

@@ -29,6 +29,8 @@ _ITERATIONS = 20
 """Active-set steps from one point: at ordinary problems two to five do."""
 _NO_SLOPE = 1e-6
 """Of the first subgradient: the minimum is found for any purpose of the outer step."""
+_NEXT_TO_NOTHING = 1e-4
+"""Of that: also a step that was cut off has led to the minimum."""
 _RELEASES = 3
 """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
 _LEAST_NEW = 64
@@ -85,7 +87,8 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
     x, slope = theta, gradient
     down = steepest_descent(slope, x, l1)
-    goal = _NO_SLOPE * float(down.norm())
+    rounding = torch.finfo(x.dtype).eps * float((gradient.abs() + l1).norm())
+    goal = max(_NO_SLOPE * float(down.norm()), 4 * rounding)
     before, convex = None, True
     while True:
         here = _working_set(x, down, l1)
@@ -118,7 +121,7 @@ def _minimise(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float) -> t
     goal: the subgradient that may be left. The second value is what had to be added to the diagonal of H.
     """
     end, done = _by_active_sets(H, slope, x, l1, goal, x)
-    if done:
+    if done or not bool((l1 > 0).any()):
         return end, 0.0
     added = _missing(H)
     if added > 0:
@@ -133,23 +136,27 @@ def _by_active_sets(
 ) -> tuple[Tensor, bool]:
     """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
     end = start
+    here = slope + H @ (end - x)
+    down = steepest_descent(here, end, l1)
     for _ in range(_ITERATIONS):
-        moved, gain, whole = _active_set_step(H, slope + H @ (end - x), end, l1)
-        end = moved
-        left = float(steepest_descent(slope + H @ (end - x), end, l1).norm())
-        if left <= goal and whole:
+        end, gain, whole = _active_set_step(H, here, end, l1, down)
+        here = slope + H @ (end - x)
+        down = steepest_descent(here, end, l1)
+        left = float(down.norm())
+        if left <= goal and (whole or left <= _NEXT_TO_NOTHING * goal):
             return end, True
         if gain <= 0:
             break
     return end, False
 
 
-def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor) -> tuple[Tensor, float, bool]:
+def _active_set_step(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor
+) -> tuple[Tensor, float, bool]:
     """A better x [P], what m gains by it, and whether it is the minimum over the free variables.
 
-    `slope` [P] is the gradient of the quadratic part at x.
+    slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
     """
-    down = steepest_descent(slope, x, l1)
     free = (x != 0) | (down != 0) | (l1 == 0)
     signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
     newton = _newton_step(H, down, free)

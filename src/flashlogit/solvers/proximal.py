@@ -31,6 +31,8 @@ _NO_SLOPE = 1e-6
 """Of the first subgradient: the minimum is found for any purpose of the outer step."""
 _NEXT_TO_NOTHING = 1e-4
 """Of that: also a step that was cut off has led to the minimum."""
+_NOISE = 4 * torch.finfo(torch.float64).eps
+"""Of a derivative: what rounding may have left of it."""
 _RELEASES = 3
 """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
 _LEAST_NEW = 64
@@ -87,8 +89,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
     x, slope = theta, gradient
     down = steepest_descent(slope, x, l1)
-    rounding = torch.finfo(x.dtype).eps * float((gradient.abs() + l1).norm())
-    goal = max(_NO_SLOPE * float(down.norm()), 4 * rounding)
+    goal = _NO_SLOPE * float(down.norm())
     before, convex = None, True
     while True:
         here = _working_set(x, down, l1)
@@ -136,13 +137,14 @@ def _by_active_sets(
 ) -> tuple[Tensor, bool]:
     """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
     end = start
+    noise = _NOISE * (slope.abs() + l1)
     here = slope + H @ (end - x)
     down = steepest_descent(here, end, l1)
     for _ in range(_ITERATIONS):
         end, gain, whole = _active_set_step(H, here, end, l1, down)
         here = slope + H @ (end - x)
         down = steepest_descent(here, end, l1)
-        left = float(down.norm())
+        left = float(torch.where(down.abs() > noise, down, 0.0).norm())
         if left <= goal and (whole or left <= _NEXT_TO_NOTHING * goal):
             return end, True
         if gain <= 0:

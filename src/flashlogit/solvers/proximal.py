@@ -24,9 +24,12 @@ from torch import Tensor
 
 from flashlogit.row_workers import threads_for_algebra
 
-_STEPS = 14
-_ITERATIONS = 20
-"""Active-set steps from one point: at ordinary problems two to five do."""
+_STEPS = 20
+"""Active-set steps before the interior-point method: at ordinary problems two to five do."""
+_POLISHING_STEPS = 5
+"""Active-set steps after it."""
+_HALVES = 14
+"""Halves of a step that are tried."""
 _NO_SLOPE = 1e-6
 """Of the first subgradient: the minimum is found for any purpose of the outer step."""
 _NEXT_TO_NOTHING = 1e-4
@@ -90,14 +93,18 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     x, slope = theta, gradient
     down = steepest_descent(slope, x, l1)
     goal = _NO_SLOPE * float(down.norm())
-    before, convex = None, True
+    taken, count = torch.zeros_like(x, dtype=torch.bool), -1
+    stalls, convex = False, True
     while True:
-        here = _working_set(x, down, l1)
-        if float(down.norm()) <= goal or (before is not None and torch.equal(here, before)):
+        taken = taken | _candidates(x, down, l1)
+        if float(down.norm()) <= goal or int(taken.sum()) == count:
             break
-        before = here
+        here = torch.nonzero(taken).reshape(-1)
+        count = len(here)
         x = x.clone()
-        x[here], added = _minimise(H[here][:, here], slope[here], x[here], l1[here], goal)
+        x[here], stalls, added = _minimise(
+            H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls
+        )
         if added > 0:
             H = H + added * torch.eye(len(x), dtype=x.dtype)
             convex = convex and added <= _ROUNDING
@@ -106,41 +113,48 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     return x.to(device)[:, None], convex
 
 
-def _working_set(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
-    """Indices of the variables that are not 0 or free to be anything, and of the others with most reason to move."""
+def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
+    """Whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P] bool."""
     needed = (x != 0) | (l1 == 0)
     others = torch.where(needed, 0.0, down.abs())
     count = max(_LEAST_NEW, int(needed.sum()))
     if int((others > 0).sum()) > count:
         others = torch.where(others >= others.topk(count).values[-1], others, 0.0)
-    return torch.nonzero(needed | (others > 0)).reshape(-1)
+    return needed | (others > 0)
 
 
-def _minimise(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float) -> tuple[Tensor, float]:
+def _minimise(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, *, stalls: bool
+) -> tuple[Tensor, bool, float]:
     """The minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
 
-    goal: the subgradient that may be left. The second value is what had to be added to the diagonal of H.
+    goal: the subgradient that may be left. stalls: whether active sets are known to stall.
+    Gives the point, whether they did, and what had to be added to the diagonal of H.
     """
-    end, done = _by_active_sets(H, slope, x, l1, goal, x)
-    if done or not bool((l1 > 0).any()):
-        return end, 0.0
+    end = x
+    if not stalls:
+        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=_STEPS)
+        if done or not bool((l1 > 0).any()):
+            return end, False, 0.0
     added = _missing(H)
     if added > 0:
         H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inner, _ = _by_active_sets(H, slope, x, l1, goal, _interior_point(H, slope, x, l1))
+    inner, _ = _by_active_sets(
+        H, slope, x, l1, goal, _interior_point(H, slope, x, l1), steps=_POLISHING_STEPS
+    )
     values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
-    return inner if float(values[1]) <= float(values[0]) else end, added
+    return inner if float(values[1]) <= float(values[0]) else end, True, added
 
 
 def _by_active_sets(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, steps: int
 ) -> tuple[Tensor, bool]:
     """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
     end = start
     noise = _NOISE * (slope.abs() + l1)
     here = slope + H @ (end - x)
     down = steepest_descent(here, end, l1)
-    for _ in range(_ITERATIONS):
+    for _ in range(steps):
         end, gain, whole = _active_set_step(H, here, end, l1, down)
         here = slope + H @ (end - x)
         down = steepest_descent(here, end, l1)
@@ -196,7 +210,7 @@ def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
     Near a singular H the Newton step is so long that all halves of it end in the corner of the orthant. Up to the first
     variable that becomes 0 nothing is cut off, so that this step gains whatever H is.
     """
-    halves = 0.5 ** torch.arange(_STEPS, dtype=x.dtype)
+    halves = 0.5 ** torch.arange(_HALVES, dtype=x.dtype)
     crossing = (x * newton < 0) & (l1 > 0)
     at = torch.where(crossing, -x / newton, torch.inf).sort().values
     at = at[[2**k - 1 for k in range(len(x).bit_length())]]

@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .l1_model import minimise_model
 from .problem import Problem
-from .proximal import factor, minimise_model, solve, try_factor
+from .proximal import factor, solve, try_factor
 from .search import Search, read_back
 
 _GOOD_RATIO = 0.1
@@ -87,6 +88,7 @@ class Newton:
         if self.objective.l1 > 0:
             end, convex = minimise_model(H, g, search.theta, self.objective.l1_of)
             if not convex and self._dtype is None:
+                # Rounding of float32 has curved it downwards, where columns are next to copies of each other.
                 self._dtype, self.hessian = torch.float64, None
                 return self._aim()
             search.aim(self.objective.settled(end) - search.theta)

@@ -135,13 +135,13 @@ def test_collinear_columns_with_a_penalty(solver: str) -> None:
 COPIES = {
     "elastic net": problems.copies(),
     "mostly l1": replace(problems.copies(), l1=5e-4, l2=5e-6),
-    "mostly l2": replace(problems.copies(), l1=1e-7, l2=1e-5),
+    "mostly l2": replace(problems.copies(decades=4), l1=1e-7, l2=1e-4),
     "l1": replace(problems.copies(decades=3), l1=1e-3, l2=0.0),
     "in equal units": replace(problems.copies(decades=0), l1=1e-3, l2=0.0),
     "negated": replace(problems.copies(decades=3, signs=(1, -1)), l1=1e-4, l2=1e-4),
     "without intercept": replace(problems.copies(), intercept=False),
     "weighted": replace(problems.copies(), s=np.random.default_rng(0).uniform(0, 3, 400)),
-    "wide": replace(problems.copies(N=40, D=400, decades=2), l1=1e-3, l2=1e-4),
+    "wide": replace(problems.copies(N=40, D=200, decades=2), l1=1e-3, l2=1e-4),
 }
 
 

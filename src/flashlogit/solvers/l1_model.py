@@ -35,7 +35,7 @@ _NOISE = 4 * torch.finfo(torch.float64).eps
 """Share of a derivative that may be all rounding."""
 _RELEASES = 3
 """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
-_LEAST_NEW = 64
+_LEAST_NEW = 128
 """Variables by which a working set grows, if so many have reason to move; by more where it is larger itself."""
 _ROUNDING = 1e-12
 """Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import entr
 from torch import Tensor
 
 Array = NDArray[np.float64]
@@ -37,6 +38,22 @@ class Problem:
         loss = np.logaddexp(0, z) - self.y * z
         penalty = self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w
         return float(self.weights @ loss / self.weights.sum() + penalty)
+
+    def dual(self, w: Array, b: float) -> float:
+        """A lower bound of the least objective, from the residuals at (w, b) with the best intercept for w."""
+        z = self.X @ w + b
+        for _ in range(50 * self.intercept):
+            p = 1 / (1 + np.exp(-z))
+            z = z - self.weights @ (p - self.y) / (self.weights @ (p * (1 - p)))
+        u = 1 / (1 + np.exp(-z)) - self.y
+        a = np.abs(self.X.T @ (self.weights * u)) / self.weights.sum()
+        if self.l2 == 0:
+            u = u * min(1.0, self.l1 / a.max())
+        v = self.y + u
+        bound = float(self.weights @ (entr(v) + entr(1 - v)) / self.weights.sum())
+        return bound - (
+            float(np.square(np.maximum(a - self.l1, 0)).sum() / (2 * self.l2)) if self.l2 else 0.0
+        )
 
     @property
     def null_objective(self) -> float:
@@ -83,6 +100,17 @@ class Problem:
             )
             start = found.x
         return float(found.fun)
+
+
+def copies(
+    seed: int = 5, N: int = 400, D: int = 80, decades: float = 6, signs: tuple[int, ...] = (1,)
+) -> Problem:
+    """Half of the columns are copies of the last one, in units over twice as many decades."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, D))
+    X[:, : D // 2] = X[:, [-1]] * rng.choice(signs, D // 2)
+    z = X[:, -1] + X[:, -2]
+    return Problem(X * 10 ** rng.uniform(-decades, decades, D), _labels(rng, z), l1=9e-6, l2=0.056)
 
 
 def _labels(rng: np.random.Generator, z: Array) -> Array:

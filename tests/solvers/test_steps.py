@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashlogit.convex import Point
+from flashlogit.solvers import l1_model
+from flashlogit.solvers.interior_point import interior_point
+from flashlogit.solvers.l1_model import minimise_model
 from flashlogit.solvers.lbfgs import LBFGS, MEMORY, Pairs
 from flashlogit.solvers.newton_cg import ConjugateGradients
-from flashlogit.solvers.proximal import accelerated, factor, minimise_model, solve, steepest_descent
+from flashlogit.solvers.proximal import accelerated, factor, solve, steepest_descent
 from flashlogit.solvers.search import Search
 
 
@@ -153,20 +156,82 @@ def test_conjugate_gradients_solve_for_every_model() -> None:
 def test_the_models_minimum_with_l1(P: int) -> None:
     """Its optimality conditions, which are enough: the model is convex."""
     generator = torch.Generator().manual_seed(P)
-    K = 2
-    A = torch.randn((K, P, 2 * P), generator=generator, dtype=torch.float64)
+    A = torch.randn((1, P, 2 * P), generator=generator, dtype=torch.float64)
     H = A @ A.mT / (2 * P)
-    gradient = torch.randn((P, K), generator=generator, dtype=torch.float64)
-    theta = torch.randn((P, K), generator=generator, dtype=torch.float64)
+    gradient = torch.randn((P, 1), generator=generator, dtype=torch.float64)
+    theta = torch.randn((P, 1), generator=generator, dtype=torch.float64)
     theta[::2] = 0
-    l1 = torch.full((P, K), 0.7, dtype=torch.float64)
+    l1 = torch.full((P, 1), 0.7, dtype=torch.float64)
     l1[-1] = 0  # as the intercept's
-    x = minimise_model(H, gradient, theta, l1)
-    slope = gradient + torch.einsum("kpq,qk->pk", H, x - theta)
-    assert steepest_descent(slope, x, l1).norm() < 1e-6
+    x, convex = minimise_model(H, gradient, theta, l1)
+    assert convex
+    slope = gradient + H[0] @ (x - theta)
+    assert steepest_descent(slope, x, l1).norm() < 1e-6 * steepest_descent(gradient, theta, l1).norm()
     assert 0 < int((x == 0).sum()) < x.numel()
-    by_products = accelerated(lambda v: torch.einsum("kpq,qk->pk", H, v), gradient, theta, l1, steps=2000)
+    by_products = accelerated(lambda v: H[0] @ v, gradient, theta, l1, steps=2000)
     torch.testing.assert_close(by_products, x, rtol=1e-5, atol=1e-5)
+    inside = interior_point(H[0], gradient[:, 0], theta[:, 0], l1[:, 0])
+    torch.testing.assert_close(inside[:, None], x, rtol=1e-5, atol=1e-5)
+    assert torch.equal(inside == 0, x[:, 0] == 0)
+
+
+@pytest.mark.parametrize("weakest", [1e-3, 1e-8, 1e-12])
+def test_the_interior_point_is_found_however_badly_the_matrix_is_conditioned(weakest: float) -> None:
+    """Next to copies, whose own curvature is `weakest`, with penalties as small; by its duality gap."""
+    generator = torch.Generator().manual_seed(1)
+    P = 60
+    A = torch.randn(200, P, generator=generator, dtype=torch.float64)
+    A[:, 30:] = A[:, :1]
+    curvature = weakest ** torch.linspace(0, 1, P, dtype=torch.float64)
+    H = A.t() @ A / 200 + torch.diag(curvature)
+    gradient = A.t() @ torch.randn(200, generator=generator, dtype=torch.float64) / 200
+    l1 = 1e-2 * curvature.sqrt()
+    zero = torch.zeros_like(l1)
+    x = interior_point(H, gradient, zero, l1)
+    slope = gradient + H @ x
+    data = slope - curvature * x
+    gain = -float(gradient @ x + 0.5 * x @ H @ x + l1 @ x.abs())
+    excess = (data.abs() - l1).clamp(min=0.0)
+    gap = x * data + l1 * x.abs() + 0.5 * curvature * x.square() + excess.square() / (2 * curvature)
+    assert 0 < int((x == 0).sum()) < P
+    assert float(gap.sum()) <= 1e-8 * gain
+
+
+def test_a_wide_model_is_minimised_over_few_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Genes: what is 0 in the end has next to no part in the factors."""
+    sizes: list[int] = []
+
+    def counted(H: Tensor) -> Tensor:
+        sizes.append(H.shape[-1])
+        return factor(H)
+
+    monkeypatch.setattr(l1_model, "factor", counted)
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(60, 900, generator=generator, dtype=torch.float64)
+    H = (A.t() @ A)[None] / 60
+    gradient = A.t() @ torch.randn(60, 1, generator=generator, dtype=torch.float64) / 60
+    l1 = torch.full_like(gradient, 0.05)
+    x, convex = minimise_model(H, gradient, torch.zeros_like(gradient), l1)
+    assert convex
+    slope = gradient + H[0] @ x
+    assert steepest_descent(slope, x, l1).norm() <= 1e-6 * gradient.norm()
+    assert 0 < int((x != 0).sum()) <= 61
+    assert max(sizes) <= 300
+
+
+@pytest.mark.parametrize(("rounding", "sound"), [(0.0, True), (1e-6, False)])
+def test_a_model_that_rounding_has_made_concave_is_told(rounding: float, sound: bool) -> None:
+    """Copies, with so little l1 that the concave model would have no minimum."""
+    generator = torch.Generator().manual_seed(3)
+    A = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    A = torch.cat([A, A, -A], dim=1)
+    H = A.t() @ A / 50 - rounding * torch.eye(9, dtype=torch.float64)
+    gradient = A.t() @ torch.randn(50, 1, generator=generator, dtype=torch.float64) / 50
+    gradient += 1e-4 * torch.randn(9, 1, generator=generator, dtype=torch.float64)
+    l1 = torch.full_like(gradient, 1e-7)
+    x, convex = minimise_model(H[None], gradient, torch.zeros_like(gradient), l1)
+    assert x.isfinite().all()
+    assert convex == sound
 
 
 @pytest.mark.parametrize("strength", [1e-2, 1e-5, 1e-8])
@@ -178,8 +243,8 @@ def test_the_model_of_newtons_step_where_columns_are_copies(strength: float) -> 
     H, theta = (A.t() @ A)[None] / 100, torch.zeros((17, 1), dtype=torch.float64)
     gradient = A.t() @ torch.randn(100, 1, generator=generator, dtype=torch.float64) / 100
     l1 = torch.full_like(theta, strength)
-    x = minimise_model(H, gradient, theta, l1)
-    slope = gradient + torch.einsum("kpq,qk->pk", H, x - theta)
+    x, _ = minimise_model(H, gradient, theta, l1)
+    slope = gradient + H[0] @ (x - theta)
     assert steepest_descent(slope, x, l1).norm() <= 1e-6 * gradient.norm()
     twice = (x[:3] != 0) & (x[12:15] != 0)  # of copies one is enough, and which is not said
     assert (torch.sign(x[:3]) == torch.sign(x[12:15]))[twice].all()

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .driver import State, of_shapes
+from .l1_model import minimise_model
 from .problem import Problem
-from .proximal import factor, minimise_model, solve, try_factor
+from .proximal import factor, solve, try_factor
 from .search import Search, read_back
 
 _GOOD_RATIO = 0.1
@@ -106,7 +107,11 @@ class Newton:
         H, search = self.hessian, self.search
         g = search.at.gradient
         if self.objective.l1 > 0:
-            end = minimise_model(H, g, search.theta, self.objective.l1_of)
+            end, convex = minimise_model(H, g, search.theta, self.objective.l1_of)
+            if not convex and self._dtype is None:
+                # Rounding of float32 has curved it downwards, where columns are next to copies of each other.
+                self._dtype, self.hessian = torch.float64, None
+                return self._aim()
             search.aim(self.objective.settled(end) - search.theta)
             (change,) = read_back([self._change(H, end - search.theta, end)])
             return max(0.0, -change)

@@ -1,0 +1,194 @@
+"""Minimum of a quadratic model plus an l1 term, by dense matrices that never touch X.
+
+    m(x) = g . (x - theta) + 1/2 (x - theta)^T H (x - theta) + sum_j l1_j |x_j|
+
+Most variables of a wide problem are 0 at the minimum. m is minimised over those that are not and those that have most
+reason to move, and then over more of them until no other has any: a working set, as in Celer (Massias, Gramfort and
+Salmon 2018). On such a set the method is an active-set Newton iteration: within the orthant of the present signs m is
+quadratic, and its free variables are solved for exactly; of a dozen steps that way, cut off where they leave the
+orthant, the best is taken (Bertsekas 1982, "Projected Newton methods"). Where columns are copies of each other in other
+units the orthants are so narrow that it stalls, and an interior-point method finds the signs. A coordinate descent, the
+usual choice, is a chain of D scalar steps for each sweep, and takes the more sweeps the worse H is conditioned.
+
+All of it runs on the host: on a GPU each of its small operations would cost a launch, and every second one a wait.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .interior_point import interior_point
+from .proximal import factor, solve, steepest_descent, try_factor
+
+_STEPS = 20
+"""Active-set steps before the interior-point method: at ordinary problems two to five do."""
+_POLISHING_STEPS = 5
+"""Active-set steps after it."""
+_HALVES = 14
+"""Halves of a step that are tried."""
+_NO_SLOPE = 1e-6
+"""Largest share of the first subgradient that is left: it is little enough for the outer step."""
+_NEXT_TO_NOTHING = 1e-4
+"""Share of that which is left only at a minimum, even by a step that was cut off."""
+_NOISE = 4 * torch.finfo(torch.float64).eps
+"""Share of a derivative that may be all rounding."""
+_RELEASES = 3
+"""Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
+_LEAST_NEW = 128
+"""Variables by which a working set grows, if so many have reason to move; by more where it is larger itself."""
+_ROUNDING = 1e-12
+"""Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""
+
+
+def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tuple[Tensor, bool]:
+    """The x [P, 1] that minimises m, for H [1, P, P] and gradient, theta and l1 [P, 1]; all float64.
+
+    Ends when a millionth of the subgradient is left: the next outer step starts from there. The second value is whether
+    H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
+    """
+    device = theta.device
+    H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
+    x, slope = theta, gradient
+    down = steepest_descent(slope, x, l1)
+    goal = _NO_SLOPE * float(down.norm())
+    taken, count = torch.zeros_like(x, dtype=torch.bool), -1
+    stalls, convex = False, True
+    while True:
+        taken = taken | _candidates(x, down, l1)
+        if float(down.norm()) <= goal or int(taken.sum()) == count:
+            break
+        here = torch.nonzero(taken).reshape(-1)
+        count = len(here)
+        x = x.clone()
+        x[here], stalls, added = _minimise(
+            H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls
+        )
+        if added > 0:
+            H = H + added * torch.eye(len(x), dtype=x.dtype)
+            convex = convex and added <= _ROUNDING
+        slope = gradient + H @ (x - theta)
+        down = steepest_descent(slope, x, l1)
+    return x.to(device)[:, None], convex
+
+
+def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
+    """Whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P] bool."""
+    needed = (x != 0) | (l1 == 0)
+    others = torch.where(needed, 0.0, down.abs())
+    count = max(_LEAST_NEW, int(needed.sum()))
+    if int((others > 0).sum()) > count:
+        others = torch.where(others >= others.topk(count).values[-1], others, 0.0)
+    return needed | (others > 0)
+
+
+def _minimise(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, *, stalls: bool
+) -> tuple[Tensor, bool, float]:
+    """The minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
+
+    goal: the subgradient that may be left. stalls: whether active sets are known to stall.
+    Gives the point, whether they did, and what had to be added to the diagonal of H.
+    """
+    end = x
+    if not stalls:
+        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=_STEPS)
+        if done or not bool((l1 > 0).any()):
+            return end, False, 0.0
+    added = _missing(H)
+    if added > 0:
+        H = H + added * torch.eye(len(x), dtype=x.dtype)
+    inner, _ = _by_active_sets(H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=_POLISHING_STEPS)
+    values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
+    return inner if float(values[1]) <= float(values[0]) else end, True, added
+
+
+def _by_active_sets(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, steps: int
+) -> tuple[Tensor, bool]:
+    """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
+    end = start
+    noise = _NOISE * (slope.abs() + l1)
+    here = slope + H @ (end - x)
+    down = steepest_descent(here, end, l1)
+    for _ in range(steps):
+        end, gain, whole = _active_set_step(H, here, end, l1, down)
+        here = slope + H @ (end - x)
+        down = steepest_descent(here, end, l1)
+        left = float(torch.where(down.abs() > noise, down, 0.0).norm())
+        if left <= goal and (whole or left <= _NEXT_TO_NOTHING * goal):
+            return end, True
+        if gain <= 0:
+            break
+    return end, False
+
+
+def _active_set_step(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor
+) -> tuple[Tensor, float, bool]:
+    """A better x [P], what m gains by it, and whether it is the minimum over the free variables.
+
+    slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
+    """
+    free = (x != 0) | (down != 0) | (l1 == 0)
+    signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
+    newton = _newton_step(H, down, free)
+    for _ in range(_RELEASES):
+        # A variable that leaves 0 for one side, and is taken to the other by the step of all, would stay at 0 and spoil
+        # the step of the rest, which counts on it.
+        blocked = free & (x == 0) & (l1 > 0) & (newton * signs < 0)
+        if not bool(blocked.any()):
+            break
+        free = free & ~blocked
+        newton = _newton_step(H, down, free)
+    # [T, P]: the ends of the steps, cut off at the orthant where there is an l1 term.
+    straight = x + _lengths(x, newton, l1)[:, None] * newton
+    inside = (straight * signs > 0) | (l1 == 0) | ~free
+    ends = torch.where(inside, straight, 0.0)
+    model = _model(H, slope, x, l1, ends - x)
+    best = int(model.argmin())
+    gain = -float(model[best])
+    if not gain > 0:
+        return x, 0.0, False
+    return ends[best], gain, best == 0 and bool(inside[0].all())
+
+
+def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
+    """H^-1 down over the free variables [P], and 0 for the others."""
+    here = torch.nonzero(free).reshape(-1)
+    step = torch.zeros_like(down)
+    step[here] = solve(factor(H[here][:, here][None]), down[here, None])[:, 0]
+    return step
+
+
+def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
+    """Step lengths to try, [T]: halves, and where the first, second, fourth, ... of the variables [P] become 0.
+
+    Near a singular H the Newton step is so long that all halves of it end in the corner of the orthant. Up to the first
+    variable that becomes 0 nothing is cut off, so that this step gains whatever H is.
+    """
+    halves = 0.5 ** torch.arange(_HALVES, dtype=x.dtype)
+    crossing = (x * newton < 0) & (l1 > 0)
+    at = torch.where(crossing, -x / newton, torch.inf).sort().values
+    at = at[[2**k - 1 for k in range(len(x).bit_length())]]
+    return torch.cat([halves, torch.where(at < 1, at, 1.0)])
+
+
+def _missing(H: Tensor) -> float:
+    """What, added to the diagonal of H [P, P], gives it factors: 0 or powers of ten times its mean."""
+    size = float(H.diagonal().mean())
+    eye = torch.eye(len(H), dtype=H.dtype)
+    for power in range(-16, 1):
+        added = 0.0 if power == -16 else size * 10.0**power
+        if bool(try_factor((H + added * eye)[None])[1]):
+            break
+    return added
+
+
+def _model(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, moved: Tensor) -> Tensor:
+    """m(x + moved) - m(x), [T], for T moves [T, P]."""
+    quadratic = (slope + 0.5 * moved @ H) * moved
+    end = x + moved
+    # Where the sign stays, without the rounding errors of the absolute values: near the minimum these are all there is.
+    longer = torch.where(x * end > 0, torch.sign(x) * moved, end.abs() - x.abs())
+    return (quadratic + l1 * longer).sum(dim=1)

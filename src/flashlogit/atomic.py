@@ -5,15 +5,32 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place of `path` in one step.
 
-    The file is on the disk before it takes the name: after a crash `path` is the old file or the new one, whole.
+    The file is on the disk before it takes the name: after a crash `path` is the old file or the new one, whole. An
+    OSError names `path`.
     """
+    with naming(path):
+        _write_atomically(path, write)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError name the file, which a full disk's does not, nor one of a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = _temporary(path)
     try:
         write(temporary)

@@ -75,10 +75,12 @@ def train_run(
     run = SolverRun(task, start) if settings.solver else BatchRun(task)
     if not saved:
         directory.clear()
-    directory.write_text(directory.config, dump_settings(settings))
-    log = TensorBoardLog(directory.tensorboard) if settings.report.tensorboard else None
-    directory.listener = log.add if log else None
+    log = None
     try:
+        directory.write_text(directory.config, dump_settings(settings))
+        if settings.report.tensorboard:
+            log = TensorBoardLog(directory.tensorboard)
+            directory.listener = log.add
         learned = run.learn()
         results = write_results(
             directory,
@@ -89,6 +91,8 @@ def train_run(
         )
         if log:
             log.finish(results.metrics)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise _unwritten(error, directory) from error
     finally:

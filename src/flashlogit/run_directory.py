@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from .atomic import probe, remove_unfinished, write_atomically
+from .atomic import naming, probe, remove_unfinished, write_atomically
 from .errors import UserError
 
 if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
@@ -87,7 +87,7 @@ class RunDirectory:
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one JSON line."""
-        with self.history.open("a", encoding="utf-8") as file:
+        with naming(self.history), self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.listener:
             self.listener(row)
@@ -121,7 +121,7 @@ class RunDirectory:
     def keep(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, once the rows of the history that it counts are on the disk."""
         if self.history.is_file():
-            with self.history.open("rb") as file:
+            with naming(self.history), self.history.open("rb") as file:
                 os.fsync(file.fileno())
         checkpoint.save(self.checkpoint)
 

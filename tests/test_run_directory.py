@@ -1,0 +1,325 @@
+"""A run's folder against other runs, signals, and disks that are full: nothing is mixed, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flashlogit import atomic
+from flashlogit.checkpoint import Checkpoint
+from flashlogit.cli import run_guarded, train_main
+from flashlogit.errors import UserError
+from flashlogit.run_directory import RunDirectory
+from flashlogit.stopping import SIGNALS, stopped_by_signals
+
+SMALL = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
+BATCHES = [*SMALL, "training.epochs=3", "training.batch_size=64"]
+SOLVER = [*SMALL, "solver.name=newton", "loss.l2=1e-3"]
+
+
+@pytest.fixture
+def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Train `name: run` into tmp_path; gives what was printed."""
+    (tmp_path / "config.yaml").write_text("name: run\n")
+
+    def run(*arguments: str, code: int = 0) -> str:
+        given = ["--config", str(tmp_path / "config.yaml"), f"output={tmp_path}", *arguments]
+        assert train_main(given) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# --- one run at a time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [["--overwrite"], ["--resume"]])
+def test_a_second_run_is_refused_while_the_first_goes_on(
+    mode: list[str], train: Callable[..., str], tmp_path: Path
+) -> None:
+    train(*BATCHES)
+    before = contents(tmp_path / "run")
+    with RunDirectory(tmp_path / "run", "resume"):
+        message = train(*BATCHES, *mode, code=2)
+    assert str(tmp_path / "run") in message
+    assert contents(tmp_path / "run") == before
+    train(*BATCHES, *mode)
+
+
+def test_the_lock_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
+    program = (
+        "import os, signal; from pathlib import Path; from flashlogit.run_directory import RunDirectory\n"
+        f"run = RunDirectory(Path({str(tmp_path / 'run')!r}), 'new'); run.append_history({{'a': 1}})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    with RunDirectory(tmp_path / "run", "overwrite") as run:
+        assert run.history.exists()
+
+
+def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "runs" / "run", "new"):
+        assert (tmp_path / "runs" / "run").is_dir()
+    assert not (tmp_path / "runs" / "run").exists()
+    with pytest.raises(UserError):
+        RunDirectory(tmp_path / "runs" / "run", "resume")
+    assert not (tmp_path / "runs" / "run").exists()
+
+
+def test_what_a_killed_run_left_half_written_goes(train: Callable[..., str], tmp_path: Path) -> None:
+    train(*BATCHES)
+    run = tmp_path / "run"
+    (run / "pictures").mkdir()
+    left = [
+        run / ".curves.png.ab12.tmp",
+        run / ".model.safetensors.x.tmp",
+        run / "pictures" / ".roc.png.y.tmp",
+    ]
+    own = [run / ".mine.tmp", run / "curves.png.tmp"]
+    for file in [*left, *own]:
+        file.write_bytes(b"half")
+    train(*BATCHES, "--resume")
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in own)
+
+
+# --- an earlier run stays until the new one can begin -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["solver.name=newton-cg", "loss.l1=0.1"],
+        ["solver.name=newton", "data.columns=3000"],
+        ["solver.start=nowhere"],
+        ["solver.start={other}"],
+        ["data.rows=4"],
+        ["loss.class_weight={negative: 0, positive: 1}"],
+    ],
+)
+def test_an_overwrite_that_cannot_begin_loses_nothing(
+    wrong: list[str], train: Callable[..., str], tmp_path: Path
+) -> None:
+    train(*SOLVER)
+    if "{other}" in wrong[-1]:
+        train(*SOLVER, "name=other", "data.columns=5")
+    before = contents(tmp_path / "run")
+    train(
+        *SOLVER, "--overwrite", *(each.replace("{other}", str(tmp_path / "other")) for each in wrong), code=2
+    )
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("kind", [BATCHES, SOLVER])
+def test_a_refused_resume_loses_nothing(kind: list[str], train: Callable[..., str], tmp_path: Path) -> None:
+    train(*kind)
+    before = contents(tmp_path / "run")
+    train(*kind, "--resume", "loss.l2=0.25", code=2)
+    assert contents(tmp_path / "run") == before
+
+
+# --- solvers' checkpoints -----------------------------------------------------------------------------------
+
+
+def test_a_solver_writes_checkpoints_as_often_as_asked(
+    train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = Checkpoint.save
+
+    def counted(checkpoint: Checkpoint, path: Path) -> None:
+        saved.append(checkpoint.progress["iteration"])
+        save(checkpoint, path)
+
+    monkeypatch.setattr(Checkpoint, "save", counted)
+    train(*SOLVER, "solver.name=lbfgs")
+    rows = len((tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    assert saved == [rows - 1]
+    saved.clear()
+    train(*SOLVER, "solver.name=lbfgs", "solver.checkpoint_seconds=0", "--overwrite")
+    assert saved == [*range(rows), rows - 1]
+
+
+def test_a_run_goes_on_with_another_solver_from_the_same_point(
+    train: Callable[..., str], tmp_path: Path
+) -> None:
+    train(*SOLVER, "solver.name=lbfgs", "solver.max_iterations=3")
+    train(*SOLVER, "--resume")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
+    objectives = [row["objective"] for row in rows]
+    assert objectives == sorted(objectives, reverse=True)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["run"]["converged"]
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_every_signal_to_stop_interrupts_once(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    done = []
+
+    def program() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            for each in SIGNALS:  # while it saves
+                os.kill(os.getpid(), each)
+            done.append("saved")
+            raise KeyboardInterrupt("kept") from None
+
+    assert run_guarded(program, debug=False) == 128 + number
+    assert done == ["saved"]
+    assert capsys.readouterr().err == "kept\n"
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stopped_by_signals() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal is None
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("kind", ["batches", "solver"])
+def test_a_run_that_is_terminated_keeps_its_state(kind: str, tmp_path: Path) -> None:
+    more = {
+        "batches": ["training.epochs=100000", "training.batch_size=64", "training.checkpoint_every=100000"],
+        "solver": [
+            "solver.name=lbfgs",
+            "solver.tolerance=1e-30",
+            "solver.max_iterations=1000000",
+            "loss.l2=1e-9",
+        ],
+    }[kind]
+    (tmp_path / "config.yaml").write_text("name: run\n")
+    data = ["data.source=synthetic", "data.rows=20000", "data.dtype=float64", "report.html=false"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "flashlogit",
+            "train",
+            "--config",
+            "config.yaml",
+            f"output={tmp_path}",
+            *data,
+            *more,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    history, deadline = tmp_path / "run" / "history.jsonl", time.monotonic() + 60
+    while not (history.exists() and history.read_text().count("\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert "Traceback" not in error
+    saved = Checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
+    assert saved.progress["history_length"] >= 1
+
+
+# --- disks and streams --------------------------------------------------------------------------------------
+
+
+def fill_up_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full once so many files have been written whole."""
+    left = [writes]
+    fsync = os.fsync
+
+    def full(handle: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", full)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
+def test_a_full_disk_is_named_with_what_is_safe(
+    kind: list[str], train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it happens: what is said to be safe is, and the run goes on from there to the same end."""
+    every = ["training.checkpoint_every=1"] if kind is BATCHES else ["solver.checkpoint_seconds=0"]
+    train(*kind, *every, "name=whole")
+    expected = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    for writes in range(1, 60, 3):
+        with monkeypatch.context() as patch:
+            fill_up_after(writes, patch)
+            (tmp_path / "config.yaml").write_text("name: run\n")
+            code = train_main(
+                [
+                    "--config",
+                    str(tmp_path / "config.yaml"),
+                    f"output={tmp_path}",
+                    *kind,
+                    *every,
+                    "--overwrite",
+                    "--quiet",
+                ]
+            )
+        if code == 0:
+            break
+        assert code == 2
+        checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+        if writes % 2 == 0 and checkpoint.exists():
+            assert not list((tmp_path / "run").glob(".*.tmp"))
+            train(*kind, *every, "--resume")
+            assert (tmp_path / "run" / "model.safetensors").read_bytes() == expected
+    assert code == 0
+    assert writes > 5
+
+
+def test_the_sentence_names_the_file(
+    train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fill_up_after(0, patch)
+        message = train(*BATCHES, code=2)
+    assert str(tmp_path / "run" / "config.yaml") in message
+    assert os.strerror(errno.ENOSPC) in message
+
+
+@pytest.mark.parametrize("closed", ["<&- 2>&-"])
+def test_streams_that_the_shell_closed_are_not_missed(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: run\n")
+    arguments = " ".join([*BATCHES, f"output={tmp_path}"])
+    done = subprocess.run(
+        f"{sys.executable} -m flashlogit train --config config.yaml {arguments} {closed}",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert b"results:" in done.stdout

@@ -61,7 +61,7 @@ def test_it_goes_on_to_the_last_bit_from_every_point(
 ) -> None:
     solve = problem(classes, options)
     states: list[FitState] = []
-    whole = solve(on_point=lambda row, parameters, state: states.append(state))
+    whole = solve(on_point=lambda row, point: states.append(point.state))
     assert len(states) == len(whole.history) > 2
     for place in {1, len(states) // 2, len(states) - 1}:
         state = states[place]
@@ -79,7 +79,7 @@ def test_it_goes_on_to_the_last_bit_from_every_point(
 def test_a_state_of_another_problem_is_refused() -> None:
     states: list[FitState] = []
     solve = problem(2, {"solver": "newton", "l2": 1e-4})
-    solve(on_point=lambda row, parameters, state: states.append(state))
+    solve(on_point=lambda row, point: states.append(point.state))
     with pytest.raises(ValueError, match="solver"):
         solve(start=states[1], solver="lbfgs")
     with pytest.raises(ValueError, match="theta"):

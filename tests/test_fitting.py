@@ -38,9 +38,7 @@ def test_the_users_tensors_stay_as_they_are(dtype: torch.dtype, solver: Any) -> 
 def test_what_a_fit_says_of_itself(l1: float, l2: float) -> None:
     X, y = data()
     heard = []
-    result = fit(
-        X, y, l1=l1, l2=l2, on_point=lambda row, parameters, state: heard.append((row, parameters()))
-    )
+    result = fit(X, y, l1=l1, l2=l2, on_point=lambda row, parameters: heard.append((row, parameters())))
     assert isinstance(result, flashlogit.Fit)
     assert (result.weight.shape, result.weight.dtype) == ((6,), torch.float64)
     assert (result.bias.shape, result.bias.dtype) == ((1,), torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ from .estimator_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from .estimator_inputs import Rows, prediction_rows, training_rows
 from .estimator_labels import class_labels
 from .estimator_parameters import check_parameters, own_words, penalties, solver_name, tolerance
-from .fitting import Fit, FitState, Parameters, fit
+from .fitting import Fit, FitPoint, Parameters, fit
 from .inference import MAX_COLUMNS, Inference, infer
 from .memory import cast_rows
 from .minibatch import MiniBatches
@@ -195,8 +195,8 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
                 "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
             ], None
 
-        def on_point(row: HistoryRow, parameters: Callable[[], Parameters], _: FitState) -> None:
-            tasks.point(int(row["iteration"] or 0), lambda: self._attributes(*parameters(), rows, present))
+        def on_point(row: HistoryRow, point: FitPoint) -> None:
+            tasks.point(int(row["iteration"] or 0), lambda: self._attributes(*point(), rows, present))
             if self.verbose > 0:
                 print(
                     f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"

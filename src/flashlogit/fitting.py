@@ -47,8 +47,21 @@ class FitState:
     """What it knows, by name: to be saved as they are."""
 
 
-Listener = Callable[[HistoryRow, Callable[[], Parameters], FitState], object]
-"""Hears of an accepted point: its history row, what gives its parameters, and the state to go on from it."""
+@dataclass(frozen=True)
+class FitPoint:
+    """An accepted point of a fit: called, it gives its parameters."""
+
+    state: FitState
+    """What to go on from it with."""
+    to_user: Callable[[Tensor], Parameters] = field(repr=False)
+
+    def __call__(self) -> Parameters:
+        """Weights and intercepts, in the units of X."""
+        return self.to_user(self.state.tensors["theta"])
+
+
+Listener = Callable[[HistoryRow, FitPoint], object]
+"""Hears of an accepted point, and of its row in the history."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ def fit(
     start: Parameters | FitState | None = None,
     backend: BackendName = "auto",
     names: Sequence[str] | None = None,
-    on_point: Listener = lambda row, parameters, state: None,
+    on_point: Listener = lambda row, point: None,
 ) -> Fit:
     """Minimise P over the weights and a free, unpenalised intercept.
 
@@ -149,11 +162,11 @@ def fit(
         tolerance: on the duality gap relative to the intercept-only model's objective; without a penalty on half the
             squared Newton decrement.
         max_iterations: evaluations of the objective, at most.
-        start: weights and intercept to start from, or a state that `on_point` heard of, to go on from; default: the
-            optimum of a sample of the rows.
+        start: weights and intercept to start from, or the state of a point that `on_point` heard of, to go on from;
+            default: the optimum of a sample of the rows.
         backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
-        on_point: hears of each accepted point; see `Listener`.
+        on_point: hears of each accepted point: its history row, and a `FitPoint`, which called gives its parameters.
 
     Raises:
         UserError: a solver that cannot take this problem, or a backend that cannot be had.
@@ -230,7 +243,7 @@ def minimise(
         tolerance=tolerance,
         iterations=max_iterations,
         certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
-        on_point=lambda row, theta, state: on_point(row, lambda: parameters(theta), FitState(name, state)),
+        on_point=lambda row, state: on_point(row, FitPoint(FitState(name, state), parameters)),
         resumed=progress,
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=watch.began,

@@ -34,7 +34,7 @@ def fit_softmax(
     max_iterations: int = 1000,
     start: Parameters | FitState | None = None,
     names: Sequence[str] | None = None,
-    on_point: Listener = lambda row, parameters, state: None,
+    on_point: Listener = lambda row, point: None,
 ) -> Fit:
     """Minimise P over the weights of K classes and their free, unpenalised intercepts.
 

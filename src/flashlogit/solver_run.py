@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from .checkpoint import Checkpoint, Progress
 from .config import SolverSettings
 from .data import Dataset, Rows
 from .errors import UserError
-from .fitting import Fit, FitState, Parameters, fit
+from .fitting import Fit, FitPoint, FitState, Parameters, fit
 from .inference import Inference, infer
 from .learning import Bar, HistoryRow, Interrupted, Learned, Task
 from .model import Model
@@ -210,8 +209,7 @@ class _Point:
 
     row: HistoryRow
     rows_before: int
-    parameters: Callable[[], Parameters]
-    state: FitState
+    reached: FitPoint
 
 
 class _Progress:
@@ -257,21 +255,21 @@ class _Progress:
         task.note_threads(progress.threads)
         return FitState(self._solver, state)
 
-    def heard(self, row: HistoryRow, parameters: Callable[[], Parameters], state: FitState) -> None:
+    def heard(self, row: HistoryRow, point: FitPoint) -> None:
         """A new point."""
         row = {**row, "iteration": self._before + int(row["iteration"] or 0)}
-        self._newest = _Point(row, len(self.history), parameters, state)
+        self._newest = _Point(row, len(self.history), point)
         self.history.append(row)
         self._task.directory.append_history(row)
         self.bar.show(row)
         if time.monotonic() - self._saved_at >= self._settings.checkpoint_seconds:
-            self._save(self._newest, *parameters())
+            self._save(self._newest, *point())
 
     def interrupted(self) -> Interrupted:
         """Keep what was reached."""
         if self._newest is None:
             return Interrupted("interrupted before the first iteration; nothing was kept")
-        self._save(self._newest, *self._newest.parameters())
+        self._save(self._newest, *self._newest.reached())
         return Interrupted(
             f"interrupted: {self._task.directory.checkpoint} holds the state after iteration"
             f" {self._newest.row['iteration']}; go on with --resume"
@@ -293,11 +291,11 @@ class _Progress:
             iteration=int(point.row["iteration"] or 0),
             history_length=point.rows_before,
             before=self._before,
-            solver=point.state.solver,
+            solver=point.reached.state.solver,
             intercept=self._settings.intercept,
             threads=thread_count(),
         )
-        tensors = {f"{_STATE}{name}": tensor for name, tensor in point.state.tensors.items()}
+        tensors = {f"{_STATE}{name}": tensor for name, tensor in point.reached.state.tensors.items()}
         self._task.directory.keep(
             Checkpoint({"weight": weight, "bias": bias, **tensors}, progress.model_dump(), self._origin)
         )

@@ -33,7 +33,7 @@ def test_it_bounds_the_true_gap_at_every_iterate(name: str, penalty: str, interc
     X, y, s = problem.tensors()
     last = fit(
         X, y, sample_weight=s, l1=problem.l1, l2=problem.l2, intercept=intercept, solver=solver, tolerance=1e-9,
-        max_iterations=60, on_point=lambda row, parameters, state: points.append(parameters()),
+        max_iterations=60, on_point=lambda row, parameters: points.append(parameters()),
     )  # fmt: skip
     best = min(problem.optimum(), last.objective)
     objective = objective_of(problem)

@@ -80,7 +80,7 @@ def drive(
     tolerance: float,
     iterations: int,
     certify: Callable[[Solver], Certificate],
-    on_point: Callable[[HistoryRow, Tensor, State], object],
+    on_point: Callable[[HistoryRow, State], object],
     separated: Callable[[], bool],
     began: float,
     resumed: Tensor | None = None,
@@ -93,7 +93,7 @@ def drive(
         tolerance: on the certificate's relative gap.
         iterations: evaluations at most.
         certify: the certificate of the solver's point; asked when the estimated gap promises success, and at the end.
-        on_point: hears of each accepted point, [P, 1], and of the state to go on from there.
+        on_point: hears of each accepted point: its row, and the state to go on from there, in which it is "theta".
         began: when the fit did, on the clock of `time.perf_counter`; history counts its seconds from there.
         separated: whether the point just evaluated has every row on its right side, so that there is no optimum.
         resumed: the entry "driver" of a state, where the solver goes on from one.
@@ -124,7 +124,7 @@ def drive(
         history.append(row)
         numbers = [best, promised, lowest, idle, unmoved, count, objective.reads, row["seconds"]]
         driver = torch.tensor(numbers, dtype=torch.float64)
-        on_point(row, solver.search.theta, {"theta": solver.search.theta, "driver": driver, **solver.state()})
+        on_point(row, {"theta": solver.search.theta, "driver": driver, **solver.state()})
         if separated():
             ending: Ending = "separated"
             break

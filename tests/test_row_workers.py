@@ -31,8 +31,11 @@ def map_in_threads(work: Callable[[slice], Any], parts: list[slice]) -> list[Any
 
 
 @pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """torch with so many threads, whatever the machine has."""
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """torch with so many threads, whatever the machine has, and without the threads that other tests have left."""
+    count = threading.active_count
+    others = count() - sum(row_workers._pools) - 1
+    monkeypatch.setattr(threading, "active_count", lambda: count() - others)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

@@ -1,9 +1,11 @@
-"""What a fit holds on to once its caller has let go: nothing, and that without a run of Python's collector."""
+"""What a fit holds on to once its caller has let go (nothing, without a run of Python's collector), and what measuring
+takes."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import flashlogit
+from flashlogit.intervals import bootstrap
+from flashlogit.metrics import evaluate
 from flashlogit.softmax_fitting import fit_softmax
 
 
@@ -87,3 +91,17 @@ def test_an_estimator_keeps_no_data(convert: Callable[[torch.Tensor], Any]) -> N
     assert {each.untyped_storage().data_ptr() for each in of_rows} <= {
         each.untyped_storage().data_ptr() for each in (X, y)
     }
+
+
+@pytest.mark.parametrize("measure", [evaluate, bootstrap])
+def test_what_is_measured_of_a_row_takes_a_few_numbers(measure: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    z, N = rng.normal(size=400_000).round(3), 400_000
+    y = (z + rng.logistic(size=N) > 0).astype(np.uint8)
+    options = {"bins": 10} if measure is evaluate else {"seed": 0, "replicates": 20}
+    measure(z, y, sample_weight=None, eps=0.0, threshold=0.5, **options)
+    tracemalloc.start()
+    measure(z, y, sample_weight=None, eps=0.0, threshold=0.5, **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 60 * N

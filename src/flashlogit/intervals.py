@@ -14,14 +14,16 @@ ranking of groups is still off by is taken off both ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.metrics import sigmoid
+from flashlogit.metrics import areas, sigmoid
 from flashlogit_kernels.contract import Clamp
 
 CELLS = 4000
@@ -32,6 +34,8 @@ LEVEL = 0.95
 NORMAL_QUANTILE = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _SAME = 1e-12
 """Relative spread of replicates that differ by rounding only."""
+_ROWS = 1 << 18
+"""Rows whose values are computed together."""
 _CHUNK = 50
 """Replicates computed together: 50 x 4000 float64 are 1.6 MB, which stay in a core's cache."""
 BOUNDED = frozenset(
@@ -102,9 +106,9 @@ def bootstrap(
     with np.errstate(invalid="ignore", divide="ignore"):
         for start in range(0, replicates, _CHUNK):
             weight = cells.draw(rng, min(_CHUNK, replicates - start))
-            drawn.append(_means(cells, weight) | _rates(cells, weight) | _ranking(weight))
+            drawn.append(_means(cells, weight) | _rates(cells, weight) | areas(weight))
         itself = cells.weight[None]
-        point = _means(cells, itself) | _rates(cells, itself) | _ranking(itself)
+        point = _means(cells, itself) | _rates(cells, itself) | areas(itself)
     intervals = percentiles({name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]})
     certain = _wilson(
         cells, {name: float(value[0]) for name, value in point.items() if name not in intervals}
@@ -176,44 +180,61 @@ def _cells(
     eps: float,
     threshold: float,
 ) -> _Cells:
-    s = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    kept = s > 0
-    z, label, s = logits[kept], np.asarray(y)[kept].astype(np.int64), s[kept]
-    s = s / s.mean()
+    z, label, s = logits, np.asarray(y), None
+    if sample_weight is not None:
+        s = np.asarray(sample_weight, dtype=np.float64)
+        kept = s > 0
+        z, label, s = z[kept], label[kept], s[kept]
+        s = s / s.mean()
     scores, score_of_row = np.unique(z, return_inverse=True)
     S = len(scores)
+
+    def totals(
+        place: NDArray[np.intp], size: int, values: Callable[[slice], NDArray[Any]] | None = None
+    ) -> NDArray[np.float64]:
+        """Sums [2, size] by label and place of weight times values, a block of rows at a time."""
+        sums = np.zeros(2 * size)
+        for start in range(0, len(z), _ROWS):
+            rows = slice(start, start + _ROWS)
+            weights = np.ones(len(z[rows])) if s is None else s[rows]
+            weights = weights if values is None else weights * values(rows)
+            sums += np.bincount(label[rows] * np.intp(size) + place[rows], weights, minlength=2 * size)
+        return sums.reshape(2, size)
+
     # Equal scores stay together: between them an order would be invented.
-    per_score = np.bincount(label * S + score_of_row, minlength=2 * S).reshape(2, S)
-    group = np.arange(S) if S <= CELLS else _grouped(per_score, sigmoid(scores) >= threshold)
+    exact = totals(score_of_row, S)
+    group = np.arange(S)
+    if S > CELLS:
+        rows_of_score = exact if s is None else totals(score_of_row, S, lambda rows: 1 / s[rows])
+        group = _grouped(rows_of_score.round().astype(np.int64), sigmoid(scores) >= threshold)
     C = int(group[-1]) + 1
-    cell = label * C + group[score_of_row]
-
-    def totals(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(cell, weights=values, minlength=2 * C).reshape(2, C).astype(np.float64, copy=False)
-
-    weight = totals(s)
+    cell = group[score_of_row]
+    del score_of_row
+    weight = totals(cell, C)
     safe = np.where(weight > 0, weight, 1.0)
-    effective, unit = effective_counts(weight, totals(s * s))
+    squares = weight if s is None else totals(cell, C, lambda rows: s[rows])
+    effective, unit = effective_counts(weight, squares)
     bound = Clamp(eps, "through").bound
-    clamped = np.clip(z, -bound, bound)
-    p = sigmoid(z)
-    sign = np.where(label == 1, -1.0, 1.0)
+
+    def loss(rows: slice, bound: float) -> NDArray[np.float64]:
+        clamped = np.clip(z[rows], -bound, bound)
+        return np.logaddexp(0.0, np.where(label[rows] == 1, -clamped, clamped))
+
     off = {}
     if C < S:
-        exact = np.bincount(label * S + score_of_row, s, minlength=2 * S).astype(np.float64).reshape(1, 2, S)
         with np.errstate(invalid="ignore", divide="ignore"):
             off = {
-                name: float(value[0] - _ranking(weight[None])[name][0])
-                for name, value in _ranking(exact).items()
+                name: float(value[0] - areas(weight[None])[name][0])
+                for name, value in areas(exact[None]).items()
             }
     return _Cells(
         effective=effective,
         unit=unit,
         weight=weight,
-        log_loss=totals(s * np.logaddexp(0.0, sign * z)) / safe,
-        clamped_log_loss=totals(s * np.logaddexp(0.0, sign * clamped)) / safe,
-        brier=totals(s * (p - label) ** 2) / safe,
-        called=totals(s * (p >= threshold)) / safe,
+        log_loss=totals(cell, C, lambda rows: loss(rows, math.inf)) / safe,
+        clamped_log_loss=totals(cell, C, lambda rows: loss(rows, bound)) / safe,
+        brier=totals(cell, C, lambda rows: np.square(sigmoid(z[rows]) - label[rows])) / safe,
+        called=totals(cell, C, lambda rows: sigmoid(z[rows]) >= threshold) / safe,
         off=off,
     )
 
@@ -253,18 +274,3 @@ def _rates(cells: _Cells, weight: NDArray[np.float64]) -> dict[str, NDArray[np.f
         "specificity": 1 - false_positive / negatives,
         "f1": 2 * true_positive / (true_positive + false_positive + positives),
     }
-
-
-def _ranking(weight: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Area under the ROC curve and average precision, [R] each; NaN where a replicate has one class."""
-    # From the highest score down.
-    negative, positive = weight[:, 0, ::-1], weight[:, 1, ::-1]
-    false_positive, true_positive = negative.cumsum(axis=1), positive.cumsum(axis=1)
-    N, P = false_positive[:, -1], true_positive[:, -1]
-    # Of a group's negatives, those above it rank all its positives lower, those in it tie with them.
-    area = (negative * (true_positive - positive / 2)).sum(axis=1) / (N * P)
-    called = true_positive + false_positive
-    precision = true_positive / np.where(called > 0, called, 1.0)
-    average = (positive * precision).sum(axis=1) / P
-    average[(N == 0) | (P == 0)] = np.nan
-    return {"roc_auc": area, "average_precision": average}

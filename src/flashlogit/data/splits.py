@@ -39,11 +39,11 @@ def stratified(
             " each class; lower data.split.validation or data.split.test"
         )
     for split, size in sizes.items():
-        _require_rows(2, y, rest, class_names, totals)  # one for each side
+        _require_rows(2, y[rest], class_names, totals)  # one for each side
         rest, taken = _divided(rest, y[rest], size, seed)
         splits[taken] = split
     for split in (TRAIN, *sizes) if K == 2 else (TRAIN,):
-        _require_rows(1, y, np.flatnonzero(splits == split), class_names, totals)
+        _require_rows(1, y[splits == split], class_names, totals)
     return splits
 
 
@@ -61,12 +61,12 @@ def _divided(
     counts = np.bincount(y)
     left = _approximate_mode(counts, len(rows) - size, random)
     taken = _approximate_mode(counts - left, size, random)
-    order = np.argsort(y, kind="stable").astype(rows.dtype)
-    by_class = np.split(order, np.cumsum(counts)[:-1])
+    by_class = [np.flatnonzero(y == k).astype(rows.dtype) for k in range(len(counts))]
     for own in by_class:
         random.shuffle(own)
     first = np.concatenate([own[:n] for own, n in zip(by_class, left, strict=True)])
     second = np.concatenate([own[n : n + m] for own, n, m in zip(by_class, left, taken, strict=True)])
+    del by_class, own
     random.shuffle(first)
     random.shuffle(second)
     return rows[first], rows[second]
@@ -87,11 +87,10 @@ def _size(split: int, share: float, rows: int, classes: int) -> int:
 def _require_rows(
     least: int,
     y: NDArray[np.integer],
-    rows: NDArray[np.intp],
     class_names: tuple[str, ...],
     totals: NDArray[np.intp],
 ) -> None:
-    counts = np.bincount(y[rows], minlength=len(class_names))
+    counts = np.bincount(y, minlength=len(class_names))
     if counts.min() < least:
         rare = int(np.argmin(counts))
         raise UserError(

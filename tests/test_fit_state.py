@@ -26,14 +26,17 @@ OPTIONS = [
 ]
 
 
-def problem(classes: int, options: dict[str, Any]) -> Callable[..., Fit]:
+def problem(
+    classes: int, options: dict[str, Any], device: torch.device = torch.device("cpu")
+) -> Callable[..., Fit]:
     """A fit of its own data, whose columns are alike so that no solver is done at once."""
     generator = torch.Generator().manual_seed(classes)
     X = torch.randn(600, 12, generator=generator, dtype=torch.float64)
     X[:, 1:] = X[:, :1] + 0.3 * X[:, 1:]
     z = X @ torch.randn(12, classes, generator=generator, dtype=torch.float64)
     gumbel = -torch.rand(z.shape, generator=generator, dtype=torch.float64).log().neg().log()
-    y = (z + 2 * gumbel).argmax(dim=1)
+    y = (z + 2 * gumbel).argmax(dim=1).to(device)
+    X = X.to(device)
     if classes == 2:
         return lambda **more: flashlogit.fit(
             X, y.to(torch.uint8), **{"tolerance": 1e-10, "max_iterations": 14, **options, **more}
@@ -74,6 +77,19 @@ def test_it_goes_on_to_the_last_bit_from_every_point(
         assert (resumed.iterations, resumed.passes) == (whole.iterations, whole.passes)
         assert resumed.certificate == whole.certificate
         assert resumed.seconds > states[place].tensors["driver"][-1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())))
+def test_on_a_gpu_too(options: dict[str, Any], classes: int) -> None:
+    solve = problem(classes, options, torch.device("cuda"))
+    states: list[FitState] = []
+    whole = solve(on_point=lambda row, point: states.append(point.state))
+    state = states[len(states) // 2]
+    resumed = solve(start=FitState(state.solver, {name: each.cpu() for name, each in state.tensors.items()}))
+    assert torch.equal(resumed.weight, whole.weight)
+    assert timeless(resumed.history) == timeless(whole.history[len(states) // 2 :])
 
 
 def test_a_state_of_another_problem_is_refused() -> None:

@@ -26,9 +26,7 @@ OPTIONS = [
 ]
 
 
-def problem(
-    classes: int, options: dict[str, Any], device: torch.device = torch.device("cpu")
-) -> Callable[..., Fit]:
+def problem(classes: int, options: dict[str, Any], device: str = "cpu") -> Callable[..., Fit]:
     """A fit of its own data, whose columns are alike so that no solver is done at once."""
     generator = torch.Generator().manual_seed(classes)
     X = torch.randn(600, 12, generator=generator, dtype=torch.float64)
@@ -83,7 +81,7 @@ def test_it_goes_on_to_the_last_bit_from_every_point(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())))
 def test_on_a_gpu_too(options: dict[str, Any], classes: int) -> None:
-    solve = problem(classes, options, torch.device("cuda"))
+    solve = problem(classes, options, "cuda")
     states: list[FitState] = []
     whole = solve(on_point=lambda row, point: states.append(point.state))
     state = states[len(states) // 2]

@@ -85,7 +85,7 @@ class _Pairs:
     v: Tensor
 
     def mean_product(self) -> float:
-        """Of p u and q v."""
+        """The mean of all p u and q v."""
         return float(self.p @ self.u + self.q @ self.v) / (2 * len(self.p))
 
     def moved(self, change: _Pairs, length: float) -> _Pairs:

@@ -175,3 +175,25 @@ def test_no_iterations_leave_the_start(data):
         np.testing.assert_array_equal(model.predict_proba(X), np.tile([0.5, 0.5, 0.0], (len(X), 1)))
     with pytest.raises(ValueError, match="max_iter is -1"):
         LogisticRegression(max_iter=-1).fit(X, y)
+
+
+def test_rows_far_from_the_training_rows_are_of_no_class_without_weight():
+    generator = np.random.default_rng(0)
+    y = generator.integers(4, size=600)
+    X = generator.normal(size=(600, 3))
+    X[np.arange(600), y % 3] -= 2.0
+    model = LogisticRegression(l1_ratio=1.0, C=1.0).fit(X, y, sample_weight=(y < 3).astype(float))
+    assert (model.predict_proba(1e4 * X)[:, 3] == 0).all()
+    assert np.isfinite(model.predict_log_proba(1e4 * X)[:, 3]).all()
+    assert set(model.predict(1e4 * X)) <= {0, 1, 2}
+
+
+def test_a_penalised_fit_has_no_standard_errors_whatever_its_certificate():
+    generator = np.random.default_rng(0)
+    X = np.column_stack([1e5 + generator.normal(size=500), generator.normal(size=(500, 3))])
+    y = (X[:, 1] + generator.logistic(size=500) > 0).astype(int)
+    for options in ({"C": 1.0}, {"C": 1e30}, {"C": 0.01, "tol": 1e-30}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = LogisticRegression(fit_intercept=False, **options).fit(X, y)
+        assert not hasattr(model, "inference_")

@@ -101,4 +101,10 @@ def test_a_state_of_another_problem_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         solve(start=FitState("newton", states[1].tensors | {"hessian": torch.full((1, 13, 13), torch.nan)}))
     with pytest.raises(ValueError, match="hessian"):
+        solve(
+            start=FitState(
+                "newton", states[1].tensors | {"hessian": torch.ones((1, 13, 13), dtype=torch.uint8)}
+            )
+        )
+    with pytest.raises(ValueError, match="hessian"):
         solve(start=FitState("newton", {k: v for k, v in states[1].tensors.items() if k != "hessian"}))

@@ -179,6 +179,29 @@ def test_eight_fits_at_once_give_what_one_gives(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_a_thread_begun_by_a_callback_has_all_of_torchs_threads(threads: int) -> None:
+    done = threading.Event()
+    seen: list[int] = []
+    begun: list[threading.Thread] = []
+
+    def other() -> None:
+        done.wait()
+        seen.append(torch.get_num_threads())
+
+    def begin(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        if not begun:
+            begun.append(threading.Thread(target=other))
+            begun[0].start()
+
+    X = torch.randn(300, 5)
+    flashlogit.fit(X, (X[:, 0] > torch.randn(300)).to(torch.uint8), l2=1e-3, on_point=begin)
+    done.set()
+    begun[0].join()
+    assert set(seen) == {threads}
+    assert torch.get_num_threads() == threads
+
+
 _FORK = """
 import os, sys, torch, flashlogit
 torch.set_num_threads(2)
@@ -186,13 +209,23 @@ X = torch.randn(60_000, 40)
 y = (X[:, 0] + torch.randn(len(X)) > 0).to(torch.uint8)
 (torch.randn(1000, 1000) @ torch.randn(1000, 1000)).exp().sum()  # torch's own threads have begun
 expected = flashlogit.fit(X, y, l2=1e-3).objective
-child = os.fork()
-if child == 0:
-    found = flashlogit.fit(X, y, l2=1e-3).objective
-    z = torch.cat([X] * 4) @ torch.ones(40)
-    os._exit(0 if abs(found - expected) < 1e-9 and len(z) else 1)
-_, status = os.waitpid(child, 0)
-sys.exit(os.waitstatus_to_exitcode(status))
+
+def child(compute):
+    pid = os.fork()
+    if pid == 0:
+        z = torch.cat([X] * 4) @ torch.ones(40)
+        os._exit(0 if abs(compute() - expected) < 1e-9 and len(z) else 1)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        sys.exit(1)
+
+def fork_once(*_):
+    global fork_once
+    fork_once = lambda *_: None
+    child(lambda: flashlogit.fit(X, y, l2=1e-3).objective)
+
+child(lambda: flashlogit.fit(X, y, l2=1e-3).objective)
+flashlogit.fit(X, y, l2=1e-3, on_point=lambda *given: fork_once(*given))
 """
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from flashlogit import atomic
+from flashlogit import atomic, run, stopping
 from flashlogit.checkpoint import Checkpoint
 from flashlogit.cli import run_guarded, train_main
 from flashlogit.errors import UserError
 from flashlogit.run_directory import RunDirectory
-from flashlogit.stopping import SIGNALS, stopped_by_signals
+from flashlogit.stopping import SIGNALS, saving, stopped_by_signals
 
 SMALL = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
 BATCHES = [*SMALL, "training.epochs=3", "training.batch_size=64"]
@@ -170,8 +170,8 @@ def test_a_run_goes_on_with_another_solver_from_the_same_point(
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_every_signal_to_stop_interrupts_once(
-    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+def test_every_signal_to_stop_interrupts_but_no_saving(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [signal.getsignal(each) for each in SIGNALS]
     done = []
@@ -181,15 +181,53 @@ def test_every_signal_to_stop_interrupts_once(
             os.kill(os.getpid(), number)
             time.sleep(5)
         except KeyboardInterrupt:
-            for each in SIGNALS:  # while it saves
-                os.kill(os.getpid(), each)
-            done.append("saved")
+            os.kill(os.getpid(), number)
+            with saving():
+                monkeypatch.setattr(stopping, "_HALF_A_PRESS", 0.0)
+                for each in SIGNALS:
+                    os.kill(os.getpid(), each)
+                done.append("saved")
             raise KeyboardInterrupt("kept") from None
 
     assert run_guarded(program, debug=False) == 128 + number
     assert done == ["saved"]
     assert capsys.readouterr().err == "kept\n"
     assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_signal_that_was_lost_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_HALF_A_PRESS", 0.0)
+    with stopped_by_signals() as stop:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+    assert stop.exit_code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
+def test_an_interruption_while_results_are_written_says_what_is_safe(
+    kind: list[str], train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_results", interrupted)
+        message = train(*kind, code=130)
+    assert str(tmp_path / "run" / "checkpoint.safetensors") in message
+    train(*kind, "--resume")
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_resumed_run_needs_no_start_and_takes_no_other_intercept(
+    train: Callable[..., str], tmp_path: Path
+) -> None:
+    train(*SOLVER, "name=first")
+    start = f"solver.start={tmp_path / 'first'}"
+    train(*SOLVER, start)
+    (tmp_path / "first" / "model.safetensors").unlink()
+    train(*SOLVER, start, "--resume")
+    assert "intercept" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
 
 
 def test_signals_that_are_ignored_stay_so() -> None:

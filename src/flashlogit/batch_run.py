@@ -12,6 +12,7 @@ from .config import CosineSchedule, RunSettings
 from .errors import UserError
 from .learning import Bar, HistoryRow, Interrupted, Learned, Task
 from .objective import Objective, class_weights, with_class_weight
+from .stopping import saving
 from .training import Trainer
 
 
@@ -111,7 +112,8 @@ def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[H
                     directory.keep(newest)
                 bar.set_postfix(_losses(row), refresh=False)
     except KeyboardInterrupt:
-        directory.keep(newest)
+        with saving():
+            directory.keep(newest)
         raise Interrupted(
             f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
             " go on with --resume"

@@ -26,8 +26,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-_ROUNDING = 2.0**-50
-"""Rounding error of the mean gradient, as a share of the root mean square of a row's part in it; see `provable`."""
+from .coordinates import Coordinates
+
+_ROUNDING = 2.0**-53
+"""Least rounding error of the mean gradient, as a share of the root mean square of a row's part in it."""
+_LARGE = 1e4
+"""Weights that columns next to copies of each other may have, in units of their standard deviations."""
 FARTHEST_SHIFT = 0.5
 """Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
 
@@ -62,19 +66,30 @@ class Certificate:
         )
 
 
-def provable(l1: float, l2: float, *, rounding: float, tolerance: float, null: float) -> tuple[bool, bool]:
-    """Whether l1, and l2, are large enough for a gap of `tolerance` to be seen through rounding errors.
+def provable(
+    l1: float, l2: float, coordinates: Coordinates, *, tolerance: float, null: float, classes: int = 1
+) -> tuple[bool, bool]:
+    """Whether a gap is to be proven by l1, and by l2: not where rounding errors would hide one of `tolerance`.
 
     With l2 > 0 a gap is at least sum_j e_j^2 / (2 l2), e_j being the rounding error of dP/dw_j, and with l1 alone about
-    max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1.
+    max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1. Where neither is large enough, what
+    stands in for a gap leaves the penalty out and adds all of it in the end. So a penalty that may itself be more than
+    the tolerance still has to prove what it can.
 
     Args:
-        rounding: sum_j e_j^2 in units of one row's rounding error, see `flashlogit.coordinates.Coordinates`.
+        coordinates: of the columns, for the size of their errors and of what they are penalised by.
         tolerance: on the gap relative to `null`, the null model's P.
+        classes: whose weights are penalised.
     """
-    error = _ROUNDING * _ROUNDING * rounding
+    error = classes * _ROUNDING * _ROUNDING * coordinates.rounding
+    goal = tolerance * null
     # Not "<=": values of X that are not finite are found later, and named.
-    return l1 > 0 and not error / l1 > tolerance * l1, l2 > 0 and not error / l2 > 2 * tolerance * null
+    by_l1, by_l2 = not error > tolerance * l1 * l1, not error > 2 * goal * l2
+    counts_l1 = classes * l1 * _LARGE * coordinates.sizes[0] > goal
+    counts_l2 = classes * l2 * 0.5 * _LARGE * _LARGE * coordinates.sizes[1] > goal
+    if counts_l1 and not by_l2:
+        by_l1 = True
+    return l1 > 0 and by_l1, l2 > 0 and (by_l2 or counts_l2)
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:

@@ -107,9 +107,7 @@ class ConvexObjective:
         self.l2_of = torch.where(torch.arange(len(scale), device=X.device) < D, l2 * scale.square(), 0.0)[
             :, None
         ]
-        l1_proves, l2_proves = provable(
-            l1, l2, rounding=coordinates.rounding, tolerance=tolerance, null=self.null_value
-        )
+        l1_proves, l2_proves = provable(l1, l2, coordinates, tolerance=tolerance, null=self.null_value)
         self.penalised = l1_proves or l2_proves
         self._proving_l2 = l2 if l2_proves else 0.0
         self.product_dtype = torch.float64 if X.dtype == torch.float64 else torch.float32

@@ -31,7 +31,8 @@ class Coordinates:
     center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. `subtract` says
     whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept.
     rounding is the sum over the columns of the squared errors of dP/dw_j in the units of X, in units of one row's
-    rounding error: of v sd_j^2 beside an intercept. Without one, means far from 0 cancel in the logits and come again.
+    rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of d_j and of d_j^2 over
+    columns that are not constant, by which weights of 1 in these coordinates are penalised.
     """
 
     center: Tensor
@@ -39,6 +40,7 @@ class Coordinates:
     intercept: bool
     subtract: bool
     rounding: float
+    sizes: tuple[float, float]
 
     @property
     def columns(self) -> int:
@@ -155,12 +157,10 @@ class Moments:
         rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
         scale = torch.where(of_loss > 0, of_loss + l2, rest).rsqrt()
         spread = torch.where(variance > 0, variance.sqrt(), 1 / (scale * curvature**0.5))
-        error = (
-            of_loss
-            if intercept
-            else of_loss * torch.where(variance > 0, mean.square() / variance, 0.0).amax().clamp(min=1)
-        )
-        farthest, rounding = torch.stack([(center.abs() / spread).amax(), error.sum()]).tolist()
+        moving = torch.where(of_loss > 0, scale, 0.0)
+        farthest, rounding, *sizes = torch.stack(
+            [(center.abs() / spread).amax(), of_loss.sum(), moving.sum(), moving.square().sum()]
+        ).tolist()
         if intercept:
             scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
-        return Coordinates(center, scale, intercept, farthest > _FOLDED_UP_TO, rounding)
+        return Coordinates(center, scale, intercept, farthest > _FOLDED_UP_TO, rounding, (sizes[0], sizes[1]))

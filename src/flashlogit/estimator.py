@@ -163,7 +163,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.__dict__.pop("_lacking", None)
         if not bool((mass > 0).all()):
             self._lacking = numpy_of(mass <= 0)
-        self._infer(result, rows, weight)
+        self._infer(result, rows, weight, penalised=l1 > 0 or l2 > 0)
         if notes:
             warnings.warn(own_words("; ".join(notes)), ConvergenceWarning, stacklevel=2)
         return self
@@ -500,10 +500,10 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             "intercept_": like(rows.reference, bias),
         }
 
-    def _infer(self, result: Fit | None, rows: Rows, weight: Tensor | None) -> None:
+    def _infer(self, result: Fit | None, rows: Rows, weight: Tensor | None, *, penalised: bool) -> None:
         """Standard errors of an unpenalised fit of two classes."""
         self.__dict__.pop("inference_", None)
-        if result is None or result.certificate.kind == "gap" or _count(rows.classes) > 2:
+        if result is None or penalised or _count(rows.classes) > 2:
             return
         self.inference_ = None
         if result.converged and rows.X.shape[1] <= MAX_COLUMNS:
@@ -529,6 +529,10 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         else:
             coef, intercept = (numpy_of(value) for value in (self.coef_, self.intercept_))
             z = torch.from_numpy((matrix @ coef.T + intercept).astype(matrix.dtype, copy=False))
+        if (lacking := self.__dict__.get("_lacking")) is not None and z.shape[1] > 1:
+            # Whatever the row is: far from those that were trained on the others' logits may all be low.
+            absent = torch.from_numpy(lacking).to(z.device)
+            z[:, absent] = z[:, ~absent].amax(dim=1, keepdim=True) - _BELOW
         return (z[:, 0] if z.shape[1] == 1 else z), reference
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from flashlogit_kernels.resources import compile_seconds
 from .backend import BackendName, choose_backend
 from .certificate import Certificate
 from .convex import ConvexObjective
-from .row_workers import threads_for_passes
+from .row_workers import threads_as_before, threads_for_passes
 from .solvers.choose import SolverName, choose_solver
 from .solvers.driver import PROGRESS, Ending, HistoryRow, Outcome, Solver, State, drive, of_shapes
 from .solvers.methods import make_solver, resumed_solver
@@ -29,6 +29,9 @@ from .solvers.problem import Problem, WithoutPenalty
 from .solvers.separation import Separation, separation_message
 from .solvers.start import start_from_sample
 from .solvers.unpenalised import Unpenalised
+
+_ROUNDING = 1e-14
+"""Of the null model's P: a start that is worse by no more is as good."""
 
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
@@ -230,6 +233,11 @@ def minimise(
         sampled: whether a sample of the rows may give a start.
         watch: made when the fit began.
     """
+
+    def heard(row: HistoryRow, state: State) -> None:
+        with threads_as_before():
+            on_point(row, FitPoint(FitState(name, state), parameters))
+
     progress: Tensor | None = None
     left_out: list[str] = []
     if isinstance(start, FitState):
@@ -243,7 +251,7 @@ def minimise(
         tolerance=tolerance,
         iterations=max_iterations,
         certify=unpenalised.certify if unpenalised else lambda solver: objective.certify(solver.search.theta),
-        on_point=lambda row, state: on_point(row, FitPoint(FitState(name, state), parameters)),
+        on_point=heard,
         resumed=progress,
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=watch.began,
@@ -304,7 +312,7 @@ def _started(
     if start is not None:
         solver = make_solver(name, objective, start, tolerance=tolerance)
         value = solver.search.numbers.value
-        if value <= objective.null_value:
+        if value <= (1 + _ROUNDING) * objective.null_value:
             return solver, []
         if not bool(start.isfinite().all()):
             raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
@@ -317,7 +325,7 @@ def _started(
     if sampled:
         theta, hessian = start_from_sample(objective, null)
     solver = make_solver(name, objective, theta, tolerance=tolerance, hessian=hessian)
-    if theta is not null and not solver.search.numbers.value <= objective.null_value:
+    if theta is not null and not solver.search.numbers.value <= (1 + _ROUNDING) * objective.null_value:
         solver = make_solver(name, objective, null, tolerance=tolerance)
     if not math.isfinite(solver.search.numbers.value):
         raise ValueError(

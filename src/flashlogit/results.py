@@ -93,7 +93,7 @@ def write_results(
         bins=settings.report.calibration_bins,
         title=settings.name,
         tolerance=settings.solver.tolerance if settings.solver else None,
-        proven=settings.loss.l1 > 0 or settings.loss.l2 > 0,
+        proven=learned.about.get("certificate") == "gap",
     )
     if settings.report.html:
         report = build_report(

@@ -27,6 +27,7 @@ Total = TypeVar("Total")
 
 _lent: ContextVar[int | None] = ContextVar("lent", default=None)
 _lock = threading.Lock()
+_process = object()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -52,6 +53,27 @@ def threads_for_passes() -> Iterator[None]:
             yield
     finally:
         _lent.reset(token)
+
+
+@contextmanager
+def threads_as_before() -> Iterator[None]:
+    """Within it, torch has the number of threads again that it had before `threads_for_passes`: for a user's callback.
+
+    Where the callback has left a thread behind, the number stays.
+    """
+    lent = _lent.get()
+    if lent is None:
+        yield
+        return
+    threads = _Threads(lent)
+    threads.__enter__()
+    try:
+        yield
+    finally:
+        if _alone():
+            threads.__exit__()
+        else:
+            _lent.set(None)
 
 
 @contextmanager
@@ -122,12 +144,14 @@ class _Threads:
         self._count = count
 
     def __enter__(self) -> None:
+        self._process = _process
         self._threads = torch.get_num_threads()
         if self._count != self._threads:
             torch.set_num_threads(self._count)
 
     def __exit__(self, *_: object) -> None:
-        if self._count != self._threads:
+        # A child that was forked meanwhile keeps to one.
+        if self._count != self._threads and self._process is _process:
             torch.set_num_threads(self._threads)
 
 
@@ -157,9 +181,10 @@ def _begin(everybody: threading.Barrier) -> None:
 
 def _begin_child() -> None:
     """A forked process has none of its parent's threads, for which torch would wait for ever."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _process
+    _lock, _process = threading.Lock(), object()
     _pools.clear()
+    _lent.set(None)
     torch.set_num_threads(1)
 
 

@@ -66,7 +66,7 @@ def train_run(
     backend = choose_backend(settings.backend, device)
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
-    start = check_start(settings.solver)
+    start = None if saved else check_start(settings.solver)
     if settings.report.tensorboard:
         check_tensorboard()
     dataset = load(settings.data, seed=settings.seed, device=device)
@@ -91,6 +91,14 @@ def train_run(
         )
         if log:
             log.finish(results.metrics)
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        if not directory.checkpoint.is_file():
+            raise
+        raise Interrupted(
+            f"interrupted while the results were written: {directory.checkpoint} is whole; go on with --resume"
+        ) from None
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,10 +72,13 @@ class RunDirectory:
 
     def close(self) -> None:
         """Let other runs have the folder, and leave none behind where nothing came of the run."""
-        if self._lock.is_locked and not self._is_used():
-            Path(self._lock.lock_file).unlink()
-            self.path.rmdir()
-        self._lock.release()
+        try:
+            if self._lock.is_locked and not self._is_used():
+                with suppress(OSError):  # another run may have come meanwhile
+                    Path(self._lock.lock_file).unlink()
+                    self.path.rmdir()
+        finally:
+            self._lock.release()
 
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing else that the user may keep there."""
@@ -147,7 +151,10 @@ class RunDirectory:
         )
 
     def _is_used(self) -> bool:
-        return self.path.is_dir() and any(file.name != ".lock" for file in self.path.iterdir())
+        try:
+            return any(file.name != ".lock" for file in self.path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _check_mode(self, mode: Mode) -> None:
         if mode == "resume" and not self.checkpoint.is_file():
@@ -160,8 +167,7 @@ class RunDirectory:
 
     def _open(self) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._acquire()
             probe(self.model)
             for file in self._files():
                 remove_unfinished(file)
@@ -173,3 +179,13 @@ class RunDirectory:
             raise UserError(
                 f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."
             ) from error
+
+    def _acquire(self) -> None:
+        """Lock the folder, and make it again where a run of which nothing came has just taken it away."""
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                self._lock.acquire()
+                if Path(self._lock.lock_file).exists():
+                    return
+                self._lock.release()

@@ -90,7 +90,7 @@ class SoftmaxObjective:
         self.l1_of = (weights * l1 * self.scale).reshape(-1, 1)
         self.l2_of = (weights * l2 * self.scale.square()).reshape(-1, 1)
         l1_proves, l2_proves = provable(
-            l1, l2, rounding=classes * coordinates.rounding, tolerance=tolerance, null=self.null_value
+            l1, l2, coordinates, tolerance=tolerance, null=self.null_value, classes=classes
         )
         self.penalised = l1_proves or l2_proves
         self._proving_l2 = l2 if l2_proves else 0.0

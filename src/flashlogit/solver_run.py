@@ -24,6 +24,7 @@ from .objective import class_weights, with_class_weight
 from .row_workers import thread_count
 from .softmax_fitting import fit_softmax
 from .solvers.choose import choose_softmax_solver, choose_solver
+from .stopping import saving
 
 _STATE = "state."
 """Before the names of a state's tensors in a checkpoint."""
@@ -97,13 +98,15 @@ class SolverRun:
                     result = fit(rows.X, rows.y, backend=task.backend.name, **options)
                 else:
                     result = fit_softmax(rows.X, rows.y, classes=self._classes, **options)
+                with saving():
+                    progress.finished(result)
             except KeyboardInterrupt:
-                raise progress.interrupted() from None
+                with saving():
+                    raise progress.interrupted() from None
             except ValueError as error:
                 if task.saved is None:
                     raise
                 raise task.saved.unusable(str(error)) from error
-        progress.finished(result)
         for sentence in sentences(result):
             task.say(sentence)
         inference, why_not = inferred(result, rows, task)
@@ -245,12 +248,20 @@ class _Progress:
         replace(saved, tensors=point).check_tensors(
             {name: torch.empty(shape) for name, shape in shapes.items()}
         )
-        same = (progress.solver, progress.intercept) == (self._solver, self._settings.intercept)
-        goes_on = bool(state) and same
+        if state and progress.intercept != self._settings.intercept:
+            raise UserError(
+                f"{task.directory.checkpoint} belongs to another run: solver.intercept was {progress.intercept} and is"
+                f" {self._settings.intercept}; set it back, choose another name, or start again with --overwrite"
+            )
+        goes_on = bool(state) and progress.solver == self._solver
         self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
         self._before = progress.before if goes_on else progress.iteration
         task.say(f"resuming after iteration {progress.iteration}")
         if not goes_on:
+            if state:
+                task.say(
+                    f"note: {self._solver} starts anew from the point that {progress.solver} has reached"
+                )
             return saved.tensors["weight"], saved.tensors["bias"]
         task.note_threads(progress.threads)
         return FitState(self._solver, state)
@@ -268,7 +279,8 @@ class _Progress:
     def interrupted(self) -> Interrupted:
         """Keep what was reached."""
         if self._newest is None:
-            return Interrupted("interrupted before the first iteration; nothing was kept")
+            kept = "nothing was kept" if self._task.saved is None else "the checkpoint is as it was"
+            return Interrupted(f"interrupted before the first iteration; {kept}")
         self._save(self._newest, *self._newest.reached())
         return Interrupted(
             f"interrupted: {self._task.directory.checkpoint} holds the state after iteration"

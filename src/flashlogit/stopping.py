@@ -1,9 +1,11 @@
-"""Signals that ask a program to end: the first one interrupts it, as Ctrl-C does, and later ones let it save."""
+"""Signals that ask a program to end: each interrupts it, as Ctrl-C does, and lets it save."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +14,17 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 """Ctrl-C; a job's time limit, or `docker stop`; a terminal that is closed."""
 
 
+_HALF_A_PRESS = 2.0
+"""Seconds after a signal within which another one says nothing new."""
+_saving = 0
+
+
 @dataclass
 class Stop:
-    """Which signal asked for the end, if one did."""
+    """Which signal asked for the end, if one did, and when."""
 
     signal: int | None = None
+    at: float = -math.inf
 
     @property
     def exit_code(self) -> int:
@@ -25,10 +33,23 @@ class Stop:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Stop]:
-    """Within it the first of `SIGNALS` raises KeyboardInterrupt in the main thread, and no later one does.
+def saving() -> Iterator[None]:
+    """Within it no signal of `stopped_by_signals` interrupts."""
+    global _saving
+    _saving += 1
+    try:
+        yield
+    finally:
+        _saving -= 1
 
-    Signals that the process ignores, such as those of `nohup`, stay ignored.
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Stop]:
+    """Within it each of `SIGNALS` raises KeyboardInterrupt in the main thread, but not while `saving`.
+
+    A second one is heard no sooner than two seconds later, for the saving has to begin, but it is heard: an exception
+    in a finaliser is lost. Signals that the process ignores, such as
+    those of `nohup`, stay ignored.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -36,8 +57,9 @@ def stopped_by_signals() -> Iterator[Stop]:
         return
 
     def heard(number: int, _: object) -> None:
-        if stop.signal is None:
-            stop.signal = number
+        now = time.monotonic()
+        if not _saving and now - stop.at > _HALF_A_PRESS:
+            stop.signal, stop.at = number, now
             raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}

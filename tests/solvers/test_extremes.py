@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -162,5 +163,59 @@ def test_separated_classes_have_an_optimum_with_any_penalty(l2: float, solver: A
     assert result.separation is None
     assert result.converged
     assert result.objective <= 1e-7 * result.certificate.null_objective
-    # P* is at least 0, and the gap at most P.
-    assert result.certificate.kind == "decrement" or result.gap <= result.objective
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("options", [{"l1": 5e-4}, {"l1": 3e-4, "l2": 1e-4}, {"l2": 5e-4}], ids=str)
+@pytest.mark.parametrize("size", [2e6, 1e9])
+def test_one_column_of_large_units_takes_no_proof_away(
+    size: float, options: dict[str, float], classes: int
+) -> None:
+    X, y = data(classes, N=1000)
+    X[:, 3] = size * (3 + X[:, 3])
+    result = run(X, y, classes, tolerance=1e-10, **options)
+    assert result.converged
+    assert result.certificate.kind == "gap"
+
+
+@pytest.mark.parametrize("tolerance", [1e-20, 1e-30])
+@pytest.mark.parametrize("options", [{"l1": 0.05}, {"l2": 0.05}], ids=str)
+def test_a_tolerance_below_rounding_makes_no_penalty_less(
+    options: dict[str, float], tolerance: float
+) -> None:
+    X, y = data(2)
+    result = fit(X, y, tolerance=tolerance, **options)
+    assert result.certificate.kind == "gap"
+    assert result.relative_gap <= 1e-15
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize("options", [{"l2": 1e-4}, {"l1": 5e-5, "l2": 5e-5}, {"l1": 1e-4}], ids=str)
+def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(
+    options: dict[str, float], solver: Any
+) -> None:
+    """What stands for the optimum here is a point that everybody can write down: the difference of the two columns."""
+    X, y = data(2, N=2000, D=1)
+    X = torch.cat([torch.full_like(X, 1e6), 1e6 + X], dim=1)
+    result = fit(X, y, intercept=False, solver=solver, max_iterations=100, **options)
+    by_hand = dataclasses.replace(result, weight=torch.tensor([-2.0, 2.0]), bias=torch.zeros(1))
+    l1, l2 = options.get("l1", 0.0), options.get("l2", 0.0)
+    lead = float(objective(result, X, y, l1, l2) - objective(by_hand, X, y, l1, l2))
+    assert lead <= result.gap + 1e-12
+
+
+def test_a_start_at_the_null_model_is_as_good_as_it() -> None:
+    X, y = data(2)
+    null = fit(X, y, l1=10.0)
+    again = fit(X, y, l1=10.0, start=(null.weight, null.bias))
+    assert not again.notes
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_state_goes_on_to_a_larger_tolerance(solver: Any) -> None:
+    X, y = data(2)
+    states = []
+    fit(X, y, l2=1e-3, solver=solver, tolerance=1e-25, on_point=lambda row, point: states.append(point.state))
+    result = fit(X, y, l2=1e-3, solver=solver, tolerance=1e-6, start=states[-1])
+    assert result.ending == "tolerance"
+    assert len(result.history) == 1

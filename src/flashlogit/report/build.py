@@ -103,7 +103,7 @@ def build_report(
         history=history_chart(
             history,
             tolerance=settings.solver.tolerance if settings.solver else None,
-            proven=settings.loss.l1 > 0 or settings.loss.l2 > 0,
+            proven=about.get("certificate") == "gap",
         ),
         questions=questions,
         classes=len(names),

@@ -47,18 +47,22 @@ class Solver(Protocol):
 State = dict[str, Tensor]
 """Tensors by name from which a solver goes on as if it had never stopped. They are never written to once given."""
 
-PROGRESS = ("best", "promised", "lowest", "idle", "unmoved", "count", "reads", "seconds")
+PROGRESS = ("best", "promised", "goal", "lowest", "idle", "unmoved", "count", "reads", "seconds")
 """What `drive` keeps from point to point: the entry "driver" of a state, float64."""
 
 HistoryRow = dict[str, float | int | None]
 
 
 def of_shapes(state: State, **shapes: tuple[int, ...]) -> list[Tensor]:
-    """The tensors of these names; ValueError where one is missing or of another shape, as in another problem's."""
+    """The tensors of these names; ValueError where one is missing or of another shape, as in another problem's.
+
+    All but single values must be floating-point numbers.
+    """
     for name, shape in shapes.items():
         found = tuple(state[name].shape) if name in state else None
-        if found != shape:
-            raise ValueError(f"the state's {name} is {found}; must be {shape} to go on from")
+        if found != shape or (shape and not state[name].is_floating_point()):
+            of = f" of {state[name].dtype}" if name in state else ""
+            raise ValueError(f"the state's {name} is {found}{of}; must be {shape} to go on from, of numbers")
     return [state[name] for name in shapes]
 
 
@@ -105,8 +109,10 @@ def drive(
     lowest, unmoved = math.inf, 0
     count = 0
     if resumed is not None:
-        best, promised, lowest, *counts, objective.reads, _ = resumed.tolist()
+        best, promised, aimed_at, lowest, *counts, objective.reads, _ = resumed.tolist()
         idle, unmoved, count = map(int, counts)
+        if aimed_at != goal:
+            promised = goal
 
     while True:
         at = solver.search.numbers
@@ -122,7 +128,7 @@ def drive(
             "seconds": time.perf_counter() - began,
         }
         history.append(row)
-        numbers = [best, promised, lowest, idle, unmoved, count, objective.reads, row["seconds"]]
+        numbers = [best, promised, goal, lowest, idle, unmoved, count, objective.reads, row["seconds"]]
         driver = torch.tensor(numbers, dtype=torch.float64)
         on_point(row, {"theta": solver.search.theta, "driver": driver, **solver.state()})
         if separated():
@@ -150,4 +156,7 @@ def drive(
         if not accepted:
             ending = "limit" if tries < _TRIES else "precision"
             break
-    return Outcome(solver.search.theta, ending, certify(solver), count, history)
+    certificate = certify(solver)
+    if certificate.gap <= goal and ending != "separated":
+        ending = "tolerance"
+    return Outcome(solver.search.theta, ending, certificate, count, history)

@@ -26,7 +26,8 @@ _CORRECTED_PARAMETERS = 513
 _CURVED = 1e-3
 """Of the old curvature along a step: with less, rounding may be all there is of the new one."""
 _EXACT_BELOW = 1e-3
-"""Of P: where a new float32 Hessian leads no further although so little is left, its rounding is to blame."""
+"""Of the null model's P: where a new float32 Hessian leads no further although so little is left, its rounding is to
+blame."""
 
 _REFUSALS = 4
 """Shorter steps along a new direction, after which the rounding of a float32 Hessian is taken for the cause."""
@@ -70,7 +71,7 @@ class Newton:
             self._correct(self.search.theta - before, self.search.at.gradient - gradient)
         self.decrement = self._aim()
         if self.decrement > _GOOD_RATIO * last:
-            if was_new and self.decrement < _EXACT_BELOW * self.search.numbers.value:
+            if was_new and self.decrement < _EXACT_BELOW * self.objective.null_value:
                 self._dtype = torch.float64
             self._renew()
         return True

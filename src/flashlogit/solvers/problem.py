@@ -23,6 +23,7 @@ class Problem(Protocol):
 
     X: Tensor
     l1: float
+    l2: float
     l1_of: Tensor
     l2_of: Tensor
     coordinates: Coordinates

@@ -7,7 +7,7 @@ either; of many points as good as it, it is near the one with the smallest coeff
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -60,13 +60,7 @@ class Unpenalised:
 
     def certify(self, solver: Solver) -> Certificate:
         """Half the squared Newton decrement."""
-        search = solver.search
-        return Certificate(
-            "decrement",
-            self._decrement(search.theta, search.at.gradient),
-            search.numbers.value,
-            self.objective.null_value,
-        )
+        return without_gap(self.objective, solver, self._decrement)
 
     def separated(self) -> bool:
         """Whether every row is on its right side at the point just evaluated, which proves complete separation."""
@@ -175,6 +169,22 @@ def collinear_notes(found: Collinear | None, names: Sequence[str]) -> list[str]:
     if not found:
         return []
     return [f"{found.describe(names)}; of all optima the one with the smallest coefficients is given"]
+
+
+def without_gap(
+    objective: Problem, solver: Solver, decrement: Callable[[Tensor, Tensor], float]
+) -> Certificate:
+    """What stands in for a gap: the decrement of the loss, and all of a penalty, since P* is at least the loss's least.
+
+    Where there is a penalty, and with it an optimum, P itself is a gap if it is less: P* is at least 0.
+    """
+    search, theta = solver.search, solver.search.theta
+    value, gap = search.numbers.value, decrement(theta, search.at.gradient)
+    if objective.l1 > 0 or objective.l2 > 0:
+        gap += float((objective.l1_of * theta.abs() + 0.5 * objective.l2_of * theta.square()).sum())
+        if value <= gap:
+            return Certificate("gap", value, value, objective.null_value)
+    return Certificate("decrement", gap, value, objective.null_value)
 
 
 def step_further(objective: Problem, outcome: Outcome, step: Tensor) -> tuple[Tensor, Certificate]:

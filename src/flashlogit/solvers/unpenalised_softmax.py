@@ -16,7 +16,7 @@ from .driver import Outcome, Solver
 from .newton_cg import ConjugateGradients
 from .proximal import factor, solve
 from .separation import Separation
-from .unpenalised import CG_STEPS, DENSE_COLUMNS, VERY_FLAT, collinear_notes, step_further
+from .unpenalised import CG_STEPS, DENSE_COLUMNS, VERY_FLAT, collinear_notes, step_further, without_gap
 
 DENSE_PARAMETERS = 1024
 """Most parameters, of all classes, of which a matrix is made."""
@@ -44,13 +44,7 @@ class UnpenalisedSoftmax:
 
     def certify(self, solver: Solver) -> Certificate:
         """Half the squared Newton decrement."""
-        search = solver.search
-        return Certificate(
-            "decrement",
-            self._decrement(search.theta, search.at.gradient),
-            search.numbers.value,
-            self.objective.null_value,
-        )
+        return without_gap(self.objective, solver, self._decrement)
 
     def separated(self) -> bool:
         """Whether every row's largest logit is its own class's, at the point just evaluated: complete separation."""

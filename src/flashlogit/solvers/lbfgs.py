@@ -66,8 +66,8 @@ class LBFGS:
             end = accelerated(times, gradient, search.theta, l1, steps=_INNER_STEPS)
         else:
             end = search.theta - self._pairs.inverse_times(gradient)
-        # What the classes of a softmax have in common is curved by the penalty alone: settled at once, half of the steps
-        # are enough.
+        # What the classes of a softmax have in common is curved by the penalty alone: settled at once, half of the
+        # steps are enough.
         direction = self.objective.settled(end) - search.theta
         search.aim(direction)
         return -0.5 * search.predicted(search.theta + direction)

@@ -104,9 +104,7 @@ class SolverRun:
                 with saving():
                     raise progress.interrupted() from None
             except ValueError as error:
-                if task.saved is None:
-                    raise
-                raise task.saved.unusable(str(error)) from error
+                raise (task.saved.unusable(str(error)) if task.saved else UserError(str(error))) from error
         for sentence in sentences(result):
             task.say(sentence)
         inference, why_not = inferred(result, rows, task)

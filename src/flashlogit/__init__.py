@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import UserError as UserError
     from .estimator import LogisticRegression as LogisticRegression
     from .fitting import Fit as Fit
+    from .fitting import FitState as FitState
     from .fitting import fit as fit
     from .head import LogisticHead as LogisticHead
     from .loss import bce_loss as bce_loss
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Fit": "fitting",
+    "FitState": "fitting",
     "LogisticHead": "head",
     "UserError": "errors",
     "LogisticRegression": "estimator",
@@ -29,7 +31,16 @@ _HOMES = {
     "fit": "fitting",
     "fit_softmax": "softmax_fitting",
 }
-__all__ = ["Fit", "LogisticHead", "LogisticRegression", "UserError", "bce_loss", "fit", "fit_softmax"]
+__all__ = [
+    "Fit",
+    "FitState",
+    "LogisticHead",
+    "LogisticRegression",
+    "UserError",
+    "bce_loss",
+    "fit",
+    "fit_softmax",
+]
 __version__ = "0.1.0"
 
 __getattr__ = attribute_loader(__name__, _HOMES)

@@ -163,6 +163,8 @@ def test_a_run_goes_on_with_another_solver_from_the_same_point(
     assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
     objectives = [row["objective"] for row in rows]
     assert objectives == sorted(objectives, reverse=True)
+    for key in ("passes", "seconds"):
+        assert [row[key] for row in rows] == sorted(row[key] for row in rows)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["run"]["converged"]
 
 

@@ -198,7 +198,7 @@ class _SolverProgress(Progress):
     history_length: int = Field(ge=0, lt=2**53)
     """Rows before that of the point, which is heard of once more."""
     # Checkpoints of earlier versions hold parameters only.
-    before: int = Field(default=0, ge=0, lt=2**53)
+    before: dict[str, float] = Field(default_factory=dict)
     solver: str | None = None
     intercept: bool = True
     threads: int | None = None
@@ -220,7 +220,8 @@ class _Progress:
         self._task, self._settings, self._solver = task, settings, solver
         self._origin = task.origin("loss")
         self._newest: _Point | None = None
-        self._before = 0
+        self._before = {"iteration": 0.0, "passes": 0.0, "seconds": 0.0}
+        """What another solver had taken, from which this one went on."""
         self._saved_at = time.monotonic()
         self.history: list[HistoryRow] = []
         self.bar = _GapBar(task)
@@ -253,7 +254,12 @@ class _Progress:
             )
         goes_on = bool(state) and progress.solver == self._solver
         self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
-        self._before = progress.before if goes_on else progress.iteration
+        if goes_on:
+            self._before = {key: progress.before.get(key, 0.0) for key in self._before}
+        else:
+            self._before["iteration"] = progress.iteration
+            for key in ("passes", "seconds"):
+                self._before[key] = float((self.history[-1].get(key) if self.history else None) or 0.0)
         task.say(f"resuming after iteration {progress.iteration}")
         if not goes_on:
             if state:
@@ -266,7 +272,8 @@ class _Progress:
 
     def heard(self, row: HistoryRow, point: FitPoint) -> None:
         """A new point."""
-        row = {**row, "iteration": self._before + int(row["iteration"] or 0)}
+        row = row | {key: (row[key] or 0) + before for key, before in self._before.items()}
+        row["iteration"] = int(row["iteration"] or 0)
         self._newest = _Point(row, len(self.history), point)
         self.history.append(row)
         self._task.directory.append_history(row)

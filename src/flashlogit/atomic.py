@@ -26,7 +26,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        if error.errno is not None:  # the system's, not a library's own words
+            error.filename = str(path)
         raise
 
 

@@ -329,3 +329,12 @@ def test_arguments_stay_as_they_are(noisy):
     scores(logits, y, weight)
     for array, copy in zip((logits, y, weight), before, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("weight", [1e-170, 1e-300, 1e160, 1e300])
+def test_areas_do_not_hang_on_the_units_of_the_weights(weight):
+    z, y = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1], dtype=np.uint8)
+    options = {"eps": 0.0, "threshold": 0.5, "bins": 5}
+    metrics = evaluate(z, y, sample_weight=np.full(4, weight), **options)
+    assert metrics.roc_auc == pytest.approx(0.75)
+    assert metrics.average_precision == pytest.approx(5 / 6)

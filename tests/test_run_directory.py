@@ -189,12 +189,26 @@ def test_every_signal_to_stop_interrupts_but_no_saving(
                 for each in SIGNALS:
                     os.kill(os.getpid(), each)
                 done.append("saved")
-            raise KeyboardInterrupt("kept") from None
+                raise KeyboardInterrupt("kept") from None
 
     assert run_guarded(program, debug=False) == 128 + number
     assert done == ["saved"]
     assert capsys.readouterr().err == "kept\n"
     assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_signal_while_something_is_saved_interrupts_after_it() -> None:
+    saved = []
+
+    def save() -> None:
+        with saving():
+            signal.raise_signal(signal.SIGTERM)
+            saved.append(1)
+
+    with stopped_by_signals() as stop, pytest.raises(KeyboardInterrupt):
+        save()
+    assert saved == [1]
+    assert stop.exit_code == 128 + signal.SIGTERM
 
 
 def test_a_signal_that_was_lost_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,10 +114,10 @@ def _train(trainer: Trainer, task: Task, origin: dict[str, Any], history: list[H
     except KeyboardInterrupt:
         with saving():
             directory.keep(newest)
-        raise Interrupted(
-            f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
-            " go on with --resume"
-        ) from None
+            raise Interrupted(
+                f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
+                " go on with --resume"
+            ) from None
 
 
 def _losses(row: HistoryRow) -> dict[str, str]:

@@ -196,7 +196,7 @@ def fit(
         begin = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
     return minimise(
         objective,
-        None if objective.penalised else Unpenalised(objective),
+        lambda: Unpenalised(objective),
         begin,
         lambda theta: _parameters(objective, theta),
         name=name,
@@ -211,7 +211,7 @@ def fit(
 
 def minimise(
     objective: Problem,
-    unpenalised: WithoutPenalty | None,
+    without_penalty: Callable[[], WithoutPenalty],
     start: Tensor | FitState | None,
     parameters: Callable[[Tensor], Parameters],
     *,
@@ -226,7 +226,7 @@ def minimise(
     """Run a solver to its certificate, and say how it went; the rest as for `fit`.
 
     Args:
-        unpenalised: what stands in for the duality gap where there is no penalty.
+        without_penalty: makes what stands in for the duality gap where there is no penalty to prove one by.
         start: theta [P, 1], or a state to go on from, if one is given.
         parameters: (weight, bias) of a theta.
         name: of the solver.
@@ -238,6 +238,7 @@ def minimise(
         with threads_as_before():
             on_point(row, FitPoint(FitState(name, state), parameters))
 
+    unpenalised = None if objective.penalised else without_penalty()
     progress: Tensor | None = None
     left_out: list[str] = []
     if isinstance(start, FitState):
@@ -256,6 +257,8 @@ def minimise(
         separated=unpenalised.separated if unpenalised else lambda: False,
         began=watch.began,
     )
+    if unpenalised is None and outcome.ending == "precision":
+        _without_gap(outcome, without_penalty(), solver, tolerance)
     separation, theta, certificate = None, outcome.theta, outcome.certificate
     if unpenalised:
         separation = unpenalised.separation(outcome)
@@ -332,6 +335,14 @@ def _started(
             "the objective is not finite at the null model; X, y and sample_weight must be finite"
         )
     return solver, left_out
+
+
+def _without_gap(outcome: Outcome, without_penalty: WithoutPenalty, solver: Solver, tolerance: float) -> None:
+    """Take what stands in for a gap where rounding hides one, as that of a weak penalty, and it is small enough."""
+    certificate = without_penalty.certify(solver)
+    if certificate.relative <= tolerance:
+        outcome.certificate, outcome.ending = certificate, "tolerance"
+        outcome.history[-1] |= {"gap": certificate.gap, "relative_gap": certificate.relative}
 
 
 def _parameters(objective: ConvexObjective, theta: Tensor) -> Parameters:

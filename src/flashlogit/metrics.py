@@ -242,7 +242,7 @@ def _ranking(scored: _Scored) -> tuple[float | None, float | None]:
 
 
 def _mass_by_score(scored: _Scored) -> NDArray[np.float64]:
-    """The weight of each class at each different score, the lowest first, [2, S]."""
+    """The rows of each class at each different score, or their share of the weight, the lowest first, [2, S]."""
     order = np.argsort(scored.logits)
     z = scored.logits[order]
     begins = np.flatnonzero(np.append(True, z[1:] != z[:-1]))
@@ -250,7 +250,7 @@ def _mass_by_score(scored: _Scored) -> NDArray[np.float64]:
     mass = np.empty((2, len(begins)))
     for label in (0, 1):
         own = scored.y == label
-        values = own if scored.weight is None else own * scored.weight
+        values = own if scored.weight is None else own * scored.share
         np.add.reduceat(values[order], begins, dtype=np.float64, out=mass[label])
     return mass
 

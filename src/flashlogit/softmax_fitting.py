@@ -78,7 +78,7 @@ def fit_softmax(
 
     return minimise(
         objective,
-        None if objective.penalised else UnpenalisedSoftmax(objective),
+        lambda: UnpenalisedSoftmax(objective),
         begin,
         parameters,
         name=name,

@@ -198,6 +198,8 @@ class _SolverProgress(Progress):
     history_length: int = Field(ge=0, lt=2**53)
     """Rows before that of the point, which is heard of once more."""
     # Checkpoints of earlier versions hold parameters only.
+    passes: float = 0.0
+    seconds: float = 0.0
     before: dict[str, float] = Field(default_factory=dict)
     solver: str | None = None
     intercept: bool = True
@@ -257,9 +259,11 @@ class _Progress:
         if goes_on:
             self._before = {key: progress.before.get(key, 0.0) for key in self._before}
         else:
-            self._before["iteration"] = progress.iteration
-            for key in ("passes", "seconds"):
-                self._before[key] = float((self.history[-1].get(key) if self.history else None) or 0.0)
+            self._before = {
+                "iteration": progress.iteration,
+                "passes": progress.passes,
+                "seconds": progress.seconds,
+            }
         task.say(f"resuming after iteration {progress.iteration}")
         if not goes_on:
             if state:
@@ -307,6 +311,8 @@ class _Progress:
         progress = _SolverProgress(
             iteration=int(point.row["iteration"] or 0),
             history_length=point.rows_before,
+            passes=float(point.row["passes"] or 0.0),
+            seconds=float(point.row["seconds"] or 0.0),
             before=self._before,
             solver=point.reached.state.solver,
             intercept=self._settings.intercept,

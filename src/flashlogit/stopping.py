@@ -17,6 +17,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 _HALF_A_PRESS = 2.0
 """Seconds after a signal within which another one says nothing new."""
 _saving = 0
+_put_off = False
 
 
 @dataclass
@@ -34,13 +35,17 @@ class Stop:
 
 @contextmanager
 def saving() -> Iterator[None]:
-    """Within it no signal of `stopped_by_signals` interrupts."""
-    global _saving
+    """Within it no signal of `stopped_by_signals` interrupts; one that came does so at its end, unless it ends in an
+    exception."""
+    global _saving, _put_off
     _saving += 1
+    _put_off = False
     try:
         yield
     finally:
         _saving -= 1
+    if _put_off:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -57,8 +62,13 @@ def stopped_by_signals() -> Iterator[Stop]:
         return
 
     def heard(number: int, _: object) -> None:
+        global _put_off
         now = time.monotonic()
-        if not _saving and now - stop.at > _HALF_A_PRESS:
+        if now - stop.at <= _HALF_A_PRESS:
+            return
+        if _saving:
+            stop.signal, _put_off = stop.signal or number, True
+        else:
             stop.signal, stop.at = number, now
             raise KeyboardInterrupt
 

@@ -204,6 +204,19 @@ def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(
     assert lead <= result.gap + 1e-12
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("options", [{"l2": 1e-17}, {"l2": 1e-20}, {"l1": 1e-19}], ids=str)
+def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(
+    options: dict[str, float], classes: int
+) -> None:
+    X, y = data(classes, N=1000)
+    units = torch.tensor([1e-3, 1.0, 1e5, 1.0])
+    result = run(X * units, y, classes, tolerance=1e-10, **options)
+    none = run(X, y, classes, tolerance=1e-12)
+    assert result.converged
+    assert result.objective - none.objective <= 1e-10 * none.certificate.null_objective
+
+
 def test_a_start_at_the_null_model_is_as_good_as_it() -> None:
     X, y = data(2)
     null = fit(X, y, l1=10.0)

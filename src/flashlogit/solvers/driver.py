@@ -157,6 +157,7 @@ def drive(
             ending = "limit" if tries < _TRIES else "precision"
             break
     certificate = certify(solver)
+    row["gap"], row["relative_gap"] = certificate.gap, certificate.relative
     if certificate.gap <= goal and ending != "separated":
         ending = "tolerance"
     return Outcome(solver.search.theta, ending, certificate, count, history)

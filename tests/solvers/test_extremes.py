@@ -217,6 +217,19 @@ def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(
     assert result.objective - none.objective <= 1e-10 * none.certificate.null_objective
 
 
+@pytest.mark.parametrize("units", [(1e-3, 1e5), (1e-8, 1e8)])
+@pytest.mark.parametrize("l2", [1e-9, 1e-15, 1e-23])
+def test_a_weak_penalty_beside_columns_of_all_units_is_certified(
+    l2: float, units: tuple[float, float]
+) -> None:
+    X, y = data(2, N=1000)
+    X[:, :2] *= torch.tensor(units)
+    result = fit(X, y, l2=l2, tolerance=1e-10)
+    assert result.converged
+    polished = fit(X, y, l2=l2, tolerance=1e-15, start=(result.weight, result.bias))
+    assert objective(result, X, y, 0.0, l2) - objective(polished, X, y, 0.0, l2) <= result.gap + 1e-15
+
+
 def test_a_start_at_the_null_model_is_as_good_as_it() -> None:
     X, y = data(2)
     null = fit(X, y, l1=10.0)

@@ -60,7 +60,8 @@ class Unpenalised:
 
     def certify(self, solver: Solver) -> Certificate:
         """Half the squared Newton decrement."""
-        return without_gap(self.objective, solver, self._decrement)
+        whole = self._gram is not None and self.objective.null_space is None
+        return without_gap(self.objective, solver, self._decrement, whole=whole)
 
     def separated(self) -> bool:
         """Whether every row is on its right side at the point just evaluated, which proves complete separation."""
@@ -172,16 +173,19 @@ def collinear_notes(found: Collinear | None, names: Sequence[str]) -> list[str]:
 
 
 def without_gap(
-    objective: Problem, solver: Solver, decrement: Callable[[Tensor, Tensor], float]
+    objective: Problem, solver: Solver, decrement: Callable[[Tensor, Tensor], float], *, whole: bool
 ) -> Certificate:
-    """What stands in for a gap: the decrement of the loss, and all of a penalty, since P* is at least the loss's least.
+    """What stands in for a gap: the decrement of P's smooth part, and all of a penalty that the decrement leaves out.
 
-    Where there is a penalty, and with it an optimum, P itself is a gap if it is less: P* is at least 0.
+    That is an l1 term; and the l2 term, unless the decrement is `whole`, which is of the exact Hessian and of all
+    directions. No more can be gained by either, since P* is at least the rest's least. Where there is a penalty, and
+    with it an optimum, P itself is a gap if it is less: P* is at least 0.
     """
     search, theta = solver.search, solver.search.theta
     value, gap = search.numbers.value, decrement(theta, search.at.gradient)
     if objective.l1 > 0 or objective.l2 > 0:
-        gap += float((objective.l1_of * theta.abs() + 0.5 * objective.l2_of * theta.square()).sum())
+        l2_of = 0.0 if whole else objective.l2_of
+        gap += float((objective.l1_of * theta.abs() + 0.5 * l2_of * theta.square()).sum())
         if value <= gap:
             return Certificate("gap", value, value, objective.null_value)
     return Certificate("decrement", gap, value, objective.null_value)

@@ -44,7 +44,8 @@ class UnpenalisedSoftmax:
 
     def certify(self, solver: Solver) -> Certificate:
         """Half the squared Newton decrement."""
-        return without_gap(self.objective, solver, self._decrement)
+        whole = self._dense and self.objective.null_space is None
+        return without_gap(self.objective, solver, self._decrement, whole=whole)
 
     def separated(self) -> bool:
         """Whether every row's largest logit is its own class's, at the point just evaluated: complete separation."""

@@ -24,7 +24,7 @@ from flashlogit.config import RunSettings, Settings
 
 KeyPath = tuple[str | int, ...]
 _SHOWN_DEPTH, _SHOWN_ITEMS = 2, 20
-"""Of a list or section no more than this is shown: 60 characters hold no more items."""
+"""Items of a list or section that are shown: 60 characters hold no more."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from .solvers.start import start_from_sample
 from .solvers.unpenalised import Unpenalised
 
 _ROUNDING = 1e-14
-"""Of the null model's P: a start that is worse by no more is as good."""
+"""A start that is worse by no more than this share of the null model's P is as good."""
 
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""

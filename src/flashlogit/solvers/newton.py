@@ -26,8 +26,8 @@ _CORRECTED_PARAMETERS = 513
 _CURVED = 1e-3
 """Of the old curvature along a step: with less, rounding may be all there is of the new one."""
 _EXACT_BELOW = 1e-3
-"""Of the null model's P: where a new float32 Hessian leads no further although so little is left, its rounding is to
-blame."""
+"""Where a new float32 Hessian leads no further although less than this share of the null model's P is left, its
+rounding is to blame."""
 
 _REFUSALS = 4
 """Shorter steps along a new direction, after which the rounding of a float32 Hessian is taken for the cause."""

@@ -47,7 +47,7 @@ class Preconditioner:
         self.factors: Tensor | None = None
         """L, [1, P, P]."""
         self.dtype = torch.float32
-        """Of the factors: no digit of them is in a solution, but conjugate gradients may need them all the same."""
+        """The factors' dtype: no digit of them is in a solution, but conjugate gradients may need them all the same."""
         if state is not None:
             sample_rows, rough, exact = of_shapes(state, sample_rows=(), rough=(), exact_factors=())
             self._rows, self._rough = int(sample_rows), bool(rough)

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.gradient_cli import main
+from flashlogit.commands.check_gradients import main
 
 if __name__ == "__main__":
     sys.exit(main())

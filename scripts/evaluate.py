@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.evaluate_cli import evaluate_main
+from flashlogit.commands.evaluate import evaluate_main
 
 if __name__ == "__main__":
     sys.exit(evaluate_main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.export_cli import export_main
+from flashlogit.commands.export import export_main
 
 if __name__ == "__main__":
     sys.exit(export_main())

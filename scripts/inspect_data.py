@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.inspect_cli import inspect_main
+from flashlogit.commands.inspect import inspect_main
 
 if __name__ == "__main__":
     sys.exit(inspect_main())

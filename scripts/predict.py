@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.cli import predict_main
+from flashlogit.commands.shell import predict_main
 
 if __name__ == "__main__":
     sys.exit(predict_main())

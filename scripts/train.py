@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.cli import train_main
+from flashlogit.commands.shell import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main())

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from flashlogit import reference
-from flashlogit.backend import Backend, choose_backend
-from flashlogit.errors import UserError
+from flashlogit.passes.backend import Backend, choose_backend
+from flashlogit.system.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

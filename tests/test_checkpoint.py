@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flashlogit.checkpoint import Checkpoint, optimizer_state, optimizer_tensors
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
+from flashlogit.training.checkpoint import Checkpoint, optimizer_state, optimizer_tensors
 
 
 def test_a_checkpoint_reads_back_equal(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flashlogit.cli import run_guarded, train_main
-from flashlogit.errors import UserError
+from flashlogit.commands.shell import run_guarded, train_main
+from flashlogit.system.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 BCE = str(ROOT / "configs/bce.yaml")
@@ -144,7 +144,7 @@ def test_an_error_of_the_system_is_one_sentence(tmp_path: Path, capsys: pytest.C
 def say_umlauts(**about: Any) -> subprocess.CompletedProcess[bytes]:
     """A program of ours that says one word."""
     program = (
-        "import sys; from flashlogit.cli import run_guarded; from flashlogit.cli_output import Output\n"
+        "import sys; from flashlogit.commands.shell import run_guarded; from flashlogit.system.console import Output\n"
         "sys.exit(run_guarded(lambda: Output(False, False).say('gr\\xf6\\xdfe'), debug=False))"
     )
     return subprocess.run([sys.executable, "-c", program], check=False, stderr=subprocess.PIPE, **about)
@@ -167,7 +167,7 @@ def test_a_terminal_of_ascii_gets_escapes() -> None:
 
 def test_the_files_of_a_run_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; from flashlogit.run_directory import RunDirectory\n"
+        "from pathlib import Path; from flashlogit.runs.directory import RunDirectory\n"
         f"run = RunDirectory(Path({str(tmp_path)!r}), 'new')\n"
         "run.write_text(run.config, 'name: gr\\xf6\\xdfe'); run.append_history({'a': 1}); run.read_history(1)"
     )

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flashlogit.config import (
+from flashlogit.config.load import _value, dump_settings, load_settings
+from flashlogit.config.settings import (
     Adam,
     AdamW,
     BreastCancerData,
@@ -28,8 +29,7 @@ from flashlogit.config import (
     TrainingSettings,
     json_schema,
 )
-from flashlogit.config_file import _value, dump_settings, load_settings
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONFIG_FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -682,7 +682,7 @@ def test_every_choice_that_own_file_offers_can_be_made(write: Write) -> None:
 
 def test_schema_file_is_up_to_date() -> None:
     written = (CONFIGS / "schema.json").read_text(encoding="utf-8")
-    assert written == json_schema(), "run: python -m flashlogit.config > configs/schema.json"
+    assert written == json_schema(), "run: python -m flashlogit.config.settings > configs/schema.json"
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.saved_model import _labels
-from flashlogit.sparse import densify
+from flashlogit.estimator.sparse import densify
+from flashlogit.models.saved_model import _labels
 
 CANCER = load_breast_cancer(return_X_y=True)
 WINE = load_wine(return_X_y=True)
@@ -312,7 +312,7 @@ def test_bad_labels_and_weights_are_named(y, weight, message):
 
 def test_a_runs_model_with_its_positive_class_first(tmp_path):
     """scikit-learn takes classes_ for sorted, whatever the run calls positive."""
-    from flashlogit.main import main
+    from flashlogit.commands.main import main
 
     X, y = SCALED[0][:, :4], np.array(["benign", "alive"])[SCALED[1]]
     frame = pd.DataFrame(X, columns=list("abcd")).assign(state=y)

@@ -11,8 +11,8 @@ from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from flashlogit import LogisticRegression
-from flashlogit.arrays import as_tensor, is_device_array, like, numpy_of
-from flashlogit.estimator_inputs import prediction_rows, training_rows
+from flashlogit.estimator.arrays import as_tensor, is_device_array, like, numpy_of
+from flashlogit.estimator.inputs import prediction_rows, training_rows
 
 CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
 METHODS = ("decision_function", "predict_proba", "predict_log_proba", "predict")

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flashlogit.config import Label
+from flashlogit.commands.main import main
+from flashlogit.config.settings import Label
 from flashlogit.data import Standardization
-from flashlogit.data.labels import find_rule
-from flashlogit.main import main
-from flashlogit.model import Model
+from flashlogit.data.columns.labels import find_rule
+from flashlogit.models.model import Model
 
 CONFIG = "name: run\ndata: {source: file, path: x.csv, label: {column: y}, split: {validation: 0, test: 0}}\n"
 

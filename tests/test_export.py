@@ -6,7 +6,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.exceptions import NotFittedError
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.export import write_onnx
+from flashlogit.estimator.export import write_onnx
 
 CANCER, WINE = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flashlogit import Fit, fit, fit_softmax, reference, sampled_hessian, softmax
+from flashlogit import Fit, fit, fit_softmax, reference
+from flashlogit.objectives import sampled_hessian, softmax
 from flashlogit.solvers import newton, search
 
 SOLVERS = ["newton", "lbfgs", "newton-cg"]
@@ -54,7 +55,7 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     made = Spy()
-    monkeypatch.setattr("flashlogit.fitting.choose_backend", lambda *_: SimpleNamespace(passes=made))
+    monkeypatch.setattr("flashlogit.fitting.fit.choose_backend", lambda *_: SimpleNamespace(passes=made))
     return made
 
 
@@ -82,7 +83,7 @@ def test_every_pass_is_counted(
         sampled += share
         return matrix, share
 
-    monkeypatch.setattr("flashlogit.convex.second_moments", second_moments)
+    monkeypatch.setattr("flashlogit.objectives.logistic.second_moments", second_moments)
     X, y = data()
     result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
     assert result.converged
@@ -264,8 +265,8 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
             clock.now += 40.0
             clock.compiled += 40.0
 
-    monkeypatch.setattr("flashlogit.fitting.compile_seconds", lambda: clock.compiled)
-    monkeypatch.setattr("flashlogit.fitting.time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr("flashlogit.fitting.fit.compile_seconds", lambda: clock.compiled)
+    monkeypatch.setattr("flashlogit.fitting.fit.time", SimpleNamespace(perf_counter=tick))
     monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
     X, y = data()
     result = (

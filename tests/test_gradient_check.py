@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from flashlogit import gradient_check, gradient_methods, reference
-from flashlogit.errors import UserError
-from flashlogit.gradient_check import (
+from flashlogit import reference
+from flashlogit.commands.check_gradients import main, table
+from flashlogit.gradients import check as gradient_check
+from flashlogit.gradients import methods as gradient_methods
+from flashlogit.gradients.check import (
     GradientCheck,
     KernelPlace,
     NotRun,
@@ -29,8 +31,8 @@ from flashlogit.gradient_check import (
     example_problem,
     find_kernel,
 )
-from flashlogit.gradient_cli import main, table
-from flashlogit.gradient_methods import ChainRule, Problem
+from flashlogit.gradients.methods import ChainRule, Problem
+from flashlogit.system.errors import UserError
 from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
 
 ROOT = Path(__file__).parents[1]

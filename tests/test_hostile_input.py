@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from flashlogit.cli import predict_main, train_main
-from flashlogit.cli_output import Output, Parser, binary_stdout, complain, visible
-from flashlogit.config_file import load_settings
-from flashlogit.csv_cells import safe_cells
-from flashlogit.data.files import open_files
-from flashlogit.errors import UserError
+from flashlogit.commands.shell import predict_main, train_main
+from flashlogit.config.load import load_settings
+from flashlogit.data.files.csv_cells import safe_cells
+from flashlogit.data.files.open import open_files
+from flashlogit.system.console import Output, Parser, binary_stdout, complain, visible
+from flashlogit.system.errors import UserError
 
 SYNTHETIC = "name: a\ndata: {source: synthetic, rows: 200, columns: 3}\nreport: {html: false}\n"
 MANY = 5_000

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 
 from flashlogit import UserError, fit
-from flashlogit.inference import infer
+from flashlogit.fitting.inference import infer
 
 COLUMNS = [0, 1, 4, 8, 9]
 

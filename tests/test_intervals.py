@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
-from flashlogit.intervals import bootstrap
-from flashlogit.intervals_multiclass import bootstrap_classes
-from flashlogit.metrics import evaluate, sigmoid
-from flashlogit.metrics_multiclass import evaluate_classes
+from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.intervals import bootstrap
+from flashlogit.metrics.intervals_multiclass import bootstrap_classes
+from flashlogit.metrics.multiclass import evaluate_classes
 
 
 def rows(n, seed=0, shift=0.0):

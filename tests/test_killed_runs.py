@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from flashlogit.cli import train_main
+from flashlogit.commands.shell import train_main
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no process can be killed here")
 
@@ -55,7 +55,9 @@ def train(given: list[str]) -> None:
 def processes() -> Any:
     """Where processes come from that have imported everything, and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flashlogit.run", "flashlogit.cli", "flashlogit.config_file", __name__])
+    context.set_forkserver_preload(
+        ["flashlogit.runs.run", "flashlogit.commands.shell", "flashlogit.config.load", __name__]
+    )
     return context
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from flashlogit import UserError, bce_loss, ops
+from flashlogit import UserError, bce_loss
+from flashlogit.nn import ops
 
 N, D = 12, 4
 REDUCTIONS = ["none", "mean", "sum"]
@@ -317,7 +318,7 @@ def test_refused(change: dict[str, Any], error: type[Exception], message: str) -
 
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flashlogit.backend import choose_backend
+    from flashlogit.passes.backend import choose_backend
 
     if torch.cuda.is_available():
         pytest.skip("the kernels can be had here")

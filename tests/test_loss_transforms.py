@@ -12,7 +12,8 @@ from test_loss import by_torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
 
-from flashlogit import LogisticHead, bce_loss, ops
+from flashlogit import LogisticHead, bce_loss
+from flashlogit.nn import ops
 
 N, D, B = 6, 3, 4
 REDUCTIONS = ["none", "mean", "sum"]

@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from flashlogit import LogisticRegression
-from flashlogit.main import main
+from flashlogit.commands.main import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NEWTON = str(CONFIGS / "newton.yaml")

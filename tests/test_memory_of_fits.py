@@ -15,9 +15,9 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import flashlogit
-from flashlogit.intervals import bootstrap
-from flashlogit.metrics import evaluate
-from flashlogit.softmax_fitting import fit_softmax
+from flashlogit.fitting.softmax import fit_softmax
+from flashlogit.metrics.binary import evaluate
+from flashlogit.metrics.intervals import bootstrap
 
 
 @pytest.fixture(autouse=True)

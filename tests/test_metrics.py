@@ -1,4 +1,4 @@
-"""flashlogit.metrics: values known by hand, scikit-learn as the twin, and what weights mean."""
+"""flashlogit.metrics.binary: values known by hand, scikit-learn as the twin, and what weights mean."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scipy.special import logsumexp
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
-from flashlogit import metrics_multiclass
-from flashlogit.metrics import Metrics, calibration, evaluate, roc, sigmoid
-from flashlogit.metrics_multiclass import AgainstTheRest, evaluate_classes
+from flashlogit.metrics import multiclass as metrics_multiclass
+from flashlogit.metrics.binary import Metrics, calibration, evaluate, roc, sigmoid
+from flashlogit.metrics.multiclass import AgainstTheRest, evaluate_classes
 
 RANKING = ("roc_auc", "average_precision")
 COUNTS = ("rows", "positives")

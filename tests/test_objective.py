@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from flashlogit.backend import choose_backend
-from flashlogit.config import ClassWeight
+from flashlogit.config.settings import ClassWeight
 from flashlogit.data import Rows
-from flashlogit.objective import Objective, class_weights, with_class_weight
+from flashlogit.passes.backend import choose_backend
+from flashlogit.training.objective import Objective, class_weights, with_class_weight
 from flashlogit_kernels.contract import Clamp
 
 TORCH = choose_backend("torch", torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""flashlogit.plots: the file it leaves, and what is drawn for ordinary and degenerate runs."""
+"""flashlogit.report.plots: the file it leaves, and what is drawn for ordinary and degenerate runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from flashlogit import plots
-from flashlogit.metrics import roc, sigmoid
-from flashlogit.plots import DPI, SIZE_INCHES, SplitScores, draw_run, one_against_the_rest, plot_run
+from flashlogit.metrics.binary import roc, sigmoid
+from flashlogit.report import plots
+from flashlogit.report.plots import DPI, SIZE_INCHES, SplitScores, draw_run, one_against_the_rest, plot_run
 
 HISTORY = [
     {"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.5 + (e - 4) ** 2 / 50} for e in range(1, 9)
@@ -83,7 +83,7 @@ def test_touches_no_global_setting_and_no_pyplot(tmp_path):
     before = dict(mpl.rcParams)
     plot_run(HISTORY, SPLITS, tmp_path / "curves.png", bins=10, title="run")
     assert dict(mpl.rcParams) == before
-    code = "import sys, flashlogit.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, flashlogit.report.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,10 +15,10 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from flashlogit.cli import predict_main, train_main
+from flashlogit.commands.main import main
+from flashlogit.commands.shell import predict_main, train_main
 from flashlogit.data import Standardization
-from flashlogit.main import main
-from flashlogit.model import Model
+from flashlogit.models.model import Model
 
 Run = Callable[..., str]
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import flashlogit
-from flashlogit import reference, row_workers
+from flashlogit import reference
+from flashlogit.system import threads as row_workers
 
 PARTS = [slice(i, i + 1) for i in range(11)]
 

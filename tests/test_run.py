@@ -20,14 +20,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from flashlogit.checkpoint import Checkpoint
-from flashlogit.cli import train_main
-from flashlogit.config_file import load_settings
+from flashlogit.commands.shell import train_main
+from flashlogit.config.load import load_settings
 from flashlogit.data import load
-from flashlogit.model import Model
-from flashlogit.results import column_deviation
-from flashlogit.run_directory import PICTURE_FILES
-from flashlogit.training import Trainer
+from flashlogit.models.model import Model
+from flashlogit.runs.directory import PICTURE_FILES
+from flashlogit.runs.results import column_deviation
+from flashlogit.training.checkpoint import Checkpoint
+from flashlogit.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"

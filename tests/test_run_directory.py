@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from flashlogit import atomic, run, stopping
-from flashlogit.checkpoint import Checkpoint
-from flashlogit.cli import run_guarded, train_main
-from flashlogit.errors import UserError
-from flashlogit.run_directory import RunDirectory
-from flashlogit.stopping import SIGNALS, saving, stopped_by_signals
+from flashlogit.commands.shell import run_guarded, train_main
+from flashlogit.runs import run
+from flashlogit.runs.directory import RunDirectory
+from flashlogit.system import files as atomic
+from flashlogit.system import stopping
+from flashlogit.system.errors import UserError
+from flashlogit.system.stopping import SIGNALS, saving, stopped_by_signals
+from flashlogit.training.checkpoint import Checkpoint
 
 SMALL = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
 BATCHES = [*SMALL, "training.epochs=3", "training.batch_size=64"]
@@ -62,7 +64,7 @@ def test_a_second_run_is_refused_while_the_first_goes_on(
 
 def test_the_lock_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
     program = (
-        "import os, signal; from pathlib import Path; from flashlogit.run_directory import RunDirectory\n"
+        "import os, signal; from pathlib import Path; from flashlogit.runs.directory import RunDirectory\n"
         f"run = RunDirectory(Path({str(tmp_path / 'run')!r}), 'new'); run.append_history({{'a': 1}})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashlogit.cli import train_main
-from flashlogit.model import Model
+from flashlogit.commands.shell import train_main
+from flashlogit.models.model import Model
 
 ROWS = 200
 PENALTIES = {"none": (0.0, 0.0), "l1": (1e-2, 0.0), "l2": (0.0, 1e-2), "both": (1e-2, 1e-3)}

@@ -18,12 +18,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from flashlogit import LogisticRegression
-from flashlogit.checkpoint import Checkpoint
+from flashlogit.commands.main import main
 from flashlogit.data import Standardization
-from flashlogit.errors import UserError
-from flashlogit.main import main
-from flashlogit.model import Model
-from flashlogit.safetensors_file import write_safetensors
+from flashlogit.models.model import Model
+from flashlogit.system.errors import UserError
+from flashlogit.system.safetensors_file import write_safetensors
+from flashlogit.training.checkpoint import Checkpoint
 
 EARLIER = Path(__file__).parent / "written_by_0_1_0"
 """Two runs on table.csv, as version 0.1.0 left them: by mini-batches, of two classes, and by a solver, of three."""
@@ -79,12 +79,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Goes on with a run of 0.1.0 in tmp_path, and gives the exit code."""
     shutil.copytree(EARLIER, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flashlogit.results.plot_run", lambda *given, **more: None)
+    monkeypatch.setattr("flashlogit.runs.results.plot_run", lambda *given, **more: None)
 
     def resume(way: str, *arguments: str) -> int:
         # The last digits of the columns' statistics may be another processor's.
         saved = parts("checkpoint", way)[1]["origin"]["the data's fingerprint"]
-        monkeypatch.setattr("flashlogit.learning.fingerprint", lambda dataset: saved)
+        monkeypatch.setattr("flashlogit.runs.task.fingerprint", lambda dataset: saved)
         longer = "training.epochs=6" if way == "batches" else "solver.max_iterations=200"
         given = ["--config", f"{way}/run.yaml", "--quiet", longer, *arguments]
         return main(["train", *given])

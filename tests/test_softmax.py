@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit import UserError, fit_softmax
-from flashlogit.softmax import SoftmaxObjective
+from flashlogit.objectives.softmax import SoftmaxObjective
 
 N, D, K = 400, 5, 4
 

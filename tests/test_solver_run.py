@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
-from flashlogit import results
-from flashlogit.cli import train_main
-from flashlogit.config_file import load_settings
-from flashlogit.model import Model
+from flashlogit.commands.shell import train_main
+from flashlogit.config.load import load_settings
+from flashlogit.models.model import Model
+from flashlogit.runs import results
 from flashlogit.solvers.search import Search
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -1,11 +1,11 @@
-"""flashlogit.terminal: the exact text of the table, and its width."""
+"""flashlogit.report.terminal: the exact text of the table, and its width."""
 
 from __future__ import annotations
 
 import pytest
 
-from flashlogit.metrics import Metrics
-from flashlogit.terminal import metrics_table
+from flashlogit.metrics.binary import Metrics
+from flashlogit.report.terminal import metrics_table
 
 GOOD = Metrics(398, 150, 0.02805123, 0.028051, 0.9949749, 0.99931, 0.9990, 0.00606849, 0.0100949)
 ONE_CLASS = Metrics(86, 86, 0.5, 0.5, 1.0, None, None, 0.25, 0.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashlogit.main import main
+from flashlogit.commands.main import main
 
 N = 1200
 

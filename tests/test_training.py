@@ -9,13 +9,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from flashlogit.backend import choose_backend
-from flashlogit.checkpoint import Checkpoint
-from flashlogit.config import TrainingSettings
+from flashlogit.config.settings import TrainingSettings
 from flashlogit.data import Rows
-from flashlogit.errors import UserError
-from flashlogit.objective import Objective
-from flashlogit.training import Trainer
+from flashlogit.passes.backend import choose_backend
+from flashlogit.system.errors import UserError
+from flashlogit.training.checkpoint import Checkpoint
+from flashlogit.training.objective import Objective
+from flashlogit.training.trainer import Trainer
 from flashlogit_kernels.contract import Clamp
 
 OPTIMIZERS: list[dict[str, Any]] = [

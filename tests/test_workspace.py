@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from flashlogit.workspace import borrowed
+from flashlogit.system.scratch import borrowed
 
 CPU = torch.device("cpu")
 

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 from flashlogit_kernels.lazy import attribute_loader
 
 if TYPE_CHECKING:
-    from .errors import UserError as UserError
-    from .estimator import LogisticRegression as LogisticRegression
-    from .fitting import Fit as Fit
-    from .fitting import FitState as FitState
-    from .fitting import fit as fit
-    from .head import LogisticHead as LogisticHead
-    from .loss import bce_loss as bce_loss
-    from .softmax_fitting import fit_softmax as fit_softmax
+    from .estimator.logistic_regression import LogisticRegression as LogisticRegression
+    from .fitting.fit import Fit as Fit
+    from .fitting.fit import FitState as FitState
+    from .fitting.fit import fit as fit
+    from .fitting.softmax import fit_softmax as fit_softmax
+    from .nn.head import LogisticHead as LogisticHead
+    from .nn.loss import bce_loss as bce_loss
+    from .system.errors import UserError as UserError
 
 _HOMES = {
-    "Fit": "fitting",
-    "FitState": "fitting",
-    "LogisticHead": "head",
-    "UserError": "errors",
-    "LogisticRegression": "estimator",
-    "bce_loss": "loss",
-    "fit": "fitting",
-    "fit_softmax": "softmax_fitting",
+    "Fit": "fitting.fit",
+    "FitState": "fitting.fit",
+    "LogisticHead": "nn.head",
+    "UserError": "system.errors",
+    "LogisticRegression": "estimator.logistic_regression",
+    "bce_loss": "nn.loss",
+    "fit": "fitting.fit",
+    "fit_softmax": "fitting.softmax",
 }
 __all__ = [
     "Fit",

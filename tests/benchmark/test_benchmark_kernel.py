@@ -16,7 +16,7 @@ from flashlogit.benchmark.machine import describe_machine, describe_software
 from flashlogit.benchmark.picture import draw_report, plot_report
 from flashlogit.benchmark.report import Report, read_report, write_report
 from flashlogit.benchmark.table import aligned, number, tables, title_of
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 TINY = ["kernel", "--devices", "cpu", "--columns", "3", "130", "--gigabytes", "1e-4", "--repeats", "2"]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -72,7 +72,7 @@ def test_a_gpu_that_is_not_there(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_errors_come_through_with_debug():
-    from flashlogit.errors import UserError
+    from flashlogit.system.errors import UserError
 
     with pytest.raises(UserError, match="--columns is 0"):
         main(["kernel", "--columns", "0", "--debug"])

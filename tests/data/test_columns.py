@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
 NONE = {"validation": 0, "test": 0}

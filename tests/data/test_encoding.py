@@ -8,13 +8,19 @@ import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter
 
-from flashlogit.config import FileData
-from flashlogit.data.arrow_files import ArrowTable
-from flashlogit.data.category_text import as_text
-from flashlogit.data.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
+from flashlogit.config.settings import FileData
+from flashlogit.data.columns.category_text import as_text
+from flashlogit.data.columns.encoding import (
+    CategoryColumn,
+    EncodedTable,
+    Encoding,
+    EncodingInJson,
+    NumberColumn,
+)
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
+from flashlogit.data.files.arrow import ArrowTable
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 
 def table_of(**columns):

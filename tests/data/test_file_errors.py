@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flashlogit.data.text_kinds import holds_dates
-from flashlogit.errors import UserError
+from flashlogit.data.files.text_kinds import holds_dates
+from flashlogit.system.errors import UserError
 
 CSV = "a,b,y\n1,2,0\n3,4,1\n"
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flashlogit.data.files import open_files
-from flashlogit.data.reading import Reading
+from flashlogit.data.files.open import open_files
+from flashlogit.data.files.reading import Reading
 
 NONE = {"validation": 0, "test": 0}
 
@@ -164,7 +164,7 @@ def test_home_folder_in_path(write, load_file, tmp_path, monkeypatch):
 
 def test_line_breaks_in_quotes_at_the_end_of_a_block(write, monkeypatch):
     """Random values in blocks of 64 bytes: half a value must never pass for a whole one."""
-    monkeypatch.setattr("flashlogit.data.csv_files._OPTIONS", csv.ReadOptions(block_size=64))
+    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=64))
     values = ["1", "ab", "x\ny", "p\n", "\nq", "a,b\nc,d", 'e"\n"f']
     generator = np.random.default_rng(0)
     for _ in range(100):

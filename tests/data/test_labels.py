@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flashlogit.config import Label
-from flashlogit.data.labels import apply_rule, find_rule
-from flashlogit.errors import UserError
+from flashlogit.config.settings import Label
+from flashlogit.data.columns.labels import apply_rule, find_rule
+from flashlogit.system.errors import UserError
 
 PLACE = 'label column "y" of d.csv'
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
 
-from flashlogit.config import BreastCancerData
+from flashlogit.config.settings import BreastCancerData
 from flashlogit.data import Dataset, load
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 NONE = {"validation": 0, "test": 0}
@@ -192,7 +192,7 @@ def test_data_set_tells_its_splits(numbers, write, load_file):
 
 @pytest.mark.gpu
 def test_rows_go_to_the_gpu(numbers, write):
-    from flashlogit.config import FileData
+    from flashlogit.config.settings import FileData
 
     X, y = numbers
     path = write("d.npz", {"X": X, "y": y, "s": np.arange(200.0)})

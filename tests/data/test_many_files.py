@@ -8,8 +8,8 @@ import pytest
 from sklearn.datasets import dump_svmlight_file
 
 from flashlogit.data import read_for_prediction
-from flashlogit.data.files import open_files
-from flashlogit.errors import UserError
+from flashlogit.data.files.open import open_files
+from flashlogit.system.errors import UserError
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
 
 
 def test_libsvm_within_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("flashlogit.memory.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("flashlogit.system.memory.free_bytes", lambda _: 1000)
     (tmp_path / "d.svmlight").write_text("1 1:2 9:3\n-1 2:1\n")
     read(str(tmp_path / "d.svmlight"))
     (tmp_path / "d.svmlight").write_text("1 1:2 2000000000:3\n-1 2:1\n")

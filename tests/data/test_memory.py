@@ -13,12 +13,12 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from flashlogit import memory
-from flashlogit.config import FileData, SyntheticData
+from flashlogit.config.settings import FileData, SyntheticData
 from flashlogit.data import load
-from flashlogit.data.files import open_files
+from flashlogit.data.files.open import open_files
 from flashlogit.data.splits import TEST, VALIDATION, stratified
-from flashlogit.errors import UserError
+from flashlogit.system import memory
+from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -30,8 +30,8 @@ def free(monkeypatch):
     def set_free(size):
         before = pa.total_allocated_bytes()
         left = lambda device=None: size - (pa.total_allocated_bytes() - before)  # noqa: E731
-        monkeypatch.setattr("flashlogit.memory.free_bytes", left)
-        monkeypatch.setattr("flashlogit.data.arrow_files.free_bytes", left)
+        monkeypatch.setattr("flashlogit.system.memory.free_bytes", left)
+        monkeypatch.setattr("flashlogit.data.files.arrow.free_bytes", left)
 
     return set_free
 
@@ -47,7 +47,7 @@ def read(path):
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zip"])
 def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, ending):
-    monkeypatch.setattr("flashlogit.data.csv_files._OPTIONS", csv.ReadOptions(block_size=1 << 18))
+    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 18))
     path = tmp_path / f"d.{ending}"
     text = b"a,b,y\n" + b"1,2,0\n0,1,1\n" * 1_000_000  # 12 MB, and as a table 48 MB
     if ending == "csv.zip":

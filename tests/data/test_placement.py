@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from flashlogit.data import Standardization
-from flashlogit.data.numpy_files import MatrixTable
+from flashlogit.data.files.numpy import MatrixTable
 from flashlogit.data.placement import place
 from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 

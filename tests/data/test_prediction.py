@@ -8,7 +8,7 @@ import pyarrow.csv as csv
 import pytest
 
 from flashlogit.data import read_for_prediction
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet"])

@@ -12,9 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from flashlogit.data import read_for_prediction
-from flashlogit.data.category_text import as_text
-from flashlogit.data.encoding import EncodingInJson
-from flashlogit.errors import UserError
+from flashlogit.data.columns.category_text import as_text
+from flashlogit.data.columns.encoding import EncodingInJson
+from flashlogit.system.errors import UserError
 
 NONE = {"validation": 0, "test": 0}
 HEADER = "flag,code,level,time,month,amount,y\n"

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flashlogit.data.files import open_files
+from flashlogit.commands.main import main
+from flashlogit.data.files.open import open_files
 from flashlogit.data.schema_report import report_text, schema_report
-from flashlogit.errors import UserError
-from flashlogit.main import main
+from flashlogit.system.errors import UserError
 
 
 def report_of(path, label=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION, stratified
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 
 def divide(y, validation, test, seed=0, kept=None):

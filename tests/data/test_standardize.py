@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from flashlogit.data.numpy_files import MatrixTable
+from flashlogit.data.files.numpy import MatrixTable
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
 from flashlogit.data.standardize import measure
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 NONE = {"validation": 0, "test": 0}
 

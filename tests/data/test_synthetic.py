@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from flashlogit.config import SyntheticData
+from flashlogit.config.settings import SyntheticData
 from flashlogit.data import load
-from flashlogit.errors import UserError
+from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

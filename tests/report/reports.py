@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashlogit.config import RunSettings
+from flashlogit.config.settings import RunSettings
 from flashlogit.data import Standardization
-from flashlogit.inference import Inference
-from flashlogit.intervals import bootstrap
-from flashlogit.intervals_multiclass import bootstrap_classes
-from flashlogit.metrics import evaluate, sigmoid
-from flashlogit.metrics_multiclass import evaluate_classes
-from flashlogit.model import Model
-from flashlogit.plots import SplitScores
+from flashlogit.fitting.inference import Inference
+from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.intervals import bootstrap
+from flashlogit.metrics.intervals_multiclass import bootstrap_classes
+from flashlogit.metrics.multiclass import evaluate_classes
+from flashlogit.models.model import Model
 from flashlogit.report import build_report
+from flashlogit.report.plots import SplitScores
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 '

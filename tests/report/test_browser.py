@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from reports import ABOUT, HOSTILE, report, scores
 
-from flashlogit.metrics import sigmoid
-from flashlogit.plots import SplitScores
+from flashlogit.metrics.binary import sigmoid
 from flashlogit.report import render
 from flashlogit.report.amounts import amount
+from flashlogit.report.plots import SplitScores
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"

@@ -13,12 +13,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from flashlogit.metrics import sigmoid
-from flashlogit.metrics_multiclass import AgainstTheRest
-from flashlogit.plots import SplitScores
+from flashlogit.metrics.binary import sigmoid
+from flashlogit.metrics.multiclass import AgainstTheRest
 from flashlogit.report.build import MAX_CLASSES, rates_at
 from flashlogit.report.coefficients import LARGEST, OTHERS
 from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
+from flashlogit.report.plots import SplitScores
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -14,14 +14,14 @@ import pytest
 from matplotlib.image import imread
 from reports import ABOUT, GAPS, HOSTILE, report, scores
 
-from flashlogit.plots import SplitScores
 from flashlogit.report import PICTURES, render, write_page, write_pictures
 from flashlogit.report.amounts import amount
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.content import MetricValue
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds
+from flashlogit.report.plots import SplitScores
 from flashlogit.report.svg import Scale, number
-from flashlogit.run_directory import PICTURE_FILES
+from flashlogit.runs.directory import PICTURE_FILES
 
 VOID = {"meta", "link", "input", "br", "img"}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flashlogit.row_workers import threads_for_passes
+from flashlogit.system.threads import threads_for_passes
 
 
 @pytest.fixture(autouse=True)

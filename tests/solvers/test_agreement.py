@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from flashlogit.fitting import Fit, fit
+from flashlogit.fitting.fit import Fit, fit
 
 Array = NDArray[np.float64]
 PENALTIES = {"l2": (0.0, 0.01), "l1": (0.01, 0.0), "elastic net": (0.005, 0.005), "C = 1": (0.0, 1 / 569)}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from flashlogit import reference
-from flashlogit.certificate import FARTHEST_SHIFT, penalty_gap, shrunk_divergence
-from flashlogit.convex import ConvexObjective
-from flashlogit.fitting import fit
+from flashlogit.fitting.fit import fit
+from flashlogit.objectives.certificate import FARTHEST_SHIFT, penalty_gap, shrunk_divergence
+from flashlogit.objectives.logistic import ConvexObjective
 
 SOLVERS = ("newton", "lbfgs", "newton-cg")
 

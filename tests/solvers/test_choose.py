@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flashlogit.errors import UserError
 from flashlogit.solvers.choose import choose_solver
+from flashlogit.system.errors import UserError
 
 
 @pytest.mark.parametrize(

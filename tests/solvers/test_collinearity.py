@@ -1,4 +1,4 @@
-"""flashlogit.solvers.collinearity: which columns are named, which are not, and coefficients of least norm."""
+"""flashlogit.solvers.unpenalised.collinearity: which columns are named, which are not, and coefficients of least norm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import make_classification
 
-from flashlogit.solvers.collinearity import Collinear, find_collinear
+from flashlogit.solvers.unpenalised.collinearity import Collinear, find_collinear
 from flashlogit_kernels.gram import weighted_gram
 
 NAMES = [f"x{j}" for j in range(300)]

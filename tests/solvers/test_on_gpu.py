@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashlogit.fitting import fit
+from flashlogit.fitting.fit import fit
 
 SOLVERS = [("newton", 0.0), ("lbfgs", 0.0), ("newton-cg", 0.0), ("lbfgs", 1e-3)]
 

@@ -10,8 +10,8 @@ from test_steps import Models
 from torch import Tensor
 
 from flashlogit import reference
-from flashlogit.convex import ConvexObjective
-from flashlogit.fitting import fit
+from flashlogit.fitting.fit import fit
+from flashlogit.objectives.logistic import ConvexObjective
 from flashlogit.solvers.newton_cg import ConjugateGradients
 from flashlogit.solvers.precondition import Preconditioner, precondition
 from flashlogit.solvers.proximal import factor
@@ -53,7 +53,7 @@ def test_the_sampled_hessian_is_near_the_whole() -> None:
 @pytest.mark.parametrize("intercept", [True, False])
 def test_a_rough_one_in_half_precision(intercept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On any processor: those without units for bfloat16 multiply it too, only not faster."""
-    monkeypatch.setattr("flashlogit.convex.half_dtype", lambda X: torch.bfloat16)
+    monkeypatch.setattr("flashlogit.objectives.logistic.half_dtype", lambda X: torch.bfloat16)
     X, y = decaying(4000, 300, 0.5)
     objective = ConvexObjective(X, y, None, reference, l1=0.0, l2=1e-4, intercept=intercept)
     theta = torch.zeros((objective.parameters, 1), dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_residuals_of_any_size_survive_float32() -> None:
 def test_few_products_whatever_the_conditioning(
     decades: float, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flashlogit.sampled_hessian._HALF_COLUMNS", 1 if half else 10**6)
+    monkeypatch.setattr("flashlogit.objectives.sampled_hessian._HALF_COLUMNS", 1 if half else 10**6)
     X, y = decaying(6000, 150, decades)
     result = fit(X, y, l2=1e-5, solver="newton-cg", tolerance=1e-9)
     assert result.converged

@@ -1,4 +1,4 @@
-"""flashlogit.solvers.separation: data whose answer is known by construction, and directions that prove it."""
+"""flashlogit.solvers.unpenalised.separation: data whose answer is known by construction, and directions that prove it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from flashlogit import fit
-from flashlogit.solvers import separation
-from flashlogit.solvers.separation import (
+from flashlogit.solvers.unpenalised import separation
+from flashlogit.solvers.unpenalised.separation import (
     Separation,
     Undecided,
     fewest_columns,

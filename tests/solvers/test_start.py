@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from flashlogit import fit, fit_softmax, reference
-from flashlogit.convex import ConvexObjective
-from flashlogit.softmax import SoftmaxObjective
+from flashlogit.objectives.logistic import ConvexObjective
+from flashlogit.objectives.softmax import SoftmaxObjective
 from flashlogit.solvers.start import start_from_sample
 
 N, DENSE, RARE = 120_000, 4, 12

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flashlogit.convex import Point
+from flashlogit.objectives.logistic import Point
 from flashlogit.solvers import l1_model
 from flashlogit.solvers.interior_point import interior_point
 from flashlogit.solvers.l1_model import minimise_model

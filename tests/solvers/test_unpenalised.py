@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import make_classification
 
-from flashlogit.fitting import fit
+from flashlogit.fitting.fit import fit
 
 SOLVERS = ("newton", "lbfgs", "newton-cg")
 

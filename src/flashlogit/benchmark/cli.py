@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flashlogit.cli import program, run_guarded
-from flashlogit.cli_output import Output, add_output
+from ..commands.shell import program, run_guarded
+from ..system.console import Output, add_output
 
 _DESCRIPTION = """\
 How fast are the passes over X on this machine, as a share of what it can read, and how fast are whole fits?

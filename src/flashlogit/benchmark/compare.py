@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flashlogit.cli_output import Output
-from flashlogit.errors import UserError
-
+from ..system.console import Output
+from ..system.errors import UserError
 from .machine import name_of
 from .report import Record, Report, read_report
 from .table import aligned, number, percent, title_of, wrapped

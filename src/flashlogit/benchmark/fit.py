@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from flashlogit.errors import UserError
-
+from ..system.errors import UserError
 from .fit_contender import Absent, Contender, FitData
 from .fit_entrants import PACKAGES, entrants, known_names, matches
 from .fit_ladder import Rules, race

@@ -42,7 +42,7 @@ def _rungs(data: FitData, device: str, solver: str, gap: float) -> list[Rung]:
 
 
 def _run(data: FitData, device: str, solver: Any, tolerance: float) -> Solution:
-    from flashlogit.fitting import fit
+    from ..fitting.fit import fit
 
     X, y = data.tensors(device, torch.float32, torch.uint8)
     result = fit(X, y, l1=0.0, l2=data.l2, tolerance=tolerance, solver=solver)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashlogit.errors import UserError
-
+from ..system.errors import UserError
 from .fit_problems import RECIPES
 from .options import check_devices, check_picture, check_repeats, check_writable
 

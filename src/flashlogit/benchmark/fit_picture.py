@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from flashlogit.atomic import write_atomically
-
+from ..system.files import write_atomically
 from .fit_report import ContenderRecord, FitReport, ProblemRecord, RungRecord
 from .machine import name_of
 

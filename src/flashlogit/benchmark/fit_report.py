@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flashlogit.atomic import write_atomically
-
+from ..system.files import write_atomically
 from .fit_contender import Absent
 from .fit_ladder import Attempt, Climb, Race
 from .report import FIT_FORMAT

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from flashlogit import reference
-from flashlogit.backend import choose_backend
-from flashlogit.errors import UserError
-
+from .. import reference
+from ..passes.backend import choose_backend
+from ..system.errors import UserError
 from .clock import Clock, CpuClock, is_out_of_memory
 from .contenders import Contender, cpu_contenders, gpu_contenders
 from .cuda_clock import cuda_clock

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from flashlogit.errors import UserError
-
+from ..system.errors import UserError
 from .machine import memory_bytes
 from .problem import dtype_name
 

@@ -17,8 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from flashlogit.atomic import write_atomically
-
+from ..system.files import write_atomically
 from .machine import name_of
 from .report import Record, Report
 from .table import title_of

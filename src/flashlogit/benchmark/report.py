@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from flashlogit.atomic import write_atomically
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.files import write_atomically
 
 FORMAT = "flashlogit-benchmark"
 FIT_FORMAT = "flashlogit-fit-benchmark"

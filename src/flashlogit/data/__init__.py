@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from flashlogit.data.dataset import Dataset, Rows, Standardization
-from flashlogit.data.loading import load
-from flashlogit.data.prediction import PredictionRows, read_for_prediction
+from .dataset import Dataset, Rows, Standardization
+from .loading import load
+from .prediction import PredictionRows, read_for_prediction
 
 __all__ = ["Dataset", "PredictionRows", "Rows", "Standardization", "load", "read_for_prediction"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from flashlogit.data.arrow_files import ArrowFile
+from .files.arrow import ArrowFile
 
 
 def breast_cancer() -> ArrowFile:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit.data.encoding import Encoding
-from flashlogit.data.labels import Rule
+from .columns.encoding import Encoding
+from .columns.labels import Rule
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flashlogit.config import FileData
-from flashlogit.data.category_text import as_text
-from flashlogit.data.encoding import (
+from ..config.settings import FileData
+from ..system.errors import UserError
+from ..system.wording import column_word, listing
+from .columns.category_text import as_text
+from .columns.encoding import (
     MISSING,
     OTHER,
     CategoryColumn,
@@ -20,11 +22,9 @@ from flashlogit.data.encoding import (
     missing_values,
     refuse_missing,
 )
-from flashlogit.data.splits import DROPPED, TRAIN
-from flashlogit.data.tables import Table
-from flashlogit.data.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
-from flashlogit.data.wording import column_word, listing
-from flashlogit.errors import UserError
+from .files.tables import Table
+from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
+from .splits import DROPPED, TRAIN
 
 _NAMED = 8
 """At most so many columns are named in a note."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flashlogit.config import (
+from ..config.settings import (
     BreastCancerData,
     Data,
     FileData,
@@ -17,22 +17,22 @@ from flashlogit.config import (
     SplitFractions,
     SyntheticData,
 )
-from flashlogit.data.columns import Columns, choose_columns
-from flashlogit.data.dataset import Dataset, Rows, Standardization
-from flashlogit.data.encoding import EncodedTable, Encoding
-from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
-from flashlogit.data.files import open_files
-from flashlogit.data.labels import Labels, Rule, apply_rule, find_rule
-from flashlogit.data.numpy_files import MatrixTable
-from flashlogit.data.placement import place, require_room
-from flashlogit.data.reading import PLAIN, Reading
-from flashlogit.data.splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
-from flashlogit.data.standardize import measure
-from flashlogit.data.synthetic import synthetic
-from flashlogit.data.tables import Table, TableFile
-from flashlogit.data.weights import read_weights
-from flashlogit.data.wording import column_word
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.wording import column_word
+from .columns.choice import Columns, choose_columns
+from .columns.encoding import EncodedTable, Encoding
+from .columns.labels import Labels, Rule, apply_rule, find_rule
+from .columns.weights import read_weights
+from .dataset import Dataset, Rows, Standardization
+from .encoding_fit import categorical_columns, fit_encoding
+from .files.numpy import MatrixTable
+from .files.open import open_files
+from .files.reading import PLAIN, Reading
+from .files.tables import Table, TableFile
+from .placement import place, require_room
+from .splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
+from .standardize import measure
+from .synthetic import synthetic
 
 
 def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
@@ -48,7 +48,7 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
         case SyntheticData():
             return synthetic(settings, seed=seed, device=device)
         case BreastCancerData():
-            from flashlogit.data.breast_cancer import breast_cancer
+            from .breast_cancer import breast_cancer
 
             file: TableFile = breast_cancer()
             columns = choose_columns(file, settings.label)

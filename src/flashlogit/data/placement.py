@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit.data.checks import finite_blocks
-from flashlogit.data.dataset import Standardization
-from flashlogit.data.splits import DROPPED
-from flashlogit.data.tables import Table
-from flashlogit.data.wording import row_text
-from flashlogit.errors import UserError
-from flashlogit.memory import require_free
 from flashlogit_kernels.padding import empty_padded, padded_columns
+
+from ..system.errors import UserError
+from ..system.memory import require_free
+from ..system.wording import row_text
+from .columns.checks import finite_blocks
+from .dataset import Standardization
+from .files.tables import Table
+from .splits import DROPPED
 
 
 def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.device, file: str) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flashlogit.data.arrow_files import ArrowFile
-from flashlogit.data.checks import REMEDY_FOR_ROWS, finite_blocks
-from flashlogit.data.encoding import EncodedTable, Encoding
-from flashlogit.data.files import open_files
-from flashlogit.data.reading import PLAIN
-from flashlogit.data.tables import Table
-from flashlogit.data.wording import listing
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.wording import listing
+from .columns.checks import REMEDY_FOR_ROWS, finite_blocks
+from .columns.encoding import EncodedTable, Encoding
+from .files.arrow import ArrowFile
+from .files.open import open_files
+from .files.reading import PLAIN
+from .files.tables import Table
 
 _REMEDY = "give the kind of values that the model has learnt from"
 

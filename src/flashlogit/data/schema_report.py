@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flashlogit.data.category_text import as_text
-from flashlogit.data.reading import PLAIN, Reading
-from flashlogit.data.tables import Table, TableFile
-from flashlogit.data.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
-from flashlogit.data.wording import rows_text
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.wording import rows_text
+from .columns.category_text import as_text
+from .files.reading import PLAIN, Reading
+from .files.tables import Table, TableFile
+from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.data.wording import rows_text
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.wording import rows_text
 
 TRAIN, VALIDATION, TEST, DROPPED = range(4)
 NAMES = ("train", "validation", "test")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.data.checks import finite_blocks
-from flashlogit.data.dataset import Standardization
-from flashlogit.data.splits import DROPPED, TRAIN
-from flashlogit.data.tables import Table
-from flashlogit.data.wording import column_word
-from flashlogit.errors import UserError
+from ..system.errors import UserError
+from ..system.wording import column_word
+from .columns.checks import finite_blocks
+from .dataset import Standardization
+from .files.tables import Table
+from .splits import DROPPED, TRAIN
 
 
 def measure(

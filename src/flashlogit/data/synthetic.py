@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from flashlogit.config import SyntheticData
-from flashlogit.data.dataset import Dataset, Rows, Standardization
-from flashlogit.data.placement import allocate, require_room
-from flashlogit.data.tables import numbered_names
-from flashlogit.errors import UserError
+from ..config.settings import SyntheticData
+from ..system.errors import UserError
+from .dataset import Dataset, Rows, Standardization
+from .files.tables import numbered_names
+from .placement import allocate, require_room
 
 _BLOCK_VALUES = 1 << 24
 

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.config import RunSettings
-from flashlogit.config_file import dump_settings
-from flashlogit.data.encoding import CategoryColumn
-from flashlogit.intervals import METHOD, Interval
-from flashlogit.intervals_multiclass import METHOD as CLASS_METHOD
-from flashlogit.metrics import Metrics
-from flashlogit.metrics_multiclass import ClassMetrics
-from flashlogit.model import Model
-from flashlogit.plots import SplitScores
-from flashlogit.report.coefficients import rank_coefficients
-from flashlogit.report.content import (
+from ..config.load import dump_settings
+from ..config.settings import RunSettings
+from ..data.columns.encoding import CategoryColumn
+from ..metrics.binary import Metrics
+from ..metrics.intervals import METHOD, Interval
+from ..metrics.intervals_multiclass import METHOD as CLASS_METHOD
+from ..metrics.multiclass import ClassMetrics
+from ..models.model import Model
+from .coefficients import rank_coefficients
+from .content import (
     ClassConfusion,
     Decision,
     MetricValue,
@@ -26,9 +25,10 @@ from flashlogit.report.content import (
     Report,
     WaldStatistics,
 )
-from flashlogit.report.decisions import CURVE_POINTS, confuse, decide, threshold_stops
-from flashlogit.report.histories import history_chart
-from flashlogit.report.names import isolated
+from .decisions import CURVE_POINTS, confuse, decide, threshold_stops
+from .histories import history_chart
+from .names import isolated
+from .plots import SplitScores
 
 MAX_CLASSES = 20
 """Classes with curves of their own and rows in the confusion matrix: the most frequent ones."""
@@ -57,7 +57,7 @@ def build_report(
     Args:
         settings, model: of the run.
         metrics, intervals, scores: by split; logits are [N], or [N, K] with class numbers for K > 2 classes.
-        history: as `flashlogit.plots.draw_run` takes it.
+        history: as `flashlogit.report.plots.draw_run` takes it.
         about: what metrics.json says about the run.
         deviation: [D], the columns' standard deviations in the user's units.
         inference, why_no_inference: standard errors, or why there are none.

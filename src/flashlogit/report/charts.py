@@ -8,10 +8,10 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from flashlogit.report.content import Coefficients, Curve, HistoryChart, Question
-from flashlogit.report.decisions import HISTOGRAM_BINS
-from flashlogit.report.names import isolated, plain, shortened, shortened_pair
-from flashlogit.report.svg import Panel, Scale, chart, number, room
+from .content import Coefficients, Curve, HistoryChart, Question
+from .decisions import HISTOGRAM_BINS
+from .names import isolated, plain, shortened, shortened_pair
+from .svg import Panel, Scale, chart, number, room
 
 Legend = tuple[tuple[str, str, str], ...]
 """Style, name, and words about it, which may be none. They are kept apart: a name may run from right to left."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.coefficients import INTERCEPT, centred
-from flashlogit.model import Model
-from flashlogit.report.content import Coefficient, Coefficients, WaldStatistics
+from ..models.model import Model
+from .coefficient_table import INTERCEPT, centred
+from .content import Coefficient, Coefficients, WaldStatistics
 
 LARGEST = 20
 OTHERS = 1000

@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.intervals import Interval
-from flashlogit.metrics import Calibration
+from ..metrics.binary import Calibration
+from ..metrics.intervals import Interval
 
 
 class WaldStatistics(Protocol):
     """What a report shows of standard errors: [D + 1] float64 each in the user's units, the intercept's last; [D]
-    without an intercept. `flashlogit.inference.Inference` is one.
+    without an intercept. `flashlogit.fitting.inference.Inference` is one.
     """
 
     @property

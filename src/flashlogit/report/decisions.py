@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from flashlogit.metrics import Metrics, calibration, sigmoid
-from flashlogit.plots import SplitScores
-from flashlogit.report.amounts import are_whole
-from flashlogit.report.content import ClassConfusion, Curve, Decision
+from ..metrics.binary import Metrics, calibration, sigmoid
+from .amounts import are_whole
+from .content import ClassConfusion, Curve, Decision
+from .plots import SplitScores
 
 THRESHOLDS = np.arange(1001) / 1000
 """Where a row is called positive, beside the run's own."""

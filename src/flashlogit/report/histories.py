@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flashlogit.report.content import Curve, HistoryChart, Line
+from .content import Curve, HistoryChart, Line
 
 _POINTS = 400
 _WIDE = 50.0
@@ -17,7 +17,7 @@ _LARGEST = 1e100
 def history_chart(
     history: Sequence[Mapping[str, float | None]], *, tolerance: float | None, proven: bool
 ) -> HistoryChart | None:
-    """What of a history can be drawn; None where nothing can. Rows as for `flashlogit.plots.draw_run`."""
+    """What of a history can be drawn; None where nothing can. Rows as for `flashlogit.report.plots.draw_run`."""
     if history and "relative_gap" in history[-1]:
         curve = _curve(history, "iteration", "relative_gap", above=0.0)
         if curve is None:

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from flashlogit.atomic import write_atomically
-from flashlogit.report import charts
-from flashlogit.report.amounts import amount
-from flashlogit.report.build import rates_at
-from flashlogit.report.content import Decision, MetricValue, Question, Report
-from flashlogit.report.svg import marker, number
+from ..system.files import write_atomically
+from . import charts
+from .amounts import amount
+from .build import rates_at
+from .content import Decision, MetricValue, Question, Report
+from .svg import marker, number
 
 METRIC_NAMES = {
     "log_loss": "Log loss",

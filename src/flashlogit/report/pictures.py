@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
-from flashlogit.plots import OTHER_STYLE, STYLES, write_png
-from flashlogit.report.amounts import amount
-from flashlogit.report.charts import COUNTS_LOG_FROM, digits
-from flashlogit.report.content import Curve, Decision, Question, Report
-from flashlogit.report.decisions import HISTOGRAM_BINS
-from flashlogit.report.names import plain, shortened, shortened_pair
+from .amounts import amount
+from .charts import COUNTS_LOG_FROM, digits
+from .content import Curve, Decision, Question, Report
+from .decisions import HISTOGRAM_BINS
+from .names import plain, shortened, shortened_pair
+from .plots import OTHER_STYLE, STYLES, write_png
 
 DPI = 150
 _SIZE = (6.4, 4.8)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flashlogit.errors import UserError
+from ..system.errors import UserError
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
 

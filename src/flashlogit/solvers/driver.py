@@ -11,8 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from flashlogit.certificate import Certificate
-
+from ..objectives.certificate import Certificate
 from .problem import Problem
 from .search import Search
 

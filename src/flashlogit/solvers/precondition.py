@@ -13,8 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from flashlogit.sampled_hessian import half_dtype
-
+from ..objectives.sampled_hessian import half_dtype
 from .driver import State, of_shapes
 from .problem import Problem
 from .proximal import factor

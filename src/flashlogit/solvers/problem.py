@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Protocol, Self
 import torch
 from torch import Tensor
 
-from flashlogit.certificate import Certificate
-from flashlogit.convex import Point
-from flashlogit.coordinates import Coordinates
+from ..objectives.certificate import Certificate
+from ..objectives.coordinates import Coordinates
+from ..objectives.logistic import Point
 
 if TYPE_CHECKING:
     from .driver import Outcome, Solver
-    from .separation import Separation
+    from .unpenalised.separation import Separation
 
 
 class Problem(Protocol):
-    """An objective over theta [P, 1]: `flashlogit.convex.ConvexObjective` for two classes, where all is documented, and
-    `flashlogit.softmax.SoftmaxObjective` for more, whose theta holds its K models side by side."""
+    """An objective over theta [P, 1]: `flashlogit.objectives.logistic.ConvexObjective` for two classes, where all is documented, and
+    `flashlogit.objectives.softmax.SoftmaxObjective` for more, whose theta holds its K models side by side."""
 
     X: Tensor
     l1: float
@@ -55,7 +55,7 @@ class Problem(Protocol):
 
 
 class WithoutPenalty(Protocol):
-    """What a fit without a penalty needs beside a solver: `flashlogit.solvers.unpenalised` documents it."""
+    """What a fit without a penalty needs beside a solver: `flashlogit.solvers.unpenalised.logistic` documents it."""
 
     def notes(self, names: Sequence[str]) -> list[str]: ...
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from flashlogit.row_workers import threads_for_algebra
+from ..system.threads import threads_for_algebra
 
 _POWER_STEPS = 20
 """With 10 the largest eigenvalue came out so small that the steps diverged, at 650 parameters of a softmax."""

@@ -13,9 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flashlogit.coordinates import Moments
-from flashlogit.memory import cast_rows
-
+from ..objectives.coordinates import Moments
+from ..system.memory import cast_rows
 from .newton import Newton
 from .problem import Problem
 

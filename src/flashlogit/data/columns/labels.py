@@ -1,0 +1,285 @@
+"""From a label column to 0 and 1, and the two classes' names.
+
+A rule is found once, on the training file, and then applied to every file: a file that happens to lack a
+class, or to spell one differently, cannot change what 1 means. It goes into the model's file, for names such as
+"> 5" or "not spam" may be a threshold's, or a label's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+
+from ...config.settings import Label
+from ...system.errors import UserError
+from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text
+from .label_values import LabelText, Matcher, encode, means_yes, text_of
+
+MOST_CLASSES = 1000
+"""Of a softmax."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """y [N] uint8, 0 or 1, or int64 class numbers of more than two classes (0 where there is no label), and kept [N],
+    false where the row has no label."""
+
+    y: NDArray[np.integer]
+    kept: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Positive where the column is greater than `above`."""
+
+    above: float
+    kind: Literal["above"] = "above"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the negative and the positive class."""
+        return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
+
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+        """0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
+        if not _is_numeric(column.type):
+            raise UserError(
+                f"data.label.above is {number_text(self.above)}, and {place} holds {column.type}, not"
+                " numbers; name the positive value in data.label.positive instead"
+            )
+        # In the column's own precision: a float32 column's 0.1 is not above 0.1.
+        threshold = pa.scalar(self.above, pa.float64())
+        if pa.types.is_float32(column.type):
+            threshold = threshold.cast(pa.float32())
+        else:
+            column = column.cast(pa.float64(), safe=False)
+        above: NDArray[np.uint8] = pc.greater(column, threshold).to_numpy().astype(np.uint8)
+        return above
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The training file's label values, each with its class."""
+
+    names: tuple[str, ...]
+    classes: dict[LabelText, int]
+
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.integer]:
+        """Class numbers for a column [n] without missing values; UserError for a value that the training file
+        lacks.
+
+        `kept` [N] is true for the n rows of the file that the column has, for the error.
+        """
+        values, positions = encode(column)
+        known = Matcher(self.classes)
+        table: NDArray[np.integer] = np.zeros(
+            len(values), dtype=np.uint8 if len(self.names) == 2 else np.int64
+        )
+        for i, value in enumerate(values):
+            match = known.find(value)
+            if match is None:
+                row = int(np.flatnonzero(kept)[np.argmax(positions == i)])
+                raise UserError(
+                    f'{place} holds "{text_of(value)}" in {row_text(row)}, which the training file does not'
+                    f" have (it has {listing(map(text_of, self.classes))}); correct it there, or leave out"
+                    " the row"
+                )
+            table[i] = self.classes[match]
+        return table[positions]
+
+
+@dataclass(frozen=True)
+class OneAgainstRest:
+    """Positive is one value, and all others are negative: what a model of one value against several knows of them."""
+
+    positive: str
+    kind: Literal["positive"] = "positive"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the negative and the positive class."""
+        return f"not {self.positive}", self.positive
+
+    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+        """0 and 1 for a column [n] without missing values."""
+        values, positions = encode(column)
+        known = Matcher([self.positive])
+        return np.array([known.find(value) is not None for value in values], dtype=np.uint8)[positions]
+
+
+Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """A `Mapping` in JSON, whose keys are text: here a value may be a number."""
+
+    names: tuple[str, ...]
+    values: tuple[tuple[LabelText, int], ...]
+    kind: Literal["values"] = "values"
+
+
+def _checked(rule: Threshold | OneAgainstRest | _Pairs) -> Rule:
+    """ValueError for a mapping that no label column gives."""
+    if not isinstance(rule, _Pairs):
+        return rule
+    classes = dict(rule.values)
+    if len(classes) < len(rule.values):
+        raise ValueError("two label values are the same")
+    if {*classes.values()} != {*range(len(rule.names))}:
+        raise ValueError("the label values are not of all the classes, or of more")
+    if any(isinstance(value, int) and not -(2**63) <= value < 2**64 for value in classes):
+        raise ValueError("a label value is no whole number of 64 bits")
+    return Mapping(rule.names, classes)
+
+
+RuleInJson: TypeAlias = Annotated[
+    Annotated[Threshold | OneAgainstRest | _Pairs, Field(discriminator="kind")], AfterValidator(_checked)
+]
+"""What `rule_to_json` gives. It is the type of a field of a pydantic model, and the field's value is a Rule."""
+
+
+def rule_to_json(rule: Rule) -> dict[str, Any]:
+    """A rule as JSON values; of two classes with very many values only the positive ones."""
+    if not isinstance(rule, Mapping):
+        return asdict(rule)
+    if len(rule.classes) > MOST_CLASSES:  # a column of names against one of them would outgrow the weights
+        return asdict(OneAgainstRest(rule.names[1]))
+    return asdict(_Pairs(rule.names, tuple(rule.classes.items())))
+
+
+def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
+    """What the training file's label column [N] means under the settings. Errors call the column by `place`.
+
+    Raises UserError if the column has no labels at all, only one class, or values that the settings do not
+    tell apart.
+    """
+    column = _plain(column, place)
+    column = column.filter(pc.invert(_missing(column)))
+    if len(column) == 0:
+        raise UserError(f"{place} has no label in any row; name the label column in data.label.column")
+    return _mapping(column, label, place) if label.above is None else _threshold(column, label.above, place)
+
+
+def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) -> Labels:
+    """Labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be dropped."""
+    column = _plain(column, place)
+    missing: NDArray[np.bool_] = _missing(column).to_numpy().astype(np.bool_)
+    if missing.all():
+        raise UserError(f"{place} has no label in any row; give rows with labels")
+    if missing.any() and label.missing == "error":
+        raise UserError(
+            f"{place} has no value (empty or NaN) in {rows_text(missing.sum())}, the first of them"
+            f" {row_text(int(np.argmax(missing)))}; fill it in, or set data.label.missing to drop"
+        )
+    if missing.any():
+        column = column.filter(pa.array(~missing))
+    kept = ~missing
+    y: NDArray[np.integer] = np.zeros(len(kept), dtype=np.uint8 if len(rule.names) == 2 else np.int64)
+    y[kept] = rule.classes_of(column, kept, place)
+    return Labels(y=y, kept=kept)
+
+
+def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
+    threshold = Threshold(above)
+    classes = threshold.classes_of(column, np.ones(len(column), np.bool_), place)
+    if classes.all() or not classes.any():
+        ends = pc.min_max(column.cast(pa.float64(), safe=False)).as_py()
+        low, high = number_text(ends["min"]), number_text(ends["max"])
+        raise UserError(
+            f"data.label.above is {number_text(above)}, and {place} lies between {low} and {high}, which"
+            f" leaves one class only; choose a number from {low} up to, but less than, {high}"
+        )
+    return threshold
+
+
+def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
+    values, positions = encode(column)
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    counts = np.bincount(positions, minlength=len(values))
+    held = ", ".join(f'"{text_of(values[i])}" ({rows_text(counts[i])})' for i in order[:5])
+    held += f" and {len(values) - 5} more" if len(values) > 5 else ""
+    if len(values) == 1:
+        raise UserError(f"{place} has one class only, {held}; training needs rows of two classes")
+    if label.multiclass:
+        return _classes([values[i] for i in order], held, place)
+    positive = _positive([values[i] for i in order], held, label, place)
+    others = [value for value in values if value != positive]
+    negative = text_of(others[0]) if len(others) == 1 else f"not {text_of(positive)}"
+    return Mapping((negative, text_of(positive)), {value: int(value == positive) for value in values})
+
+
+def _classes(values: list[LabelText], held: str, place: str) -> Mapping:
+    """Every one of the sorted values a class of its own."""
+    if len(values) > MOST_CLASSES:
+        raise UserError(
+            f"{place} has {len(values):,} values, {held}, and data.label.multiclass makes a class of each, of which"
+            f" there may be {MOST_CLASSES}; name the column of classes in data.label.column, or a number that"
+            " positive rows exceed in data.label.above"
+        )
+    return Mapping(tuple(map(text_of, values)), {value: k for k, value in enumerate(values)})
+
+
+def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:
+    """Which of the two or more sorted values is the positive class; `held` tells of them in errors."""
+    numeric = not isinstance(values[0], str)
+    if label.positive is not None:
+        positive = Matcher(values).find(label.positive)
+        if positive is None:
+            near = did_you_mean(label.positive, [text_of(value) for value in values])
+            raise UserError(
+                f'data.label.positive is "{text_of(label.positive)}", which is not a value of {place}{near};'
+                f" it has {held}"
+            )
+        return positive
+    if len(values) > 2:
+        remedy = ", or a number that positive rows exceed in data.label.above" if numeric else ""
+        remedy += ", or set data.label.multiclass to true for a model of all of them"
+        raise UserError(
+            f"{place} has {len(values)} values, {held}, and there must be two; name the positive one in"
+            f" data.label.positive{remedy}"
+        )
+    if not numeric:
+        for first, second in ((values[0], values[1]), (values[1], values[0])):
+            if means_yes(first, second):
+                return first
+        raise UserError(
+            f"{place} has the values {held}, and either could be the positive class; name it in"
+            " data.label.positive"
+        )
+    return values[1]
+
+
+def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
+    """The column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_float16(kind):
+        column = column.cast(pa.float32())
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not _is_numeric(kind):
+        try:
+            column = column.cast(pa.string())
+        except pa.ArrowException as error:
+            raise UserError(f"{place} holds {kind}; a label must be a number, a boolean or text") from error
+    if pa.types.is_floating(column.type):
+        infinite = pc.index(pc.is_inf(column), True).as_py()
+        if infinite >= 0:
+            raise UserError(f"{place} is infinite in {row_text(infinite)}; correct it, or leave out the row")
+    return column
+
+
+def _missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_null(column, nan_is_null=True)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))

@@ -1,0 +1,184 @@
+"""A trained model as a file: what is needed to turn a row of the user's table into a probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..config.settings import Settings
+from ..data import Standardization
+from ..data.columns.encoding import Encoding, EncodingInJson
+from ..data.columns.labels import Rule, RuleInJson, rule_to_json
+from ..system.errors import UserError
+from ..system.safetensors_file import read_safetensors, write_safetensors
+
+_REMEDY = "give a run directory or its model.safetensors, copied again or trained again where it is damaged"
+_LARGEST_LOGIT = 1e307
+"""Largest absolute value of a logit: the difference of two is still finite."""
+_CHUNK = 1 << 16
+"""Values of a block that are centred at a time, so that they are in the cache when they are multiplied."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights on standardised columns, and how to get there from the user's own columns.
+
+    weight [D] and bias [1] in the dtype of training, float32 or float64; label_names are the negative and the positive
+    class. For K > 2 classes weight is [K, D], bias [K] and label_names has K.
+    threshold is the probability from which a row is called positive; eps is the training loss's clamp;
+    array_widths is that of `Dataset`.
+    """
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    feature_names: tuple[str, ...]
+    label_names: tuple[str, ...]
+    standardization: Standardization
+    eps: float
+    threshold: float
+    array_widths: tuple[int, ...] = ()
+    encoding: Encoding | None = None
+    """How the features are made of a file's columns; None where they are those."""
+    rule: Rule | None = None
+    """What a label column means; None where the labels were no file's, and in files of earlier versions."""
+
+    def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names.
+
+        Raises:
+            UserError: a logit near the end of float64's range, which finite values of a usual size do not give.
+        """
+        # Centred, since a far mean costs no digits so; the scale goes into the weights, fewer than the values.
+        weight = self.weight.astype(np.float64) / self.standardization.scale
+        z = np.empty((len(block), *weight.shape[:-1]))
+        rows = max(1, _CHUNK // block.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(block), rows):
+                centred = block[start : start + rows] - self.standardization.mean
+                # For one vector not `@`: BLAS's threads cost it more than the product itself (measured 1.2 ms for a
+                # block of 2,900 x 181 against einsum's 0.25, on 2 cores that had other work).
+                z[start : start + rows] = (
+                    np.einsum("ij,j->i", centred, weight) if weight.ndim == 1 else centred @ weight.T
+                )
+            z += self.bias.astype(np.float64)
+        if not (np.abs(z) <= _LARGEST_LOGIT).all():  # NaN is not either
+            raise UserError(
+                f"the data have a row whose logit under this model is beyond {_LARGEST_LOGIT:g}, from which no"
+                " probability can be computed; correct its values, or train the model again on columns of a usual size"
+            )
+        return z
+
+    def threshold_or(self, given: float | None) -> float:
+        """The threshold that --threshold gave, or else the model's own.
+
+        Raises:
+            UserError: it is not within (0, 1), or the model has more than two classes.
+        """
+        if given is None:
+            return self.threshold
+        if not 0 < given < 1:
+            raise UserError(f"--threshold is {given:g}; must lie between 0 and 1")
+        if len(self.label_names) > 2:
+            raise UserError(
+                f"--threshold is {given:g}, and the model has {len(self.label_names)} classes, the likeliest of which"
+                " is predicted; leave it out"
+            )
+        return given
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1), or Linear(D, K)."""
+        about = {
+            "feature_names": self.feature_names,
+            "label_names": self.label_names,
+            "standardization": {
+                "mean": self.standardization.mean.tolist(),
+                "scale": self.standardization.scale.tolist(),
+            },
+            "eps": self.eps,
+            "threshold": self.threshold,
+            "array_widths": self.array_widths,
+            "encoding": None if self.encoding is None else self.encoding.to_json(),
+            "rule": None if self.rule is None else rule_to_json(self.rule),
+        }
+        tensors = {"weight": np.atleast_2d(self.weight), "bias": self.bias.reshape(-1)}
+        write_safetensors(path, tensors, kind="model", content=about)
+
+    @classmethod
+    def load(cls, path: Path) -> Model:
+        """Read a model file, or the model of a run directory.
+
+        Raises:
+            UserError: no such file, a damaged one, or one with a part that no trained model has.
+        """
+        file_path = path / "model.safetensors" if path.is_dir() else path
+        if not file_path.is_file():
+            raise UserError(f"there is no model {file_path}; {_REMEDY}")
+        tensors, header = read_safetensors(file_path, kind="model", content=_Header, remedy=_REMEDY)
+        try:
+            return _checked(tensors, header)
+        except ValueError as error:
+            raise UserError(f"{file_path} is no model that can be used ({error}); {_REMEDY}") from error
+
+
+class _StandardizationInJson(Settings):
+    """Means and scales of the columns."""
+
+    mean: tuple[float, ...]
+    scale: tuple[Annotated[float, Field(gt=0)], ...]
+
+
+class _Header(Settings):
+    """What a model file has beside its tensors. Its fields are those of `Model`."""
+
+    feature_names: tuple[str, ...] = Field(min_length=1)
+    label_names: tuple[str, ...] = Field(min_length=2)
+    standardization: _StandardizationInJson
+    eps: float = Field(ge=0, lt=0.5)
+    threshold: float = Field(gt=0, lt=1)
+    array_widths: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
+    # Files of earlier versions lack these.
+    encoding: EncodingInJson | None = None
+    rule: RuleInJson | None = None
+
+
+def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
+    """The model of a file; ValueError where its parts do not fit together, or its numbers are none to compute with."""
+    D, K = len(header.feature_names), len(header.label_names)
+    outputs = 1 if K == 2 else K
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if shapes != {"weight": (outputs, D), "bias": (outputs,)}:
+        found = ", ".join(f"{name[:40]} {list(shape)}" for name, shape in list(shapes.items())[:4])
+        raise ValueError(
+            f"{K} classes and {D:,} columns need weight [{outputs}, {D}] and bias [{outputs}], and it has {found}"
+        )
+    mean, scale = np.array(header.standardization.mean), np.array(header.standardization.scale)
+    if not len(mean) == len(scale) == D:
+        raise ValueError(f"it has {D:,} columns, {len(mean):,} means and {len(scale):,} scales")
+    _require_unique("columns", header.feature_names)
+    _require_unique("classes", header.label_names)
+    weight, bias = tensors["weight"], tensors["bias"]
+    if not {weight.dtype, bias.dtype} <= {np.dtype(np.float32), np.dtype(np.float64)}:
+        raise ValueError(f"weight is {weight.dtype} and bias {bias.dtype}, and not float32 or float64")
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = (bias, weight / scale, bias - (weight / scale) @ mean)
+    if not all(np.isfinite(each).all() for each in numbers):
+        raise ValueError("its coefficients are not finite")
+    assert not isinstance(header.encoding, tuple)
+    if header.encoding is not None and header.encoding.features != header.feature_names:
+        raise ValueError("its encoding makes other columns than it has weights for")
+    if header.rule is not None and header.rule.names != header.label_names:
+        raise ValueError("its label rule has other classes than it has names for")
+    fields = {name: getattr(header, name) for name in _Header.model_fields}
+    fields["standardization"] = Standardization(mean, scale)
+    return Model(weight=weight[0] if K == 2 else weight, bias=bias, **fields)
+
+
+def _require_unique(what: str, names: Sequence[str]) -> None:
+    if len({*names}) < len(names):
+        raise ValueError(f"two of its {what} have the same name")

@@ -1,0 +1,166 @@
+"""The coordinates that solvers work in: columns about their means, each scaled to about unit curvature.
+
+    w_j = d_j theta_j        b = d_b theta_b - c . w        d_j = 1 / sqrt(v sd_j^2 + l2)
+
+c and sd are column means and standard deviations, v = ybar (1 - ybar) the curvature of the null model. With them the
+Hessian of P has about ones on its diagonal whatever units a column has, and the l1 and l2 of a column become l1 d_j and
+l2 d_j^2. It is a change of variables, so that c and d need not be exact: a sample of the rows measures them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..system.memory import cast_rows
+
+_FOLDED_UP_TO = 4.0
+"""Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
+the sums, and spares the subtraction from every tile. A constant column has the penalty's share of d_j in place of sd:
+what rounding leaves of it would be multiplied by d_j, and subtracted it is 0 exactly."""
+_LEAST_CURVATURE = 1e-16
+"""Least l2 from which the scale of a constant column is computed."""
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
+
+    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. `subtract` says
+    whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept.
+    rounding is the sum over the columns of the squared errors of dP/dw_j in the units of X, in units of one row's
+    rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of d_j and of d_j^2 over
+    columns that are not constant, by which weights of 1 in these coordinates are penalised.
+    """
+
+    center: Tensor
+    scale: Tensor
+    intercept: bool
+    subtract: bool
+    rounding: float
+    sizes: tuple[float, float]
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return self.center.shape[0]
+
+    def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D, K], intercept [K] of the centred columns)."""
+        scaled = theta * self.scale[:, None]
+        D = self.columns
+        return scaled[:D], scaled[D] if self.intercept else torch.zeros_like(scaled[0])
+
+    @property
+    def subtracted(self) -> Tensor | None:
+        """The centre that a pass over X is to subtract, if it is."""
+        return self.center if self.subtract else None
+
+    def for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D], b [1]) that a pass takes for theta [P, 1]."""
+        w, b = self.centred(theta) if self.subtract else self.to_user(theta)
+        return w[:, 0], b
+
+    def pulled_back(self, weight_grad: Tensor, bias_grad: Tensor) -> Tensor:
+        """Derivatives [D] and [] by what `for_pass` gives, as one by theta, [P, 1]."""
+        if not self.subtract:
+            weight_grad = weight_grad - self.center * bias_grad
+        parts = [weight_grad, bias_grad.reshape(1)] if self.intercept else [weight_grad]
+        return (torch.cat(parts) * self.scale)[:, None]
+
+    def about_center(self, matrix: Tensor) -> Tensor:
+        """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - center, 1) (x - center, 1)^T."""
+        c = torch.cat([self.center, self.center.new_zeros(1)])
+        border, corner = matrix[-1].clone(), matrix[-1, -1]
+        return matrix.addr(c, border - corner * c, alpha=-1).addr_(border, c, alpha=-1)
+
+    def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(w [D, K], b [K]) in the units of X."""
+        w, b = self.centred(theta)
+        return w, b - self.center @ w
+
+    def from_user(self, w: Tensor, b: Tensor) -> Tensor:
+        """theta [P, K] of w [D, K] and b [K]."""
+        rows = [w, (b + self.center @ w)[None, :]] if self.intercept else [w]
+        return torch.cat(rows) / self.scale[:, None]
+
+
+def measure_coordinates(
+    X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool
+) -> Coordinates:
+    """Coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
+
+    A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
+    its scale is 1.
+    """
+    moments = Moments.of(X if rows is None else X.index_select(0, rows))
+    still = torch.nonzero(moments.variance == 0).reshape(-1)
+    if rows is not None and still.numel():
+        mean, variance = moments.mean.clone(), moments.variance.clone()
+        everywhere = Moments.of(X[:, still])
+        mean[still], variance[still] = everywhere.mean, everywhere.variance
+        moments = Moments(moments.count, mean, variance)
+    if X.dtype != torch.float64:
+        # A pass in float32 subtracts the same centre as one in float64. The values of a column are float32 numbers
+        # themselves, so that the nearest one to their mean is no more than a standard deviation away.
+        moments = Moments(moments.count, moments.mean.float().double(), moments.variance)
+    return moments.coordinates(curvature=curvature, l2=l2, intercept=intercept)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance, [D] float64 each, of the columns over `count` rows; 0 is the variance of a constant column."""
+
+    count: int
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, X: Tensor) -> Moments:
+        """Of X [N, D], without a float64 copy of it.
+
+        Raises:
+            ValueError: columns so far from 0 that their squares are beyond float64.
+        """
+        N = len(X)
+        shift = X[0].double()
+        total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+        for block in torch.split(X, cast_rows(X)):
+            shifted = block.double() - shift
+            total += shifted.sum(dim=0)
+            squares += shifted.square_().sum(dim=0)
+        mean = total / N
+        variance = squares / N - mean.square()
+        if not bool(variance.isfinite().all()) and bool(X.isfinite().all()):
+            column = int(torch.nonzero(~variance.isfinite())[0])
+            raise ValueError(
+                f"column {column} of X has values beyond 1e150, whose squares a float64 cannot hold; rescale the column"
+            )
+        # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many digits.
+        return cls(N, shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0))
+
+    def joined(self, other: Moments) -> Moments:
+        """Of the rows of both (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        apart, share = other.mean - self.mean, other.count / count
+        within = self.variance + share * (other.variance - self.variance)
+        return Moments(count, self.mean + share * apart, within + share * (1 - share) * apart.square())
+
+    def coordinates(self, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
+        """Those in which a loss of this curvature, and this penalty, have about unit curvature; one read-back."""
+        mean, variance = self.mean, self.variance
+        center = mean if intercept else torch.zeros_like(mean)
+        of_loss = curvature * (variance if intercept else variance + mean.square())
+        # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype overflows.
+        rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
+        scale = torch.where(of_loss > 0, of_loss + l2, rest).rsqrt()
+        spread = torch.where(variance > 0, variance.sqrt(), 1 / (scale * curvature**0.5))
+        moving = torch.where(of_loss > 0, scale, 0.0)
+        farthest, rounding, *sizes = torch.stack(
+            [(center.abs() / spread).amax(), of_loss.sum(), moving.sum(), moving.square().sum()]
+        ).tolist()
+        if intercept:
+            scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
+        return Coordinates(center, scale, intercept, farthest > _FOLDED_UP_TO, rounding, (sizes[0], sizes[1]))

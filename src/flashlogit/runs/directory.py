@@ -1,0 +1,191 @@
+"""The folder that a run leaves: which files it holds, and when it may be written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ..system.files import naming, probe, remove_unfinished, write_atomically
+from ..system.errors import UserError
+
+if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
+    from ..training.checkpoint import Checkpoint
+
+PICTURE_FILES = tuple(
+    f"{name}.png"
+    for name in ("training", "roc", "precision_recall", "calibration", "scores", "confusion", "coefficients")
+)
+"""The charts of the report as files."""
+
+_ROW: TypeAdapter[dict[str, int | float | None]] = TypeAdapter(
+    dict[str, int | float | None], config=ConfigDict(strict=True)
+)
+"""A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
+
+Mode = Literal["new", "overwrite", "resume"]
+
+
+class RunDirectory:
+    """`<output>/<name>/` with its files; opening it checks that it can be written and changes no file in it."""
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        """Lock the folder until `close`, and remove what a run that was killed left half written.
+
+        Raises:
+            UserError: the folder cannot be written, holds a run that must not be replaced, or one that is going on.
+        """
+        self.path = path
+        self.config = path / "config.yaml"
+        self.history = path / "history.jsonl"
+        self.model = path / "model.safetensors"
+        self.metrics = path / "metrics.json"
+        self.coefficients = path / "coefficients.csv"
+        self.curves = path / "curves.png"
+        self.report = path / "report.html"
+        self.pictures = path / "pictures"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.tensorboard = path / "tensorboard"
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
+        """Hears of every row of the history."""
+        # Of the system, so that it ends with its process, however that ends.
+        self._lock = FileLock(path / ".lock", timeout=0)
+        self._check_mode(mode)
+        try:
+            self._open()
+            self._check_mode(mode)  # once more: another run may have come and gone
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other runs have the folder, and leave none behind where nothing came of the run."""
+        try:
+            if self._lock.is_locked and not self._is_used():
+                with suppress(OSError):  # another run may have come meanwhile
+                    Path(self._lock.lock_file).unlink()
+                    self.path.rmdir()
+        finally:
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Remove an earlier run's files, and nothing else that the user may keep there."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+        for events in self.tensorboard.glob("events.out.tfevents.*"):
+            events.unlink()
+        if self.pictures.is_dir() and not any(self.pictures.iterdir()):
+            self.pictures.rmdir()
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Add one JSON line."""
+        with naming(self.history), self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.listener:
+            self.listener(row)
+
+    def read_history(self, length: int, keys: Collection[str] = ()) -> list[dict[str, int | float | None]]:
+        """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
+
+        Raises:
+            UserError: the file has fewer rows, or one that is no row of a history with these keys.
+        """
+        lines = self.history.read_bytes().splitlines()[:length] if self.history.is_file() else []
+        if len(lines) < length:
+            raise UserError(
+                f"{self.history} has {len(lines)} rows and its checkpoint {length}; start again with --overwrite"
+            )
+        rows: list[dict[str, int | float | None]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = _ROW.validate_json(line)
+            except ValidationError:
+                row = {}
+            if not row or row.keys() != (rows or [row])[0].keys() or not row.keys() >= {*keys}:
+                raise UserError(
+                    f"{self.history} is damaged: line {number} is no row of the run's history; start again with"
+                    " --overwrite"
+                )
+            rows.append(row)
+        self.write_text(self.history, "".join(f"{line.decode()}\n" for line in lines))
+        return rows
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, once the rows of the history that it counts are on the disk."""
+        if self.history.is_file():
+            with naming(self.history), self.history.open("rb") as file:
+                os.fsync(file.fileno())
+        checkpoint.save(self.checkpoint)
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write one JSON object in one step; numbers that JSON does not know raise ValueError."""
+        self.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, path: Path, content: str) -> None:
+        """Write a text file in one step."""
+        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+
+    def _files(self) -> tuple[Path, ...]:
+        return (
+            self.config,
+            self.history,
+            self.model,
+            self.metrics,
+            self.coefficients,
+            self.curves,
+            self.report,
+            *(self.pictures / name for name in PICTURE_FILES),
+            self.checkpoint,
+        )
+
+    def _is_used(self) -> bool:
+        try:
+            return any(file.name != ".lock" for file in self.path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _check_mode(self, mode: Mode) -> None:
+        if mode == "resume" and not self.checkpoint.is_file():
+            raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
+        if mode == "new" and self._is_used():
+            raise UserError(
+                f"the run directory {self.path} exists; choose another with name=..., go on with it with --resume,"
+                " or replace it with --overwrite"
+            )
+
+    def _open(self) -> None:
+        try:
+            self._acquire()
+            probe(self.model)
+            for file in self._files():
+                remove_unfinished(file)
+        except Timeout:
+            raise UserError(
+                f"another run is writing to {self.path}; wait for its end, or choose another with name=..."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."
+            ) from error
+
+    def _acquire(self) -> None:
+        """Lock the folder, and make it again where a run of which nothing came has just taken it away."""
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                self._lock.acquire()
+                if Path(self._lock.lock_file).exists():
+                    return
+                self._lock.release()

@@ -1,0 +1,404 @@
+"""Whether a plane separates the classes, in which case an unpenalised fit has no finite optimum.
+
+With t_i = 2 y_i - 1, a direction (w, b) along which no row's loss rises and some row's falls for ever has
+
+    t_i (x_i . w + b) >= 0 for all rows,     > 0 for some row         (quasi-complete separation),
+                                             > 0 for all rows         (complete separation),
+
+and the maximum likelihood estimate exists and is finite if and only if there is none (Albert & Anderson 1984, "On the
+existence of maximum likelihood estimates in logistic regression models", Biometrika 71). The linear programme that
+looks for one is Konis's (2007, "Linear programming algorithms for detecting separated data in binary logistic
+regression models", D.Phil. thesis, Oxford):
+
+    maximise sum_i t_i (x_i . w + b)  subject to  t_i (x_i . w + b) >= 0,  -1 <= w, b <= 1.
+
+A label strictly between 0 and 1 makes its row's loss rise on both sides, so that row has to stay on the plane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...reference.blocks import row_blocks
+
+MAX_VALUES = 200_000_000
+"""Of X, rows times columns, that are searched by default: a pass over them takes two cores most of a second, and the
+search some ten passes. The programmes take 0.3 s for 50 columns and 10 s for 200, whatever the rows."""
+MAX_COLUMNS = 1000
+"""At which the first programme alone takes 20 s; 500 columns take it 5 s."""
+
+_POSITIVE = 1e-7
+"""A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most 1."""
+_ROUNDING = 1e-9
+"""Of a margin in the same units: the sum of D products of float64, and what the programme's solver leaves."""
+_PRECISE = {
+    "presolve": False,  # it does not heed the limit: 23 s for 2,000 rows of 500 columns that are one category
+    # The smallest that HiGHS accepts for a constraint and for a reduced cost.
+    "primal_feasibility_tolerance": 1e-10,
+    "dual_feasibility_tolerance": 1e-10,
+}
+"""Options of HiGHS."""
+_TIE = 1e-3
+"""Price of an intercept beside a weight in standard deviations: it decides between columns that cost the same."""
+_FIRST_ROWS = 100
+"""Of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be separated."""
+_NEGLIGIBLE = 1e-6
+"""Of the largest coefficient in standard deviations: a smaller one is not mentioned."""
+_NAMED = 3
+"""Most columns that a message names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """The classes are separated, or seem to be.
+
+    `kind` is "suspected" where a fit's own course is the evidence, without proof. `evidence` is a part of a sentence.
+    `weight` [D] float64 and `bias` are a direction in the units of X along which the loss falls for ever.
+    `standardized` [D] float64 are weights times the columns' standard deviations: its own, or where columns are
+    collinear those that give the same logits by the fewest columns, see `fewest_columns`. All on the CPU, None if
+    unknown.
+    """
+
+    kind: Literal["complete", "quasi-complete", "suspected"]
+    evidence: str
+    weight: Tensor | None = None
+    bias: float | None = None
+    standardized: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """No answer within the limits; `reason` is a part of a sentence."""
+
+    reason: str
+
+
+def smallest_margin(logits: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """The smallest (2 y_i - 1) z_i over the rows of positive weight, [] in the logits' dtype. Waits for no device.
+
+    Above 0 it proves complete separation, by the very parameters of these logits.
+
+    Args:
+        logits: [N] of a floating dtype; a NaN gives NaN.
+        y: [N] of any real dtype; a label other than 0 and 1 counts as a margin of -inf.
+        sample_weight: [N], or None for ones.
+
+    Returns:
+        The minimum; inf where no row has a positive weight.
+    """
+    margin = torch.where(y == 1, logits, torch.where(y == 0, -logits, -torch.inf))
+    if sample_weight is not None:
+        margin = torch.where(sample_weight > 0, margin, torch.inf)
+    return torch.cat([margin, margin.new_full((1,), torch.inf)]).amin()
+
+
+def find_separation(
+    X: Tensor,
+    y: Tensor,
+    sample_weight: Tensor | None,
+    *,
+    intercept: bool,
+    null_space: Tensor | None = None,
+    seconds: float = 10.0,
+    max_values: int = MAX_VALUES,
+) -> Separation | Undecided | None:
+    """A separating direction, or None where the classes overlap and the optimum is finite but for collinear columns.
+
+    The programme is solved for few rows at first; rows that its solution puts on the wrong side are added until there
+    are none. Fewer constraints only raise the maximum, so that a maximum of 0 settles the matter at any time.
+
+    Args:
+        X: [N, D] of any floating dtype, on any device; read block by block in float64.
+        y: [N] labels in [0, 1] of any real dtype.
+        sample_weight: [N], not negative, or None; rows of weight 0 are left out.
+        intercept: whether b is free; else it is 0.
+        null_space: [D, r] float64, `Collinear.null_space` of these rows without constant columns, for
+            `Separation.standardized`.
+        seconds: after which the search ends undecided, or by one pass over X later.
+        max_values: of X, rows times columns, beyond which it does not begin.
+
+    Returns:
+        Also None where no row has a positive weight. `Undecided` beyond the limits, among them `MAX_COLUMNS`, and where
+        a value is not finite.
+    """
+    deadline = time.monotonic() + seconds
+    if X.shape[1] > MAX_COLUMNS:
+        return Undecided(
+            f"X has {X.shape[1]:,} columns, and at most {MAX_COLUMNS:,} are searched for separation"
+        )
+    if X.numel() > max_values:
+        return Undecided(
+            f"X has {X.numel():,} values, and at most {max_values:,} are searched for separation"
+        )
+    rows = None if sample_weight is None else torch.nonzero(sample_weight > 0)[:, 0]
+    if (X.shape[0] if rows is None else rows.shape[0]) == 0:
+        return None
+    with torch.no_grad():
+        table = _Table(X.detach(), y.detach(), rows, null_space, intercept=intercept)
+        if not table.finite:
+            return Undecided("X holds values that are not finite, or whose squares are not")
+        try:
+            return _search(table, deadline)
+        except _GaveUpError as problem:
+            return Undecided(str(problem))
+
+
+def fewest_columns(
+    standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor
+) -> Tensor:
+    """The weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on the CPU.
+
+    The columns of a one-hot group add up to 1, so that a number can move between all of their weights and the
+    intercept: a single category that separates is a direction of all of them, until all but that one are 0. Where two
+    choices are equal, that of the smaller intercept is taken: of the two columns of yes and no the one that separates.
+
+    Args:
+        standardized: [D] weights times `units`.
+        bias: the intercept that goes with them, of columns that are not centred.
+        null_space: [D, r] of weights that change no logit but for a constant, none of them of a constant column only.
+        units: [D] standard deviations, 0 for a column to leave alone.
+        mean: [D] of the columns.
+
+    Returns:
+        `standardized` itself where no columns are collinear, or the programme is not solved within two seconds.
+    """
+    from scipy.optimize import linprog
+
+    free = null_space * units[:, None]
+    scale = free.norm(dim=0)
+    if not bool((scale > 0).any()):
+        return standardized
+    free, shift = free[:, scale > 0] / scale[scale > 0], -(mean @ null_space)[scale > 0] / scale[scale > 0]
+    mixed = free.abs().amax(dim=1) > _NEGLIGIBLE
+    change = torch.cat([free[mixed], shift[None]]).numpy()
+    size = float(standardized.abs().max())
+    start = np.append(standardized[mixed].numpy(), bias) / max(size, 1e-300)
+    m, r = change.shape
+    result = linprog(
+        np.r_[np.zeros(r), np.ones(m - 1), _TIE],
+        A_ub=np.block([[change, -np.eye(m)], [-change, -np.eye(m)]]),
+        b_ub=np.r_[-start, start],
+        bounds=[(None, None)] * r + [(0, None)] * m,
+        method="highs",
+        options={**_PRECISE, "time_limit": 2.0},
+    )
+    if result.x is None:
+        return standardized
+    least: Tensor = standardized + size * (free @ torch.from_numpy(result.x[:r]))
+    return least
+
+
+def separation_message(separation: Separation, names: Sequence[str]) -> str:
+    """For users, without a full stop: what was found, the columns that matter most in it, and the remedy.
+
+    Args:
+        separation: of a fit without a penalty.
+        names: [D] of the columns of X.
+    """
+    found, so = {
+        "complete": ("are completely separated", "no finite optimum exists"),
+        "quasi-complete": ("are quasi-completely separated", "no finite optimum exists"),
+        "suspected": ("seem to be separated", "there may be no finite optimum"),
+    }[separation.kind]
+    return (
+        f"the classes {found}{_leading_columns(separation, names)} ({separation.evidence}), so that {so}: add a"
+        " penalty (loss.l2), or leave out columns that give the label away"
+    )
+
+
+class _GaveUpError(Exception):
+    """Its message is the reason."""
+
+
+class _Table:
+    """The visited rows of X in standardised columns: centred only where an intercept takes up the means.
+
+    Without an intercept a column is divided by its root mean square. A column without any spread is left out (times 0).
+    """
+
+    def __init__(
+        self, X: Tensor, y: Tensor, rows: Tensor | None, null_space: Tensor | None, *, intercept: bool
+    ) -> None:
+        self.X, self.rows, self.null_space, self.intercept = X, rows, null_space, intercept
+        y = (y if rows is None else y[rows]).to(X.device, torch.float64)
+        self.soft = (y != 0) & (y != 1)
+        self.sign = torch.where(self.soft, 1.0, 2 * y - 1)
+        self.n = y.shape[0]
+        self.D = X.shape[1]
+        self.mean = X.new_zeros(self.D, dtype=torch.float64)
+        if intercept:
+            self.mean = self._column_sum(lambda block, _: block.sum(dim=0)) / self.n
+        squares = self._column_sum(lambda block, _: (block - self.mean).square().sum(dim=0))
+        self.spread = (squares / self.n).sqrt()
+        self.finite = bool((self.spread.isfinite() & self.mean.isfinite()).all())
+        # 1e-13: a thousand roundings of the mean.
+        self.factor = torch.where(self.spread > 1e-13 * self.mean.abs(), 1 / self.spread, 0.0)
+        t = torch.where(self.soft, 0.0, self.sign)
+        total = self._column_sum(lambda block, place: (block - self.mean).t() @ t[place]) * self.factor
+        self.total = self._with_intercept(total, t.sum()).cpu().numpy()
+
+    def margins(self, direction: NDArray[np.float64]) -> Tensor:
+        """t_i (x_i . w + b) of every row, [n]; of soft labels -|x_i . w + b|."""
+        v = torch.from_numpy(direction).to(self.X.device)
+        w, b = v[: self.D] * self.factor, v[self.D] if self.intercept else 0.0
+        margin = self.X.new_empty(self.n, dtype=torch.float64)
+        for place, block in self._blocks():
+            margin[place] = (block - self.mean) @ w + b
+        return torch.where(self.soft, -margin.abs(), margin * self.sign)
+
+    def constraints(self, places: Tensor) -> NDArray[np.float64]:
+        """t_i (x_i, 1) of the rows at `places` [m], [m, D] or [m, D + 1]."""
+        X = self.X[places if self.rows is None else self.rows[places]].to(torch.float64)
+        X = self._with_intercept((X - self.mean) * self.factor, X.new_ones(X.shape[0]))
+        result: NDArray[np.float64] = (X * self.sign[places, None]).cpu().numpy()
+        return result
+
+    def separation(
+        self, kind: Literal["complete", "quasi-complete"], evidence: str, direction: NDArray[np.float64]
+    ) -> Separation:
+        """A direction [D] or [D + 1] of the standardised columns in the units of X."""
+        v = torch.from_numpy(direction)
+        factor, mean = self.factor.cpu(), self.mean.cpu()
+        weight = v[: self.D] * factor
+        bias = float(v[self.D] - mean @ weight) if self.intercept else 0.0
+        standardized = v[: self.D] * (factor > 0)
+        if self.null_space is not None:
+            units = torch.where(factor > 0, 1 / factor, 0.0)
+            standardized = fewest_columns(standardized, bias, self.null_space.cpu(), units, mean)
+        return Separation(kind, evidence, weight, bias, standardized)
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        return row_blocks(self.X, self.rows, slice(0, self.n), torch.float64)
+
+    def _column_sum(self, term: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        total = self.X.new_zeros(self.D, dtype=torch.float64)
+        for place, block in self._blocks():
+            total += term(block, place)
+        return total
+
+    def _with_intercept(self, values: Tensor, of_intercept: Tensor) -> Tensor:
+        return torch.cat([values, of_intercept[..., None]], dim=-1) if self.intercept else values
+
+
+def _search(table: _Table, deadline: float) -> Separation | None:
+    if table.intercept and not table.soft.any() and bool((table.sign == table.sign[0]).all()):
+        bias_only = np.append(np.zeros(table.D), float(table.sign[0]))
+        return table.separation("complete", f"every label is {int(table.sign[0] > 0)}", bias_only)
+    more = table.D + 1 + _FIRST_ROWS // 2
+    chosen = _first_rows(table, 2 * more)
+    direction = _solve(table, chosen, deadline, widest=False)
+    margin = table.margins(direction)
+    if margin.max() <= _POSITIVE:
+        return None
+    if not table.soft.any():
+        before = chosen.clone()
+        if (complete := _widest(table, chosen, more, deadline)) is not None:
+            return complete
+        if not torch.equal(before, chosen):
+            direction = _solve(table, chosen, deadline, widest=False)
+            margin = table.margins(direction)
+    while margin.max() > _POSITIVE:
+        if margin.min() >= -_ROUNDING:
+            on_plane = int((margin <= _POSITIVE).sum())
+            evidence = (
+                f"a plane through {on_plane:,} of {table.n:,} rows has the others on their labels' sides"
+            )
+            return table.separation("quasi-complete", evidence, direction)
+        _add_worst(chosen, margin, margin < -_ROUNDING, more)
+        direction = _solve(table, chosen, deadline, widest=False)
+        margin = table.margins(direction)
+    return None
+
+
+def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separation | None:
+    """Complete separation, or None where not even the chosen rows are; adds to these.
+
+    The plane of the widest margin is right about most of the other rows too, and so takes the fewest rounds.
+    """
+    while True:
+        direction = _solve(table, chosen, deadline, widest=True)
+        margin = table.margins(direction)
+        if margin.min() > _POSITIVE:
+            return table.separation(
+                "complete", f"a plane has all {table.n:,} rows on their labels' sides", direction
+            )
+        if margin[chosen].min() <= _POSITIVE:
+            return None
+        _add_worst(chosen, margin, margin <= _POSITIVE, more)
+
+
+def _first_rows(table: _Table, count: int) -> Tensor:
+    """[n] bool: up to `count` rows of label 0, of label 1 and of other labels, drawn the same way every time."""
+    order = torch.randperm(table.n, generator=torch.Generator().manual_seed(0)).to(table.sign.device)
+    chosen = torch.zeros(table.n, dtype=torch.bool, device=order.device)
+    for group in (table.soft, ~table.soft & (table.sign > 0), ~table.soft & (table.sign < 0)):
+        chosen[order[group[order]][:count]] = True
+    return chosen
+
+
+def _add_worst(chosen: Tensor, margin: Tensor, wrong: Tensor, count: int) -> None:
+    """Mark up to `count` of the `wrong` rows that are not yet chosen, those of the smallest margin."""
+    candidates = torch.nonzero(wrong & ~chosen)[:, 0]
+    if len(candidates) == 0:
+        raise _GaveUpError("the linear programme for separation was not solved precisely enough")
+    worst = margin[candidates].topk(min(count, len(candidates)), largest=False).indices
+    chosen[candidates[worst]] = True
+
+
+def _solve(table: _Table, chosen: Tensor, deadline: float, *, widest: bool) -> NDArray[np.float64]:
+    """The direction [D] or [D + 1] that maximises the sum of all margins, or with `widest` the smallest of the chosen.
+
+    Only the chosen rows are constraints.
+    """
+    from scipy.optimize import linprog  # a fifth of a second, for the few fits that need it
+
+    hard, soft = (torch.nonzero(chosen & kind)[:, 0] for kind in (~table.soft, table.soft))
+    below, on_plane = -table.constraints(hard), table.constraints(soft)
+    objective, bounds = -table.total / max(1.0, abs(table.total).max()), [(-1.0, 1.0)] * len(table.total)
+    if widest:
+        below = np.column_stack([below, np.ones(len(below))])
+        objective, bounds = np.append(np.zeros(len(bounds)), -1.0), [*bounds, (0.0, 1.0)]
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _GaveUpError("the search for separation ran out of time")
+    result = linprog(
+        objective,
+        A_ub=below,
+        b_ub=np.zeros(len(below)),
+        A_eq=on_plane if len(on_plane) else None,
+        b_eq=np.zeros(len(on_plane)) if len(on_plane) else None,
+        bounds=bounds,
+        method="highs",
+        options={**_PRECISE, "time_limit": left},
+    )
+    if result.status == 1:
+        raise _GaveUpError("the search for separation ran out of time")
+    if result.x is None:
+        raise _GaveUpError(f"the linear programme for separation was not solved: {result.message}")
+    direction: NDArray[np.float64] = result.x[: len(table.total)]
+    return direction
+
+
+def _leading_columns(separation: Separation, names: Sequence[str]) -> str:
+    """by ... with the columns of the largest coefficients in standard deviations; nothing where they are unknown."""
+    if separation.standardized is None:
+        return ""
+    size = separation.standardized.abs()
+    order = size.argsort(descending=True, stable=True)
+    columns = [f'"{names[j]}"' for j in order[size[order] > _NEGLIGIBLE * size.max()].tolist()]
+    named = _listed(columns[:_NAMED])
+    if len(columns) > _NAMED:
+        return f" by a combination of {len(columns):,} columns, above all {named}"
+    return {0: "", 1: f" by column {named}"}.get(len(columns), f" by a combination of columns {named}")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

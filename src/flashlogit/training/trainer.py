@@ -1,0 +1,223 @@
+"""Mini-batch training by epochs.
+
+Within an epoch nothing waits for the device: rows are shuffled there, batches are read through their row numbers
+without being copied, and losses add up there. Once an epoch one small tensor is read back.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..config.settings import EarlyStopping, TrainingSettings
+from ..system.errors import UserError
+from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
+from .objective import Objective
+from .optimizers import build_optimizer, build_schedule
+
+HistoryRow = dict[str, float | int | None]
+
+
+@dataclass
+class Best:
+    """The epoch with the lowest validation loss, and its parameters."""
+
+    epoch: int
+    loss: float
+    weight: Tensor
+    bias: Tensor
+
+
+class _SavedGroup(Progress):
+    lr: float = Field(ge=0, le=1e30)
+
+
+class _SavedOptimizer(Progress):
+    param_groups: list[_SavedGroup]
+
+
+class _SavedBest(Progress):
+    epoch: int = Field(ge=1)
+    loss: float
+
+
+class TrainerProgress(Progress):
+    """What is read of a checkpoint's progress; the other numbers of optimiser and schedule follow from the settings."""
+
+    epoch: int = Field(ge=0, lt=2**53)
+    history_length: int = Field(ge=0, lt=2**53)
+    threads: int
+    optimizer: _SavedOptimizer
+    best: _SavedBest | None
+
+
+class Trainer:
+    """Weights [D] and intercept [1] on their way from zero to a minimum of the training objective.
+
+    Starting from zero is starting from the null model's probabilities; the objective is convex, so that no random
+    start is needed.
+    """
+
+    def __init__(
+        self, training: Objective, validation: Objective | None, settings: TrainingSettings, *, seed: int
+    ) -> None:
+        self.training = training
+        self.validation = validation
+        self.settings = settings
+        X = training.rows.X
+        dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
+        self.weight = nn.Parameter(torch.zeros(X.shape[1], dtype=dtype, device=X.device))
+        self.bias = nn.Parameter(torch.zeros(1, dtype=dtype, device=X.device))
+        self.optimizer = build_optimizer(settings.optimizer, self.weight, self.bias)
+        self.schedule = build_schedule(settings.schedule, self.optimizer, settings.epochs)
+        self.generator = torch.Generator(device=X.device)
+        self.generator.manual_seed(seed)
+        self.epoch = 0
+        self.best: Best | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done or early stopping has had enough."""
+        stopping = self.settings.early_stopping
+        patience_lost = stopping and self.best and self.epoch - self.best.epoch >= stopping.patience
+        return self.epoch >= self.settings.epochs or bool(patience_lost)
+
+    def epochs(self, on_batch: Callable[[int], object] = lambda rows: None) -> Iterator[HistoryRow]:
+        """Train epoch by epoch until finished, giving each epoch's history row; `on_batch` hears each batch's rows.
+
+        Raises:
+            UserError: a logit that is not finite, which finite data only have where training diverges.
+        """
+        while not self.finished:
+            yield self._epoch(on_batch)
+
+    def final_parameters(self) -> tuple[Tensor, Tensor]:
+        """Weights [D] and intercept [1] to keep: the best epoch's with early stopping, else the last."""
+        if self.settings.early_stopping and self.best:
+            return self.best.weight, self.best.bias
+        return self.weight.detach().clone(), self.bias.detach().clone()
+
+    def checkpoint(self, origin: dict[str, Any], history_length: int) -> Checkpoint:
+        """A copy of the state at an epoch's end."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {
+            "weight": self.weight.detach().clone(),
+            "bias": self.bias.detach().clone(),
+            "generator": generator_state(self.generator),
+            **optimizer_tensors(optimizer),
+        }
+        progress: dict[str, Any] = {
+            "epoch": self.epoch,
+            "history_length": history_length,
+            "threads": torch.get_num_threads(),
+            "optimizer": {"param_groups": optimizer["param_groups"]},
+            "best": None,
+        }
+        if self.best:
+            tensors |= {"best.weight": self.best.weight, "best.bias": self.best.bias}
+            progress["best"] = {"epoch": self.best.epoch, "loss": self.best.loss}
+        return Checkpoint(tensors, progress, origin)
+
+    def restore(self, checkpoint: Checkpoint) -> TrainerProgress:
+        """Go on from a checkpoint of the same run, and give its progress.
+
+        Raises:
+            UserError: the checkpoint does not fit this run's settings and data; nothing is changed then.
+        """
+        tensors, saved = checkpoint.tensors, checkpoint.progress_as(TrainerProgress)
+        checkpoint.check_tensors(self._expected(started=saved.epoch > 0, best=saved.best is not None))
+        optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
+        lr = [group.lr for group in saved.optimizer.param_groups]
+        best_epoch = saved.best.epoch if saved.best else 0
+        if len(lr) != len(optimizer["param_groups"]) or not best_epoch <= saved.epoch == saved.history_length:
+            raise checkpoint.unusable("its learning rates or numbers of epochs do not fit together")
+        try:
+            self.generator.set_state(tensors["generator"])
+        except RuntimeError as error:
+            raise checkpoint.unusable(f"the generator's state is none: {error}") from error
+        with torch.no_grad():
+            self.weight.copy_(tensors["weight"])
+            self.bias.copy_(tensors["bias"])
+        groups = [group | {"lr": rate} for group, rate in zip(optimizer["param_groups"], lr, strict=True)]
+        self.optimizer.load_state_dict({"state": optimizer_state(tensors), "param_groups": groups})
+        self.schedule.load_state_dict(
+            schedule | {"last_epoch": saved.epoch, "_step_count": saved.epoch + 1, "_last_lr": lr}
+        )
+        self.epoch = saved.epoch
+        if saved.best:
+            best = [tensors[f"best.{name}"].to(self.weight.device) for name in ("weight", "bias")]
+            self.best = Best(saved.best.epoch, saved.best.loss, *best)
+        return saved
+
+    def _expected(self, *, started: bool, best: bool) -> dict[str, Tensor]:
+        """Tensors like those of this run's checkpoints: `started` of those after an epoch."""
+        expected = {"weight": self.weight, "bias": self.bias, "generator": generator_state(self.generator)}
+        if started:
+            # An optimiser makes its state in its first step.
+            twin = copy.deepcopy(self.optimizer)
+            for parameter in (each for group in twin.param_groups for each in group["params"]):
+                parameter.grad = torch.zeros_like(parameter)
+            twin.step()
+            expected |= optimizer_tensors(twin.state_dict())
+        return expected | ({"best.weight": self.weight, "best.bias": self.bias} if best else {})
+
+    def _epoch(self, on_batch: Callable[[int], object]) -> HistoryRow:
+        start = time.perf_counter()
+        lr = self.optimizer.param_groups[0]["lr"]
+        totals, largest = self._steps(on_batch)
+        loss, nonfinite = totals[1].item(), totals[3].item()
+        if nonfinite:
+            raise UserError(
+                f"training diverged in epoch {self.epoch + 1}: {nonfinite:.0f} logits are not finite;"
+                f" lower training.optimizer.lr, which is {lr:g}"
+            )
+        self.epoch += 1
+        self.schedule.step()
+        seconds = time.perf_counter() - start
+        validation_loss = None
+        if self.validation:
+            validation_loss = self.validation.mean_loss(self.weight.detach(), self.bias.detach())
+            self._watch(validation_loss, self.settings.early_stopping)
+        return {
+            "epoch": self.epoch,
+            "train_loss": loss / self.training.weight_sum,
+            "validation_loss": validation_loss,
+            "lr": lr,
+            "max_abs_logit": largest.item(),
+            "seconds": seconds,
+            "rows_per_second": len(self.training.rows) / seconds,
+        }
+
+    def _steps(self, on_batch: Callable[[int], object]) -> tuple[Tensor, Tensor]:
+        """One step for each batch; the epoch's sums [5] and largest |logit| [], on the device."""
+        totals = torch.zeros(4, dtype=torch.float64, device=self.weight.device)
+        largest = torch.zeros((), dtype=torch.float64, device=self.weight.device)
+        for rows in self._batches():
+            gradient = self.training.gradient(self.weight.detach(), self.bias.detach(), rows)
+            self.weight.grad, self.bias.grad = gradient.weight, gradient.bias
+            self.optimizer.step()
+            totals += gradient.sums.packed[-5:-1]
+            largest = torch.maximum(largest, gradient.sums.max_abs_logit)
+            on_batch(len(self.training.rows) if rows is None else rows.shape[0])
+        return totals, largest
+
+    def _batches(self) -> Iterator[Tensor | None]:
+        """Row numbers of each batch in a new random order; None for a full batch, which needs no order."""
+        N, size = len(self.training.rows), self.settings.batch_size
+        if size >= N:
+            yield None
+            return
+        order = torch.randperm(N, generator=self.generator, device=self.weight.device)
+        yield from torch.split(order, size)
+
+    def _watch(self, loss: float, stopping: EarlyStopping | None) -> None:
+        margin = stopping.min_delta if stopping else 0.0
+        if self.best is None or loss < self.best.loss - margin:
+            self.best = Best(self.epoch, loss, self.weight.detach().clone(), self.bias.detach().clone())

@@ -1,4 +1,5 @@
-"""flashlogit.solvers.unpenalised.collinearity: which columns are named, which are not, and coefficients of least norm."""
+"""flashlogit.solvers.unpenalised.collinearity: which columns are named, which are not, and coefficients of least
+norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""flashlogit.solvers.unpenalised.separation: data whose answer is known by construction, and directions that prove it."""
+"""flashlogit.solvers.unpenalised.separation: data whose answer is known by construction, and directions that prove
+it."""
 
 from __future__ import annotations
 

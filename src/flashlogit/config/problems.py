@@ -1,7 +1,7 @@
 """What is wrong with a tree of settings, in sentences for the person who wrote it.
 
-The keys, kinds and types in the messages are read off the models in `flashlogit.config.settings`, which alone says what may
-stand in a file.
+The keys, kinds and types in the messages are read off the models in `flashlogit.config.settings`, which alone says
+what may stand in a file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """scikit-learn's interface to the fits.
 
-Pickles name the module of their class, so that `flashlogit.estimator.LogisticRegression` stays where it was in 0.1.0, and
-the classes of a fitted estimator's attributes are found under the names that they had then.
+Pickles name the module of their class, so that `flashlogit.estimator.LogisticRegression` stays where it was in
+0.1.0, and the classes of a fitted estimator's attributes are found under the names that they had then.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,
             of the float64 solution, which `coef_` is rounded from where X is narrower; infinite where `max_iter` is 0;
             not after `partial_fit`.
-        inference_: for two classes without a penalty, `flashlogit.fitting.inference.Inference` with standard errors, z and p
+        inference_: for two classes without a penalty, `flashlogit.fitting.inference.Inference` with standard errors,
+        z and p
             values and confidence intervals; None where they do not exist (separated or collinear data).
         n_features_in_, feature_names_in_: as in scikit-learn.
     """

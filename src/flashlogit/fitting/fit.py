@@ -2,7 +2,8 @@
 
     P(w, b) = 1/S sum_i s_i loss_i + l1 ||w||_1 + l2/2 ||w||_2^2
 
-with the exact loss (eps = 0), in the units of X: `mathematics` of the certificate are in `flashlogit.objectives.certificate`.
+with the exact loss (eps = 0), in the units of X: `mathematics` of the certificate are in
+`flashlogit.objectives.certificate`.
 """
 
 from __future__ import annotations

@@ -91,7 +91,8 @@ def bootstrap(
     """Intervals of `flashlogit.metrics.binary.Metrics`' fields and of the rates at the threshold.
 
     Args:
-        logits: [N] float64, finite; y: [N], 0 or 1; sample_weight: [N] or None. As for `flashlogit.metrics.binary.evaluate`,
+        logits: [N] float64, finite; y: [N], 0 or 1; sample_weight: [N] or None. As for
+        `flashlogit.metrics.binary.evaluate`,
             which checks them.
         eps, threshold: as for `evaluate`.
         seed: of the replicates; the same seed gives the same intervals.

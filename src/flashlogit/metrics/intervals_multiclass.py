@@ -1,4 +1,5 @@
-"""Bootstrap intervals of the metrics of more than two classes, by the Poisson bootstrap of `flashlogit.metrics.intervals`.
+"""Bootstrap intervals of the metrics of more than two classes, by the Poisson bootstrap of
+`flashlogit.metrics.intervals`.
 
 Rows have no order here that all metrics share, so that many rows are represented by a sample of them: of each class up
 to an equal share of `SAMPLED` rows, each counted Poisson(n) times for the n rows of its class that it stands for. What
@@ -30,7 +31,8 @@ METHOD = (
 
 @dataclass(frozen=True)
 class _Rows:
-    """Sampled rows: class, likeliest class, losses [n] each; effective and unit as in `flashlogit.metrics.intervals`."""
+    """Sampled rows: class, likeliest class, losses [n] each; effective and unit as in
+    `flashlogit.metrics.intervals`."""
 
     y: NDArray[np.int64]
     predicted: NDArray[np.int64]

@@ -1,7 +1,7 @@
 """The passes as torch operators, which torch.compile takes as they are instead of looking inside.
 
-They are not differentiable by themselves: `flashlogit.nn.loss` gives them their gradient. Their arguments are those of the
-passes in a fixed order: X, y, weight, bias, then `_OPTIONS`, then the backend's name.
+They are not differentiable by themselves: `flashlogit.nn.loss` gives them their gradient. Their arguments are those
+of the passes in a fixed order: X, y, weight, bias, then `_OPTIONS`, then the backend's name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     P(w, b) = 1/S sum_i s_i loss_i + l1 ||w||_1 + l2/2 ||w||_2^2,      S = sum_i s_i,      eps = 0
 
-A solver sees theta [P, K] float64 (`flashlogit.objectives.coordinates`), losses, gradients, products and matrices, and neither
+A solver sees theta [P, K] float64 (`flashlogit.objectives.coordinates`), losses, gradients, products and matrices,
+and neither
 kernels nor where X is. Every loss and gradient is computed in float64 from X as it is stored: a float32 mean loss is
 good to 6e-8 only, and with little penalty a relative gap of 1e-8 asks for a mean gradient good to 3e-8. Products with
 the Hessian and the Hessian itself only choose directions and are float32, unless X is float64 or more is asked for.

@@ -36,7 +36,8 @@ class SoftmaxObjective:
     """P over X [N, D], y [N] int64 class numbers and sample_weight [N] or None.
 
     Solvers see theta [P K, 1] float64, which is [P, K] row by row: P = D, and one row more with an intercept. For the
-    meaning of the attributes see `flashlogit.objectives.logistic.ConvexObjective`; `curvature` is the probabilities [N, K] here.
+    meaning of the attributes see `flashlogit.objectives.logistic.ConvexObjective`; `curvature` is the probabilities
+    [N, K] here.
     """
 
     def __init__(
@@ -303,7 +304,8 @@ class SoftmaxObjective:
     def certify(self, theta: Tensor) -> Certificate:
         """The duality gap at theta, by one or two reads of X more unless theta is the last point, with `keep`.
 
-        As with two classes (`flashlogit.objectives.certificate`), with u_i = q_i - e_{y_i} for distributions q_i: the residuals
+        As with two classes (`flashlogit.objectives.certificate`), with u_i = q_i - e_{y_i} for distributions q_i:
+        the residuals
         p - e_y need not add up to 0 for each class, but with an intercept u has to. Those of intercepts t lower do, to
         first order,
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Problem(Protocol):
-    """An objective over theta [P, 1]: `flashlogit.objectives.logistic.ConvexObjective` for two classes, where all is documented, and
+    """An objective over theta [P, 1]: `flashlogit.objectives.logistic.ConvexObjective` for two classes, where all is
+    documented, and
     `flashlogit.objectives.softmax.SoftmaxObjective` for more, whose theta holds its K models side by side."""
 
     X: Tensor

@@ -1,7 +1,7 @@
 """What a fit without a penalty needs beside a solver: there may be no optimum, or many, and there is no duality gap.
 
-With a penalty below rounding (`flashlogit.objectives.certificate.provable`) there is an optimum, however far away, but no gap
-either; of many points as good as it, it is near the one with the smallest coefficients.
+With a penalty below rounding (`flashlogit.objectives.certificate.provable`) there is an optimum, however far away,
+but no gap either; of many points as good as it, it is near the one with the smallest coefficients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a fit of more than two classes without a penalty needs beside a solver; see `flashlogit.solvers.unpenalised.logistic`."""
+"""What a fit of more than two classes without a penalty needs beside a solver; see
+`flashlogit.solvers.unpenalised.logistic`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 NEWTON = str(CONFIGS / "newton.yaml")
 SMALL = ["data.rows=2000", "data.columns=3"]
 COMMANDS = ["train", "predict", "evaluate", "inspect", "export", "check-gradients", "benchmark"]

@@ -35,7 +35,7 @@ from flashlogit.gradients.methods import ChainRule, Problem
 from flashlogit.system.errors import UserError
 from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BCE = str(ROOT / "configs/bce.yaml")
 OWN = str(ROOT / "configs/own_file.yaml")
 CPU = torch.device("cpu")

@@ -249,7 +249,7 @@ def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
         *("data.separator=;", "data.decimal=','", "data.missing_values=['?', '-']", "training=null"),
         *("solver={name: auto}", "report.html=false"),
     ]
-    config = Path(__file__).parents[1] / "configs" / "own_file.yaml"
+    config = Path(__file__).parents[2] / "configs" / "own_file.yaml"
     told = run(capsys, "train", "--config", config, *settings).out
     assert "Categories: city (2 values)" in told
     names = pd.read_csv(tmp_path / "run" / "coefficients.csv").column.tolist()

@@ -13,7 +13,7 @@ import pytest
 from flashlogit.commands.shell import run_guarded, train_main
 from flashlogit.system.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BCE = str(ROOT / "configs/bce.yaml")
 OWN = str(ROOT / "configs/own_file.yaml")
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -120,7 +120,7 @@ def test_ctrl_c_outside_training_is_130(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_reader_that_has_gone_away_gets_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/train.py", "--config", BCE, f"output={tmp_path}", "training.epochs=1"]
     with subprocess.Popen(
-        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         assert process.stderr

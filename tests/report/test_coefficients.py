@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
 
-NEWTON = str(Path(__file__).parents[1] / "configs" / "newton.yaml")
+NEWTON = str(Path(__file__).parents[2] / "configs" / "newton.yaml")
 STATISTICS = ["standard_error", "z", "p_value", "ci_low", "ci_high"]
 
 

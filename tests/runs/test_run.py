@@ -29,7 +29,7 @@ from flashlogit.runs.results import column_deviation
 from flashlogit.training.checkpoint import Checkpoint
 from flashlogit.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 BCE = str(CONFIGS / "bce.yaml")
 SMALL = [

@@ -31,7 +31,7 @@ from flashlogit.config.settings import (
 )
 from flashlogit.system.errors import UserError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_FILES = sorted(CONFIGS.glob("*.yaml"))
 SYNTHETIC = "name: a\ndata: {source: synthetic}\n"
 TOP_KEYS = "name, output, device, seed, backend, data, loss, training, solver and report"

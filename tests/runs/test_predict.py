@@ -183,7 +183,7 @@ def test_an_array_of_another_width_is_refused(tmp_path: Path, capsys: pytest.Cap
     generator = np.random.default_rng(0)
     table = np.column_stack([generator.normal(size=(60, 3)), np.arange(60) % 2])
     np.save(tmp_path / "train.npy", table)
-    config = str(Path(__file__).parents[1] / "configs/own_file.yaml")
+    config = str(Path(__file__).parents[2] / "configs/own_file.yaml")
     settings = [f"data.path={tmp_path}/train.npy", "data.label.column=-1", "training.epochs=2", "--quiet"]
     assert train_main(["--config", config, f"output={tmp_path}", "name=run", *settings]) == 0
     options = ["--model", str(tmp_path / "run"), "--out", str(tmp_path / "out.csv"), "--overwrite"]

@@ -22,7 +22,7 @@ from flashlogit.models.model import Model
 from flashlogit.runs import results
 from flashlogit.solvers.search import Search
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 NEWTON = str(CONFIGS / "newton.yaml")
 
 Train = Callable[..., str]

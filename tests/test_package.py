@@ -65,7 +65,7 @@ def test_kernels_depend_on_torch_and_triton_only() -> None:
 
 
 def test_files_of_jitted_functions_hold_nothing_else() -> None:
-    for path in (ROOT / "kernels/flashlogit_kernels").glob("_[a-z]*.py"):
+    for path in (ROOT / "kernels/flashlogit_kernels/gpu").glob("_[a-z]*.py"):
         for node in ast.parse(path.read_text()).body:
             assert isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.FunctionDef), path
             if isinstance(node, ast.FunctionDef):

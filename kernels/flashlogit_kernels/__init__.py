@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from .lazy import attribute_loader
 
 if TYPE_CHECKING:
-    from .hessian import bce_hessian as bce_hessian
-    from .onepass import bce_onepass as bce_onepass
+    from .gpu.hessian import bce_hessian as bce_hessian
+    from .gpu.onepass import bce_onepass as bce_onepass
+    from .gpu.product import column_sums as column_sums
+    from .gpu.product import hessian_product as hessian_product
+    from .gpu.rows import bce_rows as bce_rows
     from .padding import pad_rows as pad_rows
-    from .product import column_sums as column_sums
-    from .product import hessian_product as hessian_product
-    from .rows import bce_rows as bce_rows
 
 _HOMES = {
-    "bce_hessian": "hessian",
-    "bce_onepass": "onepass",
-    "bce_rows": "rows",
-    "column_sums": "product",
-    "hessian_product": "product",
+    "bce_hessian": "gpu.hessian",
+    "bce_onepass": "gpu.onepass",
+    "bce_rows": "gpu.rows",
+    "column_sums": "gpu.product",
+    "hessian_product": "gpu.product",
     "pad_rows": "padding",
 }
 __all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]

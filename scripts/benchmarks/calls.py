@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.gpu.table import LaunchConfig
 from flashlogit_kernels.padding import padded_columns
-from flashlogit_kernels.table import LaunchConfig
 
 Packed = Callable[[], Tensor]
 """Makes the call; gives all that it sums as one float64 vector."""

@@ -99,7 +99,7 @@ class Compiled:
         self._kernels: dict[int, tuple[str, Any]] = {}
 
     def __enter__(self) -> Compiled:
-        from flashlogit_kernels import _bce, _columns, _hessian
+        from flashlogit_kernels.gpu import _bce, _columns, _hessian
 
         self._jitted = [
             kernel
@@ -131,7 +131,7 @@ class Compiled:
 
     def found(self, device: torch.device, asked: int | None) -> list[Record]:
         """Registers, spills, shared memory, and programs of a multiprocessor: asked for, fitting, and by the driver."""
-        from flashlogit_kernels.resources import Resources, device_limits, resident_programs
+        from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
 
         result = []
         for name, compiled in self._kernels.values():
@@ -158,7 +158,7 @@ def _asked(task: Any, device: torch.device) -> int | None:
         return None
     if task.launch is not None:
         return task.launch.programs_per_sm
-    from flashlogit_kernels.launch import fits_registers, launch_config
+    from flashlogit_kernels.gpu.launch import fits_registers, launch_config
 
     compute = getattr(torch, task.compute)
     if task.function == "bce_rows" or not fits_registers(task.D, compute, centred="center" in task.options):

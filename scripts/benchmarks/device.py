@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from flashlogit_kernels import table
+from flashlogit_kernels.gpu import table
 
 from .bench import Bench, OutOfTimeError, Record, reason
 from .clock import DeviceClock, WallClock

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import flashlogit_kernels
-from flashlogit_kernels.launch import launch_config
-from flashlogit_kernels.table import packaged
+from flashlogit_kernels.gpu.launch import launch_config
+from flashlogit_kernels.gpu.table import packaged
 
 from .bench import Bench, Record, reason
 from .calls import Call, as_loaded, make_data, packed
@@ -98,7 +98,7 @@ def bytes_beside(call: Call, N: int) -> int:
 
 def table_launch(call: Call, device: torch.device) -> Any:
     """The table's configuration that the call takes, if it takes one."""
-    from flashlogit_kernels.launch import fits_registers
+    from flashlogit_kernels.gpu.launch import fits_registers
 
     compute = getattr(torch, call.compute)
     if call.function == "column_sums" or not fits_registers(
@@ -127,7 +127,7 @@ def _torch(bench: Bench, D: int) -> Record:
 
 def _reductions(bench: Bench) -> list[Record]:
     """The second stage alone, over as many partial sums as the first leaves."""
-    from flashlogit_kernels.reduce import reduce_partials
+    from flashlogit_kernels.gpu.reduce import reduce_partials
 
     found = []
     for programs, D in (

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 import flashlogit_kernels
-from flashlogit_kernels import table
-from flashlogit_kernels.launch import block_width, machine_name, piece_widths, table_dtypes
-from flashlogit_kernels.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
+from flashlogit_kernels.gpu import table
+from flashlogit_kernels.gpu.launch import block_width, machine_name, piece_widths, table_dtypes
+from flashlogit_kernels.gpu.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
 
 from .bench import Bench, Record, reason
 from .calls import Call, Data, as_loaded, make_data, packed

@@ -22,8 +22,8 @@ from benchmarks.calls import Call, Data, make_data, packed, truth
 from benchmarks.clock import DeviceClock, WallClock, capture
 
 from flashlogit import reference
-from flashlogit_kernels import table
-from flashlogit_kernels.table import Entry, LaunchConfig
+from flashlogit_kernels.gpu import table
+from flashlogit_kernels.gpu.table import Entry, LaunchConfig
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -293,7 +293,7 @@ def test_the_pool_compiles_in_processes_of_its_own(kernels: object) -> None:
 
 def test_kernels_that_a_task_compiles_are_kept(monkeypatch: pytest.MonkeyPatch, kernels: object) -> None:
     """With jitted functions that stand in for Triton's."""
-    from flashlogit_kernels import _bce, _columns, _hessian, resources
+    from flashlogit_kernels.gpu import _bce, _columns, _hessian, resources
 
     class Jitted:
         device_caches = None

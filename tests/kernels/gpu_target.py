@@ -48,7 +48,7 @@ def main() -> None:
 
 def run_call(kernels: Any, call: dict[str, Any]) -> None:
     """Make the described call on CPU tensors; nothing is computed."""
-    from flashlogit_kernels.launch import LaunchConfig
+    from flashlogit_kernels.gpu.launch import LaunchConfig
 
     storage, compute = getattr(torch, call["storage"]), getattr(torch, call["compute"])
     N, D = call["N"], call["D"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, Clamp
-from flashlogit_kernels.launch import (
+from flashlogit_kernels.gpu.launch import (
     TILES_A_PROGRAM,
     KernelName,
     LaunchConfig,

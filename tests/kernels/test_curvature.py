@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flashlogit import bce_loss
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
-from flashlogit_kernels.launch import LaunchConfig, fits_registers
+from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers
 
 STORAGE = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 ROW_ROUNDING = 3e-7

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from flashlogit_kernels.launch import LaunchConfig
+from flashlogit_kernels.gpu.launch import LaunchConfig
 
 # The interpreter computes with NumPy, which warns of 0 * inf in lanes whose result is then not taken.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")

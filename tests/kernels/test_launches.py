@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flashlogit_kernels.launch import is_column_major, vector_length
+from flashlogit_kernels.gpu.launch import is_column_major, vector_length
 
 MODULES = ("onepass", "rows", "hessian", "product")
 KERNELS: dict[str, tuple[str, ...]] = {

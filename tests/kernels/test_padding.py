@@ -8,8 +8,8 @@ import pytest
 import torch
 from budget import check, make_case
 
-from flashlogit_kernels.arguments import readable_columns
-from flashlogit_kernels.launch import LaunchConfig, pipeline_stages, vector_length
+from flashlogit_kernels.gpu.arguments import readable_columns
+from flashlogit_kernels.gpu.launch import LaunchConfig, pipeline_stages, vector_length
 from flashlogit_kernels.padding import pad_rows, padded_columns
 
 SMALL = LaunchConfig(block_n=8, num_warps=4, programs_per_sm=1, num_stages=3)

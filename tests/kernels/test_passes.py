@@ -10,7 +10,7 @@ import torch
 from budget import Case, check, compute, make_case
 
 from flashlogit_kernels.contract import BCESums
-from flashlogit_kernels.launch import LaunchConfig, fits_registers
+from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers
 
 STORAGE = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SMALL = LaunchConfig(block_n=8, num_warps=4, programs_per_sm=1)
@@ -278,7 +278,7 @@ def test_offsets_past_two_to_the_31(layout: str, passes: ModuleType, device: tor
 
 
 def test_the_kernels_errors_are_not_swallowed(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flashlogit_kernels import _bce
+    from flashlogit_kernels.gpu import _bce
 
     class Broken:
         def __getitem__(self, grid: object) -> object:

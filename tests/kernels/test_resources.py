@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from flashlogit_kernels import resources
-from flashlogit_kernels.resources import Limits, Resources, resident_programs, settle
-from flashlogit_kernels.table import LaunchConfig
+from flashlogit_kernels.gpu import resources
+from flashlogit_kernels.gpu.resources import Limits, Resources, resident_programs, settle
+from flashlogit_kernels.gpu.table import LaunchConfig
 
 H100 = Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
 RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376, programs=24)
@@ -89,8 +89,8 @@ def test_a_pass_is_launched_as_it_fits(kernels: ModuleType, monkeypatch: pytest.
         asked.append(arguments["BLOCK_N"])
         return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
 
-    monkeypatch.setattr("flashlogit_kernels._bce.onepass_kernel", Launched())
-    monkeypatch.setattr("flashlogit_kernels.onepass.reduce_partials", lambda partials, totals: totals[0])
+    monkeypatch.setattr("flashlogit_kernels.gpu._bce.onepass_kernel", Launched())
+    monkeypatch.setattr("flashlogit_kernels.gpu.onepass.reduce_partials", lambda partials, totals: totals[0])
     monkeypatch.setattr(resources, "loaded", load)
     small = Limits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(resources, "device_limits", lambda device: small)
@@ -101,7 +101,7 @@ def test_a_pass_is_launched_as_it_fits(kernels: ModuleType, monkeypatch: pytest.
     monkeypatch.setattr(resources, "are_fitted", lambda device: True)
     kernels.bce_onepass(X, y, w, launch=config)  # the caller's own
     assert (grids.pop(), asked) == ((2 * 9,), [])
-    monkeypatch.setattr("flashlogit_kernels.onepass.launch_config", lambda *arguments: config)
+    monkeypatch.setattr("flashlogit_kernels.gpu.onepass.launch_config", lambda *arguments: config)
     kernels.bce_onepass(X, y, w)
     assert grids.pop() == (2 * 2,)
     assert asked == [64, 32, 16]

@@ -9,7 +9,7 @@ import torch
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
-terms = pytest.importorskip("flashlogit_kernels._terms")
+terms = pytest.importorskip("flashlogit_kernels.gpu._terms")
 
 
 @triton.jit

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
-from flashlogit_kernels.launch import fits_registers
+from flashlogit_kernels.gpu.launch import fits_registers
 from flashlogit_kernels.padding import pad_rows
 
 from . import torch_ways

@@ -1,0 +1,1 @@
+"""A YAML file as settings, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""Fits of whole tables, and what statistics says of them."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flashlogit_kernels.checks import check_matrix, check_same_device, check_vector
-from flashlogit_kernels.resources import compile_seconds
+from flashlogit_kernels.gpu.resources import compile_seconds
 
 from ..objectives.certificate import Certificate
 from ..objectives.logistic import ConvexObjective

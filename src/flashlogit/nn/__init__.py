@@ -1,0 +1,1 @@
+"""The loss and the head as PyTorch's users know them."""

@@ -1,0 +1,1 @@
+"""The objective: losses of rows, penalties, coordinates, certificate."""

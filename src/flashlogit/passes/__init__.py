@@ -1,0 +1,1 @@
+"""Which implementation computes a pass over X."""

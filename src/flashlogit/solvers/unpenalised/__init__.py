@@ -1,0 +1,1 @@
+"""Fits without a penalty: collinear columns and separated classes."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..contract import SCALARS
 from . import _reduce
 from .arguments import launch_options
-from .contract import SCALARS
 from .launch import REDUCE, REDUCE_BLOCK_D
 from .resources import are_fitted, loaded
 

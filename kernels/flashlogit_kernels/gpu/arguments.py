@@ -10,8 +10,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from .checks import readable_weights
-from .contract import ColumnInputs, PassInputs, ProductInputs
+from ..checks import readable_weights
+from ..contract import ColumnInputs, PassInputs, ProductInputs
 from .launch import LaunchConfig, is_column_major
 
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}

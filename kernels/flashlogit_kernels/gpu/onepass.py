@@ -7,10 +7,10 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..contract import BCESums, PassOptions, check_inputs
 from . import _bce
 from .arguments import RowPass, bce_pass, launch_options, on_device
 from .columns import partial_column_sums
-from .contract import BCESums, PassOptions, check_inputs
 from .launch import (
     LaunchConfig,
     beside_center,

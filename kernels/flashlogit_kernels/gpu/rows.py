@@ -7,9 +7,9 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..contract import BCERows, PassOptions, check_inputs
 from . import _bce
 from .arguments import RowPass, bce_pass, launch_options, on_device
-from .contract import BCERows, PassOptions, check_inputs
 from .launch import WIDE, WIDE_BLOCK_D, LaunchConfig, block_width
 from .resources import prepare
 

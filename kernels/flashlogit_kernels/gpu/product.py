@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..contract import SCALARS, check_column_inputs, check_product_inputs
 from .arguments import columns_pass, on_device, product_pass
 from .columns import partial_column_sums
-from .contract import SCALARS, check_column_inputs, check_product_inputs
 from .launch import LaunchConfig, fits_registers
 from .onepass import run_pass
 from .reduce import reduce_partials

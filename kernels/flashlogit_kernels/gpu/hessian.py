@@ -7,9 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from . import _hessian
-from .arguments import RowPass, bce_pass, launch_options, on_device
-from .contract import (
+from ..contract import (
     SCALARS,
     BCEHessian,
     BCESums,
@@ -17,7 +15,9 @@ from .contract import (
     check_hessian_columns,
     check_inputs,
 )
-from .gram import bordered, weighted_gram
+from ..gram import bordered, weighted_gram
+from . import _hessian
+from .arguments import RowPass, bce_pass, launch_options, on_device
 from .launch import LaunchConfig, block_width, fitted, launch_config, pipeline_stages, row_group
 from .onepass import run_pass
 from .reduce import reduce_partials

@@ -1,0 +1,4 @@
+"""The passes as Triton kernels.
+
+`_*.py` hold jitted functions only; what checks, allocates and launches stands beside them.
+"""

@@ -9,7 +9,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from flashlogit.config.settings import FileData
-from flashlogit.data.columns.category_text import as_text
 from flashlogit.data.columns.encoding import (
     CategoryColumn,
     EncodedTable,
@@ -19,6 +18,7 @@ from flashlogit.data.columns.encoding import (
 )
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
+from flashlogit.data.files.category_text import as_text
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
 from flashlogit.system.errors import UserError
 

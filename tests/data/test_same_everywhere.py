@@ -12,8 +12,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from flashlogit.data import read_for_prediction
-from flashlogit.data.columns.category_text import as_text
 from flashlogit.data.columns.encoding import EncodingInJson
+from flashlogit.data.files.category_text import as_text
 from flashlogit.system.errors import UserError
 
 NONE = {"validation": 0, "test": 0}

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ..config.settings import FileData
 from ..system.errors import UserError
 from ..system.wording import column_word, listing
-from .columns.category_text import as_text
 from .columns.encoding import (
     MISSING,
     OTHER,
@@ -22,6 +21,7 @@ from .columns.encoding import (
     missing_values,
     refuse_missing,
 )
+from .files.category_text import as_text
 from .files.tables import Table
 from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
 from .splits import DROPPED, TRAIN

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..system.errors import UserError
 from ..system.wording import rows_text
-from .columns.category_text import as_text
+from .files.category_text import as_text
 from .files.reading import PLAIN, Reading
 from .files.tables import Table, TableFile
 from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence

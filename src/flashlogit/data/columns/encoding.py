@@ -23,10 +23,10 @@ from pydantic import AfterValidator, Field
 from ...config.settings import DecimalPoint, Separator
 from ...system.errors import UserError
 from ...system.wording import rows_text
+from ..files.category_text import as_text
 from ..files.reading import Reading
 from ..files.tables import TRAINING_REMEDY, Table
 from ..files.text_kinds import is_text
-from .category_text import as_text
 from .checks import unusable_value
 
 OTHER, MISSING = "(other)", "(missing)"

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from ...system.errors import UserError
 from ...system.wording import column_word, listing
-from ..columns.category_text import as_text
 from .arrow import ArrowFile
+from .category_text import as_text
 from .reading import Reading
 from .tables import TableFile
 from .text_kinds import is_text

@@ -1,75 +1,52 @@
-"""The stage "machine": versions, the device, a C compiler, and the ceilings of its memory."""
+"""The machine and its software: enough to compare runs, and nothing that tells one machine from its like."""
 
-from __future__ import annotations
-
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from .bench import Bench, Record, reason
-
-_PACKAGES = ("torch", "triton", "numpy", "scikit-learn", "scipy", "jax", "optax", "cupy-cuda13x", "pytest")
+PACKAGES = ("torch", "triton", "numpy", "scikit-learn", "scipy", "jax", "optax", "cupy-cuda13x", "pytest")
 
 
-def machine(bench: Bench, record: Record) -> None:
-    """Fill in what there is and how fast it reads and copies."""
-    record["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
-    record["python"] = platform.python_version()
-    for package in _PACKAGES:
-        try:
-            record.setdefault("versions", {})[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    record["c_compiler"] = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
-    record["cores"] = os.cpu_count()
-    record["device"] = device_of(bench.device)
-    record["smi"] = _smi()
-    bench.clock.warm()
-    X = bench.numbers(torch.float32)
-    room, total = torch.empty_like(X), torch.empty((), device=bench.device)
-    found = bench.clock(
-        {"read": lambda: torch.sum(X, dim=0, out=total), "copy": lambda: room.copy_(X)}, bench.rounds
-    )
-    nbytes = X.numel() * X.element_size()
-    record["ceilings"] = {
-        "read_tb_s": nbytes / found["read"].ms / 1e9,
-        "copy_tb_s": 2 * nbytes / found["copy"].ms / 1e9,
-        "method": found["read"].method,
-        "late": found["read"].late,
-    }
+def facts(device: torch.device, *packages: str) -> dict[str, Any]:
+    """Return date (UTC), versions, a C compiler, cores and the device."""
+    versions = {}
+    for package in (*PACKAGES, *packages):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    compiler = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
+    found = {"date": date, "python": platform.python_version(), "versions": versions, "c_compiler": compiler}
+    return found | {"cores": os.cpu_count(), "device": device_of(device), "smi": _smi()}
 
 
-def device_of(device: torch.device) -> Record:
-    """A GPU as torch sees it; the interpreter on a CPU."""
+def device_of(device: torch.device) -> dict[str, Any]:
+    """Describe a GPU as torch sees it, or a CPU, on which Triton's interpreter stands in for a GPU."""
     if device.type == "cpu":
-        return {"name": "interpreter"}
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "l2_bytes": properties.L2_cache_size,
-        "memory_bytes": properties.total_memory,
-        "cuda": torch.version.cuda,
-    }
+        cpuinfo = Path("/proc/cpuinfo")
+        listed = cpuinfo.read_text() if cpuinfo.exists() else ""
+        model = re.search(r"^model name\s*:\s*(.+)$", listed, re.MULTILINE)
+        name = model.group(1) if model else platform.machine()
+        return {"name": "interpreter" if os.environ.get("TRITON_INTERPRET") == "1" else name}
+    gpu = torch.cuda.get_device_properties(device)
+    found = {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}"}
+    found |= {"multiprocessors": gpu.multi_processor_count, "l2_bytes": gpu.L2_cache_size}
+    return found | {"memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
 
 
 def _smi() -> str:
-    """Driver, clocks, power and temperature as nvidia-smi tells them, in a line."""
-    query = "driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    """Return driver, clocks, power and temperature as nvidia-smi tells them, in a line; empty without it."""
+    query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    command = ["nvidia-smi", query, "--format=csv,noheader"]
     try:
-        told = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return reason(error)
-    return told.stdout.strip().splitlines()[0]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.partition("\n")[0]
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -41,16 +41,11 @@ class Bench:
     to find launches for; all where there are none. bytes: of X where the bandwidth is measured. rounds: timed calls.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        save: Callable[[], object] = lambda: None,
-        record: Record | None = None,
-        columns: Sequence[int] = (),
-    ) -> None:
-        self.device, self.clock, self.tiny = device, clock_of(device), device.type == "cpu"
-        self.save, self.record, self.columns = save, {} if record is None else record, columns
-        self.bytes, self.rounds = (1 << 13, 2) if self.tiny else (2_000_000_000, 20)
+    def __init__(self, device: torch.device, save: Callable[[], object] = lambda: None) -> None:
+        self.device, self.clock, self.tiny, self.save = device, clock_of(device), device.type == "cpu", save
+        self.record: Record = {}
+        self.columns: Sequence[int] = ()
+        self.bytes, self.rounds = (1 << 13, 1) if self.tiny else (2_000_000_000, 20)
         self.deadline = float("inf")
         self._buffers: dict[torch.dtype, torch.Tensor] = {}
 
@@ -63,9 +58,7 @@ class Bench:
         if self.left() < needed:
             raise OutOfTimeError
 
-    def add(
-        self, records: list[Record], name: str, find: Callable[[], Record], needed: float = 1.0
-    ) -> Record:
+    def add(self, records: list[Record], name: str, find: Callable[[], Record], needed: int = 1) -> Record:
         """Append what `find` finds under a name, or its error, and print it."""
         self.check_time(needed)
         found: Record = {"name": name}
@@ -156,12 +149,8 @@ class Compiled:
         self._kernels: dict[int, tuple[str, Any]] = {}
 
     def __enter__(self) -> "Compiled":
-        kernels: tuple[Any, ...] = (
-            _bce.onepass_kernel,
-            _bce.rows_kernel,
-            _columns.column_sums_kernel,
-            _hessian.hessian_kernel,
-        )
+        kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
+        kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
         self._jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
         for kernel in self._jitted:
             kernel.run = self._keeping(kernel)

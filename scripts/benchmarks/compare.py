@@ -42,9 +42,7 @@ def read(parser: argparse.ArgumentParser, path: Path) -> Record:
         content: Record = json.loads(path.read_text(encoding="utf-8"))
         content["machine"]["device"]["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        parser.error(
-            f"{path} is no file of this program ({type(error).__name__}); name one written with --out"
-        )
+        parser.error(f"{path} is no file of this program ({type(error).__name__}); name one of --out")
     return content
 
 
@@ -62,9 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     say(f"before: {names[0]}, after: {names[1]}")
     if names[0] != names[1]:
         say("the devices differ: ratios of passes are those of their shares of the bandwidth")
-    before, after = (
-        dict(found for stage in each for found in records(each[stage], stage)) for each in (a, b)
-    )
+    before, after = (dict(found for key in each for found in records(each[key], key)) for each in (a, b))
     bad = 0
     for name in [name for name in before if name in after]:
         now = trouble(after[name])

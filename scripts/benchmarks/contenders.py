@@ -23,8 +23,8 @@ from .report import Record, reason
 
 PACKAGES = ("scikit-learn-intelex", "glum", "cyanure", "cuml-cu12", "cuml-cu13", "skglm", "jaxlib")
 _BOTH = ("float64", "float32")
-_MEMORY = 20
-"""Pairs that an L-BFGS keeps."""
+_MEMORY, _MOST = 20, 1000
+"""Pairs that an L-BFGS keeps, and most iterations of a setting: with more, one that diverges would run for hours."""
 
 
 class Data:
@@ -43,9 +43,8 @@ class Data:
     def torch(self, device: str, dtype: str, labels: str | None = None) -> tuple[Tensor, Tensor]:
         """Return X and y in torch, y in the dtype of X unless another one is asked for."""
         X = self.once((device, dtype), lambda: self.X.to(device, dtype_of(dtype)))
-        return X, self.once(
-            (device, "y", labels or dtype), lambda: self.y.to(device, dtype_of(labels or dtype))
-        )
+        labels = labels or dtype
+        return X, self.once((device, "y", labels), lambda: self.y.to(device, dtype_of(labels)))
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return what `make` gave the first time."""
@@ -67,13 +66,13 @@ class Solution(NamedTuple):
 class Contender:
     """Somebody's solver on a device.
 
-    run: takes a variant, a value of the ladder and a limit of iterations. ladder: values from loose to tight; knob:
-    what they are. variants: each has the ladder to itself. blas: whether its BLAS may be better off with one thread.
+    run: takes a variant and a value of the ladder. ladder: values from loose to tight; knob: what they are. variants:
+    each has the ladder to itself. blas: whether its BLAS may be better off with one thread.
     """
 
     name: str
     device: str
-    run: Callable[[str, float, int], Solution]
+    run: Callable[[str, float], Solution]
     ladder: Sequence[float]
     variants: Sequence[str] = _BOTH
     knob: str = "tol"
@@ -90,15 +89,13 @@ def _fitted(model: Any, X: Any, y: Any) -> Solution:
     return Solution(model.coef_, model.intercept_, getattr(model, "n_iter_", None))
 
 
-def _models(
-    library: str, data: Data, make: Callable[[str, float, int], Any], solvers: str, *variants: str
-) -> Iterator[Contender]:
-    """Yield solvers on the CPU with scikit-learn's interface: `make` takes solver, tolerance and most iterations."""
+def _models(library: str, data: Data, make: Any, solvers: str, *variants: str) -> Iterator[Contender]:
+    """Yield solvers on the CPU with scikit-learn's interface: `make` takes solver and tolerance."""
 
-    def run(solver: str, variant: str, tolerance: float, most: int) -> Solution:
+    def run(solver: str, variant: str, tolerance: float) -> Solution:
         # glum wants labels in the dtype of X.
         labels = variant.partition(",")[0] if library == "glum" else "int64"
-        return _fitted(make(solver, tolerance, most), *data.numpy(variant, labels))
+        return _fitted(make(solver, tolerance), *data.numpy(variant, labels))
 
     for solver in solvers.split():
         name, some = f"{library} {solver}", variants or _BOTH
@@ -108,7 +105,7 @@ def _models(
 def flashlogit(data: Data, device: str, gap: float) -> Iterator[Contender]:
     """Judged by `auto` with the gap as the tolerance that it proves itself; its other solvers at their best."""
 
-    def run(solver: Any, variant: str, tolerance: float, most: int) -> Solution:
+    def run(solver: Any, variant: str, tolerance: float) -> Solution:
         found = fit(*data.torch(device, variant, "uint8"), l2=data.l2, tolerance=tolerance, solver=solver)
         return Solution(found.weight, found.bias, found.iterations, found.passes)
 
@@ -123,16 +120,16 @@ def scikit_learn(data: Data, device: str, gap: float) -> Iterator[Contender]:
     import sklearn
     from sklearn.linear_model import LogisticRegression as Model
 
-    def make(solver: str, tolerance: float, most: int) -> Any:
+    def make(solver: str, tolerance: float, most: int = _MOST) -> Any:
         options = {"solver": solver, "intercept_scaling": 100.0 if solver == "liblinear" else 1.0}
         return Model(C=data.C, tol=tolerance, max_iter=most, random_state=0, **options)
 
-    def epochs(solver: str, variant: str, count: float, most: int) -> Solution:
+    def epochs(solver: str, variant: str, count: float) -> Solution:
         return _fitted(make(solver, 1e-14, int(count)), *data.numpy(variant))
 
-    def on_the_gpu(variant: str, tolerance: float, most: int) -> Solution:
+    def on_the_gpu(variant: str, tolerance: float) -> Solution:
         with sklearn.config_context(array_api_dispatch=True):
-            return _fitted(make("lbfgs", tolerance, most), *data.torch(device, variant, "int64"))
+            return _fitted(make("lbfgs", tolerance), *data.torch(device, variant, "int64"))
 
     if device != "cpu":
         yield Contender("scikit-learn lbfgs, array API", device, on_the_gpu, _tolerances(2, 10))
@@ -148,8 +145,8 @@ def scikit_learn_intelex(data: Data, device: str, gap: float) -> Iterator[Conten
     """Intel's own LogisticRegression, which leaves scikit-learn's as it is."""
     from sklearnex.linear_model import LogisticRegression as Model
 
-    def make(solver: str, tolerance: float, most: int) -> Any:
-        return Model(C=data.C, solver=solver, tol=tolerance, max_iter=most)
+    def make(solver: str, tolerance: float) -> Any:
+        return Model(C=data.C, solver=solver, tol=tolerance, max_iter=_MOST)
 
     yield from _models("scikit-learn-intelex", data, make, "lbfgs newton-cg")
 
@@ -158,8 +155,8 @@ def glum(data: Data, device: str, gap: float) -> Iterator[Contender]:
     """Its alpha is l2 itself; a column-major X may suit it better."""
     from glum import GeneralizedLinearRegressor as Model
 
-    def make(solver: str, tolerance: float, most: int) -> Any:
-        options: Any = {"solver": solver, "gradient_tol": tolerance, "max_iter": most}
+    def make(solver: str, tolerance: float) -> Any:
+        options: Any = {"solver": solver, "gradient_tol": tolerance, "max_iter": _MOST}
         return Model(family="binomial", alpha=data.l2, l1_ratio=0.0, **options)
 
     variants = [f"{dtype}{order}" for dtype in _BOTH for order in ("", ", column-major")]
@@ -170,9 +167,9 @@ def cyanure(data: Data, device: str, gap: float) -> Iterator[Contender]:
     """Its lambda_1 is l2 itself. float32 is left out: there it stops at gaps of 1e-8 to 1e-6."""
     from cyanure.estimators import Classifier as Model
 
-    def make(solver: str, tolerance: float, most: int) -> Any:
+    def make(solver: str, tolerance: float) -> Any:
         options: Any = {"penalty": "l2", "fit_intercept": True, "solver": solver, "verbose": False}
-        return Model(loss="logistic", lambda_1=data.l2, tol=tolerance, max_iter=most, **options)
+        return Model(loss="logistic", lambda_1=data.l2, tol=tolerance, max_iter=_MOST, **options)
 
     yield from _models("cyanure", data, make, "acc-svrg qning-svrg catalyst-svrg qning-ista auto", "float64")
 
@@ -181,8 +178,8 @@ def skglm(data: Data, device: str, gap: float) -> Iterator[Contender]:
     """Its proximal Newton method, with an elastic net of which only the quadratic part is left."""
     from skglm import GeneralizedLinearEstimator, datafits, penalties, solvers
 
-    def make(solver: str, tolerance: float, most: int) -> Any:
-        method = solvers.ProxNewton(max_iter=most, tol=tolerance, fit_intercept=True)
+    def make(solver: str, tolerance: float) -> Any:
+        method = solvers.ProxNewton(max_iter=_MOST, tol=tolerance, fit_intercept=True)
         return GeneralizedLinearEstimator(datafits.Logistic(), penalties.L1_plus_L2(data.l2, 0.0), method)
 
     yield from _models("skglm", data, make, "prox-newton", "float64, column-major")
@@ -193,8 +190,8 @@ def cuml(data: Data, device: str, gap: float) -> Iterator[Contender]:
     import cupy
     from cuml.linear_model import LogisticRegression as Model
 
-    def run(variant: str, tolerance: float, most: int) -> Solution:
-        model = Model(C=data.C, tol=tolerance, max_iter=most, output_type="numpy")
+    def run(variant: str, tolerance: float) -> Solution:
+        model = Model(C=data.C, tol=tolerance, max_iter=_MOST, output_type="numpy")
         return _fitted(model, *(cupy.asarray(value) for value in data.torch(device, variant)))
 
     yield Contender("cuML qn", device, run, _tolerances(2, 12))
@@ -205,7 +202,7 @@ def torch_lbfgs(data: Data, device: str, gap: float) -> Iterator[Contender]:
     plain: Any = torch.nn.functional.binary_cross_entropy_with_logits
     search: Any = {"tolerance_grad": 0.0, "tolerance_change": 0.0, "line_search_fn": "strong_wolfe"}
 
-    def run(variant: str, iterations: float, most: int) -> Solution:
+    def run(variant: str, iterations: float) -> Solution:
         X, y = data.torch(device, variant)
         w, b = (X.new_zeros(size, requires_grad=True) for size in (X.shape[1], 1))
         optimizer = torch.optim.LBFGS([w, b], max_iter=int(iterations), history_size=_MEMORY, **search)
@@ -236,7 +233,7 @@ def jax_lbfgs(data: Data, device: str, gap: float) -> Iterator[Contender]:
     np_of, get = jax.numpy, optax.tree_utils.tree_get
 
     @jax.jit
-    def solve(X: Any, y: Any, tolerance: Any, most: Any) -> Any:
+    def solve(X: Any, y: Any, tolerance: Any) -> Any:
         def objective(theta: Any) -> Any:
             z = X @ theta[:-1] + theta[-1]
             return np_of.mean(jax.nn.softplus(z) - y * z) + 0.5 * data.l2 * (theta[:-1] @ theta[:-1])
@@ -250,15 +247,15 @@ def jax_lbfgs(data: Data, device: str, gap: float) -> Iterator[Contender]:
 
         def goes_on(carry: Any) -> Any:
             count, error = get(carry[1], "count"), np_of.max(np_of.abs(get(carry[1], "grad")))
-            return (count == 0) | ((count < most) & (error > tolerance))
+            return (count == 0) | ((count < _MOST) & (error > tolerance))
 
         start = np_of.zeros(X.shape[1] + 1, dtype=X.dtype)
         theta, state = jax.lax.while_loop(goes_on, step, (start, optimizer.init(start)))
         return theta[:-1], theta[-1], get(state, "count")
 
-    def run(variant: str, tolerance: float, most: int) -> Solution:
+    def run(variant: str, tolerance: float) -> Solution:
         X, y = data.once(("jax", variant), lambda: jax.device_put(data.numpy(variant, variant), where))
-        return Solution(*map(np.array, solve(X, y, np.asarray(tolerance, dtype=variant), most)))
+        return Solution(*map(np.array, solve(X, y, np.asarray(tolerance, dtype=variant))))
 
     yield Contender("JAX optax.lbfgs", device, run, _tolerances(2, 10))
 

@@ -21,8 +21,7 @@ from . import stages
 from .bench import Bench, OutOfTimeError
 from .compare import read, records
 from .device_fits import fits
-from .machine import device_of
-from .report import HEAD, Record, between, new_file, reason, save, say, trouble
+from .report import HEAD, Record, between, device_of, new_file, reason, save, say, trouble
 from .tune import TUNED_COLUMNS, take_over, tuning
 
 STAGES: dict[str, tuple[Callable[[Bench, Record], None], int, int]] = {
@@ -46,13 +45,9 @@ def main(arguments: Sequence[str]) -> int:
     option("--out", type=new_file, required=True, help="the JSON file to write")
     option("--part", type=int, choices=(1, 2), help="only the stages of this part")
     option("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these")
-    option(
-        "--tuning-seconds", type=between(1, 3600, int), default=160, help="of the stage tuning; default: 160"
-    )
+    option("--tuning-seconds", type=between(1, 3600, int), default=160, help="default: 160")
     option("--columns", type=int, nargs="+", default=(), metavar="D", help="tune only these column counts")
-    option(
-        "--update-table", action="store_true", help="put the launches that were found into the launch table"
-    )
+    option("--update-table", action="store_true", help="put the launches found into the launch table")
     option("--add", action="store_true", help="keep the other stages of a file that is there already")
     options = parser.parse_args(arguments)
     parts = (1, 2) if options.part is None else (options.part,)
@@ -62,15 +57,11 @@ def main(arguments: Sequence[str]) -> int:
     if not asked:
         parser.error("--stages and --part name no stage in common; leave one of them out")
     if not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
-        parser.error(
-            "torch sees no CUDA device; with TRITON_INTERPRET=1 the interpreter rehearses on tiny data"
-        )
+        parser.error("torch sees no CUDA device; TRITON_INTERPRET=1 rehearses it on tiny data")
     if not TUNED_COLUMNS.issuperset(options.columns):
         parser.error(f"--columns is {options.columns}; must be some of {sorted(TUNED_COLUMNS)}")
     if options.update_table and ("tuning" not in asked or not on_gpu):
-        parser.error(
-            "--update-table needs a GPU and the stage tuning, whose launches it takes over; leave it out"
-        )
+        parser.error("--update-table needs a GPU and the stage tuning; leave it out")
     if options.add and options.out.exists():
         record = read(parser, options.out)
         name, own = record["machine"]["device"]["name"], device_of(device)["name"]
@@ -78,7 +69,9 @@ def main(arguments: Sequence[str]) -> int:
             what = f"holds a run of {record.get('kind')} on {name}, and this is device on {own}"
             parser.error(f"--out is {options.out}, which {what}; name another file")
     limits = {name: limit for name, (_, _, limit) in STAGES.items()} | {"tuning": options.tuning_seconds}
-    run(Bench(device, lambda: save(record, options.out), record, options.columns), asked, limits)
+    bench = Bench(device, lambda: save(record, options.out))
+    bench.record, bench.columns = record, options.columns
+    run(bench, asked, limits)
     if options.update_table:
         take_over(record["tuning"], table.TABLE)
     wrong = failures(record)

@@ -32,10 +32,8 @@ _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchroniz
 def tables(tiny: bool) -> list[Table]:
     """Return what is fitted."""
     if tiny:
-        return [
-            Table(400, 6, decades=1.0, solvers=("auto", "lbfgs")),
-            Table(300, 4, l1=1e-2, solvers=("auto",)),
-        ]
+        few = Table(400, 6, decades=1.0, solvers=("auto", "lbfgs"))
+        return [few, Table(300, 4, l1=1e-2, solvers=("auto",))]
     return [
         Table(569, 30, "breast cancer"),
         Table(11_000_000, 28),
@@ -45,10 +43,10 @@ def tables(tiny: bool) -> list[Table]:
     ]
 
 
-def fit(table: Table, solver: Any, X: Tensor, y: Tensor) -> Any:
+def fit(table: Table, solver: Any, X: Tensor, y: Tensor, gap: float = GAP) -> Any:
     """Fit with C = 1, or with l1 alone."""
     l2 = 0.0 if table.l1 else 1 / len(X)
-    return flashlogit.fit(X, y, l1=table.l1, l2=l2, tolerance=GAP, solver=solver, max_iterations=400)
+    return flashlogit.fit(X, y, l1=table.l1, l2=l2, tolerance=gap, solver=solver, max_iterations=400)
 
 
 @dataclass(frozen=True)
@@ -86,13 +84,13 @@ def fits(bench: Bench, record: Record) -> None:
             X, y = table.make(bench.device)
             objective = Objective(X, y, 0.0 if table.l1 else 1 / len(X), table.l1)
             # Newton's method does not apply to l1: the project's own solver, at its tightest tolerance.
-            best = least_by_ours(table, X, y, objective) if table.l1 else objective.least()
+            best = fit(table, "auto", X, y, 1e-12).objective if table.l1 else objective.least()
         except Exception as error:
             entry["error"] = reason(error)
             continue
         entry |= {"optimum": best, "null": objective.null}
         gap = partial(relative_gap, objective, best)
-        add = partial(bench.add, entry["fits"], needed=3.0)
+        add = partial(bench.add, entry["fits"], needed=3)
         for solver in table.solvers:
             add(f"flashlogit {solver}", partial(ours, bench, partial(fit, table, solver, X, y), gap))
         if not bench.tiny:  # a GPU starts from the optimum of a sample of the rows for larger X only
@@ -104,12 +102,6 @@ def fits(bench: Bench, record: Record) -> None:
             if isinstance(other, Contender):
                 add(other.name, partial(theirs, bench, other, gap))
         bench.save()
-
-
-def least_by_ours(table: Table, X: Tensor, y: Tensor, objective: Objective) -> float:
-    """Return the least objective as the project's own solver finds it."""
-    found = flashlogit.fit(X, y, l1=table.l1, tolerance=1e-12)
-    return objective(found.weight, found.bias)
 
 
 def relative_gap(objective: Objective, best: float, weight: object, bias: object) -> float:
@@ -124,16 +116,9 @@ def ours(bench: Bench, run: Callable[[], Any], gap: Callable[..., float]) -> Rec
     result = run()
     known: Record = {"solver": result.solver, "wall_ms": statistics.median(found), "fastest_ms": min(found)}
     known |= {"seconds": result.seconds, "first_seconds": first_ms / 1e3}
-    known |= {
-        "compile_seconds": first.compile_seconds,
-        "iterations": result.iterations,
-        "passes": result.passes,
-    }
-    known |= {
-        "ending": result.ending,
-        "bound": result.relative_gap,
-        "true_gap": gap(result.weight, result.bias),
-    }
+    known["compile_seconds"] = first.compile_seconds
+    known |= {"iterations": result.iterations, "passes": result.passes, "ending": result.ending}
+    known |= {"bound": result.relative_gap, "true_gap": gap(result.weight, result.bias)}
     return known | {"notes": list(result.notes)} | profiled(run, bench)
 
 
@@ -141,7 +126,7 @@ def theirs(bench: Bench, contender: Contender, gap: Callable[..., float]) -> Rec
     """Time another library's fit in float32, at the first of its settings that reaches the gap."""
     for setting in contender.ladder:
         bench.check_time(2.0)
-        run = partial(contender.run, "float32", setting, 400)
+        run = partial(contender.run, "float32", setting)
         solution = run()
         error = gap(solution.weight, solution.bias)
         if error <= GAP:

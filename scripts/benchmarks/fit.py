@@ -37,8 +37,6 @@ TABLES: dict[str, tuple[Table, Table]] = {
     "11M x 28": (Table(11_000_000, 28, "correlated"), Table(100_000, 28, "correlated")),
 }
 """By name: what is fitted, and what is fitted with --quick. The first three are a CPU's default."""
-_LIMITS = (100, 200, 500, 1000, 2000, 5000, *[10_000] * 20)
-"""Most iterations of a ladder's settings: were they high at once, a first one that diverges would run for hours."""
 _SAME_IN_A_ROW = 6
 """Settings with the same objective after which the tolerance is taken to have no effect."""
 _HOPELESS = 5.0
@@ -62,7 +60,6 @@ class Attempt:
     contender: Contender
     variant: str
     value: float
-    most: int
     one_thread: bool = False
     objective: float = -math.inf
     ms: list[float] = field(default_factory=list)
@@ -85,7 +82,7 @@ class Attempt:
         one_thread = partial(threadpool_limits, limits=1, user_api="blas")
         threads = one_thread() if self.one_thread else contextlib.nullcontext()
         with warnings.catch_warnings(action="ignore"), threads:
-            work = partial(self.contender.run, self.variant, self.value, self.most)
+            work = partial(self.contender.run, self.variant, self.value)
             ms, self.solution = wall(work, torch.device(self.contender.device))
         return ms
 
@@ -115,7 +112,7 @@ class Race:
         return self.record(contender)
 
     def _climb_variant(self, contender: Contender, variant: str, found: list[Attempt]) -> None:
-        first = Attempt(contender, variant, contender.ladder[0], _LIMITS[0])
+        first = Attempt(contender, variant, contender.ladder[0])
         first.run()  # compiles
         one_thread = False
         if contender.blas:
@@ -123,8 +120,8 @@ class Race:
             one_thread = first.run() < _MUCH_FASTER * many
         quickest = min((attempt.median for attempt in self._likely(found)), default=math.inf)
         objectives: list[float] = []
-        for value, most in zip(contender.ladder, _LIMITS, strict=False):
-            attempt = Attempt(contender, variant, value, most, one_thread)
+        for value in contender.ladder:
+            attempt = Attempt(contender, variant, value, one_thread)
             self._run(attempt)
             found.append(attempt)
             objectives = [*objectives[1 - _SAME_IN_A_ROW :], attempt.objective]

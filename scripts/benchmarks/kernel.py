@@ -61,14 +61,14 @@ class Eager:
 
     def bce_hessian(self, X: Tensor, y: Tensor, w: Tensor, b: Tensor, **options: object) -> SimpleNamespace:
         """Return the Hessian with the intercept's row and column, and gradient and loss beside it."""
-        p = torch.sigmoid(X @ w + b)
+        z = X @ w + b
+        p = torch.sigmoid(z)
         h = p * (1 - p)
         border = torch.cat([X.t() @ h, h.sum().reshape(1)])
         matrix = torch.cat([torch.cat([X.t() @ (h[:, None] * X), border[None, :-1]]), border[:, None]], dim=1)
-        # Three sums of the pass that torch's user has no use for.
-        sums = torch.cat(
-            [self.sums(X, y, w, b), h.new_tensor([len(X), 0.0]), (X @ w + b).abs().max().reshape(1)]
-        )
+        # Three sums of the pass that torch's user has no use for; a bfloat16 would round the number of rows.
+        rows = torch.full((1,), len(X), dtype=torch.float64, device=X.device)
+        sums = torch.cat([self.sums(X, y, w, b), rows, torch.zeros_like(rows), z.abs().max().reshape(1)])
         return SimpleNamespace(sums=SimpleNamespace(packed=sums), matrix=matrix)
 
 
@@ -154,19 +154,14 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
     baselines: dict[str, float] = {}
     for name in ("torch eager", "torch autograd")[: 1 + (X.device.type == "cpu")]:
         baselines |= {
-            way.call.function: timed[way].ms for way in found if way in timed and way.contender == name
+            way.call.function: timed[way].ms for way in works if getattr(way, "contender", 0) == name
         }
     for key, work in timed.items():
-        moved, baseline = (
-            (1 + ("copy" in key)) * nbytes if isinstance(key, str) else key.call.bytes_read(N),
-            None,
-        )
-        baseline = None if isinstance(key, str) else baselines.get(key.call.function)
         record = records.setdefault(key, {"line": key})
-        record |= times(work) | {
-            "fraction": moved * per_ms / work.ms,
-            "speedup": baseline and baseline / work.ms,
-        }
+        moved = key.call.bytes_read(N) if isinstance(key, Way) else (1 + ("copy" in key)) * nbytes
+        record |= times(work) | {"fraction": moved * per_ms / work.ms}
+        if isinstance(key, Way) and key.call.function in baselines:
+            record["speedup"] = baselines[key.call.function] / work.ms
     panel = f"{X.device.type}, {dtype}"
     for record in records.values():
         name = f"{panel}, {N:,} x {D:,}: {record['line']}"
@@ -176,6 +171,7 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
 def measure_device(device: torch.device, options: argparse.Namespace, report: Report) -> None:
     """Measure all dtypes and shapes on a device."""
     gpu, clock = device.type == "cuda", clock_of(device)
+    passes: Any = flashlogit_kernels if gpu else reference
     gigabytes, rounds = _SCALES[device.type, int(options.quick)]
     gigabytes, rounds = options.gigabytes or gigabytes, options.repeats or rounds
     clock.warm()
@@ -184,9 +180,7 @@ def measure_device(device: torch.device, options: argparse.Namespace, report: Re
         for D in options.columns:
             N = min(math.ceil(gigabytes * 1e9 / (D * dtype.itemsize)), _MOST_ROWS[device.type])
             X = torch.randn(N, D, dtype=dtype, device=device, generator=generator.manual_seed(0))
-            found = list(
-                ways(X, flashlogit_kernels if gpu else reference, compiled=gpu and not options.quick)
-            )
+            found = list(ways(X, passes, compiled=gpu and not options.quick))
             report.add(f"{device.type}, {name}, {N:,} x {D:,}", measure(X, found, clock, rounds))
             del X, found
 
@@ -197,9 +191,7 @@ def main(arguments: Sequence[str]) -> int:
     columns, dtypes = between(1, 1 << 20, int), ("float32", "bfloat16", "float16", "float64")
     parser.add_argument("--columns", nargs="+", type=columns, metavar="D", help="default: 1 to 32768")
     parser.add_argument("--dtypes", nargs="+", choices=dtypes, help="how X is stored")
-    parser.add_argument(
-        "--gigabytes", type=between(1e-6, 16), help="size of X; default: 2 on a GPU, 0.2 on a CPU"
-    )
+    parser.add_argument("--gigabytes", type=between(1e-6, 16), help="of X; default: 2, on a CPU 0.2")
     parser.add_argument("--repeats", type=between(1, 100_000, int), help="rounds; default: 30 and 11")
     options = parser.parse_args(arguments)
     options.columns = sorted(set(options.columns or (QUICK_COLUMNS if options.quick else COLUMNS)))

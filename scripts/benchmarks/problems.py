@@ -129,19 +129,20 @@ def packed(call: Call, problem: Problem, passes: Any) -> Callable[[], Tensor]:
         return partial(passes.hessian_product, X, v, w, b, **some)
     if call.function == "column_sums":
         return partial(passes.column_sums, X, v, **some)
+    options |= problem.options
     outputs = _OUTPUTS if "outputs" in call.options and call.function == "bce_onepass" else ()
-    vectors: dict[str, Callable[[Any], Tensor]] = {
-        "bce_onepass": lambda sums: (
-            torch.cat([sums.packed, *(getattr(sums, name) for name in outputs)]) if outputs else sums.packed
-        ),
-        "bce_hessian": lambda found: torch.cat([found.sums.packed, found.matrix.reshape(-1)]),
-        "bce_rows": lambda found: torch.cat([found.loss, found.residual]),
+    parts: dict[str, Callable[[Any], list[Tensor]]] = {
+        "bce_onepass": lambda sums: [sums.packed, *(getattr(sums, name) for name in outputs)],
+        "bce_hessian": lambda found: [found.sums.packed, found.matrix.reshape(-1)],
+        "bce_rows": lambda found: [found.loss, found.residual],
     }
-    if call.function not in vectors:
+    if call.function not in parts:
         raise ValueError(f"function is {call.function!r}; must be one of the passes")
-    function, vector = getattr(passes, call.function), vectors[call.function]
-    options |= problem.options | dict.fromkeys(outputs, True)
-    return lambda: vector(function(X, y, w, b, **options))
+    function, parts_of = partial(getattr(passes, call.function), X, y, w, b), parts[call.function]
+    options |= dict.fromkeys(outputs, True)
+    if call.function == "bce_onepass" and not outputs:
+        return lambda: function(**options).packed  # a concatenation of one would be a launch more
+    return lambda: torch.cat(parts_of(function(**options)))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,16 @@
 """What is kept of a run: one kind of record, printed as a row when it is known, in a JSON file and in a picture."""
 
 import argparse
+import contextlib
+import datetime
+import importlib.metadata
 import json
 import math
 import os
+import platform
+import re
+import shutil
+import subprocess
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +19,45 @@ from typing import Any
 import torch
 
 from .clock import Timing
-from .machine import facts
+
+PACKAGES = ("torch", "triton", "numpy", "scikit-learn", "scipy", "jax", "optax", "cupy-cuda13x", "pytest")
+
+
+def facts(device: torch.device, *packages: str) -> dict[str, Any]:
+    """Return date (UTC), versions, a C compiler, cores and the device."""
+    versions = {}
+    for package in (*PACKAGES, *packages):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    compiler = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
+    found = {"date": date, "python": platform.python_version(), "versions": versions, "c_compiler": compiler}
+    return found | {"cores": os.cpu_count(), "device": device_of(device), "smi": _smi()}
+
+
+def device_of(device: torch.device) -> dict[str, Any]:
+    """Describe a GPU as torch sees it, or a CPU, on which Triton's interpreter stands in for a GPU."""
+    if device.type == "cpu":
+        cpuinfo = Path("/proc/cpuinfo")
+        listed = cpuinfo.read_text() if cpuinfo.exists() else ""
+        model = re.search(r"^model name\s*:\s*(.+)$", listed, re.MULTILINE)
+        name = model.group(1) if model else platform.machine()
+        return {"name": "interpreter" if os.environ.get("TRITON_INTERPRET") == "1" else name}
+    gpu = torch.cuda.get_device_properties(device)
+    found = {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}"}
+    found |= {"multiprocessors": gpu.multi_processor_count, "l2_bytes": gpu.L2_cache_size}
+    return found | {"memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
+
+
+def _smi() -> str:
+    """Return driver, clocks, power and temperature as nvidia-smi tells them, in a line; empty without it."""
+    query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    command = ["nvidia-smi", query, "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.partition("\n")[0]
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
 
 Record = dict[str, Any]
 """What is known of one contender, call or fit, as it is in the files.
@@ -161,9 +206,7 @@ def new_file(text: str) -> Path:
     """Return the path of a file that can be written: the type of an option."""
     path = Path(text)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(
-            f"{path.parent} is no folder to write into; make it, or name another file"
-        )
+        raise argparse.ArgumentTypeError(f"{path.parent} is no folder to write into; name another file")
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
     return path
@@ -173,9 +216,7 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that `kernel` and `fit` share."""
     parser = argparse.ArgumentParser(prog=f"benchmark.py {command}", description=description)
     there = ["cuda"] if torch.cuda.is_available() else []
-    parser.add_argument(
-        "--quick", action="store_true", help="small data, few repeats: two minutes on two cores"
-    )
+    parser.add_argument("--quick", action="store_true", help="small data, few repeats: two minutes")
     parser.add_argument("--devices", nargs="+", choices=[*there, "cpu"], default=there or ["cpu"])
     parser.add_argument("--out", type=new_file, help="the JSON file to write")
     parser.add_argument("--picture", type=new_file, help="the PNG file to write")

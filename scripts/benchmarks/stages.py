@@ -22,9 +22,8 @@ from flashlogit_kernels.table import packaged
 from .bench import Bench, compile_all, table_launch
 from .clock import Work, capture, synchronize
 from .device_fits import profiled, warm_fits
-from .machine import facts
 from .problems import Call, as_loaded, make_problem, packed
-from .report import Record, reason, times
+from .report import Record, facts, reason, times
 from .truth import BOUND, truth
 
 _ROOT = Path(__file__).parents[2]
@@ -41,11 +40,9 @@ def machine(bench: Bench, record: Record) -> None:
     target, total = torch.empty_like(X), torch.empty((), device=bench.device)
     calls = {"read": partial(torch.sum, X, dim=0, out=total), "copy": partial(target.copy_, X)}
     found, nbytes = bench.clock(calls, bench.rounds), X.numel() * X.element_size()
-    ceilings = {
-        "read_tb_s": nbytes / found["read"].ms / 1e9,
-        "copy_tb_s": 2 * nbytes / found["copy"].ms / 1e9,
-    }
-    record["ceilings"] = ceilings | {"method": found["read"].method, "late": found["read"].late}
+    read, copied = found["read"], found["copy"]
+    rates = {"read_tb_s": nbytes / read.ms / 1e9, "copy_tb_s": 2 * nbytes / copied.ms / 1e9}
+    record["ceilings"] = rates | {"method": read.method, "late": read.late}
 
 
 def compiling(bench: Bench, record: Record) -> None:
@@ -118,9 +115,8 @@ def bodies(bench: Bench) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Te
     tiny, device = bench.tiny, bench.device
     found: dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]] = {}
     calls = [Call("bce_onepass", 40 if tiny else 20_000)]
-    calls += [
-        Call(name, 28, compute=c) for name in ("bce_onepass", "bce_hessian") for c in ("float32", "float64")
-    ]
+    kinds = product(("bce_onepass", "bce_hessian"), ("float32", "float64"))
+    calls += [Call(name, 28, compute=compute) for name, compute in kinds]
     calls += [Call(name, 28) for name in ("hessian_product", "column_sums", "bce_rows")]
     for call in calls:
         problem = make_problem(call, 32 if tiny else call.few_rows(), device)
@@ -195,7 +191,7 @@ def failing_capture(bench: Bench) -> Record:
 
 def host(bench: Bench, record: Record) -> None:
     """Fill in what a call costs the host, and what it launches, on data so small that nothing else costs anything."""
-    N, often = (16, 2) if bench.tiny else (569, 200)
+    N, often = (16, 1) if bench.tiny else (569, 200)
     bench.clock.warm()
     one = torch.ones(30, device=bench.device)
     found: dict[str, Work] = {"torch addition": lambda: one + one, "torch .item()": lambda: one[0].item()}
@@ -320,11 +316,7 @@ def gpu_tests(bench: Bench, record: Record) -> None:
         record["summary"] = "not run, for pytest is not installed; pip install pytest"
         return
     files = [str(path) for path in sorted((_ROOT / "tests").rglob("test_*.py")) if _matters(path)]
-    how = (
-        ["-x", "--collect-only"]
-        if bench.tiny
-        else ["--maxfail=12", "--durations=5", "-p", "no:cacheprovider"]
-    )
+    how = ["--collect-only"] if bench.tiny else ["--maxfail=12", "--durations=5", "-pno:cacheprovider"]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *how, *files]
     paths = os.pathsep.join([f"{_ROOT}/src", f"{_ROOT}/kernels", os.environ.get("PYTHONPATH", "")])
     env, limit = {**os.environ, "PYTHONPATH": paths}, max(5.0, bench.left() - 2)

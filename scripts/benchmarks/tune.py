@@ -43,12 +43,10 @@ def shapes(bench: Bench) -> list[Call]:
     """Return what is tuned."""
     if bench.tiny:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
-    return [
-        as_loaded(function, D, storage, compute)
-        for function, storage, compute, columns in _SHAPES
-        for D in columns
-        if D in bench.columns or not bench.columns
+    kinds = [
+        (*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns
     ]
+    return [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
 
 
 def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:
@@ -85,7 +83,7 @@ def tuning(bench: Bench, record: Record) -> None:
         bench.check_time(15.0)
         searches = [Search(bench, call) for call in asked[start : start + _GROUP]]
         for widen in (Search.tiles, Search.variations):
-            tasks = {search: widen(search)[: 2 if bench.tiny else None] for search in searches}
+            tasks = {search: widen(search)[: 1 if bench.tiny else None] for search in searches}
             compiled = compile_all(bench, [task for some in tasks.values() for task in some])
             working = {(entry["name"], entry["launch"]): entry for entry in compiled if "error" not in entry}
             for search, some in tasks.items():
@@ -128,14 +126,9 @@ class Search:
             for task in tasks:
                 entry, config = working.get((task.name, str(task.launch))), task.launch
                 assert config is not None
-                kernels = entry["kernels"] if entry else []
-                why = (
-                    "spills"
-                    if any(kernel["spilled"] for kernel in kernels)
-                    else ""
-                    if entry
-                    else "not compiled"
-                )
+                kernels, why = (entry["kernels"], "") if entry else ([], "not compiled")
+                if any(kernel["spilled"] for kernel in kernels):
+                    why = "spills"
                 most = min([config.programs_per_sm, *(kernel["fitting"] for kernel in kernels)])
                 config = replace(config, programs_per_sm=most)
                 if not why:
@@ -145,7 +138,7 @@ class Search:
                     self._rejected.append(asdict(config) | {"why": why})
                 else:
                     works[config] = self._make(config)
-            found = self._bench.clock(works, max(2, self._bench.rounds // 4))
+            found = self._bench.clock(works, max(1, self._bench.rounds // 4))
             self._ms |= {config: timing.ms for config, timing in found.items() if config is not None}
         except Exception as error:
             self._error = {"error": reason(error)}
@@ -167,12 +160,8 @@ class Search:
         works = {config: self._make(config) for config in (None, *fastest)}
         ms = {config: found.ms for config, found in self._bench.clock(works, self._bench.rounds).items()}
         best = min(fastest, key=ms.__getitem__)
-        entry |= {
-            "table_ms": ms[None],
-            "table_fraction": share(ms[None]),
-            "best": asdict(best),
-            "ms": ms[best],
-        }
+        entry |= {"table_ms": ms[None], "table_fraction": share(ms[None])}
+        entry |= {"best": asdict(best), "ms": ms[best]}
         return entry | {"fraction": share(ms[best]), "gain": 1 - ms[best] / ms[None]}
 
 

@@ -43,9 +43,7 @@ def contender(settings, name="some", **options):
     """A solver whose setting k takes settings[k] = (milliseconds, gap) in each variant."""
     options = {"variants": ("float64",)} | options
     values = list(range(len(settings)))
-    return Contender(
-        name, "cpu", lambda variant, value, most: settings[int(value)], values, knob="", **options
-    )
+    return Contender(name, "cpu", lambda variant, value: settings[int(value)], values, knob="", **options)
 
 
 def test_the_quickest_setting_that_proves_the_gap(race):
@@ -61,9 +59,7 @@ def test_the_quickest_setting_that_proves_the_gap(race):
 
 def test_the_quicker_variant(race):
     speed = {"float64": 4.0, "float32": 1.0}
-    some = Contender(
-        "some", "cpu", lambda v, value, most: (speed[v] * value, 10.0**-value), (5, 9, 10), knob=""
-    )
+    some = Contender("some", "cpu", lambda v, value: (speed[v] * value, 10.0**-value), (5, 9, 10), knob="")
     race.climb(some)
     race.take_turns()
     assert race.record(some)["setting"] == "float32, 9 "

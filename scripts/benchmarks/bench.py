@@ -7,11 +7,13 @@ against the driver's own answer.
 
 import concurrent.futures
 import concurrent.futures.process
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,7 +127,7 @@ def compile_task(task: Any, device_name: str) -> Record:
     entry: Record = {"name": task.name, "launch": str(getattr(task, "launch", None))}
     try:
         device = torch.device(device_name)
-        with Compiled() as compiled:
+        with keeping() as kept:
             asked = None
             if isinstance(task, Call):
                 N = 16 + task.odd if device.type == "cpu" else task.few_rows()
@@ -136,58 +138,42 @@ def compile_task(task: Any, device_name: str) -> Record:
                 task.run(device)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            entry["kernels"] = compiled.found(device, asked)
+            entry["kernels"] = [described(*each, device, asked) for each in kept.values()]
     except Exception as error:
         entry["error"] = reason(error)
     return entry | {"seconds": time.perf_counter() - began}
 
 
-class Compiled:
-    """Keeps the kernels that are compiled while it is entered, with the arguments that they were compiled for."""
+@contextlib.contextmanager
+def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
+    """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
+    kept: dict[int, tuple[str, Any]] = {}
+    kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
+    kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
+    jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
 
-    def __init__(self) -> None:
-        self._kernels: dict[int, tuple[str, Any]] = {}
+    def keep(kernel: Any, *args: Any, **options: Any) -> Any:
+        compiled = type(kernel).run(kernel, *args, **options)
+        kept[id(compiled)] = kernel.__name__, compiled
+        return compiled
 
-    def __enter__(self) -> "Compiled":
-        kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
-        kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
-        self._jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
-        for kernel in self._jitted:
-            kernel.run = self._keeping(kernel)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for kernel in self._jitted:
+    for kernel in jitted:
+        kernel.run = partial(keep, kernel)
+    try:
+        yield kept
+    finally:
+        for kernel in jitted:
             del kernel.run
 
-    def _keeping(self, kernel: Any) -> Any:
-        run = type(kernel).run
 
-        def keep(*args: Any, **options: Any) -> Any:
-            compiled = run(kernel, *args, **options)
-            self._kernels[id(compiled)] = (kernel.__name__, compiled)
-            return compiled
-
-        return keep
-
-    def found(self, device: torch.device, asked: int | None) -> list[Record]:
-        """Return registers, spills, shared memory, and programs of a multiprocessor: asked for, fitting, and by the
-        driver.
-        """
-        result = []
-        for name, compiled in self._kernels.values():
-            warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
-            resources = Resources(compiled.n_regs, shared, compiled.n_spills)
-            entry = {
-                "kernel": name,
-                "registers": compiled.n_regs,
-                "spilled": compiled.n_spills,
-                "shared": shared,
-            }
-            entry |= {"warps": warps, "asked": asked}
-            entry["fitting"] = resident_programs(resources, warps, device_limits(device))
-            result.append(entry | {"driver": _driver_says(compiled.function, 32 * warps, shared)})
-        return result
+def described(name: str, compiled: Any, device: torch.device, asked: int | None) -> Record:
+    """Return what a kernel takes, and programs of a multiprocessor: asked for, fitting, and by the driver."""
+    warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
+    registers, spilled = compiled.n_regs, compiled.n_spills
+    fitting = resident_programs(Resources(registers, shared, spilled), warps, device_limits(device))
+    entry: Record = {"kernel": name, "registers": registers, "spilled": spilled, "shared": shared}
+    entry |= {"warps": warps, "asked": asked, "fitting": fitting}
+    return entry | {"driver": _driver_says(compiled.function, 32 * warps, shared)}
 
 
 def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:

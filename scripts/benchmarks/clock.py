@@ -82,12 +82,10 @@ class HostClock:
     def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
         """Time A B C, A B C, ..., so that a machine that slows down for a while slows down all of them."""
         threads = torch.get_num_threads()
-        timers = {
-            name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()
-        }
         found: dict[Any, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
-            for name, timer in timers.items():
+            for name, call in calls.items():
+                timer = Timer("call()", globals={"call": call}, num_threads=threads)
                 found[name].append(timer.blocked_autorange(min_run_time=_SHORT_SECONDS).median * 1e3)
         return {name: timing(ms, "torch.utils.benchmark") for name, ms in found.items()}
 
@@ -130,10 +128,8 @@ class DeviceClock:
                 events[name].append(pair)
                 late[name] += behind
         self._cuda.synchronize(self._device)
-        return {
-            name: timing([start.elapsed_time(end) for start, end in events[name]], how, late[name] / rounds)
-            for name, (_, how) in ready.items()
-        }
+        ms = {name: [start.elapsed_time(end) for start, end in pairs] for name, pairs in events.items()}
+        return {name: timing(ms[name], how, late[name] / rounds) for name, (_, how) in ready.items()}
 
     def _time(self, call: Work) -> tuple[tuple[Any, Any], bool]:
         start, end = (self._cuda.Event(enable_timing=True) for _ in range(2))

@@ -84,7 +84,11 @@ def fits(bench: Bench, record: Record) -> None:
             X, y = table.make(bench.device)
             objective = Objective(X, y, 0.0 if table.l1 else 1 / len(X), table.l1)
             # Newton's method does not apply to l1: the project's own solver, at its tightest tolerance.
-            best = fit(table, "auto", X, y, 1e-12).objective if table.l1 else objective.least()
+            if table.l1:
+                found = fit(table, "auto", X, y, 1e-12)
+                best = objective(found.weight, found.bias)
+            else:
+                best = objective.least()
         except Exception as error:
             entry["error"] = reason(error)
             continue

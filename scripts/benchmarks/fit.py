@@ -189,7 +189,8 @@ class Race:
 def race(name: str, table: Table, options: argparse.Namespace, report: Report) -> None:
     """Run all contenders for a table, printing each as soon as it is known, then time them in turn."""
     X, y = table.make(torch.device("cpu"))
-    data, objective = Data(X, y, options.C), Objective(X, y, 1 / (options.C * len(X)))
+    data, where = Data(X, y, options.C), options.devices[0]
+    objective = Objective(X.to(where), y.to(where), data.l2)
     say(f"\n{name}: {table.name}, C = {options.C:g}\n{HEAD}")
     run = Race(objective, options.gap, options.repeats, options.limit, objective.least())
     found: list[Contender | Record] = []

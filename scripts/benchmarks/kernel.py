@@ -154,7 +154,7 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
     baselines: dict[str, float] = {}
     for name in ("torch eager", "torch autograd")[: 1 + (X.device.type == "cpu")]:
         baselines |= {
-            way.call.function: timed[way].ms for way in works if getattr(way, "contender", 0) == name
+            way.call.function: timed[way].ms for way in found if way.contender == name and way in works
         }
     for key, work in timed.items():
         record = records.setdefault(key, {"line": key})

@@ -215,9 +215,9 @@ def new_file(text: str) -> Path:
 def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that `kernel` and `fit` share."""
     parser = argparse.ArgumentParser(prog=f"benchmark.py {command}", description=description)
-    there = ["cuda"] if torch.cuda.is_available() else []
+    there = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--quick", action="store_true", help="small data, few repeats: two minutes")
-    parser.add_argument("--devices", nargs="+", choices=[*there, "cpu"], default=there or ["cpu"])
+    parser.add_argument("--devices", nargs="+", choices=there, default=there)
     parser.add_argument("--out", type=new_file, help="the JSON file to write")
     parser.add_argument("--picture", type=new_file, help="the PNG file to write")
     return parser

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from benchmarks import bench as benches
-from benchmarks import compare, device, stages, tune
+from benchmarks import compare, device, fit, kernel, stages, tune
 from benchmarks.bench import Bench
 from benchmarks.problems import OPTIONS, Call
 
@@ -49,7 +49,8 @@ def test_the_whole_command(kernels, tmp_path, capsys):
         for step in place.replace("_", " ").split("/"):
             theirs, found = ((each[0] if isinstance(each, list) else each)[step] for each in (theirs, found))
         theirs, found = (each[0] if isinstance(each, list) else each for each in (theirs, found))
-        pairs = [(found, theirs)] + [(found["fits"][0], theirs["fits"][0])] * ("fits" in found)
+        pairs = [(found, theirs)]
+        pairs += [(found["fits"][0], theirs["fits"][0])] if "fits" in found else []
         for pair in pairs:
             mine, yours = ([key for key in each if key not in only_on_a_gpu] for each in pair)
             assert mine == yours, place
@@ -118,22 +119,30 @@ def test_a_stage_may_fail_or_be_late_without_the_others(monkeypatch, tmp_path):
     assert json.loads(out.read_text())["passes"]["found"] == 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "interpreted", "said"),
-    [
-        (["--out", "missing/a.json"], "1", "missing is no folder"),
-        (["--out", "a.json"], "0", "TRITON_INTERPRET=1"),
-        (["--out", "a.json", "--columns", "28", "999"], "1", "--columns is [28, 999]"),
-        (["--out", "a.json", "--tuning-seconds", "0"], "1", "--tuning-seconds: 0 is out of bounds"),
-        (["--out", "a.json", "--update-table"], "1", "needs a GPU"),
-        (["--out", "a.json", "--part", "2", "--stages", "machine"], "1", "no stage in common"),
-    ],
-)
-def test_what_the_user_can_mend(arguments, interpreted, said, monkeypatch, tmp_path, capsys):
+MISTAKES = """
+device --out missing/a.json: missing is no folder
+device --out . : . is a folder
+device --out a.json --columns 28 999: --columns is [28, 999]
+device --out a.json --tuning-seconds 0: --tuning-seconds: 0 is out of bounds
+device --out a.json --update-table: needs a GPU
+device --out a.json --part 2 --stages machine: no stage in common
+kernel --columns 0: 0 is out of bounds
+kernel --gigabytes nan: nan is out of bounds
+kernel --devices tpu: invalid choice: 'tpu'
+fit --gap 0: 0 is out of bounds; must be from 1e-13
+fit --problems 28: invalid choice: '28'
+fit --contenders scikit-lern*: which matches no solver of flashlogit, scikit-learn
+"""
+
+
+@pytest.mark.parametrize("line", MISTAKES.split("\n")[1:-1])
+def test_what_the_user_can_mend(line, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRITON_INTERPRET", interpreted)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    arguments, _, said = line.partition(": ")
+    command, *options = arguments.split()
     with pytest.raises(SystemExit) as done:
-        device.main(arguments)
+        {"device": device, "kernel": kernel, "fit": fit}[command].main(options)
     assert done.value.code == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -157,8 +166,8 @@ def test_stages_parts_and_tune(monkeypatch, tmp_path):
     ]
 
 
-def ours(fit):
-    return {"fits": {"problems": [{"name": "p", "fits": [{"name": "flashlogit auto"} | fit]}]}}
+def ours(found):
+    return {"fits": {"problems": [{"name": "p", "fits": [{"name": "flashlogit auto"} | found]}]}}
 
 
 @pytest.mark.parametrize(

@@ -131,22 +131,3 @@ def test_a_quick_run_is_read_back(tmp_path, monkeypatch, capsys):
     assert "flashlogit lbfgs, " not in capsys.readouterr().err
     assert compare.main([str(out)] * 2) == 0
     assert (tmp_path / "fit.png").stat().st_size > 1000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--problems", "1M x 29"], "invalid choice: '1M x 29'"),
-        (["--gap", "0"], "0 is out of bounds; must be from 1e-13"),
-        (["--limit", "nan"], "nan is out of bounds"),
-        (
-            ["--contenders", "scikit-lern*"],
-            "--contenders is scikit-lern*, which matches no solver of flashlogit",
-        ),
-    ],
-)
-def test_bad_values(arguments, said, capsys):
-    with pytest.raises(SystemExit) as done:
-        fit.main(arguments)
-    assert done.value.code == 2
-    assert said in capsys.readouterr().err

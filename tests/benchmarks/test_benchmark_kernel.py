@@ -101,24 +101,6 @@ def test_a_quick_run_is_read_back(tmp_path, capsys):
     assert "wrong now: wrong: off by 1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--columns", "0"], "0 is out of bounds; must be from 1 to"),
-        (["--gigabytes", "nan"], "nan is out of bounds"),
-        (["--devices", "tpu"], "invalid choice: 'tpu'"),
-        (["--out", "missing/a.json"], "missing is no folder"),
-        (["--picture", "."], ". is a folder"),
-    ],
-)
-def test_bad_values(arguments, said, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as done:
-        kernel.main(arguments)
-    assert done.value.code == 2
-    assert said in capsys.readouterr().err
-
-
 def test_compare_takes_two_files_of_a_kind(tmp_path, capsys):
     machine = {"device": {"name": "some"}}
     for name, content in (

@@ -1,32 +1,40 @@
-"""How fast are passes and fits on this machine? kernel or fit; device on a GPU; compare A.json B.json."""
+"""How fast are passes and fits on this machine, and are they right?"""
 
+import importlib
 import os
 import sys
 
+COMMANDS = {
+    "kernel": "time flashlogit's passes and torch's ways to the same numbers side by side",
+    "fit": "time flashlogit and other libraries to the same objective",
+    "tune": "find better launches on a GPU, and put them into the launch table with --update-table",
+    "device": "check and time everything on a GPU, in five to ten minutes",
+    "compare": "say which numbers of a second JSON file are slower than those of a first one",
+}
+
 
 def main(arguments: list[str]) -> int:
-    """Dispatch to the command."""
-    if arguments[:1] == ["device"]:
-        from benchmarks import device
-
-        return device.main(arguments[1:])
-    if arguments[:1] == ["compare"]:
-        from benchmarks import comparing
-
-        if comparing.takes(arguments[1:]):
-            return comparing.main(arguments[1:])
-    from flashlogit.benchmark.cli import main as installed
-
-    if arguments[:1] in (["-h"], ["--help"]):
-        print("A GPU has a command of its own, benchmark.py device; see benchmark.py device --help.\n")
-
-    return installed(arguments)
+    """Run a command; returns 1 for a regression or what is wrong, 2 for what the user can mend, 130 after Ctrl-C."""
+    if arguments[:1] and arguments[0] in COMMANDS:
+        code: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
+        return code
+    print(
+        f"usage: benchmark.py COMMAND ...\n\n{__doc__}\n",
+        *map("  {0[0]:8} {0[1]}".format, COMMANDS.items()),
+        sep="\n",
+    )
+    return 0 if arguments[:1] in ([], ["-h"], ["--help"]) else 2
 
 
 if __name__ == "__main__":
+    # SciPy reads it when it is first imported; without it scikit-learn takes no arrays of a GPU.
+    os.environ.setdefault("SCIPY_ARRAY_API", "1")
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted; what was measured until then is kept", file=sys.stderr)
+        code = 130
     except BrokenPipeError:  # as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -43,7 +43,7 @@ def modules() -> Iterator[tuple[str, Path]]:
     """The dotted name below flashlogit and the file of each module of a room."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] not in FLAT | {"benchmark"}:
+        if parts[0] not in FLAT:
             yield ".".join(parts), path
 
 

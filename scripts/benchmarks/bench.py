@@ -1,59 +1,58 @@
-"""What every stage gets: where it runs, how large its data are, how long it has, and where its findings go."""
+"""What every stage of `device` gets, and the pool of processes that compiles what the stages launch.
 
-from __future__ import annotations
+Compiling takes 1 to 3 seconds a kernel, on one core; the GPU's time is too dear to wait for it. Each worker makes the
+calls on few rows, so that what is compiled is what will be launched. What the kernels take of a multiprocessor is held
+against the driver's own answer.
+"""
 
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import ctypes
+import multiprocessing
+import os
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from .clock import DeviceClock, WallClock
+import flashlogit_kernels
+from flashlogit_kernels.gpu import _bce, _columns, _hessian
+from flashlogit_kernels.gpu.launch import fits_registers, launch_config
+from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
+from flashlogit_kernels.gpu.table import LaunchConfig
 
-Record = dict[str, Any]
+from .clock import clock_of
+from .problems import Call, dtype_of, make_problem, packed
+from .report import Record, reason, row, say
+
+_MOST_WORKERS = 14
 
 
 class OutOfTimeError(Exception):
     """A stage's deadline has passed; what it has found so far counts."""
 
 
-@dataclass
 class Bench:
-    """One run of the benchmark.
+    """One run of `device`.
 
-    device: a GPU, or the CPU, where Triton's interpreter stands in for one and everything is tiny. record: what has
-    been found, by stage. save: writes it to the file; called after what was expensive to find. say: prints a line.
-    tuned: column counts to find launches for; all where there are none.
+    device: a GPU, or the CPU, where Triton's interpreter stands in for one and everything is `tiny`. record: what has
+    been found, by stage. save: writes it to the file; called after what was expensive to find. columns: column counts
+    to find launches for; all where there are none. bytes: of X where the bandwidth is measured. rounds: timed calls.
     """
 
-    device: torch.device
-    clock: DeviceClock | WallClock
-    save: Callable[[], object]
-    say: Callable[[str], object]
-    record: Record = field(default_factory=dict)
-    tuned: tuple[int, ...] = ()
-    deadline: float = float("inf")
-    buffers: dict[torch.dtype, torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def tiny(self) -> bool:
-        """Whether this is a rehearsal in Triton's interpreter."""
-        return self.device.type == "cpu"
-
-    @property
-    def bytes(self) -> int:
-        """The size of X where the bandwidth is measured."""
-        return 1 << 13 if self.tiny else 2_000_000_000
-
-    @property
-    def rounds(self) -> int:
-        """Timed calls."""
-        return 2 if self.tiny else 20
+    def __init__(self, device: torch.device, save: Callable[[], object] = lambda: None) -> None:
+        self.device, self.clock, self.tiny, self.save = device, clock_of(device), device.type == "cpu", save
+        self.record: Record = {}
+        self.columns: Sequence[int] = ()
+        self.bytes, self.rounds = (1 << 13, 1) if self.tiny else (2_000_000_000, 20)
+        self.deadline = float("inf")
+        self._buffers: dict[torch.dtype, torch.Tensor] = {}
 
     def left(self) -> float:
-        """Seconds of the stage that are left."""
+        """Return the seconds of the stage that are left."""
         return self.deadline - time.monotonic()
 
     def check_time(self, needed: float = 0.0) -> None:
@@ -61,29 +60,138 @@ class Bench:
         if self.left() < needed:
             raise OutOfTimeError
 
+    def add(self, records: list[Record], name: str, find: Callable[[], Record], needed: int = 1) -> Record:
+        """Append what `find` finds under a name, or its error, and print it."""
+        self.check_time(needed)
+        found: Record = {"name": name}
+        try:
+            found |= find()
+        except OutOfTimeError:
+            raise
+        except Exception as error:
+            found["error"] = reason(error)
+        records.append(found)
+        say(row(found))
+        return found
+
     def numbers(self, dtype: torch.dtype) -> torch.Tensor:
-        """`bytes` of standard normal numbers, made once."""
-        if dtype not in self.buffers:
-            count = self.bytes // dtype.itemsize
-            buffer = torch.empty(count, dtype=dtype, device=self.device)
+        """Return `bytes` of standard normal numbers, made once."""
+        if dtype not in self._buffers:
+            buffer = torch.empty(self.bytes // dtype.itemsize, dtype=dtype, device=self.device)
             for part in torch.split(buffer, 1 << 26):
                 part.copy_(torch.randn(len(part), device=self.device))
-            self.buffers[dtype] = buffer
-        return self.buffers[dtype]
+            self._buffers[dtype] = buffer
+        return self._buffers[dtype]
 
-    def matrix(self, dtype: torch.dtype, N: int, D: int) -> torch.Tensor:
-        """X [N, D] of these numbers."""
-        return self.numbers(dtype)[: N * D].view(N, D)
+    def matrix(self, call: Call) -> torch.Tensor:
+        """Return the X of a call as it has it, made of these numbers."""
+        N, numbers = call.rows_of(self.bytes), self.numbers(dtype_of(call.storage))
+        if "column_major" in call.options:
+            return numbers[: N * call.D].view(call.D, N).t()
+        return numbers[: N * call.stride].view(N, call.stride)[:, : call.D]
 
     def ceiling(self, nbytes: float, ms: float) -> float | None:
-        """Bytes over time as a share of what the device reads at most, or None where that was not measured."""
+        """Return bytes over time as a share of what the device reads at most, or None where that was not measured."""
         read = self.record.get("machine", {}).get("ceilings", {}).get("read_tb_s")
         return nbytes / (ms * 1e9) / read if read else None
 
 
-def reason(error: BaseException) -> str:
-    """An error in a line, with the place in our code that it came from."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = f" ({place[0].filename.rpartition('/')[2]}:{place[0].lineno})" if place else ""
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}{where}"
+def compile_all(bench: Bench, tasks: Sequence[Any]) -> list[Record]:
+    """Return what each task, a `Call` or a `WarmFit`, compiled, in processes of their own and as far as time allows.
+
+    In the interpreter there is nothing to compile, and they run here.
+    """
+    if bench.tiny:
+        return [compile_task(task, str(bench.device)) for task in tasks]
+    workers = max(1, min(_MOST_WORKERS, (os.cpu_count() or 4) - 2, len(tasks)))
+    found: list[Record] = []
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        waiting = [pool.submit(compile_task, task, str(bench.device)) for task in tasks]
+        finished = concurrent.futures.as_completed(waiting, timeout=max(1.0, bench.left() - 5))
+        found.extend(done.result() for done in finished)
+    except (TimeoutError, concurrent.futures.process.BrokenProcessPool) as error:
+        say(f"  {len(found)} of {len(tasks)} calls compiled, then: {reason(error)}; the others compile later")
+    finally:
+        # Without the running ones: they would be waited for.
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+    return found
+
+
+def compile_task(task: Any, device_name: str) -> Record:
+    """Make a task's calls on few rows: what that compiled, and how long it took."""
+    began = time.perf_counter()
+    entry: Record = {"name": task.name, "launch": str(getattr(task, "launch", None))}
+    try:
+        device = torch.device(device_name)
+        with keeping() as kept:
+            asked = None
+            if isinstance(task, Call):
+                N = 16 + task.odd if device.type == "cpu" else task.few_rows()
+                packed(task, make_problem(task, N, device), flashlogit_kernels)()
+                config = task.launch or table_launch(task, device)
+                asked = None if config is None else config.programs_per_sm
+            else:
+                task.run(device)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            entry["kernels"] = [described(*each, device, asked) for each in kept.values()]
+    except Exception as error:
+        entry["error"] = reason(error)
+    return entry | {"seconds": time.perf_counter() - began}
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
+    """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
+    kept: dict[int, tuple[str, Any]] = {}
+    kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
+    kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
+    jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
+
+    def keep(kernel: Any, *args: Any, **options: Any) -> Any:
+        compiled = type(kernel).run(kernel, *args, **options)
+        kept[id(compiled)] = kernel.__name__, compiled
+        return compiled
+
+    for kernel in jitted:
+        kernel.run = partial(keep, kernel)
+    try:
+        yield kept
+    finally:
+        for kernel in jitted:
+            del kernel.run
+
+
+def described(name: str, compiled: Any, device: torch.device, asked: int | None) -> Record:
+    """Return what a kernel takes, and programs of a multiprocessor: asked for, fitting, and by the driver."""
+    warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
+    registers, spilled = compiled.n_regs, compiled.n_spills
+    fitting = resident_programs(Resources(registers, shared, spilled), warps, device_limits(device))
+    entry: Record = {"kernel": name, "registers": registers, "spilled": spilled, "shared": shared}
+    entry |= {"warps": warps, "asked": asked, "fitting": fitting}
+    return entry | {"driver": _driver_says(compiled.function, 32 * warps, shared)}
+
+
+def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
+    """Return the table's configuration that the call takes, before it is fitted to what was compiled, if any."""
+    compute = dtype_of(call.compute)
+    if call.function == "bce_rows" or not fits_registers(call.D, compute, centred="center" in call.options):
+        return None
+    hessian = call.function == "bce_hessian" and call.compute == "float32"
+    return launch_config("hessian" if hessian else "onepass", call.D, dtype_of(call.storage), compute, device)
+
+
+def _driver_says(function: int, threads: int, shared: int) -> int | None:
+    """Return the programs that a multiprocessor holds by the driver's own calculator; None where it cannot be asked."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int()
+        asked = ctypes.byref(count), ctypes.c_void_p(function), ctypes.c_int(threads), ctypes.c_size_t(shared)
+        failed = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(*asked)
+    except OSError:
+        return None
+    return None if failed else count.value

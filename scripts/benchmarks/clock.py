@@ -1,12 +1,11 @@
-"""Device time of calls: of graph replays, or of plain calls where one cannot be captured.
+"""How long calls take: one clock for a GPU and for a CPU, which times several calls in turn.
 
-A pass over 2 GB takes 0.7 ms and Python 0.1 ms to launch it. Between two events around such a call the device would
-wait for Python, and the wait would be counted. So the device spins, outside the events, until the host has enqueued
-everything: a first event that is not yet reached when the last one has been recorded proves that it has. Before each
-call a buffer larger than the L2 cache is read, so that nothing of X is left in it.
+A pass over 2 GB takes a GPU 0.7 ms, and Python 0.1 ms to launch it. Between two events around such a call the device
+would wait for Python, and the wait would be counted. So a call is replayed from a CUDA graph, and behind a spin on the
+device, outside the events, which lasts until the host has enqueued everything: a first event that is not yet reached
+when the last one has been recorded proves that it has. Before each call a buffer larger than the L2 cache is read, so
+that nothing of X is left in it.
 """
-
-from __future__ import annotations
 
 import contextlib
 import statistics
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
 Work = Callable[[], object]
 
@@ -24,11 +24,13 @@ _FIRST_SPIN, _LONGEST_SPIN = 200_000, 20_000_000
 """Cycles: 0.1 to 10 ms. The spin is doubled until the host is ahead."""
 _WARM_SECONDS = 0.05
 """Work before the first measurement, in which a GPU raises its clocks."""
+_SHORT_SECONDS = 1e-3
+"""Calls of a CPU that are shorter are repeated within a measurement until it takes as long."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Quartiles in milliseconds, the number of calls, and how they were timed.
+    """Quartiles in milliseconds, the number of measurements, and how they were made.
 
     late: share of the calls that the device began before the host had enqueued all of them.
     """
@@ -42,25 +44,50 @@ class Timing:
 
 
 def timing(ms: list[float], method: str, late: float = 0.0) -> Timing:
-    """The quartiles of measured times."""
-    low, middle, high = statistics.quantiles(ms, n=4) if len(ms) > 1 else ms * 3
+    """Return the quartiles of measured times."""
+    low, middle, high = statistics.quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
     return Timing(middle, low, high, len(ms), method, late)
 
 
-class WallClock:
-    """Wall-clock time of calls that return when their work is done, for Triton's interpreter."""
+def clock_of(device: torch.device) -> "HostClock | DeviceClock":
+    """Return the clock for calls on this device."""
+    return HostClock() if device.type == "cpu" else DeviceClock(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, if it is one to wait for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def wall(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Return the milliseconds of one call as its user waits for it, with the host's share, and what it returned."""
+    synchronize(device)
+    began = time.perf_counter()
+    found = work()
+    synchronize(device)
+    return (time.perf_counter() - began) * 1e3, found
+
+
+class HostClock:
+    """Time of calls that return when their work is done, by torch's own timer.
+
+    Each measurement directly follows a call that is not measured, as calls do in training: threads of another call
+    look out for more work for some milliseconds after theirs is done, on cores that this one would wait for.
+    """
 
     def warm(self) -> None:
-        """Nothing to do."""
+        """Do nothing: a CPU's clocks rise within the first call of each measurement."""
 
     def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
+        """Time A B C, A B C, ..., so that a machine that slows down for a while slows down all of them."""
+        threads = torch.get_num_threads()
         found: dict[Any, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                began = time.perf_counter()
-                call()
-                found[name].append((time.perf_counter() - began) * 1e3)
-        return {name: timing(ms, "wall") for name, ms in found.items()}
+                timer = Timer("call()", globals={"call": call}, num_threads=threads)
+                found[name].append(timer.blocked_autorange(min_run_time=_SHORT_SECONDS).median * 1e3)
+        return {name: timing(ms, "torch.utils.benchmark") for name, ms in found.items()}
 
 
 class DeviceClock:
@@ -101,12 +128,8 @@ class DeviceClock:
                 events[name].append(pair)
                 late[name] += behind
         self._cuda.synchronize(self._device)
-        return {
-            name: timing(
-                [start.elapsed_time(end) for start, end in events[name]], method, late[name] / rounds
-            )
-            for name, (_, method) in ready.items()
-        }
+        ms = {name: [start.elapsed_time(end) for start, end in pairs] for name, pairs in events.items()}
+        return {name: timing(ms[name], how, late[name] / rounds) for name, (_, how) in ready.items()}
 
     def _time(self, call: Work) -> tuple[tuple[Any, Any], bool]:
         start, end = (self._cuda.Event(enable_timing=True) for _ in range(2))
@@ -122,7 +145,7 @@ class DeviceClock:
 
 
 def capture(call: Work, device: torch.device, cuda: Any = torch.cuda) -> Work:
-    """Record one call in a graph and give what replays it; the current stream is what it was, whatever happens.
+    """Record one call in a graph and return what replays it; the current stream is what it was, whatever happens.
 
     Where ending the capture raises, torch does not restore the stream, and version 2.11 tells neither its allocator nor
     its random generator that the capture is over: emptying the cache would raise, and so would torch.randn.

@@ -17,7 +17,7 @@ from flashlogit.commands.main import main
 CONFIGS = Path(__file__).parents[2] / "configs"
 NEWTON = str(CONFIGS / "newton.yaml")
 SMALL = ["data.rows=2000", "data.columns=3"]
-COMMANDS = ["train", "predict", "evaluate", "inspect", "export", "check-gradients", "benchmark"]
+COMMANDS = ["train", "predict", "evaluate", "inspect", "export", "check-gradients"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_help_of_a_command_has_examples(command, capsys):
     text = capsys.readouterr().out
     assert "examples:" in text
     assert f"  flashlogit {command} " in text
-    assert "--json" in text or command == "benchmark"
+    assert "--json" in text
 
 
 def test_unknown_command(capsys):
@@ -53,6 +53,11 @@ def test_unknown_command(capsys):
         main(["trian"])
     assert done.value.code == 2
     assert "there is no command trian; did you mean train?" in capsys.readouterr().err
+
+
+def test_benchmarks_are_elsewhere(capsys):
+    assert main(["benchmark", "fit", "--quick"]) == 2
+    assert "scripts/benchmark.py of the source tree" in capsys.readouterr().err
 
 
 def test_options_before_the_command(capsys):

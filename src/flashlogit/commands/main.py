@@ -23,7 +23,6 @@ _COMMANDS = {
         "main",
         "compare the gradient by hand, autograd and kernel",
     ),
-    "benchmark": ("flashlogit.benchmark.cli", "main", "time the passes and whole fits on this machine"),
 }
 """Of each command the module, its function and what it does."""
 
@@ -38,7 +37,7 @@ examples:
 
 exit codes:
   0    done
-  1    the answer is no: gradients disagree, or a benchmark got slower
+  1    the answer is no: gradients disagree
   2    a setting, option or file that you can mend; one sentence says which
   130  interrupted (Ctrl-C); 143 and 129 where SIGTERM or SIGHUP ended it
 
@@ -48,6 +47,12 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of the command line; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["benchmark"]:
+        print(
+            "error: benchmarks are scripts/benchmark.py of the source tree, not part of this program",
+            file=sys.stderr,
+        )
+        return 2
     if arguments and arguments[0] in _COMMANDS:
         module, function, _ = _COMMANDS[arguments[0]]
         code: int = getattr(importlib.import_module(module), function)(

@@ -1,0 +1,334 @@
+"""The stages of `device` in which nothing is fitted: what the device is, what is right on it, and what calls cost."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import flashlogit
+import flashlogit_kernels as passes
+from flashlogit_kernels.gpu.reduce import reduce_partials
+from flashlogit_kernels.gpu.table import packaged
+
+from .bench import Bench, compile_all, table_launch
+from .clock import Work, capture, synchronize
+from .device_fits import profiled, warm_fits
+from .problems import Call, as_loaded, make_problem, packed
+from .report import Record, facts, reason, times
+from .truth import BOUND, truth
+
+_ROOT = Path(__file__).parents[2]
+_ROOMS = ("kernels", "solvers", "training", "estimator")
+"""What the paths of tests have in them that are run."""
+_KEPT_LINES = 60
+
+
+def machine(bench: Bench, record: Record) -> None:
+    """Fill in what there is and how fast it reads and copies."""
+    record |= facts(bench.device)
+    bench.clock.warm()
+    X = bench.numbers(torch.float32)
+    target, total = torch.empty_like(X), torch.empty((), device=bench.device)
+    calls = {"read": partial(torch.sum, X, dim=0, out=total), "copy": partial(target.copy_, X)}
+    found, nbytes = bench.clock(calls, bench.rounds), X.numel() * X.element_size()
+    read, copied = found["read"], found["copy"]
+    rates = {"read_tb_s": nbytes / read.ms / 1e9, "copy_tb_s": 2 * nbytes / copied.ms / 1e9}
+    record["ceilings"] = rates | {"method": read.method, "late": read.late}
+
+
+def compiling(bench: Bench, record: Record) -> None:
+    """Compile what the stages correctness, host and passes launch, and the fits."""
+    tasks = [*warm_fits(bench.tiny), *timed_calls(bench.tiny), *checked_calls(bench.tiny)]
+    record["calls"] = compile_all(bench, list(dict.fromkeys(tasks)))
+    found = [kernel for entry in record["calls"] for kernel in entry.get("kernels", ())]
+    record |= {"kernels": len(found), "spilling": sum(bool(kernel["spilled"]) for kernel in found)}
+    record["clamped"] = sum(kernel["fitting"] < (kernel["asked"] or 0) for kernel in found)
+    disagreeing = [kernel for kernel in found if kernel["driver"] not in (None, kernel["fitting"])]
+    record["disagreeing_with_the_driver"] = len(disagreeing)
+
+
+def checked_calls(tiny: bool) -> list[Call]:
+    """Return what is checked: every launch of the table by one column count, every layout, option and kind of label."""
+    every = ("weights", "pos_weight", "rows", "center", "outputs", "exact")
+    onepass, floats = partial(Call, "bce_onepass"), ("float32", "bfloat16")
+    if tiny:
+        found = [onepass(3), onepass(28, "bfloat16", "float64", odd=True), onepass(5, options=every)]
+        found += [Call(function, 5) for function in ("bce_hessian", "hessian_product", "bce_rows")]
+        return [*found, Call("column_sums", 5, options=("column_major",))]
+    columns = (1, 4, 10, 28, 37, 50, 100, 256, 300, 784, 1024, 4096, 16384, 20000)
+    both, labels = ("float32", "float64"), ("float32", "float64", "int64")
+    found = [onepass(D, *dtypes) for *dtypes, D in product(floats, both, columns)]
+    found += [onepass(D, "float64", "float64") for D in (10, 256, 2000)]
+    found += [onepass(100, "float16"), onepass(2_000, odd=True)]
+    found += [onepass(D, labels=y) for D, y in product((1, 28), labels)]
+    found += [onepass(D, storage, odd=True) for D, storage in product((1, 10, 28), floats)]
+    single = [(name,) for name in ("weights", "rows", "center", "column_major", "outputs", "exact")]
+    for options in [*single, ("column_major", "rows"), every]:
+        found += [onepass(D, options=options) for D in (28, 300)]
+        found += [onepass(28, "bfloat16", "float64", options=options)]
+    found += [onepass(D, "bfloat16", options=("padded",)) for D in (37, 50, 100)]
+    found += [onepass(D, options=("center",)) for D in (2000, 8192, 16384)]
+    hessian = partial(Call, "bce_hessian")
+    for D in (1, 10, 28, 64, 100, 128):
+        found += [hessian(D), hessian(D, "bfloat16"), hessian(D, options=("weights", "center", "rows"))]
+    found += [hessian(D, compute="float64") for D in (28, 128)]
+    for name in ("hessian_product", "column_sums"):
+        kinds = product((1, 28, 300, 1024, 20000), both, ((), ("center",)))
+        found += [Call(name, D, compute=compute, options=options) for D, compute, options in kinds]
+        found += [Call(name, 28, "bfloat16", options=("rows",)), Call(name, 28, options=("column_major",))]
+    return found + [Call("bce_rows", D, storage) for D, storage in product((28, 1024), floats)]
+
+
+def correctness(bench: Bench, record: Record) -> None:
+    """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
+    asked = checked_calls(bench.tiny)
+    record |= {"asked": len(asked), "calls": [], "failed": []}
+    for call in asked:
+        entry = bench.add(record["calls"], call.name, partial(check, call, bench))
+        if "error" in entry or not entry["right"] or not entry["repeatable"]:
+            record["failed"].append(call.name)
+
+
+def check(call: Call, bench: Bench) -> Record:
+    """Return one call's error and repeatability."""
+    N = (40 if bench.tiny else call.rows_of(1 << 26)) + call.odd
+    problem = make_problem(call, N, bench.device)
+    make = packed(call, problem, passes)
+    first, second = make().double(), make().double()
+    error = truth(call, problem).error(first)
+    compute = "float64" if "float64" in (call.storage, call.compute) else "float32"
+    right = bool(torch.isfinite(first).all()) and error <= BOUND[compute]
+    return {"relative_error": error, "right": right, "repeatable": torch.equal(first, second)}
+
+
+def bodies(bench: Bench) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]]:
+    """Return what is captured, and a tensor that its result depends on."""
+    tiny, device = bench.tiny, bench.device
+    found: dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]] = {}
+    calls = [Call("bce_onepass", 40 if tiny else 20_000)]
+    kinds = product(("bce_onepass", "bce_hessian"), ("float32", "float64"))
+    calls += [Call(name, 28, compute=compute) for name, compute in kinds]
+    calls += [Call(name, 28) for name in ("hessian_product", "column_sums", "bce_rows")]
+    for call in calls:
+        problem = make_problem(call, 32 if tiny else call.few_rows(), device)
+        # Sums over the columns depend on the values of the rows alone.
+        changed = problem.v if call.function == "column_sums" else problem.w
+        found[call.name] = packed(call, problem, passes), changed
+    X = torch.randn(64, 28, device=device)
+    y = torch.rand(64, device=device) < 0.5
+    w = torch.randn(28, device=device, requires_grad=True)
+
+    def loss_and_gradient() -> torch.Tensor:
+        loss = flashlogit.bce_loss(X, y, w)
+        return torch.cat([loss.detach().reshape(1), *torch.autograd.grad(loss, w)])
+
+    found["bce_loss and its gradient"] = loss_and_gradient, w.detach()
+    solve: Any = torch.linalg.solve_triangular
+    for P in (20, 31, 1025):
+        A = torch.randn(P, P, device=device, dtype=torch.float64)
+        A = A @ A.t() + P * torch.eye(P, device=device, dtype=torch.float64)
+        b = A[:, :1].contiguous()
+        found[f"solve_triangular {P}"] = partial(solve, A, b, upper=False), b
+        found[f"cholesky_ex {P}"] = lambda A=A: torch.linalg.cholesky_ex(A)[0].tril(), A
+    found["solve_ex 40"] = lambda A=A[:40, :40], b=b[:40]: torch.linalg.solve_ex(A, b)[0], b
+    return found
+
+
+def recorded(bench: Bench, work: Work) -> Work:
+    """Capture what the work does; in the interpreter the work itself stands for the replay."""
+    return work if bench.tiny else capture(work, bench.device)
+
+
+def capturing(bench: Bench, record: Record) -> None:
+    """Fill in whether replays on other values give what the bodies then give, and what a failing capture left."""
+    record["bodies"] = []
+
+    def replayed(body: Callable[[], torch.Tensor], changed: torch.Tensor) -> Record:
+        results: list[torch.Tensor] = []
+        try:
+            body()
+            replay = recorded(bench, lambda: results.append(body()))
+            with torch.no_grad():
+                changed.mul_(0.5)
+            replay()
+            known = body()
+            error = float((results[-1] - known).abs().max() / known.abs().max())
+        except Exception as failure:
+            return {"captured": False, "reason": reason(failure)}
+        return {"captured": True, "same": error <= 1e-12, "relative_difference": error}
+
+    for name, (body, changed) in bodies(bench).items():
+        bench.add(record["bodies"], name, partial(replayed, body, changed))
+    record["failing capture"] = failing_capture(bench)
+
+
+def failing_capture(bench: Bench) -> Record:
+    """Capture a body that reads a value, which is forbidden: the stream afterwards is the one before, passes go on."""
+    call = Call("bce_onepass", 28)
+    make = packed(call, make_problem(call, 32 if bench.tiny else 4096, bench.device), passes)
+    before = make()
+    if bench.tiny:
+        return {"raised": None, "stream_restored": True, "passes_go_on": torch.equal(make(), before)}
+    stream, raised = torch.cuda.current_stream(bench.device), ""
+    try:
+        capture(lambda: make().sum().item(), bench.device)
+    except Exception as error:
+        raised = reason(error)
+    restored = torch.cuda.current_stream(bench.device) == stream
+    random = bool(torch.randn(8, device=bench.device).isfinite().all())
+    left = {"raised": raised, "stream_restored": restored, "random_numbers_go_on": random}
+    return left | {"passes_go_on": torch.equal(make(), before)}
+
+
+def host(bench: Bench, record: Record) -> None:
+    """Fill in what a call costs the host, and what it launches, on data so small that nothing else costs anything."""
+    N, often = (16, 1) if bench.tiny else (569, 200)
+    bench.clock.warm()
+    one = torch.ones(30, device=bench.device)
+    found: dict[str, Work] = {"torch addition": lambda: one + one, "torch .item()": lambda: one[0].item()}
+    calls = [Call("bce_onepass", 30), Call("bce_onepass", 30, compute="float64")]
+    calls += [Call("bce_onepass", 30, labels="int64")]
+    calls += [Call(function, 30) for function in ("hessian_product", "column_sums", "bce_hessian")]
+    found |= {call.name: packed(call, make_problem(call, N, bench.device), passes) for call in calls}
+    X = torch.randn(N, 30, device=bench.device)
+    y = torch.rand(N, device=bench.device) < 0.5
+    w = torch.zeros(30, device=bench.device, requires_grad=True)
+    labels, plain = y.float(), torch.nn.functional.binary_cross_entropy_with_logits
+    found["bce_loss and backward"] = lambda: torch.autograd.grad(flashlogit.bce_loss(X, y, w), w)
+    found["torch's own loss and backward"] = lambda: torch.autograd.grad(plain(X @ w, labels), w)
+    record["calls"] = []
+    for name, call in found.items():
+        bench.add(record["calls"], name, partial(host_cost, call, often, bench))
+    record["graph of 180 additions"] = _graph(bench, one)
+
+
+def host_cost(call: Work, often: int, bench: Bench) -> Record:
+    """Return the median of five mean host times of a call, waiting for the device between them, and its launches."""
+    call()
+    found = []
+    for _ in range(1 if bench.tiny else 5):
+        synchronize(bench.device)
+        began = time.perf_counter()
+        for _ in range(often):
+            call()
+        found.append((time.perf_counter() - began) / often * 1e6)
+    return {"us": sorted(found)[len(found) // 2], "launches": profiled(call, bench).get("launches")}
+
+
+def _graph(bench: Bench, x: torch.Tensor) -> Record:
+    """Return milliseconds to capture and instantiate a graph of 180 small kernels, and microseconds of its replay."""
+
+    def chain() -> None:
+        for _ in range(180):
+            x.add_(1.0)
+
+    recorded(bench, chain)
+    if bench.tiny:
+        return {}
+    synchronize(bench.device)
+    began = time.perf_counter()
+    capture(chain, bench.device)
+    captured = time.perf_counter() - began
+    return {"capture_ms": captured * 1e3, "replay_us": bench.clock({"chain": chain}, 20)["chain"].ms * 1e3}
+
+
+def timed_calls(tiny: bool) -> list[Call]:
+    """Return one call for each row of the launch table, and a few more."""
+    if tiny:
+        return [Call("bce_onepass", 28), Call("bce_hessian", 28), Call("column_sums", 28)]
+    found = []
+    for entry in packaged():
+        # Float64 arithmetic is the solvers' own, over X of either storage.
+        storages = ("float32", "bfloat16") if entry.storage == "float64" else (entry.storage,)
+        function = "bce_onepass" if entry.kernel == "onepass" else "bce_hessian"
+        found += [as_loaded(function, entry.D, s, entry.compute) for s in storages if entry.machine == "any"]
+    found += [Call("bce_onepass", D, labels="float32") for D in (1, 4, 28)]
+    found += [Call("bce_onepass", D, options=("column_major",)) for D in (10, 28)]
+    found += [Call("hessian_product", D) for D in (28, 300, 1024)]
+    found += [Call("column_sums", D, compute=c) for D, c in product((28, 1024), ("float32", "float64"))]
+    found += [Call("bce_onepass", 28, compute="float64", options=("center",))]
+    return found + [Call("bce_onepass", D) for D in (20_000, 32_768)]
+
+
+def passes_stage(bench: Bench, record: Record) -> None:
+    """Fill in milliseconds, TB/s and share of the read bandwidth of every call, and of torch's two products."""
+    bench.clock.warm()
+    record["calls"], record["torch"], record["reduction"] = [], [], []
+    for call in timed_calls(bench.tiny):
+        bench.add(record["calls"], call.name, partial(timed, bench, call))
+    for D in (28,) if bench.tiny else (28, 300, 1024):
+        bench.add(record["torch"], f"torch D={D} float32", partial(_torch, bench, D))
+    sizes = ((4, 5),) if bench.tiny else ((264, 28), (1848, 28), (1056, 300), (396, 1024), (132, 16384))
+    for programs, D in sizes:
+        bench.add(record["reduction"], f"reduce {programs} x {D}", partial(_reduction, bench, programs, D))
+
+
+def timed(bench: Bench, call: Call) -> Record:
+    """Time one call: by the table as it is, where that can be asked for, and fitted, in turn."""
+    X = bench.matrix(call)
+    problem = make_problem(call, len(X), bench.device, X=X)
+    works: dict[str, Work] = {"fitted": packed(call, problem, passes)}
+    fixed = call.function == "column_sums" or (call.function == "bce_hessian" and call.compute == "float64")
+    config = None if fixed else table_launch(call, bench.device)
+    if config is not None:
+        works["as it is"] = packed(replace(call, launch=config), problem, passes)
+    found = bench.clock(works, bench.rounds)
+    best, moved = found["fitted"], call.bytes_read(len(X))
+    entry: Record = {"N": len(X), "launch": None if config is None else asdict(config)} | times(best)
+    entry["as_it_is_ms"] = None if config is None else found["as it is"].ms
+    entry |= {"tb_s": moved / best.ms / 1e9, "fraction": bench.ceiling(moved, best.ms)}
+    return entry | {"method": best.method, "late": best.late}
+
+
+def _torch(bench: Bench, D: int) -> Record:
+    """Time X w, sigmoid, X^T r in float32 torch, each product a read of X."""
+    call = Call("bce_onepass", D)
+    X = bench.matrix(call)
+    problem = make_problem(call, len(X), bench.device, X=X)
+    y, w, b = problem.y.float(), problem.w, problem.b
+    ms = bench.clock({"torch": lambda: X.t() @ (torch.sigmoid(X @ w + b) - y)}, bench.rounds)["torch"].ms
+    return {"ms": ms, "fraction": bench.ceiling(X.numel() * 4, ms)}
+
+
+def _reduction(bench: Bench, programs: int, D: int) -> Record:
+    """Time the second stage alone, over as many partial sums as the first leaves."""
+    partials = torch.randn(programs, D, device=bench.device)
+    totals = torch.rand(programs, 5, device=bench.device, dtype=torch.float64)
+    found = bench.clock({"reduce": partial(reduce_partials, partials, totals)}, bench.rounds)
+    return {"us": found["reduce"].ms * 1e3}
+
+
+def gpu_tests(bench: Bench, record: Record) -> None:
+    """Fill in pytest's exit code and the end of what it printed, of the tests marked gpu that matter here.
+
+    They run in a process of their own; in the interpreter they are only collected. No pytest, no exit code.
+    """
+    if importlib.util.find_spec("pytest") is None:
+        record["summary"] = "not run, for pytest is not installed; pip install pytest"
+        return
+    files = [str(path) for path in sorted((_ROOT / "tests").rglob("test_*.py")) if _matters(path)]
+    how = ["--collect-only"] if bench.tiny else ["--maxfail=12", "--durations=5", "-pno:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *how, *files]
+    paths = os.pathsep.join([f"{_ROOT}/src", f"{_ROOT}/kernels", os.environ.get("PYTHONPATH", "")])
+    env, limit = {**os.environ, "PYTHONPATH": paths}, max(5.0, bench.left() - 2)
+    try:
+        done = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, timeout=limit)
+        record["exit_code"], lines = done.returncode, (done.stderr + done.stdout).splitlines()
+    except subprocess.TimeoutExpired:
+        record["exit_code"], lines = None, ["out of time"]
+    record["summary"] = lines[-1] if lines else ""
+    record["output"] = lines[-_KEPT_LINES:]
+
+
+def _matters(path: Path) -> bool:
+    where = str(path.relative_to(_ROOT))
+    return any(room in where for room in _ROOMS) and "mark.gpu" in path.read_text(encoding="utf-8")

@@ -1,0 +1,195 @@
+"""The stage "tuning": a dozen likely launches of each shape, compiled in a pool, checked and timed beside the table's.
+
+Its result is rows for the launch table, of this machine, ready to be taken over. `benchmark.py tune` is this stage of
+`benchmark.py device` with what it needs.
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import flashlogit_kernels
+from flashlogit_kernels.gpu import table
+from flashlogit_kernels.gpu.launch import block_width, machine_name, piece_widths, table_dtypes
+from flashlogit_kernels.gpu.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
+
+from .bench import Bench, compile_all, table_launch
+from .problems import Call, as_loaded, dtype_of, make_problem, packed
+from .report import Record, reason
+
+_GAIN = 0.02
+"""Share by which a launch has to be faster than the table's to replace it: less is noise."""
+_SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
+    ("bce_onepass", "float32", "float64", (28, 64, 100, 256, 1024)),
+    ("bce_onepass", "float32", "float32", (1, 10, 28, 100, 1024)),
+    ("bce_hessian", "float32", "float32", (16, 28, 64, 128)),
+    ("bce_onepass", "bfloat16", "float32", (28, 100, 300, 784, 1024)),
+    ("bce_onepass", "float32", "float64", (1, 4, 10, 37, 50, 128, 200, 300, 450, 513, 784, 2000, 4096, 8192)),
+    ("bce_onepass", "bfloat16", "float32", (1, 4, 10, 37, 50, 150, 200, 256, 450, 513, 2000, 2500, 8192)),
+    ("bce_onepass", "float32", "float32", (37, 50, 150, 200, 300, 2500)),
+    ("bce_hessian", "bfloat16", "float32", (16, 28, 64, 128)),
+]
+"""Function, storage and arithmetic, and column counts, the most wanted first."""
+TUNED_COLUMNS = frozenset(D for _, _, _, columns in _SHAPES for D in columns)
+_GROUP = 5
+"""Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
+
+
+def shapes(bench: Bench) -> list[Call]:
+    """Return what is tuned."""
+    if bench.tiny:
+        return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
+    kinds = [
+        (*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns
+    ]
+    return [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
+
+
+def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:
+    """Return a dozen tiles or two, by how many threads a program has and how many numbers of X each of them holds.
+
+    They ask for all threads of a multiprocessor, and have as many programs as fit.
+    """
+    if call.function == "bce_hessian":
+        tiles = list(product((16, 32, 64, 128), (2, 4, 8)))
+    else:
+        threads = product((8, 16, 32, 64, 128), (1, 2, 4, 8))
+        tiles = [(numbers * 32 * warps // block_width(call.D), warps) for numbers, warps in threads]
+    found = [LaunchConfig(rows, warps, 32 // warps, 1) for rows, warps in tiles if 1 <= rows <= 4096]
+    return [config for config in dict.fromkeys(found) if config != incumbent]
+
+
+def variations(call: Call, best: LaunchConfig) -> list[LaunchConfig]:
+    """Return the same tile pipelined, in two pieces where these are narrower than one, and with fewer programs."""
+    depths = (1, 2, 3) if call.function == "bce_hessian" else (1, 3)
+    found = [replace(best, num_stages=stages) for stages in depths]
+    pieces = piece_widths(call.D, replace(best, split=True))
+    if call.function == "bce_onepass" and 0 < sum(pieces) < block_width(call.D):
+        found += [replace(config, split=not best.split) for config in found]
+    found.append(replace(best, programs_per_sm=max(1, best.programs_per_sm - 1)))
+    return [config for config in dict.fromkeys(found) if config != best]
+
+
+def tuning(bench: Bench, record: Record) -> None:
+    """Fill in, for each shape, what was tried, and the rows of the table that are better."""
+    record["shapes"], record["rows"] = [], []
+    bench.clock.warm()
+    asked = shapes(bench)
+    for start in range(0, len(asked), _GROUP):
+        bench.check_time(15.0)
+        searches = [Search(bench, call) for call in asked[start : start + _GROUP]]
+        for widen in (Search.tiles, Search.variations):
+            tasks = {search: widen(search)[: 1 if bench.tiny else None] for search in searches}
+            compiled = compile_all(bench, [task for some in tasks.values() for task in some])
+            working = {(entry["name"], entry["launch"]): entry for entry in compiled if "error" not in entry}
+            for search, some in tasks.items():
+                bench.check_time(2.0)
+                search.time(some, working)
+        for search in searches:
+            entry = bench.add(record["shapes"], search.call.name, search.result)
+            if entry.get("gain", 0.0) > _GAIN:
+                record["rows"].append(_table_row(bench, search.call, entry))
+        bench.save()
+
+
+class Search:
+    """The search for a shape's launch."""
+
+    def __init__(self, bench: Bench, call: Call) -> None:
+        self.call, self._bench = call, bench
+        incumbent = table_launch(call, bench.device)
+        assert incumbent is not None
+        self.incumbent: LaunchConfig = incumbent
+        self._ms: dict[LaunchConfig, float] = {}
+        self._rejected: list[Record] = []
+        self._error: Record = {}
+
+    def tiles(self) -> list[Call]:
+        """Return what is to be compiled first."""
+        return [replace(self.call, launch=config) for config in candidates(self.call, self.incumbent)]
+
+    def variations(self) -> list[Call]:
+        """Return what is to be compiled then: around the two fastest."""
+        fastest = sorted(self._ms, key=self._ms.__getitem__)[:2] or [self.incumbent]
+        found = dict.fromkeys(config for best in fastest for config in variations(self.call, best))
+        return [replace(self.call, launch=config) for config in found if config not in self._ms]
+
+    def time(self, tasks: Sequence[Call], working: Mapping[tuple[str, str], Record]) -> None:
+        """Time the tasks that are among the compiled, spill nothing and give the table's answer."""
+        try:
+            works: dict[Any, Any] = {None: self._make(None)}
+            known = works[None]()
+            for task in tasks:
+                entry, config = working.get((task.name, str(task.launch))), task.launch
+                assert config is not None
+                kernels, why = (entry["kernels"], "") if entry else ([], "not compiled")
+                if any(kernel["spilled"] for kernel in kernels):
+                    why = "spills"
+                most = min([config.programs_per_sm, *(kernel["fitting"] for kernel in kernels)])
+                config = replace(config, programs_per_sm=most)
+                if not why:
+                    error = float((self._make(config)() - known).abs().max() / known.abs().max())
+                    why = "" if error < 1e-5 else f"off by {error:.1e}"
+                if why:
+                    self._rejected.append(asdict(config) | {"why": why})
+                else:
+                    works[config] = self._make(config)
+            found = self._bench.clock(works, max(1, self._bench.rounds // 4))
+            self._ms |= {config: timing.ms for config, timing in found.items() if config is not None}
+        except Exception as error:
+            self._error = {"error": reason(error)}
+
+    def _make(self, config: LaunchConfig | None) -> Any:
+        X = self._bench.matrix(self.call)
+        problem = make_problem(self.call, len(X), self._bench.device, X=X)
+        return packed(replace(self.call, launch=config), problem, flashlogit_kernels)
+
+    def result(self) -> Record:
+        """Return the fastest against the table's launch, and all that was tried."""
+        entry: Record = {"table": asdict(self.incumbent)} | self._error
+        entry["tried"] = [asdict(config) | {"ms": ms} for config, ms in self._ms.items()]
+        entry["rejected"] = self._rejected
+        if not self._ms:
+            return entry
+        share = partial(self._bench.ceiling, self.call.bytes_read(self.call.rows_of(self._bench.bytes)))
+        fastest = sorted(self._ms, key=self._ms.__getitem__)[:3]
+        works = {config: self._make(config) for config in (None, *fastest)}
+        ms = {config: found.ms for config, found in self._bench.clock(works, self._bench.rounds).items()}
+        best = min(fastest, key=ms.__getitem__)
+        entry |= {"table_ms": ms[None], "table_fraction": share(ms[None])}
+        entry |= {"best": asdict(best), "ms": ms[best]}
+        return entry | {"fraction": share(ms[best]), "gain": 1 - ms[best] / ms[None]}
+
+
+def _table_row(bench: Bench, call: Call, found: Record) -> Record:
+    """Return what a row of the launch table holds."""
+    storage, compute = table_dtypes(dtype_of(call.storage), dtype_of(call.compute))
+    machine, hessian = machine_name(bench.device), call.function == "bce_hessian"
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    row: Record = {"machine": ANY_MACHINE if machine == REFERENCE_MACHINE else machine, "measured": today}
+    row |= {"kernel": "hessian" if hessian else "onepass", "storage": storage, "compute": compute}
+    row["D"] = max(16, block_width(call.D)) if hessian else call.D
+    return row | {"launch": found["best"], "fraction": found["fraction"]}
+
+
+def take_over(record: Record, path: Path) -> None:
+    """Put the rows that were found into a launch table, in the place of those for the same machine and shape."""
+
+    def key(entry: Entry) -> tuple[str, str, str, str, int]:
+        return entry.machine, entry.kernel, entry.storage, entry.compute, entry.D
+
+    found = [Entry(**{**row, "launch": LaunchConfig(**row["launch"])}) for row in record.get("rows", ())]
+    better = {key(entry): entry for entry in found}
+    kept = [better.pop(key(entry), entry) for entry in table.read(path)]
+    table.write([*kept, *better.values()], path)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    from .device import main as device
+
+    return device(["--stages", "machine", "tuning", *arguments])

@@ -1,0 +1,155 @@
+"""Clocks give times that the calls themselves confirm; the GPU's clock is tried on a device that stands in for one."""
+
+import contextlib
+import math
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from benchmarks.clock import DeviceClock, HostClock, capture, timing, wall
+
+CPU = torch.device("cpu")
+
+
+def test_a_time_is_that_of_the_call():
+    known = []
+
+    def call():
+        began = time.perf_counter()
+        time.sleep(0.003)
+        known.append((time.perf_counter() - began) * 1e3)
+
+    found = HostClock()({"sleep": call}, 3)["sleep"]
+    assert min(known) <= found.ms <= 2 * max(known)
+    assert found.q25_ms <= found.ms <= found.q75_ms
+    assert found.calls == 3
+    known.clear()
+    ms, _ = wall(call, CPU)
+    assert known[0] <= ms <= 2 * known[0]
+
+
+def test_short_calls_are_repeated_within_a_measurement():
+    calls = []
+    found = HostClock()({"short": lambda: calls.append(0), "other": lambda: None}, 2)
+    assert set(found) == {"short", "other"}
+    assert len(calls) > 100
+    assert 0 < found["short"].ms < 1
+
+
+def test_quartiles():
+    found = timing([4.0, 1.0, 3.0, 2.0, 5.0], "wall")
+    assert (found.q25_ms, found.ms, found.q75_ms, found.calls) == (2.0, 3.0, 4.0, 5)
+
+
+class Cuda:
+    """The part of torch.cuda that the clock uses; as in torch, a capture that fails leaves its stream current."""
+
+    Stream = staticmethod(lambda: SimpleNamespace(wait_stream=lambda other: None))
+    device = staticmethod(lambda device: contextlib.nullcontext())
+    graph_pool_handle = staticmethod(lambda: (0, 1))
+    current_device = staticmethod(lambda: 0)
+
+    def __init__(self, *, host_ms=0.0, captures=True):
+        self.now = self.host = 0.0
+        self.host_ms, self.captures = host_ms, captures
+        self.capturing = False
+        self.old = self.stream_now = self.Stream()
+        self.done = []
+        self.ends = 0
+
+    def work(self, ms):
+        def call():
+            if self.capturing and not self.captures:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            self.host += self.host_ms
+            self.now = max(self.now, self.host) + ms
+
+        return call
+
+    def _sleep(self, cycles):
+        self.done.append("spin")
+        self.now = max(self.now, self.host) + cycles / 1e6
+
+    def Event(self, enable_timing):  # noqa: N802
+        event = SimpleNamespace(at=-1.0)
+
+        def record():
+            self.done.append("event")
+            event.at = max(self.now, self.host)
+
+        event.record, event.query = record, lambda: self.host >= event.at
+        event.elapsed_time = lambda end: end.at - event.at
+        return event
+
+    def synchronize(self, device):
+        self.host = self.now = max(self.now, self.host)
+
+    def current_stream(self):
+        return self.stream_now
+
+    def set_stream(self, stream):
+        self.stream_now = stream
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.stream_now = self.stream_now, stream
+        yield
+        self.stream_now = before
+
+    def CUDAGraph(self):  # noqa: N802
+        def replay():
+            self.done.append("replay")
+            self.now = max(self.now, self.host) + 2.0
+
+        return SimpleNamespace(replay=replay)
+
+    @contextlib.contextmanager
+    def graph(self, graph, *, stream, capture_error_mode, pool=None):
+        assert capture_error_mode == "thread_local"
+        before, self.stream_now = self.stream_now, stream
+        self.capturing, failed = True, False
+        try:
+            yield
+        except BaseException:
+            failed = True
+        self.capturing = False
+        self.ends += 1
+        if failed:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.stream_now = before
+
+
+@pytest.fixture(autouse=True)
+def _small_eviction(monkeypatch):
+    monkeypatch.setattr("benchmarks.clock._EVICTED_BYTES", 64)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *pool: None, raising=False)
+
+
+def test_graphs_are_replayed_behind_a_spin():
+    cuda = Cuda()
+    found = DeviceClock(CPU, cuda)({"a": cuda.work(3.0)}, 4)["a"]
+    assert (found.ms, found.method, found.late) == (2.0, "graph", 0.0)
+    assert cuda.done[-4:] == ["spin", "event", "replay", "event"]
+
+
+def test_the_spin_lasts_until_the_host_is_ahead():
+    """The host takes 3 ms to launch what the device does in 1: the first spins, of 0.2 ms, are too short."""
+    cuda = Cuda(host_ms=3.0, captures=False)
+    found = DeviceClock(CPU, cuda)({"a": cuda.work(1.0)}, 5)["a"]
+    assert (found.method, found.late) == ("events (RuntimeError)", 0.0)
+    assert math.isclose(found.ms, 1.0)
+
+
+def test_a_host_that_stays_behind_is_written_down():
+    cuda = Cuda(host_ms=1e3, captures=False)
+    assert DeviceClock(CPU, cuda)({"a": cuda.work(1.0)}, 4)["a"].late == 1.0
+
+
+def test_a_capture_that_fails_leaves_the_stream_and_a_capture_that_ended():
+    cuda = Cuda(captures=False)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        capture(cuda.work(1.0), CPU, cuda)
+    assert cuda.stream_now is cuda.old
+    assert not cuda.capturing
+    assert cuda.ends == 2

@@ -1,0 +1,133 @@
+"""`fit`: the ladder keeps the quickest setting that proves the gap, and every library gets to the same optimum."""
+
+import json
+import math
+
+import pytest
+import torch
+from benchmarks import compare, contenders, fit
+from benchmarks.contenders import Contender, Data, Solution
+from benchmarks.problems import Table
+from benchmarks.truth import Objective
+
+import flashlogit
+
+TABLE = Table(400, 4, "correlated")
+
+
+@pytest.fixture(scope="module")
+def objective():
+    X, y = TABLE.make(torch.device("cpu"))
+    return Objective(X, y, 1 / len(X))
+
+
+@pytest.fixture
+def race(objective, monkeypatch):
+    """A race in which a setting takes the milliseconds, and ends with the gap, that its solver names."""
+    best = flashlogit.fit(objective.X, objective.y, l2=objective.l2, tolerance=1e-14)
+    found = fit.Race(objective, 1e-8, 2, 60.0, objective(best.weight, best.bias))
+    monkeypatch.setattr(fit, "_SETTLING_MS", 0.0)
+
+    def wall(work, device):
+        ms, gap = work()
+        # The objective is quadratic in a step from the optimum; b is free, and its second derivative is mean p (1 - p).
+        p = torch.sigmoid(objective.X @ best.weight + best.bias)
+        step = math.sqrt(2 * gap * objective.null / float((p * (1 - p)).mean()))
+        return ms, Solution(best.weight, best.bias + step)
+
+    monkeypatch.setattr(fit, "wall", wall)
+    return found
+
+
+def contender(settings, name="some", **options):
+    """A solver whose setting k takes settings[k] = (milliseconds, gap) in each variant."""
+    options = {"variants": ("float64",)} | options
+    values = list(range(len(settings)))
+    return Contender(name, "cpu", lambda variant, value: settings[int(value)], values, knob="", **options)
+
+
+def test_the_quickest_setting_that_proves_the_gap(race):
+    some = contender([(10.0, 1e-3), (20.0, 1e-6), (40.0, 5e-9), (80.0, 1e-11)])
+    record = race.climb(some)
+    assert "ms" in record
+    race.take_turns()
+    record = race.record(some)
+    assert (record["ms"], record["setting"]) == (40.0, "float64, 2 ")
+    assert record["gap"] == pytest.approx(5e-9, rel=0.1)
+    assert len(record["tried"]) == 3  # a tighter one than needed is not run
+
+
+def test_the_quicker_variant(race):
+    speed = {"float64": 4.0, "float32": 1.0}
+    some = Contender("some", "cpu", lambda v, value: (speed[v] * value, 10.0**-value), (5, 9, 10), knob="")
+    race.climb(some)
+    race.take_turns()
+    assert race.record(some)["setting"] == "float32, 9 "
+    assert race.record(some)["ms"] == 9.0
+
+
+def test_what_stops_short_gets_no_time(race):
+    record = race.climb(contender([(10.0, 1e-3), (20.0, 1e-6), (30.0, 1e-5)]))
+    assert "ms" not in record
+    assert record["status"] == "stopped short"
+    assert record["reason"].startswith("at a gap of 1.0e-06 after 20 ms")
+    race.take_turns()
+
+
+def test_a_ladder_is_left_after_the_limit(race):
+    record = race.climb(contender([(10.0, 1e-3), (7e4, 1e-4), (1.0, 1e-10)]))
+    assert record["status"] == "stopped short"
+    stalled = race.climb(contender([(1.0, 1e-4)] * 20))
+    assert len(stalled["tried"]) == 6
+
+
+def test_a_solution_that_is_not_finite_or_raises(race, monkeypatch):
+    monkeypatch.setattr(fit, "wall", lambda work, device: (1.0, Solution([math.nan] * 4, 0.0)))
+    assert race.climb(contender([(1.0, 0.0)]))["reason"] == "no setting gave a finite answer"
+
+    def fails(work, device):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(fit, "wall", fails)
+    record = race.climb(contender([(1.0, 0.0)]))
+    assert record["status"] == "failed"
+    assert "float64: ValueError: no such thing" in record["reason"]
+
+
+def test_the_optimum(objective):
+    result = flashlogit.fit(objective.X, objective.y, l2=objective.l2, tolerance=1e-12)
+    assert math.isclose(result.objective, objective.least(), rel_tol=1e-12)
+    assert math.isclose(result.certificate.null_objective, objective.null, rel_tol=1e-12)
+    assert math.isclose(objective(result.weight, result.bias), result.objective, rel_tol=1e-12)
+
+
+def test_missing_packages_are_skipped_with_a_note(monkeypatch):
+    def missing(data, device, gap):
+        raise ModuleNotFoundError("no module named elsewhere")
+
+    monkeypatch.setitem(contenders.LIBRARIES, "glum", (missing, ("cpu",)))
+    data = Data(torch.zeros(2, 1), torch.tensor([0, 1]), 1.0)
+    (record,) = contenders.contenders(data, "cpu", 1e-8, ["GLUM*"])
+    assert (record["name"], record["status"]) == ("glum", "skipped")
+    assert "no module named elsewhere" in record["reason"]
+    assert contenders.contenders(data, "cpu", 1e-8, ["cuml"]) == []  # which is for GPUs
+
+
+def test_a_quick_run_is_read_back(tmp_path, monkeypatch, capsys):
+    """All contenders that are installed reach the gap on a small table, but for those that are known not to."""
+    monkeypatch.setitem(fit.TABLES, "569 x 30", (TABLE, TABLE))
+    monkeypatch.setattr(fit, "_SETTLING_MS", 0.0)
+    out = tmp_path / "fit.json"
+    options = ["--quick", "--problems", "569 x 30", "--out", str(out), "--picture", str(tmp_path / "fit.png")]
+    assert fit.main(options) == 0
+    content = json.loads(out.read_text())
+    found = {record["line"]: record for record in content["results"]}
+    exact = ("flashlogit", "flashlogit newton-cg", "scikit-learn lbfgs", "scikit-learn newton-cholesky")
+    for name in (*exact, "torch.optim.LBFGS"):
+        assert found[name]["ms"] > 0
+        assert found[name]["gap"] <= 1e-8
+    assert found["flashlogit"]["speedup"] == 1.0
+    assert found["flashlogit"]["setting"] == "float32, tol 1e-08"
+    assert "flashlogit lbfgs, " not in capsys.readouterr().err
+    assert compare.main([str(out)] * 2) == 0
+    assert (tmp_path / "fit.png").stat().st_size > 1000

@@ -1,0 +1,207 @@
+"""YAML as config files have it: what is read, what is refused, and settings that are written back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flashlogit.config.data import FileData, Label, SyntheticData
+from flashlogit.config.learning import (
+    AdamW,
+    ClassWeight,
+    EarlyStopping,
+    LossSettings,
+    SolverSettings,
+    StepSchedule,
+    TrainingSettings,
+)
+from flashlogit.config.load import dump_settings, load_settings
+from flashlogit.config.overrides import parse_override
+from flashlogit.config.settings import RunSettings
+from flashlogit.config.yaml_dialect import parse_yaml
+from flashlogit.system.errors import UserError
+
+Write = Callable[[str], Path]
+
+
+SYNTHETIC = SyntheticData(source="synthetic")
+TEXT = "name: a\ndata: {source: synthetic}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *[
+            (each, each)
+            for each in ("yes", "no", "on", "Y", "12:30:00", "2024-01-01", "1_000", "0b11", "1.2.3")
+        ],
+        *[(each, each) for each in ("nil", "=", "groß")],
+        *[("true", True), ("False", False), ("~", None), ("null", None), ("", None), ("'1'", "1")],
+        *[("1", 1), ("-1", -1), ("017", 17), ("0o17", 15), ("0x1F", 31)],
+        *[("1e-8", 1e-8), ("1E5", 1e5), (".5", 0.5), ("1.", 1.0), ("-2.5e+3", -2500.0), (".inf", math.inf)],
+    ],
+)
+def test_plain_words_follow_yaml_1_2(written: str, value: object) -> None:
+    tree = parse_yaml(f"key: {written}", "")
+    assert tree == {"key": value}
+    assert type(tree["key"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin", "problem"),
+    [
+        ("name: a: b", "run.yaml, line 1", "mapping values are not allowed here"),
+        ("name: a\ndata:\n\tsource: file", "run.yaml, line 3", "cannot start any token"),
+        ("drop: [a", "run.yaml, line 1", "expected ',' or ']'"),
+        ("a: *b", "run.yaml, line 1", "undefined alias 'b'"),
+        ("[a]: 1", "run.yaml, line 1", "unhashable key"),
+        ("a: 1\n---\nb: 1", "run.yaml, line 2", "single document"),
+        ("a: 1\nb: 2\na: 3", "run.yaml, line 3", "key a is given twice in one section, first in line 1"),
+        ("a:\n  b: 1\n  b: 2", "run.yaml, line 3", "key b is given twice in one section, first in line 2"),
+        ("a: 1\nb: !!timestamp 2024-01-01", "run.yaml, line 2", "tag !!timestamp"),
+        ("a: !new {b: 1}", "run.yaml, line 1", "tag !new"),
+        ("a: !!float abc", "run.yaml", "'abc'"),
+        ("a: !!bool maybe", "run.yaml", "'maybe'"),
+        (f"a: {'1' * 5000}", "run.yaml", "cannot read a number"),
+        ("a: 1\nb: \x01", "run.yaml, line 2", r"'\x01'"),
+        ('a: "\\ud800"', "run.yaml, line 1", "half of a character"),
+        (f"a: {'[' * 5000}", "run.yaml", "too many brackets"),
+    ],
+)
+def test_yaml_that_is_refused(text: str, origin: str, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_yaml(text, "run.yaml")
+    assert caught.value.origin == origin
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[(each, each) for each in ("?", "-", "*.csv", "sales #2.csv", "#2.csv", "[ab]*.csv", "> 5", ">5")],
+        *[(each, each) for each in ("&a.csv", "!x.csv", "a: b: c", "%a", "old=new.csv")],
+        *[
+            ("[?]", ["?"]),
+            ("[?, -, n.a.]", ["?", "-", "n.a."]),
+            ("[a, b]", ["a", "b"]),
+            ('["a #1", b] # two', ["a #1", "b"]),
+        ],
+        *[("5 # five", 5), ("null", None), ("1e-3", 1e-3), ("{a: 1}", {"a": 1}), ("'> #'", "> #")],
+    ],
+)
+def test_values_of_overrides(text: str, value: object) -> None:
+    override = parse_override(f" data.path = {text}")
+    assert (override.path, override.value) == (("data", "path"), value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        *[
+            (each, "must be section.key=value")
+            for each in ("", "=", "epochs", "=3", "a.b=", "a..b=3", ".a=3", "a.=3", "a b=3")
+        ],
+        ("a=\udcff", "not UTF-8"),
+        ("a=b\0", "not UTF-8"),
+        ("a=[b", "not valid YAML"),
+        ("a={b: 1, b: 2}", "key b is given twice"),
+    ],
+)
+def test_overrides_that_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_override(text)
+    assert problem in caught.value.problem
+    assert f"override {text}" in str(caught.value)
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(write: Write) -> None:
+    data = load_settings(write("name: a\ndata: {source: synthetic, rows: 1e6, columns: 64.0}")).data
+    assert data == SyntheticData(source="synthetic", rows=1_000_000, columns=64)
+    assert isinstance(data, SyntheticData)
+    assert type(data.rows) is int
+
+
+def test_what_is_left_out_has_its_default_and_a_byte_order_mark_is_no_part_of_a_key(write: Write) -> None:
+    assert load_settings(write(f"\ufeff{TEXT}")) == RunSettings(name="a", data=SYNTHETIC)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+        (lambda path: path.write_bytes(b"name: \xff"), "byte 6 is not UTF-8"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: path.write_bytes(b"# a comment"), "empty"),
+        (lambda path: path.write_bytes(b"- a\n- b"), "must hold keys with values"),
+    ],
+)
+def test_files_that_are_refused(make, problem: str, write: Write) -> None:
+    path = write(TEXT)
+    make(path)
+    Path("other.yaml").touch()
+    with pytest.raises(UserError) as caught:
+        load_settings(path)
+    assert caught.value.setting == "run.yaml"
+    assert problem in caught.value.problem
+    if isinstance(caught.value.__cause__, OSError):
+        assert "other.yaml" in caught.value.remedy or path.is_dir()
+
+
+@pytest.mark.parametrize("path", ["other.yaml/run.yaml", "a\0b"])
+def test_names_that_no_file_can_have(path: str, write: Write) -> None:
+    Path("other.yaml").touch()
+    with pytest.raises(UserError, match="cannot be read"):
+        load_settings(Path(path))
+
+
+# --- Settings written back ----------------------------------------------------------------------------------
+
+_ODD = ["yes", "null", "~", "", "1e-8", "0o17", "12:30", "2024-01-01", "a\nb", " a ", "- x", "!t", "1_000"]
+_ODD += ["\x85", "\u2028", "a\tb", "\\", "😀", "é" * 200]
+FULL = RunSettings(
+    name="full",
+    seed=2**32 - 1,
+    data=FileData(
+        source="file",
+        path="größe: #1.csv",
+        weight=-1,
+        columns=["a", 3, "3"],
+        drop=_ODD,
+        label=Label(positive="1e5"),
+    ),
+    loss=LossSettings(eps=1e-300, l2=math.pi, class_weight=ClassWeight(negative=0.1, positive=5)),
+    training=TrainingSettings(
+        optimizer=AdamW(name="adamw", betas=(0.0, 0.5), weight_decay=1e-5),
+        schedule=StepSchedule(name="step", every=3),
+        early_stopping=EarlyStopping(min_delta=1e22),
+    ),
+)
+OF_VALUE = [
+    FileData(source="file", path="x", label=Label(positive=each)) for each in (True, 1, 1.0, "true", "1")
+]
+
+
+@pytest.mark.parametrize(
+    "settings", [FULL, *(RunSettings(name="a", data=data) for data in [SYNTHETIC, *OF_VALUE])]
+)
+def test_dumped_settings_load_back_equal(write: Write, settings: RunSettings) -> None:
+    loaded = load_settings(write(dump_settings(settings)))
+    assert loaded == settings
+    assert repr(loaded) == repr(settings)  # 1, 1.0 and true are equal, but not the same
+
+
+def test_dumped_keys_stand_in_the_order_of_declaration() -> None:
+    lines = dump_settings(RunSettings(name="a", data=SYNTHETIC)).splitlines()
+    keys = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
+    assert keys == [name for name in RunSettings.model_fields if name != "solver"]
+    assert lines[lines.index("data:") + 1] == "  source: synthetic"
+
+
+def test_a_solver_run_is_dumped_without_the_training_that_it_does_not_do() -> None:
+    text = dump_settings(RunSettings(name="a", data=SYNTHETIC, solver=SolverSettings(name="lbfgs")))
+    assert "training:" not in text
+    assert "  name: lbfgs" in text.splitlines()

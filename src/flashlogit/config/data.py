@@ -59,9 +59,7 @@ class SplitFractions(Settings):
     def _training_rows_left(self) -> Self:
         held_out = self.validation + self.test
         if held_out >= 1:
-            problem = (
-                f"{held_out:g} together with `test`; must be less than 1, so that training rows remain"
-            )
+            problem = f"{held_out:g} together with `test`; must be less than 1, so that training rows remain"
             raise Conflict(problem, "validation", "test")
         return self
 

@@ -73,7 +73,9 @@ def _read_tree(path: Path) -> dict[Any, Any]:
     if tree is None:
         raise UserError("empty; it must hold at least the keys name and data", setting=path)
     if not isinstance(tree, dict):
-        raise UserError("must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`")
+        raise UserError(
+            "must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`"
+        )
     return tree
 
 

@@ -23,8 +23,7 @@ class Output:
     json: bool
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> Output:
-        """From the options that `add_output` added."""
+    def of(cls, options: argparse.Namespace) -> Output:  # until merged
         return cls(options.quiet, options.json)
 
     def say(self, text: str) -> None:
@@ -37,12 +36,13 @@ class Output:
         if not self.quiet:
             _print(text, sys.stderr)
 
-    def answer(self, text: str, result: Mapping[str, Any]) -> None:
-        """What the program is for: as text, or as one JSON object."""
+    def answer(self, text: str, result: Mapping[str, Any], notes: Sequence[str] | None = None) -> None:
+        """Print what the program is for, as text or as one JSON object, with notes where there can be any."""
         if self.json:
-            _print(json.dumps(result, allow_nan=False, default=str), sys.stdout)
+            whole = result if notes is None else {**result, "notes": notes}
+            _print(json.dumps(whole, allow_nan=False, default=str), sys.stdout)
         elif text:
-            self.say(text)
+            self.say("\n".join([text, *(f"note: {note}" for note in notes or ())]))
 
 
 class Parser(argparse.ArgumentParser):

@@ -43,7 +43,7 @@ class UserError(Exception):
         """Return `SETTING is VALUE; PROBLEM; REMEDY`, or `SETTING: PROBLEM; REMEDY` where there is no value."""
         head = f"{self.origin}: " if self.origin else ""
         if self.value is not UNSAID:
-            head += f"{self.setting} is {_VALUES.repr(self.value)}; "
+            head += f"{self.setting} is {shortened(_VALUES.repr(self.value), 200)}; "
         elif self.setting:
             head += f"{self.setting}: "
         sentence = head + self.problem + (f"; {self.remedy}" if self.remedy else "")
@@ -60,7 +60,7 @@ class _Values(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxlist, self.maxdict = 3, 10, 10
+        self.maxlevel, self.maxlist, self.maxdict = 2, 10, 10
 
     def repr_str(self, value: str, level: int) -> str:
         return f'"{shortened(value, 100)}"'

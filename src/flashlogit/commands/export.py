@@ -50,8 +50,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
 
 
 COMMAND = Command(
-    "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own units,\n"
-    "outputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
+    "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own"
+    " units,\noutputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
     """\
 --model runs/bce --out model.onnx
 --model runs/bce --out model.joblib --overwrite""",

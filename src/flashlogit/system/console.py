@@ -27,12 +27,12 @@ class Output:
         return cls(options.quiet, options.json)
 
     def say(self, text: str) -> None:
-        """A sentence on the way."""
+        """Print a sentence on the way."""
         if not self.quiet:
             _print(text, sys.stderr if self.json else sys.stdout)
 
     def warn(self, text: str) -> None:
-        """A sentence for stderr, where stdout is the result's."""
+        """Print a sentence to stderr, where stdout is the result's."""
         if not self.quiet:
             _print(text, sys.stderr)
 
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
     """A parser of options, which shows control characters in what it says of them."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it; no option may have a NUL, which no name of a file can."""
+        """Parse as argparse does; refuse arguments with a NUL, which no name of a file can have."""
         wrong = next((each for each in args or () if "\0" in each), None)
         if wrong is not None:
             self.error(f"{wrong} has a NUL, which no name of a file or column can have; correct it")
@@ -60,15 +60,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def complain(text: str) -> None:
-    """An error's sentence, on stderr; nowhere if there is none or it takes nothing."""
+    """Print an error's sentence to stderr; nowhere if there is none or it takes nothing."""
     with suppress(OSError, ValueError):
         if sys.stderr:
             print(visible(text), file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:
-    """The text with its control characters written out, such as \\x1b: a terminal obeys them, and they may come from
-    any name in a file. Line breaks and tabs stay."""
+    """Return the text with its control characters written out, such as \\x1b: a terminal obeys them, and they may come
+    from any name in a file. Line breaks and tabs stay."""
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -77,7 +77,7 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 def binary_stdout() -> BinaryIO:
-    """Where bytes of a result go: stdout, and where that is a terminal, as `visible` has them."""
+    """Return where bytes of a result go: stdout, and where that is a terminal, as `visible` has them."""
     return cast(BinaryIO, _Visible()) if sys.stdout.isatty() else sys.stdout.buffer
 
 
@@ -93,7 +93,7 @@ class _Visible(io.RawIOBase):
 
 
 def flush_stdout() -> None:
-    """Hand on what was printed; UserError where it cannot be."""
+    """Flush stdout; UserError where that cannot be."""
     _print("", sys.stdout, end="")
 
 
@@ -110,10 +110,8 @@ def writing_out() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UserError(
-            f"the output cannot be written to where it was sent ({error.strerror}); make room there, or send it to"
-            " another file"
-        ) from error
+        problem = f"the output cannot be written to where it was sent ({error.strerror})"
+        raise UserError(problem, remedy="free some space there, or send it to another file") from error
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap: str = "  ") -> str:
@@ -136,7 +134,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """The options that every program has."""
+    """Add the options that every program has."""
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object; all else goes to stderr"

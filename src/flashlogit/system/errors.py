@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
 UNSAID: Final = object()
 """The value of an error that is about no value."""
 
 
+@dataclass(eq=False)
 class UserError(Exception):
     """A setting, file or value that cannot be used.
 
@@ -25,19 +26,16 @@ class UserError(Exception):
         others: further errors that were found at the same time; each has a line of its own.
     """
 
-    def __init__(
-        self,
-        problem: str,
-        *,
-        setting: object = "",
-        value: Any = UNSAID,
-        remedy: str = "",
-        origin: object = "",
-        others: Iterable[UserError] = (),
-    ) -> None:
-        super().__init__(problem)
-        self.problem, self.setting, self.value, self.remedy = problem, str(setting), value, remedy
-        self.origin, self.others = str(origin), tuple(others)
+    problem: str
+    _: KW_ONLY
+    setting: Any = ""
+    value: Any = UNSAID
+    remedy: str = ""
+    origin: Any = ""
+    others: tuple[UserError, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.setting, self.origin = str(self.setting), str(self.origin)
 
     def __str__(self) -> str:
         """Return `SETTING is VALUE; PROBLEM; REMEDY`, or `SETTING: PROBLEM; REMEDY` where there is no value."""
@@ -58,10 +56,6 @@ def shortened(text: str, most: int) -> str:
 class _Values(reprlib.Repr):
     """Values as they could stand in a config file, cut where they are long or lie deep."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxlist, self.maxdict = 2, 10, 10
-
     def repr_str(self, value: str, level: int) -> str:
         return f'"{shortened(value, 100)}"'
 
@@ -76,3 +70,4 @@ class _Values(reprlib.Repr):
 
 
 _VALUES = _Values()
+_VALUES.maxlevel = 2

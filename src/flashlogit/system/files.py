@@ -88,7 +88,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which only setting it can read; mkstemp's own files are private."""
+    """Return the process's mask of permissions, which only setting it can read; mkstemp's own files are private."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

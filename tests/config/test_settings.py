@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flashlogit.config.data import BreastCancerData, FileData, Label
+from flashlogit.config.data import FileData, Label
 from flashlogit.config.learning import Adam, ClassWeight, EarlyStopping, LossSettings, TrainingSettings
 from flashlogit.config.load import dump_settings, load_settings
+from flashlogit.config.overrides import parse_override
 from flashlogit.config.settings import RunSettings, json_schema
 from flashlogit.system.errors import UNSAID, UserError
 
@@ -23,15 +24,63 @@ Write = Callable[[str], Path]
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_FILES = sorted(CONFIGS.glob("*.yaml"))
 SYNTHETIC = "name: a\ndata: {source: synthetic}\n"
+FILE = "name: a\ndata: {source: file, path: x.csv}\nloss: {eps: 0.1}\ntraining: {optimizer: {name: adam}}\n"
 KINDS = "one of breast_cancer, synthetic, file"
-
-
-def file_with(data: str) -> str:
-    return f"name: a\ndata: {{source: file, path: x.csv, {data}}}\n"
-
-
-def adam_with(keys: str) -> str:
-    return f"{SYNTHETIC}training: {{optimizer: {{name: adam, {keys}}}}}"
+SGD = "training.optimizer={name: sgd, momentum: 0, nesterov: true}"
+BETAS = "training.optimizer.betas"
+REFUSED = [
+    # Bounds and types: what must be there, and overrides of which each is refused for it.
+    ("must be less than 0.5", "loss.eps=0.7"),
+    ("must be at least 0", "loss.l2=-1e-9"),
+    ("must be greater than 0", "report.threshold=0"),
+    ("must be at most 1000", "report.calibration_bins=2000"),
+    ("must be at least 1e-30", "solver.tolerance=0"),
+    ("must be a finite number", "loss.l2=.inf", "loss.eps=.nan"),
+    ("must be a number", "loss.l2=true", "loss.l2=1_000"),
+    ("must be a whole number", *(f"training.epochs={each}" for each in ("ten", 1.5, ".inf", "true", "'64'"))),
+    ("must be true or false", "data.standardize=yes"),
+    ("must be text or a whole number", "data.weight=1.5"),
+    ("must be true or false or a whole number or a number or text", "data.label.positive=[1]"),
+    ("must be a list; write [a]", "data.columns=a"),
+    ("must be a list or 'auto'; write [a]", "data.categorical=a"),
+    ("must be a list", f"{BETAS}=0.9"),
+    ("must be a list of 2", f"{BETAS}=[0, 0, 0]"),
+    ("must be a section (eps, ", "loss=null"),
+    ("must be a section (patience, ", "training.early_stopping=3"),
+    ("must be a section (negative, positive) or 'balanced'", "loss.class_weight=x"),
+    ("must be 'error' or 'drop'", "data.label.missing=skip"),
+    (r"must be ',', ';', '|' or '\t'", "data.separator=tab"),
+    ("must be auto, cpu, cuda or cuda:N", "device=gpu"),
+    ("must be made of letters", "name=a/b"),
+    (f"must be {KINDS}", "data.source=parquet", "data.source=[file]", "data.source=null"),
+    (f"must be a section with source {KINDS}", "data=a.csv"),
+    # Keys.
+    ("did you mean training.epochs?", "training.epoch=3"),
+    ("did you mean training.batch_size?", "batch_size=3"),
+    ("did you mean loss.eps or training.epochs?", "loss.epochs=3"),
+    ("unknown key; the file takes name, output, device, seed", "wibble=3", "<<={seed: 1}"),
+    ("unknown key; loss.class_weight takes negative, positive", "loss.class_weight.wib=2"),
+    ("belongs to data.source synthetic, not file; remove it", "data.rows=3"),
+]
+ELSEWHERE = [
+    # The same where the setting at fault is not the one that is given.
+    ("must be text or a whole number", "data.drop=[a, 1.5]", "data.drop[1]", 1.5),
+    ("must be text", "data.test_path=[1]", "data.test_path[0]", 1),
+    ("must be less than 1", f"{BETAS}=[0.9, 1.2]", f"{BETAS}[1]", 1.2),
+    ("not given", f"{BETAS}=[0.9]", f"{BETAS}[1]", UNSAID),
+    ("not given", "data={source: file}", "data.path", UNSAID),
+    (f"not given; set it to {KINDS}", "data={path: a}", "data.source", UNSAID),
+    ("belongs to data.source file, not synthetic", "data.source=synthetic", "data.path", UNSAID),
+    ("must be text, as every key", "loss={1: 2}", "loss[1]", 1),
+    ("1 together with `test`", "data.split={validation: 0.5, test: 0.5}", "data.split.validation", UNSAID),
+    ("given beside `above`; keep one", "data.label={positive: 1, above: 2}", "data.label.positive", UNSAID),
+    ("true beside `above`", "data.label={multiclass: true, above: 2}", "data.label.multiclass", UNSAID),
+    ("a comma, as `decimal` is", "data.decimal=','", "data.separator", UNSAID),
+    ("true with momentum 0", SGD, "training.optimizer.nesterov", UNSAID),
+    ("at most 1e12 times", "loss.class_weight={negative: 1e-9, positive: 1e9}", "loss.class_weight", UNSAID),
+    ("given beside `solver`", "training.epochs=3 solver.name=auto", "training", UNSAID),
+    ("add a section `solver`", "loss.l1=0.1", "loss.l1", UNSAID),
+]  # fmt: skip
 
 
 def refused(path: Path, *overrides: str) -> UserError:
@@ -40,78 +89,27 @@ def refused(path: Path, *overrides: str) -> UserError:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("text", "setting", "value", "said"),
-    [
-        # Bounds.
-        (f"{SYNTHETIC}loss: {{eps: 0.7}}", "loss.eps", 0.7, "must be less than 0.5"),
-        (f"{SYNTHETIC}loss: {{l2: -1e-9}}", "loss.l2", -1e-9, "must be at least 0"),
-        (f"{SYNTHETIC}loss: {{l2: .inf}}", "loss.l2", float("inf"), "must be a finite number"),
-        (f"{SYNTHETIC}seed: 4294967296", "seed", 2**32, "must be less than 4294967296"),
-        (f"{SYNTHETIC}report: {{threshold: 0}}", "report.threshold", 0, "must be greater than 0"),
-        (f"{SYNTHETIC}report: {{calibration_bins: 2000}}", "report.calibration_bins", 2000, "must be at most 1000"),
-        (f"{SYNTHETIC}solver: {{tolerance: 0}}", "solver.tolerance", 0, "must be at least 1e-30"),
-        (adam_with("betas: [0.9, 1.2]"), "training.optimizer.betas[1]", 1.2, "must be less than 1"),
-        (f"{SYNTHETIC}loss: {{class_weight: {{negative: 0}}}}", "loss.class_weight.negative", 0, "at least 1e-12"),
-        # Types.
-        *[
-            (f"{SYNTHETIC}training: {{epochs: {each}}}", "training.epochs", value, "must be a whole number")
-            for each, value in [("ten", "ten"), ("1.5", 1.5), (".inf", float("inf")), ("true", True), ("'64'", "64")]
-        ],
-        (f"{SYNTHETIC}loss: {{l2: true}}", "loss.l2", True, "must be a number"),
-        (f"{SYNTHETIC}loss:", "loss", None, "must be a section (eps, "),
-        (f"{SYNTHETIC}training: {{early_stopping: 3}}", "training.early_stopping", 3, "must be a section (patience"),
-        (adam_with("betas: 0.9"), "training.optimizer.betas", 0.9, "must be a list"),
-        (adam_with("betas: [0.9]"), "training.optimizer.betas[1]", UNSAID, "not given"),
-        (adam_with("betas: [0, 0, 0]"), "training.optimizer.betas", [0, 0, 0], "must be a list of 2"),
-        (file_with("standardize: yes"), "data.standardize", "yes", "must be true or false"),
-        (file_with("weight: 1.5"), "data.weight", 1.5, "must be text or a whole number"),
-        (file_with("columns: a"), "data.columns", "a", "must be a list; write [a]"),
-        (file_with("categorical: a"), "data.categorical", "a", "must be a list or 'auto'; write [a]"),
-        (file_with("drop: [a, 1.5]"), "data.drop[1]", 1.5, "must be text or a whole number"),
-        (file_with("validation_path: [1]"), "data.validation_path[0]", 1, "must be text"),
-        # Choices.
-        (file_with("label: {missing: skip}"), "data.label.missing", "skip", "must be 'error' or 'drop'"),
-        (file_with("separator: tab"), "data.separator", "tab", r"'|' or '\t'"),
-        (f"{SYNTHETIC}device: gpu", "device", "gpu", "must be auto, cpu, cuda or cuda:N"),
-        ("name: a/b\ndata: {source: synthetic}", "name", "a/b", "must be made of letters"),
-        # Sections of several kinds.
-        ("name: a\ndata: {source: parquet}", "data.source", "parquet", f"must be {KINDS}"),
-        ("name: a\ndata: {source: [file]}", "data.source", ["file"], f"must be {KINDS}"),
-        ("name: a\ndata: {source: }", "data.source", None, f"must be {KINDS}"),
-        ("name: a\ndata: {path: a}", "data.source", UNSAID, f"not given; set it to {KINDS}"),
-        ("name: a\ndata: a.csv", "data", "a.csv", f"must be a section with source {KINDS}"),
-        ("name: a", "data", UNSAID, f"not given; set it to a section with source {KINDS}"),
-        (f"{SYNTHETIC}loss: {{class_weight: 3}}", "loss.class_weight", 3, "(negative, positive) or 'balanced'"),
-        # Keys.
-        ("data: {source: synthetic}", "name", UNSAID, "not given"),
-        ("name: a\ndata: {source: file}", "data.path", UNSAID, "not given"),
-        (f"{SYNTHETIC}training: {{epoch: 3}}", "training.epoch", UNSAID, "did you mean training.epochs?"),
-        (f"{SYNTHETIC}batch_size: 3", "batch_size", UNSAID, "did you mean training.batch_size?"),
-        (f"{SYNTHETIC}loss: {{epochs: 3}}", "loss.epochs", UNSAID, "mean loss.eps or training.epochs?"),
-        (f"{SYNTHETIC}wibble: 3", "wibble", UNSAID, "the file takes name, output, device, seed"),
-        (f"{SYNTHETIC}<<: {{seed: 1}}", "<<", UNSAID, "unknown key; the file takes"),
-        (f"{SYNTHETIC}loss: {{class_weight: {{wib: 2}}}}", "loss.class_weight.wib", UNSAID, "takes negative, positive"),
-        (f"{SYNTHETIC}loss: {{1: 2}}", "loss[1]", 1, "must be text"),
-        (file_with("rows: 3"), "data.rows", UNSAID, "belongs to data.source synthetic, not file; remove it"),
-        # What does not go together.
-        (file_with("split: {validation: 0.5, test: 0.5}"), "data.split.validation", UNSAID, "1 together with `test`"),
-        (file_with("label: {positive: 1, above: 2}"), "data.label.positive", UNSAID, "keep one"),
-        (file_with("label: {multiclass: true, above: 2}"), "data.label.multiclass", UNSAID, "beside `above`"),
-        (file_with("decimal: ','"), "data.separator", UNSAID, "a comma, as `decimal` is"),
-        (f"{SYNTHETIC}training: {{optimizer: {{name: sgd, momentum: 0, nesterov: true}}}}",
-         "training.optimizer.nesterov", UNSAID, "momentum 0"),
-        (f"{SYNTHETIC}loss: {{class_weight: {{negative: 1e-9, positive: 1e9}}}}", "loss.class_weight", UNSAID, "1e12"),
-        ("name: a\ndata: {source: synthetic, split: {validation: 0}}\ntraining: {early_stopping: {}}",
-         "training.early_stopping", UNSAID, "data.split.validation is 0"),
-        (f"{SYNTHETIC}training: {{epochs: 3}}\nsolver: {{name: auto}}", "training", UNSAID, "keep one of them"),
-        (f"{SYNTHETIC}loss: {{l1: 0.1}}", "loss.l1", UNSAID, "add a section `solver`"),
-    ],
-)  # fmt: skip
-def test_refused_setting(write: Write, text: str, setting: str, value: object, said: str) -> None:
-    error = refused(write(text))
-    assert (error.origin, error.setting, error.value, error.others) == ("run.yaml", setting, value, ())
+@pytest.mark.parametrize(("override", "said"), [(each, said) for said, *given in REFUSED for each in given])
+def test_refused_setting(write: Write, override: str, said: str) -> None:
+    error = refused(write(FILE), override)
+    given = parse_override(override)
+    assert (error.setting, error.origin, error.others) == (".".join(given.path), f"override {override}", ())
+    assert error.value is UNSAID or repr(error.value) == repr(given.value)
     assert said in f"{error.problem}; {error.remedy}"
+
+
+@pytest.mark.parametrize(("said", "overrides", "setting", "value"), ELSEWHERE)
+def test_refused_elsewhere(write: Write, said: str, overrides: str, setting: str, value: object) -> None:
+    error = refused(write(FILE), *re.split(r" (?=[\w.]+=)", overrides))
+    assert (error.setting, error.value, error.others) == (setting, value, ())
+    assert error.origin.startswith("override ")
+    assert said in f"{error.problem}; {error.remedy}"
+
+
+@pytest.mark.parametrize(("text", "setting"), [("data: {source: synthetic}", "name"), ("name: a", "data")])
+def test_keys_that_a_file_lacks(write: Write, text: str, setting: str) -> None:
+    error = refused(write(text))
+    assert (error.setting, error.origin, error.problem) == (setting, "run.yaml", "required and not given")
 
 
 def test_every_problem_has_a_line(write: Write) -> None:
@@ -159,6 +157,10 @@ def test_overrides(write: Write) -> None:
     assert settings.training.schedule.name == "cosine"
     assert settings.training.epochs == 7
     assert settings.loss == LossSettings(class_weight=ClassWeight(negative=1, positive=3))
+    assert (
+        load_settings(CONFIGS / "bce.yaml", ["data.label={positive: benign}"]).data.label.column
+        == "diagnosis"
+    )
     later = load_settings(
         path,
         ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"],
@@ -173,12 +175,6 @@ def test_a_solver_takes_the_place_of_training_that_is_null(write: Write) -> None
     assert settings.training == TrainingSettings()
 
 
-def test_part_of_the_breast_cancer_label_keeps_the_rest(write: Write) -> None:
-    data = load_settings(write("name: a\ndata: {source: breast_cancer, label: {positive: benign}}")).data
-    assert isinstance(data, BreastCancerData)
-    assert (data.label.column, data.label.positive) == ("diagnosis", "benign")
-
-
 def test_an_override_of_an_anchored_section_leaves_its_twin_alone(write: Write) -> None:
     # For PyYAML the section under both keys is one object: changed in place, report would gain a wrong key.
     path = write(f"{SYNTHETIC}loss: &shared {{l2: 1}}\nreport: *shared\n")
@@ -187,32 +183,31 @@ def test_an_override_of_an_anchored_section_leaves_its_twin_alone(write: Write) 
 
 
 @pytest.mark.parametrize(
-    ("text", "overrides", "setting", "origin"),
+    ("overrides", "setting", "origin"),
     [
-        (file_with("drop: [a]"), ["data.drop=b"], "data.drop", "override data.drop=b"),
-        (f"{SYNTHETIC}loss: {{eps: 0.1}}", ["loss.eps.x=3"], "loss.eps", "override loss.eps.x=3"),
-        (file_with("drop: [a]"), ["data.drop.0=b"], "data.drop", "override data.drop.0=b"),
-        (SYNTHETIC, ["loss.eps.x=3"], "loss.eps", "override loss.eps.x=3"),
-        (SYNTHETIC, ["loss.eps=0.7", "loss.eps=0.8", "seed=3"], "loss.eps", "override loss.eps=0.8"),
-        (SYNTHETIC, ["trainin.epochs=3"], "trainin", "override trainin.epochs=3"),
-        (SYNTHETIC, ["loss={eps: 0.7}"], "loss.eps", "override loss={eps: 0.7}"),
-        (SYNTHETIC, ["data.source=file", "seed=3"], "data.path", "override data.source=file"),
-        (adam_with("betas: [0, 0]"), ["training.optimizer.name=sgd"], "training.optimizer.betas",
-         "override training.optimizer.name=sgd"),
-        (f"{SYNTHETIC}training: {{early_stopping: {{}}}}", ["data.split.validation=0", "seed=3"],
-         "training.early_stopping", "override data.split.validation=0"),
-        (SYNTHETIC, ["data.split.test=0.5", "data.split.validation=0.6", "seed=3"], "data.split.validation",
-         "override data.split.test=0.5, override data.split.validation=0.6"),
-        (SYNTHETIC, [f"k.k{i}=1" for i in range(9)], "k",
-         "override k.k0=1, override k.k1=1, override k.k2=1 and 6 more overrides"),
-        (f"{SYNTHETIC}loss: {{eps: 0.7}}", ["training.epochs=2", "loss.l2=1"], "loss.eps", "run.yaml"),
+        ("data.path.0=b", "data.path", "data.path.0=b"),
+        ("loss.eps.x=3", "loss.eps", "loss.eps.x=3"),
+        ("loss.eps=0.7 loss.eps=0.8 seed=3", "loss.eps", "loss.eps=0.8"),
+        ("trainin.epochs=3", "trainin", "trainin.epochs=3"),
+        ("loss={eps: 0.7}", "loss.eps", "loss={eps: 0.7}"),
+        ("data.source=synthetic seed=3", "data.path", "data.source=synthetic"),
+        ("training.early_stopping={} data.split.validation=0 seed=3", "training.early_stopping",
+         "training.early_stopping={}, data.split.validation=0"),
+        ("data.split.test=0.5 data.split.validation=0.6 seed=3", "data.split.validation",
+         "data.split.test=0.5, data.split.validation=0.6"),
+        ("k.a=1 k.b=1 k.c=1 k.d=1 k.e=1", "k", "k.a=1, k.b=1, k.c=1 and 2 more overrides"),
     ],
 )  # fmt: skip
-def test_a_problem_names_the_override_that_it_comes_from(
-    write: Write, text: str, overrides: list[str], setting: str, origin: str
+def test_a_problem_names_the_overrides_that_it_comes_from(
+    write: Write, overrides: str, setting: str, origin: str
 ) -> None:
-    error = refused(write(text), *overrides)
-    assert (error.setting, error.origin) == (setting, origin)
+    error = refused(write(FILE), *re.split(r" (?=[\w.]+=)", overrides))
+    assert (error.setting, error.origin.replace("override ", "")) == (setting, origin)
+
+
+def test_a_problem_of_the_file_names_the_file(write: Write) -> None:
+    error = refused(write(f"{SYNTHETIC}loss: {{eps: 0.7}}"), "training.epochs=2", "loss.l2=1")
+    assert (error.setting, error.origin) == ("loss.eps", "run.yaml")
 
 
 def test_settings_are_validated_once(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,19 +23,12 @@ def run(options: argparse.Namespace, output: Output) -> None:
     from ..report.terminal import metrics_table
     from ..runs.evaluate import evaluate_file
 
-    result = evaluate_file(
-        options.model,
-        options.data,
-        label=options.label,
-        weight=options.weight,
-        threshold=options.threshold,
-    )
-    left_out = [f"left out {result.unlabelled:,} rows without a label"] if result.unlabelled else []
-    output.answer(
-        "\n".join([metrics_table({"data": result.metrics}), *(f"note: {note}" for note in left_out)]),
-        {**result.metrics.to_json(), "unlabelled": result.unlabelled},
-        result.notes,
-    )
+    columns = {"label": options.label, "weight": options.weight}
+    result = evaluate_file(options.model, options.data, threshold=options.threshold, **columns)
+    text = metrics_table({"data": result.metrics})
+    if result.unlabelled:
+        text += f"\nnote: left out {result.unlabelled:,} rows without a label"
+    output.answer(text, {**result.metrics.to_json(), "unlabelled": result.unlabelled}, result.notes)
 
 
 COMMAND = Command(

@@ -95,7 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
     parser = Parser(
         prog="flashlogit",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="flashlogit COMMAND ...",
         description=f"Logistic regression whose loss and gradient cost one read of the data.\n\ncommands:\n{listed}",
         epilog=_EXAMPLES,

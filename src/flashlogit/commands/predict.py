@@ -13,17 +13,10 @@ from .shell import Command, add_shared, column_name
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
     add_shared(parser, "--model", "--data")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="the .csv or .parquet file to write, or - to print CSV"
-    )
-    parser.add_argument(
-        "--id",
-        nargs="+",
-        default=[],
-        type=column_name,
-        metavar="COLUMN",
-        help="columns to copy to the output; of a .npy file their numbers",
-    )
+    text = "the .csv or .parquet file to write, or - to print CSV"
+    parser.add_argument("--out", type=Path, required=True, help=text)
+    text = "columns to copy to the output; of a .npy file their numbers"
+    parser.add_argument("--id", nargs="+", default=[], type=column_name, metavar="COLUMN", help=text)
     add_shared(parser, "--threshold", "--overwrite")
 
 
@@ -36,17 +29,10 @@ def run(options: argparse.Namespace, output: Output) -> None:
         raise UserError(
             "--json prints its result there too", setting="--out", value=PRINTED, remedy="leave one out"
         )
-    done = predict_file(
-        options.model,
-        options.data,
-        options.out,
-        id_columns=options.id,
-        threshold=options.threshold,
-        overwrite=options.overwrite,
-    )
+    choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
+    done = predict_file(options.model, options.data, options.out, **choices)
     if printed:
-        for note in done.notes:
-            output.warn(f"note: {note}")
+        output.warn("\n".join(f"note: {note}" for note in done.notes))
     else:
         result = {"rows": done.rows, "out": str(options.out)}
         output.answer(f"{done.rows:,} rows written to {options.out}", result, done.notes)

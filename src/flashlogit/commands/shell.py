@@ -22,17 +22,10 @@ EXIT_BROKEN_PIPE = 141
 FILES = "files, a folder, a pattern, or package:NAME/FILE"
 _SHARED: dict[str, dict[str, Any]] = {
     "--config": {"type": Path, "help": "the YAML file"},
-    "overrides": {
-        "nargs": "*",
-        "metavar": "section.key=value",
-        "help": "settings that replace the file's",
-    },
+    "overrides": {"nargs": "*", "metavar": "section.key=value", "help": "settings that replace the file's"},
     "--model": {"type": Path, "required": True, "help": "a run directory or its model.safetensors"},
     "--data": {"nargs": "+", "required": True, "help": FILES},
-    "--threshold": {
-        "type": float,
-        "help": "probability from which a row is positive; default: the model's",
-    },
+    "--threshold": {"type": float, "help": "probability from which a row is positive; default: the model's"},
     "--overwrite": {"action": "store_true", "help": "replace an existing output file"},
 }
 
@@ -58,7 +51,7 @@ class Command:
 
 def program(prog: str | None, description: str, examples: str) -> argparse.ArgumentParser:
     """Return a program's parser; its examples are given without its name, a line each."""
-    parser = Parser(prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=description)
+    parser = Parser(prog=prog, description=description)
     lines = "\n".join(f"  {parser.prog} {line}" for line in examples.splitlines())
     parser.epilog = f"examples:\n{lines}"
     return parser

@@ -33,7 +33,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Print a sentence to stderr, where stdout is the result's."""
-        if not self.quiet:
+        if text and not self.quiet:
             _print(text, sys.stderr)
 
     def answer(self, text: str, result: Mapping[str, Any], notes: Sequence[str] | None = None) -> None:
@@ -46,7 +46,10 @@ class Output:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of options, which shows control characters in what it says of them."""
+    """A parser of options, which keeps the lines of its texts and shows control characters in what it says."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **about)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does; refuse arguments with a NUL, which no name of a file can have."""
@@ -119,17 +122,13 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap:
 
     The last cell of a row that is shorter than the others runs on over the columns that it lacks.
     """
-    full = max(map(len, rows))
-    widths = [
-        max(map(len, column)) for column in zip(*(row for row in rows if len(row) == full), strict=True)
-    ]
+    full = [row for row in rows if len(row) == max(map(len, rows))]
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    pads = [str.ljust if i in left else str.rjust for i in range(len(widths))]
     lines = []
     for row in rows:
-        cells = zip(row, widths[: len(row)], strict=True)
-        padded = [
-            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)
-        ]
-        lines.append(gap.join(padded).rstrip())
+        cells = [pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=False)]
+        lines.append(gap.join(cells).rstrip())
     return "\n".join(lines)
 
 

@@ -19,7 +19,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     OSError names `path`.
     """
     with naming(path):
-        _write_atomically(path, write)
+        temporary = _temporary(path)
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -30,19 +39,6 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:  # the system's, not a library's own words
             error.filename = str(path)
-        raise
-
-
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = _temporary(path)
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 

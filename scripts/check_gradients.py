@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.check_gradients import main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("check-gradients"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.evaluate import evaluate_main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(evaluate_main())
+    sys.exit(run_command("evaluate"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.export import export_main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(export_main())
+    sys.exit(run_command("export"))

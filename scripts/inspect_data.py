@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.inspect import inspect_main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(inspect_main())
+    sys.exit(run_command("inspect"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.shell import predict_main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(predict_main())
+    sys.exit(run_command("predict"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from flashlogit.commands.shell import train_main
+from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(train_main())
+    sys.exit(run_command("train"))

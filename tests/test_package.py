@@ -1,9 +1,8 @@
-"""The package as a whole: what its import costs, and which way its parts depend on each other."""
+"""The package as a whole: what its import loads, and what its kernels depend on."""
 
 from __future__ import annotations
 
 import ast
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +16,15 @@ def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_importing_costs_little_over_torch() -> None:
+def test_importing_loads_little_beside_torch() -> None:
     code = (
-        "import time, torch; start = time.perf_counter(); import flashlogit; flashlogit.bce_loss;"
-        "print(time.perf_counter() - start)"
+        "import sys, torch; before = set(sys.modules); import flashlogit; flashlogit.bce_loss, flashlogit.LogisticHead;"
+        "print(*(set(sys.modules) - before))"
     )
-    assert statistics.median(float(run_python(code)) for _ in range(3)) <= 0.3
-
-
-def test_importing_loads_nothing_heavy() -> None:
-    code = "import sys, flashlogit; flashlogit.bce_loss, flashlogit.LogisticHead; print(*sys.modules)"
-    loaded = {name.split(".")[0] for name in run_python(code).split()}
-    assert loaded.isdisjoint(
-        {"triton", "sklearn", "pyarrow", "matplotlib", "pydantic", "yaml", "safetensors"}
-    )
+    loaded = run_python(code).split()
+    others = {name.split(".")[0] for name in loaded} - {"flashlogit", "flashlogit_kernels"}
+    assert others <= set(sys.stdlib_module_names) | {"torch"}
+    assert len(loaded) < 40
 
 
 def test_it_works_without_triton() -> None:
@@ -52,16 +46,13 @@ def test_the_public_names_exist() -> None:
 
 
 def test_kernels_depend_on_torch_and_triton_only() -> None:
+    known = {"torch", "triton", "__future__"} | set(sys.stdlib_module_names)
     for path in (ROOT / "kernels").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
-            for name in names:
-                top = name.split(".")[0]
-                assert top in {"torch", "triton", "__future__"} | set(sys.stdlib_module_names), (
-                    f"{path}: {name}"
-                )
+            assert {name.split(".")[0] for name in names} <= known, path
 
 
 def test_files_of_jitted_functions_hold_nothing_else() -> None:

@@ -1,16 +1,20 @@
-"""User errors at the command line: one helpful sentence, exit code 2, no traceback, nothing left behind."""
+"""How commands end: user errors are one helpful sentence, exit code 2, no traceback, and nothing left behind."""
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flashlogit.commands.shell import run_guarded, train_main
+from flashlogit.commands.main import run_command
+from flashlogit.commands.shell import ending
+from flashlogit.runs import run as runs
 from flashlogit.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -20,69 +24,53 @@ ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale without umlauts."""
 
 
-def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert train_main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ")
-    assert "Traceback" not in captured.err
-    return captured.err
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the one sentence of a train command that is refused."""
+    assert run_command("train", ["--config", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+    return error
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("override", "said"),
     [
-        (["training.epoch=3"], "did you mean training.epochs"),
-        (["loss.eps=0.7"], "loss.eps is 0.7"),
-        (["loss.eps=-1"], "loss.eps is -1"),
-        (["device=cuda:99"], "device is 'cuda:99', but torch sees"),
-        (["device=tpu"], "device is 'tpu'"),
-        (["data.split.validation=0"], "training.early_stopping watches the validation rows"),
-        (["data.split.test=0.0001"], "data.split.test"),
-        (["name=../elsewhere"], "name is '../elsewhere'"),
+        ("training.epoch=3", "did you mean training.epochs"),
+        ("device=cuda:99", "device is"),
+        ("data.split.validation=0", "training.early_stopping"),
+        ("data.split.test=0.0001", "data.split.test"),
+        ("name=../elsewhere", "name is"),
     ],
 )
 def test_bad_settings_leave_no_run_directory(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refuse(["--config", BCE, f"output={tmp_path}/runs", *arguments], capsys)
-    assert message in error
+    assert said in refused(capsys, BCE, f"output={tmp_path}/runs", override)
     assert not any(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "said"),
     [
-        ("a,y\n1,0\n2,0\n3,0\n", "one class"),
         ("a,y\n1,0\nnan,1\n3,0\n4,1\n", "row 2"),
-        ("a,y\n1,0\ninf,1\n3,0\n4,1\n", "row 2"),
-        ("a,y\n1,0\n2,\n3,0\n4,1\n", "row 2"),
         ("a,y\n1,0\n2,1\n3,2\n", "data.label"),
-        ("a,z\n1,0\n2,1\n", "column"),
         ("a,y\n1,0\n2,1\n", "split"),
         ("", "table.csv"),
+        (None, "data.path"),
     ],
 )
 def test_bad_data_leave_no_run_directory(
-    table: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    table: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "table.csv"
-    path.write_text(table)
+    if table is not None:
+        path.write_text(table)
     settings = [f"data.path={path}", "data.label={column: y}", "data.weight=null", "data.drop=[]"]
-    if message != "split":
+    if said != "split":
         settings += ["data.split={validation: 0, test: 0}", "training.early_stopping=null"]
-    error = refuse(["--config", OWN, f"output={tmp_path}/runs", *settings], capsys)
-    assert message in error
+    assert said in refused(capsys, OWN, f"output={tmp_path}/runs", *settings)
     assert not any(tmp_path.glob("runs/*"))
-
-
-def test_a_missing_data_file_names_its_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = refuse(["--config", OWN, f"output={tmp_path}", f"data.path={tmp_path}/none.csv"], capsys)
-    assert "data.path" in error
-    assert "none.csv" in error
-
-
-def test_a_missing_config_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "none.yaml" in refuse(["--config", "none.yaml"], capsys)
 
 
 def test_an_unwritable_output_folder_is_refused_before_any_work(
@@ -90,77 +78,89 @@ def test_an_unwritable_output_folder_is_refused_before_any_work(
 ) -> None:
     # A file stands where the folder should be: root may write into read-only folders, but not below a file.
     (tmp_path / "file").write_text("")
-    error = refuse(["--config", BCE, f"output={tmp_path}/file"], capsys)
-    assert "cannot be written" in error
-    assert "output=" in error
+    assert "cannot be written" in refused(capsys, BCE, f"output={tmp_path}/file")
+    with pytest.raises(UserError):
+        run_command("train", ["--config", BCE, f"output={tmp_path}/file", "--debug"])
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        train_main(["--config", BCE, f"output={tmp_path}/file", "--debug"])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("no"), 2, "error: no\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt("saved"), 130, "saved\n"),
+        (BrokenPipeError(), 141, ""),
+        (
+            FileNotFoundError(2, "No such file or directory", "gone"),
+            2,
+            "error: gone: No such file or directory\n",
+        ),
+        (OSError("two\nlines"), 2, "error: two lines\n"),
+    ],
+)
+def test_ends(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with ending(debug=False) as end:
+        raise error
+    assert end.code == code
+    assert capsys.readouterr().err == said
 
 
-def test_only_user_errors_are_caught() -> None:
-    def broken() -> int:
-        raise RuntimeError("a bug")
-
-    with pytest.raises(RuntimeError, match="a bug"):
-        run_guarded(broken, debug=False)
-
-
-def test_ctrl_c_outside_training_is_130(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> int:
-        raise KeyboardInterrupt
-
-    assert run_guarded(interrupted, debug=False) == 130
-    assert "interrupted" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("error", "debug"), [(RuntimeError, False), (UserError, True), (FileNotFoundError, True)]
+)
+def test_ends_with_a_traceback(error: type[Exception], debug: bool) -> None:
+    with pytest.raises(error), ending(debug=debug):
+        raise error("a bug")
 
 
-def test_a_reader_that_has_gone_away_gets_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/train.py", "--config", BCE, f"output={tmp_path}", "training.epochs=1"]
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        errors = process.stderr.read()
-    assert process.returncode == 141
-    assert "Error" not in errors
+def test_the_way_from_the_script_to_the_run_is_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    way: list[str] = []
+
+    def train_run(*_: Any, **__: Any) -> None:
+        frames = traceback.extract_stack()
+        way.extend(
+            frame.name
+            for frame in frames
+            if str(ROOT / "scripts") in frame.filename or "src" in frame.filename
+        )
+        raise UserError("far enough")
+
+    monkeypatch.setattr(runs, "train_run", train_run)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", BCE, f"output={tmp_path}"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "scripts/train.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert way == ["<module>", "run_command", "run"]
 
 
-def test_an_error_of_the_system_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def missing() -> int:
-        (tmp_path / "gone").read_bytes()
-        return 0
-
-    assert run_guarded(missing, debug=False) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}/gone: No such file or directory\n"
-    with pytest.raises(FileNotFoundError):
-        run_guarded(missing, debug=True)
-
-
-def say_umlauts(**about: Any) -> subprocess.CompletedProcess[bytes]:
-    """A program of ours that says one word."""
+def say_umlauts(redirection: str = "", **about: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of ours that says one word."""
     program = (
-        "import sys; from flashlogit.commands.shell import run_guarded; from flashlogit.system.console import Output\n"
-        "sys.exit(run_guarded(lambda: Output(False, False).say('gr\\xf6\\xdfe'), debug=False))"
+        "import sys; from flashlogit.commands.shell import ending; from flashlogit.system.console import Output\n"
+        "with ending(debug=False) as end: Output(False, False).say('gr\\xf6\\xdfe' * 5000)\n"
+        "sys.exit(end.code)"
     )
-    return subprocess.run([sys.executable, "-c", program], check=False, stderr=subprocess.PIPE, **about)
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
+    return subprocess.run(command, check=False, capture_output=True, **about)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_an_output_that_takes_nothing_is_one_sentence() -> None:
-    with open("/dev/full", "wb") as full:
-        done = say_umlauts(stdout=full)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"error: the output cannot be written to where it was sent (No space left")
-    assert done.stderr.count(b"\n") == 1
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">/dev/full", 2, b"error: the output cannot be written to where it was sent (No space left"),
+        ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 141, b""),
+        (">&- 2>&-", 0, b""),
+    ],
+)
+def test_outputs_that_take_nothing(redirection: str, code: int, said: bytes) -> None:
+    done = say_umlauts(redirection)
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert done.stderr.count(b"\n") == len(said[:1])
 
 
 def test_a_terminal_of_ascii_gets_escapes() -> None:
-    done = say_umlauts(stdout=subprocess.PIPE, env={**os.environ, **ASCII_ONLY})
+    done = say_umlauts(env={**os.environ, **ASCII_ONLY})
     assert done.returncode == 0, done.stderr
     assert rb"gr\xf6\xdfe" in done.stdout
 
@@ -173,17 +173,3 @@ def test_the_files_of_a_run_are_utf8_whatever_the_locale(tmp_path: Path) -> None
     )
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **ASCII_ONLY})
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "name: größe"
-
-
-def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train_main(["--config", BCE, f"output={tmp_path}", "training.epochs=1", "--quiet"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
-@pytest.mark.parametrize("script", ["train.py", "predict.py", "check_gradients.py"])
-def test_every_script_has_help_with_an_example(script: str) -> None:
-    result = subprocess.run(
-        [sys.executable, ROOT / "scripts" / script, "--help"], capture_output=True, text=True, check=True
-    )
-    assert "example" in result.stdout

@@ -1,14 +1,13 @@
-"""The program `flashlogit export`: a run's model for other programs."""
+"""The command `export`: a run's model for other programs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..system.console import Output, add_output
-from ..system.output_file import require_output
-from .shell import program, run_guarded
+from ..system.console import Output
+from ..system.files import require_output, write_atomically
+from .shell import Command, add_shared
 
 _FORMATS = {".onnx": "onnx", ".pkl": "sklearn", ".joblib": "sklearn"}
 
@@ -18,31 +17,20 @@ _BY_HAND = (
 )
 
 
-def export_main(argv: Sequence[str] | None = None, *, prog: str = "export.py") -> int:
-    """Write a model as ONNX, or as a pickled scikit-learn estimator; returns the exit code."""
-    parser = program(
-        prog,
-        "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own"
-        " units,\noutputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
-        """\
---model runs/bce --out model.onnx
---model runs/bce --out model.joblib --overwrite""",
-    )
-    parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments."""
+    add_shared(parser, "--model")
     parser.add_argument("--out", type=Path, required=True, help="the .onnx, .pkl or .joblib file to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
-    add_output(parser)
-    options = parser.parse_args(argv)
-    return run_guarded(lambda: _export(options), debug=options.debug)
+    add_shared(parser, "--overwrite")
 
 
-def _export(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, output: Output) -> None:
+    """Write the model as ONNX, or as a pickled scikit-learn estimator."""
     out: Path = options.out
     require_output(out, list(_FORMATS), options.overwrite)
     from ..estimator.export import write_onnx
     from ..estimator.logistic_regression import LogisticRegression
     from ..models.model import Model
-    from ..system.files import write_atomically
 
     model = LogisticRegression.load(options.model)
     kind = _FORMATS[out.suffix.lower()]
@@ -53,15 +41,20 @@ def _export(options: argparse.Namespace) -> None:
 
         theirs = model.to_sklearn()
         write_atomically(out, lambda temporary: joblib.dump(theirs, temporary))
-    notes = [_BY_HAND] if Model.load(options.model).encoding else []
-    written = f"{len(model.classes_)} classes and {model.n_features_in_:,} columns written to {out}"
-    Output.of(options).answer(
-        "\n".join([written, *(f"note: {note}" for note in notes)]),
-        {
-            "out": str(out),
-            "format": kind,
-            "columns": model.n_features_in_,
-            "classes": model.classes_.tolist(),
-            "notes": notes,
-        },
+    columns, classes = model.n_features_in_, model.classes_.tolist()
+    output.answer(
+        f"{len(classes)} classes and {columns:,} columns written to {out}",
+        {"out": str(out), "format": kind, "columns": columns, "classes": classes},
+        [_BY_HAND] if Model.load(options.model).encoding else [],
     )
+
+
+COMMAND = Command(
+    "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own"
+    " units,\noutputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
+    """\
+--model runs/bce --out model.onnx
+--model runs/bce --out model.joblib --overwrite""",
+    add_arguments,
+    run,
+)

@@ -8,23 +8,20 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-_COMMANDS = {
-    "train": ("flashlogit.commands.shell", "train_main", "train a model from a YAML config"),
-    "predict": ("flashlogit.commands.shell", "predict_main", "write a model's probabilities for a file"),
-    "evaluate": ("flashlogit.commands.evaluate", "evaluate_main", "measure a model on a file with labels"),
-    "inspect": ("flashlogit.commands.inspect", "inspect_main", "say what a file holds, before training"),
-    "export": (
-        "flashlogit.commands.export",
-        "export_main",
-        "write a model for other programs: ONNX, scikit-learn",
-    ),
-    "check-gradients": (
-        "flashlogit.commands.check_gradients",
-        "main",
-        "compare the gradient by hand, autograd and kernel",
-    ),
+from ..system.console import Output, Parser, complain
+from .shell import EXIT_USER_ERROR, Command, ending
+
+COMMANDS = {
+    "train": "train a model from a YAML config",
+    "predict": "write a model's probabilities for a file",
+    "evaluate": "measure a model on a file with labels",
+    "inspect": "say what a file holds, before training",
+    "export": "write a model for other programs: ONNX, scikit-learn",
+    "check-gradients": "compare the gradient by hand, autograd and kernel",
 }
-"""Of each command the module, its function and what it does."""
+"""What each command does. It is the `COMMAND` of the module of its name, which is imported when the command runs."""
+
+_ELSEWHERE = {"benchmark": "the benchmarks are in the source tree; run python scripts/benchmark.py there"}
 
 _EXAMPLES = """\
 examples:
@@ -45,58 +42,63 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command of the command line; returns its exit code."""
+    """Run what the command line says; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["benchmark"]:
-        print(
-            "error: benchmarks are scripts/benchmark.py of the source tree, not part of this program",
-            file=sys.stderr,
-        )
-        return 2
-    if arguments and arguments[0] in _COMMANDS:
-        module, function, _ = _COMMANDS[arguments[0]]
-        code: int = getattr(importlib.import_module(module), function)(
-            arguments[1:], prog=f"flashlogit {arguments[0]}"
-        )
-        return code
+    first = arguments[0] if arguments else ""
+    if first in COMMANDS:
+        return run_command(first, arguments[1:], f"flashlogit {first}")
+    if first in _ELSEWHERE:
+        complain(f"error: {_ELSEWHERE[first]}")
+        return EXIT_USER_ERROR
     parser = _parser()
-    wrong = _wrong_command(arguments)
-    if wrong:
+    if wrong := _wrong_command(arguments):
         parser.error(wrong)
     parser.parse_args(arguments)
     parser.print_help()
     return 0
 
 
+def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        name: one of `COMMANDS`.
+        argv: its arguments; None for those of the process.
+        prog: the command's name in its help; None for the name of the process's script.
+    """
+    command: Command = importlib.import_module(f".{name.replace('-', '_')}", __package__).COMMAND
+    # Settings, files and options may stand in any order.
+    options = command.parser(prog).parse_intermixed_args(argv)
+    with ending(debug=options.debug) as end:
+        end.code = command.run(options, Output(options.quiet, options.json)) or 0
+    return end.code
+
+
 def _wrong_command(arguments: Sequence[str]) -> str | None:
-    """What is wrong with arguments of which the first is no command; None for options of the program itself."""
+    """Return what is wrong with arguments of which the first is no command; None for options of the program itself."""
     if not arguments:
         return None
     first = arguments[0]
     if first.startswith("-"):
-        late = next((each for each in arguments if each in _COMMANDS), None)
+        late = next((each for each in arguments if each in COMMANDS), None)
         rest = " ".join(each for each in arguments if each != late)
         return late and f"{first} stands before the command; write flashlogit {late} {rest}"
-    near = difflib.get_close_matches(first, _COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(_COMMANDS)}"
+    near = difflib.get_close_matches(first, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
     return f"there is no command {first}; {hint}"
 
 
 def _parser() -> argparse.ArgumentParser:
     from .. import __version__
-    from ..system.console import Parser
 
-    width = max(map(len, _COMMANDS))
-    listed = "\n".join(f"  {name:{width}}  {text}" for name, (_, _, text) in _COMMANDS.items())
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
     parser = Parser(
         prog="flashlogit",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="flashlogit COMMAND ...",
         description=f"Logistic regression whose loss and gradient cost one read of the data.\n\ncommands:\n{listed}",
         epilog=_EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"flashlogit {__version__}")
-    parser.add_argument(
-        "command", nargs="?", choices=list(_COMMANDS), metavar="COMMAND", help=argparse.SUPPRESS
-    )
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser

@@ -1,4 +1,4 @@
-"""The command-line programs; the files in scripts/ call them."""
+"""What every command has: its parser, the arguments that several have, and its exit code."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..system.console import Output, Parser, add_output, complain, flush_stdout
 from ..system.errors import UserError
@@ -16,35 +19,95 @@ from ..system.stopping import stopped_by_signals
 EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141
 
+FILES = "files, a folder, a pattern, or package:NAME/FILE"
+_SHARED: dict[str, dict[str, Any]] = {
+    "--config": {"type": Path, "help": "the YAML file"},
+    "overrides": {"nargs": "*", "metavar": "section.key=value", "help": "settings that replace the file's"},
+    "--model": {"type": Path, "required": True, "help": "a run directory or its model.safetensors"},
+    "--data": {"nargs": "+", "required": True, "help": FILES},
+    "--threshold": {"type": float, "help": "probability from which a row is positive; default: the model's"},
+    "--overwrite": {"action": "store_true", "help": "replace an existing output file"},
+}
 
-def run_guarded(program: Callable[[], int | None], *, debug: bool) -> int:
-    """Run a program and turn its end into an exit code: what the user can mend is one sentence and 2, Ctrl-C 130,
-    another signal to stop 128 and its number, and a reader of its output that has gone away 141, as for other programs.
 
-    With `debug`, errors come through with their traceback.
+@dataclass(frozen=True)
+class Command:
+    """A command of `flashlogit`; scripts/ has each as a program of its own too."""
+
+    description: str
+    examples: str
+    """A line each, without the command's name."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Output], int | None]
+    """It returns the exit code, or None for 0."""
+
+    def parser(self, prog: str | None) -> argparse.ArgumentParser:
+        """Return the parser of the command under the name `prog`; without one, under the script's."""
+        parser = program(prog, self.description, self.examples)
+        self.add_arguments(parser)
+        add_output(parser)
+        return parser
+
+
+def program(prog: str | None, description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a program's parser; its examples are given without its name, a line each."""
+    parser = Parser(prog=prog, description=description)
+    lines = "\n".join(f"  {parser.prog} {line}" for line in examples.splitlines())
+    parser.epilog = f"examples:\n{lines}"
+    return parser
+
+
+def add_shared(parser: argparse._ActionsContainer, *names: str, **more: Any) -> None:
+    """Add arguments that several commands have."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name], **more)
+
+
+def column_name(text: str) -> str | int:
+    """Return a column as options name it: a whole number, such as the -1 of a .npy file's last, is its number.
+
+    Where columns have names that are numbers they are found by the number as well.
+    """
+    digits = text.removeprefix("-")
+    return int(text) if digits.isdecimal() and str(int(text)) == text else text
+
+
+@dataclass
+class End:
+    """How a command ended."""
+
+    code: int = 0
+
+
+@contextmanager
+def ending(*, debug: bool) -> Iterator[End]:
+    """Turn the end of a command into an exit code.
+
+    What the user can mend is one sentence and 2, Ctrl-C 130, another signal to stop 128 and its number, and a reader of
+    the output that has gone away 141, as for other programs. With `debug`, errors come through with their traceback.
     """
     _open_standard_streams()
+    end = End()
     with stopped_by_signals() as stop:
         try:
-            code = program() or 0
+            yield end
             flush_stdout()
-            return code
         except UserError as error:
             if debug:
                 raise
             complain(f"error: {error}")
-            return EXIT_USER_ERROR
+            end.code = EXIT_USER_ERROR
         except KeyboardInterrupt as interruption:
             complain(str(interruption) or "interrupted")
-            return stop.exit_code
+            end.code = stop.exit_code
         except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
-            return EXIT_BROKEN_PIPE
+            end.code = EXIT_BROKEN_PIPE
         except OSError as error:  # a disk that is full, a file that another program took away
             if debug:
                 raise
             reason = error.strerror or " ".join(str(error).split())
             complain(f"error: {error.filename}: {reason}" if error.filename else f"error: {reason}")
-            return EXIT_USER_ERROR
+            end.code = EXIT_USER_ERROR
         finally:
             _forget_unwritten()
 
@@ -70,120 +133,19 @@ def _forget_unwritten() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def column_name(text: str) -> str | int:
-    """A column as options name it: a whole number, such as the -1 of a .npy file's last, is its number.
-
-    Where columns have names that are numbers they are found by the number as well.
-    """
-    digits = text.removeprefix("-")
-    return int(text) if digits.isdecimal() and str(int(text)) == text else text
+def run_guarded(work: Callable[[], int | None], *, debug: bool) -> int:  # until merged
+    with ending(debug=debug) as end:
+        end.code = work() or 0
+    return end.code
 
 
-def program(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """A program's parser; its examples are given without its name, a line each."""
-    lines = "\n".join(f"  {prog} {line}" for line in examples.splitlines())
-    return Parser(
-        prog=prog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=description,
-        epilog=f"examples:\n{lines}",
-    )
+def train_main(argv: Sequence[str] | None = None) -> int:  # until merged
+    from .main import run_command
+
+    return run_command("train", argv)
 
 
-def train_main(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
-    """Train a model from a YAML config; returns the exit code."""
-    parser = program(
-        prog,
-        "Train a logistic regression from a YAML config.",
-        """\
---config configs/bce.yaml
---config configs/bce.yaml name=first training.optimizer.lr=0.01
---config configs/bce.yaml --resume
---config configs/newton.yaml --overwrite --json""",
-    )
-    parser.add_argument("--config", type=Path, required=True, help="the YAML file")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's"
-    )
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
-    group.add_argument("--overwrite", action="store_true", help="replace an existing run of this name")
-    add_output(parser)
-    # Settings and options may stand in any order.
-    options = parser.parse_intermixed_args(argv)
-    return run_guarded(lambda: _train(options), debug=options.debug)
+def predict_main(argv: Sequence[str] | None = None) -> int:  # until merged
+    from .main import run_command
 
-
-def _train(options: argparse.Namespace) -> None:
-    # Settings are checked before the slow imports, so that a typing mistake is answered at once.
-    from ..config.load import load_settings
-    from ..runs.directory import Mode, RunDirectory
-
-    settings = load_settings(options.config, options.overrides)
-    mode: Mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
-    with RunDirectory(Path(settings.output).expanduser() / settings.name, mode) as directory:
-        from ..runs.run import train_run
-
-        output = Output.of(options)
-        result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
-    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.summary})
-
-
-def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py") -> int:
-    """Write a model's probabilities for a file; returns the exit code."""
-    parser = program(
-        prog,
-        "Write a trained model's probabilities for the rows of a file.",
-        """\
---model runs/bce --data new.csv --out probabilities.csv
---model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3
---model runs/bce --data new.csv --out - | head""",
-    )
-    parser.add_argument("--model", type=Path, required=True, help="a run directory or its model.safetensors")
-    parser.add_argument(
-        "--data", nargs="+", required=True, help="files, a folder, a pattern, or package:NAME/FILE"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="the .csv or .parquet file to write, or - to print CSV"
-    )
-    parser.add_argument(
-        "--id",
-        nargs="+",
-        default=[],
-        type=column_name,
-        metavar="COLUMN",
-        help="columns to copy to the output; of a .npy file their numbers",
-    )
-    parser.add_argument(
-        "--threshold", type=float, help="probability from which a row is positive; default: the model's"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
-    add_output(parser)
-    options = parser.parse_args(argv)
-    return run_guarded(lambda: _predict(options), debug=options.debug)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from ..runs.predict import PRINTED, predict_file
-
-    printed = str(options.out) == PRINTED
-    if printed and options.json:
-        raise UserError("--out is -, and --json prints its result there too; leave one of them out")
-    done = predict_file(
-        options.model,
-        options.data,
-        options.out,
-        id_columns=options.id,
-        threshold=options.threshold,
-        overwrite=options.overwrite,
-    )
-    output = Output.of(options)
-    notes = [f"note: {note}" for note in done.notes]
-    if printed:
-        for note in notes:
-            output.warn(note)
-        return
-    output.answer(
-        "\n".join([f"{done.rows:,} rows written to {options.out}", *notes]),
-        {"rows": done.rows, "out": str(options.out), "notes": done.notes},
-    )
+    return run_command("predict", argv)

@@ -1,6 +1,6 @@
 """The settings of a run: what may stand in a YAML file, with its bounds and defaults.
 
-Only the shape of the settings lives here; `flashlogit.config.load` reads them from YAML and words the errors.
+The sections are in `data` and `learning`; `load` reads them from YAML.
 ``python -m flashlogit.config.settings`` prints the JSON schema that editors complete from (configs/schema.json).
 """
 
@@ -9,354 +9,39 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-
-def _without_fraction(value: object) -> object:
-    """The int a float such as 1e6 stands for; everything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-# Settings are strict (true is no number, "64" no whole number), but 1e6 is how people write a million rows.
-WholeNumber = Annotated[int, Field(le=10**15), BeforeValidator(_without_fraction)]
-Rate = Annotated[float, Field(ge=0, le=1e18)]
-"""A learning rate or a decay of weights; the product of two is a float32."""
-Penalty = Annotated[float, Field(ge=0, le=1e30)]
-StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
-LabelValue = bool | int | float | str
-Separator = Literal[",", ";", "|", "\t"]
-DecimalPoint = Literal[".", ","]
-
-
-class Settings(BaseModel):
-    """Base of every section: refuses unknown keys and values of another type; frozen once validated."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class Label(Settings):
-    """Which column is the label, and what in it counts as the positive class."""
-
-    column: str | int = "y"
-    """Column name; in a .npz file the array's name; in a .npy file the column's number (-1 is the last)."""
-    positive: LabelValue | None = None
-    """The value that is the positive class; every other value is negative. 0/1, -1/1 and yes/no need none."""
-    above: float | None = None
-    """Positive where the label column is greater than this number (instead of `positive`)."""
-    missing: Literal["error", "drop"] = "error"
-    """What to do with rows that have no label."""
-    multiclass: bool = False
-    """Every value is a class of its own, and the model a softmax over all of them; needs a section `solver`."""
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> Self:
-        if self.positive is not None and self.above is not None:
-            raise ValueError("both `positive` and `above` are given; keep one of them")
-        if self.multiclass and (self.positive is not None or self.above is not None):
-            rule = "positive" if self.positive is not None else "above"
-            raise ValueError(f"both `multiclass` and `{rule}` are given; keep one of them")
-        return self
-
-
-class BreastCancerLabel(Label):
-    """The label of scikit-learn's breast-cancer set: only the choice of the positive class is free."""
-
-    column: Literal["diagnosis"] = "diagnosis"
-    """The one label column there is."""
-    positive: Literal["malignant", "benign"] = "malignant"
-    """The value that is the positive class; the other one is negative."""
-
-
-class SplitFractions(Settings):
-    """How rows are divided, class by class, into training, validation and test rows."""
-
-    validation: float = Field(default=0.15, ge=0, lt=1)
-    """Fraction of all rows that early stopping watches; 0 for none."""
-    test: float = Field(default=0.15, ge=0, lt=1)
-    """Fraction of all rows that training never sees; 0 for none."""
-
-    @model_validator(mode="after")
-    def _training_rows_left(self) -> Self:
-        held_out = self.validation + self.test
-        if held_out >= 1:
-            raise ValueError(
-                f"validation + test is {held_out:g}; must be less than 1, so that training rows remain"
-            )
-        return self
-
-
-class DataSettings(Settings):
-    """What every source of data has."""
-
-    source: str
-    """Which kind of data this is."""
-    split: SplitFractions = SplitFractions()
-    """Fractions of the rows for validation and test."""
-    dtype: StorageDtype = "float32"
-    """Storage dtype of X on the device. float64 trains in float64 arithmetic, the others in float32."""
-
-
-class BreastCancerData(DataSettings):
-    """scikit-learn's breast-cancer set (569 rows, 30 columns), which needs no download."""
-
-    source: Literal["breast_cancer"]
-    """The breast-cancer set that comes with scikit-learn."""
-    label: BreastCancerLabel = BreastCancerLabel()
-    """Which diagnosis is the positive class."""
-    standardize: bool = True
-    """Subtract the training rows' mean and divide by their standard deviation, column by column."""
-
-
-class SyntheticData(DataSettings):
-    """Standard normal columns and labels drawn from a logistic model, made on the device from the seed."""
-
-    source: Literal["synthetic"]
-    """Data made from the seed."""
-    rows: WholeNumber = Field(default=100_000, ge=10)
-    """Rows in all, before splitting."""
-    columns: WholeNumber = Field(default=28, ge=1)
-    """Columns of X."""
-    signal: float = Field(default=1.0, ge=0, le=1e6)
-    """Standard deviation of the true logits; 0 makes the labels pure noise."""
-    intercept: float = Field(default=0.0, ge=-1e6, le=1e6)
-    """The true intercept; moves the share of positive labels."""
-
-
-class Categories(Settings):
-    """How columns of categories become columns of 0 and 1, one for each value."""
-
-    min_rows: WholeNumber = Field(default=10, ge=1)
-    """A value that fewer training rows have is counted with the others, as `NAME=(other)`."""
-    max: WholeNumber = Field(default=1000, ge=1)
-    """Most values of a column that have a feature of their own; the most frequent have it."""
-    baseline: bool = False
-    """Whether the most frequent value has no feature, so that the others' coefficients are against it. Without a
-    penalty coefficients are unique only so, and have standard errors."""
-
-
-class FileData(DataSettings):
-    """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight."""
-
-    source: Literal["file"]
-    """Data of your own."""
-    path: str | list[str]
-    """The file with the training rows (and the others too, unless they have files of their own): one, a list, a pattern
-    such as `data/*.parquet`, a folder, or `package:NAME/FILE` for a file that comes with an installed package."""
-    validation_path: str | list[str] | None = None
-    """A file of its own for the validation rows, instead of `split.validation`."""
-    test_path: str | list[str] | None = None
-    """A file of its own for the test rows, instead of `split.test`."""
-    label: Label = Label()
-    """The label column and its positive class."""
-    weight: str | int | None = None
-    """Column with one non-negative weight per row (for a .npz file the name of an array)."""
-    columns: list[str | int] | None = None
-    """Columns to use as features; default: all but the label, the weight and `drop`."""
-    drop: list[str | int] = []
-    """Columns to leave out."""
-    categorical: list[str] | Literal["auto"] = "auto"
-    """Columns whose values are categories, numbers among them too; `auto` takes all columns of text, and in a list
-    those beside the others, as in `[auto, month]`."""
-    categories: Categories = Categories()
-    """How many of their values count."""
-    missing: Literal["error", "impute"] = "error"
-    """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
-    in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""
-    missing_values: list[str] = []
-    """Spellings of a missing value in columns of text, of .csv files and others, beside the usual ones (nothing, NA,
-    N/A, NULL, NaN), such as `?`. The model remembers them."""
-    separator: Separator = ","
-    """What is between the columns of a .csv file; files that end in .tsv have tabs anyhow. A model takes files with
-    others too, by their header line."""
-    decimal: DecimalPoint = "."
-    """The decimal point of numbers in .csv files. The model remembers it."""
-    standardize: bool = True
-    """Subtract the training rows' mean and divide by their standard deviation, column by column."""
-
-    @model_validator(mode="after")
-    def _tells_columns_from_decimals(self) -> Self:
-        if self.separator == self.decimal:
-            raise ValueError(
-                "both `separator` and `decimal` are a comma; set `separator` to the files' own, such as ;"
-            )
-        return self
-
-
-Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminator="source")]
-
-
-class ClassWeight(Settings):
-    """A factor on the weight of every row of a class."""
-
-    negative: float = Field(default=1.0, ge=1e-12, le=1e12)
-    """Factor of the negative rows."""
-    positive: float = Field(default=1.0, ge=1e-12, le=1e12)
-    """Factor of the positive rows."""
-
-
-class LossSettings(Settings):
-    """The training objective: clamped binary cross-entropy plus an l2 penalty."""
-
-    eps: float = Field(default=1e-8, ge=0, lt=0.5)
-    """Probabilities are clamped to [eps, 1 - eps]; 0 for the exact logistic loss."""
-    clamp_gradient: Literal["through", "exact"] = "through"
-    """Gradient of a clamped row: p - y as by hand (`through`), or 0 as autograd gives it (`exact`)."""
-    l1: Penalty = 0.0
-    """Adds l1 * ||w||_1 to the objective, which makes weights exactly zero; for solvers only."""
-    l2: Penalty = 0.0
-    """The objective is the weighted mean loss + l2/2 * ||w||^2; the intercept is not penalised."""
-    class_weight: ClassWeight | Literal["balanced"] | None = None
-    """`balanced` gives both classes the same total weight; or {negative: a, positive: b}."""
-
-    @model_validator(mode="after")
-    def _both_classes_count(self) -> Self:
-        if isinstance(self.class_weight, ClassWeight):
-            low, high = sorted((self.class_weight.negative, self.class_weight.positive))
-            if high > 1e12 * low:
-                raise ValueError(
-                    f"class_weight has the factors {low:g} and {high:g}; the greater must be at most 1e12 times the"
-                    " other, or the other's rows would not count"
-                )
-        return self
-
-
-DecayRate = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _AdamFamily(Settings):
-    name: str
-    """Which optimizer this is."""
-    lr: Rate = Field(default=0.05, gt=0)
-    """Learning rate: about how far a weight moves in one step."""
-    # YAML has lists only, and a strict tuple takes none.
-    betas: Annotated[tuple[DecayRate, DecayRate], Strict(False)] = (0.9, 0.999)
-    """Decay, per step, of the running means of the gradient and of its square."""
-
-
-class Adam(_AdamFamily):
-    """torch.optim.Adam."""
-
-    name: Literal["adam"]
-    """torch.optim.Adam."""
-
-
-class AdamW(_AdamFamily):
-    """torch.optim.AdamW; its decay is decoupled from the loss and never touches the intercept."""
-
-    name: Literal["adamw"]
-    """torch.optim.AdamW: Adam with weight decay of its own."""
-    weight_decay: Rate = 0.0
-    """Every step shrinks the weights by the factor 1 - lr * weight_decay, apart from `loss.l2`."""
-
-
-class SGD(Settings):
-    """torch.optim.SGD."""
-
-    name: Literal["sgd"]
-    """torch.optim.SGD: gradient steps with momentum."""
-    lr: Rate = Field(default=0.5, gt=0)
-    """Learning rate: the factor on the gradient."""
-    momentum: DecayRate = 0.9
-    """Share of the last step that carries over into the next; 0 for plain gradient steps."""
-    nesterov: bool = False
-    """Take Nesterov's look-ahead gradient; needs momentum."""
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov is true with momentum 0; set momentum above 0, or nesterov to false")
-        return self
-
-
-Optimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="name")]
-
-
-class ConstantSchedule(Settings):
-    """The learning rate stays as it is."""
-
-    name: Literal["constant"]
-    """No change of the learning rate."""
-
-
-class CosineSchedule(Settings):
-    """torch's CosineAnnealingLR over all epochs."""
-
-    name: Literal["cosine"]
-    """Down along half a cosine wave."""
-    final_lr: Rate = 0.0
-    """The learning rate of the end."""
-
-
-class StepSchedule(Settings):
-    """torch's StepLR."""
-
-    name: Literal["step"]
-    """Down in steps."""
-    every: WholeNumber = Field(default=10, ge=1)
-    """Epochs between two steps."""
-    factor: float = Field(default=0.1, gt=0, le=1)
-    """The learning rate is multiplied by this at every step."""
-
-
-class ExponentialSchedule(Settings):
-    """torch's ExponentialLR."""
-
-    name: Literal["exponential"]
-    """Down by the same factor after every epoch."""
-    factor: float = Field(default=0.95, gt=0, le=1)
-    """The learning rate is multiplied by this after every epoch."""
-
-
-Schedule = Annotated[
-    ConstantSchedule | CosineSchedule | StepSchedule | ExponentialSchedule, Field(discriminator="name")
-]
-
-
-class EarlyStopping(Settings):
-    """Stop when the validation loss no longer falls, and restore the best epoch's weights."""
-
-    patience: WholeNumber = Field(default=10, ge=1)
-    """Epochs without improvement before training stops."""
-    min_delta: float = Field(default=0.0, ge=0)
-    """A smaller fall of the validation loss than this is no improvement."""
-
-
-class TrainingSettings(Settings):
-    """The mini-batch loop."""
-
-    epochs: WholeNumber = Field(default=50, ge=1)
-    """Passes over the training rows; early stopping may end sooner."""
-    batch_size: WholeNumber = Field(default=1024, ge=1)
-    """Rows in a mini-batch; more than there are means full-batch steps."""
-    optimizer: Optimizer = Adam(name="adam")
-    """What turns gradients into steps: adam, adamw or sgd."""
-    schedule: Schedule = ConstantSchedule(name="constant")
-    """How the learning rate changes from epoch to epoch: constant, cosine, step or exponential."""
-    early_stopping: EarlyStopping | None = None
-    """When to stop before the last epoch; null trains them all."""
-    checkpoint_every: WholeNumber = Field(default=10, ge=1)
-    """Epochs between two checkpoints (the last epoch always leaves one)."""
-
-
-class SolverSettings(Settings):
-    """A full-batch solver that goes to the optimum of the unclamped objective and proves how near it is."""
-
-    name: Literal["auto", "lbfgs", "newton", "newton-cg"] = "auto"
-    """`auto` chooses by rows, columns, penalty and device."""
-    tolerance: float = Field(default=1e-6, ge=1e-30, lt=1)
-    """Largest duality gap to stop at, as a share of the objective of the intercept-only model."""
-    max_iterations: WholeNumber = Field(default=1000, ge=1)
-    """Evaluations of the objective, at most."""
-    intercept: bool = True
-    """Whether the model has an intercept, which is never penalised."""
-    start: str | None = None
-    """A run directory or model file whose parameters to start from; null starts from nothing."""
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
-    """Time between two checkpoints, from which --resume goes on as if the run had not stopped; 0 writes one at every
-    iteration."""
+from .base import Conflict, WholeNumber, without_fraction
+from .base import Settings as Settings
+
+# isort: off
+from .data import Data as Data, FileData as FileData  # until merged: as
+from .learning import (
+    LossSettings as LossSettings,
+    SolverSettings as SolverSettings,
+    TrainingSettings as TrainingSettings,
+)  # until merged: as
+from .data import BreastCancerData as BreastCancerData  # until merged
+from .data import DataSettings as DataSettings  # until merged
+from .data import DecimalPoint as DecimalPoint  # until merged
+from .data import Label as Label  # until merged
+from .data import Separator as Separator  # until merged
+from .data import SplitFractions as SplitFractions  # until merged
+from .data import SyntheticData as SyntheticData  # until merged
+from .data import Categories as Categories  # until merged
+from .learning import SGD as SGD  # until merged
+from .learning import Adam as Adam  # until merged
+from .learning import AdamW as AdamW  # until merged
+from .learning import ClassWeight as ClassWeight  # until merged
+from .learning import ConstantSchedule as ConstantSchedule  # until merged
+from .learning import CosineSchedule as CosineSchedule  # until merged
+from .learning import EarlyStopping as EarlyStopping  # until merged
+from .learning import ExponentialSchedule as ExponentialSchedule  # until merged
+from .learning import Optimizer as Optimizer  # until merged
+from .learning import Schedule as Schedule  # until merged
+from .learning import StepSchedule as StepSchedule  # until merged
+# isort: on
 
 
 class ReportSettings(Settings):
@@ -364,7 +49,7 @@ class ReportSettings(Settings):
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a row is called positive."""
-    calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(_without_fraction)] = 10
+    calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(without_fraction)] = 10
     """Equal-width probability bins of the calibration curve and error."""
     html: bool = True
     """Write report.html, a page that needs nothing else, and its charts as PNG to `pictures/` in the run's folder."""
@@ -420,23 +105,23 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _one_way_to_learn(self) -> Self:
         if self.solver and "training" in self.model_fields_set:
-            raise ValueError(
-                "both `training` and `solver` are given; keep one of them (training=null leaves that section out)"
-            )
+            remedy = "keep one of them (training=null leaves that section out)"
+            raise Conflict("given beside `solver`", "training", "solver", remedy=remedy)
         if self.loss.l1 > 0 and not self.solver:
-            raise ValueError(
-                f"loss.l1 is {self.loss.l1:g}, which mini-batch training cannot minimise; add a section `solver`"
-                " (`solver: {name: auto}`), or set loss.l1 to 0"
-            )
+            problem = f"{self.loss.l1:g}, which mini-batch training cannot minimise"
+            remedy = "add a section `solver` (`solver: {name: auto}`), or set loss.l1 to 0"
+            raise Conflict(problem, "loss.l1", "solver", remedy=remedy)
         return self
 
     @model_validator(mode="after")
     def _early_stopping_has_rows_to_watch(self) -> Self:
         own_file = isinstance(self.data, FileData) and self.data.validation_path is not None
         if self.training.early_stopping and self.data.split.validation == 0 and not own_file:
-            raise ValueError(
-                "training.early_stopping watches the validation rows, and data.split.validation is 0;"
-                " raise that fraction, or set training.early_stopping to null"
+            raise Conflict(
+                "watches the validation rows, and data.split.validation is 0",
+                "training.early_stopping",
+                "data.split.validation",
+                remedy="raise that fraction, or set training.early_stopping to null",
             )
         return self
 

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO, cast
@@ -23,33 +23,36 @@ class Output:
     json: bool
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> Output:
-        """From the options that `add_output` added."""
+    def of(cls, options: argparse.Namespace) -> Output:  # until merged
         return cls(options.quiet, options.json)
 
     def say(self, text: str) -> None:
-        """A sentence on the way."""
+        """Print a sentence on the way."""
         if not self.quiet:
             _print(text, sys.stderr if self.json else sys.stdout)
 
     def warn(self, text: str) -> None:
-        """A sentence for stderr, where stdout is the result's."""
-        if not self.quiet:
+        """Print a sentence to stderr, where stdout is the result's."""
+        if text and not self.quiet:
             _print(text, sys.stderr)
 
-    def answer(self, text: str, result: Mapping[str, Any]) -> None:
-        """What the program is for: as text, or as one JSON object."""
+    def answer(self, text: str, result: Mapping[str, Any], notes: Sequence[str] | None = None) -> None:
+        """Print what the program is for, as text or as one JSON object, with notes where there can be any."""
         if self.json:
-            _print(json.dumps(result, allow_nan=False, default=str), sys.stdout)
+            whole = result if notes is None else {**result, "notes": notes}
+            _print(json.dumps(whole, allow_nan=False, default=str), sys.stdout)
         elif text:
-            self.say(text)
+            self.say("\n".join([text, *(f"note: {note}" for note in notes or ())]))
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of options, which shows control characters in what it says of them."""
+    """A parser of options, which keeps the lines of its texts and shows control characters in what it says."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **about)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it; no option may have a NUL, which no name of a file can."""
+        """Parse as argparse does; refuse arguments with a NUL, which no name of a file can have."""
         wrong = next((each for each in args or () if "\0" in each), None)
         if wrong is not None:
             self.error(f"{wrong} has a NUL, which no name of a file or column can have; correct it")
@@ -60,15 +63,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def complain(text: str) -> None:
-    """An error's sentence, on stderr; nowhere if there is none or it takes nothing."""
+    """Print an error's sentence to stderr; nowhere if there is none or it takes nothing."""
     with suppress(OSError, ValueError):
         if sys.stderr:
             print(visible(text), file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:
-    """The text with its control characters written out, such as \\x1b: a terminal obeys them, and they may come from
-    any name in a file. Line breaks and tabs stay."""
+    """Return the text with its control characters written out, such as \\x1b: a terminal obeys them, and they may come
+    from any name in a file. Line breaks and tabs stay."""
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -77,7 +80,7 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 def binary_stdout() -> BinaryIO:
-    """Where bytes of a result go: stdout, and where that is a terminal, as `visible` has them."""
+    """Return where bytes of a result go: stdout, and where that is a terminal, as `visible` has them."""
     return cast(BinaryIO, _Visible()) if sys.stdout.isatty() else sys.stdout.buffer
 
 
@@ -93,7 +96,7 @@ class _Visible(io.RawIOBase):
 
 
 def flush_stdout() -> None:
-    """Hand on what was printed; UserError where it cannot be."""
+    """Flush stdout; UserError where that cannot be."""
     _print("", sys.stdout, end="")
 
 
@@ -110,14 +113,27 @@ def writing_out() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UserError(
-            f"the output cannot be written to where it was sent ({error.strerror}); make room there, or send it to"
-            " another file"
-        ) from error
+        problem = f"the output cannot be written to where it was sent ({error.strerror})"
+        raise UserError(problem, remedy="free some space there, or send it to another file") from error
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap: str = "  ") -> str:
+    """Return a table's rows as lines: the columns numbered in `left` flush left, the others flush right.
+
+    The last cell of a row that is shorter than the others runs on over the columns that it lacks.
+    """
+    full = [row for row in rows if len(row) == max(map(len, rows))]
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    pads = [str.ljust if i in left else str.rjust for i in range(len(widths))]
+    lines = []
+    for row in rows:
+        cells = [pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=False)]
+        lines.append(gap.join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """The options that every program has."""
+    """Add the options that every program has."""
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object; all else goes to stderr"

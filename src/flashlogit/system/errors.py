@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
 UNSAID: Final = object()
 """The value of an error that is about no value."""
 
 
+@dataclass(eq=False)
 class UserError(Exception):
     """A setting, file or value that cannot be used.
 
@@ -19,15 +22,52 @@ class UserError(Exception):
         setting: the setting, option, column or file at fault, such as "loss.l2"; "" where the problem names it.
         value: what it is, as it was given (text appears in quotes); `UNSAID` where there is no one value.
         remedy: what to do, such as "choose another file"; "" where the problem says it.
+        origin: the file or override in which the setting stands; "" where the setting says it.
+        others: further errors that were found at the same time; each has a line of its own.
     """
 
-    def __init__(self, problem: str, *, setting: object = "", value: Any = UNSAID, remedy: str = "") -> None:
-        super().__init__(problem)
-        self.problem, self.setting, self.value, self.remedy = problem, str(setting), value, remedy
+    problem: str
+    _: KW_ONLY
+    setting: Any = ""
+    value: Any = UNSAID
+    remedy: str = ""
+    origin: Any = ""
+    others: tuple[UserError, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.setting, self.origin = str(self.setting), str(self.origin)
 
     def __str__(self) -> str:
         """Return `SETTING is VALUE; PROBLEM; REMEDY`, or `SETTING: PROBLEM; REMEDY` where there is no value."""
-        value = f'"{self.value}"' if isinstance(self.value, str) else self.value
-        said = self.value is not UNSAID
-        head = f"{self.setting} is {value}; " if said else f"{self.setting}: " if self.setting else ""
-        return head + self.problem + (f"; {self.remedy}" if self.remedy else "")
+        head = f"{self.origin}: " if self.origin else ""
+        if self.value is not UNSAID:
+            head += f"{self.setting} is {shortened(_VALUES.repr(self.value), 200)}; "
+        elif self.setting:
+            head += f"{self.setting}: "
+        sentence = head + self.problem + (f"; {self.remedy}" if self.remedy else "")
+        return "\n".join([sentence, *map(str, self.others)])
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of which no more than `most` characters are left."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+class _Values(reprlib.Repr):
+    """Values as they could stand in a config file, cut where they are long or lie deep."""
+
+    def repr_str(self, value: str, level: int) -> str:
+        return f'"{shortened(value, 100)}"'
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return str(value).lower()
+
+    def repr_NoneType(self, value: None, level: int) -> str:  # noqa: N802
+        return "null"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        return str(value)
+
+
+_VALUES = _Values()
+_VALUES.maxlevel = 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -17,7 +19,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     OSError names `path`.
     """
     with naming(path):
-        _write_atomically(path, write)
+        temporary = _temporary(path)
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -31,23 +42,34 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = _temporary(path)
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def remove_unfinished(path: Path) -> None:
     """Remove what `write_atomically` of processes that were killed left beside `path`; for the only writer of it."""
     for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         file.unlink(missing_ok=True)
+
+
+def require_output(path: Path, endings: Sequence[str], overwrite: bool) -> None:
+    """Raise UserError where --out is `path` and this has none of the endings, must not be replaced or cannot be
+    written."""
+    example = path / f"out{endings[0]}" if path.is_dir() else path.with_suffix(endings[0])
+    problem = remedy = ""
+    if path.suffix.lower() not in endings:
+        problem, remedy = f"must end in {', '.join(endings[:-1])} or {endings[-1]}", f"such as {example}"
+    elif path.is_dir():
+        problem, remedy = "is a folder", f"give the name of a file, such as {example}"
+    elif path.exists() and not path.is_file():
+        problem, remedy = "is a device or a pipe, which is not written", "choose another file"
+    elif path.exists() and not overwrite:
+        problem, remedy = "exists", "choose another file, or replace it with --overwrite"
+    elif not path.parent.is_dir():
+        problem, remedy = "lies in a folder that does not exist", "make it first"
+    else:
+        try:
+            probe(path)
+        except OSError as error:
+            problem, remedy = f"cannot be written ({error.strerror})", "choose another file"
+    if problem:
+        raise UserError(problem, setting="--out", value=path, remedy=remedy)
 
 
 def probe(path: Path) -> None:
@@ -62,7 +84,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which only setting it can read; mkstemp's own files are private."""
+    """Return the process's mask of permissions, which only setting it can read; mkstemp's own files are private."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -57,7 +57,7 @@ def write_safetensors(
 def read_safetensors(
     path: Path, *, kind: str, content: type[Content], remedy: str
 ) -> tuple[dict[str, NDArray[Any]], Content]:
-    """Arrays by name, and the JSON object as an instance of `content`.
+    """Return arrays by name, and the JSON object as an instance of `content`.
 
     Args:
         path: an existing file; one of version 0.1.0, which has no checksum, is read too.
@@ -68,39 +68,38 @@ def read_safetensors(
     Raises:
         UserError: the file is damaged, of another kind or version, or holds something else than `content`.
     """
+
+    def refused(problem: str) -> UserError:
+        return UserError(problem, setting=path, remedy=remedy)
+
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118
-                dtype = file.get_slice(name).get_dtype()
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            for name, dtype in dtypes.items():
                 if dtype not in _DTYPES:
-                    raise UserError(
-                        f"{path} has a tensor {name[:40]!r} of {dtype}, which no {kind} has; {remedy}"
-                    )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    raise refused(f"has a tensor {name[:40]!r} of {dtype}, which no {kind} has")
+            tensors = {name: file.get_tensor(name) for name in dtypes}
+        found = text = ""
         if "format" in metadata:
             found, text = metadata["format"], _text_of_0_1_0(metadata)
         elif _ENTRY in metadata:
             parts = _PARTS.fullmatch(metadata[_ENTRY])
             if parts is None or _checksum(path, parts[1]) != parts[1]:
-                raise UserError(
-                    f"{path} is damaged: its bytes do not give the checksum that it holds; {remedy}"
-                )
+                raise refused("is damaged: its bytes do not give the checksum that it holds")
             _, found, text = parts.groups()
-        else:
-            found = text = ""
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or no {kind} of flashlogit ({error}); {remedy}") from error
+        raise refused(f"is damaged or no {kind} of flashlogit ({error})") from error
     if found not in (f"flashlogit-{kind}-1", f"flashlogit-{kind}-2"):
-        raise UserError(f"{path} is no {kind} that this version of flashlogit reads; {remedy}")
+        raise refused(f"is no {kind} that this version of flashlogit reads")
     try:
         return tensors, content.model_validate_json(text)
     except ValidationError as error:
-        raise UserError(f"{path} is no {kind} that can be used ({first_problem(error)}); {remedy}") from error
+        raise refused(f"is no {kind} that can be used ({first_problem(error)})") from error
 
 
 def _checksum(path: Path, inside: str) -> str:
-    """SHA-256 of the file with zeros in the place of the checksum `inside` it."""
+    """Return the SHA-256 of the file with zeros in the place of the checksum `inside` it."""
     with path.open("rb") as file:
         length = 8 + int.from_bytes(file.read(8), "little")
         file.seek(0)
@@ -111,7 +110,7 @@ def _checksum(path: Path, inside: str) -> str:
 
 
 def _text_of_0_1_0(metadata: Mapping[str, str]) -> str:
-    """The JSON object of a file whose metadata have a key for each part of it, or for all of them `state`."""
+    """Return the JSON object of a file whose metadata have a key for each part of it, or for all of them `state`."""
     parts = {key: value for key, value in metadata.items() if key != "format"}
     if _ENTRY in parts:
         return parts[_ENTRY]
@@ -119,7 +118,7 @@ def _text_of_0_1_0(metadata: Mapping[str, str]) -> str:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong, and where it stands."""
+    """Return the first thing that is wrong, and where it stands."""
     detail = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part)[:40] for part in detail["loc"])
     return f"{place}: {detail['msg']}" if place else detail["msg"]

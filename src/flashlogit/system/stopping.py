@@ -13,11 +13,10 @@ from dataclasses import dataclass
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C; a job's time limit, or `docker stop`; a terminal that is closed."""
 
-
 _HALF_A_PRESS = 2.0
-"""Seconds after a signal within which another one says nothing new."""
+"""Seconds after a signal within which a further one is ignored."""
 _saving = 0
-_put_off = False
+_delayed = False
 
 
 @dataclass
@@ -35,49 +34,47 @@ class Stop:
 
 @contextmanager
 def saving() -> Iterator[None]:
-    """Within it no signal of `stopped_by_signals` interrupts; one that came does so at its end, unless it ends in an
-    exception."""
-    global _saving, _put_off
+    """Delay what the signals of `stopped_by_signals` interrupt until the block ends, unless it ends in an exception."""
+    global _saving, _delayed
     _saving += 1
-    _put_off = False
+    _delayed = False
     try:
         yield
     finally:
         _saving -= 1
-    if _put_off:
+    if _delayed:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stop]:
-    """Within it each of `SIGNALS` raises KeyboardInterrupt in the main thread, but not while `saving`.
+    """Let each of `SIGNALS` raise KeyboardInterrupt in the main thread, but not while `saving`.
 
-    A second one is heard no sooner than two seconds later, for the saving has to begin, but it is heard: an exception
-    in a finaliser is lost. Signals that the process ignores, such as
-    those of `nohup`, stay ignored.
+    A further signal interrupts again, as an exception in a finaliser is lost, but no sooner than two seconds later,
+    for the saving has to begin. Signals that the process ignores, such as those of `nohup`, stay ignored.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def heard(number: int, _: object) -> None:
-        global _put_off
+    def interrupt(number: int, _: object) -> None:
+        global _delayed
         now = time.monotonic()
         if now - stop.at <= _HALF_A_PRESS:
             return
         if _saving:
-            stop.signal, _put_off = stop.signal or number, True
+            stop.signal, _delayed = stop.signal or number, True
         else:
             stop.signal, stop.at = number, now
             raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    mine = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    for number in mine:
-        signal.signal(number, heard)
+    handled = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         yield stop
     finally:
-        for number in mine:
+        for number in handled:
             signal.signal(number, before[number])

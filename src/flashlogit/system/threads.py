@@ -25,20 +25,21 @@ import torch
 Result = TypeVar("Result")
 Total = TypeVar("Total")
 
-_lent: ContextVar[int | None] = ContextVar("lent", default=None)
+_for_passes: ContextVar[int | None] = ContextVar("for_passes", default=None)
+"""torch's number of threads where `threads_for_passes` began, which has lowered it since."""
 _lock = threading.Lock()
 _process = object()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def thread_count() -> int:
-    """Threads that a pass may use: torch's own number, as it was where `threads_for_passes` began."""
-    return _lent.get() or torch.get_num_threads()
+    """Return how many threads a pass may use: torch's own number, as it was where `threads_for_passes` began."""
+    return _for_passes.get() or torch.get_num_threads()
 
 
 @contextmanager
 def threads_for_passes() -> Iterator[None]:
-    """Within it, passes run in all of torch's threads and everything else in one, unless other Python threads run.
+    """Run passes in all of torch's threads and everything else in one, unless other Python threads run.
 
     What a solver does between two passes is hundreds of operations on some kilobytes. torch would split some of them
     over its threads, and each time wait until the last has been woken: on a busy machine a fit of 569 x 30 took 300 ms
@@ -47,25 +48,25 @@ def threads_for_passes() -> Iterator[None]:
     if not _alone():
         yield
         return
-    token = _lent.set(thread_count())
+    token = _for_passes.set(thread_count())
     try:
         with _Threads(1):
             yield
     finally:
-        _lent.reset(token)
+        _for_passes.reset(token)
 
 
 @contextmanager
 def threads_as_before() -> Iterator[None]:
-    """Within it, torch has the number of threads again that it had before `threads_for_passes`: for a user's callback.
+    """Give torch the number of threads again that it had before `threads_for_passes`: for a user's callback.
 
     Where the callback has left a thread behind, the number stays.
     """
-    lent = _lent.get()
-    if lent is None:
+    before = _for_passes.get()
+    if before is None:
         yield
         return
-    threads = _Threads(lent)
+    threads = _Threads(before)
     threads.__enter__()
     try:
         yield
@@ -73,24 +74,24 @@ def threads_as_before() -> Iterator[None]:
         if _alone():
             threads.__exit__()
         else:
-            _lent.set(None)
+            _for_passes.set(None)
 
 
 @contextmanager
 def threads_for_algebra() -> Iterator[None]:
-    """Within it, torch's operations run in all threads again: for matrices that are large enough for it to pay."""
-    with _Threads(_lent.get() or torch.get_num_threads()):
+    """Run torch's operations in all threads again: for matrices that are large enough for it to pay."""
+    with _Threads(thread_count()):
         yield
 
 
 def map_in_threads(
     work: Callable[[slice], Result], parts: Sequence[slice], combine: Callable[[list[Result]], Total]
 ) -> Total:
-    """`combine` of the results of `work`, one for each part, in order.
+    """Return `combine` of the results of `work`, one for each part, in order.
 
-    A thread that is done takes the next part, so that a busy core holds up nobody. A calling thread that is alone takes
-    parts too: with one thread more than cores, two of them end up on one core. It combines alone: torch's own threads
-    have gone to sleep meanwhile, and waking them can take longer than the whole pass.
+    A thread that is done takes the next part, so that no thread waits for a busy core. A calling thread that is alone
+    takes parts too: with one thread more than cores, two of them end up on one core. The caller combines by itself:
+    torch's own threads sleep by then, and waking them can take longer than the whole pass.
     """
     count = min(thread_count(), len(parts))
     if count < 2:
@@ -107,10 +108,10 @@ def map_in_threads(
                     return
                 results[place] = work(part)
         except BaseException:
-            left.clear()  # after an error, or Ctrl-C, nobody begins another part
+            left.clear()  # after an error, or Ctrl-C, no thread begins another part
             raise
 
-    alone = _lent.get() is not None or _alone()
+    alone = _for_passes.get() is not None or _alone()
     workers = count - 1 if alone else count
     pool = _pool(workers)
     running = [pool.submit(take_parts) for _ in range(workers)]
@@ -129,15 +130,15 @@ def map_in_threads(
 
 
 def _alone() -> bool:
-    """Whether this is the main thread and there is no other but those of the pools."""
+    """Return whether this is the main thread and there is no other but those of the pools."""
     main = threading.current_thread() is threading.main_thread()
     return main and threading.active_count() - sum(_pools) == 1
 
 
 class _Threads:
-    """Within it, torch's operations run in so many threads, the calling one included.
+    """A block in which torch's operations run in so many threads, the calling one included.
 
-    The number of threads is a thread's own, but what new threads begin with is not: it is put back on leaving.
+    The number of threads is a thread's own, but what new threads begin with is not: it is restored on leaving.
     """
 
     def __init__(self, count: int) -> None:
@@ -156,15 +157,15 @@ class _Threads:
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """A pool of `count` threads in each of which torch's operations run on that thread alone."""
+    """Return a pool of `count` threads in each of which torch's operations run on that thread alone."""
     with _lock:
         if count not in _pools:
             pool = ThreadPoolExecutor(count, thread_name_prefix="flashlogit")
-            everybody = threading.Barrier(count + 1)
+            all_begun = threading.Barrier(count + 1)
             before = torch.get_num_threads()
             for _ in range(count):
-                pool.submit(_begin, everybody)
-            everybody.wait()
+                pool.submit(_begin, all_begun)
+            all_begun.wait()
             # A thread's own number cannot be set without the one that new threads begin with: for some microseconds,
             # once in the life of a process, this is 1.
             torch.set_num_threads(before)
@@ -172,19 +173,19 @@ def _pool(count: int) -> ThreadPoolExecutor:
         return _pools[count]
 
 
-def _begin(everybody: threading.Barrier) -> None:
-    """A thread's first work: torch's operations shall run on it alone."""
+def _begin(all_begun: threading.Barrier) -> None:
+    """Let torch's operations run on the calling thread of a pool alone."""
     torch.get_num_threads()  # else the thread's first operation would take up the process's number
     torch.set_num_threads(1)
-    everybody.wait()
+    all_begun.wait()
 
 
 def _begin_child() -> None:
-    """A forked process has none of its parent's threads, for which torch would wait for ever."""
+    """Forget the parent's threads, which a forked process does not have and for which torch would wait for ever."""
     global _lock, _process
     _lock, _process = threading.Lock(), object()
     _pools.clear()
-    _lent.set(None)
+    _for_passes.set(None)
     torch.set_num_threads(1)
 
 

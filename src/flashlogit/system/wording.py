@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:
-    """`"a", "b" and "c"`; beyond `limit` names the rest is only counted."""
+    """Return `"a", "b" and "c"`; beyond `limit` names the rest is only counted."""
     quoted = [f'"{name}"' for name in names]
     if len(quoted) > limit:
         return ", ".join(quoted[:limit]) + f" and {len(quoted) - limit} more"
@@ -15,27 +15,27 @@ def listing(names: Iterable[object], limit: int = 8) -> str:
 
 
 def did_you_mean(name: object, names: Sequence[str]) -> str:
-    """` (did you mean "label"?)` where one of `names` is close to `name`, otherwise nothing."""
+    """Return ` (did you mean "label"?)` where one of `names` is close to `name`, otherwise nothing."""
     folded = {candidate.casefold(): candidate for candidate in names}
     near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
     return f' (did you mean "{folded[near[0]]}"?)' if near else ""
 
 
 def row_text(row: int) -> str:
-    """A row index, as a reader of the file counts it."""
+    """Return a row's number as a reader of the file counts it."""
     return f"row {row + 1} (the first is 1)"
 
 
 def rows_text(count: int) -> str:
-    """`1 row` or `12 rows`."""
+    """Return `1 row` or `12 rows`."""
     return "1 row" if count == 1 else f"{count} rows"
 
 
 def column_word(names: Sequence[str]) -> str:
-    """`column "a"` or `columns "a" and "b"`."""
+    """Return `column "a"` or `columns "a" and "b"`."""
     return ("column " if len(names) == 1 else "columns ") + listing(names)
 
 
 def number_text(value: float) -> str:
-    """A number without the decimals it does not need: 15.0 is `15`."""
+    """Return a number without the decimals it does not need: 15.0 is `15`."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(value)

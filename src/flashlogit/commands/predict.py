@@ -1,0 +1,49 @@
+"""The command `predict`: a model's probabilities for a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..system.console import Output
+from ..system.errors import UserError
+from .shell import Command, add_shared, column_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments."""
+    add_shared(parser, "--model", "--data")
+    text = "the .csv or .parquet file to write, or - to print CSV"
+    parser.add_argument("--out", type=Path, required=True, help=text)
+    text = "columns to copy to the output; of a .npy file their numbers"
+    parser.add_argument("--id", nargs="+", default=[], type=column_name, metavar="COLUMN", help=text)
+    add_shared(parser, "--threshold", "--overwrite")
+
+
+def run(options: argparse.Namespace, output: Output) -> None:
+    """Write the probabilities."""
+    from ..runs.predict import PRINTED, predict_file
+
+    printed = str(options.out) == PRINTED
+    if printed and options.json:
+        raise UserError(
+            "--json prints its result there too", setting="--out", value=PRINTED, remedy="leave one out"
+        )
+    choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
+    done = predict_file(options.model, options.data, options.out, **choices)
+    if printed:
+        output.warn("\n".join(f"note: {note}" for note in done.notes))
+    else:
+        result = {"rows": done.rows, "out": str(options.out)}
+        output.answer(f"{done.rows:,} rows written to {options.out}", result, done.notes)
+
+
+COMMAND = Command(
+    "Write a trained model's probabilities for the rows of a file.",
+    """\
+--model runs/bce --data new.csv --out probabilities.csv
+--model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3
+--model runs/bce --data new.csv --out - | head""",
+    add_arguments,
+    run,
+)

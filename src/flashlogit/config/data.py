@@ -1,0 +1,163 @@
+"""The section `data`: where the rows come from, and which columns are what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .base import Conflict, Settings, WholeNumber
+
+StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
+LabelValue = bool | int | float | str
+Separator = Literal[",", ";", "|", "\t"]
+DecimalPoint = Literal[".", ","]
+
+
+class Label(Settings):
+    """Which column is the label, and what in it counts as the positive class."""
+
+    column: str | int = "y"
+    """Column name; in a .npz file the array's name; in a .npy file the column's number (-1 is the last)."""
+    positive: LabelValue | None = None
+    """The value that is the positive class; every other value is negative. 0/1, -1/1 and yes/no need none."""
+    above: float | None = None
+    """Positive where the label column is greater than this number (instead of `positive`)."""
+    missing: Literal["error", "drop"] = "error"
+    """What to do with rows that have no label."""
+    multiclass: bool = False
+    """Every value is a class of its own, and the model a softmax over all of them; needs a section `solver`."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.positive is not None and self.above is not None:
+            raise Conflict("given beside `above`", "positive", "above", remedy="keep one of them")
+        if self.multiclass and (self.positive is not None or self.above is not None):
+            rule = "positive" if self.positive is not None else "above"
+            raise Conflict(f"true beside `{rule}`", "multiclass", rule, remedy="keep one of them")
+        return self
+
+
+class BreastCancerLabel(Label):
+    """The label of scikit-learn's breast-cancer set: only the choice of the positive class is free."""
+
+    column: Literal["diagnosis"] = "diagnosis"
+    """The one label column there is."""
+    positive: Literal["malignant", "benign"] = "malignant"
+    """The value that is the positive class; the other one is negative."""
+
+
+class SplitFractions(Settings):
+    """How rows are divided, class by class, into training, validation and test rows."""
+
+    validation: float = Field(default=0.15, ge=0, lt=1)
+    """Fraction of all rows that early stopping watches; 0 for none."""
+    test: float = Field(default=0.15, ge=0, lt=1)
+    """Fraction of all rows that training never sees; 0 for none."""
+
+    @model_validator(mode="after")
+    def _training_rows_left(self) -> Self:
+        held_out = self.validation + self.test
+        if held_out >= 1:
+            problem = f"{held_out:g} together with `test`; must be less than 1, so that training rows remain"
+            raise Conflict(problem, "validation", "test")
+        return self
+
+
+class DataSettings(Settings):
+    """What every source of data has."""
+
+    source: str
+    """Which kind of data this is."""
+    split: SplitFractions = SplitFractions()
+    """Fractions of the rows for validation and test."""
+    dtype: StorageDtype = "float32"
+    """Storage dtype of X on the device. float64 trains in float64 arithmetic, the others in float32."""
+
+
+class BreastCancerData(DataSettings):
+    """scikit-learn's breast-cancer set (569 rows, 30 columns), which needs no download."""
+
+    source: Literal["breast_cancer"]
+    """The breast-cancer set that comes with scikit-learn."""
+    label: BreastCancerLabel = BreastCancerLabel()
+    """Which diagnosis is the positive class."""
+    standardize: bool = True
+    """Subtract the training rows' mean and divide by their standard deviation, column by column."""
+
+
+class SyntheticData(DataSettings):
+    """Standard normal columns and labels drawn from a logistic model, made on the device from the seed."""
+
+    source: Literal["synthetic"]
+    """Data made from the seed."""
+    rows: WholeNumber = Field(default=100_000, ge=10)
+    """Rows in all, before splitting."""
+    columns: WholeNumber = Field(default=28, ge=1)
+    """Columns of X."""
+    signal: float = Field(default=1.0, ge=0, le=1e6)
+    """Standard deviation of the true logits; 0 makes the labels pure noise."""
+    intercept: float = Field(default=0.0, ge=-1e6, le=1e6)
+    """The true intercept; moves the share of positive labels."""
+
+
+class Categories(Settings):
+    """How columns of categories become columns of 0 and 1, one for each value."""
+
+    min_rows: WholeNumber = Field(default=10, ge=1)
+    """A value that fewer training rows have is counted with the others, as `NAME=(other)`."""
+    max: WholeNumber = Field(default=1000, ge=1)
+    """Most values of a column that have a feature of their own; the most frequent have it."""
+    baseline: bool = False
+    """Whether the most frequent value has no feature, so that the others' coefficients are against it. Without a
+    penalty coefficients are unique only so, and have standard errors."""
+
+
+class FileData(DataSettings):
+    """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight."""
+
+    source: Literal["file"]
+    """Data of your own."""
+    path: str | list[str]
+    """The file with the training rows (and the others too, unless they have files of their own): one, a list, a pattern
+    such as `data/*.parquet`, a folder, or `package:NAME/FILE` for a file that comes with an installed package."""
+    validation_path: str | list[str] | None = None
+    """A file of its own for the validation rows, instead of `split.validation`."""
+    test_path: str | list[str] | None = None
+    """A file of its own for the test rows, instead of `split.test`."""
+    label: Label = Label()
+    """The label column and its positive class."""
+    weight: str | int | None = None
+    """Column with one non-negative weight per row (for a .npz file the name of an array)."""
+    columns: list[str | int] | None = None
+    """Columns to use as features; default: all but the label, the weight and `drop`."""
+    drop: list[str | int] = Field(default=[])
+    """Columns to leave out."""
+    categorical: list[str] | Literal["auto"] = "auto"
+    """Columns whose values are categories, numbers among them too; `auto` takes all columns of text, and in a list
+    those beside the others, as in `[auto, month]`."""
+    categories: Categories = Categories()
+    """How many of their values count."""
+    missing: Literal["error", "impute"] = "error"
+    """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
+    in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""
+    missing_values: list[str] = Field(default=[])
+    """Spellings of a missing value in columns of text, of .csv files and others, beside the usual ones (nothing, NA,
+    N/A, NULL, NaN), such as `?`. The model remembers them."""
+    separator: Separator = ","
+    """What is between the columns of a .csv file; files that end in .tsv have tabs anyhow. A model takes files with
+    others too, by their header line."""
+    decimal: DecimalPoint = "."
+    """The decimal point of numbers in .csv files. The model remembers it."""
+    standardize: bool = True
+    """Subtract the training rows' mean and divide by their standard deviation, column by column."""
+
+    @model_validator(mode="after")
+    def _tells_columns_from_decimals(self) -> Self:
+        if self.separator == self.decimal:
+            remedy = "set `separator` to the files' own, such as ;"
+            raise Conflict("a comma, as `decimal` is", "separator", "decimal", remedy=remedy)
+        return self
+
+
+Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminator="source")]

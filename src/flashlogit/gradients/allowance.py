@@ -21,7 +21,7 @@ from torch import Tensor
 from .methods import Gradient, Problem, row_loss
 
 BOUNDS = {torch.float64: (1e-12, 1e-10), torch.float32: (1e-6, 5e-4)}
-"""Bounds for one row, and for a sum over rows. In float64 these are thousands of roundings; in float32 ten, and the most
+"""Bounds for one row, and for a sum over rows: in float64 thousands of roundings; in float32 ten, and the most
 that 16,384 rows of one sign can come to when they are added up one after the other, as plain torch does."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_files import blank
+from run_files import DRAWING, blank
 
 from flashlogit.commands.shell import train_main
 from flashlogit.runs import results
@@ -22,7 +22,8 @@ def pictures() -> None:
 @pytest.fixture(autouse=True)
 def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(results, "plot_run", blank, raising=False)
+        for name in DRAWING:
+            monkeypatch.setattr(results, name, blank, raising=False)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_files import blank, history
+from run_files import DRAWING, blank, history
 
 from flashlogit.commands.shell import train_main
 from flashlogit.runs import results, run
@@ -47,7 +47,8 @@ def arguments(kind: str, folder: Path) -> list[str]:
 def train(given: list[str], hold: bool) -> None:
     """What a process of its own does; `hold` keeps it from its results, so that it is stopped before in any case."""
     torch.set_num_threads(1)
-    results.plot_run = blank
+    for name in DRAWING:
+        setattr(results, name, blank)
     if hold:
         write = run.write_results
         run.write_results = lambda *a: (time.sleep(60), write(*a))[1]

@@ -167,11 +167,12 @@ def test_no_intercept(train: Train, tmp_path: Path) -> None:
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (1e-2, 0.0), (0.0, 1e-2), (1e-2, 1e-3)])
 def test_solvers_agree(l1: float, l2: float, K: int, train: Train, tmp_path: Path) -> None:
-    """Every solver with every penalty and number of classes, on a table and on a wide, separable one."""
+    """Every solver with every penalty and number of classes; wide tables, whose rows are separable, are another choice
+    of `auto` without l1."""
     generator = np.random.default_rng(0)
-    for D in (5, 140):
-        X = generator.normal(size=(150, D))
-        z = X[:, :2] @ generator.normal(size=(2, K)) + generator.gumbel(size=(150, K))
+    for D in (5,) if l1 > 0 else (5, 130):
+        X = generator.normal(size=(100, D))
+        z = X[:, :2] @ generator.normal(size=(2, K)) + generator.gumbel(size=(100, K))
         table = tmp_path / f"{D}.csv"
         names = ",".join([*(f"x{j}" for j in range(D)), "y"])
         np.savetxt(table, np.column_stack([X, z.argmax(axis=1)]), delimiter=",", header=names, comments="")

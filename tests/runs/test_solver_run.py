@@ -17,9 +17,11 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.load import load_settings
+from flashlogit.fitting.fit import FitPoint
 from flashlogit.models.model import Model
 from flashlogit.runs import results
-from flashlogit.solvers.search import Search
+from flashlogit.runs.solver_progress import SolverProgress
+from flashlogit.runs.task import HistoryRow
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Train = Callable[..., str]
@@ -98,16 +100,15 @@ def test_a_run_at_its_limit_says_so_and_goes_on_when_resumed(train: Train, tmp_p
 
 
 def test_ctrl_c_keeps_the_best_point(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance, calls = Search.advance, []
+    add = SolverProgress.add
 
-    def interrupted(search: Search, **options: bool) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 4:
+    def interrupted(progress: SolverProgress, row: HistoryRow, point: FitPoint) -> None:
+        add(progress, row, point)
+        if row["iteration"] == 3:
             raise KeyboardInterrupt
-        return advance(search, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Search, "advance", interrupted)
+        patch.setattr(SolverProgress, "add", interrupted)
         message = train(code=130)
     assert "holds the state after iteration 3; go on with --resume" in message
     train("--resume")

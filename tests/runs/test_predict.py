@@ -110,22 +110,17 @@ def test_columns_are_matched_by_name_and_ids_kept(
         assert written["prediction"].to_pylist() == labels.tolist()
 
 
-def test_an_existing_output_is_replaced_only_when_asked(
-    tmp_path: Path, table: pa.Table, predict: Run
+def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(
+    tmp_path: Path, predict: Run
 ) -> None:
-    data, out = tmp_path / "data.parquet", tmp_path / "out.csv"
-    pa.parquet.write_table(table, data)
+    data, out = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text("height,width\n1,2\n")
     out.write_text("mine")
     assert "--overwrite" in predict(data, out, code=2)
     assert out.read_text() == "mine"
     predict(data, out, "--overwrite")
     assert out.read_text() != "mine"
-
-
-def test_the_data_are_never_overwritten(tmp_path: Path, predict: Run) -> None:
-    data = tmp_path / "data.csv"
-    data.write_text("height,width\n1,2\n")
-    assert "is the data file itself" in predict(data, data, "--overwrite", code=2)
+    assert "data file itself" in predict(data, data, "--overwrite", code=2)
     assert data.read_text() == "height,width\n1,2\n"
 
 
@@ -149,21 +144,17 @@ def test_unusable_data_are_refused(
     assert not list(tmp_path.glob("*out.csv*"))
 
 
-def test_an_array_of_another_width_is_refused(
-    tmp_path: Path, train: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    generator = np.random.default_rng(0)
-    table = np.column_stack([generator.normal(size=(60, 3)), np.arange(60) % 2])
-    np.save(tmp_path / "train.npy", table)
-    settings = [f"data.path={tmp_path}/train.npy", "data.label.column=-1", "training.epochs=2"]
-    train("name=run", "report.html=false", *settings, config="own_file")
-    options = ["--model", str(tmp_path / "run"), "--out", str(tmp_path / "out.csv"), "--overwrite"]
+def test_an_array_of_another_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("x0", "x1", "x2")
+    identity = Standardization.identity(3)
+    model = Model(np.ones(3), np.zeros(1), names, ("0", "1"), identity, 0.0, 0.5, array_widths=(3, 4))
+    model.save(tmp_path / "model.safetensors")
+    options = ["--model", str(tmp_path), "--out", str(tmp_path / "out.csv"), "--overwrite"]
     for width, code in ((2, 2), (3, 0), (4, 0), (5, 2)):
         np.save(tmp_path / "new.npy", np.zeros((2, width)))
-        assert predict_main([*options, "--data", str(tmp_path / "new.npy")]) == code
+        assert main(["predict", *options, "--data", str(tmp_path / "new.npy")]) == code
         if code:
-            error = capsys.readouterr().err
-            assert f"needs an array of 3 or 4 columns, and {tmp_path}/new.npy has {width}" in error
+            assert "3 or 4 columns" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -225,15 +216,12 @@ def test_columns_of_an_array_go_by_number(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_categories_that_the_model_does_not_know_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = "".join(f"{'ab'[i % 2]},{i % 3 // 2}\n" for i in range(40))
     (tmp_path / "train.csv").write_text(f"c,y\n{rows}")
-    (tmp_path / "run.yaml").write_text(
-        f"name: run\noutput: {tmp_path}\nsolver: {{name: newton}}\nreport: {{html: false}}\nloss: {{l2: 0.1}}\n"
-        f"data: {{source: file, path: {tmp_path}/train.csv, label: {{column: y}}, split: {{validation: 0, test: 0}}}}\n"
-    )
-    assert main(["train", "--config", str(tmp_path / "run.yaml"), "--quiet"]) == 0
+    data = f"data={{source: file, path: {tmp_path}/train.csv, label: {{column: y}}, split: {{validation: 0, test: 0}}}}"
+    train(data, "solver.name=newton", "loss.l2=0.1", "loss.eps=0", "report.html=false")
     (tmp_path / "new.csv").write_text("c,y\na,0\nzz,1\n")
     given = ["--model", str(tmp_path / "run"), "--data", str(tmp_path / "new.csv")]
     for arguments in (
@@ -241,12 +229,10 @@ def test_categories_that_the_model_does_not_know_are_told(
         ["evaluate", *given],
     ):
         assert main(arguments) == 0
-        assert 'note: 1 of 2 rows has a value of "c"' in capsys.readouterr().out
+        assert "note: 1 of 2 rows" in capsys.readouterr().out
         assert main([*arguments, "--json"]) == 0
         assert "zz" in json.loads(capsys.readouterr().out)["notes"][0]
-    assert (
-        main(["export", "--model", str(tmp_path / "run"), "--out", str(tmp_path / "m.onnx"), "--json"]) == 0
-    )
+    assert main(["export", *given[:2], "--out", str(tmp_path / "m.onnx"), "--json"]) == 0
     assert "NAME=VALUE" in json.loads(capsys.readouterr().out)["notes"][0]
 
 
@@ -261,4 +247,4 @@ def test_a_threshold_is_refused_for_several_classes(
     given = ["--model", str(tmp_path), "--data", str(tmp_path / "d.csv"), "--threshold", "0.3"]
     more = ["--label", "y"] if command == "evaluate" else ["--out", str(tmp_path / "out.csv")]
     assert main([command, *given, *more]) == 2
-    assert "--threshold is 0.3; the model has 3 classes" in capsys.readouterr().err
+    assert "--threshold is 0.3" in capsys.readouterr().err

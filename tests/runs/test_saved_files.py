@@ -307,20 +307,11 @@ def test_metrics_that_say_nothing_do_not_keep_a_model_from_loading(text: str, tm
     assert (loaded.n_iter_.tolist(), loaded.gap_) == ([7], 0.5)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_logit_beyond_all_numbers_is_refused(classes: int) -> None:
-    weight = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]])
-    names = tuple("abc"[:classes])
-    bias = np.zeros(1 if classes == 2 else 3)
-    model = Model(
-        weight[0] if classes == 2 else weight,
-        bias,
-        ("x", "y"),
-        names,
-        Standardization.identity(2),
-        0.0,
-        0.5,
-    )
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_logit_beyond_all_numbers_is_refused(K: int) -> None:
+    weight, identity = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]]), Standardization.identity(2)
+    weight, bias = (weight[0], np.zeros(1)) if K == 2 else (weight, np.zeros(3))
+    model = Model(weight, bias, ("x", "y"), tuple("abc"[:K]), identity, 0.0, 0.5)
     assert np.isfinite(model.logits(np.array([[1e5, 2e5]]))).all()
     for row in ([1e10, 1e10], [1e9, 0.0]):
         with pytest.raises(UserError):

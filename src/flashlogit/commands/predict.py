@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..system.console import Output
+from ..system.console import Output, binary_stdout, writing_out
 from ..system.errors import UserError
 from .shell import Command, add_shared, column_name
 
@@ -22,15 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Write the probabilities."""
-    from ..runs.predict import PRINTED, predict_file
+    from ..runs.predict import predict_file
 
-    printed = str(options.out) == PRINTED
+    printed = str(options.out) == "-"
     if printed and options.json:
         raise UserError(
-            "--json prints its result there too", setting="--out", value=PRINTED, remedy="leave one out"
+            "--json prints its result there too", setting="--out", value=options.out, remedy="leave one out"
+        )
+    if printed and not sys.stdout:
+        raise UserError(
+            "standard output is closed", setting="--out", value=options.out, remedy="give the name of a file"
         )
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
-    done = predict_file(options.model, options.data, options.out, **choices)
+    with writing_out() if printed else nullcontext():
+        out = binary_stdout() if printed else options.out
+        done = predict_file(options.model, options.data, out, **choices)
     if printed:
         output.warn("\n".join(f"note: {note}" for note in done.notes))
     else:

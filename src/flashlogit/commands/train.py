@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
         from ..runs.run import train_run
 
         result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
-    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.summary})
+    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.to_json()})
 
 
 COMMAND = Command(

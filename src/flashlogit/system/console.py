@@ -122,7 +122,8 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap:
 
     The last cell of a row that is shorter than the others runs on over the columns that it lacks.
     """
-    full = [row for row in rows if len(row) == max(map(len, rows))]
+    columns = max(map(len, rows))
+    full = [[*row[: len(row) - (len(row) < columns)], *[""] * columns][:columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*full, strict=True)]
     pads = [str.ljust if i in left else str.rjust for i in range(len(widths))]
     lines = []

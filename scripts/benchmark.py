@@ -18,12 +18,14 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in COMMANDS:
         code: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
         return code
-    print(
-        f"usage: benchmark.py COMMAND ...\n\n{__doc__}\n",
-        *map("  {0[0]:8} {0[1]}".format, COMMANDS.items()),
-        sep="\n",
-    )
-    return 0 if arguments[:1] in ([], ["-h"], ["--help"]) else 2
+    if arguments[:1] not in ([], ["-h"], ["--help"]):
+        print(
+            f"error: there is no command {arguments[0]}; give one of {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        return 2
+    listed = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    print(f"usage: benchmark.py COMMAND ...\n\n{__doc__}\n\n{listed}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import flashlogit
+from flashlogit.solvers import start
 
 from .bench import Bench
 from .clock import synchronize, wall
@@ -98,7 +99,7 @@ def fits(bench: Bench, record: Record) -> None:
         for solver in table.solvers:
             add(f"flashlogit {solver}", partial(ours, bench, partial(fit, table, solver, X, y), gap))
         if not bench.tiny:  # a GPU starts from the optimum of a sample of the rows for larger X only
-            with mock.patch("flashlogit.solvers.start.LEAST_CUDA_BYTES", 0):
+            with mock.patch.object(start, "LEAST_CUDA_BYTES", 0):
                 run = partial(fit, table, "auto", X, y)
                 add("flashlogit auto, from a sample", partial(ours, bench, run, gap))
         asked = ["torch.optim.LBFGS", "scikit-learn lbfgs*"] if table.l1 == 0 else []

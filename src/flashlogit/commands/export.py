@@ -39,7 +39,6 @@ def export_main(argv: Sequence[str] | None = None, *, prog: str = "export.py") -
 def _export(options: argparse.Namespace) -> None:
     out: Path = options.out
     require_output(out, list(_FORMATS), options.overwrite)
-    from ..estimator.export import write_onnx
     from ..estimator.logistic_regression import LogisticRegression
     from ..models.model import Model
     from ..system.files import write_atomically
@@ -47,7 +46,7 @@ def _export(options: argparse.Namespace) -> None:
     model = LogisticRegression.load(options.model)
     kind = _FORMATS[out.suffix.lower()]
     if kind == "onnx":
-        write_onnx(model, out)
+        model.to_onnx(out)
     else:
         import joblib
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..models.export import write_onnx
 from ..models.saved_model import raw_coefficients
@@ -45,7 +46,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: Any
     n_iter_: Any
     _lacking: NDArray[np.bool_] | None = None
-    """[K] whether a class had no row of a weight above 0, if any had none."""
+    """[K] whether a class had no row of a weight above 0, if any of three or more had none."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -86,15 +87,12 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Any:
         """Return [n, K] probabilities, in X's namespace, device and dtype."""
         z = self._logits(X, "predict_proba")
-        p = torch.sigmoid(torch.stack([-z, z], dim=1)) if z.ndim == 1 else torch.softmax(z, dim=1)
-        return like(X, p)
+        return like(X, torch.sigmoid(torch.stack([-z, z], 1)) if z.ndim == 1 else torch.softmax(z, 1))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return [n, K] logarithms of the probabilities, accurate in both tails: finite wherever the logits are."""
         z = self._logits(X, "predict_log_proba")
-        if z.ndim == 1:
-            return like(X, torch.nn.functional.logsigmoid(torch.stack([-z, z], dim=1)))
-        return like(X, torch.log_softmax(z, dim=1))
+        return like(X, logsigmoid(torch.stack([-z, z], 1)) if z.ndim == 1 else torch.log_softmax(z, 1))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of the predicted labels, weighted if weights are given."""
@@ -185,18 +183,19 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows: what they were trained on.
         """
         dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
-        weight, bias = weight.reshape(-1, rows.X.shape[1]).to(dtype), bias.to(dtype)
+        weight, bias, lacking = weight.reshape(-1, rows.X.shape[1]).to(dtype), bias.to(dtype), None
         if 1 < len(weight) < len(rows.mass):
             sample = rows.X[:: max(1, len(rows.X) // _SAMPLE)].double()
             logits = torch.addmm(bias.double(), sample, weight.double().t())
             weights = weight.new_zeros((len(rows.mass), weight.shape[1]))
             biases = torch.full_like(weights[:, 0], float(logits.amax(dim=1).min()) - BELOW)
             weights[rows.mass > 0], biases[rows.mass > 0] = weight, bias
-            weight, bias = weights, biases
+            weight, bias, lacking = weights, biases, numpy_of(rows.mass <= 0)
         return {
             "classes_": rows.classes,
             "coef_": like(rows.reference, weight),
             "intercept_": like(rows.reference, bias),
+            "_lacking": lacking,
         }
 
     def _keep(self, weight: Tensor, bias: Tensor, rows: Rows, evaluations: int | None) -> None:

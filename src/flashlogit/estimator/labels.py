@@ -92,8 +92,7 @@ def class_labels(classes: Any) -> NDArray[Any]:
     array = numpy_of(classes)
     if array.ndim != 1:
         raise ValueError(f"classes has the shape {array.shape}; must be a list of labels")
-    labels = labels_of(array)
-    return np.unique(numpy_of(labels))
+    return np.unique(numpy_of(labels_of(array)))
 
 
 def in_kind(classes: Labels, reference: Any) -> Any:

@@ -138,14 +138,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         options = fit_options(self, float(rows.mass.sum()))
         result = self._optimise(rows, options, (X, y, sample_weight))
         self._batches = None
-        self._lacking = None if bool((rows.mass > 0).all()) else numpy_of(rows.mass <= 0)
         self._infer(result, rows, options)
-        if result is None:
-            message = (
-                "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
-            )
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        elif not result.converged:
+        if result is None or not result.converged:
             warnings.warn(shortfall(result), ConvergenceWarning, stacklevel=2)
         return self
 
@@ -189,7 +183,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         return result
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """One epoch of mini-batches by Adam over these rows, from the current weights (0 at first).
+        """Run one epoch of mini-batches by Adam over these rows, from the current weights (0 at first).
 
         The penalty is that of these rows: the objective is that of `fit` with their sum of weights. Its l1 term is
         followed by its subgradient, so that no weight becomes exactly 0. There is no certificate: `gap_` goes away.
@@ -220,7 +214,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         self._orders += 1
         options["generator"] = torch.Generator().manual_seed(self._orders)
         batches.epoch(rows.X, rows.y, rows.weight, **options)
-        self._batches, self._lacking = batches, None
+        self._batches = batches
         self._keep(batches.weight, batches.bias, rows, 0 if first else None)
         for name in ("gap_", "inference_"):
             self.__dict__.pop(name, None)
@@ -239,14 +233,12 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
 
     def _start(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
         """Return the last solution if this is a warm start and it is one of the same features and classes."""
-        K, D = len(rows.mass), rows.X.shape[1]
-        if not self.warm_start or not hasattr(self, "coef_"):
+        K, present = len(rows.mass), rows.mass > 0
+        shape = (1 if K == 2 else K, rows.X.shape[1])
+        if not (self.warm_start and hasattr(self, "coef_")) or tuple(self.coef_.shape) != shape:
             return None
         weight, bias = self._parameters(rows.X.device)
-        if weight.shape != (1 if K == 2 else K, D):
-            return None
         if K > 2:
-            present = rows.mass > 0
             if self._lacking is not None and bool(self._lacking[numpy_of(present)].any()):
                 return None
             weight, bias = weight[present], bias[present]

@@ -117,8 +117,10 @@ def sklearn_options(e: BaseEstimator) -> dict[str, Any]:
     return {"C": C, "l1_ratio": l1_ratio, "solver": solver, **{name: getattr(e, name) for name in same}}
 
 
-def shortfall(result: Fit) -> str:
-    """Return a sentence on a fit that has not converged, and what to do about it, in the estimator's words."""
+def shortfall(result: Fit | None) -> str:
+    """Return a sentence on a fit that has not converged, or was none as `max_iter` is 0, in the estimator's words."""
+    if result is None:
+        return "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
     if result.separation is not None:
         return "; ".join(result.notes)
     what = "gap" if result.certificate.kind == "gap" else "half squared Newton decrement"

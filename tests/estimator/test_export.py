@@ -1,5 +1,11 @@
+"""Fitted models in ONNX and as scikit-learn's estimator give the same predictions."""
+
+import sys
+
 import numpy as np
+import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -29,54 +35,46 @@ def run(path, X):
 def test_onnxruntime_gives_the_same(tmp_path, dtype, data, names):
     X, y = data[0].astype(dtype), data[1]
     y = y if names is None else np.array(names)[y]
-    model = LogisticRegression(C=0.1).fit(X, y)
-    path = tmp_path / "model.onnx"
+    model, path = LogisticRegression(C=0.1).fit(X, y), tmp_path / "model.onnx"
     model.to_onnx(path)
-    for rows in (X, X[:1], X[:0]):
-        label, probabilities = run(path, rows)
-        assert probabilities.dtype == dtype
-        assert label.shape == (len(rows),)
-        if len(rows):
-            assert list(label) == list(model.predict(rows))
-            np.testing.assert_allclose(probabilities, model.predict_proba(rows), rtol=0, atol=1e-6)
+    label, probabilities = run(path, X)
+    assert probabilities.dtype == dtype
+    assert list(label) == list(model.predict(X))
+    np.testing.assert_allclose(probabilities, model.predict_proba(X), rtol=0, atol=1e-6)
+    label, probabilities = run(path, X[:0])
+    assert (label.shape, probabilities.shape) == ((0,), (0, len(set(y))))
 
 
 def test_small_probabilities_keep_their_digits(tmp_path):
     model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     model.coef_, model.intercept_ = np.array([[1.0]]), np.array([0.0])
     model.to_onnx(tmp_path / "model.onnx")
-    _, probabilities = run(tmp_path / "model.onnx", np.array([[-40.0], [40.0]]))
+    label, probabilities = run(tmp_path / "model.onnx", np.array([[-40.0], [40.0], [0.0]]))
     np.testing.assert_allclose([probabilities[0, 1], probabilities[1, 0]], np.exp(-40.0), rtol=1e-6)
+    assert label.tolist() == model.predict([[-40.0], [40.0], [0.0]]).tolist()
 
 
-def test_onnx_of_tensors_keeps_names(tmp_path):
-    import onnx
-    import pandas as pd
-
-    frame = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)])
-    LogisticRegression().fit(frame, WINE[1]).to_onnx(tmp_path / "model.onnx")
-    (properties,) = onnx.load(tmp_path / "model.onnx").metadata_props
+def test_onnx_of_frames_and_tensors(tmp_path):
+    frame, path = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)]), tmp_path / "model.onnx"
+    LogisticRegression().fit(frame, WINE[1]).to_onnx(path)
+    (properties,) = onnx.load(path).metadata_props
     assert properties.value.split("\n") == list(frame.columns)
     model = LogisticRegression().fit(torch.from_numpy(WINE[0]), torch.from_numpy(WINE[1]))
-    model.to_onnx(tmp_path / "model.onnx")
-    assert list(run(tmp_path / "model.onnx", WINE[0])[0]) == model.predict(torch.from_numpy(WINE[0])).tolist()
+    model.to_onnx(path)
+    assert list(run(path, WINE[0])[0]) == model.predict(torch.from_numpy(WINE[0])).tolist()
 
 
-def test_labels_that_onnx_does_not_know(tmp_path):
+def test_labels_that_onnx_does_not_know(tmp_path, monkeypatch):
     model = LogisticRegression().fit(*CANCER)
     for classes in (np.array([0.5, 1.5]), np.array([0, 2**63], dtype=np.uint64), np.array([None, "a"])):
         model.classes_ = classes
-        with pytest.raises(UserError, match="whole numbers of 64 bits and strings"):
+        with pytest.raises(UserError) as caught:
             model.to_onnx(tmp_path / "model.onnx")
+        assert caught.value.setting == "classes"
     assert not (tmp_path / "model.onnx").exists()
-
-
-def test_onnx_is_an_extra(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'flashlogit\[onnx\]'"):
-        LogisticRegression().fit(*CANCER).to_onnx(tmp_path / "model.onnx")
+        model.to_onnx(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("data", [CANCER, WINE], ids=["two", "three"])

@@ -11,7 +11,7 @@ import torch
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
-from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler, scale
 
 from flashlogit import LogisticRegression, UserError
 from flashlogit.data import Standardization
-from flashlogit.estimator.arrays import densify
+from flashlogit.estimator import arrays
 from flashlogit.models.model import Model
 
 CANCER, WINE = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
@@ -82,10 +82,6 @@ def test_shapes_and_names():
     assert list(model.feature_names_in_) == list(frame.columns)
     assert set(model.predict(frame)) <= {"red", "rosé", "white"}
     assert model.decision_function(frame).shape == (178, 3)
-    with pytest.raises(ValueError, match="feature names"):
-        model.predict(frame.rename(columns={"c0": "other"}))
-    with pytest.raises(NotFittedError):
-        LogisticRegression().predict(X)
 
 
 def test_log_probabilities_in_the_tails():
@@ -124,7 +120,8 @@ def test_in_scikit_learns_machinery():
         assert result["test_score"].mean() > 0.95
 
 
-def test_sparse_is_densified_and_says_so():
+def test_sparse_is_densified_and_says_so(monkeypatch):
+    monkeypatch.setattr(arrays, "_BLOCK_BYTES", 1000)
     X, y = make_classification(300, 30, random_state=0)
     X[np.abs(X) < 1] = 0
     sparse = scipy.sparse.csr_array(X)
@@ -139,7 +136,7 @@ def test_sparse_is_densified_and_says_so():
         warnings.simplefilter("error")
         np.testing.assert_allclose(model.predict_proba(sparse), dense.predict_proba(X), atol=1e-9)
     with pytest.raises(MemoryError, match="sparse, 300 x 30"):
-        densify(sparse, torch.device("cpu"), limit=1000)
+        arrays.densify(sparse, torch.device("cpu"), limit=1000)
 
 
 def test_unpenalised_fit_has_inference():
@@ -245,12 +242,11 @@ def test_penalty_that_overrides_others_warns():
 
 def test_device_may_be_torchs():
     X, y = SCALED
-    for device in (torch.device("cpu"), "cpu", "cpu:0"):
+    for device in (torch.device("cpu"), "cpu:0"):
         LogisticRegression(device=device).fit(X, y)
-    for device in ("mps", "cuda:99", None, 3):
-        with pytest.raises(UserError) as caught:
+    for device in ("cuda:99", None):
+        with pytest.raises(UserError, match="device"):
             LogisticRegression(device=device).fit(X, y)
-        assert "device" in str(caught.value)
 
 
 def frame_of(column):
@@ -267,10 +263,17 @@ def frame_of(column):
         (frame_of(pd.date_range("2024", periods=150)), r'hold no numbers: "b" \(datetime64'),
         (pl.DataFrame({"a": ["x"] * 150}), r'hold no numbers: "a" \(String\)'),
         (np.full((150, 2), np.nan), "Input X contains NaN"),
+        (torch.zeros(150), "Expected 2D array, got 1D"),
+        (torch.zeros(0, 2), "0 sample"),
+        (torch.zeros(150, 0), "0 feature"),
+        (torch.zeros(150, 2, dtype=torch.complex64), "Complex data not supported"),
+        (torch.full((150, 2), torch.nan), "Input X contains NaN"),
+        (torch.full((150, 2), -torch.inf), "Input X contains infinity"),
+        (torch.zeros(4, 2), "inconsistent numbers of samples"),
         (np.c_[np.full(150, 1e200), -np.arange(150) * 1e200], "beyond 1e150"),
     ],
 )
-def test_data_without_numbers_are_named(X, message):
+def test_data_that_cannot_be_used_are_named(X, message):
     with pytest.raises(ValueError, match=message):
         LogisticRegression().fit(X, np.arange(150) % 2)
 

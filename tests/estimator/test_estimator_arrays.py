@@ -137,26 +137,6 @@ def test_mixtures_follow_the_features():
     assert torch.equal(LogisticRegression().fit(columns, y).coef_, model.coef_)
 
 
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (torch.zeros(3), "Expected 2D array, got 1D"),
-        (torch.zeros(0, 2), "0 sample"),
-        (torch.zeros(3, 0), "0 feature"),
-        (torch.zeros(3, 2, dtype=torch.complex64), "Complex data not supported"),
-        (torch.tensor([[1.0, torch.nan], [1, 2], [3, 4]]), "contains NaN"),
-        (torch.tensor([[1.0, torch.inf], [1, 2], [3, 4]]), "contains infinity"),
-        (torch.zeros(4, 2), "inconsistent numbers of samples"),
-    ],
-)
-def test_bad_tensors_are_named(X, message):
-    with pytest.raises(ValueError, match=message):
-        LogisticRegression().fit(X, torch.tensor([0, 1, 0]))
-    model = LogisticRegression().fit(torch.from_numpy(IRIS[0]), torch.from_numpy(IRIS[1]))
-    with pytest.raises(ValueError, match="X has 3 features, but LogisticRegression is expecting 4"):
-        model.predict(torch.zeros(2, 3))
-
-
 class Exported:
     """An array of which only DLPack is known."""
 

@@ -148,6 +148,8 @@ def test_unpenalised_fit_has_inference():
     assert (model.inference_.p_value[:2] < 1e-6).all()
     np.testing.assert_array_equal(model.inference_.coefficient[:3], model.coef_[0])
     np.testing.assert_array_equal(LogisticRegression(penalty=None).fit(X, y).coef_, model.coef_)
+    heavy = LogisticRegression(C=np.inf).fit(X, y, np.full(len(y), 4.0))
+    np.testing.assert_allclose(heavy.inference_.standard_error, model.inference_.standard_error / 2)
     for column in (X[:, 0], np.zeros(len(y)), np.full(len(y), 7.0)):
         with pytest.warns(UserWarning, match="collinear"):
             assert LogisticRegression(C=np.inf).fit(np.c_[column, X[:, :2]], y).inference_ is None

@@ -1,12 +1,19 @@
+"""Fitted models in ONNX and as scikit-learn's estimator give the same predictions."""
+
+import sys
+
 import numpy as np
+import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import scale
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.estimator.export import write_onnx
 
 CANCER, WINE = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
 
@@ -16,59 +23,58 @@ def run(path, X):
     return session.run(["label", "probabilities"], {"X": X})
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("data", [CANCER, WINE], ids=["two", "three"])
-@pytest.mark.parametrize("names", [None, ["no", "yes", "perhaps"]])
+@pytest.mark.parametrize(
+    ("dtype", "data", "names"),
+    [
+        (np.float32, CANCER, None),
+        (np.float64, CANCER, ["no", "yes"]),
+        (np.float32, WINE, ["no", "yes", "perhaps"]),
+        (np.float64, WINE, None),
+    ],
+)
 def test_onnxruntime_gives_the_same(tmp_path, dtype, data, names):
     X, y = data[0].astype(dtype), data[1]
     y = y if names is None else np.array(names)[y]
-    model = LogisticRegression(C=0.1).fit(X, y)
-    path = tmp_path / "model.onnx"
-    write_onnx(model, path)
-    for rows in (X, X[:1], X[:0]):
-        label, probabilities = run(path, rows)
-        assert probabilities.dtype == dtype
-        assert label.shape == (len(rows),)
-        if len(rows):
-            assert list(label) == list(model.predict(rows))
-            np.testing.assert_allclose(probabilities, model.predict_proba(rows), rtol=0, atol=1e-6)
+    model, path = LogisticRegression(C=0.1).fit(X, y), tmp_path / "model.onnx"
+    model.to_onnx(path)
+    label, probabilities = run(path, X)
+    assert probabilities.dtype == dtype
+    assert list(label) == list(model.predict(X))
+    np.testing.assert_allclose(probabilities, model.predict_proba(X), rtol=0, atol=1e-6)
+    label, probabilities = run(path, X[:0])
+    assert (label.shape, probabilities.shape) == ((0,), (0, len(set(y))))
 
 
 def test_small_probabilities_keep_their_digits(tmp_path):
     model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     model.coef_, model.intercept_ = np.array([[1.0]]), np.array([0.0])
-    write_onnx(model, tmp_path / "model.onnx")
-    _, probabilities = run(tmp_path / "model.onnx", np.array([[-40.0], [40.0]]))
+    model.to_onnx(tmp_path / "model.onnx")
+    label, probabilities = run(tmp_path / "model.onnx", np.array([[-40.0], [40.0], [0.0]]))
     np.testing.assert_allclose([probabilities[0, 1], probabilities[1, 0]], np.exp(-40.0), rtol=1e-6)
+    assert label.tolist() == model.predict([[-40.0], [40.0], [0.0]]).tolist()
 
 
-def test_onnx_of_tensors_keeps_names(tmp_path):
-    import onnx
-    import pandas as pd
-
-    frame = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)])
-    write_onnx(LogisticRegression().fit(frame, WINE[1]), tmp_path / "model.onnx")
-    (properties,) = onnx.load(tmp_path / "model.onnx").metadata_props
+def test_onnx_of_frames_and_tensors(tmp_path):
+    frame, path = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)]), tmp_path / "model.onnx"
+    LogisticRegression().fit(frame, WINE[1]).to_onnx(path)
+    (properties,) = onnx.load(path).metadata_props
     assert properties.value.split("\n") == list(frame.columns)
     model = LogisticRegression().fit(torch.from_numpy(WINE[0]), torch.from_numpy(WINE[1]))
-    write_onnx(model, tmp_path / "model.onnx")
-    assert list(run(tmp_path / "model.onnx", WINE[0])[0]) == model.predict(torch.from_numpy(WINE[0])).tolist()
+    model.to_onnx(path)
+    assert list(run(path, WINE[0])[0]) == model.predict(torch.from_numpy(WINE[0])).tolist()
 
 
-def test_labels_that_onnx_does_not_know(tmp_path):
+def test_labels_that_onnx_does_not_know(tmp_path, monkeypatch):
     model = LogisticRegression().fit(*CANCER)
-    model.classes_ = np.array([0.5, 1.5])
-    with pytest.raises(UserError, match="neither whole numbers of 64 bits nor strings"):
-        write_onnx(model, tmp_path / "model.onnx")
+    for classes in (np.array([0.5, 1.5]), np.array([0, 2**63], dtype=np.uint64), np.array([None, "a"])):
+        model.classes_ = classes
+        with pytest.raises(UserError) as caught:
+            model.to_onnx(tmp_path / "model.onnx")
+        assert caught.value.setting == "classes"
     assert not (tmp_path / "model.onnx").exists()
-
-
-def test_onnx_is_an_extra(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'flashlogit\[onnx\]'"):
-        write_onnx(LogisticRegression().fit(*CANCER), tmp_path / "model.onnx")
+        model.to_onnx(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("data", [CANCER, WINE], ids=["two", "three"])
@@ -82,3 +88,13 @@ def test_to_scikit_learn(data, make):
     assert (theirs.predict(X) == np.asarray(model.predict(make(X)))).all()
     with pytest.raises(NotFittedError):
         LogisticRegression().to_sklearn()
+
+
+def test_to_scikit_learn_keeps_what_a_clone_would_be_fitted_with():
+    X, y = scale(CANCER[0]), CANCER[1]
+    options = {"l1_ratio": 0.5, "C": 0.1, "class_weight": "balanced", "random_state": 3}
+    ours = LogisticRegression(**options).fit(X, y)
+    again = clone(ours.to_sklearn()).set_params(tol=1e-8, max_iter=10_000).fit(X, y)
+    np.testing.assert_allclose(again.coef_, ours.coef_, atol=1e-3)
+    np.testing.assert_allclose(again.intercept_, ours.intercept_, atol=1e-3)
+    assert np.isinf(LogisticRegression(penalty=None).fit(X[:, :2], y).to_sklearn().C)

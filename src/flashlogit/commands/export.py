@@ -28,14 +28,13 @@ def run(options: argparse.Namespace, output: Output) -> None:
     """Write the model as ONNX, or as a pickled scikit-learn estimator."""
     out: Path = options.out
     require_output(out, list(_FORMATS), options.overwrite)
-    from ..estimator.export import write_onnx
     from ..estimator.logistic_regression import LogisticRegression
     from ..models.model import Model
 
     model = LogisticRegression.load(options.model)
     kind = _FORMATS[out.suffix.lower()]
     if kind == "onnx":
-        write_onnx(model, out)
+        model.to_onnx(out)
     else:
         import joblib
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sklearn.base import BaseEstimator
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -13,12 +15,9 @@ except ImportError:  # scikit-learn before 1.9
         """Without callbacks there is no `set_callbacks`."""
 
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method as it is."""
+        """Return the method as it is."""
         return method
 
-
-if TYPE_CHECKING:
-    from .logistic_regression import LogisticRegression
 
 __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
@@ -33,9 +32,7 @@ class FitTasks:
     wish of a callback to stop is not followed.
     """
 
-    def __init__(
-        self, estimator: LogisticRegression, X: Any, y: Any, sample_weight: Any, max_tasks: int
-    ) -> None:
+    def __init__(self, estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any, max_tasks: int) -> None:
         self._whole: Any = None
         self._step: Any = None
         self._begun = 0
@@ -43,28 +40,26 @@ class FitTasks:
         self._data: dict[str, Any] = {"estimator": estimator, "X": X, "y": y}
         if sample_weight is not None:
             self._data["metadata"] = {"sample_weight": sample_weight}
-        if hasattr(estimator, "_init_callback_context"):
+        if hasattr(estimator, "_skl_callbacks"):
             self._whole = estimator._init_callback_context(max_subtasks=max_tasks + 1)
             self._whole.call_on_fit_task_begin(**self._data)
-        self._listening = hasattr(estimator, "_skl_callbacks")
 
     def point(self, evaluation: int, attributes: Attributes) -> None:
-        """A fit begins (evaluation 0), or one of its evaluations was accepted; those in between were not."""
-        if self._listening:
+        """Begin the tasks up to this accepted evaluation (0 is the start); those in between were not accepted."""
+        if self._whole is not None:
             while self._begun < evaluation:
                 self._advance()
             self._latest = attributes
             self._advance()
 
-    def end(self, evaluations: int, attributes: Attributes) -> None:
-        """The fit ends, with these attributes."""
-        if self._listening:
-            self._latest = attributes
+    def end(self, evaluations: int) -> None:
+        """End all tasks of a fit, whose attributes the estimator has by now."""
+        if self._whole is not None:
+            self._latest = dict
             while self._begun <= max(1, evaluations):
                 self._advance()
             self._step.call_on_fit_task_end(estimator=self._data["estimator"])
-        if self._whole is not None:
-            self._whole.call_on_fit_task_end(**self._data, reconstruction_attributes=attributes)
+            self._whole.call_on_fit_task_end(**self._data, reconstruction_attributes=dict)
 
     def _advance(self) -> None:
         if self._step is not None:

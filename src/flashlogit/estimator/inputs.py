@@ -9,17 +9,13 @@ import numpy as np
 import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    check_consistent_length,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
-from .arrays import as_tensor, float_tensor, is_bfloat16, is_device_array, numpy_of, tensor_of_numpy
+from ..system.device import resolve_device
+from .arrays import as_tensor, densify, float_tensor, is_bfloat16, is_device_array, numpy_of
 from .labels import in_kind, labels_of, numbered
-from .sparse import densify
+from .weights import checked_weights, weighted
 
 _FRAME_DTYPES = {
     "float16": np.float16,
@@ -32,15 +28,22 @@ _FRAME_DTYPES = {
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a user: X [N, D] of a floating dtype on the device of the arithmetic, y [N] int64 numbers of `classes`
-    and sample_weight [N] or None there too. `reference` is X as it was given, whose kind results are of; `classes` [K]
-    is in its namespace if they are numbers, else NumPy's.
+    """Rows to train on; all tensors are on the device of the arithmetic.
+
+    Attributes:
+        X: [N, D] of a floating dtype.
+        y: [N] int64 numbers of the classes.
+        weight: [N] sample times class weights, None for ones.
+        mass: [K] float64, the sums of the weights by class.
+        classes: [K] sorted labels, in the namespace of `reference` if they are numbers, else NumPy's.
+        reference: X as it was given, whose kind results are of.
     """
 
     X: Tensor
     y: Tensor
+    weight: Tensor | None
+    mass: Tensor
     classes: Any
-    sample_weight: Tensor | None
     reference: Any
 
 
@@ -50,58 +53,57 @@ def training_rows(
     y: Any,
     sample_weight: Any,
     *,
-    device: torch.device,
+    fewest: int = 2,
     reset: bool = True,
     classes: Any = None,
 ) -> Rows:
-    """Validated rows to train on; remembers or checks the number and names of the features.
+    """Validate rows to train on, and remember or check the number and names of the features.
+
+    Host data go to the estimator's `device`, and device arrays stay where they are.
 
     Args:
-        device: where host data go; device arrays stay where they are.
+        fewest: how many classes have to have rows of a weight above 0.
         reset: whether these are the first rows, which decide on the features.
         classes: all labels that may occur; default those of y.
 
     Raises:
         ValueError: what scikit-learn would refuse.
+        UserError: a device that cannot be had.
         MemoryError: a sparse X too large for a dense copy.
     """
-    reference = X
+    device = resolve_device(estimator.device)
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    if is_device_array(X):
-        tensor, labels = _device_matrix(estimator, X, reset=reset), labels_of(y)
-        check_consistent_length(tensor, labels)
-    else:
-        matrix = _host_matrix(estimator, X, reset=reset)
-        labels = labels_of(numpy_of(y) if is_device_array(y) else y)
-        check_consistent_length(matrix, labels)
-        tensor = (
-            densify(matrix, device) if scipy.sparse.issparse(matrix) else tensor_of_numpy(matrix).to(device)
-        )
+    matrix = feature_matrix(estimator, X, reset=reset)
+    labels = labels_of(y if is_device_array(X) or not is_device_array(y) else numpy_of(y))
+    check_consistent_length(matrix, labels)
+    if scipy.sparse.issparse(matrix):
+        matrix = densify(matrix, device)
+    elif not is_device_array(X):
+        matrix = matrix.to(device)
     found, numbers = numbered(labels, None if classes is None else numpy_of(classes))
-    numbers = numbers.to(tensor.device)
-    return Rows(tensor, numbers, in_kind(found, reference), _weights(sample_weight, tensor), reference)
+    numbers = numbers.to(matrix.device)
+    weight, mass = weighted(
+        numbers,
+        numpy_of(found),
+        checked_weights(sample_weight, matrix),
+        estimator.class_weight,
+        fewest=fewest,
+    )
+    return Rows(matrix, numbers, weight, mass, in_kind(found, X), X)
 
 
-def prediction_rows(estimator: BaseEstimator, X: Any) -> tuple[Tensor | Any, Any]:
-    """Validated rows to predict: a tensor [n, D], or a sparse matrix as it is; and X as it was given."""
-    if is_device_array(X):
-        return _device_matrix(estimator, X, reset=False), X
-    matrix = _host_matrix(estimator, X, reset=False)
-    return matrix if scipy.sparse.issparse(matrix) else tensor_of_numpy(matrix), X
-
-
-def _host_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
-    """A NumPy array or CSR matrix [N, D] of finite numbers."""
+def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """Return X [N, D], validated, as a tensor of a floating dtype, in place if it is of one, or as a CSR matrix."""
+    # scikit-learn does not take bfloat16 for a floating dtype.
+    if is_device_array(X) or is_bfloat16(X):
+        return _device_matrix(estimator, X, reset=reset)
     if hasattr(X, "collect") and hasattr(X, "lazy"):
         raise ValueError("X is a lazy frame, whose rows are not there yet; give X.collect()")
-    if is_bfloat16(X):  # which scikit-learn does not take for a floating dtype
-        _device_matrix(estimator, X, reset=reset)
-        return X
     try:
-        return validate_data(estimator, X, accept_sparse="csr", dtype=_host_dtypes(X), reset=reset)
+        matrix = validate_data(estimator, X, accept_sparse="csr", dtype=_host_dtypes(X), reset=reset)
     except (TypeError, ValueError) as error:
         wrong = _columns_without_numbers(X)
         if not wrong:
@@ -110,10 +112,11 @@ def _host_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             f"X has columns that hold no numbers: {', '.join(wrong)}; encode categories (scikit-learn's OneHotEncoder),"
             " derive numbers from dates, or leave the columns out"
         ) from error
+    return matrix if scipy.sparse.issparse(matrix) else as_tensor(matrix)
 
 
 def _host_dtypes(X: Any) -> Any:
-    """What scikit-learn's validation may leave X in: its own floating dtype, in this machine's byte order."""
+    """Return what scikit-learn's validation may leave X in: its own floating dtype, in this machine's byte order."""
     if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize <= 8:
         return X.dtype.newbyteorder("=")
     columns = [str(dtype).lower() for dtype in getattr(X, "dtypes", ())] if hasattr(X, "columns") else []
@@ -123,70 +126,33 @@ def _host_dtypes(X: Any) -> Any:
 
 
 def _columns_without_numbers(X: Any) -> list[str]:
-    """Columns of a frame that cannot be made floats, with their types; at most five."""
+    """Return the columns of a frame that cannot be made floats, with their types; at most five."""
     wrong: list[str] = []
-    columns = getattr(X, "columns", None)
-    if columns is None or not hasattr(X, "shape"):
-        return wrong
-    for j, name in enumerate(columns):
+    for j, name in enumerate(X.columns if hasattr(X, "columns") and hasattr(X, "shape") else ()):
         column = X.iloc[:, j] if hasattr(X, "iloc") else X[name]
         try:
-            # Dates become numbers without complaint.
-            dated = np.asarray(column).dtype.kind in "mM"
+            if np.asarray(column).dtype.kind in "mM":
+                raise TypeError  # dates would become numbers without complaint
             np.asarray(column, dtype=np.float64)
         except (TypeError, ValueError):
-            dated = True
-        if dated:
             wrong.append(f'"{name}" ({column.dtype})')
     return wrong[:5]
 
 
 def _device_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
-    """X as a matrix of finite numbers of a floating dtype, in place if it is one."""
+    """Check a device array as scikit-learn checks NumPy's, without a copy."""
     tensor = as_tensor(X)
     if tensor.layout != torch.strided or tensor.is_meta:
         what = "has no values (device meta)" if tensor.is_meta else f"is sparse ({tensor.layout})"
         raise ValueError(f"X is a tensor that {what}; give X.to_dense(), or a scipy.sparse matrix")
-    if tensor.ndim != 2:
-        raise ValueError(
-            f"Expected 2D array, got {tensor.ndim}D array instead. Reshape your data either using X.reshape(-1, 1) if"
-            " your data has a single feature or X.reshape(1, -1) if it contains a single sample."
-        )
-    if tensor.is_complex():
-        raise ValueError("Complex data not supported: X holds complex numbers")
-    for size, noun in zip(tensor.shape, ("sample(s)", "feature(s)"), strict=True):
-        if size == 0:
-            raise ValueError(
-                f"Found array with 0 {noun} (shape={tuple(tensor.shape)}) while a minimum of 1 is required by"
-                f" {type(estimator).__name__}."
-            )
-    _check_feature_names(estimator, X, reset=reset)
-    _check_n_features(estimator, tensor, reset=reset)
+    # scikit-learn checks the shape on a stand-in that takes no memory.
+    kind = np.complex64 if tensor.is_complex() else np.float32
+    validate_data(
+        estimator, np.broadcast_to(kind(0), tuple(tensor.shape)), reset=reset, ensure_all_finite=False
+    )
     tensor = float_tensor(tensor)
     # The sum of finite numbers may overflow, but that of others cannot be finite.
     if not bool(tensor.sum(dtype=torch.float64).isfinite()) and not bool(tensor.isfinite().all()):
         name = "NaN" if bool(tensor.isnan().any()) else "infinity"
         raise ValueError(f"Input X contains {name}: {type(estimator).__name__} takes finite numbers only.")
     return tensor
-
-
-def _weights(sample_weight: Any, X: Tensor) -> Tensor | None:
-    """[N] float64 or float32 on the device of X."""
-    if sample_weight is None:
-        return None
-    if is_device_array(sample_weight):
-        weight = as_tensor(sample_weight)
-    else:
-        weight = tensor_of_numpy(np.asarray(sample_weight, dtype=np.float64))
-    if weight.ndim == 0:
-        weight = weight.expand(len(X)).clone()
-    if weight.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
-    if len(weight) != len(X):
-        raise ValueError(f"sample_weight.shape == {tuple(weight.shape)}, expected ({len(X)},)!")
-    weight = float_tensor(weight).to(X.device)
-    if not bool(weight.isfinite().all()):
-        raise ValueError("Input sample_weight contains NaN or infinity: weights must be finite.")
-    if bool((weight < 0).any()):
-        raise ValueError("Negative values in data passed to `sample_weight`.")
-    return weight

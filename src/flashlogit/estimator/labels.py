@@ -11,13 +11,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
-from .arrays import as_tensor, is_device_array, like, numpy_of, tensor_of_numpy
+from .arrays import as_tensor, is_device_array, like, numpy_of
 
 Labels = Tensor | NDArray[Any]
 
 
 def labels_of(y: Any) -> Labels:
-    """y as a tensor [N], if it is a device array, or else as a NumPy array [N].
+    """Return y as a tensor [N], if it is a device array, or else as a NumPy array [N].
 
     Raises:
         ValueError: another shape, complex numbers, or rows without a label.
@@ -42,12 +42,15 @@ def labels_of(y: Any) -> Labels:
     if labels.dtype.kind == "f":
         _refuse_missing(int(np.isnan(labels).sum()))
     elif labels.dtype.kind == "O":
-        _refuse_missing(sum(label is None or _is_nothing(label) for label in labels))
+        # pandas' NA is not unequal to itself.
+        _refuse_missing(
+            sum(label is None or type(label).__name__ == "NAType" or label != label for label in labels)
+        )
     return labels
 
 
 def numbered(labels: Labels, classes: NDArray[Any] | None) -> tuple[Labels, Tensor]:
-    """The sorted classes [K], and each row's number among them, [N] int64.
+    """Return the sorted classes [K], and each row's number among them, [N] int64.
 
     Args:
         labels: as `labels_of` gives them.
@@ -85,24 +88,21 @@ def numbered(labels: Labels, classes: NDArray[Any] | None) -> tuple[Labels, Tens
 
 
 def class_labels(classes: Any) -> NDArray[Any]:
-    """The classes that a user names, sorted [K]; ValueError where they are no one-dimensional array of labels."""
+    """Return the classes that a user names, sorted [K]; raise ValueError where they are no list of labels."""
     array = numpy_of(classes)
     if array.ndim != 1:
         raise ValueError(f"classes has the shape {array.shape}; must be a list of labels")
-    labels = labels_of(array)
-    return np.unique(numpy_of(labels))
+    return np.unique(numpy_of(labels_of(array)))
 
 
 def in_kind(classes: Labels, reference: Any) -> Any:
-    """The classes in the namespace of X, if that is a device array and has numbers like them; else as NumPy array."""
+    """Return the classes in the namespace of X if that is a device array and they are numbers, else as NumPy array."""
     if not is_device_array(reference):
         return numpy_of(classes)
-    if not isinstance(classes, Tensor):
-        try:
-            classes = tensor_of_numpy(classes)
-        except TypeError:  # text, or numbers that torch does not know
-            return classes
-    return like(reference, classes)
+    try:
+        return like(reference, as_tensor(classes))
+    except TypeError:  # text, or numbers that torch does not know
+        return classes
 
 
 def _refuse_missing(count: int) -> None:
@@ -110,11 +110,3 @@ def _refuse_missing(count: int) -> None:
         raise ValueError(
             f"Input y contains NaN: {count} rows have no label (NaN, None or null); leave these rows out"
         )
-
-
-def _is_nothing(label: Any) -> bool:
-    """Whether a label is NaN or a missing value of pandas."""
-    try:
-        return bool(label != label)
-    except TypeError:  # pandas' NA is neither
-        return True

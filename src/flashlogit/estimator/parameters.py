@@ -1,18 +1,16 @@
-"""What the estimator's parameters may be, and what they mean for a fit."""
+"""The estimator's parameters: their bounds, and what they mean in the words of `flashlogit.fit`."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Container
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 
-if TYPE_CHECKING:
-    from .logistic_regression import LogisticRegression
+from ..fitting.fit import Fit
 
 SOLVERS = {
     "auto": "auto",
@@ -25,130 +23,119 @@ SOLVERS = {
     "saga": "auto",
 }
 """scikit-learn's names and what they mean here: any solver ends at the same, certified optimum."""
-_PENALTIES = ("elasticnet", "l2", "l1", None, "deprecated")
-"""The last is scikit-learn's own default, which leaves it to C and l1_ratio, as elasticnet does."""
-_BACKENDS = ("auto", "triton", "torch")
+_L1_RATIOS = {"l2": 0.0, "l1": 1.0}
+"""What a penalty sets `l1_ratio` to."""
 _LOOSEST = 0.5
-"""Relative gap: the intercept-only model itself is within 1."""
-_OWN_WORDS = {
-    "solver.max_iterations": "max_iter",
-    "solver.tolerance": "tol",
-    "solver.name": "solver",
-    " (loss.l2)": "",
+"""Largest relative gap that a fit is asked for: the intercept-only model's is at most 1."""
+
+CONSTRAINTS = {
+    # "deprecated" is scikit-learn's own default, which leaves it to C and l1_ratio, as elasticnet does.
+    "penalty": [StrOptions({"elasticnet", "l2", "l1"}), Hidden(StrOptions({"deprecated"})), None],
+    "C": [Interval(Real, 0, None, closed="right")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+    "dual": ["boolean"],
+    "tol": [Interval(Real, 0, None, closed="neither")],
+    "fit_intercept": ["boolean"],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+    "random_state": ["random_state"],
+    "solver": [StrOptions(set(SOLVERS))],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "verbose": [Interval(Real, 0, None, closed="left"), "boolean"],
+    "warm_start": ["boolean"],
+    "backend": [StrOptions({"auto", "triton", "torch"})],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "batch_size": [Interval(Integral, 1, 2**63, closed="left")],
 }
-"""Settings of a run that sentences of the solvers name, and what they are called here."""
+"""Bounds of the parameters, for scikit-learn's validation. `device` is checked where it is resolved."""
 
 
-def check_parameters(estimator: LogisticRegression) -> None:
-    """ValueError naming the first parameter that is out of bounds; a warning for those that penalty overrides."""
-
-    def check(name: str, good: bool, bound: str) -> None:
-        if not good:
-            raise ValueError(f"{name} is {getattr(estimator, name)!r}; must be {bound}")
-
-    e = estimator
-    check("penalty", _is_among(e.penalty, _PENALTIES), "'elasticnet', 'l2', 'l1' or None")
-    check("C", _is_real(e.C) and e.C > 0, "a number above 0, infinity for no penalty")
-    check("l1_ratio", _is_real(e.l1_ratio) and 0 <= e.l1_ratio <= 1, "between 0 (l2) and 1 (l1)")
-    dual = "False: the dual problem is not solved for; its gap is the certificate"
-    check("dual", _is_bool(e.dual) and not e.dual, dual)
-    check("tol", _is_real(e.tol) and 0 < e.tol < math.inf, "a number above 0")
-    for name in ("fit_intercept", "warm_start"):
-        check(name, _is_bool(getattr(e, name)), "True or False")
-    check("max_iter", _is_whole(e.max_iter) and e.max_iter >= 0, "a whole number of at least 0")
-    check("solver", _is_among(e.solver, SOLVERS), " or ".join(repr(name) for name in SOLVERS))
-    _check_class_weight(e.class_weight)
-    check(
-        "verbose", _is_bool(e.verbose) or (_is_real(e.verbose) and e.verbose >= 0), "a number of at least 0"
-    )
-    check("backend", _is_among(e.backend, _BACKENDS), "'auto', 'triton' or 'torch'")
-    check("learning_rate", _is_real(e.learning_rate) and 0 < e.learning_rate < math.inf, "above 0")
-    whole = _is_whole(e.batch_size) and 1 <= e.batch_size < 2**63
-    check("batch_size", whole, "a whole number of at least 1")
-    check_random_state(e.random_state)
-    _warn_of_overridden(e)
-
-
-def _check_class_weight(weights: Any) -> None:
-    if weights is None or _is_among(weights, ("balanced",)):
-        return
-    if not isinstance(weights, dict):
-        raise ValueError(f"class_weight is {weights!r}; must be None, 'balanced' or a dict")
-    for label, value in weights.items():
-        if not (_is_real(value) and 0 <= value < math.inf):
+def check_parameters(e: BaseEstimator) -> None:
+    """Raise ValueError naming the first parameter that is out of bounds; warn of those that `penalty` overrides."""
+    e._validate_params()
+    if e.dual:
+        raise ValueError(
+            "dual is True; must be False: the dual problem is not solved for; its gap is the certificate"
+        )
+    for label, value in e.class_weight.items() if isinstance(e.class_weight, dict) else ():
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
             raise ValueError(
                 f"class_weight has {value!r} for the class {label!r}; must be a number of at least 0, and finite"
             )
-
-
-def _warn_of_overridden(e: LogisticRegression) -> None:
-    """What scikit-learn warns of, too."""
+    if SOLVERS[e.solver] == "newton-cg" and e.penalty is not None and math.isfinite(e.C) and _l1_ratio(e) > 0:
+        by = "penalty='l1'" if e.penalty == "l1" else f"l1_ratio={e.l1_ratio}"
+        raise ValueError(f"solver is 'newton-cg' with {by}; it takes no l1 term: set solver to 'auto'")
+    # scikit-learn warns of these, too.
     if e.penalty is None and (e.C != 1.0 or e.l1_ratio != 0.0):
         warnings.warn(
-            "Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning, stacklevel=4
+            "Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning, stacklevel=3
         )
-    meant = {"l2": 0.0, "l1": 1.0}.get(e.penalty or "")
-    if meant is not None and e.l1_ratio not in (0.0, meant):
+    if e.l1_ratio not in (0.0, _l1_ratio(e)):
         warnings.warn(
             f"penalty={e.penalty!r} ignores l1_ratio={e.l1_ratio}; leave penalty out to go by l1_ratio",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
-def tolerance(estimator: LogisticRegression) -> float:
-    """`tol` as a bound on the relative gap, which is never above 1."""
-    return min(float(estimator.tol), _LOOSEST)
-
-
-def own_words(sentence: str) -> str:
-    """A solver's sentence with the estimator's names for what a run calls otherwise."""
-    for setting, parameter in _OWN_WORDS.items():
-        sentence = sentence.replace(setting, parameter)
-    return sentence
-
-
-def solver_name(estimator: LogisticRegression, l1: float) -> str:
-    """The solver of `flashlogit.fit` that is meant; ValueError for one that takes no l1 term."""
-    solver = SOLVERS[estimator.solver]
-    if solver == "newton-cg" and l1 > 0:
-        by = "penalty='l1'" if estimator.penalty == "l1" else f"l1_ratio={estimator.l1_ratio}"
-        raise ValueError(f"solver is 'newton-cg' with {by}; it takes no l1 term: set solver to 'auto'")
-    return solver
-
-
-def penalties(estimator: LogisticRegression, total: float) -> tuple[float, float]:
-    """(l1, l2) of the mean loss, for the sum of weights S: scikit-learn's C multiplies the sum of losses.
+def penalties(e: BaseEstimator, total: float) -> dict[str, float]:
+    """Return l1 and l2 of the mean loss for the sum of weights S: scikit-learn's C multiplies the sum of losses.
 
     Raises:
         ValueError: C and weights so small that 1 / (C S) is beyond all numbers.
     """
-    if estimator.penalty is None or math.isinf(estimator.C):
-        return 0.0, 0.0
-    share = {"l2": 0.0, "l1": 1.0}.get(estimator.penalty, float(estimator.l1_ratio))
-    product = float(estimator.C) * total
+    if e.penalty is None or math.isinf(e.C):
+        return {"l1": 0.0, "l2": 0.0}
+    product = float(e.C) * total
     strength = 1 / product if product > 0 else math.inf
     if math.isinf(strength):
         raise ValueError(
-            f"C is {estimator.C:g} and the weights add up to {total:g}; their product must be above 1e-308, as"
+            f"C is {e.C:g} and the weights add up to {total:g}; their product must be above 1e-308, as"
             " 1 / (C S) is the strength of the penalty: take a larger C, or weights about 1"
         )
-    return share * strength, (1 - share) * strength
+    return {"l1": _l1_ratio(e) * strength, "l2": (1 - _l1_ratio(e)) * strength}
 
 
-def _is_among(value: Any, choices: Container[Any]) -> bool:
-    return (value is None or isinstance(value, str)) and value in choices
+def fit_options(e: BaseEstimator, total: float) -> dict[str, Any]:
+    """Return the keywords of `flashlogit.fit` and `fit_softmax` for the sum of weights S."""
+    names = getattr(e, "feature_names_in_", None)
+    return {
+        **penalties(e, total),
+        "intercept": bool(e.fit_intercept),
+        "solver": SOLVERS[e.solver],
+        "tolerance": min(float(e.tol), _LOOSEST),
+        "max_iterations": e.max_iter,
+        "names": None if names is None else names.tolist(),
+    }
 
 
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool | np.bool_)
+def sklearn_options(e: BaseEstimator) -> dict[str, Any]:
+    """Return the keywords of scikit-learn's LogisticRegression with which a clone of it would be fitted alike."""
+    C, l1_ratio = (math.inf if e.penalty is None else e.C), _l1_ratio(e)
+    same = ("fit_intercept", "class_weight", "random_state", "max_iter", "warm_start")
+    # Only saga takes an l1 term there.
+    solver = "saga" if l1_ratio > 0 and math.isfinite(C) else "lbfgs"
+    return {"C": C, "l1_ratio": l1_ratio, "solver": solver, **{name: getattr(e, name) for name in same}}
 
 
-def _is_real(value: Any) -> bool:
-    kind: type = type(value)
-    return isinstance(value, Real) and kind not in (bool, np.bool_) and not math.isnan(value)
+def shortfall(result: Fit | None) -> str:
+    """Return a sentence on a fit that has not converged, or was none as `max_iter` is 0, in the estimator's words."""
+    if result is None:
+        return "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
+    if result.separation is not None:
+        return "; ".join(result.notes)
+    what = "gap" if result.certificate.kind == "gap" else "half squared Newton decrement"
+    gap, asked = result.relative_gap, result.tolerance
+    reached = f"the {what} is {gap:.1e} of the null model's objective, and {asked:g} was asked for"
+    if result.ending == "limit":
+        return (
+            f"stopped at the limit of {result.iterations} iteration{'s' if result.iterations != 1 else ''}: {reached};"
+            " raise max_iter, or take a larger tol or penalty"
+        )
+    return (
+        f"stopped where rounding ends all progress: {reached}; take a larger tol or penalty, or store X as float64 if"
+        " its columns are nearly collinear"
+    )
 
 
-def _is_whole(value: Any) -> bool:
-    kind: type = type(value)
-    return isinstance(value, Integral) and kind is not bool
+def _l1_ratio(e: BaseEstimator) -> float:
+    return _L1_RATIOS.get(e.penalty or "", float(e.l1_ratio))

@@ -1,0 +1,133 @@
+"""Mini-batches: near the optimum, repeatable, and apart from copies."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.preprocessing import scale
+
+from flashlogit import LogisticRegression
+
+CANCER, WINE = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
+SMALL = scale(CANCER[0])[::4, :8], CANCER[1][::4]
+
+
+@pytest.mark.parametrize(("data", "l1_ratio"), [(SMALL, 0.0), (SMALL, 0.5), (WINE, 0.5)])
+def test_comes_near_the_optimum(data, l1_ratio):
+    X, y = data
+    best = LogisticRegression(l1_ratio=l1_ratio).fit(X, y)
+    model = LogisticRegression(l1_ratio=l1_ratio, random_state=0, batch_size=32, learning_rate=0.05)
+    for _ in range(60):
+        model.set_params(learning_rate=model.learning_rate * 0.95).partial_fit(X, y)
+    assert not hasattr(model, "gap_")
+    assert model.score(X, y) >= best.score(X, y) - 0.02
+
+    def objective(model):
+        p = model.predict_log_proba(X)[np.arange(len(y)), y]
+        w = np.abs(model.coef_)
+        return -p.sum() + l1_ratio * w.sum() + 0.5 * (1 - l1_ratio) * np.square(w).sum()
+
+    assert objective(model) <= 1.05 * objective(best)
+
+
+def test_is_repeatable_and_goes_on_after_pickle():
+    X, y = WINE
+    models = []
+    for interrupted in (False, True):
+        model = LogisticRegression(random_state=3)
+        for _ in range(3):
+            model.partial_fit(X, y, classes=[0, 1, 2])
+            model = pickle.loads(pickle.dumps(model)) if interrupted else model
+        models.append(model)
+    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+    assert models[0].n_iter_.tolist() == [0]
+    other = LogisticRegression(random_state=4).partial_fit(X, y)
+    assert not np.array_equal(other.coef_, LogisticRegression(random_state=3).partial_fit(X, y).coef_)
+
+
+def test_goes_on_from_fit():
+    X, y = SMALL
+    model = LogisticRegression(random_state=0).fit(X, y)
+    before, evaluations = model.coef_.copy(), model.n_iter_
+    model.set_params(learning_rate=1e-6).partial_fit(X, y)
+    np.testing.assert_allclose(model.coef_, before, atol=1e-3)
+    assert model.n_iter_ is evaluations
+    assert not hasattr(model, "gap_")
+
+
+def test_knows_its_classes():
+    X, y = WINE
+    model = LogisticRegression().partial_fit(X[:50], y[:50], classes=[0, 1, 2])
+    assert model.coef_.shape == (3, 13)
+    with pytest.raises(ValueError, match="label 7"):
+        model.partial_fit(X[:2], [0, 7])
+    with pytest.raises(ValueError, match="earlier calls had"):
+        model.partial_fit(X[:2], [0, 1], classes=[0, 1])
+    for classes, message in (
+        (None, "one class"),
+        ([[0, 1]], "classes has the shape"),
+        ([0, np.nan], "no label"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LogisticRegression().partial_fit(X[:50], y[:50], classes=classes)
+
+
+@pytest.mark.parametrize(("dtype", "constant"), [(np.float32, 1.7e9), (np.float64, 2013.0)])
+def test_a_column_that_is_constant_so_far(dtype, constant):
+    X, y = SMALL
+    columns = np.c_[X[:, :2], np.full(len(y), constant)].astype(dtype)
+    model = LogisticRegression(random_state=0, batch_size=16)
+    for _ in range(5):
+        model.partial_fit(columns, y)
+    assert model.coef_[0, 2] == 0
+    assert model.score(columns, y) > 0.85
+    columns[:, 2] *= 1.01
+    assert model.score(columns, y) > 0.85
+
+
+def test_rows_without_weight_are_not_there():
+    X, y = SMALL
+    rows, labels = np.r_[X[:, :2], [[1e6, 1e6]]], np.r_[y, 1]
+    model = LogisticRegression(random_state=0, batch_size=16)
+    for _ in range(10):
+        model.partial_fit(rows, labels, sample_weight=np.r_[np.ones(len(y)), 0])
+    assert model.score(X[:, :2], y) > 0.85
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_around_it(guard):
+    X, y = (torch.from_numpy(array) for array in SMALL)
+    expected = LogisticRegression(random_state=0).partial_fit(X, y)
+    with guard():
+        model = LogisticRegression(random_state=0).partial_fit(X.clone(), y.clone())
+    assert torch.equal(model.coef_, expected.coef_)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_stream_of_few_rows(size):
+    """The first rows say little of a column's spread; what later ones say is taken up."""
+    generator = np.random.default_rng(0)
+    X = 1e5 + 1e4 * generator.normal(size=(200, 2))
+    y = (X[:, 0] - 1e5 + 3e3 * generator.logistic(size=len(X)) > 0).astype(int)
+    best = LogisticRegression().fit(X, y).score(X, y)
+    model = LogisticRegression(random_state=0, learning_rate=0.05 * size)
+    for start in range(0, len(X), size):
+        model.partial_fit(X[start : start + size], y[start : start + size], classes=[0, 1])
+    assert model.score(X, y) > best - 0.03
+
+
+def test_copies_are_trained_apart():
+    X, y = (torch.from_numpy(array) for array in SMALL)
+    model = LogisticRegression(random_state=0).partial_fit(X, y)
+    twin, deep = copy.copy(model), copy.deepcopy(model)
+    assert deep.coef_ is not model.coef_
+    twin.partial_fit(X, y)
+    for fresh in (LogisticRegression(), copy.copy(model)):
+        with pytest.raises(ValueError, match="learning_rate is 1e\\+308"):
+            fresh.set_params(learning_rate=1e308).partial_fit(X, y)
+    expected = LogisticRegression(random_state=0).partial_fit(X, y).partial_fit(X, y)
+    for same in (twin, deep.partial_fit(X, y), model.partial_fit(X, y)):
+        assert torch.equal(same.coef_, expected.coef_)

@@ -30,11 +30,11 @@ class Launches:
         self.names: list[str] = []
         self._devices: list[torch.device] = []
         for home, names in KERNELS.items():
-            module = __import__(f"flashlogit_kernels.{home}", fromlist=names)
+            module = __import__(f"flashlogit_kernels.gpu.{home}", fromlist=names)
             for name in names:
                 monkeypatch.setattr(module, name, self._Kernel(self, name, getattr(module, name)))
         for name in MODULES:
-            monkeypatch.setattr(f"flashlogit_kernels.{name}.on_device", self._on_device)
+            monkeypatch.setattr(f"flashlogit_kernels.gpu.{name}.on_device", self._on_device)
 
     @contextlib.contextmanager
     def _on_device(self, X: Tensor) -> Iterator[None]:

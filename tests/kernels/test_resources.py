@@ -48,22 +48,6 @@ def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for(asked, g
     assert arguments == {"BLOCK_N": 256}
 
 
-def test_tiles_are_halved_until_their_shared_memory_fits():
-    """A row takes 2 KB here, as in the Hessian of 128 columns."""
-    asked: list[int] = []
-
-    def load(arguments: Any) -> Resources:
-        asked.append(arguments["BLOCK_N"])
-        shared = 2048 * arguments["BLOCK_N"]
-        return Resources(None if shared > RTX_4090.shared_by_program else 250, shared)
-
-    config, arguments = settle(
-        LaunchConfig(64, 8, 1), lambda config: {"BLOCK_N": config.block_n}, load, RTX_4090
-    )
-    assert asked == [64, 32]
-    assert config.block_n == arguments["BLOCK_N"] == 32
-
-
 def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     """With the interpreter's two multiprocessors taken for a GPU's, each of which holds two of the programs."""
     grids: list[tuple[int, ...]] = []

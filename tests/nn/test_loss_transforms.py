@@ -101,18 +101,6 @@ def test_nested_vmap_with_batches_in_any_dimension():
     check(ours, theirs)
 
 
-def test_gradients_of_each_row():
-    X, y, weight, bias, *_ = numbers().values()
-
-    def by(loss: Any) -> Any:
-        one = grad(lambda p, x, t: loss(x[None], t[None], *p))
-        return vmap(one, in_dims=(None, 0, 0))((weight, bias), X, y)
-
-    check(by(bce_loss), by(by_torch))
-    by_hand = torch.sigmoid(X @ weight + bias) - y
-    torch.testing.assert_close(by(bce_loss)[0], by_hand[:, None] * X)
-
-
 @pytest.mark.parametrize("clamp_gradient", ["through", "exact"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_a_batch_is_its_entries_one_by_one(dtype, clamp_gradient):

@@ -116,7 +116,7 @@ def bce_hessian(
     bias: Tensor | None = None,
     **options: Unpack[PassOptions],
 ) -> BCEHessian:
-    """The same and the Hessian: the twin of `flashlogit_kernels.bce_hessian`."""
+    """Loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
     row_pass = bce_pass(X, y, weight, bias, **options)
     X, rows, values = row_pass.X, row_pass.rows, row_pass.empty(curvature=True)

@@ -15,9 +15,10 @@ Result = TypeVar("Result")
 Total = TypeVar("Total")
 
 _CPU_BLOCK_BYTES = 2 << 20
-"""Of X in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB loses them."""
+"""Bytes of a block in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB
+loses the caches."""
 _COPIED_BLOCK_BYTES = 4 << 20
-"""Of a block that is cast, in the arithmetic's dtype: what it is read from is half as much, or less."""
+"""Bytes of a block that is cast, in the arithmetic's dtype: what it is read from takes half as many, or less."""
 _TOUCHED_COLUMNS = range(96, 1025)
 """Column counts at which a block is touched first, see `row_blocks`: 5 % less time at 100, 18 to 27 % from 128 to
 300, 10 % at 784, up to 5 % at 1,024."""
@@ -26,10 +27,10 @@ _CPU_BLOCK_ROWS = 1 << 16
 _GPU_BLOCK_BYTES = 256 << 20
 """Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
 _PART_ROWS = 1 << 17
-"""Most rows of a thread's part, whose losses are computed at once. Every call may have to wait for Python's lock, and
-who waits may be put on a core that is taken: with a quarter of it 10 M x 1 takes 57 ms and not 32."""
+"""Most rows of a thread's part, whose losses are computed at once. Every call may have to wait for Python's lock, and a
+thread that waits may be put on a core that is taken: with a quarter of these rows 10 M x 1 takes 57 ms and not 32."""
 _PART_BYTES = 1 << 20
-"""Of X in a thread's part, at least: less is not worth another thread."""
+"""Fewest bytes of X in a thread's part: fewer are not worth another thread."""
 
 
 def over_parts(

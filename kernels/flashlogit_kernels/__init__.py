@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING
 from .lazy import attribute_loader
 
 if TYPE_CHECKING:
-    from .gpu.hessian import bce_hessian as bce_hessian
-    from .gpu.onepass import bce_onepass as bce_onepass
-    from .gpu.product import column_sums as column_sums
-    from .gpu.product import hessian_product as hessian_product
-    from .gpu.rows import bce_rows as bce_rows
+    from .gpu.passes import bce_hessian as bce_hessian
+    from .gpu.passes import bce_onepass as bce_onepass
+    from .gpu.passes import bce_rows as bce_rows
+    from .gpu.passes import column_sums as column_sums
+    from .gpu.passes import hessian_product as hessian_product
     from .padding import pad_rows as pad_rows
 
-_HOMES = {
-    "bce_hessian": "gpu.hessian",
-    "bce_onepass": "gpu.onepass",
-    "bce_rows": "gpu.rows",
-    "column_sums": "gpu.product",
-    "hessian_product": "gpu.product",
-    "pad_rows": "padding",
-}
 __all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
 
-__getattr__ = attribute_loader(__name__, _HOMES)
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "padding"})

@@ -1,13 +1,130 @@
-"""Checks of single arguments, shared by all passes: shapes, dtypes and devices, never values."""
+"""From the arguments of a pass to a `RowPass`: shapes, dtypes and devices are checked, never values.
+
+Looking at values would wait for the device. The kernels and the reference check here, so that they accept the same
+calls and refuse the same mistakes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
+from .contract import HESSIAN_COLUMNS, Clamp, PassOptions, ProductOptions, RowOptions, RowPass
+
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def bce_pass(
+    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given: Unpack[PassOptions]
+) -> RowPass:
+    """The pass that gives each visited row's loss and residual.
+
+    Raises:
+        TypeError: a dtype that cannot be used.
+        ValueError: shapes that do not fit, tensors on several devices, no rows, or eps outside [0, 0.5).
+    """
+    options = RowOptions(**given)
+    clamp = Clamp(options.eps, options.clamp_gradient)
+    X = check_matrix(X)
+    s, q, N = options.sample_weight, options.pos_weight, X.shape[0]
+    _visited(X, options)
+    check_vector("y", y, N)
+    check_vector("weight", weight, X.shape[1])
+    check_vector("sample_weight", s, N)
+    check_scalar("bias", bias)
+    check_scalar("pos_weight", q)
+    named = {"y": y, "weight": weight, "bias": bias, "sample_weight": s, "pos_weight": q}
+    compute = _check_kinds(X, named, weight, options)
+    return _row_pass(
+        X, options, compute, clamp, weight, bias, readable_labels(y, compute), readable_weights(s, compute)
+    )
+
+
+def product_pass(
+    X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None, **given: Unpack[ProductOptions]
+) -> RowPass:
+    """The pass that gives each visited row's curvature times (x v + v_bias); errors as for `bce_pass`."""
+    options = RowOptions(**given)
+    X = check_matrix(X)
+    check_vector("curvature", curvature, _visited(X, options))
+    check_vector("v", v, X.shape[1])
+    check_scalar("v_bias", v_bias)
+    compute = _check_kinds(X, {"curvature": curvature, "v": v, "v_bias": v_bias}, v, options)
+    return _row_pass(
+        X, options, compute, _UNUSED, v, v_bias, None, curvature.detach().to(compute).contiguous()
+    )
+
+
+def column_pass(X: Tensor, v: Tensor, **given: Unpack[ProductOptions]) -> RowPass:
+    """The pass that gives each visited row's number in v; errors as for `bce_pass`, but there may be no rows."""
+    options = RowOptions(**given)
+    X = check_matrix(X)
+    check_vector("v", v, _visited(X, options, empty=True))
+    compute = _check_kinds(X, {"v": v}, v, options)
+    return _row_pass(X, options, compute, _UNUSED, None, None, None, readable_weights(v, compute))
+
+
+_UNUSED = Clamp(0.0, "through")
+
+
+def _visited(X: Tensor, options: RowOptions, *, empty: bool = False) -> int:
+    """The number of visited rows.
+
+    Raises:
+        ValueError: there are none, unless `empty` allows that.
+    """
+    check_vector("rows", options.rows, None)
+    n = X.shape[0] if options.rows is None else options.rows.shape[0]
+    if n == 0 and not empty:
+        raise ValueError(f"X is {list(X.shape)}: there are no rows; a pass needs at least one")
+    return n
+
+
+def _check_kinds(
+    X: Tensor, named: dict[str, Tensor | None], weight: Tensor, options: RowOptions
+) -> torch.dtype:
+    """Check devices and kinds of numbers; the arithmetic's dtype."""
+    check_same_device(X, {**named, "rows": options.rows, "center": options.center})
+    check_real(named)
+    return arithmetic_dtype(X, weight, options.compute_dtype)
+
+
+def _row_pass(
+    X: Tensor,
+    options: RowOptions,
+    compute: torch.dtype,
+    clamp: Clamp,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    y: Tensor | None,
+    sample_weight: Tensor | None,
+) -> RowPass:
+    q, rows = options.pos_weight, check_rows(options.rows)
+    return RowPass(
+        X=X,
+        n=X.shape[0] if rows is None else rows.shape[0],
+        compute=compute,
+        weight=None if weight is None else weight.detach().contiguous(),
+        bias=None if bias is None else bias.detach().reshape(1),
+        y=y,
+        sample_weight=sample_weight,
+        pos_weight=None if q is None else q.detach().to(compute).reshape(1),
+        rows=rows,
+        center=check_center(options.center, X, compute),
+        clamp=clamp,
+    )
+
+
+def check_hessian_columns(X: Tensor) -> None:
+    """Raise ValueError for more columns than `bce_hessian` takes."""
+    if X.ndim == 2 and X.shape[1] > HESSIAN_COLUMNS:
+        raise ValueError(
+            f"X is {list(X.shape)}; bce_hessian takes at most {HESSIAN_COLUMNS} columns: multiply by the Hessian with"
+            " hessian_product instead"
+        )
 
 
 def arithmetic_dtype(X: Tensor, weight: Tensor, asked: torch.dtype | None) -> torch.dtype:

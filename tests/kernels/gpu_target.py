@@ -69,16 +69,14 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         extras["eps"] = call["eps"]
     if call.get("center"):
         extras["center"] = torch.ones(D)
-    if call["function"] == "column_sums":
-        kernels.column_sums(X, torch.ones(N), compute_dtype=compute, **extras)
-        return
-    if call["function"] == "hessian_product":
-        kernels.hessian_product(X, torch.ones(N), torch.ones(D), compute_dtype=compute, **extras)
+    function = getattr(kernels, call["function"])
+    if call["function"] in ("column_sums", "hessian_product"):
+        vectors = [torch.ones(N), torch.ones(D)][: 1 if call["function"] == "column_sums" else 2]
+        function(X, *vectors, compute_dtype=compute, **extras)
         return
     y = torch.ones(N) if call.get("everything") else torch.ones(N, dtype=torch.bool)
     if call["function"] == "bce_onepass" and call.get("everything"):
         extras |= {"residual": True, "curvature": True, "logits": True}
-    function = getattr(kernels, call["function"])
     function(X, y, torch.ones(D), torch.ones(1), compute_dtype=compute, **extras)
 
 
@@ -112,16 +110,19 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
         "block_n": constants.get("BLOCK_N"),
         "specialised": [p.name for p in fn.params if not p.is_constexpr and not p.do_not_specialize],
         "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
-    } | resources(compiled.asm, options["num_warps"])
+    } | resources(compiled.asm)
 
 
-def resources(asm: dict[str, Any], num_warps: int) -> dict[str, Any]:
-    """Registers and spilled bytes a thread, the widest load in bytes, and the length of the longest loop."""
+def resources(asm: dict[str, Any]) -> dict[str, Any]:
+    """Registers and spilled bytes a thread, and the widest load in bytes."""
+    import triton
+
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
-        log = nvidia_tool("cuobjdump", "--dump-resource-usage", file.name)
-        listing = nvidia_tool("nvdisasm", "-c", file.name)
+        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        command = [tool, "--dump-resource-usage", file.name]
+        log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     usage = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", log)}
     loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", asm["ptx"])
     widths = [int(vector or 1) * int(bits) // 8 for vector, bits in loads]
@@ -130,31 +131,7 @@ def resources(asm: dict[str, Any], num_warps: int) -> dict[str, Any]:
         "registers": usage["REG"],
         "spilled": usage["STACK"] + usage["LOCAL"],
         "widest_load": max(widths, default=0),
-        "loop": longest_loop(listing),
-        "num_warps": num_warps,
     }
-
-
-def nvidia_tool(name: str, *arguments: str) -> str:
-    """What a tool that comes with Triton prints."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
-    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def longest_loop(listing: str) -> int:
-    """Instructions between the farthest jump backwards and its target: those of the loop over tiles."""
-    labels: dict[str, int] = {}
-    count = longest = 0
-    for line in listing.splitlines():
-        if label := re.match(r"\s*(\.L_\w+):", line):
-            labels[label[1]] = count
-        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*);", line):
-            count += 1
-            if jump := re.search(r"\bBRA\b.*(\.L_\w+)", instruction[1]):
-                longest = max(longest, count - labels.get(jump[1], count))
-    return longest
 
 
 if __name__ == "__main__":

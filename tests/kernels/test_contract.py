@@ -1,17 +1,15 @@
-"""What the passes refuse, in both implementations alike, and how they say it."""
+"""What the passes refuse, in both implementations alike, and how they say it; how launches are chosen."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from flashlogit_kernels.contract import HESSIAN_COLUMNS, Clamp
+from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, Clamp, joined, packed_sums
 from flashlogit_kernels.gpu.launch import (
     TILES_A_PROGRAM,
-    KernelName,
     LaunchConfig,
     block_width,
     fitted,
@@ -20,12 +18,7 @@ from flashlogit_kernels.gpu.launch import (
     piece_widths,
 )
 
-GOOD: dict[str, Any] = {
-    "X": torch.ones(4, 3),
-    "y": torch.ones(4),
-    "weight": torch.ones(3),
-    "bias": torch.ones(1),
-}
+GOOD = {"X": torch.ones(4, 3), "y": torch.ones(4), "weight": torch.ones(3), "bias": torch.ones(1)}
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"X": torch.ones(4)}, ValueError, r"X is \[4\]; must be \[rows, columns\]"),
     ({"X": torch.ones(4, 0)}, ValueError, "at least one column"),
@@ -36,45 +29,59 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"y": torch.ones(4, 1)}, ValueError, r"y is \[4, 1\]; .*y\.reshape\(-1\)"),
     ({"y": torch.ones(4, dtype=torch.complex64)}, TypeError, "y is torch.complex64; must be a real dtype"),
     ({"weight": torch.ones(4)}, ValueError, "weight has 4 entries; must have 3"),
-    ({"weight": torch.ones(1, 3)}, ValueError, r"weight is \[1, 3\]"),
     ({"bias": torch.ones(2)}, ValueError, r"bias is \[2\]; must hold one number"),
     ({"pos_weight": torch.ones(2)}, ValueError, r"pos_weight is \[2\]; must hold one number"),
     ({"sample_weight": torch.ones(3)}, ValueError, "sample_weight has 3 entries; must have 4"),
     ({"rows": torch.ones(2)}, TypeError, "rows is torch.float32; must be int64 or int32"),
-    ({"rows": torch.ones(2, 2, dtype=torch.int64)}, ValueError, r"rows is \[2, 2\]"),
     ({"eps": 0.5}, ValueError, r"eps is 0\.5; must be at least 0 and less than 0\.5"),
     ({"eps": -1e-9}, ValueError, "eps is -1e-09"),
     ({"eps": float("nan")}, ValueError, "eps is nan"),
     ({"clamp_gradient": "none"}, ValueError, "clamp_gradient is 'none'; must be 'through' or 'exact'"),
     ({"compute_dtype": torch.float16}, TypeError, "compute_dtype is torch.float16; must be"),
-    (
-        {"y": torch.ones(4, device="meta")},
-        ValueError,
-        r"y is on meta and X on cpu; move it with y\.to\(X\.device\)",
-    ),
+    ({"y": torch.ones(4, device="meta")}, ValueError, r"y is on meta and X on cpu; move it with y\.to"),
+    ({"center": torch.zeros(4)}, ValueError, r"center is \[4\]; must be \[3\]"),
+    ({"center": torch.zeros(3, 1)}, ValueError, r"center is \[3, 1\]; must be \[3\]"),
+    ({"center": torch.zeros(3, dtype=torch.complex64)}, TypeError, "center is torch.complex64"),
+    ({"scale": torch.ones(3)}, TypeError, "unexpected keyword argument 'scale'"),
 ]
 
 
-@pytest.mark.parametrize("function", ["bce_onepass", "bce_rows"])
 @pytest.mark.parametrize(("change", "error", "message"), BAD)
-def test_refused(
-    change: dict[str, Any], error: type[Exception], message: str, function: str, passes: ModuleType
-) -> None:
+def test_refused(change, error, message, passes):
+    for function in (passes.bce_onepass, passes.bce_rows, passes.bce_hessian):
+        with pytest.raises(error, match=message):
+            function(**{**GOOD, **change})
+
+
+BAD_PRODUCTS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"X": torch.ones(0, 3), "curvature": torch.ones(0)}, ValueError, "there are no rows"),
+    ({"curvature": torch.ones(5)}, ValueError, "curvature has 5 entries; must have 4"),
+    ({"v": torch.ones(4)}, ValueError, "v has 4 entries; must have 3"),
+    ({"v_bias": torch.ones(2)}, ValueError, r"v_bias is \[2\]; must hold one number"),
+    ({"v": torch.ones(3, dtype=torch.complex64)}, TypeError, "v is torch.complex64; must be a real dtype"),
+    ({"v": torch.ones(3, device="meta")}, ValueError, r"v is on meta and X on cpu"),
+    ({"center": torch.ones(3, device="meta")}, ValueError, r"center is on meta"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), BAD_PRODUCTS)
+def test_hessian_product_refuses(change, error, message, passes):
+    good = {"X": torch.ones(4, 3), "curvature": torch.ones(4), "v": torch.ones(3)}
     with pytest.raises(error, match=message):
-        getattr(passes, function)(**{**GOOD, **change})
+        passes.hessian_product(**{**good, **change})
 
 
-def test_column_sums_refuses_complex_numbers(passes: ModuleType) -> None:
+def test_column_sums_and_the_hessian_refuse(passes):
     with pytest.raises(TypeError, match=r"v is torch\.complex64"):
         passes.column_sums(torch.ones(4, 3), torch.ones(4, dtype=torch.complex64))
-
-
-def test_column_sums_refuses_another_length(passes: ModuleType) -> None:
     with pytest.raises(ValueError, match="v has 5 entries; must have 4"):
         passes.column_sums(torch.ones(4, 3), torch.ones(5))
+    X = torch.ones(2, HESSIAN_COLUMNS + 1)
+    with pytest.raises(ValueError, match=r"at most 128 columns: .* hessian_product"):
+        passes.bce_hessian(X, torch.ones(2), torch.ones(HESSIAN_COLUMNS + 1))
 
 
-def test_the_clamps_numbers() -> None:
+def test_the_clamps_numbers():
     clamp = Clamp(1e-8, "through")
     assert clamp.bound == pytest.approx(18.420680733952367, rel=1e-15)
     assert clamp.tail == pytest.approx(1.00000001e-08, rel=1e-15)
@@ -83,46 +90,50 @@ def test_the_clamps_numbers() -> None:
     assert Clamp(1e-3, "exact").zeroes_gradient
 
 
+def test_the_packed_sums_by_name():
+    numbers = {"bias_grad": 3.0, "loss": 4.0, "weight_sum": 5.0, "nonfinite": 6.0, "max_abs_logit": 7.0}
+    packed = packed_sums(torch.tensor([1.0, 2.0], dtype=torch.float64), **numbers)
+    sums = BCESums(packed)
+    assert {name: getattr(sums, name).item() for name in numbers} == numbers
+    assert sums.weight_grad.tolist() == [1, 2]
+    assert sums.gradient.tolist() == [1, 2, 3]
+    both = BCESums(joined([packed, packed.flip(0)]))
+    assert both.packed.tolist() == [8.0] * 6 + [7.0]
+    total = torch.tensor([1.0, 1.0, 1.0, 1.0, 9.0], dtype=torch.float64)
+    sums.add_scalars_to(total)
+    assert total.tolist() == [4, 5, 6, 7, 9]
+    assert BCESums(total).loss == 5
+
+
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("compute", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("kernel", ["onepass", "hessian_product"])
-def test_every_width_that_fits_has_a_configuration(kernel: KernelName, compute: torch.dtype) -> None:
+def test_every_width_that_fits_has_a_configuration(compute):
     widest = 16384 if compute == torch.float32 else 8192
     for D in [1, 2, 3, 5, 8, 16, 33, 65, 129, 257, 513, 1025, 2049, 4097, widest - 1, widest]:
         for storage in (torch.float32, torch.bfloat16):
-            config = launch_config(kernel, D, storage, compute, CPU)
+            config = launch_config("onepass", D, storage, compute, CPU)
+            assert config == launch_config("hessian_product", D, storage, compute, CPU)
             assert config.block_n & (config.block_n - 1) == 0
             width, rest = piece_widths(D, config)
             assert width < D <= width + rest if rest else width == block_width(D)
 
 
-def test_every_hessian_has_a_configuration() -> None:
+def test_every_hessian_has_a_configuration():
     for D in range(1, HESSIAN_COLUMNS + 1):
-        for storage in (torch.float32, torch.float16):
-            assert launch_config("hessian", D, storage, torch.float32, CPU).block_n >= 16
-    with pytest.raises(
-        ValueError, match="129 columns in float32 arithmetic are more than the launch table lists"
-    ):
+        assert launch_config("hessian", D, torch.float16, torch.float32, CPU).block_n >= 16
+    with pytest.raises(ValueError, match="129 columns in float32 arithmetic are more than the launch table"):
         launch_config("hessian", 129, torch.float32, torch.float32, CPU)
 
 
-def test_few_rows_take_few_programs() -> None:
-    assert grid_size(1, LaunchConfig(8, 4, 4), CPU) == (1, 1)
-    assert grid_size(17, LaunchConfig(8, 4, 4), CPU) == (3, 3)
-    assert grid_size(1000, LaunchConfig(8, 4, 4), CPU) == (125, 8)
-
-
-def test_a_small_problem_is_spread_over_the_multiprocessors() -> None:
-    config = LaunchConfig(512, 4, 2)
-    for n, block_n in ((100, 128), (256, 128), (257, 256), (512, 256), (513, 512), (10**6, 512)):
-        assert fitted(config, n, CPU).block_n == block_n
-    assert fitted(LaunchConfig(8, 1, 8), 3, CPU).block_n == 8
-
-
-def test_no_program_walks_too_many_tiles() -> None:
-    tiles, programs = grid_size(10**6, LaunchConfig(8, 4, 4), CPU)
+def test_programs_and_tiles_follow_the_rows():
+    small = LaunchConfig(8, 4, 4)
+    assert [grid_size(n, small, CPU) for n in (1, 17, 1000)] == [(1, 1), (3, 3), (125, 8)]
+    tiles, programs = grid_size(10**6, small, CPU)
     assert tiles == 125_000
     assert programs % 8 == 0
     assert tiles / programs <= TILES_A_PROGRAM < tiles / (programs - 8)
+    for n, block_n in ((100, 128), (256, 128), (257, 256), (512, 256), (513, 512), (10**6, 512)):
+        assert fitted(LaunchConfig(512, 4, 2), n, CPU).block_n == block_n
+    assert fitted(LaunchConfig(8, 1, 8), 3, CPU).block_n == 8

@@ -33,39 +33,29 @@ def call(function: str, D: int, storage: str = "float32", compute: str = "float3
 
 
 TABLE = [
-    *(call("bce_onepass", D) for D in (1, 10, 28, 37, 100, 256, 300, 513, 1024, 16384)),
-    *(call("bce_onepass", D, "bfloat16") for D in (1, 28, 50, 300, 784, 4096)),
-    *(call("bce_onepass", D, "bfloat16", padded=True) for D in (37, 50, 100)),
-    *(call("bce_onepass", D, "bfloat16", "float64") for D in (28, 2000)),
-    call("bce_onepass", 256, "float64", "float64"),
+    *(call("bce_onepass", D) for D in (1, 28, 300, 16384)),
+    call("bce_onepass", 784, "bfloat16"),
+    call("bce_onepass", 50, "bfloat16", padded=True),
+    call("bce_onepass", 2000, "bfloat16", "float64"),
     call("bce_onepass", 28, column_major=True),
-    call("hessian_product", 28),
     call("hessian_product", 300, "bfloat16"),
 ]
 """Launches of the one-pass kernel from the table, at listed column counts and between them."""
-HESSIANS = [call("bce_hessian", D) for D in (10, 28, 62, 128)]
+HESSIANS = [call("bce_hessian", D) for D in (28, 128)]
 OTHERS = [
-    call("bce_onepass", 28, everything=True),
     call("bce_onepass", 2000, "bfloat16", everything=True),
-    call("bce_onepass", 28, N=1),
-    call("bce_onepass", 28, column_major=True, everything=True),
-    call("bce_onepass", 20000, everything=True),
+    call("bce_onepass", 28, column_major=True, everything=True, center=True, N=1),
+    call("bce_onepass", 20000, everything=True, center=True),
     call("hessian_product", 20000, "bfloat16"),
-    call("bce_hessian", 28, "bfloat16", everything=True),
-    call("bce_hessian", 28, "bfloat16", "float64"),
-    *(call("bce_onepass", D, center=True) for D in (10, 28, 300, 2000, 8192, 16384)),
-    *(call("bce_onepass", D, "bfloat16", "float64", center=True) for D in (28, 784)),
-    call("bce_onepass", 20000, center=True),
-    call("hessian_product", 28, center=True),
-    call("bce_hessian", 28, center=True),
-    call("bce_hessian", 128, "bfloat16", center=True),
-    call("bce_rows", 28, "float16"),
+    call("bce_hessian", 28, "bfloat16", everything=True, center=True),
+    *(call("bce_onepass", D, center=True) for D in (300, 8192)),
+    call("bce_onepass", 784, "bfloat16", "float64", center=True),
     call("column_sums", 28, "float64", "float64"),
-    call("column_sums", 20000, "float64", "float64"),
     call("bce_onepass", 28, "float32", "float64", eps=0.1),
-    *(call("bce_onepass", D, "float32", "float64", center=True) for D in (450, 1024)),
     call("bce_hessian", 128, launch=[32, 8, 1]),
 ]
+"""What else is launched: every option, rows too wide for the registers, float64. `scripts/benchmark.py device`
+compiles the rest of the table."""
 
 
 def describe(call: Call) -> str:
@@ -97,7 +87,7 @@ def compiled(calls: list[Call], cache: Path) -> dict[str, list[Report]]:
 
 
 @pytest.mark.parametrize("call", TABLE + HESSIANS, ids=describe)
-def test_the_tables_tiles_fit_the_registers(call: Call, reports: dict[str, list[Report]]) -> None:
+def test_the_tables_tiles_fit_the_registers(call, reports):
     kernel, second_stage = reports[describe(call)]
     assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
@@ -110,28 +100,11 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 @pytest.mark.parametrize(
     "call", [c for c in TABLE if c.get("padded") or c["D"] * BYTES[c["storage"]] % 16 == 0], ids=describe
 )
-def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(
-    call: Call, reports: dict[str, list[Report]]
-) -> None:
+def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(call, reports):
     assert reports[describe(call)][0]["widest_load"] == 16
 
 
-READ_BYTES = 3.06e12
-"""A second, by an H100."""
-INSTRUCTIONS = 132 * 4 * 1.755e9
-"""Of a warp, that an H100 issues in a second at its sustained clock."""
-
-
-@pytest.mark.parametrize("call", [c for c in TABLE if c["compute"] == "float32"], ids=describe)
-def test_instructions_take_less_time_than_reading(call: Call, reports: dict[str, list[Report]]) -> None:
-    kernel = reports[describe(call)][0]
-    tile_bytes = kernel["block_n"] * (call["D"] * BYTES[call["storage"]] + 4)
-    issue = kernel["loop"] * kernel["num_warps"] / INSTRUCTIONS
-    assert kernel["loop"] > 50
-    assert issue < tile_bytes / READ_BYTES
-
-
-def test_the_hessian_of_128_columns_fits_a_smaller_gpu(reports: dict[str, list[Report]]) -> None:
+def test_the_hessian_of_128_columns_fits_a_smaller_gpu(reports):
     """99 KB is what GPUs of compute capability 8.6 and 8.9 give a program, and 32 rows are half the table's."""
     table, halved = (
         reports[describe(call("bce_hessian", 128, **more))][0] for more in ({}, {"launch": [32, 8, 1]})
@@ -140,7 +113,7 @@ def test_the_hessian_of_128_columns_fits_a_smaller_gpu(reports: dict[str, list[R
     assert table["shared"] > 101_376 >= halved["shared"]
 
 
-def test_the_clamp_is_exact_in_float64(reports: dict[str, list[Report]]) -> None:
+def test_the_clamp_is_exact_in_float64(reports):
     """Triton 3.6 rounded the bound and its tail to float32, which moved the loss of a clamped row by 5e-8 of it."""
     kernel = reports[describe(call("bce_onepass", 28, "float32", "float64", eps=0.1))][0]
     constants = [float(text) for text in kernel["float64"] if not text.startswith("0x")]
@@ -148,7 +121,7 @@ def test_the_clamp_is_exact_in_float64(reports: dict[str, list[Report]]) -> None
     assert any(math.isclose(value, 1 / 9, rel_tol=1e-15) for value in constants)
 
 
-def test_counts_that_change_compile_nothing_anew(reports: dict[str, list[Report]]) -> None:
+def test_counts_that_change_compile_nothing_anew(reports):
     """N does: a column of X is loaded in wider pieces where the next one begins at a multiple of 16 numbers."""
     launched = [report for found in reports.values() for report in found]
     assert {report["kernel"] for report in launched} == {
@@ -164,7 +137,7 @@ def test_counts_that_change_compile_nothing_anew(reports: dict[str, list[Report]
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)
-def test_every_other_path_compiles(call: Call, reports: dict[str, list[Report]]) -> None:
+def test_every_other_path_compiles(call, reports):
     launched = reports[describe(call)]
     assert launched
     assert all(report["spilled"] <= SPILL_WITH_EVERYTHING for report in launched)

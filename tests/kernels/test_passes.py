@@ -1,253 +1,267 @@
-"""The passes against float64 truth under an error budget, at every shape, dtype, layout and option."""
+"""Every pass against float64 truth under an error budget: shapes, dtypes, layouts and options."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from budget import Case, check, compute, make_case
+from budget import Case, check, check_hessian, check_product, compute, make_case, plain_error
 
-from flashlogit_kernels.contract import BCESums
+from flashlogit import reference
+from flashlogit_kernels.contract import HESSIAN_COLUMNS
 from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers
 
-STORAGE = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 SMALL = LaunchConfig(block_n=8, num_warps=4, programs_per_sm=1)
-EDGES = [1, 7, 8, 9, 25]
-"""One row, and one off a tile and off several tiles of 8 rows."""
+MEDIUM = LaunchConfig(block_n=16, num_warps=4, programs_per_sm=1)
+SPLIT = LaunchConfig(block_n=8, num_warps=4, programs_per_sm=1, split=True)
 
 
-def onepass(passes: ModuleType, case: Case, **more: Any) -> BCESums:
-    """One pass over a case, the kernel with small tiles."""
-    if passes.__name__ == "flashlogit_kernels":
-        more.setdefault("launch", SMALL)
-    sums: BCESums = passes.bce_onepass(*case.arguments(), **case.options, **more)
-    return sums
+def launched(passes: ModuleType, launch: LaunchConfig) -> dict[str, Any]:
+    """A launch for the kernels, nothing for the reference."""
+    return {"launch": launch} if passes.__name__ == "flashlogit_kernels" else {}
 
 
-@pytest.mark.parametrize("storage", STORAGE, ids=str)
-@pytest.mark.parametrize("d", [1, 2, 15, 16, 17])
-@pytest.mark.parametrize("n", EDGES)
-def test_every_size_and_storage(
-    n: int, d: int, storage: torch.dtype, passes: ModuleType, device: torch.device
-) -> None:
-    case = make_case(n, d, storage=storage, device=device, seed=n * 100 + d)
-    check(onepass(passes, case), case, float64=storage == torch.float64)
-
-
-@pytest.mark.parametrize("storage", STORAGE, ids=str)
-@pytest.mark.parametrize("d", [1, 17])
-def test_float64_arithmetic_over_every_storage(
-    d: int, storage: torch.dtype, passes: ModuleType, device: torch.device
-) -> None:
-    case = make_case(25, d, storage=storage, device=device, compute_dtype=torch.float64)
-    check(onepass(passes, case), case, float64=True)
-
-
-@pytest.mark.parametrize("d", [1, 28, 300])
-def test_the_tables_own_configurations(d: int, kernels: ModuleType, device: torch.device) -> None:
-    case = make_case(300, d, device=device)
-    check(kernels.bce_onepass(*case.arguments()), case)
-
-
-@pytest.mark.parametrize("stages", [1, 2, 3])
-def test_pipelining_changes_nothing(stages: int, kernels: ModuleType, device: torch.device) -> None:
-    case = make_case(40, 5, device=device)
-    plain = onepass(kernels, case).packed
-    assert torch.equal(plain, onepass(kernels, case, launch=LaunchConfig(8, 4, 1, stages)).packed)
-
-
-WEIGHTS = {
-    "ones": torch.ones(25),
-    "uniform": torch.rand(25, generator=torch.Generator().manual_seed(5)),
-    "some zero": torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5] * 5),
-    "large": torch.tensor([1e6, 1.0, 1e-6, 3.0, 1e3] * 5),
-    "integers": torch.arange(25),
-    "float64": torch.linspace(0.1, 3, 25, dtype=torch.float64),
-}
-ROWS = {
-    "all": torch.arange(25),
-    "reversed": torch.arange(25).flip(0),
-    "repeated": torch.tensor([3, 3, 3, 0, 24, 7, 7]),
-    "one": torch.tensor([11]),
-    "int32": torch.tensor([4, 2, 9], dtype=torch.int32),
-    "more than there are": torch.arange(75) % 25,
-}
-
-
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("pos_weight", [None, 0.0, 3.5])
-def test_weights(weights: str, pos_weight: float | None, passes: ModuleType, device: torch.device) -> None:
-    q = None if pos_weight is None else torch.tensor(pos_weight)
-    case = make_case(25, 5, device=device, sample_weight=WEIGHTS[weights], pos_weight=q)
-    check(onepass(passes, case), case)
-
-
-def test_a_zero_weight_is_a_missing_row(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, device=device, sample_weight=WEIGHTS["some zero"])
-    kept = torch.nonzero(WEIGHTS["some zero"])[:, 0].to(device)
-    fewer = Case(*case.arguments(), {**case.options, "rows": kept})
-    torch.testing.assert_close(
-        onepass(passes, case).packed[:-1], onepass(passes, fewer).packed[:-1], rtol=1e-6, atol=1e-6
+def check_all(passes: ModuleType, case: Case, launch: LaunchConfig = SMALL) -> None:
+    """Assert that all passes over a case keep to the budget, and that the rows' own values are right."""
+    more, truth = launched(passes, launch), compute(case, F64)
+    float64 = F64 in (case.X.dtype, case.weight.dtype, case.options.get("compute_dtype"))
+    sums = passes.bce_onepass(*case.arguments(), **case.options, **more)
+    check(sums, case, float64=float64)
+    assert sums.residual is sums.curvature is sums.logits is None
+    wanted = passes.bce_onepass(
+        *case.arguments(), **case.options, **more, residual=True, curvature=True, logits=True
     )
-
-
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("column_major", [False, True])
-def test_chosen_rows(
-    rows: str, weighted: bool, column_major: bool, passes: ModuleType, device: torch.device
-) -> None:
-    weights = {"sample_weight": WEIGHTS["uniform"]} if weighted else {}
-    case = make_case(25, 5, device=device, rows=ROWS[rows], **weights)
-    if column_major:
-        case.X = case.X.t().contiguous().t()
-    check(onepass(passes, case), case)
-    residuals = onepass(passes, case, residual=True).residual
-    torch.testing.assert_close(
-        residuals.double(), compute(case, torch.float64).residuals, rtol=1e-5, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("clamp_gradient", ["through", "exact"])
-@pytest.mark.parametrize("eps", [0, 1e-8, 1e-3])
-@pytest.mark.parametrize("soft", [False, True])
-def test_clamp_on_both_sides(
-    eps: float, clamp_gradient: str, soft: bool, passes: ModuleType, device: torch.device
-) -> None:
-    case = make_case(200, 5, device=device, logit_scale=12.0, eps=eps, clamp_gradient=clamp_gradient)
-    if soft:
-        case.y = torch.rand(200, generator=torch.Generator().manual_seed(1)).to(device)
-    if eps == 1e-3:
-        beyond = compute(case, torch.float64).logits.abs() > 6.9068
-        assert 0 < beyond.sum() < 200
-    check(onepass(passes, case), case)
-    case.options["compute_dtype"] = torch.float64
-    check(onepass(passes, case), case, float64=True)
-
-
-LABELS = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-@pytest.mark.parametrize("dtype", LABELS, ids=str)
-def test_label_dtypes_agree(dtype: torch.dtype, passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, device=device)
-    expected = onepass(passes, case).packed
-    case.y = case.y.to(dtype)
-    torch.testing.assert_close(onepass(passes, case).packed, expected, rtol=1e-6, atol=1e-6)
-    check(onepass(passes, case), case)
-
-
-def test_soft_float64_labels_keep_their_digits(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, storage=torch.float64, device=device)
-    case.y = torch.rand(25, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(device)
-    check(onepass(passes, case), case, float64=True)
-
-
-@pytest.mark.parametrize("dtype", STORAGE, ids=str)
-def test_parameters_of_any_dtype_and_no_bias(
-    dtype: torch.dtype, passes: ModuleType, device: torch.device
-) -> None:
-    case = make_case(25, 5, device=device)
-    case.weight, case.bias = case.weight.to(dtype), None
-    check(onepass(passes, case), case, float64=dtype == torch.float64)
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
-def test_bias_of_any_shape(shape: tuple[int, ...], passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, device=device)
-    expected = onepass(passes, case).packed
-    assert case.bias is not None
-    case.bias = case.bias.reshape(shape)
-    assert torch.equal(onepass(passes, case).packed, expected)
-
-
-LAYOUTS = {
-    "columns of a wider table": lambda X: torch.cat([X, X], dim=1)[:, : X.shape[1]],
-    "every other row": lambda X: X.repeat_interleave(2, dim=0)[::2],
-    "column-major": lambda X: X.t().contiguous().t(),
-    "columns of a longer table": lambda X: torch.cat([X, X]).t().contiguous().t()[: X.shape[0]],
-    "neither": lambda X: X.repeat_interleave(2, dim=1)[:, ::2],
-    "offset in memory": lambda X: torch.cat([X.flatten()[:1], X.flatten()])[1:].view(X.shape),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=str)
-def test_layouts(layout: str, storage: torch.dtype, passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 6, storage=storage, device=device)
-    expected = onepass(passes, case).packed
-    rows_expected = passes.bce_rows(*case.arguments())
-    case.X = LAYOUTS[layout](case.X)
-    assert case.X.stride() != (6, 1) or layout == "offset in memory"
-    torch.testing.assert_close(onepass(passes, case).packed, expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(passes.bce_rows(*case.arguments()).loss, rows_expected.loss)
-    check(onepass(passes, case), case)
-
-
-def test_one_row_seen_many_times(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 6, device=device)
-    case.X = case.X[:1].expand(25, 6)
-    assert case.X.stride(0) == 0
-    check(onepass(passes, case), case)
-
-
-def test_strided_vectors(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, device=device, sample_weight=WEIGHTS["uniform"])
-    expected = onepass(passes, case).packed
-    case.y = case.y.repeat_interleave(2)[::2]
-    case.weight = case.weight.repeat_interleave(3)[::3]
-    case.options["sample_weight"] = case.options["sample_weight"].repeat_interleave(2)[::2]
-    assert torch.equal(onepass(passes, case).packed, expected)
-
-
-@pytest.mark.parametrize(("d", "dtype"), [(16385, torch.float32), (8193, torch.float64)])
-@pytest.mark.parametrize("column_major", [False, True])
-def test_rows_too_wide_for_the_registers(
-    d: int, dtype: torch.dtype, column_major: bool, passes: ModuleType, device: torch.device
-) -> None:
-    assert not fits_registers(d, dtype)
-    assert fits_registers(d - 1, dtype)
-    case = make_case(9, d, storage=dtype, device=device, sample_weight=torch.rand(9))
-    if column_major:
-        case.X = case.X.t().contiguous().t()
-    sums = passes.bce_onepass(*case.arguments(), **case.options, residual=True)
-    check(sums, case, float64=dtype == torch.float64)
-    truth = compute(case, torch.float64)
-    torch.testing.assert_close(sums.residual.double(), truth.residuals, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("d", [1, 5, 2100])
-@pytest.mark.parametrize("storage", STORAGE, ids=str)
-def test_rows_and_column_sums(d: int, storage: torch.dtype, passes: ModuleType, device: torch.device) -> None:
-    case = make_case(11, d, storage=storage, device=device, sample_weight=torch.rand(11))
-    truth = compute(case, torch.float64)
+    assert torch.equal(sums.packed, wanted.packed)
     rows = passes.bce_rows(*case.arguments(), **case.options)
-    tolerance = 1e-13 if storage == torch.float64 else 1e-5
-    torch.testing.assert_close(rows.loss.double(), truth.losses, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(rows.residual.double(), truth.residuals, rtol=tolerance, atol=tolerance)
-    v = torch.randn(11, generator=torch.Generator().manual_seed(2)).to(device)
-    sums = passes.column_sums(case.X, v)
-    assert sums.dtype == torch.float64
-    torch.testing.assert_close(sums, case.X.double().t() @ v.double(), rtol=1e-5, atol=1e-5)
-    chosen = torch.tensor([3, 3, 10], device=device)
-    sums = passes.column_sums(case.X, v[:3], rows=chosen, compute_dtype=torch.float64)
-    torch.testing.assert_close(sums, case.X[chosen].double().t() @ v[:3].double(), rtol=1e-13, atol=1e-13)
+    rtol = 1e-12 if float64 else 5e-6
+    for ours, exact in (
+        (wanted.residual, truth.residuals),
+        (wanted.curvature, truth.curvatures),
+        (wanted.logits, truth.logits),
+        (rows.residual, truth.residuals),
+        (rows.loss, truth.losses),
+    ):
+        assert ours.dtype == (F64 if float64 else F32)
+        atol = rtol * max(1.0, truth.logits.abs().max().item()) * max(1.0, exact.abs().max().item())
+        torch.testing.assert_close(ours.double(), exact, rtol=rtol, atol=atol)
+    check_product(passes, case, truth.curvatures, **more)
+    if case.X.shape[1] <= HESSIAN_COLUMNS:
+        check_hessian(passes, case, **launched(passes, MEDIUM))
 
 
-def test_two_runs_are_bitwise_equal(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(100, 9, device=device, sample_weight=torch.rand(100))
-    assert torch.equal(onepass(passes, case).packed, onepass(passes, case).packed)
+def uniform(n: int, seed: int = 5) -> torch.Tensor:
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed))
 
 
-def test_nothing_outside_the_matrix_is_read(passes: ModuleType, device: torch.device) -> None:
-    case = make_case(25, 5, device=device)
+def in_layout(change: Callable[[torch.Tensor], torch.Tensor], case: Case) -> Case:
+    """The case with another layout of the same X."""
+    strides = case.X.stride()
+    X = change(case.X)
+    assert torch.equal(X, case.X)
+    assert X.stride() != strides or X.storage_offset()
+    case.X = X
+    return case
+
+
+def soft(case: Case, dtype: torch.dtype = F32) -> Case:
+    """The case with labels anywhere in [0, 1]."""
+    case.y = torch.rand(len(case.X), dtype=dtype, generator=torch.Generator().manual_seed(1)).to(
+        case.X.device
+    )
+    return case
+
+
+def typed(case: Case, **dtypes: torch.dtype) -> Case:
+    """The case with labels or weights of other dtypes."""
+    for name, dtype in dtypes.items():
+        setattr(case, name, getattr(case, name).to(dtype))
+    return case
+
+
+def far(case: Case, mean: float = 1e4) -> Case:
+    """The case with columns of sd 1 about a mean far off, and the mean of what is stored as the centre."""
+    X = (case.X.float() + mean).to(case.X.dtype)
+    options = {**case.options, "center": X.double().mean(dim=0).float()}
+    return Case(X, case.y, case.weight, case.bias, options)
+
+
+def column_major(X: torch.Tensor) -> torch.Tensor:
+    return X.t().contiguous().t()
+
+
+EVERYTHING = {
+    "sample_weight": uniform(25),
+    "pos_weight": torch.tensor(0.5),
+    "rows": torch.tensor([3, 3, 0, 24, 7, 11, 12, 12, 1]),
+    "center": torch.linspace(-1, 1, 5),
+    "clamp_gradient": "exact",
+    "eps": 0.05,
+}
+ZEROS = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5] * 5)
+make = functools.partial(make_case, 25, 5)
+CASES: dict[str, Callable[[torch.device], Case]] = {
+    "weights, some zero": lambda on: make(sample_weight=ZEROS, device=on),
+    "weights of many sizes": lambda on: make(
+        sample_weight=torch.tensor([1e6, 1.0, 1e-6, 3.0, 1e3] * 5), pos_weight=torch.tensor(3.5), device=on
+    ),
+    "whole weights, soft labels": lambda on: soft(make(sample_weight=torch.arange(25), device=on)),
+    "float64 weights": lambda on: make(sample_weight=uniform(25).double() + 0.1, device=on),
+    "no weight on the positives": lambda on: make(pos_weight=torch.tensor(0.0), device=on),
+    "soft labels, weighed": lambda on: soft(make(pos_weight=torch.tensor(3.5), device=on)),
+    "soft float64 labels": lambda on: soft(make(storage=F64, device=on), F64),
+    "repeated rows": lambda on: make(rows=torch.tensor([3, 3, 3, 0, 24, 7, 7]), device=on),
+    "int32 rows": lambda on: make(rows=torch.tensor([4, 2, 9], dtype=torch.int32), device=on),
+    "more rows than there are": lambda on: make(rows=torch.arange(75).flip(0) % 25, device=on),
+    "everything": lambda on: make(**EVERYTHING, device=on),
+    "everything, soft": lambda on: soft(make(**EVERYTHING, device=on)),
+    "everything, column-major": lambda on: in_layout(column_major, make(**EVERYTHING, device=on)),
+    "everything, float64": lambda on: soft(make(**EVERYTHING, storage=F64, device=on)),
+    "uint8 labels": lambda on: typed(make(device=on), y=torch.uint8),
+    "int64 labels": lambda on: typed(make(device=on), y=torch.int64),
+    "bfloat16 labels": lambda on: typed(make(device=on), y=BF16),
+    "float64 labels": lambda on: typed(make(device=on), y=F64),
+    "bfloat16 parameters": lambda on: typed(make(device=on), weight=BF16, bias=BF16),
+    "float64 parameters": lambda on: typed(make(storage=BF16, device=on), weight=F64),
+    "float64 arithmetic": lambda on: make(storage=BF16, compute_dtype=F64, device=on),
+    "part of a table": lambda on: in_layout(lambda X: torch.cat([X, X], dim=1)[:, :5], make(device=on)),
+    "every other row": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=0)[::2], make(device=on)),
+    "column-major": lambda on: in_layout(column_major, make(storage=BF16, device=on)),
+    "rows of a long table": lambda on: in_layout(
+        lambda X: column_major(torch.cat([X, X]))[:25], make(device=on)
+    ),
+    "neither layout": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=1)[:, ::2], make(device=on)),
+    "offset in memory": lambda on: in_layout(
+        lambda X: torch.cat([X.flatten()[:1], X.flatten()])[1:].view(X.shape), make(storage=BF16, device=on)
+    ),
+    "far columns": lambda on: far(make_case(60, 28, sample_weight=uniform(60), device=on)),
+    "far columns, float64": lambda on: far(make_case(60, 17, compute_dtype=F64, device=on)),
+    "far column": lambda on: far(make_case(60, 1, device=on)),
+    "far narrow columns": lambda on: far(make_case(60, 28, storage=BF16, device=on), 30.0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_argument(name, passes, device):
+    check_all(passes, CASES[name](device))
+
+
+@pytest.mark.parametrize("storage", [F64, F32, F16, BF16], ids=str)
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 2), (8, 16), (9, 17), (17, 15)])
+def test_sizes_one_off_a_block(n, d, storage, passes, device):
+    """Tiles have 8 or 16 rows and 1, 2, 16 or 32 columns."""
+    check_all(passes, make_case(n, d, storage=storage, device=device, seed=n * 100 + d))
+
+
+@pytest.mark.parametrize("d", [28, HESSIAN_COLUMNS, 300])
+def test_the_tables_own_configurations(d, kernels, device):
+    case = make_case(90, d, device=device)
+    check(kernels.bce_onepass(*case.arguments()), case)
+    check_product(kernels, case, uniform(90).to(device))
+    if d <= HESSIAN_COLUMNS:
+        check_hessian(kernels, case)
+    far_off = far(case)
+    check(kernels.bce_onepass(*far_off.arguments(), **far_off.options), far_off)
+
+
+@pytest.mark.parametrize("d", [19, 37])
+def test_pipelining_changes_nothing_and_two_pieces_little(d, kernels, device):
+    case = make_case(40, d, device=device)
+    plain = kernels.bce_onepass(*case.arguments(), launch=SMALL).packed
+    staged = LaunchConfig(8, 4, 1, num_stages=3)
+    assert torch.equal(plain, kernels.bce_onepass(*case.arguments(), launch=staged).packed)
+    check_all(kernels, case, SPLIT)
+
+
+@pytest.mark.parametrize("eps", [0, 1e-8, 1e-3])
+@pytest.mark.parametrize("clamp_gradient", ["through", "exact"])
+def test_clamp_on_both_sides(eps, clamp_gradient, passes, device):
+    for dtype in (None, F64):
+        case = make_case(100, 5, device=device, logit_scale=12.0, eps=eps, clamp_gradient=clamp_gradient)
+        case.options["compute_dtype"] = dtype
+        beyond = compute(case, F64).logits.abs() > 6.9068
+        assert 0 < beyond.sum() < 100
+        check(passes.bce_onepass(*case.arguments(), **case.options), case, float64=dtype == F64)
+        soft(case)
+        check(passes.bce_onepass(*case.arguments(), **case.options), case, float64=dtype == F64)
+
+
+def test_rows_that_fit_the_registers():
+    assert [fits_registers(d, F32) for d in (16384, 16385)] == [True, False]
+    assert [fits_registers(d, F64) for d in (8192, 8193)] == [True, False]
+    assert [fits_registers(d, F32, centred=True) for d in (8192, 8193)] == [True, False]
+
+
+@pytest.mark.parametrize(("d", "dtype"), [(1100, F32), (520, F64)])
+@pytest.mark.parametrize("layout", [torch.clone, column_major])
+def test_rows_too_wide_for_the_registers(d, dtype, layout, passes, device, monkeypatch):
+    """Registers for rows of 2 KB stand in for an H100's; 1,100 columns are two blocks of them."""
+    monkeypatch.setattr("flashlogit_kernels.gpu.launch.REGISTER_ROW_BYTES", 2048)
+    case = make_case(9, d, storage=dtype, device=device, sample_weight=uniform(9))
+    case.X, case.options["center"] = layout(case.X), case.X.double().mean(dim=0).to(dtype)
+    check_all(passes, case, MEDIUM)
+    v = uniform(9).to(device)
+    exact = (case.X.double() - case.options["center"].double()).t() @ v.double()
+    found = passes.column_sums(case.X, v, center=case.options["center"])
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)
+
+
+def test_other_shapes_of_vectors_are_the_same_numbers(passes, device):
+    case = make(sample_weight=uniform(25), device=device)
+    expected = passes.bce_onepass(*case.arguments(), **case.options).packed
+    case.y, case.weight = case.y.repeat_interleave(2)[::2], case.weight.repeat_interleave(3)[::3]
+    case.options["sample_weight"] = case.options["sample_weight"].repeat_interleave(2)[::2]
+    for shape in ((), (1, 1)):
+        case.bias = case.bias.reshape(shape)
+        assert torch.equal(passes.bce_onepass(*case.arguments(), **case.options).packed, expected)
+    case.X, case.bias = case.X[:1].expand(25, 5), None
+    assert case.X.stride(0) == 0
+    check(passes.bce_onepass(*case.arguments(), **case.options), case)
+
+
+def test_a_single_column_has_one_layout(passes, device):
+    """X [N, 1] is as well column-major as row-major; as a part of a wider table it is neither."""
+    case = make_case(70, 1, device=device)
+    expected = passes.bce_onepass(*case.arguments()).packed
+    case.X = torch.cat([case.X, case.X, case.X], dim=1)[:, 1:2]
+    torch.testing.assert_close(passes.bce_onepass(*case.arguments()).packed, expected, rtol=1e-6, atol=1e-6)
+    case.X, case.options["rows"] = case.X.contiguous(), torch.tensor([5, 3, 60, 3], device=device)
+    check(passes.bce_onepass(*case.arguments(), **case.options), case)
+
+
+@pytest.mark.parametrize(("d", "storage"), [(1, F32), (5, F64), (700, F32), (2100, BF16)])
+def test_column_sums(d, storage, passes, device):
+    case = far(make_case(33, d, storage=storage, device=device), 30.0)
+    v, center = torch.randn(33, generator=torch.Generator().manual_seed(2)).to(device), case.options["center"]
+    for rows in (None, torch.tensor([3, 3, 10], device=device)):
+        X, u = (case.X, v) if rows is None else (case.X[rows], v[:3])
+        for c, compute_dtype in ((center, None), (None, F64), (center, F64)):
+            exact = (X.double() - (0 if c is None else c.double())).t() @ u.double()
+            found = passes.column_sums(case.X, u, rows=rows, center=c, compute_dtype=compute_dtype)
+            rounding = 1e-13 if F64 in (storage, compute_dtype) else 1e-5
+            torch.testing.assert_close(found, exact, rtol=rounding, atol=30 * rounding)
+    assert passes.column_sums(case.X[:0], v[:0]).tolist() == [0.0] * d
+
+
+def test_sums_over_columns_meet_values_that_are_not_finite(passes, device):
+    """An infinite v makes its row's columns infinite, not NaN, and a NaN in v all columns."""
+    X = torch.tensor([[1.0, -2.0], [3.0, 4.0]], device=device)
+    inf = float("inf")
+    assert passes.column_sums(X, torch.tensor([inf, 1.0], device=device)).tolist() == [inf, -inf]
+    assert passes.column_sums(X, torch.tensor([float("nan"), 1.0], device=device)).isnan().all()
+
+
+def test_nothing_outside_the_matrix_is_read(passes, device):
+    case = make(device=device)
     surrounded = torch.full((29, 9), torch.nan, device=device)
     surrounded[2:27, 2:7] = case.X
-    expected = onepass(passes, case).packed
+    expected = passes.bce_onepass(*case.arguments()).packed
     case.X = surrounded[2:27, 2:7]
-    assert torch.equal(onepass(passes, case).packed, expected)
+    assert torch.equal(passes.bce_onepass(*case.arguments()).packed, expected)
 
 
 FAR = 2**31 + 24
@@ -255,64 +269,70 @@ FAR = 2**31 + 24
 
 
 @pytest.mark.parametrize("layout", ["row-major", "column-major", "chosen rows"])
-def test_offsets_past_two_to_the_31(layout: str, passes: ModuleType, device: torch.device) -> None:
-    case = make_case(2, 2, storage=torch.float16, device=device)
+def test_offsets_past_two_to_the_31(layout, passes, device):
+    case = make_case(2, 2, storage=F16, device=device)
     strides = (1, FAR) if layout == "column-major" else (FAR, 1)
-    spread = torch.empty(FAR + 2, dtype=torch.float16, device=device).as_strided((2, 2), strides)
-    spread.copy_(case.X)
+    spread = torch.empty(FAR + 2, dtype=F16, device=device).as_strided((2, 2), strides).copy_(case.X)
     if layout == "chosen rows":
         case.options["rows"] = torch.tensor([1, 0, 1], device=device)
-    expected = onepass(passes, case).packed
-    wide_expected = passes.bce_rows(*case.arguments(), **case.options).loss
-    case.X = spread
-    torch.testing.assert_close(onepass(passes, case).packed, expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(passes.bce_rows(*case.arguments(), **case.options).loss, wide_expected)
-    v = torch.ones(len(wide_expected), device=device)
-    rows = case.options.get("rows")
-    torch.testing.assert_close(
-        passes.column_sums(spread, v, rows=rows),
-        (spread if rows is None else spread[rows]).double().sum(dim=0),
-        rtol=1e-6,
-        atol=1e-6,
+    v, rows = compute(case, F32).residuals, case.options.get("rows")
+
+    def answers(X: torch.Tensor) -> torch.Tensor:
+        arguments = (X, *case.arguments()[1:])
+        packed = passes.bce_onepass(*arguments, **case.options).packed
+        losses = passes.bce_rows(*arguments, **case.options).loss.double()
+        return torch.cat([packed, losses, passes.column_sums(X, v, rows=rows)])
+
+    torch.testing.assert_close(answers(spread), answers(case.X), rtol=1e-6, atol=1e-6)
+
+
+def test_the_same_centre_folded_into_the_bias_fails_the_budget(device):
+    """What the subtraction is for."""
+    case = far(make_case(2000, 28, device=device))
+    center = case.options["center"].double()
+    bias = (case.bias.double() - center @ case.weight.double()).float()
+    folded = reference.bce_onepass(case.X, case.y, case.weight, bias)
+    truth = compute(case, F64)
+    budget = 1e-7 * truth.absolute_weight_grad.max() + plain_error(case, "weight_grad", truth.weight_grad)
+    error = folded.weight_grad - center * folded.bias_grad - truth.weight_grad
+    assert error.abs().max() > 20 * budget
+
+
+@pytest.mark.parametrize("d", [1, 28, 300])
+def test_a_centre_of_zeros_changes_no_bit(d, passes, device):
+    case = make_case(200, d, device=device)
+    plain, again = (passes.bce_onepass(*case.arguments()).packed for _ in range(2))
+    zeros = passes.bce_onepass(*case.arguments(), center=torch.zeros(d, device=device)).packed
+    assert torch.equal(plain, again)
+    assert torch.equal(plain, zeros)
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0, 0.25])
+def test_curvature_keeps_its_digits_where_it_is_tiny(y, passes, device):
+    z = torch.tensor([-1e3, -60.0, -37.0, -20.0, 0.0, 20.0, 37.0, 60.0, 1e3], device=device)
+    one = torch.ones(1, device=device)
+    h = passes.bce_onepass(z[:, None], torch.full_like(z, y), one, curvature=True, eps=0).curvature
+    e = torch.exp(-z.double().abs())
+    torch.testing.assert_close(h.double(), e / (1 + e) ** 2, rtol=5e-7, atol=0)
+
+
+def test_second_derivatives_agree(passes, device):
+    """The Hessian, the product with it, and differences of the gradient."""
+    case = make_case(60, 7, storage=F64, device=device, sample_weight=uniform(60))
+    h = passes.bce_onepass(*case.arguments(), **case.options, curvature=True).curvature
+    first, second = (passes.bce_hessian(*case.arguments(), **case.options) for _ in range(2))
+    assert torch.equal(first.matrix, second.matrix)
+    torch.testing.assert_close(first.matrix, first.matrix.t(), rtol=1e-13, atol=1e-13)
+    v = torch.randn(8, dtype=F64, device=device)
+    product = passes.hessian_product(case.X, h, v[:-1], v[-1:])
+    torch.testing.assert_close(product, first.matrix @ v, rtol=1e-12, atol=1e-12)
+    without = passes.hessian_product(case.X, h, v[:-1])
+    assert torch.equal(without, passes.hessian_product(case.X, h, v[:-1], v.new_zeros(1)))
+    step = 1e-5
+    after, before = (
+        passes.bce_onepass(
+            case.X, case.y, case.weight + size * v[:-1], case.bias.double() + size * v[-1], **case.options
+        ).gradient
+        for size in (step, -step)
     )
-
-
-def test_the_kernels_errors_are_not_swallowed(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flashlogit_kernels.gpu import _bce
-
-    class Broken:
-        def __getitem__(self, grid: object) -> object:
-            raise RuntimeError("the launch failed")
-
-    monkeypatch.setattr(_bce, "onepass_kernel", Broken())
-    case = make_case(3, 2)
-    with pytest.raises(RuntimeError, match="the launch failed"):
-        kernels.bce_onepass(*case.arguments())
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=str)
-def test_gradient_near_the_optimum_at_11_million_rows(storage: torch.dtype, kernels: ModuleType) -> None:
-    case = make_case(11_000_000, 28, storage=storage, device="cuda", drawn_on="cuda", logit_scale=1.0)
-    # Labels drawn from the model itself: the gradient is a small difference of large sums.
-    probability = torch.sigmoid(compute(case, torch.float64).logits)
-    generator = torch.Generator("cuda").manual_seed(0)
-    case.y = torch.bernoulli(probability, generator=generator).to(torch.uint8)
-    check(kernels.bce_onepass(*case.arguments()), case)
-
-
-@pytest.mark.gpu
-def test_more_than_two_to_the_31_elements(kernels: ModuleType) -> None:
-    n = 2**31 + 12345
-    torch.cuda.empty_cache()  # what earlier tests have used counts as taken
-    if torch.cuda.mem_get_info()[0] < 4 * n:
-        pytest.skip("needs 8 GB of free GPU memory")
-    X = torch.zeros(n, 1, dtype=torch.bfloat16, device="cuda")
-    X[-7:] = 1.0
-    y = torch.zeros(n, dtype=torch.uint8, device="cuda")
-    weight = torch.tensor([2.0], device="cuda")
-    sums = kernels.bce_onepass(X, y, weight)
-    sigmoid = torch.sigmoid(torch.tensor(2.0, dtype=torch.float64)).item()
-    assert sums.weight_sum.item() == n
-    assert sums.weight_grad.item() == pytest.approx(7 * sigmoid, rel=1e-6)
-    assert sums.bias_grad.item() == pytest.approx((n - 7) / 2 + 7 * sigmoid, rel=1e-7)
+    torch.testing.assert_close(product, (after - before) / (2 * step), rtol=1e-7, atol=1e-7)

@@ -18,7 +18,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_state_dicts_are_interchangeable_with_a_linear_layers(bias: bool) -> None:
+def test_state_dicts_are_interchangeable_with_a_linear_layers(bias):
     head, linear = LogisticHead(3, bias=bias), nn.Linear(3, 1, bias=bias)
     head.load_state_dict(linear.state_dict(), strict=True)
     X, _ = data()
@@ -27,25 +27,17 @@ def test_state_dicts_are_interchangeable_with_a_linear_layers(bias: bool) -> Non
     linear.load_state_dict(head.state_dict(), strict=True)
 
 
-def test_with_labels_it_gives_the_loss() -> None:
+def test_with_labels_it_gives_the_loss():
     X, y = data()
     head = LogisticHead(3, eps=1e-3, clamp_gradient="exact", reduction="sum")
     s = torch.rand(200)
-    expected = bce_loss(
-        X,
-        y,
-        head.weight,
-        head.bias,
-        sample_weight=s,
-        pos_weight=2.0,
-        eps=1e-3,
-        clamp_gradient="exact",
-        reduction="sum",
-    )
-    assert torch.equal(head(X, y, sample_weight=s, pos_weight=2.0), expected)
+    weights = {"sample_weight": s, "pos_weight": 2.0}
+    options = {"eps": 1e-3, "clamp_gradient": "exact", "reduction": "sum"}
+    expected = bce_loss(X, y, head.weight, head.bias, **weights, **options)
+    assert torch.equal(head(X, y, **weights), expected)
 
 
-def test_it_learns() -> None:
+def test_it_learns():
     X, y = data()
     head = LogisticHead(3)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=50)
@@ -60,7 +52,7 @@ def test_it_learns() -> None:
     assert ((head(X)[:, 0] > 0) == (y == 1)).float().mean() > 0.75
 
 
-def test_it_can_be_copied_moved_and_compiled() -> None:
+def test_it_can_be_copied_moved_and_compiled():
     X, y = data()
     head = LogisticHead(3)
     assert torch.equal(copy.deepcopy(head)(X, y), head(X, y))
@@ -69,7 +61,7 @@ def test_it_can_be_copied_moved_and_compiled() -> None:
     torch.testing.assert_close(compiled(X.double(), y), head(X.double(), y))
 
 
-def test_its_options_show_and_are_checked() -> None:
+def test_its_options_show_and_are_checked():
     assert "eps=0.001, clamp_gradient='through', reduction='mean'" in repr(LogisticHead(3, eps=1e-3))
     with pytest.raises(ValueError, match="eps is 1"):
         LogisticHead(3, eps=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint, optimizer_state, optimizer_tensors
 
 
-def test_a_checkpoint_reads_back_equal(tmp_path: Path) -> None:
+def test_a_checkpoint_reads_back_equal(tmp_path):
     tensors = {
         "weight": torch.randn(3),
         "step": torch.tensor(7.0),
@@ -26,7 +24,7 @@ def test_a_checkpoint_reads_back_equal(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["c"]
 
 
-def test_optimizer_states_survive_being_taken_apart() -> None:
+def test_optimizer_states_survive_being_taken_apart():
     parameter = torch.nn.Parameter(torch.ones(3))
     for optimizer in (torch.optim.Adam([parameter]), torch.optim.SGD([parameter], lr=0.1, momentum=0.0)):
         parameter.grad = torch.ones(3)
@@ -37,20 +35,20 @@ def test_optimizer_states_survive_being_taken_apart() -> None:
         assert all(torch.equal(rebuilt[i][name], value) for i in rebuilt for name, value in state[i].items())
 
 
-def test_a_missing_checkpoint_names_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no checkpoint .*without --resume"):
-        Checkpoint.load(tmp_path / "none")
-
-
-@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
-def test_a_damaged_checkpoint_names_the_remedy(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "]
+)
+def test_a_missing_or_damaged_checkpoint_names_the_remedy(content, tmp_path):
     path = tmp_path / "c"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"--overwrite"):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
         Checkpoint.load(path)
+    assert str(path) in str(caught.value)
+    assert ("--resume" if content is None else "--overwrite") in str(caught.value)
 
 
-def test_another_runs_checkpoint_names_the_first_difference(tmp_path: Path) -> None:
+def test_another_runs_checkpoint_names_the_first_difference(tmp_path):
     checkpoint = Checkpoint({}, {}, {"seed": 0, "loss": {"l2": 0.1, "eps": 1e-8}})
     checkpoint.check_origin(tmp_path, {"seed": 0, "loss": {"l2": 0.1, "eps": 1e-8}})
     with pytest.raises(UserError, match=r"seed was 0 and is 1 \(and 1 more settings\)"):

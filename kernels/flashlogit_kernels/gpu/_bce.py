@@ -14,57 +14,53 @@ from ._tiles import (
     one_thread_a_row,
     row_numbers,
     row_sums,
+    rows_or_none,
+    scalar_or_none,
 )
 
 
 @triton.jit
-def finish_rows(
+def bce_row(
     z,
-    place,
     source,
     exists,
-    totals,
     Y,
-    SAMPLE_WEIGHT,
-    RESIDUAL,
-    CURVATURE,
-    LOGITS,
-    LOSS,
     q,
     BOUND: tl.constexpr,
     TAIL: tl.constexpr,
     ZERO_BEYOND: tl.constexpr,
     COMPUTE: tl.constexpr,
-    LANES: tl.constexpr,
-    RUN: tl.constexpr,
 ):
-    """(s r, s dr/dz, totals) of a tile's rows from their logits; writes of each row what is not None.
+    """(z, loss, r, dr/dz) of a tile's rows from their logits."""
+    y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
+    z = one_thread_a_row(z, y)
+    loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
+    return z, loss, r, curvature
 
-    Without labels, Y being None, s r is s z, the part of a row in a product with the Hessian, or s where z is None too;
-    then SAMPLE_WEIGHT holds a number for each place in the pass and not for each row of X.
-    """
-    s = None
-    if Y is None:
-        s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0.0).to(COMPUTE)
-        r = s
-        if z is None:
-            z = tl.zeros_like(s)
-        else:
-            z = one_thread_a_row(z, s)
-            r = s * z
-        loss, curvature = tl.zeros_like(s), tl.zeros_like(s)
+
+@triton.jit
+def weighted_row(s, exists, loss, r, curvature):
+    """(s loss, s r, s dr/dz), 0 for rows that do not exist; s is None for weights of 1."""
+    if s is not None:
+        loss, r, curvature = s * loss, s * r, s * curvature
+    return tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)
+
+
+@triton.jit
+def product_row(z, s, exists):
+    """(z, 0, s z, 0) of a tile's rows: s z is their part in a product with the Hessian, and s where z is None."""
+    r = s
+    if z is None:
+        z = tl.zeros_like(s)
     else:
-        y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
-        z = one_thread_a_row(z, y)
-        loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
-        if SAMPLE_WEIGHT is not None:
-            s = tl.load(SAMPLE_WEIGHT + source, mask=exists, other=0.0).to(COMPUTE)
-            loss, r, curvature = s * loss, s * r, s * curvature
-    loss, r, curvature = (
-        tl.where(exists, loss, 0.0),
-        tl.where(exists, r, 0.0),
-        tl.where(exists, curvature, 0.0),
-    )
+        z = one_thread_a_row(z, s)
+        r = s * z
+    return z, tl.zeros_like(s), tl.where(exists, r, 0.0), tl.zeros_like(s)
+
+
+@triton.jit
+def store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS):
+    """Write the rows' own values to those of the pointers that are not None."""
     if RESIDUAL is not None:
         tl.store(RESIDUAL + place, r, mask=exists)
     if CURVATURE is not None:
@@ -73,7 +69,6 @@ def finish_rows(
         tl.store(LOGITS + place, z, mask=exists)
     if LOSS is not None:
         tl.store(LOSS + place, loss, mask=exists)
-    return r, curvature, add_totals(totals, z, s, loss, r, exists, LANES, RUN)
 
 
 @triton.jit(do_not_specialize=["tiles", "programs"])
@@ -90,6 +85,7 @@ def onepass_kernel(
     RESIDUAL,
     CURVATURE,
     LOGITS,
+    LOSS,
     GRADIENTS,
     N,
     tiles,
@@ -116,9 +112,9 @@ def onepass_kernel(
     """Each program walks row tiles that stay in registers between z = X w and X^T r.
 
     A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
-    partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, 5] and, where they are not None, s r,
-    s dr/dz and z to RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and ROWS may be None
-    too; Y is None for a product with the Hessian and Y and WEIGHT for sums over the columns, see `finish_rows`.
+    partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, SCALARS] and, where they are not None,
+    s loss, s r, s dr/dz and z to LOSS, RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and
+    ROWS may be None too; Y is None for a product with the Hessian, and Y and WEIGHT are for sums over the columns.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
@@ -131,9 +127,7 @@ def onepass_kernel(
         center_rest = load_or_none(CENTER, columns_rest, D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
-    q = None
-    if POS_WEIGHT is not None:
-        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    q = scalar_or_none(POS_WEIGHT, COMPUTE)
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
@@ -149,26 +143,16 @@ def onepass_kernel(
             x_rest = centred(x_rest, center_rest, COMPUTE)
             if WEIGHT is not None:
                 z += row_sums(x_rest, w_rest, COMPUTE)
-        r, _, totals = finish_rows(
-            z,
-            place,
-            source,
-            exists,
-            totals,
-            Y,
-            SAMPLE_WEIGHT,
-            RESIDUAL,
-            CURVATURE,
-            LOGITS,
-            None,
-            q,
-            BOUND,
-            TAIL,
-            ZERO_BEYOND,
-            COMPUTE,
-            LANES,
-            RUN,
-        )
+        if Y is None:
+            # A number for each place in the pass and not for each row of X.
+            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            z, loss, r, curvature = product_row(z, s, exists)
+        else:
+            z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
+            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
+        store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
+        totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
         gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
         if REST_D:
             gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST, GROUP_RUN)
@@ -212,13 +196,11 @@ def rows_kernel(
 ):
     """s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not None.
 
-    For rows of any width, which are walked in column blocks. Writes TOTALS[program, 5] as `onepass_kernel` does.
+    For rows of any width, which are walked in column blocks. Writes TOTALS[program, SCALARS] as `onepass_kernel` does.
     """
     program = tl.program_id(0).to(tl.int64)
     b = load_scalar(BIAS, 0.0, COMPUTE)
-    q = None
-    if POS_WEIGHT is not None:
-        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    q = scalar_or_none(POS_WEIGHT, COMPUTE)
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
@@ -231,24 +213,14 @@ def rows_kernel(
             x = centred(x, load_or_none(CENTER, columns, D, COMPUTE), COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
-        _, _, totals = finish_rows(
-            z,
-            place,
-            source,
-            exists,
-            totals,
-            Y,
-            SAMPLE_WEIGHT,
-            RESIDUAL,
-            CURVATURE,
-            LOGITS,
-            LOSS,
-            q,
-            BOUND,
-            TAIL,
-            ZERO_BEYOND,
-            COMPUTE,
-            LANES,
-            RUN,
-        )
+        if Y is None:
+            # A number for each place in the pass and not for each row of X.
+            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            z, loss, r, curvature = product_row(z, s, exists)
+        else:
+            z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
+            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
+        store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
+        totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
     store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)

@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from ._bce import finish_rows
-from ._terms import fold, no_totals, store_totals
+from ._bce import bce_row, weighted_row
+from ._terms import add_totals, fold, no_totals, store_totals
 from ._tiles import (
     centred,
     column_sums,
@@ -14,6 +14,8 @@ from ._tiles import (
     load_vector,
     row_numbers,
     row_sums,
+    rows_or_none,
+    scalar_or_none,
 )
 
 
@@ -52,50 +54,32 @@ def hessian_kernel(
 ):
     """With h = s dr/dz, a program's sums X^T (s r) [D], X^T h [D], sum h [1] and X^T diag(h) X [D, D], side by side.
 
-    They go to PARTIALS[program], its totals to TOTALS[program, 5]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and ROWS may
-    be None. The intercept's row and column are summed apart: as a column of ones in X they would double a tile of 2^k
-    columns.
+    They go to PARTIALS[program], its totals to TOTALS[program, SCALARS]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and
+    ROWS may be None. The intercept's row and column are summed apart: as a column of ones in X they would double a tile
+    of 2^k columns.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
     w = load_vector(WEIGHT, columns, D, COMPUTE)
     center = load_or_none(CENTER, columns, D, COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
-    q = None
-    if POS_WEIGHT is not None:
-        q = load_scalar(POS_WEIGHT, 1.0, COMPUTE)
+    q = scalar_or_none(POS_WEIGHT, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     border = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     matrix = tl.zeros([BLOCK_D, BLOCK_D], COMPUTE)
     corner = tl.zeros([LANES], tl.float64)
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
-        place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
+        _, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
             COMPUTE
         )
         x = centred(x, center, COMPUTE)
         z = row_sums(x, w, COMPUTE) + b
-        r, curvature, totals = finish_rows(
-            z,
-            place,
-            source,
-            exists,
-            totals,
-            Y,
-            SAMPLE_WEIGHT,
-            None,
-            None,
-            None,
-            None,
-            q,
-            BOUND,
-            TAIL,
-            ZERO_BEYOND,
-            COMPUTE,
-            LANES,
-            RUN,
-        )
+        z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
+        s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+        loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
+        totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
         gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
         border += column_sums(x, curvature, COMPUTE, GROUP, GROUP_RUN)
         corner += fold(curvature, LANES, RUN).to(tl.float64)

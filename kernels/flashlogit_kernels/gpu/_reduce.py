@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from ._terms import MAX_ABS_LOGIT, SCALARS
+
 
 @triton.jit(do_not_specialize=["partial_count", "total_count"])
 def reduce_kernel(
@@ -15,8 +17,8 @@ def reduce_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows. Where TOTALS[total_count, 5] is not None,
-    OUT[D:D + 5] is its four sums and the maximum of its last column, written by the last program of the grid.
+    """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows. Where TOTALS[total_count, SCALARS] is not
+    None, its sums and the maximum of its last column follow in OUT, written by the last program of the grid.
     """
     block = tl.program_id(0)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -34,8 +36,9 @@ def reduce_kernel(
         largest = tl.zeros([BLOCK_P], tl.float64)
         for start in tl.range(0, total_count, BLOCK_P):
             rows = start + chunk
-            mask = (rows < total_count)[:, None] & (kinds < 4)[None, :]
-            sums += tl.load(TOTALS + rows[:, None] * 5 + kinds[None, :], mask=mask, other=0.0)
-            largest = tl.maximum(largest, tl.load(TOTALS + rows * 5 + 4, mask=rows < total_count, other=0.0))
-        tl.store(OUT + D + kinds, tl.sum(sums, axis=0), mask=kinds < 4)
-        tl.store(OUT + D + 4, tl.max(largest, axis=0))
+            mask = (rows < total_count)[:, None] & (kinds < MAX_ABS_LOGIT)[None, :]
+            sums += tl.load(TOTALS + rows[:, None] * SCALARS + kinds[None, :], mask=mask, other=0.0)
+            magnitudes = tl.load(TOTALS + rows * SCALARS + MAX_ABS_LOGIT, mask=rows < total_count, other=0.0)
+            largest = tl.maximum(largest, magnitudes)
+        tl.store(OUT + D + kinds, tl.sum(sums, axis=0), mask=kinds < MAX_ABS_LOGIT)
+        tl.store(OUT + D + MAX_ABS_LOGIT, tl.max(largest, axis=0))

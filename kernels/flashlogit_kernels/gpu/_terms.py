@@ -3,6 +3,15 @@
 import triton
 import triton.language as tl
 
+from .. import contract
+
+SCALARS = tl.constexpr(contract.SCALARS)
+BIAS_GRAD = tl.constexpr(contract.BIAS_GRAD)
+LOSS_SUM = tl.constexpr(contract.LOSS)
+WEIGHT_SUM = tl.constexpr(contract.WEIGHT_SUM)
+NONFINITE = tl.constexpr(contract.NONFINITE)
+MAX_ABS_LOGIT = tl.constexpr(contract.MAX_ABS_LOGIT)
+
 
 @triton.jit
 def exp_of_negative(a):
@@ -171,17 +180,17 @@ def add_totals(totals, z, s, loss, r, exists, LANES: tl.constexpr, RUN: tl.const
 def store_totals(
     TOTALS, program, totals, N, tiles, programs, BLOCK_N: tl.constexpr, UNWEIGHTED: tl.constexpr
 ):
-    """Write a program's five totals to TOTALS[program, 5] float64. Unweighted rows are counted here, at once."""
+    """Write a program's totals to TOTALS[program, SCALARS] float64. Unweighted rows are counted here, at once."""
     residual_sum, loss_sum, weight_sum, nonfinite, largest = totals
-    row = TOTALS + program * 5
-    tl.store(row, tl.sum(residual_sum, axis=0))
-    tl.store(row + 1, tl.sum(loss_sum, axis=0))
+    row = TOTALS + program * SCALARS
+    tl.store(row + BIAS_GRAD, tl.sum(residual_sum, axis=0))
+    tl.store(row + LOSS_SUM, tl.sum(loss_sum, axis=0))
     if UNWEIGHTED:
         last = tl.full([], -1, tl.int64) + tiles  # int64: there may be more than 2^31 rows
         mine = (last - program) // programs + 1
         missing = tl.where(program == last % programs, (last + 1) * BLOCK_N - N, 0)
-        tl.store(row + 2, (mine * BLOCK_N - missing).to(tl.float64))
+        tl.store(row + WEIGHT_SUM, (mine * BLOCK_N - missing).to(tl.float64))
     else:
-        tl.store(row + 2, tl.sum(weight_sum, axis=0))
-    tl.store(row + 3, tl.sum(nonfinite, axis=0).to(tl.float64))
-    tl.store(row + 4, tl.max(largest, axis=0).to(tl.float64))
+        tl.store(row + WEIGHT_SUM, tl.sum(weight_sum, axis=0))
+    tl.store(row + NONFINITE, tl.sum(nonfinite, axis=0).to(tl.float64))
+    tl.store(row + MAX_ABS_LOGIT, tl.max(largest, axis=0).to(tl.float64))

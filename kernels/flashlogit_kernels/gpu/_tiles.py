@@ -15,6 +15,15 @@ def load_scalar(P, default: tl.constexpr, COMPUTE: tl.constexpr):
 
 
 @triton.jit
+def scalar_or_none(P, COMPUTE: tl.constexpr):
+    """The number at P as [1]; None where P is."""
+    value = None
+    if P is not None:
+        value = load_scalar(P, 0.0, COMPUTE)
+    return value
+
+
+@triton.jit
 def load_vector(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
     """V [D] at int32 column numbers, 0 from D on."""
     return tl.load(V + columns, mask=columns < D, other=0.0).to(COMPUTE)
@@ -31,6 +40,15 @@ def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
     if ROWS is not None:
         source = tl.load(ROWS + place, mask=exists, other=0)
     return place, source, exists
+
+
+@triton.jit
+def rows_or_none(V, rows, exists, COMPUTE: tl.constexpr):
+    """V at int64 row numbers, 0 for rows that do not exist; None where V is."""
+    values = None
+    if V is not None:
+        values = tl.load(V + rows, mask=exists, other=0.0).to(COMPUTE)
+    return values
 
 
 @triton.jit

@@ -52,7 +52,7 @@ def launch_config(
 
 
 def fitted(config: LaunchConfig, n: int, device: torch.device) -> LaunchConfig:
-    """The configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread is idle."""
+    """The configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread has none."""
     block_n = config.block_n
     while block_n > 32 * config.num_warps and -(-n // (block_n // 2)) <= multiprocessors(device):
         block_n //= 2

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .launch import grid_size
 from .table import LaunchConfig
 
 _REGISTER_UNIT = 8
@@ -79,56 +78,11 @@ def loaded_kernels() -> dict[tuple[Any, ...], Resources]:
     return dict(_loaded)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A kernel's arguments without its outputs, and the programs that its grid has."""
-
-    arguments: dict[str, Any]
-    programs: int
-
-
-def prepare(
-    kernel: Any,
-    config: LaunchConfig,
-    n: int,
-    device: torch.device,
-    build: Build,
-    outputs: Outputs,
-    *,
-    as_given: bool = False,
-) -> Prepared:
-    """The launch of a kernel over n rows; the rest as for `fitted_launch`."""
-    config, arguments = fitted_launch(kernel, config, device, build, outputs, as_given=as_given)
-    tiles, programs = grid_size(n, config, device)
-    return Prepared(arguments | {"tiles": tiles, "programs": programs}, programs)
-
-
-def fitted_launch(
-    kernel: Any,
-    config: LaunchConfig,
-    device: torch.device,
-    build: Build,
-    outputs: Outputs,
-    *,
-    as_given: bool = False,
-) -> tuple[LaunchConfig, dict[str, Any]]:
-    """The configuration that the device can hold, and the arguments that follow from it.
-
-    On a GPU the kernel is compiled here, if it is not yet. Nothing is fitted with `as_given`, where the configuration
-    is the caller's own, nor in Triton's interpreter, nor on an AMD GPU, which shares out its registers otherwise.
-    """
-    if as_given or not are_fitted(device):
-        return config, build(config)
-    return settle(
-        config,
-        build,
-        lambda arguments: loaded(kernel, device, arguments, outputs),
-        device_limits(device),
-    )
-
-
 def are_fitted(device: torch.device) -> bool:
-    """Whether launches on this device are fitted to what is compiled: on NVIDIA's GPUs."""
+    """Whether launches on this device are fitted to what is compiled: on NVIDIA's GPUs.
+
+    Not in Triton's interpreter, nor on an AMD GPU, which shares out its registers otherwise.
+    """
     return device.type == "cuda" and torch.version.hip is None
 
 

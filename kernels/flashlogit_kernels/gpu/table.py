@@ -101,22 +101,10 @@ def packaged() -> tuple[Entry, ...]:
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    launch = LaunchConfig(
-        block_n=int(row["block_n"]),
-        num_warps=int(row["num_warps"]),
-        programs_per_sm=int(row["programs_per_sm"]),
-        num_stages=int(row["num_stages"]),
-        split=row["split"] == "1",
-    )
+    block_n, num_warps, programs, stages, split = (int(row[name]) for name in _LAUNCH_FIELDS)
+    launch = LaunchConfig(block_n, num_warps, programs, stages, split == 1)
     if launch.block_n < 1 or launch.block_n & (launch.block_n - 1):
         raise ValueError(f"block_n is {launch.block_n}; must be a power of two")
-    return Entry(
-        machine=row["machine"],
-        measured=row["measured"],
-        kernel=row["kernel"],
-        storage=row["storage"],
-        compute=row["compute"],
-        D=int(row["D"]),
-        launch=launch,
-        fraction=float(row["fraction"]) if row["fraction"] else None,
-    )
+    machine, measured, kernel, storage, compute, D = (row[name] for name in _FIELDS[:6])
+    fraction = float(row["fraction"]) if row["fraction"] else None
+    return Entry(machine, measured, kernel, storage, compute, int(D), launch, fraction)

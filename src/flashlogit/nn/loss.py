@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -72,14 +72,26 @@ def bce_loss(
         raise ValueError(
             f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
         )
-    arguments = (X, y, weight.reshape(-1), bias, sample_weight, pos_weight, eps, clamp_gradient, backend)
-    loss: Tensor
+    settings = _Settings(eps, clamp_gradient, backend, reduction, X.requires_grad)
     with _full_precision(weight):
-        if reduction == "none":
-            loss, _ = _RowLosses.apply(*arguments)  # type: ignore[no-untyped-call]
-        else:
-            loss, _, _ = _SummedLoss.apply(*arguments, reduction == "mean", X.requires_grad)  # type: ignore[no-untyped-call]
-    return loss
+        loss, *_ = _Loss.apply(X, y, weight.reshape(-1), bias, sample_weight, pos_weight, settings)  # type: ignore[no-untyped-call]
+    return cast("Tensor", loss)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is no tensor of a call. X_grad: whether the gradient of X will be asked for, as far as it can be seen."""
+
+    eps: float
+    clamp_gradient: ClampGradient
+    backend: BackendName
+    reduction: Reduction
+    X_grad: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the operators take by keyword."""
+        return {"eps": self.eps, "clamp_gradient": self.clamp_gradient, "backend": self.backend}
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:
@@ -87,117 +99,73 @@ def _full_precision(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-class _SummedLoss(torch.autograd.Function):
-    """Sum or weighted mean over the rows; the forward pass has the gradient already.
+class _Loss(torch.autograd.Function):
+    """The losses of the rows, their sum or their weighted mean.
 
-    What the backward pass needs are further outputs, since a transform of torch.func hands on nothing else.
+    With a sum the forward pass has the gradient of the parameters already. What the backward pass needs are further
+    outputs, since a transform of torch.func hands on nothing else.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        *settings, mean, with_residual = rest
-        packed, residual = ops.bce_onepass(X, y, weight, bias, *settings, with_residual)
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        *tensors, settings = inputs
+        if settings.reduction == "none":
+            losses, residual = ops.bce_rows(*tensors, **settings.options)
+            return losses, losses.new_empty(0), residual
+        packed, residual = ops.bce_onepass(*tensors, **settings.options, residual=settings.X_grad)
         sums = BCESums(packed)
-        loss = sums.loss / sums.weight_sum if mean else sums.loss
+        loss = sums.loss / sums.weight_sum if settings.reduction == "mean" else sums.loss
+        X, _, weight, *_ = tensors
         return loss.to(arithmetic_dtype(X, weight, None), copy=True), packed, residual
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        X, y, weight, bias, s, q, eps, clamp_gradient, backend, ctx.mean, _ = inputs
-        ctx.settings = eps, clamp_gradient, backend
-        if not ctx.needs_input_grad[0]:  # X need not stay in memory for the gradients of the parameters
-            X = y = s = q = None
-        _remember(ctx, (X, y, weight, bias, s, q), output)
+        X, y, weight, bias, s, q, ctx.settings = inputs
+        X_grad, y_grad, _, _, s_grad, q_grad, _ = ctx.needs_input_grad
+        for name, needed in (("y", y_grad), ("sample_weight", s_grad), ("pos_weight", q_grad)):
+            _refuse_gradient(name, needed)  # Inside vmap it shows only here.
+        if not X_grad and ctx.settings.reduction != "none":
+            X = y = s = q = None  # They need not stay in memory for the gradients of the parameters.
+        _, packed, residual = output
+        ctx.mark_non_differentiable(packed, residual)
+        ctx.save_for_backward(X, y, weight, bias, s, q, packed, residual)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         X, y, weight, bias, s, q, packed, residual = ctx.saved_tensors
+        X_wanted, _, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
+        settings, rows, X_grad, weight_grad = ctx.settings, None, None, None
         with torch.no_grad(), _full_precision(weight):
-            sums = BCESums(packed)
-            scale = upstream / sums.weight_sum if ctx.mean else upstream
-            rows = None
-            if X is not None:
-                if (
-                    len(residual) == 0
-                ):  # inside vmap a tensor does not say that it requires a gradient outside
-                    residual = ops.bce_rows(X, y, weight, bias, s, q, *ctx.settings)[1]
-                rows = residual * scale
-            gradients = _gradients(X, weight, bias, rows, sums.weight_grad * scale, sums.bias_grad * scale)
-        return _first_order(ctx, gradients, X, weight, bias, upstream)
-
-
-class _RowLosses(torch.autograd.Function):
-    """One loss for each row. Upstream gradients differ from row to row, so the backward pass reads X again."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
-    ) -> tuple[Tensor, Tensor]:
-        losses: tuple[Tensor, Tensor] = ops.bce_rows(X, y, weight, bias, *settings)
-        return losses
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, _, _, ctx.backend = inputs
-        _remember(ctx, tensors, output)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        X, _, weight, bias, _, _, residual = ctx.saved_tensors
-        with torch.no_grad(), _full_precision(weight):
-            rows = residual * upstream
-            weight_grad = ops.column_sums(X, rows, ctx.backend) if ctx.needs_input_grad[2] else None
-            gradients = _gradients(X, weight, bias, rows, weight_grad, rows.sum(dtype=torch.float64))
-        return _first_order(ctx, gradients, X, weight, bias, upstream)
+            if settings.reduction == "none":
+                # Upstream gradients differ from row to row, so that X is read again.
+                rows = residual * upstream
+                weight_grad = ops.column_sums(X, rows, settings.backend) if weight_wanted else None
+                bias_grad = rows.sum(dtype=torch.float64)
+            else:
+                sums = BCESums(packed)
+                scale = upstream / sums.weight_sum if settings.reduction == "mean" else upstream
+                weight_grad, bias_grad = sums.weight_grad * scale, sums.bias_grad * scale
+                if X_wanted and len(residual) == 0:
+                    # Inside vmap a tensor does not say that it requires a gradient outside.
+                    residual = ops.bce_rows(X, y, weight, bias, s, q, **settings.options)[1]
+                rows = residual * scale if X_wanted else None
+            if X_wanted and rows is not None:
+                X_grad = (rows[:, None] * weight.to(rows.dtype)).to(X.dtype)
+            weight_grad = weight_grad.to(weight.dtype) if weight_wanted and weight_grad is not None else None
+            bias_grad = bias_grad.to(bias.dtype).reshape(bias.shape) if bias_wanted else None
+        gradients: tuple[Tensor | None, ...] = (X_grad, weight_grad, bias_grad)
+        # torch.compile refuses second derivatives itself, and cannot trace this (torch 2.13).
+        if not torch.compiler.is_compiling():
+            gradients = _FirstOrderOnly.apply(*gradients, X, weight, bias, upstream)  # type: ignore[no-untyped-call]
+        X_grad, weight_grad, bias_grad = gradients
+        return X_grad, None, weight_grad, bias_grad, None, None, None
 
 
 def _refuse_gradient(name: str, needed: bool) -> None:
     if needed:
         raise ValueError(f"{name} requires a gradient, which bce_loss does not give; pass {name}.detach()")
-
-
-def _remember(ctx: Any, tensors: Sequence[Tensor | None], output: tuple[Tensor, ...]) -> None:
-    """Save X, y, weight, bias, sample_weight, pos_weight and the outputs behind the loss."""
-    for name, place in (("y", 1), ("sample_weight", 4), ("pos_weight", 5)):
-        # Inside vmap it shows only here.
-        _refuse_gradient(name, ctx.needs_input_grad[place])
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(*tensors, *output[1:])
-
-
-def _gradients(
-    X: Tensor | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    rows: Tensor | None,
-    weight_grad: Tensor | None,
-    bias_grad: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """Those of X, from s r times the upstream gradient of each row, weight and bias, in their dtypes and shapes."""
-    return (
-        None if X is None or rows is None else (rows[:, None] * weight.to(rows.dtype)).to(X.dtype),
-        None if weight_grad is None else weight_grad.to(weight.dtype),
-        None if bias is None else bias_grad.to(bias.dtype).reshape(bias.shape),
-    )
-
-
-def _first_order(
-    ctx: Any, gradients: tuple[Tensor | None, ...], *parameters: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """Gradients in the order of forward's arguments, None where none is needed."""
-    needed = ctx.needs_input_grad
-    gradients = tuple(g if needed[place] else None for g, place in zip(gradients, (0, 2, 3), strict=True))
-    # torch.compile refuses second derivatives itself, and cannot trace this (torch 2.13).
-    if not torch.compiler.is_compiling():
-        gradients = _FirstOrderOnly.apply(*gradients, *parameters)  # type: ignore[no-untyped-call]
-    X_grad, weight_grad, bias_grad = gradients
-    return X_grad, None, weight_grad, bias_grad, *(None for _ in needed[4:])
 
 
 class _FirstOrderOnly(torch.autograd.Function):
@@ -211,13 +179,8 @@ class _FirstOrderOnly(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        X_grad: Tensor | None,
-        weight_grad: Tensor | None,
-        bias_grad: Tensor | None,
-        *parameters: Tensor | None,
-    ) -> tuple[Tensor | None, ...]:
-        return X_grad, weight_grad, bias_grad
+    def forward(*inputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        return inputs[:3]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:

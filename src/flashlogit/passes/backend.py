@@ -12,14 +12,14 @@ from typing import Literal, Protocol, Unpack
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, PassOptions
+from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, PassOptions, ProductOptions
 
 from ..system.errors import UserError
 
 BackendName = Literal["auto", "triton", "torch"]
 
 _OLDEST_CAPABILITY = (7, 0)
-"""Triton compiles for this compute capability and newer."""
+"""Lowest compute capability for which Triton compiles."""
 
 
 class Passes(Protocol):
@@ -52,21 +52,10 @@ class Passes(Protocol):
         curvature: Tensor,
         v: Tensor,
         v_bias: Tensor | None = None,
-        *,
-        rows: Tensor | None = None,
-        center: Tensor | None = None,
-        compute_dtype: torch.dtype | None = None,
+        **options: Unpack[ProductOptions],
     ) -> Tensor: ...
 
-    def column_sums(
-        self,
-        X: Tensor,
-        v: Tensor,
-        *,
-        rows: Tensor | None = None,
-        center: Tensor | None = None,
-        compute_dtype: torch.dtype | None = None,
-    ) -> Tensor: ...
+    def column_sums(self, X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -103,16 +92,18 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
     if requested == "torch":
         return Backend("torch", "asked for")
     obstacle = _obstacle_to_triton(device)
-    if requested == "triton":
-        if obstacle is None:
-            return Backend("triton", "asked for")
-        if device.type == "cpu" and _interpreting() and _triton_installed():
-            return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
-        elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
-        raise UserError(f"backend is 'triton', but {obstacle}; set backend to 'auto' or 'torch'{elsewhere}")
+    if requested == "auto":
+        return (
+            Backend("triton", f"the data are on {device}") if obstacle is None else Backend("torch", obstacle)
+        )
     if obstacle is None:
-        return Backend("triton", f"the data are on {device}")
-    return Backend("torch", obstacle)
+        return Backend("triton", "asked for")
+    if device.type == "cpu" and _interpreting() and _triton_installed():
+        return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
+    elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
+    raise UserError(
+        obstacle, setting="backend", value="triton", remedy=f"set backend to 'auto' or 'torch'{elsewhere}"
+    )
 
 
 def _obstacle_to_triton(device: torch.device) -> str | None:
@@ -120,9 +111,9 @@ def _obstacle_to_triton(device: torch.device) -> str | None:
         return f"the data are on {device.type}"
     if not _triton_installed():
         return "the package triton is not installed"
-    capability = torch.cuda.get_device_capability(device)
-    if torch.version.hip is None and capability < _OLDEST_CAPABILITY:
-        return f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, below 7.0"
+    major, minor = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and (major, minor) < _OLDEST_CAPABILITY:
+        return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, below 7.0"
     return None if _interpreting() else _obstacle_to_compiling()
 
 

@@ -9,31 +9,38 @@ read once here too.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.checks import arithmetic_dtype, check_matrix
+from flashlogit_kernels.checks import (
+    arithmetic_dtype,
+    bce_pass,
+    check_hessian_columns,
+    check_matrix,
+    column_pass,
+    product_pass,
+)
 from flashlogit_kernels.contract import (
     BCEHessian,
     BCERows,
     BCESums,
     Clamp,
-    PassInputs,
     PassOptions,
-    check_column_inputs,
-    check_hessian_columns,
-    check_inputs,
-    check_product_inputs,
+    ProductOptions,
+    RowPass,
+    RowValues,
+    joined,
+    packed_sums,
 )
 from flashlogit_kernels.gram import weighted_gram
 
 from ..system.scratch import borrowed
-from .blocks import block_rows, gather, over_parts, row_blocks, transposed_product, weighted_sums
-from .terms import Labels, labels_of
+from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
+from .terms import labels_of
 
 
 def bce_onepass(
@@ -48,9 +55,58 @@ def bce_onepass(
     **options: Unpack[PassOptions],
 ) -> BCESums:
     """Clamped binary cross-entropy and its gradient, summed over rows: the twin of `flashlogit_kernels.bce_onepass`."""
-    inputs = check_inputs(X, y, weight, bias, **options)
-    rows = _RowValues(inputs, residual=residual, curvature=curvature, logits=logits)
-    return BCESums(_sums(inputs, rows), rows.residual, rows.curvature, rows.logits)
+    row_pass = bce_pass(X, y, weight, bias, **options)
+    values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
+    packed = over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values), joined)
+    return BCESums(packed, values.residual, values.curvature, values.logits)
+
+
+def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool = True) -> Tensor:
+    """`BCESums.packed` of the visited rows `part`; writes the wanted values of these rows.
+
+    Without `gradient` its first D entries are 0. What is cheaper for many rows at once waits for the end of the loop.
+    """
+    X, compute, clamp = row_pass.X, row_pass.compute, row_pass.clamp
+    w, b = _parameters(row_pass)
+    y, s = gather(row_pass.y, row_pass.rows, part), gather(row_pass.sample_weight, row_pass.rows, part)
+    assert y is not None
+    s = None if s is None else s.to(compute)
+    weight_grad = X.new_zeros(X.shape[1], dtype=torch.float64)
+    with borrowed(3 * len(y), compute, X.device) as scratch:
+        z, r, own = scratch.view(3, -1)
+        labels = labels_of(y, row_pass.pos_weight, s, own)
+        # Split at once: a slice costs as much as the arithmetic of a small block.
+        height = block_rows(X, compute)
+        blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=gradient)
+        for (_, X_b), z_b, r_b, labels_b in zip(
+            blocks, torch.split(z, height), torch.split(r, height), labels.split(height), strict=True
+        ):
+            linear(X_b, w, b, out=z_b)
+            labels_b.residual(z_b, out=r_b)
+            if clamp.zeroes_gradient:
+                r_b.masked_fill_(z_b.abs() > clamp.bound, 0.0)
+            if gradient:
+                weight_grad += transposed_product(X_b, r_b)
+        if values.logits is not None:
+            labels.logits(z, out=values.logits[part])
+        if values.residual is not None:
+            values.residual[part] = r
+        if values.curvature is not None:
+            h = labels.curvature(z, out=values.curvature[part])
+            if clamp.zeroes_gradient:
+                h.masked_fill_(z.abs() > clamp.bound, 0.0)
+        nonfinite, largest, inside = _extremes(z, clamp)
+        loss = labels.loss(z if inside else z.clamp_(-clamp.bound, clamp.bound))
+        if values.loss is not None:
+            values.loss[part] = loss
+        return packed_sums(
+            weight_grad,
+            bias_grad=_total(r),
+            loss=_total(loss),
+            weight_sum=float(len(y)) if s is None else _total(s),
+            nonfinite=nonfinite,
+            max_abs_logit=largest,
+        )
 
 
 def bce_hessian(
@@ -60,20 +116,28 @@ def bce_hessian(
     bias: Tensor | None = None,
     **options: Unpack[PassOptions],
 ) -> BCEHessian:
-    """The same and the Hessian: the twin of `flashlogit_kernels.bce_hessian`."""
+    """Loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
-    inputs = check_inputs(X, y, weight, bias, **options)
-    matrices: dict[int, Tensor] = {}
+    row_pass = bce_pass(X, y, weight, bias, **options)
+    X, rows, values = row_pass.X, row_pass.rows, row_pass.empty(curvature=True)
+    assert values.curvature is not None
+    h, height = values.curvature, block_rows(X, row_pass.compute)
 
-    def add_part(part: slice, h: Tensor) -> None:
-        X_part, rows = (inputs.X[part], None) if inputs.rows is None else (inputs.X, inputs.rows[part])
-        height = block_rows(inputs.X, inputs.compute_dtype)
-        matrices[part.start] = weighted_gram(
-            X_part, h, rows, block_rows=height, compute_dtype=inputs.compute_dtype, center=inputs.center
+    def sums_and_matrix(part: slice) -> tuple[Tensor, Tensor]:
+        packed = _sums(row_pass, values, part)
+        X_part, rows_part = (X[part], None) if rows is None else (X, rows[part])
+        matrix = weighted_gram(
+            X_part,
+            h[part],
+            rows_part,
+            block_rows=height,
+            compute_dtype=row_pass.compute,
+            center=row_pass.center,
         )
+        return packed, matrix
 
-    sums = _sums(inputs, _RowValues(inputs), use_curvature=add_part)
-    return BCEHessian(BCESums(sums), torch.stack([matrices[start] for start in sorted(matrices)]).sum(dim=0))
+    packed, matrices = zip(*over_parts(X, row_pass.n, sums_and_matrix, list), strict=True)
+    return BCEHessian(BCESums(joined(list(packed))), torch.stack(matrices).sum(dim=0))
 
 
 def bce_rows(
@@ -84,12 +148,12 @@ def bce_rows(
     **options: Unpack[PassOptions],
 ) -> BCERows:
     """Loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
-    inputs = check_inputs(X, y, weight, bias, **options)
-    rows = _RowValues(inputs, residual=True, loss=True)
-    _sums(inputs, rows, gradient=False)
-    assert rows.loss is not None
-    assert rows.residual is not None
-    return BCERows(rows.loss, rows.residual)
+    row_pass = bce_pass(X, y, weight, bias, **options)
+    values = row_pass.empty(loss=True, residual=True)
+    over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values, gradient=False), joined)
+    assert values.loss is not None
+    assert values.residual is not None
+    return BCERows(values.loss, values.residual)
 
 
 def hessian_product(
@@ -97,46 +161,44 @@ def hessian_product(
     curvature: Tensor,
     v: Tensor,
     v_bias: Tensor | None = None,
-    *,
-    rows: Tensor | None = None,
-    center: Tensor | None = None,
-    compute_dtype: torch.dtype | None = None,
+    **options: Unpack[ProductOptions],
 ) -> Tensor:
     """The Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
-    inputs = check_product_inputs(X, curvature, v, v_bias, rows, center, compute_dtype)
-    v = inputs.v.to(inputs.compute_dtype)
-    b = None if inputs.v_bias is None else inputs.v_bias.to(inputs.compute_dtype)
-
-    def sum_part(part: slice) -> Tensor:
-        h = inputs.curvature[part]
-        with borrowed(len(h), h.dtype, h.device) as t:
-            sums = weighted_sums(inputs.X, inputs.rows, part, inputs.center, v, b, torch.Tensor.mul_, t, h)
-            return torch.cat([sums, t.sum(dtype=torch.float64).reshape(1)])
-
-    return over_parts(inputs.X, inputs.n, sum_part, lambda parts: torch.stack(parts).sum(dim=0))
-
-
-def column_sums(
-    X: Tensor,
-    v: Tensor,
-    *,
-    rows: Tensor | None = None,
-    center: Tensor | None = None,
-    compute_dtype: torch.dtype | None = None,
-) -> Tensor:
-    """(X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
-    inputs = check_column_inputs(X, v, rows, center, compute_dtype)
-    X, rows, center, compute = inputs.X, inputs.rows, inputs.center, inputs.compute_dtype
-    v = inputs.v.to(compute)
+    row_pass = product_pass(X, curvature, v, v_bias, **options)
+    X, compute, h = row_pass.X, row_pass.compute, row_pass.sample_weight
+    assert h is not None
+    v, b = _parameters(row_pass)
+    height = block_rows(X, compute)
 
     def sum_part(part: slice) -> Tensor:
         total = X.new_zeros(X.shape[1], dtype=torch.float64)
-        for block, X_block in row_blocks(X, rows, part, compute, center):
-            total += transposed_product(X_block, v[part][block])
+        with borrowed(part.stop - part.start, compute, X.device) as t:
+            blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=True)
+            for (_, X_b), t_b, h_b in zip(
+                blocks, torch.split(t, height), torch.split(h[part], height), strict=True
+            ):
+                linear(X_b, v, b, out=t_b).mul_(h_b)
+                total += transposed_product(X_b, t_b)
+            return torch.cat([total, t.sum(dtype=torch.float64).reshape(1)])
+
+    return over_parts(X, row_pass.n, sum_part, _added)
+
+
+def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor:
+    """(X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
+    row_pass = column_pass(X, v, **options)
+    X, compute = row_pass.X, row_pass.compute
+    nothing = X.new_zeros(X.shape[1], dtype=torch.float64)
+    assert row_pass.sample_weight is not None
+    v = row_pass.sample_weight.to(compute)
+
+    def sum_part(part: slice) -> Tensor:
+        total = torch.zeros_like(nothing)
+        for block, X_b in row_blocks(X, row_pass.rows, part, compute, row_pass.center):
+            total += transposed_product(X_b, v[part][block])
         return total
 
-    nothing = X.new_zeros(X.shape[1], dtype=torch.float64)
-    return over_parts(X, v.shape[0], sum_part, lambda parts: torch.stack([*parts, nothing]).sum(dim=0))
+    return over_parts(X, row_pass.n, sum_part, lambda parts: _added([*parts, nothing]))
 
 
 def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -152,110 +214,16 @@ def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 _NEIGHBOURS = 64
 """Rows that are added up in float32 first: torch does so in 32 lanes, of two rows each."""
 
-_Scalars = list[float | Tensor]
-"""Residual, loss, weight, non-finite logits, largest magnitude."""
+
+def _parameters(row_pass: RowPass) -> tuple[Tensor, Tensor | None]:
+    """Weights [D] and intercept [1] in the arithmetic's dtype."""
+    assert row_pass.weight is not None
+    bias = None if row_pass.bias is None else row_pass.bias.to(row_pass.compute)
+    return row_pass.weight.to(row_pass.compute), bias
 
 
-class _RowValues:
-    """Room for what a caller wants of every visited row, [n] each, and None for the rest."""
-
-    def __init__(
-        self,
-        inputs: PassInputs,
-        *,
-        residual: bool = False,
-        curvature: bool = False,
-        logits: bool = False,
-        loss: bool = False,
-    ) -> None:
-        def room(asked: bool) -> Tensor | None:
-            return inputs.X.new_empty(inputs.n, dtype=inputs.compute_dtype) if asked else None
-
-        self.residual, self.curvature, self.logits, self.loss = map(room, (residual, curvature, logits, loss))
-
-
-def _sums(
-    inputs: PassInputs,
-    wanted: _RowValues,
-    *,
-    gradient: bool = True,
-    use_curvature: Callable[[slice, Tensor], None] | None = None,
-) -> Tensor:
-    """`BCESums.packed` of all visited rows; fills what is wanted of them.
-
-    Without `gradient` the first D entries are 0. `use_curvature` gets the places and s dr/dz of consecutive rows.
-    """
-    w = inputs.weight.to(inputs.compute_dtype)
-    b = None if inputs.bias is None else inputs.bias.to(inputs.compute_dtype)
-
-    def sum_part(part: slice) -> tuple[Tensor, _Scalars]:
-        y, s = gather(inputs.y, inputs.rows, part), None
-        if inputs.sample_weight is not None:
-            s = gather(inputs.sample_weight, inputs.rows, part).to(inputs.compute_dtype)
-        with borrowed(3 * len(y), inputs.compute_dtype, y.device) as room:
-            return sum_rows(part, y, s, *room.view(3, -1))
-
-    def sum_rows(
-        part: slice, y: Tensor, s: Tensor | None, margin: Tensor, r: Tensor, room: Tensor
-    ) -> tuple[Tensor, _Scalars]:
-        labels = labels_of(y, inputs.pos_weight, room)
-        residual = _residual_rule(labels, inputs.clamp, weighted=s is not None)
-        vectors = (r, *labels.vectors) if s is None else (r, s, *labels.vectors)
-        weight_grad = weighted_sums(
-            inputs.X, inputs.rows, part, inputs.center, w, b, residual, margin, *vectors, multiply=gradient
-        )
-        if wanted.logits is not None:
-            labels.logits(margin, out=wanted.logits[part])
-        if wanted.residual is not None:
-            wanted.residual[part] = r
-        if wanted.curvature is not None or use_curvature is not None:
-            out = torch.empty_like(margin) if wanted.curvature is None else wanted.curvature[part]
-            h = _curvature(labels, inputs.clamp, margin, s, out)
-            if use_curvature is not None:
-                use_curvature(part, h)
-        nonfinite, largest, inside = _extremes(margin, inputs.clamp)
-        loss = labels.loss(margin if inside else margin.clamp_(-inputs.clamp.bound, inputs.clamp.bound))
-        if s is not None:
-            loss *= s
-        if wanted.loss is not None:
-            wanted.loss[part] = loss
-        sums = [_total(r), _total(loss), float(len(r)) if s is None else _total(s), nonfinite, largest]
-        return weight_grad, sums
-
-    return over_parts(inputs.X, inputs.n, sum_part, _packed)
-
-
-def _packed(parts: list[tuple[Tensor, _Scalars]]) -> Tensor:
-    """`BCESums.packed` from that of all parts: the last entry is a maximum, the others are sums."""
-    weight_grad = torch.stack([part[0] for part in parts]).sum(dim=0)
-    *sums, largest = (
-        _column(values, weight_grad) for values in zip(*(part[1] for part in parts), strict=True)
-    )
-    return torch.cat(
-        [weight_grad, *(s.sum(dim=0, keepdim=True) for s in sums), largest.amax(dim=0, keepdim=True)]
-    )
-
-
-def _residual_rule(labels: Labels, clamp: Clamp, *, weighted: bool) -> Callable[..., Tensor]:
-    """What writes s r of a block of rows, given z, room for it, s where rows are weighted, and the labels' vectors."""
-
-    def residual(z: Tensor, r: Tensor, *vectors: Tensor) -> Tensor:
-        labels.residual(z, r, *(vectors[1:] if weighted else vectors))
-        if clamp.zeroes_gradient:
-            r.masked_fill_(z.abs() > clamp.bound, 0.0)
-        if weighted:
-            r *= vectors[0]
-        return r
-
-    return residual
-
-
-def _curvature(labels: Labels, clamp: Clamp, margin: Tensor, s: Tensor | None, out: Tensor) -> Tensor:
-    """s dr/dz of rows from their margins [m], in `out`."""
-    h = labels.curvature(margin, out)
-    if clamp.zeroes_gradient:
-        h.masked_fill_(margin.abs() > clamp.bound, 0.0)
-    return h if s is None else h.mul_(s)
+def _added(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum(dim=0)
 
 
 def _total(values: Tensor) -> float | Tensor:
@@ -269,13 +237,6 @@ def _total(values: Tensor) -> float | Tensor:
     whole = len(values) // _NEIGHBOURS * _NEIGHBOURS
     sums = values[:whole].view(-1, _NEIGHBOURS).sum(dim=1)
     return float(sums.sum(dtype=torch.float64)) + float(values[whole:].sum(dtype=torch.float64))
-
-
-def _column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
-    """One scalar of every part, [parts] in the dtype and on the device of `like`."""
-    if like.device.type == "cpu":
-        return like.new_tensor(values)
-    return torch.stack([torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values])
 
 
 def _extremes(z: Tensor, clamp: Clamp) -> tuple[float | Tensor, float | Tensor, bool]:

@@ -15,21 +15,22 @@ Result = TypeVar("Result")
 Total = TypeVar("Total")
 
 _CPU_BLOCK_BYTES = 2 << 20
-"""Of X in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB loses them."""
+"""Bytes of a block in the arithmetic's dtype: a thread's share of the caches. 1 MB costs up to 15 % in calls, 16 MB
+loses the caches."""
 _COPIED_BLOCK_BYTES = 4 << 20
-"""Of a block that is cast, in the arithmetic's dtype: what it is read from is half as much, or less."""
+"""Bytes of a block that is cast, in the arithmetic's dtype: what it is read from takes half as many, or less."""
 _TOUCHED_COLUMNS = range(96, 1025)
-"""Column counts at which a block is touched first, see `weighted_sums`: 5 % less time at 100, 18 to 27 % from 128 to
+"""Column counts at which a block is touched first, see `row_blocks`: 5 % less time at 100, 18 to 27 % from 128 to
 300, 10 % at 784, up to 5 % at 1,024."""
 _CPU_BLOCK_ROWS = 1 << 16
 """BLAS adds up a column row after row in float32; blocks are added in float64, which keeps narrow tables accurate."""
 _GPU_BLOCK_BYTES = 256 << 20
 """Separate products cannot keep a block in a GPU's cache; there the block only bounds the temporaries."""
 _PART_ROWS = 1 << 17
-"""Most rows of a thread's part, whose losses are computed at once. Every call may have to wait for Python's lock, and
-who waits may be put on a core that is taken: with a quarter of it 10 M x 1 takes 57 ms and not 32."""
+"""Most rows of a thread's part, whose losses are computed at once. Every call may have to wait for Python's lock, and a
+thread that waits may be put on a core that is taken: with a quarter of these rows 10 M x 1 takes 57 ms and not 32."""
 _PART_BYTES = 1 << 20
-"""Of X in a thread's part, at least: less is not worth another thread."""
+"""Fewest bytes of X in a thread's part: fewer are not worth another thread."""
 
 
 def over_parts(
@@ -52,47 +53,12 @@ def over_parts(
     return map_in_threads(without_autocast, parts, combine)
 
 
-def weighted_sums(
-    X: Tensor,
-    rows: Tensor | None,
-    part: slice,
-    center: Tensor | None,
-    w: Tensor,
-    b: Tensor | None,
-    row_weights: Callable[..., Tensor],
-    logits: Tensor,
-    *vectors: Tensor,
-    multiply: bool = True,
-) -> Tensor:
-    """(X - center)^T v over the visited rows `part`, [D] float64.
-
-    v is row_weights(z, *others) of a block's logits z and the same rows of each of `vectors` [m]. Fills `logits` [m]
-    with (X - center) w + b.
-    Without `multiply` only that is done, and the result is 0.
-
-    BLAS reads several rows at once, which comes from main memory at a third of the speed of one stream; where rows are
-    neither narrow nor long, adding up a block first brings it into the cache sooner than the product itself would.
-    """
-    touch = multiply and _touched(X, w.dtype, rows, center)
-    height = block_rows(X, w.dtype)
-    total = X.new_zeros(X.shape[1], dtype=torch.float64)
-    # Split at once: a slice costs as much as the arithmetic of a small block.
-    blocks = zip(*(torch.split(vector, height) for vector in (logits, *vectors)), strict=True)
-    for (_, X_block), (z, *others) in zip(row_blocks(X, rows, part, w.dtype, center), blocks, strict=True):
-        if touch:
-            X_block.sum()
-        if X_block.shape[1] == 1:
-            torch.mul(X_block[:, 0], w, out=z)
-            if b is not None:
-                z += b
-        elif b is None:
-            torch.mv(X_block, w, out=z)
-        else:
-            torch.addmv(b, X_block, w, out=z)
-        v = row_weights(z, *others)
-        if multiply:
-            total += transposed_product(X_block, v)
-    return total
+def linear(X: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
+    """X w + b of a block, [m] in `out`."""
+    if X.shape[1] == 1:
+        torch.mul(X[:, 0], w, out=out)
+        return out if b is None else out.add_(b)
+    return torch.mv(X, w, out=out) if b is None else torch.addmv(b, X, w, out=out)
 
 
 def transposed_product(X: Tensor, v: Tensor) -> Tensor:
@@ -102,9 +68,9 @@ def transposed_product(X: Tensor, v: Tensor) -> Tensor:
     return torch.mv(X.t(), v)
 
 
-def gather(vector: Tensor, rows: Tensor | None, part: slice) -> Tensor:
-    """The visited rows `part` of a vector."""
-    return vector[part] if rows is None else vector[rows[part]]
+def gather(vector: Tensor | None, rows: Tensor | None, part: slice) -> Tensor | None:
+    """The visited rows `part` of a vector, if there is one."""
+    return vector if vector is None else vector[part] if rows is None else vector[rows[part]]
 
 
 def row_blocks(
@@ -113,44 +79,43 @@ def row_blocks(
     part: slice,
     compute_dtype: torch.dtype,
     center: Tensor | None = None,
+    *,
+    touch: bool = False,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part.
 
     `center` [D] in that dtype, if there is one, is subtracted from them. A block that had to be cast or centred lies in
     the same memory as the one before it: memory that is new each time costs as much as the arithmetic.
+
+    BLAS reads several rows at once, which comes from main memory at a third of the speed of one stream. With `touch`,
+    for a block that is used twice, blocks of some widths are added up first: that brings them into the cache sooner.
     """
     height = max(1, min(block_rows(X, compute_dtype), part.stop - part.start))
-    if X.dtype == compute_dtype and center is None:
-        yield from _blocks(X, rows, part, height, None, None)
-        return
-    shape = (height, X.shape[1])
-    with borrowed(shape[0] * shape[1], compute_dtype, X.device) as room:
-        # In the layout of X, which makes the copy and decides the order of the sums.
-        own = room.view(shape) if X.stride(1) == 1 else room.view(shape[::-1]).t()
-        yield from _blocks(X, rows, part, height, center, own)
-
-
-def _blocks(
-    X: Tensor, rows: Tensor | None, part: slice, height: int, center: Tensor | None, own: Tensor | None
-) -> Iterator[tuple[slice, Tensor]]:
-    if rows is None and own is None:
+    copied = X.dtype != compute_dtype or center is not None
+    if rows is None and not copied:
+        touch = touch and X.device.type == "cpu" and X.stride(1) == 1 and X.shape[1] in _TOUCHED_COLUMNS
         start = 0
         for block in torch.split(X[part], height):
+            if touch:
+                block.sum()
             yield slice(start, start + len(block)), block
             start += len(block)
         return
-    for start in range(part.start, part.stop, height):
-        visited = slice(start, min(start + height, part.stop))
-        block = X[visited] if rows is None else X.index_select(0, rows[visited])
-        if own is not None:
-            stored, block = block, own[: block.shape[0]]
-            if center is not None and X.dtype == own.dtype:
-                torch.sub(stored, center, out=block)
-            else:
-                block.copy_(stored)
-                if center is not None:
-                    block -= center
-        yield slice(visited.start - part.start, visited.stop - part.start), block
+    with borrowed(height * X.shape[1] if copied else 0, compute_dtype, X.device) as scratch:
+        # In the layout of X, which makes the copy and decides the order of the sums.
+        own = scratch.view(height, -1) if X.stride(1) == 1 else scratch.view(-1, height).t()
+        for start in range(part.start, part.stop, height):
+            visited = slice(start, min(start + height, part.stop))
+            block = X[visited] if rows is None else X.index_select(0, rows[visited])
+            if copied:
+                stored, block = block, own[: block.shape[0]]
+                if center is not None and X.dtype == own.dtype:
+                    torch.sub(stored, center, out=block)
+                else:
+                    block.copy_(stored)
+                    if center is not None:
+                        block -= center
+            yield slice(visited.start - part.start, visited.stop - part.start), block
 
 
 def block_rows(X: Tensor, compute_dtype: torch.dtype) -> int:
@@ -160,9 +125,3 @@ def block_rows(X: Tensor, compute_dtype: torch.dtype) -> int:
         return max(1, _GPU_BLOCK_BYTES // row_bytes)
     size = _CPU_BLOCK_BYTES if X.dtype == compute_dtype else _COPIED_BLOCK_BYTES
     return max(1, min(size // row_bytes, _CPU_BLOCK_ROWS))
-
-
-def _touched(X: Tensor, compute_dtype: torch.dtype, rows: Tensor | None, center: Tensor | None) -> bool:
-    """Whether blocks are touched: not where they are copied, which does the same."""
-    copied = X.dtype != compute_dtype or rows is not None or center is not None
-    return X.device.type == "cpu" and X.stride(1) == 1 and X.shape[1] in _TOUCHED_COLUMNS and not copied

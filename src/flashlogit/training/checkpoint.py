@@ -67,7 +67,9 @@ class Checkpoint:
             UserError: no such file, a damaged one, or not a checkpoint.
         """
         if not path.is_file():
-            raise UserError(f"there is no checkpoint {path}; start the run without --resume")
+            raise UserError(
+                "there is no such checkpoint", setting=path, remedy="start the run without --resume"
+            )
         arrays, state = read_safetensors(path, kind="checkpoint", content=_State, remedy=_REMEDY)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return cls(tensors, state.progress, state.origin, path)
@@ -100,8 +102,8 @@ class Checkpoint:
 
     def unusable(self, reason: str) -> UserError:
         """The error that the run cannot go on from here, for a reason that is a part of a sentence."""
-        where = "the checkpoint" if self.path is None else str(self.path)
-        return UserError(f"{where} cannot be gone on from ({reason}); {_REMEDY}")
+        where = "the checkpoint" if self.path is None else self.path
+        return UserError(f"a run cannot go on from it: {reason}", setting=where, remedy=_REMEDY)
 
     def check_origin(self, path: Path, current: Mapping[str, Any]) -> None:
         """Raise UserError unless the run that goes on is the run that stopped."""
@@ -110,8 +112,9 @@ class Checkpoint:
             key, then, now = differences[0]
             more = f" (and {len(differences) - 1} more settings)" if len(differences) > 1 else ""
             raise UserError(
-                f"{path} belongs to another run: {key} was {then!r} and is {now!r}{more};"
-                " set it back, choose another name, or start again with --overwrite"
+                f"it belongs to another run: {key} was {then!r} and is {now!r}{more}",
+                setting=path,
+                remedy="set it back, choose another name, or start again with --overwrite",
             )
 
 

@@ -2,13 +2,12 @@
 
     P(w, b) = 1/S sum_i s_i loss_i + l2/2 ||w||^2,      S = sum_i s_i
 
-s_i is the row's weight times its class's; the intercept b is not penalised. It knows its rows and its backend; what is
-above it sees losses and gradients only.
+s_i is the row's weight times its class's; the intercept b is not penalised.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
 
 import torch
 from torch import Tensor
@@ -21,57 +20,39 @@ from ..passes.backend import Backend
 from ..system.errors import UserError
 
 
-@dataclass(frozen=True)
-class Gradient:
-    """dP/dw [D] and dP/db [1] in the parameters' dtype, and the sums over rows that they came from."""
-
-    weight: Tensor
-    bias: Tensor
-    sums: BCESums
-
-
 class Objective:
-    """P(w, b) over `rows`, whose sample_weight already holds the class weights."""
+    """P(w, b) over `rows`, whose sample_weight already holds the class weights.
+
+    ``sums(w, b)`` is a pass over all rows at w [D] and b [1], and ``sums(w, b, rows=numbers)`` one over some of them.
+    """
 
     def __init__(self, rows: Rows, clamp: Clamp, l2: float, backend: Backend) -> None:
+        s = rows.sample_weight
         self.rows = rows
-        self.clamp = clamp
         self.l2 = l2
-        self._passes = backend.passes
-        self.weight_sum = (
-            len(rows) if rows.sample_weight is None else rows.sample_weight.sum(dtype=torch.float64).item()
-        )
-
-    def sums(self, w: Tensor, b: Tensor, rows: Tensor | None = None) -> BCESums:
-        """Sums of one pass over all rows, or over those numbered `rows` [n] int64, at w [D] and b [1]."""
-        return self._passes.bce_onepass(
-            self.rows.X,
-            self.rows.y,
-            w,
-            b,
-            sample_weight=self.rows.sample_weight,
-            rows=rows,
-            eps=self.clamp.eps,
-            clamp_gradient=self.clamp.gradient,
+        self.weight_sum = len(rows) if s is None else s.sum(dtype=torch.float64).item()
+        self.sums = functools.partial(
+            backend.passes.bce_onepass,
+            rows.X,
+            rows.y,
+            sample_weight=s,
+            eps=clamp.eps,
+            clamp_gradient=clamp.gradient,
         )
 
     def mean_loss(self, w: Tensor, b: Tensor) -> float:
         """1/S sum_i s_i loss_i over all rows, without the penalty. Waits for the device."""
         return float(self.sums(w, b).loss) / self.weight_sum
 
-    def gradient(self, w: Tensor, b: Tensor, rows: Tensor | None = None) -> Gradient:
-        """Gradient of P, estimated without bias from a mini-batch where `rows` [n] is given.
+    def gradient(self, sums: BCESums, w: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """dP/dw [D] and dP/db [1] at w, in its dtype, estimated without bias from the sums over n rows.
 
-        A batch is scaled by N / (n S) and not by its own weight sum, whose expectation would not be the gradient of P.
+        They are scaled by N / (n S) and not by the batch's own weight sum, whose expectation would not be the gradient
+        of P.
         """
-        sums = self.sums(w, b, rows)
-        share = 1.0 if rows is None else len(self.rows) / rows.shape[0]
-        scale = share / self.weight_sum
-        return Gradient(
-            weight=(sums.weight_grad * scale).to(w.dtype).add_(w.detach(), alpha=self.l2),
-            bias=(sums.bias_grad * scale).to(b.dtype).reshape(1),
-            sums=sums,
-        )
+        scale = len(self.rows) / n / self.weight_sum
+        weight_grad = (sums.weight_grad * scale).to(w.dtype).add_(w, alpha=self.l2)
+        return weight_grad, (sums.bias_grad * scale).to(w.dtype).reshape(1)
 
 
 def with_class_weight(rows: Rows, class_weight: tuple[float, ...]) -> Rows:
@@ -95,8 +76,9 @@ def class_weights(rows: Rows, setting: ClassWeight | str | None, *, classes: int
     if isinstance(setting, ClassWeight):
         if classes > 2:
             raise UserError(
-                f"loss.class_weight names a negative and a positive class, and there are {classes} classes; set it to"
-                " balanced or null, or give rows weights of their own (data.weight)"
+                f"it names a negative and a positive class, and there are {classes} classes",
+                setting="loss.class_weight",
+                remedy="set it to balanced or null, or give rows weights of their own (data.weight)",
             )
         return setting.negative, setting.positive
     weight = None if rows.sample_weight is None else rows.sample_weight.double()

@@ -7,6 +7,7 @@ raw columns' coefficients.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,13 @@ from ..nn.loss import bce_loss
 from ..objectives.coordinates import Coordinates, Moments
 
 _CURVATURE = 0.25
-"""Of a row's loss where nothing is known of it."""
+"""Assumed curvature of a row's loss, its largest: nothing is known of the logits yet."""
+
+
+def shuffled_batches(N: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
+    """Row numbers of the batches of one epoch in a new random order, on `device`."""
+    order = torch.randperm(N, generator=generator, device=generator.device).to(device)
+    return torch.split(order, size)
 
 
 @dataclass
@@ -28,11 +35,11 @@ class MiniBatches:
     bias: Tensor
     intercept: bool
     seen: Moments | None = None
-    """Of the columns, over all rows so far."""
+    """Moments of the columns over all rows so far."""
     scale: Tensor | None = None
-    """Of the coordinates in which the optimiser's state is."""
+    """Scale of the coordinates in which the optimiser's state is."""
     state: dict[str, Any] = field(default_factory=dict)
-    """Of the optimiser, between two epochs."""
+    """State of the optimiser between two epochs."""
 
     def epoch(
         self,
@@ -52,27 +59,24 @@ class MiniBatches:
             y: [n] int64 class numbers.
             sample_weight: [n] or None.
             l1, l2: penalties of the mean loss over these rows; that of l1 is followed by its subgradient.
-            generator: of the order, on the CPU.
+            generator: gives the order; on the CPU, so that it is the same on every device.
         """
         # Whatever a caller has switched off around this call: inference mode would make tensors that know no gradient.
         with torch.inference_mode(False), torch.enable_grad():
             if X.is_inference():
                 X = X.clone()
-            if sample_weight is not None and bool((sample_weight == 0).any()):
-                here = Moments.of(X[sample_weight > 0])
-            else:
-                here = Moments.of(X)
+            kept = None if sample_weight is None else sample_weight > 0
+            here = Moments.of(X if kept is None or bool(kept.all()) else X[kept])
             self.seen = here if self.seen is None else self.seen.joined(here)
             coordinates = self.seen.coordinates(curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
-            theta = self._theta(coordinates).requires_grad_()
+            theta = coordinates.from_user(self.weight.t(), self.bias).detach().requires_grad_()
             optimizer = torch.optim.Adam([theta], lr=learning_rate)
             if self.state:
                 optimizer.load_state_dict(self._state_in(coordinates))
                 optimizer.param_groups[0]["lr"] = learning_rate
             mean_weight = 1.0 if sample_weight is None else float(sample_weight.double().mean())
             dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
-            order = torch.randperm(len(X), generator=generator).to(X.device)
-            for rows in torch.split(order, batch_size):
+            for rows in shuffled_batches(len(X), batch_size, generator, X.device):
                 # Centred here: of a column that is far from 0, and constant so far, the gradient would be rounding.
                 W, b = coordinates.centred(theta)
                 s = None if sample_weight is None else sample_weight[rows]
@@ -91,13 +95,6 @@ class MiniBatches:
                 )
             self.state, self.scale = optimizer.state_dict(), coordinates.scale
             self.weight, self.bias = W.t().contiguous(), b
-
-    def _theta(self, c: Coordinates) -> Tensor:
-        """[P, K], a leaf of its own."""
-        rows = [self.weight.t()]
-        if c.intercept:
-            rows.append((self.bias + self.weight @ c.center)[None, :])
-        return (torch.cat(rows) / c.scale[:, None]).detach().clone()
 
     def _state_in(self, c: Coordinates) -> dict[str, Any]:
         """The optimiser's state, whose gradients grow with a coordinate's scale."""

@@ -16,11 +16,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..config.settings import EarlyStopping, TrainingSettings
+from flashlogit_kernels.contract import SCALARS, BCESums
+
+from ..config.settings import TrainingSettings
 from ..system.errors import UserError
 from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
 from .objective import Objective
 from .optimizers import build_optimizer, build_schedule
+from .partial_fit import shuffled_batches
 
 HistoryRow = dict[str, float | int | None]
 
@@ -90,13 +93,62 @@ class Trainer:
         return self.epoch >= self.settings.epochs or bool(patience_lost)
 
     def epochs(self, on_batch: Callable[[int], object] = lambda rows: None) -> Iterator[HistoryRow]:
-        """Train epoch by epoch until finished, giving each epoch's history row; `on_batch` hears each batch's rows.
+        """Train epoch by epoch until finished, giving each epoch's history row.
+
+        Args:
+            on_batch: called with the number of rows after each step.
 
         Raises:
             UserError: a logit that is not finite, which finite data only have where training diverges.
         """
+        training, N, device = self.training, len(self.training.rows), self.weight.device
+        w, b = self.weight.detach(), self.bias.detach()
         while not self.finished:
-            yield self._epoch(on_batch)
+            start = time.perf_counter()
+            total = torch.zeros(SCALARS, dtype=torch.float64, device=device)
+            size = self.settings.batch_size
+            # All rows at once need no order.
+            batches = shuffled_batches(N, size, self.generator, device) if size < N else [None]
+            for rows in batches:
+                n = N if rows is None else len(rows)
+                sums = training.sums(w, b, rows=rows)
+                self.weight.grad, self.bias.grad = training.gradient(sums, w, n)
+                self.optimizer.step()
+                sums.add_scalars_to(total)
+                on_batch(n)
+            yield self._finish_epoch(BCESums(total.cpu()), start)
+
+    def _finish_epoch(self, sums: BCESums, start: float) -> HistoryRow:
+        """The history row of the epoch that began at `start`, from its five scalars, read back at once."""
+        lr = self.optimizer.param_groups[0]["lr"]
+        loss, nonfinite, largest = sums.loss.item(), sums.nonfinite.item(), sums.max_abs_logit.item()
+        if nonfinite:
+            raise UserError(
+                f"training diverged in epoch {self.epoch + 1}: {nonfinite:.0f} logits are not finite",
+                setting="training.optimizer.lr",
+                value=lr,
+                remedy="lower it",
+            )
+        self.epoch += 1
+        self.schedule.step()
+        seconds = time.perf_counter() - start
+        validation_loss = None
+        if self.validation:
+            w, b = self.weight.detach(), self.bias.detach()
+            validation_loss = self.validation.mean_loss(w, b)
+            stopping = self.settings.early_stopping
+            margin = stopping.min_delta if stopping else 0.0
+            if self.best is None or validation_loss < self.best.loss - margin:
+                self.best = Best(self.epoch, validation_loss, w.clone(), b.clone())
+        return {
+            "epoch": self.epoch,
+            "train_loss": loss / self.training.weight_sum,
+            "validation_loss": validation_loss,
+            "lr": lr,
+            "max_abs_logit": largest,
+            "seconds": seconds,
+            "rows_per_second": len(self.training.rows) / seconds,
+        }
 
     def final_parameters(self) -> tuple[Tensor, Tensor]:
         """Weights [D] and intercept [1] to keep: the best epoch's with early stopping, else the last."""
@@ -167,57 +219,3 @@ class Trainer:
             twin.step()
             expected |= optimizer_tensors(twin.state_dict())
         return expected | ({"best.weight": self.weight, "best.bias": self.bias} if best else {})
-
-    def _epoch(self, on_batch: Callable[[int], object]) -> HistoryRow:
-        start = time.perf_counter()
-        lr = self.optimizer.param_groups[0]["lr"]
-        totals, largest = self._steps(on_batch)
-        loss, nonfinite = totals[1].item(), totals[3].item()
-        if nonfinite:
-            raise UserError(
-                f"training diverged in epoch {self.epoch + 1}: {nonfinite:.0f} logits are not finite;"
-                f" lower training.optimizer.lr, which is {lr:g}"
-            )
-        self.epoch += 1
-        self.schedule.step()
-        seconds = time.perf_counter() - start
-        validation_loss = None
-        if self.validation:
-            validation_loss = self.validation.mean_loss(self.weight.detach(), self.bias.detach())
-            self._watch(validation_loss, self.settings.early_stopping)
-        return {
-            "epoch": self.epoch,
-            "train_loss": loss / self.training.weight_sum,
-            "validation_loss": validation_loss,
-            "lr": lr,
-            "max_abs_logit": largest.item(),
-            "seconds": seconds,
-            "rows_per_second": len(self.training.rows) / seconds,
-        }
-
-    def _steps(self, on_batch: Callable[[int], object]) -> tuple[Tensor, Tensor]:
-        """One step for each batch; the epoch's sums [5] and largest |logit| [], on the device."""
-        totals = torch.zeros(4, dtype=torch.float64, device=self.weight.device)
-        largest = torch.zeros((), dtype=torch.float64, device=self.weight.device)
-        for rows in self._batches():
-            gradient = self.training.gradient(self.weight.detach(), self.bias.detach(), rows)
-            self.weight.grad, self.bias.grad = gradient.weight, gradient.bias
-            self.optimizer.step()
-            totals += gradient.sums.packed[-5:-1]
-            largest = torch.maximum(largest, gradient.sums.max_abs_logit)
-            on_batch(len(self.training.rows) if rows is None else rows.shape[0])
-        return totals, largest
-
-    def _batches(self) -> Iterator[Tensor | None]:
-        """Row numbers of each batch in a new random order; None for a full batch, which needs no order."""
-        N, size = len(self.training.rows), self.settings.batch_size
-        if size >= N:
-            yield None
-            return
-        order = torch.randperm(N, generator=self.generator, device=self.weight.device)
-        yield from torch.split(order, size)
-
-    def _watch(self, loss: float, stopping: EarlyStopping | None) -> None:
-        margin = stopping.min_delta if stopping else 0.0
-        if self.best is None or loss < self.best.loss - margin:
-            self.best = Best(self.epoch, loss, self.weight.detach().clone(), self.bias.detach().clone())

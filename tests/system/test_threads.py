@@ -43,8 +43,17 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_num_threads(before)
 
 
-def test_results_keep_the_parts_order(threads: int) -> None:
+def in_a_thread(work: Callable[[], object]) -> None:
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+
+
+def test_results_keep_the_parts_order_and_new_threads_begin_as_before(threads: int) -> None:
+    begun: list[int] = []
     assert map_in_threads(lambda part: part.start, PARTS) == list(range(11))
+    in_a_thread(lambda: begun.append(torch.get_num_threads()))
+    assert begun == [threads]
     assert map_in_threads(lambda part: part.start, PARTS[:1]) == [0]
     assert map_in_threads(lambda part: part.start, []) == []
 
@@ -76,15 +85,6 @@ def test_a_thread_that_is_held_up_leaves_its_parts_to_the_others(threads: int) -
         return part.start
 
     assert map_in_threads(work, PARTS) == list(range(11))
-
-
-def test_new_threads_begin_with_the_number_that_was_set(threads: int) -> None:
-    map_in_threads(lambda part: part, PARTS)
-    begun: list[int] = []
-    other = threading.Thread(target=lambda: begun.append(torch.get_num_threads()))
-    other.start()
-    other.join()
-    assert begun == [threads]
 
 
 @pytest.mark.parametrize("bad", [0, 10])
@@ -141,9 +141,7 @@ def test_a_thread_beside_others_leaves_the_numbers_alone(threads: int) -> None:
     seen: list[int] = []
 
     def begin_another(part: slice) -> int:
-        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        other.start()
-        other.join()
+        in_a_thread(lambda: seen.append(torch.get_num_threads()))
         return torch.get_num_threads()
 
     def call() -> None:
@@ -153,9 +151,7 @@ def test_a_thread_beside_others_leaves_the_numbers_alone(threads: int) -> None:
             seen.append(torch.get_num_threads())
 
     inside: list[int] = []
-    caller = threading.Thread(target=call)
-    caller.start()
-    caller.join()
+    in_a_thread(call)
     assert set(inside) == {1}
     assert set(seen) == {threads}
 

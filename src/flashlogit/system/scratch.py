@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class _Kept(threading.local):
-    """Buffers of the thread that nobody uses at the moment, the smallest first."""
+    """The thread's buffers that are not in use, the smallest first."""
 
     def __init__(self) -> None:
         self.buffers: list[Tensor] = []

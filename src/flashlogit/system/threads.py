@@ -62,11 +62,11 @@ def threads_as_before() -> Iterator[None]:
 
     Where the callback has left a thread behind, the number stays.
     """
-    lent = _for_passes.get()
-    if lent is None:
+    before = _for_passes.get()
+    if before is None:
         yield
         return
-    threads = _Threads(lent)
+    threads = _Threads(before)
     threads.__enter__()
     try:
         yield

@@ -53,12 +53,8 @@ def test_bad_settings_leave_no_run_directory(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("a,y\n1,0\n2,0\n3,0\n", "one class"),
         ("a,y\n1,0\nnan,1\n3,0\n4,1\n", "row 2"),
-        ("a,y\n1,0\ninf,1\n3,0\n4,1\n", "row 2"),
-        ("a,y\n1,0\n2,\n3,0\n4,1\n", "row 2"),
         ("a,y\n1,0\n2,1\n3,2\n", "data.label"),
-        ("a,z\n1,0\n2,1\n", "column"),
         ("a,y\n1,0\n2,1\n", "split"),
         ("", "table.csv"),
         (None, "data.path"),

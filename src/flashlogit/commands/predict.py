@@ -27,7 +27,10 @@ def run(options: argparse.Namespace, output: Output) -> None:
     printed = str(options.out) == PRINTED
     if printed and options.json:
         raise UserError(
-            "--json prints its result there too", setting="--out", value=PRINTED, remedy="leave one out"
+            "--json prints its result there too",
+            setting="--out",
+            value=PRINTED,
+            remedy="leave one of them out",
         )
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
     done = predict_file(options.model, options.data, options.out, **choices)

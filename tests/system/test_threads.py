@@ -100,8 +100,9 @@ def test_an_error_comes_through_from_any_thread(bad: int, threads: int) -> None:
     assert map_in_threads(lambda part: part.start, PARTS) == list(range(11))
 
 
+@pytest.mark.parametrize("in_main", [True, False])
 def test_after_an_interruption_no_thread_begins_another_part(
-    threads: int, monkeypatch: pytest.MonkeyPatch
+    in_main: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = []
     cleared = threading.Event()
@@ -115,7 +116,8 @@ def test_after_an_interruption_no_thread_begins_another_part(
 
     def work(part: slice) -> None:
         begun.append(part.start)
-        if part.start == 0:
+        is_main = threading.current_thread() is threading.main_thread()
+        if threads == 1 or is_main == in_main:
             raise KeyboardInterrupt
         assert cleared.wait(timeout=30)
 

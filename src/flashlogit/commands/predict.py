@@ -29,7 +29,10 @@ def run(options: argparse.Namespace, output: Output) -> None:
     printed = str(options.out) == "-"
     if printed and options.json:
         raise UserError(
-            "--json prints its result there too", setting="--out", value=options.out, remedy="leave one out"
+            "--json prints its result there too",
+            setting="--out",
+            value=options.out,
+            remedy="leave one of them out",
         )
     if printed and not sys.stdout:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def test_labels_are_read_by_the_rule_of_the_training_file(
     (tmp_path / "new.csv").write_text("x,y\n" + "".join(f"1,{value}\n" for value in values))
     evaluate(tmp_path)
     assert json.loads(capsys.readouterr().out)["positives"] == positive
+    # A model without a rule, as earlier versions wrote them, is asked by the names of its classes.
+    replace(Model.load(tmp_path), rule=None).save(tmp_path / "model.safetensors")
+    evaluate(tmp_path)
+    assert json.loads(capsys.readouterr().out)["positives"] == positive
+    assert main(["evaluate", "--model", str(tmp_path), "--data", str(tmp_path / "new.csv")]) == 2
+    assert "--label" in capsys.readouterr().err
 
 
 def test_a_label_that_the_training_file_lacks_is_refused(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from run_files import history, metrics
@@ -19,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from flashlogit.config.load import load_settings
 from flashlogit.fitting.fit import FitPoint
 from flashlogit.models.model import Model
-from flashlogit.runs import results
+from flashlogit.runs import by_solver, results
 from flashlogit.runs.solver_progress import SolverProgress
 from flashlogit.runs.task import HistoryRow
 
@@ -141,6 +142,35 @@ def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
     reason = "There are no standard errors: no finite optimum exists: the classes are completely separated"
     assert reason in page
     assert "classes are separated</span>" in page
+
+
+def test_standard_errors_or_the_reason_why_there_are_none(train: Train, tmp_path: Path) -> None:
+    data = ["data={source: synthetic, rows: 500, columns: 3}", "loss.l2=0"]
+    reasons = {
+        "none": [],
+        "the fit is penalised": ["loss.l2=0.5"],
+        "the fit did not reach an optimum": ["solver.max_iterations=1", "solver.name=lbfgs"],
+    }
+    for number, (reason, options) in enumerate(reasons.items()):
+        train(*data, *options, f"name=run{number}", "report.html=true")
+        folder = tmp_path / f"run{number}"
+        table = pd.read_csv(folder / "coefficients.csv")
+        model = Model.load(folder)
+        raw = np.append(*(part[0] for part in model.raw()))
+        np.testing.assert_allclose(table["coefficient"], raw, rtol=1e-5)
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert (f"There are no standard errors: {reason}" in page) == (reason != "none")
+        assert table["standard_error"].notna().all() == (reason == "none")
+
+
+def test_data_that_no_fit_can_take_end_in_a_sentence(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: object, **options: object) -> None:
+        raise ValueError("X is odd")
+
+    train("solver.max_iterations=2")
+    monkeypatch.setattr(by_solver, "fit", refused)
+    assert train("name=other", code=2) == "error: X is odd\n"
+    assert "X is odd" in train("--resume", code=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

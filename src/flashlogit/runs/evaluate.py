@@ -98,14 +98,17 @@ def _settings(model_path: Path) -> RunSettings | None:
 
 def _labels(model: Model, column: pa.ChunkedArray, place: str) -> Labels:
     """Number the classes by the rule of the model's training file."""
-    rule = _guessed_rule(model.label_names) if model.rule is None else model.rule
+    rule = _guessed_rule(model.label_names, column.type) if model.rule is None else model.rule
     return apply_rule(rule, column, Label(missing="drop"), place)
 
 
-def _guessed_rule(names: tuple[str, ...]) -> Rule:
-    """Return what the names of the classes say, for files of models that do not have the rule."""
-    if len(names) == 2 and names[1].startswith("> ") and names[0] == f"<= {names[1][2:]}":
-        return Threshold(float(names[1][2:]))
-    if len(names) == 2 and names[0] == f"not {names[1]}":
-        return OneAgainstRest(names[1])
+def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:
+    """Return what the names of the classes say of labels of this type, for models that do not have the rule."""
+    if len(names) == 2:
+        above = names[1].removeprefix("> ")
+        numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if numbers and names == (f"<= {above}", f"> {above}"):
+            return Threshold(float(above))
+        if names[0] == f"not {names[1]}":
+            return OneAgainstRest(names[1])
     return Mapping(names, {name: k for k, name in enumerate(names)})

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from refused import refused
 
 from flashlogit.config.settings import SyntheticData
 from flashlogit.data import load
-from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -98,18 +98,14 @@ def test_labels_come_from_the_model(signal, intercept):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "setting", "word"),
     [
-        ({"split": {"validation": 0.001}}, r"data\.split\.validation is 0\.001, which of 100 rows is none"),
-        ({"split": {"validation": 0, "test": 0.001}}, r"data\.split\.test is 0\.001"),
-        ({"split": {"validation": 0.5, "test": 0.499}}, "no rows for training"),
-        (
-            {"intercept": 50.0},
-            r"the train split of 70 synthetic rows has labels of one class only; raise data\.rows",
-        ),
-        ({"split": {"validation": 0.01}}, "the validation split of 1 synthetic rows"),
+        ({"split": {"validation": 0.001}}, "data.split.validation", "this is 0 of 100 rows"),
+        ({"split": {"validation": 0, "test": 0.001}}, "data.split.test", "is 0.001"),
+        ({"split": {"validation": 0.5, "test": 0.499}}, "data.split", "leaves 0 of 100 rows for training"),
+        ({"intercept": 50.0}, "data.source synthetic", "the train split of 70 rows has labels of one class"),
     ],
 )
-def test_refused(settings, message):
-    with pytest.raises(UserError, match=message):
+def test_refused(settings, setting, word):
+    with refused(word, setting=setting):
         made(rows=100, columns=2, **settings)

@@ -183,8 +183,7 @@ def test_json_and_back():
 
 
 @pytest.mark.parametrize(
-    "columns",
-    [(NumberColumn("x"), NumberColumn("x")), (CategoryColumn("c", ("a",), baseline="a"),)],
+    "columns", [(NumberColumn("x"), NumberColumn("x")), (CategoryColumn("c", ("a",), baseline="a"),)]
 )
 def test_json_that_no_training_file_gives(columns):
     with pytest.raises(ValueError, match=r"same name|one of its values"):

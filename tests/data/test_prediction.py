@@ -36,17 +36,9 @@ def test_ids_stay_as_they_are_written(write):
 
 
 @pytest.mark.parametrize(("ids", "parses"), [(["id"], 1), (["id", "a"], 2), ([], 1)])
-def test_a_file_is_parsed_once_where_no_id_is_a_feature(ids, parses, write, load_file, monkeypatch):
+def test_a_file_is_parsed_once_where_no_id_is_a_feature(ids, parses, write, learn, monkeypatch):
     text = "id,a,kind,y\n" + '01,1,"u",0\nNA, 2,,1\n,,NA,0\n?,-, ?,1\n' * 6
-    data = load_file(
-        write("d.csv", text),
-        drop=["id"],
-        missing="impute",
-        missing_values=["?", "-"],
-        categories={"min_rows": 1},
-        split={"validation": 0, "test": 0},
-        standardize=False,
-    )
+    data = learn(text, drop=["id"], missing="impute", missing_values=["?", "-"])
     calls, parse = [], csv.read_csv
     monkeypatch.setattr(csv, "read_csv", lambda *a, **k: calls.append(a) or parse(*a, **k))
     rows = read_for_prediction(write("d.csv", text), data.feature_names, ids, encoding=data.encoding)

@@ -28,17 +28,6 @@ ROWS = [
 SETTINGS = {"categorical": ["flag", "code", "level", "time", "month"], "dtype": "float64"}
 
 
-@pytest.fixture
-def learn(write, load_file):
-    """Loads what it writes, all of it for training, each value a category, and nothing standardised."""
-    more = {"categories": {"min_rows": 1}, "split": {"validation": 0, "test": 0}, "standardize": False}
-
-    def learn_from(columns, name="d.csv", **settings):
-        return load_file(write(name, columns), **more | settings)
-
-    return learn_from
-
-
 def features(path, data):
     rows = read_for_prediction(path, data.feature_names, encoding=data.encoding)
     return np.concatenate(list(rows.blocks())).tolist(), rows.notes

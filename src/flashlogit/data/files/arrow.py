@@ -101,11 +101,12 @@ def _unpacked_bytes(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> f
     lengths in its dictionary, which is read where its longest value in every row would matter.
     """
     about, total = file.metadata, 0.0
+    schema = file.schema_arrow
+    kinds = {name: schema.field(name).type for name in names}
     for i in range(about.num_row_groups):
         group = about.row_group(i)
         large = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups
-        for name in names:
-            kind = file.schema_arrow.field(name).type
+        for name, kind in kinds.items():
             if not is_text(kind):
                 total += group.num_rows * _width(kind)
             elif large:

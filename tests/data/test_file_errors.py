@@ -17,6 +17,7 @@ NONE = {"validation": 0, "test": 0}
 ONE = {"min_rows": 1}
 LAST = {"column": -1}
 X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+DATA_ROWS = (b"1,2,0", b'"1","2","3"', b"1,a,0", b"a,1,1", b"a,2,-1e3")
 
 
 @pytest.mark.parametrize("setting", ["path", "validation_path", "test_path"])
@@ -64,32 +65,19 @@ def test_files_that_are_empty_or_cut_or_of_another_kind(name, write, load_file, 
 NO_HEADERS = (b"1,2,0", b'"1","2","3"', b"1,a,0", b"a,1,1", b"a,2,-1e3")
 
 
-def latin(text):
-    return text.encode("latin-1")
-
-
-def utf16(text):
-    return text.encode("utf-16")
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"a,y\n1,0\n1,2,3\n", ["cannot be read", "Expected 2 columns, got 3"]),
-        *(
-            (latin(text), ["no", "iconv -f LATIN1"])
-            for text in ("größe,y\n1,0\n", "größe;y\n1;0\n", "a,y\nß,0\n1,1\n")
-        ),
-        (utf16("größe,y\n1,0\n"), ["iconv -f UTF-16"]),
+        ("größe,y\n1,0\n".encode("latin-1"), ["iconv -f LATIN1"]),
+        ("größe;y\n1;0\n".encode("latin-1"), ["iconv -f LATIN1"]),
+        ("a,y\nß,0\n1,1\n".encode("latin-1"), ["iconv -f LATIN1"]),
+        ("größe,y\n1,0\n".encode("utf-16"), ["iconv -f UTF-16"]),
         (b"a,y\x00\x01,b\n1,0,1\n", ["no text"]),
         (b"  \na,b,y\n1,2,0\n", ["no header line"]),
         (b"a,y\n", ["there are no rows"]),
         (b"a,y", ["there are no rows"]),
-        *(
-            (f"{header}\n1,2,0\n".encode(), ["looks like a row of data"])
-            for header in ("1,2,0", '"1","2","3"', "1,a,0")
-        ),
-        *((f"{header}\n1,1,1\n".encode(), ["looks like a row of data"]) for header in ("a,1,1", "a,2,-1e3")),
+        *((header + b"\n1,2,0\n", ["looks like a row of data"]) for header in DATA_ROWS),
         (b",a,y\n0,1,0\n", ["empty name for column 1", "index=False"]),
         (b"a, ,y\n0,1,0\n", ["empty name for column 2"]),
         (b"a,a,y\n1,2,0\n", ['two columns have the name "a"']),
@@ -189,42 +177,28 @@ def test_numbers_with_something_among_them_are_no_categories(values, words, writ
     assert load_file(path, categories=ONE, split=NONE, **settings).feature_names[0].startswith("age=")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        ["1", "2", "A"] * 5,
-        ["1.2.3.4", "5.6.7.8"],
-        *(["10.15.12", "10.15.11", "4.12.10"], ["12-34-56", "20-00-00"], ["01.11.20", "62.01.10"]),
-        *(["32/01/2024", "01/32/2024"], ["2024-13-01", "2024.1.0"], ["1234.01.01", "4000.01.01"]),
-        *(["3a", "4b"], ["+", "-"]),
-        # Most distinct values are numbers, but few rows have one.
-        [*"ABC" * 8, *map(str, range(10))],
-    ],
+CODES = (
+    *(["1", "2", "A"] * 5, ["1.2.3.4", "5.6.7.8"], ["3a", "4b"], ["+", "-"]),
+    *(["10.15.12", "10.15.11", "4.12.10"], ["12-34-56", "20-00-00"], ["01.11.20", "62.01.10"]),
+    *(["32/01/2024", "01/32/2024"], ["2024-13-01", "2024.1.0"], ["1234.01.01", "4000.01.01"]),
+    # Most distinct values are numbers, but few rows have one.
+    [*"ABC" * 8, *map(str, range(10))],
 )
-def test_codes_are_categories(values, write, load_file):
-    rows = "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 2))
-    data = load_file(write("d.csv", "code,y\n" + rows), categories=ONE, split=NONE)
+DATES = (
+    *(["01/02/2024", "31/12/2024"], ["31.12.2024", "1.1.24"], ["2024/1/31", "1/31/2024 8:00"]),
+    *(["2024-01-03 10:00 PM", "2024-01-03 9:00 AM"], ["01/31/24", "12-31-23", "24-01-31", "3 Jan 24"]),
+    *(["2024-01-03T10:00:00Z", "2024-01-03T10:00:00.5+01:00", "03-Jan-2024"], ["08:30", "09:15"]),
+)
+
+
+@pytest.mark.parametrize(("values", "dates"), [*((v, False) for v in CODES), *((v, True) for v in DATES)])
+def test_codes_are_categories_and_dates_are_not(values, dates, write, load_file):
+    path = write("d.csv", "when,y\n" + "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 4)))
+    if dates:
+        with refused('dates or times in column "when"', "derive numbers"):
+            load_file(path)
+    data = load_file(path, categorical=["when"] if dates else "auto", categories=ONE, split=NONE)
     assert len(data.feature_names) == len(set(values))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        ["01/02/2024", "31/12/2024"],
-        ["31.12.2024", "1.1.24"],
-        ["2024-01-03 10:00 PM", "2024-01-03 9:00 AM"],
-        ["01/31/24", "12-31-23", "24-01-31", "3 Jan 24"],
-        ["2024/1/31", "1/31/2024 8:00"],
-        ["2024-01-03T10:00:00Z", "2024-01-03T10:00:00.5+01:00", "03-Jan-2024"],
-        ["08:30", "09:15"],
-    ],
-)
-def test_dates_and_times_that_are_not_iso(values, write, load_file):
-    path = write("d.csv", "when,y\n" + "".join(f"{value},{i % 2}\n" for i, value in enumerate(values * 12)))
-    with refused('dates or times in column "when"', "derive numbers"):
-        load_file(path)
-    data = load_file(path, categorical=["when"], split=NONE)
-    assert len(data.feature_names) == len(values)
 
 
 def test_dates_with_others_among_them():

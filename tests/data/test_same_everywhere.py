@@ -109,6 +109,8 @@ def test_values_that_the_model_does_not_know_are_counted(write, learn):
     sentence = '2 of 3 rows have a value of "flag" that the model does not know, such as "maybe"'
     assert features(new, data)[1] == (sentence,)
     assert data.notes[-1] == f"In {new}, {sentence}"
+    part = write("part.csv", "flag,a,y\nmaybe,1,1\nyes,2,0\nperhaps,2,0\nunseen,1,\n")  # one has no label
+    assert learn(text, test_path=part, label={"missing": "drop"}).notes[-1] == f"In {part}, {sentence}"
     # Those that share a bucket are known.
     data = learn(text + "rare,1,1\n", categories={"min_rows": 2})
     assert "flag=(other)" in data.feature_names

@@ -160,7 +160,7 @@ def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
     tell apart.
     """
     column = _plain(column, place)
-    column = column.filter(pc.invert(_missing(column)))
+    column = column.filter(pc.invert(pc.is_null(column, nan_is_null=True)))
     if len(column) == 0:
         raise _no_labels(place, "name the label column in data.label.column")
     return _mapping(column, label, place) if label.above is None else _threshold(column, label.above, place)
@@ -170,7 +170,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
     """Return the labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be
     dropped."""
     column = _plain(column, place)
-    missing: NDArray[np.bool_] = _missing(column).to_numpy().astype(np.bool_)
+    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
     if missing.all():
         raise _no_labels(place, "give rows with labels")
     if missing.any():
@@ -271,7 +271,3 @@ def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
             remedy = "correct it, or leave out the row"
             raise UserError(f"is infinite in {row_text(infinite)}", setting=place, remedy=remedy)
     return column
-
-
-def _missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.is_null(column, nan_is_null=True)

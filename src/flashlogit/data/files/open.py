@@ -18,13 +18,8 @@ from .tables import TableFile
 
 _TEXT = (".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".tsv.zip")
 _IN_FOLDERS = (".parquet", *_TEXT)
-_OTHERS = {
-    ".parquet": open_parquet,
-    ".npy": NpyFile,
-    ".npz": NpzFile,
-    ".svmlight": SvmlightFile,
-    ".libsvm": SvmlightFile,
-}
+_SVMLIGHT = dict.fromkeys((".svmlight", ".libsvm"), SvmlightFile)
+_OTHERS = {".parquet": open_parquet, ".npy": NpyFile, ".npz": NpzFile, **_SVMLIGHT}
 _PACKAGE = "package:"
 
 

@@ -64,12 +64,9 @@ def readable(what: str) -> Iterator[None]:
         reason = " ".join(str(error).split()) or "it ends too early"
         # zipfile raises RuntimeError for a password and NotImplementedError for a compression that it does not have.
         locked = type(error) in (RuntimeError, NotImplementedError)
-        unpack, check = (
-            "unpack it and give the file in it",
-            "check that it is complete and what its name says",
-        )
-        problem = f"cannot be read ({reason})"
-        raise UserError(problem, setting=what, remedy=unpack if locked else check) from error
+        unpack, check = "unpack it and give the file in it", "check that it is complete and of its kind"
+        remedy = unpack if locked else check
+        raise UserError(f"cannot be read ({reason})", setting=what, remedy=remedy) from error
 
 
 def no_rows(file: str) -> UserError:

@@ -125,10 +125,8 @@ def numbers_problem(found: Mapping[str, NumbersAsText], *, free_comma: bool = Fa
         listed = f" list {listing(marks, _FEW_ODD)} in data.missing_values," if marks else ""
         return problem, f"name the {word} in data.categorical,{listed} or correct the file"
     decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
-    return (
-        problem,
-        f"write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in data.categorical",
-    )
+    remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in data.categorical"
+    return problem, remedy
 
 
 def _is_mark(value: str) -> bool:

@@ -56,7 +56,7 @@ def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, en
     free(8 << 20)
     with refused("unpacks to"):
         read(path)
-    free(30 << 20)
+    free(80 << 20)
     assert read(path).rows == 400_000
 
 

@@ -74,3 +74,11 @@ def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
     assert "--separator" in capsys.readouterr().err
     assert main(["inspect", path, "--decimal", ","]) == 2
     assert "--decimal is a comma and so is --separator" in capsys.readouterr().err
+
+
+def test_classes_of_a_label_by_its_values_and_by_a_bound(write):
+    path = write("d.csv", {"n": [1.0, 2.0, 3.0, None], "t": ["u", "v", "v", None]})
+    report = schema_report(open_files(path, "FILE"), "n", above=2.0)
+    assert (report.classes, report.unlabelled) == ((("> 2", 1), ("<= 2", 2)), 1)
+    report = report_of(path, "t")[0]
+    assert (report.classes, report.unlabelled) == ((("v", 2), ("u", 1)), 1)

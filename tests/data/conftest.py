@@ -70,3 +70,14 @@ def load_file() -> Callable[..., Dataset]:
         return load(FileData(source="file", path=path, **settings), seed=seed, device=CPU)
 
     return load_with
+
+
+@pytest.fixture
+def learn(write: Callable[..., str], load_file: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Load what it writes, all of it for training, each value a category, and nothing standardised."""
+    more = {"categories": {"min_rows": 1}, "split": {"validation": 0, "test": 0}, "standardize": False}
+
+    def learn_from(columns: dict[str, Any] | str, name: str = "d.csv", **settings: Any) -> Dataset:
+        return load_file(write(name, columns), **more | settings)
+
+    return learn_from

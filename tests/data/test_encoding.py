@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter
+from refused import refused
 
 from flashlogit.config.settings import FileData
 from flashlogit.data.columns.encoding import (
@@ -18,9 +19,7 @@ from flashlogit.data.columns.encoding import (
 )
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
-from flashlogit.data.files.category_text import as_text
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
-from flashlogit.system.errors import UserError
 
 
 def table_of(**columns):
@@ -85,7 +84,7 @@ def test_the_most_frequent_value_as_baseline():
 
 def test_missing_values_are_an_error_or_marked():
     table = table_of(city=["a", None, "a"], x=[1.0, np.nan, 4.0], z=[1, 2, 3])
-    with pytest.raises(UserError, match=r'"city" \(1 row, first row 2\), "x" \(1 row, first row 2\)'):
+    with refused('"city" (1 row, first row 2), "x" (1 row, first row 2)', setting="t.csv"):
         encode(table, ["city", "x", "z"], categories=ONE)
     encoding, notes, values = encode(table, ["city", "x", "z"], categories=ONE, missing="impute")
     assert encoding.features == ("city=a", "city=(missing)", "x", "x (missing)", "z")
@@ -106,20 +105,6 @@ def test_numbers_as_categories_by_name_only():
         assert np.array_equal(values_of(table_of(month=other, x=[1, 2, 3]), encoding), values)
 
 
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([1, 2], ["1", "2"]),
-        ([1.0, None], ["1", None]),
-        ([1.5, 2.0], ["1.5", "2"]),
-        ([True, False], ["true", "false"]),
-        (["a", None], ["a", None]),
-    ],
-)
-def test_values_as_text(values, text):
-    assert as_text(pa.chunked_array([pa.array(values)])).to_pylist() == text
-
-
 def test_blocks_are_the_whole():
     generator = np.random.default_rng(0)
     city = generator.choice(["a", "b", "c", None], 5000)
@@ -132,36 +117,43 @@ def test_blocks_are_the_whole():
     np.testing.assert_array_equal(values[:, :3], expected)
 
 
-def test_names_of_single_things_are_refused():
-    table = table_of(name=[f"n{i}" for i in range(50)])
-    with pytest.raises(UserError, match='50 values in column "name" and none of them in 10 training rows'):
-        encode(table, ["name"])
-
-
-def test_features_of_the_same_name_are_refused():
-    table = ArrowTable("t.csv", pa.table({"a": ["x", "y"], "a=x": [1.0, 2.0]}))
-    with pytest.raises(UserError, match='the same name, "a=x"'):
-        encode(table, ["a", "a=x"], categories=ONE)
-
-
-def test_unknown_columns_in_categorical_are_named():
-    with pytest.raises(UserError, match=r'data\.categorical lists "b", which is not among the features'):
-        encode(table_of(a=["x"]), ["a"], categorical=["b"])
+@pytest.mark.parametrize(
+    ("columns", "settings", "setting", "word"),
+    [
+        (
+            {"name": [f"n{i}" for i in range(50)]},
+            {},
+            'column "name" of t.csv',
+            "50 values and none of them in 10",
+        ),
+        ({"a": ["x", "y"], "a=x": [1.0, 2.0]}, {"categories": ONE}, "t.csv", 'same name, "a=x"'),
+        ({"a": ["x"]}, {"categorical": ["b"]}, "data.categorical", '"b", which is not among the features'),
+        (
+            {"city": ["(missing)", "b", None]},
+            {"categories": ONE, "missing": "impute"},
+            'column "city" of t.csv',
+            "rows without a value",
+        ),
+        (
+            {"city": ["(other)"] * 2 + ["b"]},
+            {"categories": {"min_rows": 2}},
+            'column "city" of t.csv',
+            "rare values",
+        ),
+        ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
+    ],
+)
+def test_refused(columns, settings, setting, word):
+    with refused(word, setting=setting):
+        encode(table_of(**columns), list(columns), **settings)
 
 
 def test_text_and_some_numbers_as_categories():
     table = table_of(city=["a", "b"], month=[1, 2], x=[1, 2])
     encoding, _, _ = encode(table, ["city", "month", "x"], categorical=["auto", "month"], categories=ONE)
     assert encoding.features == ("city=a", "city=b", "month=1", "month=2", "x")
-    with pytest.raises(UserError, match='hold no numbers: "city"'):
+    with refused('hold no numbers: "city"'):
         encode(table, ["city", "month", "x"], categorical=["month"], categories=ONE)
-
-
-def test_a_value_called_like_a_bucket_is_named():
-    table = table_of(city=["(missing)", "b", None])
-    message = r'the value "\(missing\)" in column "city", which is what the feature of rows without a value is called'
-    with pytest.raises(UserError, match=message):
-        encode(table, ["city"], categories=ONE, missing="impute")
 
 
 def read_encoding(content):
@@ -171,17 +163,8 @@ def read_encoding(content):
 
 def test_json_of_earlier_versions():
     """A list of columns, without what was added since."""
-    old = [
-        {"kind": "number", "name": "x", "fill": None, "marked": False},
-        {
-            "kind": "category",
-            "name": "c",
-            "values": ["a"],
-            "other": False,
-            "missing": False,
-            "baseline": None,
-        },
-    ]
+    category = {"kind": "category", "name": "c", "values": ["a"], "baseline": None}
+    old = [{"kind": "number", "name": "x", "fill": None, "marked": False}, category]
     encoding = read_encoding(old)
     assert encoding == Encoding((NumberColumn("x"), CategoryColumn("c", ("a",))))
     assert values_of(table_of(x=[1], c=pa.array([None], pa.string())), encoding).tolist() == [[1, 0]]
@@ -193,29 +176,24 @@ def test_json_of_earlier_versions():
 
 
 def test_json_and_back():
-    encoding = Encoding(
-        (
-            NumberColumn("x", 2.5, True),
-            NumberColumn("y"),
-            CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c", required=True),
-        )
-    )
+    city = CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c", required=True)
+    encoding = Encoding((NumberColumn("x", 2.5, True), NumberColumn("y"), city))
     assert read_encoding(encoding.to_json()) == encoding
     assert not encoding.trivial
 
 
+@pytest.mark.parametrize(
+    "columns", [(NumberColumn("x"), NumberColumn("x")), (CategoryColumn("c", ("a",), baseline="a"),)]
+)
+def test_json_that_no_training_file_gives(columns):
+    with pytest.raises(ValueError, match=r"same name|one of its values"):
+        read_encoding(Encoding(columns).to_json())
+
+
 def test_many_features_are_named_once():
+    """A thousand times the names of 20,000 features took ten seconds."""
     column = CategoryColumn("c", tuple(f"v{i:05d}" for i in range(20_000)))
     encoding = Encoding((column, NumberColumn("x")))
     assert encoding.features is encoding.features
-    table = table_of(c=["v00003", "v19999"] * 20_000, x=np.arange(40_000.0))
-    features = EncodedTable(table, encoding)
-    for start in range(0, 40_000, 40):  # a thousand times the names of 20,000 features took ten seconds
-        assert features.block(encoding.features, start, start + 2)[1, 19_999] == 1
-
-
-def test_features_of_the_same_name_are_found_among_many():
-    names = [f"x{i}" for i in range(5000)]
-    table = ArrowTable("t.csv", pa.table({name: [1.0, 2.0] for name in names}))
-    encoding, _, _ = encode(table, names, missing="impute")
-    assert encoding.features == tuple(names)
+    features = EncodedTable(table_of(c=["v00003", "v19999"], x=[0.0, 1.0]), encoding)
+    assert features.block(encoding.features, 0, 2)[1, 19_999] == 1

@@ -8,10 +8,10 @@ import decimal
 import numpy as np
 import pyarrow as pa
 import pytest
+from refused import refused
 
 from flashlogit.config.settings import Label
 from flashlogit.data.columns.labels import apply_rule, find_rule
-from flashlogit.system.errors import UserError
 
 PLACE = 'label column "y" of d.csv'
 
@@ -50,18 +50,10 @@ def test_larger_of_two_numbers_is_positive(values, kind, names):
 @pytest.mark.parametrize(
     ("values", "positive"),
     [
-        ([1, 2, 1], 1.0),
-        ([1, 2, 1], "1"),
-        ([1, 2, 1], "1.0"),
-        ([1.0, 2.0, 1.0], 1),
-        ([1.0, 2.0, 1.0], "1"),
-        (["1", "2", "1"], 1),
-        (["1.0", "2.0", "1.0"], "1"),
-        ([True, False, True], "true"),
-        ([True, False, True], "TRUE"),
-        ([True, False, True], True),
-        ([True, False, True], 1),
-        ([1, 0, 1], True),
+        *(([1, 2, 1], positive) for positive in (1.0, "1", "1.0")),
+        *(([1.0, 2.0, 1.0], positive) for positive in (1, "1")),
+        *((["1", "2", "1"], 1), (["1.0", "2.0", "1.0"], "1"), ([1, 0, 1], True)),
+        *(([True, False, True], positive) for positive in ("true", "TRUE", True, 1)),
         (["true", "false", "true"], True),
         (["True", "False", "True"], "true"),
         (["yes", "no", "yes"], True),
@@ -75,7 +67,7 @@ def test_positive_is_matched_however_it_is_written(values, positive):
 
 def test_the_same_spelling_wins_over_a_like_one():
     assert classes(["1", "1.0", "01", "1"], positive="1") == (("not 1", "1"), [1, 0, 0, 1])
-    with pytest.raises(UserError, match='"1", which is not a value'):
+    with refused('is "1"', "has no such value", setting="data.label.positive"):
         classes(["1.0", "01", "2"], positive=1)
 
 
@@ -108,62 +100,52 @@ def test_categories_dates_and_several_chunks():
     assert apply_rule(rule, chunks, Label(), PLACE).y.tolist() == [1, 0, 1, 1]
 
 
+ABOVE, POSITIVE = "data.label.above", "data.label.positive"
+
+
 @pytest.mark.parametrize(
-    ("values", "label", "message"),
+    ("values", "label", "setting", "words"),
     [
+        (["b", "m"], {}, PLACE, ['"b" (1 row), "m" (1 row), and either', POSITIVE]),
+        (["a", "b", "c"], {}, PLACE, ['has 3 values, "a" (1 row)', "data.label.multiclass to true"]),
         (
-            ["b", "m"],
+            [1, 2, 3],
             {},
-            r'has the values "b" \(1 row\), "m" \(1 row\), .*name it in data\.label\.positive',
+            PLACE,
+            ["has 3 values", POSITIVE, f"or a number that positive rows exceed in {ABOVE}"],
         ),
-        (
-            ["a", "b", "c"],
-            {},
-            r'has 3 values, "a" \(1 row\), .* must be two; .* data\.label\.positive, or set data\.label\.multiclass',
-        ),
-        ([1, 2, 3], {}, r"has 3 values, .*data\.label\.positive, or a number .* data\.label\.above"),
-        (list(range(9)), {}, r'"4" \(1 row\) and 4 more'),
-        ([1, 1, 1], {}, r'one class only, "1" \(3 rows\)'),
-        (["m", "m"], {"positive": "m"}, "one class only"),
-        (["b", "m"], {"positive": "M"}, r'data\.label\.positive is "M", .*did you mean "m"\?\); it has "b"'),
-        ([0, 1], {"positive": 2}, r'data\.label\.positive is "2", which is not a value of label column "y"'),
-        (
-            [1, 2],
-            {"above": 2},
-            r"data\.label\.above is 2, .*lies between 1 and 2, which leaves one class only",
-        ),
-        (
-            [1.5, 2],
-            {"above": 0.5},
-            r"lies between 1\.5 and 2, .*choose a number from 1\.5 up to, but less than, 2",
-        ),
-        (["a", "b"], {"above": 1}, r"data\.label\.above is 1, .* holds string, not numbers"),
-        ([None, None], {}, "has no label in any row"),
-        ([float("nan"), None], {"missing": "drop"}, "has no label in any row"),
-        ([0.0, 1.0, float("inf")], {}, r"is infinite in row 3 \(the first is 1\)"),
-        ([0.0, 1.0, -float("inf")], {"above": 0}, "is infinite in row 3"),
+        (list(range(9)), {}, PLACE, ['"4" (1 row) and 4 more']),
+        (list(range(1001)), {"multiclass": True}, PLACE, ["has 1,001 values", "there may be 1000 classes"]),
+        ([1, 1, 1], {}, PLACE, ['one class only, "1" (3 rows)']),
+        (["m", "m"], {"positive": "m"}, PLACE, ["one class only"]),
+        (["b", "m"], {"positive": "M"}, POSITIVE, ['is "M"', '(did you mean "m"?)', 'it has "b"']),
+        ([0, 1], {"positive": 2}, POSITIVE, ['is "2"', "no such value"]),
+        ([1, 2], {"above": 2}, ABOVE, ["lies between 1 and 2", "one class only"]),
+        ([1.5, 2], {"above": 0.5}, ABOVE, ["choose a number from 1.5 up to, but less than, 2"]),
+        (["a", "b"], {"above": 1}, ABOVE, ["holds string, not numbers", POSITIVE]),
+        ([None, None], {}, PLACE, ["no label in any row"]),
+        ([float("nan"), None], {"missing": "drop"}, PLACE, ["no label in any row"]),
+        ([0.0, 1.0, float("inf")], {}, PLACE, ["is infinite in row 3 (the first is 1)"]),
+        ([0.0, 1.0, -float("inf")], {"above": 0}, PLACE, ["is infinite in row 3"]),
         (
             [0.0, None, float("nan"), 1.0],
             {},
-            r"no value \(empty or NaN\) in 2 rows, the first of them row 2 .*missing to drop",
+            PLACE,
+            ["in 2 rows, the first of them row 2", "missing to drop"],
         ),
-        ([[1], [2]], {}, "holds list<.*>; a label must be"),
+        ([[1], [2]], {}, PLACE, ["holds list<", "a label must be"]),
     ],
 )
-def test_refused(values, label, message):
-    with pytest.raises(UserError, match=message) as caught:
+def test_refused(values, label, setting, words):
+    with refused(*words, setting=setting):
         classes(values, **label)
-    assert "label" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("kind", "label"),
     [
-        (pa.float64(), {"positive": 1}),
-        (pa.float64(), {"above": 0.5}),
-        (pa.int64(), {}),
-        (pa.int64(), {"above": 0.5}),
-        (pa.string(), {"positive": 1}),
+        *((pa.float64(), {"positive": 1}), (pa.float64(), {"above": 0.5})),
+        *((pa.int64(), {}), (pa.int64(), {"above": 0.5}), (pa.string(), {"positive": 1})),
     ],
 )
 def test_missing_labels_can_be_dropped(kind, label):
@@ -198,14 +180,13 @@ def test_a_file_with_one_class_keeps_the_meaning():
 def test_unknown_value_in_another_file():
     label = Label(positive="a", missing="drop")
     rule = find_rule(column(["a", "b", "c"]), label, PLACE)
-    message = r'other holds "d" in row 3 .*training file does not have \(it has "a", "b" and "c"\)'
-    with pytest.raises(UserError, match=message):
+    with refused('holds "d" in row 3', '"a", "b" and "c"', setting="other"):
         apply_rule(rule, column([None, "a", "d", "d"]), label, "other")
 
 
 def test_as_many_values_as_rows():
     """This must not take quadratic time."""
-    values = np.arange(50_000) / 7
+    values = np.arange(20_000) / 7
     names, y = classes(values, positive=0)
     assert names == ("not 0", "0")
     assert sum(y) == 1

@@ -11,14 +11,12 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from sklearn.model_selection import train_test_split
+from refused import refused
 
 from flashlogit.config.settings import FileData, SyntheticData
 from flashlogit.data import load
 from flashlogit.data.files.open import open_files
-from flashlogit.data.splits import TEST, VALIDATION, stratified
 from flashlogit.system import memory
-from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -47,54 +45,52 @@ def read(path):
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zip"])
 def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, ending):
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 18))
+    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 16))
     path = tmp_path / f"d.{ending}"
-    text = b"a,b,y\n" + b"1,2,0\n0,1,1\n" * 1_000_000  # 12 MB, and as a table 48 MB
+    text = b"a,b,y\n" + b"1,2,0\n0,1,1\n" * 200_000  # 2.4 MB, and as a table 9.6 MB
     if ending == "csv.zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr("d.csv", text)
     else:
         path.write_bytes(gzip.compress(text, 1) if ending == "csv.gz" else text)
-    free(40 << 20)
-    with pytest.raises(UserError, match="unpacks to"):
+    free(8 << 20)
+    with refused("unpacks to"):
         read(path)
-    free(150 << 20)
-    assert read(path).rows == 2_000_000
+    free(80 << 20)
+    assert read(path).rows == 400_000
 
 
 def test_arrays_of_an_archive(tmp_path, free):
-    np.savez_compressed(tmp_path / "d.npz", X=np.zeros((100_000, 100)), y=np.arange(100_000) % 2)
-    assert (tmp_path / "d.npz").stat().st_size < 1 << 20
-    free(60 << 20)
-    with pytest.raises(UserError, match=r'array "X" of shape \[100000, 100\].* 80\.0 MB'):
+    np.savez_compressed(tmp_path / "d.npz", X=np.zeros((10_000, 100)), y=np.arange(10_000) % 2)
+    free(6 << 20)
+    with refused('array "X" of shape [10000, 100]', "8.0 MB"):
         read(tmp_path / "d.npz")
-    free(200 << 20)
-    assert read(tmp_path / "d.npz").rows == 100_000
+    free(20 << 20)
+    assert read(tmp_path / "d.npz").rows == 10_000
 
 
 @pytest.mark.parametrize("value", [1.5, "a" * 1000])
 def test_repeated_values_of_a_parquet_file(tmp_path, free, value):
-    N = 300_000 if isinstance(value, str) else 30_000_000
+    N = 100_000 if isinstance(value, str) else 12_500_000
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(N, np.int32)), pa.array([value]))
     if not isinstance(value, str):
         column = column.cast(pa.float64())
     pq.write_table(pa.table({"x": column}), tmp_path / "d.parquet", store_schema=False)
     assert (tmp_path / "d.parquet").stat().st_size < 1 << 20
     del column
-    free(200 << 20)  # the column takes 240 or 300 MB
+    free(60 << 20)  # the column takes 100 MB
     before = pa.total_allocated_bytes()
-    with pytest.raises(UserError, match=r"unpacks to 0\.[23] GB"):
+    with refused("unpacks to 0.1 GB"):
         read(tmp_path / "d.parquet")
     assert pa.total_allocated_bytes() - before < 10 << 20
 
 
 def test_many_values_of_a_category(tmp_path, free, monkeypatch):
-    text = "c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(4000))
-    (tmp_path / "d.csv").write_text(text)
-    free(32 << 20)  # X of 4000 x 4000 takes 64 MB
+    (tmp_path / "d.csv").write_text("c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(1000)))
+    free(2 << 20)  # X of 1000 x 1000 takes 4 MB
     monkeypatch.setattr("flashlogit.data.loading.measure", lambda *_: pytest.fail("X was looked at"))
     more = {"categories": {"min_rows": 1, "max": 1_000_000}, "split": {"validation": 0, "test": 0}}
-    with pytest.raises(UserError, match=r"X of 4,000 rows and 4,000 columns .* takes 64\.\d MB"):
+    with refused("X of 1,000 rows and 1,000 columns", "takes 4.0 MB"):
         load_file(tmp_path / "d.csv", **more)
 
 
@@ -111,7 +107,7 @@ def test_a_file_of_libsvm_is_never_dense(tmp_path):
 @pytest.mark.parametrize(("rows", "columns"), [(10**15, 28), (10, 10**15), (10**15, 10**15)])
 def test_synthetic_data_that_fit_nowhere(rows, columns):
     settings = SyntheticData(source="synthetic", rows=rows, columns=columns)
-    with pytest.raises(UserError, match=r"takes .* GB of memory"):
+    with refused(" GB of memory"):
         load(settings, seed=0, device=CPU)
 
 
@@ -136,15 +132,3 @@ def test_room_of_control_groups(tmp_path, monkeypatch):
     assert memory.free_bytes() == 800
     own.unlink()
     assert memory.free_bytes() == 10**15
-
-
-@pytest.mark.parametrize("K", [2, 7])
-def test_splits_are_those_of_scikit_learn(K):
-    y = np.random.default_rng(K).integers(0, K, 1003).astype(np.uint8)
-    splits = stratified(
-        y, np.ones(1003, bool), {VALIDATION: 0.2, TEST: 0.1}, tuple(map(str, range(K))), seed=5
-    )
-    rest, validation = train_test_split(np.arange(1003), test_size=201, stratify=y, random_state=5)
-    _, test = train_test_split(rest, test_size=100, stratify=y[rest], random_state=5)
-    assert np.array_equal(np.flatnonzero(splits == VALIDATION), np.sort(validation))
-    assert np.array_equal(np.flatnonzero(splits == TEST), np.sort(test))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refused import refused
 
 from flashlogit.data import Standardization
 from flashlogit.data.files.numpy import MatrixTable
 from flashlogit.data.placement import place
 from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION
-from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -37,19 +37,19 @@ def test_rows_go_to_their_split_in_order(dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kept", "refused"),
+    ("dtype", "kept", "beyond"),
     [(torch.float16, 65519.0, 65521.0), (torch.float32, 3.40282350e38, 3.4028236e38)],
 )
-def test_what_is_rounded_to_the_greatest_number_fits(dtype, kept, refused):
+def test_what_is_rounded_to_the_greatest_number_fits(dtype, kept, beyond):
     X, splits = np.array([[1.0, 2.0], [-kept, kept]]), np.zeros(2, np.uint8)
     assert placed(X, splits, dtype)[TRAIN].abs().max() == torch.finfo(dtype).max
     for sign in (-1, 1):
-        X[0, 1] = sign * refused
-        with pytest.raises(UserError, match=r'row 1 \(the first is 1\) of column "x1" that data.dtype'):
+        X[0, 1] = sign * beyond
+        with refused('row 1 (the first is 1) of column "x1"', "data.dtype", setting="d.npy"):
             placed(X, splits, dtype)
 
 
 def test_a_row_that_is_infinite_once_standardised():
     X, splits = np.array([[1.0], [1e300]]), np.array([TRAIN, TEST], np.uint8)
-    with pytest.raises(UserError, match="row 2 "):
+    with refused("row 2 "):
         placed(X, splits, torch.float64, Standardization(np.zeros(1), np.full(1, 1e-10)))

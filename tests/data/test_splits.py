@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from refused import refused
+from sklearn.model_selection import train_test_split
 
 from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION, stratified
-from flashlogit.system.errors import UserError
 
 
 def divide(y, validation, test, seed=0, kept=None):
@@ -43,24 +44,36 @@ def test_no_fractions_leave_all_rows_for_training():
     assert divide([0, 1], 0, 0).tolist() == [TRAIN, TRAIN]
 
 
+@pytest.mark.parametrize("K", [2, 7])
+def test_splits_are_those_of_scikit_learn(K):
+    y = np.random.default_rng(K).integers(0, K, 1003).astype(np.uint8)
+    names = tuple(map(str, range(K)))
+    splits = stratified(y, np.ones(1003, bool), {VALIDATION: 0.2, TEST: 0.1}, names, seed=5)
+    rest, validation = train_test_split(np.arange(1003), test_size=201, stratify=y, random_state=5)
+    _, test = train_test_split(rest, test_size=100, stratify=y[rest], random_state=5)
+    assert np.array_equal(np.flatnonzero(splits == VALIDATION), np.sort(validation))
+    assert np.array_equal(np.flatnonzero(splits == TEST), np.sort(test))
+
+
 @pytest.mark.parametrize(
-    ("y", "validation", "test", "message"),
+    ("y", "validation", "test", "setting", "words"),
     [
         (
             [0, 1] * 10,
             0.01,
             0,
-            r"data\.split\.validation is 0\.01, which is 0 of 20 rows.*raise it to 0\.1 or more",
+            "data.split.validation",
+            ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"],
         ),
-        ([0, 1], 0.15, 0, "0 of 2 rows.*give more rows, or set it to 0"),
-        ([0, 1] * 10, 0, 0.05, r"data\.split\.test is 0\.05, which is 1 of 20 rows"),
-        ([0, 1] * 10, 0.5, 0.49, r"data\.split leaves 0 of 20 rows for training"),
-        ([0] * 98 + [1] * 2, 0.2, 0.2, r'the class "yes" has 2 rows, too few for every split'),
-        ([0] * 99 + [1], 0.2, 0, r'the class "yes" has 1 row, too few'),
-        ([1] * 97 + [0] * 3, 0.1, 0, r'the class "no" has 3 rows, too few'),
-        ([0] * 997 + [1] * 3, 0.6, 0.1, r'the class "yes" has 3 rows, too few'),
+        ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
+        ([0, 1] * 10, 0, 0.05, "data.split.test", ["is 0.05", "1 of 20 rows"]),
+        ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
+        ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
+        ([0] * 99 + [1], 0.2, 0, "data.split", ['class "yes" has 1 row, too few']),
+        ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
+        ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
     ],
 )
-def test_refused(y, validation, test, message):
-    with pytest.raises(UserError, match=message):
+def test_refused(y, validation, test, setting, words):
+    with refused(*words, setting=setting):
         divide(y, validation, test)

@@ -6,13 +6,14 @@ import math
 
 import pytest
 import torch
+from refused import refused
 
 from flashlogit.config.settings import SyntheticData
 from flashlogit.data import load
-from flashlogit.system.errors import UserError
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+NONE = {"validation": 0, "test": 0}
 
 
 def made(device="cpu", seed=0, **settings):
@@ -46,31 +47,22 @@ def test_same_seed_same_data(device):
 
 
 def test_narrow_dtypes_hold_the_same_data_rounded():
-    wide = made(rows=1000, columns=4)
+    wide = made(rows=1000, columns=4).train.X
     for dtype in ("bfloat16", "float16"):
-        assert torch.equal(
-            made(rows=1000, columns=4, dtype=dtype).train.X, wide.train.X.to(getattr(torch, dtype))
-        )
+        narrow = made(rows=1000, columns=4, dtype=dtype).train.X
+        assert torch.equal(narrow, wide.to(narrow.dtype))
 
 
 def test_splits_share_one_allocation():
     data = made(rows=1000, columns=4)
-    storages = {rows.X.untyped_storage().data_ptr() for rows in data.splits.values()}
-    assert len(storages) == 1
+    assert len({rows.X.untyped_storage().data_ptr() for rows in data.splits.values()}) == 1
     assert all(rows.X.is_contiguous() for rows in data.splits.values())
 
 
-def test_no_splits():
-    data = made(rows=100, columns=2, split={"validation": 0, "test": 0})
+def test_rows_beyond_one_block_without_splits(monkeypatch):
+    monkeypatch.setattr("flashlogit.data.synthetic._BLOCK_VALUES", 1 << 10)
+    data = made(rows=1003, columns=4, split=NONE)
     assert list(data.splits) == ["train"]
-    assert len(data.train) == 100
-
-
-def test_rows_beyond_one_block(monkeypatch):
-    from flashlogit.data import synthetic
-
-    monkeypatch.setattr(synthetic, "_BLOCK_VALUES", 1 << 10)
-    data = made(rows=1003, columns=4, split={"validation": 0, "test": 0})
     assert torch.isfinite(data.train.X).all()
     assert (data.train.X.double().std(dim=0) - 1).abs().max() < 0.2
     assert data.train.X.unique(dim=0).shape == (1003, 4)
@@ -82,14 +74,8 @@ def test_labels_come_from_the_model(signal, intercept):
     """A fit finds the intercept, and coefficients whose squares add up to about signal^2."""
     from sklearn.linear_model import LogisticRegression
 
-    data = made(
-        rows=50_000,
-        columns=50,
-        signal=signal,
-        intercept=intercept,
-        dtype="float64",
-        split={"validation": 0, "test": 0},
-    )
+    settings = {"signal": signal, "intercept": intercept, "dtype": "float64", "split": NONE}
+    data = made(rows=50_000, columns=50, **settings)
     fit = LogisticRegression(C=1e6).fit(data.train.X.numpy(), data.train.y.numpy())
     assert abs(fit.intercept_[0] - intercept) < 0.1
     found = float((fit.coef_**2).sum()) ** 0.5
@@ -98,18 +84,14 @@ def test_labels_come_from_the_model(signal, intercept):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "setting", "word"),
     [
-        ({"split": {"validation": 0.001}}, r"data\.split\.validation is 0\.001, which of 100 rows is none"),
-        ({"split": {"validation": 0, "test": 0.001}}, r"data\.split\.test is 0\.001"),
-        ({"split": {"validation": 0.5, "test": 0.499}}, "no rows for training"),
-        (
-            {"intercept": 50.0},
-            r"the train split of 70 synthetic rows has labels of one class only; raise data\.rows",
-        ),
-        ({"split": {"validation": 0.01}}, "the validation split of 1 synthetic rows"),
+        ({"split": {"validation": 0.001}}, "data.split.validation", "this is 0 of 100 rows"),
+        ({"split": {"validation": 0, "test": 0.001}}, "data.split.test", "is 0.001"),
+        ({"split": {"validation": 0.5, "test": 0.499}}, "data.split", "leaves 0 of 100 rows for training"),
+        ({"intercept": 50.0}, "data.source synthetic", "the train split of 70 rows has labels of one class"),
     ],
 )
-def test_refused(settings, message):
-    with pytest.raises(UserError, match=message):
+def test_refused(settings, setting, word):
+    with refused(word, setting=setting):
         made(rows=100, columns=2, **settings)

@@ -8,7 +8,7 @@ from .files.arrow import ArrowFile
 
 
 def breast_cancer() -> ArrowFile:
-    """569 rows: 30 feature columns and the text column `diagnosis`, `malignant` or `benign`."""
+    """Return 569 rows: 30 feature columns and the text column `diagnosis`, `malignant` or `benign`."""
     from sklearn.datasets import load_breast_cancer
 
     bunch = load_breast_cancer()

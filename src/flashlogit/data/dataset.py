@@ -37,11 +37,11 @@ class Standardization:
 
     @classmethod
     def identity(cls, columns: int) -> Standardization:
-        """The one that leaves `columns` columns as they are."""
+        """Return the one that leaves `columns` columns as they are."""
         return cls(mean=np.zeros(columns), scale=np.ones(columns))
 
     def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(block - mean) / scale in float64, for a row block [n, D]."""
+        """Return (block - mean) / scale in float64, for a row block [n, D]."""
         return (block - self.mean) / self.scale
 
 

@@ -1,4 +1,4 @@
-"""Row blocks into the splits' tensors on the device, in the storage dtype."""
+"""The two walks over a table's rows: one measures the columns, one stores the splits' rows on the device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from flashlogit_kernels.padding import empty_padded, padded_columns
 
 from ..system.errors import UserError
 from ..system.memory import require_free
-from ..system.wording import row_text
-from .columns.checks import finite_blocks
+from ..system.wording import column_word, row_text
 from .dataset import Standardization
 from .files.tables import Table
-from .splits import DROPPED
+from .splits import DROPPED, TRAIN
 
 
 def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.device, file: str) -> None:
     """Raise UserError where X [rows, columns] would not fit into the device's free memory."""
     require_free(
-        _bytes(rows, columns, dtype),
+        rows * padded_columns(columns, dtype) * dtype.itemsize,
         f"X of {rows:,} rows and {columns:,} columns of {file} in data.dtype {_name(dtype)}",
         "give fewer rows, leave out columns with data.drop, lower data.categories.max, or choose a narrower data.dtype",
         device,
@@ -31,7 +30,8 @@ def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.devi
 
 
 def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An uninitialised X [rows, columns], whose rows are padded where kernels gain by it (see `padded_columns`).
+    """Return an uninitialised X [rows, columns], whose rows are padded where kernels gain by it (see
+    `padded_columns`).
 
     Raises:
         UserError: the device has no memory for it.
@@ -39,13 +39,58 @@ def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) 
     try:
         return empty_padded(rows, columns, dtype, device)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        gigabytes = _bytes(rows, columns, dtype) / 1e9
         if not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
             raise
-        raise UserError(
-            f"X of {rows} rows, {columns} columns and dtype {_name(dtype)} takes {gigabytes:.1f} GB, more"
-            f" than {device} has free; choose a narrower data.dtype, fewer columns or fewer rows"
-        ) from error
+        gigabytes = rows * padded_columns(columns, dtype) * dtype.itemsize / 1e9
+        problem = (
+            f"X of {rows} rows and {columns} columns takes {gigabytes:.1f} GB, more than {device} has free"
+        )
+        remedy = "choose a narrower one, fewer columns or fewer rows"
+        raise UserError(problem, setting="data.dtype", value=_name(dtype), remedy=remedy) from error
+
+
+def measure(
+    table: Table, names: Sequence[str], splits: NDArray[np.uint8]
+) -> tuple[Standardization, tuple[str, ...]]:
+    """Return mean and standard deviation, in float64, of each column over the TRAIN rows, and the constant columns'
+    names.
+
+    `splits` [N] is the split of every row; values are checked in all rows but the DROPPED ones. A constant
+    column has scale 1. Raises UserError for values that are not finite or whose square is not.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    first: NDArray[np.float64] | None = None
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, block in table.finite_blocks(names, splits != DROPPED):
+            training = block[splits[rows] == TRAIN]
+            if len(training) == 0:
+                continue
+            # Taking the first row off keeps all digits of a column such as a time stamp, whose mean is a
+            # million times its standard deviation; the scaler by itself would call such a column constant.
+            if first is None:
+                first = training[0].copy()
+            training -= first
+            _refuse_infinite(np.abs(training).max(axis=0), names, table.name)
+            scaler.partial_fit(training)
+    if first is None:
+        raise ValueError("no row is in the training split")
+    scale: NDArray[np.float64] = scaler.scale_
+    _refuse_infinite(scaler.var_, names, table.name)
+    # Where the scaler finds no more variance than rounding leaves, it sets the scale to 1.
+    varying = scale == np.sqrt(scaler.var_)
+    constant = tuple(name for name, varies in zip(names, varying, strict=True) if not varies)
+    return Standardization(mean=first + scaler.mean_, scale=scale), constant
+
+
+def _refuse_infinite(spread: NDArray[np.float64], names: Sequence[str], file: str) -> None:
+    if not np.isfinite(spread).all():
+        wide = [names[int(j)] for j in np.flatnonzero(~np.isfinite(spread))]
+        problem = (
+            f"the values in {column_word(wide)} are too far apart to standardise (their squares exceed 1e308)"
+        )
+        raise UserError(problem, setting=file, remedy="rescale the column, or leave it out with data.drop")
 
 
 def place(
@@ -56,7 +101,7 @@ def place(
     dtype: torch.dtype,
     device: torch.device,
 ) -> dict[int, Tensor]:
-    """X [n, D] of each split that occurs in `splits` [N], standardised in float64 and then cast.
+    """Return X [n, D] of each split that occurs in `splits` [N], standardised in float64 and then cast.
 
     Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and
     for one beyond the range of `dtype`.
@@ -67,7 +112,7 @@ def place(
     filled = dict.fromkeys(sizes, 0)
     limit = torch.finfo(dtype).max
     chosen = np.empty((0, len(names)))
-    for rows, block in finite_blocks(table, names, splits != DROPPED):
+    for rows, block in table.finite_blocks(names, splits != DROPPED):
         if not len(block):
             continue
         with np.errstate(over="ignore", invalid="ignore"):
@@ -75,7 +120,7 @@ def place(
             block /= standardization.scale
         # Two reductions of the block instead of a look at every value of its cast.
         if not (-limit <= block.min() and block.max() <= limit):
-            _refuse_overflow(torch.from_numpy(block).to(dtype), rows, table.name, names, dtype)
+            _refuse_overflow(torch.from_numpy(block).to(dtype), rows, table.name, names)
         for split, X in tensors.items():
             here = np.flatnonzero(splits[rows] == split)
             start, stop = filled[split], filled[split] + len(here)
@@ -87,10 +132,6 @@ def place(
                     chosen = np.empty_like(block)
                 _fill(X[start:stop], block.take(here, axis=0, out=chosen[: len(here)], mode="clip"))
     return tensors
-
-
-def _bytes(rows: int, columns: int, dtype: torch.dtype) -> int:
-    return rows * padded_columns(columns, dtype) * dtype.itemsize
 
 
 def _fill(X: Tensor, rows: NDArray[np.float64]) -> None:
@@ -107,21 +148,15 @@ def _fill(X: Tensor, rows: NDArray[np.float64]) -> None:
         X.copy_(torch.from_numpy(rows).to(X.dtype))
 
 
-def _refuse_overflow(
-    cast: Tensor, rows: NDArray[np.intp], file: str, names: Sequence[str], dtype: torch.dtype
-) -> None:
-    finite = torch.isfinite(cast)
-    if bool(finite.all()):
-        return
-    i, j = torch.nonzero(~finite)[0].tolist()
-    remedy = "rescale the column"
-    if dtype != torch.float64:
-        wider = "bfloat16 or float32" if dtype == torch.float16 else "float64"
-        remedy += f", or set data.dtype to {wider}"
-    raise UserError(
-        f'{file} has a value in {row_text(int(rows[i]))} of column "{names[j]}" that data.dtype'
-        f" {_name(dtype)} cannot hold (at most {torch.finfo(dtype).max:.4g}); {remedy}"
-    )
+def _refuse_overflow(cast: Tensor, rows: NDArray[np.intp], file: str, names: Sequence[str]) -> None:
+    infinite = torch.nonzero(~torch.isfinite(cast))
+    if len(infinite):
+        i, j = infinite[0].tolist()
+        wider = {torch.float64: "", torch.float16: ", or set data.dtype to bfloat16 or float32"}
+        bound = f"{torch.finfo(cast.dtype).max:.4g}, which data.dtype {_name(cast.dtype)} holds"
+        problem = f'the value in {row_text(int(rows[i]))} of column "{names[j]}" is more than {bound}'
+        remedy = "rescale the column" + wider.get(cast.dtype, ", or set data.dtype to float64")
+        raise UserError(problem, setting=file, remedy=remedy)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +12,10 @@ from numpy.typing import NDArray
 
 from ..system.errors import UserError
 from ..system.wording import listing
-from .columns.checks import REMEDY_FOR_ROWS, finite_blocks
 from .columns.encoding import EncodedTable, Encoding
-from .files.arrow import ArrowFile
 from .files.open import open_files
 from .files.reading import PLAIN
-from .files.tables import Table
+from .files.tables import REMEDY_FOR_ROWS, Table, repeated
 
 _REMEDY = "give the kind of values that the model has learnt from"
 
@@ -39,12 +36,12 @@ class PredictionRows:
         return self.table.rows
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """Fresh float64 row blocks [n, D], together all rows in order.
+        """Yield fresh float64 row blocks [n, D], together all rows in order.
 
         Raises UserError, naming row and column, at a missing, NaN or infinite value.
         """
-        found = finite_blocks(self.table, self.feature_names, remedy=REMEDY_FOR_ROWS)
-        return (block for _, block in found)
+        for _, block in self.table.finite_blocks(self.feature_names, remedy=REMEDY_FOR_ROWS):
+            yield block
 
 
 def read_for_prediction(
@@ -73,21 +70,19 @@ def read_for_prediction(
     file.require(columns, (), "the model", array_widths)
     what = [called] * len(id_columns) if isinstance(called, str) else called
     ids = [file.find_key(column, each) for column, each in zip(id_columns, what, strict=True)]
-    twice = [name for name, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"{listing(twice)} is named more than once, as {' and '.join(dict.fromkeys(what))}; name each column once"
-        )
+    if twice := repeated(ids):
+        problem = f"{listing(twice)} is named more than once"
+        raise UserError(problem, setting=" and ".join(dict.fromkeys(what)), remedy="name each column once")
     as_written = replace(reading, verbatim=frozenset(ids)) if verbatim else reading
-    if verbatim and isinstance(file, ArrowFile) and not set(ids).isdisjoint(columns):
+    if verbatim and not set(ids).isdisjoint(columns):
         # A column cannot be read as an id and as a feature at once.
-        table: Table = file.read(columns, (), reading)
-        id_table = file.read_arrow(ids, as_written)
+        table = file.read(columns, (), reading)
+        of_ids = file.read((), ids, as_written)
     else:
-        table = file.read(columns, ids, as_written)
-        id_table = pa.table({name: table.column(name) for name in ids})
+        table = of_ids = file.read(columns, ids, as_written)
+    id_table = pa.table({name: of_ids.column(name) for name in ids})
     if encoding is None:
-        table.require_numbers(feature_names, _REMEDY)
-        return PredictionRows(table, tuple(feature_names), id_table)
+        table.require_numbers(columns, _REMEDY)
+        return PredictionRows(table, columns, id_table)
     encoded = EncodedTable(table, encoding, remedy=_REMEDY)
     return PredictionRows(encoded, tuple(feature_names), id_table, encoded.unknown)

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..system.console import aligned
 from ..system.errors import UserError
 from ..system.wording import rows_text
-from .files.category_text import as_text
 from .files.reading import PLAIN, Reading
 from .files.tables import Table, TableFile
-from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_sentence
+from .files.text_kinds import holds_dates, is_number, is_text, numbers_as_text, numbers_problem
+from .files.text_values import as_text
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
@@ -24,9 +25,16 @@ _MOST_CLASSES = 20
 
 @dataclass(frozen=True)
 class ColumnReport:
-    """One column: what it is for training (number, category, date, other), how many rows lack a value, how many values
-    are distinct (None where they were not counted), the numbers' least, mean and greatest (None where they are
-    infinite), the most frequent values of a category with their counts, and how many rows are infinite."""
+    """One column.
+
+    Attributes:
+        use: what it is for training: number, category, date, empty or other.
+        missing: rows that lack a value.
+        distinct: how many values are distinct; None where they were not counted.
+        least, mean, greatest: of numbers; None where they are infinite.
+        frequent: the most frequent values of a category with their counts.
+        infinite: rows that are infinite.
+    """
 
     name: str
     type: str
@@ -54,7 +62,7 @@ class SchemaReport:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
@@ -74,139 +82,102 @@ def schema_report(
     """
     name = None if label is None else file.find_key(label, "--label")
     table = file.read(file.features, file.keys, reading)
-    names = tuple(dict.fromkeys((*file.features, *file.keys)))
+    names = dict.fromkeys((*file.features, *file.keys))
     columns = tuple(_column(table, each) for each in names)
+    classes, unlabelled = ((), 0) if name is None else _classes(table.column(name), above, name)
     warnings = _warnings(table, [each for each in names if each != name])
-    if name is None:
-        return SchemaReport(file.name, table.rows, columns, warnings=warnings)
-    classes, unlabelled = _classes(table.column(name), above, name)
     return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings)
 
 
 def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """What training would say of columns of text that are meant to be numbers: those with odd values, and others."""
+    """Return what training would say of columns of text that are meant to be numbers: those with odd values, and
+    others."""
     text = [name for name in names if is_text(table.column(name).type)]
-    meant = {name: numbers_as_text(table.column(name)) for name in text}
-    found = {name: kind for name, kind in meant.items() if kind}
+    found = {name: meant for name in text if (meant := numbers_as_text(table.column(name)))}
     groups = [{name: kind for name, kind in found.items() if bool(kind.odd) == odd} for odd in (True, False)]
-    return tuple(numbers_sentence(group) for group in groups if group)
+    return tuple("; ".join(numbers_problem(group)) for group in groups if group)
 
 
 def _column(table: Table, name: str) -> ColumnReport:
     column = table.column(name)
     kind = column.type
-    missing = int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
-    about: dict[str, Any] = {"name": name, "type": str(kind), "missing": missing}
-    if pa.types.is_temporal(kind):
-        return ColumnReport(use="date", **about)
     if is_text(kind):
         text = as_text(column)
-        about["missing"] = text.null_count
         frequent, distinct = _frequent(text, _SHOWN_VALUES)
         use = "date" if holds_dates(column) else "category"
-        return ColumnReport(use=use, distinct=distinct, frequent=frequent, **about)
+        return ColumnReport(name, str(kind), use, text.null_count, distinct, frequent=frequent)
+    missing = pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0
+    if not is_number(kind):
+        use = "date" if pa.types.is_temporal(kind) else "empty" if pa.types.is_null(kind) else "other"
+        return ColumnReport(name, str(kind), use, missing)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        return ColumnReport(use="empty" if pa.types.is_null(kind) else "other", **about)
     values = column.cast(pa.float64(), safe=False).to_numpy()
     present = values[~np.isnan(values)]
     if not len(present):
-        return ColumnReport(use="empty", **about)
+        return ColumnReport(name, str(kind), "empty", missing)
     return ColumnReport(
-        use="number",
-        distinct=int(pc.count_distinct(column, mode="only_valid").as_py()),
+        name,
+        str(kind),
+        "number",
+        missing,
+        distinct=pc.count_distinct(column, mode="only_valid").as_py(),
         least=_finite(present.min()),
         mean=_finite(_mean(present)),
         greatest=_finite(present.max()),
         infinite=int(np.isinf(present).sum()),
-        **about,
     )
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Also where the sum is beyond the range; infinite or NaN where a value is infinite."""
+    """Return the mean, also where the sum is beyond the range; infinite or NaN where a value is infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean())
         return mean if np.isfinite(mean) else float((values / len(values)).sum())
 
 
 def _finite(value: float) -> float | None:
-    """None for what JSON cannot hold."""
+    """Return None for what JSON cannot hold."""
     return float(value) if np.isfinite(value) else None
 
 
 def _frequent(text: pa.ChunkedArray, most: int) -> tuple[tuple[tuple[str, int], ...], int]:
-    """The most frequent values with their counts, and how many distinct ones there are."""
+    """Return the most frequent values with their counts, and how many distinct ones there are."""
     counted = text.drop_null().value_counts()
-    counts = counted.field("counts").to_numpy()
+    values, counts = counted.field("values"), counted.field("counts").to_numpy()
     order = np.argsort(-counts, kind="stable")[:most]
-    values = counted.field("values")
     return tuple((str(values[int(i)].as_py()), int(counts[i])) for i in order), len(counted)
 
 
 def _classes(
     column: pa.ChunkedArray, above: float | None, name: str
 ) -> tuple[tuple[tuple[str, int], ...], int]:
-    """The classes of a label column and the rows without one."""
-    missing = int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
+    """Return the classes of a label column and the rows without one."""
     if above is not None:
         try:
             values = column.cast(pa.float64(), safe=False).to_numpy()
         except pa.ArrowException as error:
-            raise UserError(
-                f'--above is {above:g}, and the label column "{name}" holds {column.type}; name a column of numbers'
-            ) from error
-        positive = int((values > above).sum())
+            problem = f'the label column "{name}" holds {column.type}'
+            remedy = "name a column of numbers"
+            raise UserError(problem, setting="--above", value=above, remedy=remedy) from error
+        positive, missing = int((values > above).sum()), int(np.isnan(values).sum())
         return ((f"> {above:g}", positive), (f"<= {above:g}", len(values) - missing - positive)), missing
     text = as_text(column)
-    missing = text.null_count
     found, distinct = _frequent(text, _MOST_CLASSES)
-    rest = len(column) - missing - sum(count for _, count in found)
-    return found + (((f"{distinct - len(found):,} other values", rest),) if rest else ()), missing
+    rest = len(column) - text.null_count - sum(count for _, count in found)
+    others = ((f"{distinct - len(found):,} other values", rest),) if rest else ()
+    return found + others, text.null_count
 
 
 def report_text(report: SchemaReport) -> str:
-    """The report as an aligned table of text, and the balance of the classes."""
+    """Return the report as an aligned table of text, what to do about its columns, and the balance of the classes."""
     heading = ("column", "type", "use", "missing", "distinct", "least", "mean", "greatest", "most frequent")
-    lines = [heading, *(_line(column, report.rows) for column in report.columns)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heading))]
-    text = "\n".join(_aligned(line, widths) for line in lines)
-    parts = [f"{report.file}: {report.rows:,} rows, {len(report.columns):,} columns", text]
-    dates = [column.name for column in report.columns if column.use == "date"]
-    if dates:
-        parts.append(
-            f"dates are no features: derive numbers from {', '.join(dates)}, leave them out (data.drop), or name them"
-            " in data.categorical if they are categories"
-        )
-    parts += report.warnings
-    infinite = [
-        f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite
+    rows = [heading, *(_line(column, report.rows) for column in report.columns)]
+    parts = [
+        f"{report.file}: {report.rows:,} rows, {len(report.columns):,} columns",
+        aligned(rows, left=(0, 1, 2, 8)),
+        *_hints(report),
     ]
-    if infinite:
-        parts.append(
-            f"there are infinite values in {', '.join(infinite)}: correct them, or leave the columns out (data.drop)"
-        )
-    if any(column.missing for column in report.columns if column.name != report.label):
-        parts.append(
-            "some features lack values: set data.missing to impute, or leave the columns out (data.drop)"
-        )
-    names = [
-        column.name
-        for column in report.columns
-        if column.use == "category" and column.name != report.label and _names_rows(column, report.rows)
-    ]
-    if names:
-        them = "it" if len(names) == 1 else "them"
-        parts.append(
-            f"nearly every row has a value of its own in {', '.join(names)}: leave {them} out (data.drop)"
-        )
-    numbered = [column.name for column in report.columns if _numbers_rows(column, report)]
-    if numbered:
-        parts.append(
-            f"every row has a whole number of its own in {', '.join(numbered)}: if it only numbers the rows, leave it"
-            " out (data.drop)"
-        )
     if report.label is not None:
         total = sum(count for _, count in report.classes) or 1
         shares = ", ".join(f"{name} {count:,} ({count / total:.1%})" for name, count in report.classes)
@@ -219,15 +190,36 @@ def report_text(report: SchemaReport) -> str:
     return "\n\n".join(parts)
 
 
+def _hints(report: SchemaReport) -> list[str]:
+    """Return what to do about columns that are no features as they are."""
+    features = [column for column in report.columns if column.name != report.label]
+    dates = [column.name for column in report.columns if column.use == "date"]
+    infinite = [
+        f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite
+    ]
+    lacking = [column.name for column in features if column.missing]
+    names = [column.name for column in features if _names_rows(column, report.rows)]
+    numbers = [column.name for column in features if _numbers_rows(column, report.rows)]
+    hints = (
+        (dates, "dates are no features: derive numbers from {}, or name them in data.categorical"),
+        (infinite, "there are infinite values in {}: correct them"),
+        (lacking, "some features lack values, {}: set data.missing to impute"),
+        (names, "nearly every row has a value of its own in {}: it may name the rows"),
+        (numbers, "every row has a whole number of its own in {}: it may number the rows"),
+    )
+    drop = ", or leave it out (data.drop)"
+    said = [text.format(", ".join(columns)) + drop for columns, text in hints if columns]
+    return [*said, *report.warnings]
+
+
 def _names_rows(column: ColumnReport, rows: int) -> bool:
-    """Whether a column of text names single rows, so that it says nothing about others."""
-    return column.distinct is not None and column.distinct > (rows - column.missing) / 2 > _SHOWN_VALUES
+    """Return whether a column of text names single rows, so that it says nothing about others."""
+    return column.use == "category" and (column.distinct or 0) > (rows - column.missing) / 2 > _SHOWN_VALUES
 
 
-def _numbers_rows(column: ColumnReport, report: SchemaReport) -> bool:
-    """Whether a column of whole numbers may be the number of the row."""
-    whole = column.type.startswith(("int", "uint")) and column.name != report.label
-    return whole and report.rows >= _MOST_CLASSES and column.distinct == report.rows
+def _numbers_rows(column: ColumnReport, rows: int) -> bool:
+    """Return whether a column of whole numbers may be the number of the row."""
+    return column.type.startswith(("int", "uint")) and rows >= _MOST_CLASSES and column.distinct == rows
 
 
 def _line(column: ColumnReport, rows: int) -> tuple[str, ...]:
@@ -240,12 +232,3 @@ def _line(column: ColumnReport, rows: int) -> tuple[str, ...]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 30 else f"{text[:29]}…"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    left = (0, 1, 2, 8)
-    cells = [
-        cell.ljust(width) if i in left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()

@@ -19,7 +19,7 @@ def stratified(
     class_names: tuple[str, ...],
     seed: int,
 ) -> NDArray[np.uint8]:
-    """The split [N] of every row, drawn class by class: every split has the classes in one proportion.
+    """Return the split [N] of every row, drawn class by class: every split has the classes in one proportion.
 
     `fractions` has the shares of VALIDATION and TEST among the rows with kept true; the others are DROPPED.
     The same seed and labels give the same split. Raises UserError if a split would be empty or lack a class.
@@ -31,13 +31,7 @@ def stratified(
         rest = rest.astype(np.int32)
     K = len(class_names)
     totals = np.bincount(y[rest], minlength=K)
-    sizes = {split: _size(split, share, len(rest), K) for split, share in fractions.items() if share > 0}
-    training = len(rest) - sum(sizes.values())
-    if training < K:
-        raise UserError(
-            f"data.split leaves {training} of {len(rest)} rows for training, which takes at least one of"
-            " each class; lower data.split.validation or data.split.test"
-        )
+    sizes = split_sizes(fractions, len(rest), K)
     for split, size in sizes.items():
         _require_rows(2, y[rest], class_names, totals)  # one for each side
         rest, taken = _divided(rest, y[rest], size, seed)
@@ -47,10 +41,33 @@ def stratified(
     return splits
 
 
+def split_sizes(fractions: dict[int, float], rows: int, classes: int) -> dict[int, int]:
+    """Return how many of the rows each split with a fraction gets; UserError where one has fewer than the classes."""
+    sizes = {split: round(rows * share) for split, share in fractions.items() if share > 0}
+    for split, size in sizes.items():
+        if size < classes:
+            needed = classes / rows
+            more = f"raise it to {needed:.2g} or more" if needed < 0.5 else "give more rows"
+            problem = f"it takes at least one row of each class, and this is {size} of {rows_text(rows)}"
+            remedy = f"{more}, or set it to 0"
+            raise UserError(
+                problem, setting=f"data.split.{NAMES[split]}", value=fractions[split], remedy=remedy
+            )
+    training = rows - sum(sizes.values())
+    if training < classes:
+        problem = (
+            f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
+        )
+        remedy = "lower data.split.validation or data.split.test"
+        raise UserError(problem, setting="data.split", remedy=remedy)
+    return sizes
+
+
 def _divided(
     rows: NDArray[np.signedinteger], y: NDArray[np.integer], size: int, seed: int
 ) -> tuple[NDArray[np.signedinteger], NDArray[np.signedinteger]]:
-    """The rows [n] without `size` of them, and those, both in random order and with the classes in one proportion.
+    """Return the rows [n] without `size` of them, and those, both in random order and with the classes in one
+    proportion.
 
     These are the rows that scikit-learn's `train_test_split` with `stratify` draws, in its order, without the lists of
     Python integers that it draws them by: ten million rows took 18 s and 0.8 GB so, and take 2 s and 0.2 GB.
@@ -62,38 +79,22 @@ def _divided(
     left = _approximate_mode(counts, len(rows) - size, random)
     taken = _approximate_mode(counts - left, size, random)
     by_class = [np.flatnonzero(y == k).astype(rows.dtype) for k in range(len(counts))]
-    for own in by_class:
-        random.shuffle(own)
-    first = np.concatenate([own[:n] for own, n in zip(by_class, left, strict=True)])
-    second = np.concatenate([own[n : n + m] for own, n, m in zip(by_class, left, taken, strict=True)])
-    del by_class, own
+    for of_class in by_class:
+        random.shuffle(of_class)
+    first = np.concatenate([places[:n] for places, n in zip(by_class, left, strict=True)])
+    second = np.concatenate([places[n : n + m] for places, n, m in zip(by_class, left, taken, strict=True)])
+    del by_class, of_class
     random.shuffle(first)
     random.shuffle(second)
     return rows[first], rows[second]
 
 
-def _size(split: int, share: float, rows: int, classes: int) -> int:
-    size = round(rows * share)
-    if size < classes:
-        needed = classes / rows
-        remedy = f"raise it to {needed:.2g} or more" if needed < 0.5 else "give more rows"
-        raise UserError(
-            f"data.split.{NAMES[split]} is {share:g}, which is {size} of {rows_text(rows)}, and it takes at"
-            f" least one row of each class; {remedy}, or set it to 0"
-        )
-    return size
-
-
 def _require_rows(
-    least: int,
-    y: NDArray[np.integer],
-    class_names: tuple[str, ...],
-    totals: NDArray[np.intp],
+    least: int, y: NDArray[np.integer], class_names: tuple[str, ...], totals: NDArray[np.intp]
 ) -> None:
     counts = np.bincount(y, minlength=len(class_names))
     if counts.min() < least:
         rare = int(np.argmin(counts))
-        raise UserError(
-            f'the class "{class_names[rare]}" has {rows_text(totals[rare])}, too few for every split to get'
-            " some; give more rows of it, or change data.split.validation and data.split.test (0 for none)"
-        )
+        problem = f'the class "{class_names[rare]}" has {rows_text(totals[rare])}, too few for every split to get some'
+        remedy = "give more rows of it, or change data.split.validation and data.split.test (0 for none)"
+        raise UserError(problem, setting="data.split", remedy=remedy)

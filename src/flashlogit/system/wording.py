@@ -39,3 +39,9 @@ def column_word(names: Sequence[str]) -> str:
 def number_text(value: float) -> str:
     """Return a number without the decimals it does not need: 15.0 is `15`."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(value)
+
+
+def some_of(parts: Sequence[str], limit: int = 8) -> str:
+    """`a, b, c`; beyond `limit` parts the rest is only counted."""
+    more = f" and {len(parts) - limit} more" if len(parts) > limit else ""
+    return ", ".join(parts[:limit]) + more

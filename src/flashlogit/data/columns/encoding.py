@@ -21,21 +21,20 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.settings import DecimalPoint, Separator
-from ...system.errors import UserError
-from ...system.wording import rows_text
-from ..files.category_text import as_text
 from ..files.reading import Reading
-from ..files.tables import TRAINING_REMEDY, Table
-from ..files.text_kinds import is_text
-from .checks import unusable_value
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Table
+from ..files.text_values import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
 
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A column of numbers. fill: what takes the place of a missing value (None: none may be missing); marked: whether a
-    second feature is 1 where a value was missing."""
+    """A column of numbers.
+
+    fill: what takes the place of a missing value (None: none may be missing); marked: whether a second feature is 1
+    where a value was missing.
+    """
 
     name: str
     fill: float | None = None
@@ -50,9 +49,11 @@ class NumberColumn:
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """A column of categories. values: those with a feature of their own; other, missing: whether there is a feature for
-    any other value, and for a missing one; baseline: the value that has none, 0 in all features of the column;
-    required: whether no value may be missing.
+    """A column of categories.
+
+    values: those with a feature of their own; other, missing: whether there is a feature for any other value, and for a
+    missing one; baseline: the value that has none, 0 in all features of the column; required: whether no value may be
+    missing.
 
     A value for which there is no feature, such as one that no training row has, is 0 in all of them too.
     """
@@ -77,24 +78,17 @@ class CategoryColumn:
         return tuple(f"{self.name}={bucket}" for bucket in self.buckets)
 
     def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value that the
-        column does not know."""
-        # Models of earlier versions have values as they were written, such as True.
-        known = as_text(pa.chunked_array([pa.array([*self.values, self.baseline], pa.large_string())]))
-        *values, baseline = known.to_pylist()
-        places = pc.index_in(text, value_set=pa.array(values, pa.large_string()))
-        strange = pc.is_null(places)
-        places = pc.fill_null(places, len(self.values) if self.other else -1)
-        if baseline is not None:
-            is_baseline = pc.fill_null(pc.equal(text, baseline), False)
-            places = pc.if_else(is_baseline, -1, places)
-            strange = pc.and_not(strange, is_baseline)
-        absent = pc.is_null(text)
-        places = pc.if_else(absent, len(self.buckets) - 1 if self.missing else -1, places)
-        numbers: NDArray[np.int64] = places.cast(pa.int64()).to_numpy()
-        if self.other:
-            return numbers, np.zeros(len(numbers), np.bool_)
-        return numbers, pc.and_not(strange, absent).to_numpy().astype(np.bool_)
+        """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
+        that the column does not know."""
+        # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
+        known = as_text(pa.chunked_array([pa.array([self.baseline, *self.values], pa.large_string())]))
+        found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
+        places: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy().astype(np.int64) - 1
+        absent = pc.is_null(text).to_numpy().astype(np.bool_)
+        strange: NDArray[np.bool_] = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
+        places[strange] = len(self.values) if self.other else -1
+        places[absent] = len(self.buckets) - 1 if self.missing else -1
+        return places, strange & (not self.other)
 
 
 _Columns: TypeAlias = tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...]
@@ -131,19 +125,15 @@ class Encoding:
     @property
     def trivial(self) -> bool:
         """Whether the features are the columns as they are, in any file."""
-        about_text = (self.missing_values, self.separator, self.decimal)
-        return about_text == ((), ",", ".") and all(
-            isinstance(column, NumberColumn) and column.fill is None and not column.marked
-            for column in self.columns
-        )
+        return self == Encoding(tuple(NumberColumn(name) for name in self.names))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
 def _checked(encoding: Encoding | _Columns) -> Encoding:
-    """ValueError for an encoding that no training file gives."""
+    """Raise ValueError for an encoding that no training file gives."""
     encoding = encoding if isinstance(encoding, Encoding) else Encoding(encoding)
     if len({*encoding.names}) < len(encoding.names):
         raise ValueError("two columns have the same name")
@@ -166,7 +156,7 @@ class EncodedTable(Table):
         table: Table,
         encoding: Encoding,
         kept: NDArray[np.bool_] | None = None,
-        remedy: str = TRAINING_REMEDY,
+        remedy: str = NUMBERS_REMEDY,
     ) -> None:
         """The rows where `kept` [N] is true (all if None) must be usable; `remedy` is for columns that are not.
 
@@ -179,28 +169,34 @@ class EncodedTable(Table):
         table.require_numbers(self._numbers, remedy)
         self._widths = [len(column.features) for column in encoding.columns]
         self._buckets: dict[str, NDArray[np.int64]] = {}
+        kept = np.ones(table.rows, np.bool_) if kept is None else kept
         unknown = []
         for column in encoding.columns:
             if isinstance(column, CategoryColumn):
-                place = f'column "{column.name}" of {table.name}'
-                text = as_text(table.column(column.name), place, remedy)
-                if column.required:
-                    _refuse_missing_category(table.name, column.name, text, kept)
-                self._buckets[column.name], strange = column.look_up(text)
-                unknown += _unknown(column.name, text, strange, kept)
+                name = column.name
+                text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
+                if column.required and text.null_count:
+                    missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
+                    if missing.any():
+                        row = int(np.argmax(missing))
+                        raise table.unusable_value(name, row, MISSING_VALUE)
+                self._buckets[name], strange = column.look_up(text)
+                strange &= kept
+                if count := int(strange.sum()):
+                    have, value = "has" if count == 1 else "have", text[int(np.argmax(strange))].as_py()[:40]
+                    unknown.append(
+                        f'{count} of {kept.sum()} rows {have} a value of "{name}" that the model does not know,'
+                        f' such as "{value}"'
+                    )
         self.unknown = tuple(unknown)
         """Sentences on the rows whose value the encoding does not know, one for each column with some."""
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of the file, such as the label."""
+        """Return a column of the file, such as the label."""
         return self._table.column(name)
 
-    def not_numbers(self, names: Sequence[str]) -> dict[str, str]:
-        """None: features are numbers."""
-        return {}
-
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
-        """Rows of all features; `names` must be those of the encoding."""
+        """Return rows of all features; `names` must be those of the encoding."""
         assert len(names) == len(self._encoding.features)
         block = np.zeros((stop - start, len(names)), dtype=np.float64)
         numbers = self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]
@@ -220,60 +216,3 @@ class EncodedTable(Table):
                 number += 1
             place += width
         return block
-
-
-def _refuse_missing_category(
-    file: str, name: str, text: pa.ChunkedArray, kept: NDArray[np.bool_] | None
-) -> None:
-    if text.null_count == 0:
-        return
-    missing = pc.is_null(text).to_numpy().astype(np.bool_)
-    if kept is not None:
-        missing &= kept
-    if missing.any():
-        raise unusable_value(file, int(np.argmax(missing)), name)
-
-
-def _unknown(
-    name: str, text: pa.ChunkedArray, strange: NDArray[np.bool_], kept: NDArray[np.bool_] | None
-) -> list[str]:
-    """A sentence on the rows with a value that the model does not know, if there are any."""
-    if kept is not None:
-        strange = strange & kept
-    count = int(strange.sum())
-    if not count:
-        return []
-    rows, have = len(strange) if kept is None else int(kept.sum()), "has" if count == 1 else "have"
-    value = str(text[int(np.argmax(strange))].as_py())[:40]
-    return [
-        f'{count} of {rows} rows {have} a value of "{name}" that the model does not know, such as "{value}"'
-    ]
-
-
-def missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
-    """How many kept rows have no value (empty or NaN), and the first of them, of the columns that lack some."""
-    counts = {}
-    for name in names:
-        column = table.column(name)
-        if is_text(column.type):
-            column = as_text(column)
-        if column.null_count == 0 and not pa.types.is_floating(column.type):
-            continue
-        missing = pc.is_null(column, nan_is_null=True).to_numpy().astype(bool) & kept
-        if missing.any():
-            counts[name] = int(missing.sum()), int(np.argmax(missing))
-    return counts
-
-
-def refuse_missing(place: str, counts: dict[str, tuple[int, int]], remedy: str) -> None:
-    """UserError naming the columns that lack values, if any do."""
-    if counts:
-        listed = [
-            f'"{name}" ({rows_text(count)}, first row {first + 1})'
-            for name, (count, first) in list(counts.items())[:8]
-        ]
-        more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-        word = "column" if len(counts) == 1 else "columns"
-        raise UserError(
-            f"{place} lacks values (they are empty or NaN) in {word} {', '.join(listed)}{more}; {remedy}"
-        )

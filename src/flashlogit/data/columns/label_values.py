@@ -16,21 +16,18 @@ from ...system.wording import number_text
 
 LabelText: TypeAlias = bool | int | float | str
 
-# What YAML 1.1 reads as true and false when it is not quoted.
-_TRUE = ("true", "yes", "on")
-_FALSE = ("false", "no", "off")
-
-
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""What YAML 1.1 reads as true and false when it is not quoted."""
 _YES_AND_NO = {("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("on", "off")}
 
 
 def means_yes(one: LabelText, other: LabelText) -> bool:
-    """Whether `one` is the yes to which `other` is the no, in any spelling."""
+    """Return whether `one` is the yes to which `other` is the no, in any spelling."""
     return (str(one).strip().casefold(), str(other).strip().casefold()) in _YES_AND_NO
 
 
 def encode(column: pa.ChunkedArray) -> tuple[list[LabelText], NDArray[np.int32]]:
-    """The distinct values of a column [N] without missing ones, and each row's position [N] among them."""
+    """Return the distinct values of a column [N] without missing ones, and each row's position [N] among them."""
     if pa.types.is_floating(column.type):
         column = pc.add(column, pa.scalar(0.0, column.type))  # -0.0 becomes 0.0
     distinct = pc.unique(column)
@@ -42,7 +39,7 @@ def encode(column: pa.ChunkedArray) -> tuple[list[LabelText], NDArray[np.int32]]
 
 
 def text_of(value: LabelText) -> str:
-    """How a value is shown, and what its class is called: `true`, `1` for 1.0, `malignant`."""
+    """Return how a value is shown, and what its class is called: `true`, `1` for 1.0, `malignant`."""
     if isinstance(value, bool):
         return str(value).lower()
     return number_text(value) if isinstance(value, float) else str(value)
@@ -63,7 +60,7 @@ class Matcher:
             self._alike[_meaning(value)].append(value)
 
     def find(self, wanted: LabelText) -> LabelText | None:
-        """The value that `wanted` means, or None."""
+        """Return the value that `wanted` means, or None."""
         if (type(wanted), wanted) in self._exact:
             return wanted
         alike = self._alike.get(_meaning(wanted), [])
@@ -71,12 +68,12 @@ class Matcher:
 
 
 def _meaning(value: LabelText) -> bool | Decimal | str:
-    """Numbers, booleans and text that stands for them, made comparable (True equals Decimal(1))."""
+    """Return numbers, booleans and text that stands for them in a form that compares (True equals Decimal(1))."""
     if isinstance(value, bool):
         return value
     text = str(value).strip()
-    if text.casefold() in _TRUE + _FALSE:
-        return text.casefold() in _TRUE
+    if text.casefold() in _TRUTH:
+        return _TRUTH[text.casefold()]
     try:
         number = Decimal(text)
     except ArithmeticError:

@@ -18,20 +18,22 @@ from pydantic import AfterValidator, Field
 
 from ...config.settings import Label
 from ...system.errors import UserError
-from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text
+from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text, some_of
+from ..files.text_kinds import is_number
 from .label_values import LabelText, Matcher, encode, means_yes, text_of
 
 MOST_CLASSES = 1000
-"""Of a softmax."""
+"""The most classes that a softmax has."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """y [N] uint8, 0 or 1, or int64 class numbers of more than two classes (0 where there is no label), and kept [N],
-    false where the row has no label."""
+    """The labels of N rows: y [N] uint8, 0 or 1, or int64 class numbers of more than two classes (0 where there is no
+    label); kept [N], false where the row has no label; and weights [N], if there are any."""
 
     y: NDArray[np.integer]
     kept: NDArray[np.bool_]
+    weights: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,11 @@ class Threshold:
         return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
 
     def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
-        """0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
-        if not _is_numeric(column.type):
-            raise UserError(
-                f"data.label.above is {number_text(self.above)}, and {place} holds {column.type}, not"
-                " numbers; name the positive value in data.label.positive instead"
-            )
+        """Return 0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
+        if not is_number(column.type):
+            problem = f"{place} holds {column.type}, not numbers"
+            remedy = "name the positive value in data.label.positive instead"
+            raise UserError(problem, setting="data.label.above", value=self.above, remedy=remedy)
         # In the column's own precision: a float32 column's 0.1 is not above 0.1.
         threshold = pa.scalar(self.above, pa.float64())
         if pa.types.is_float32(column.type):
@@ -71,32 +72,30 @@ class Mapping:
     classes: dict[LabelText, int]
 
     def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.integer]:
-        """Class numbers for a column [n] without missing values; UserError for a value that the training file
+        """Return class numbers for a column [n] without missing values; UserError for a value that the training file
         lacks.
 
         `kept` [N] is true for the n rows of the file that the column has, for the error.
         """
         values, positions = encode(column)
         known = Matcher(self.classes)
-        table: NDArray[np.integer] = np.zeros(
-            len(values), dtype=np.uint8 if len(self.names) == 2 else np.int64
-        )
+        table = np.zeros(len(values), _class_dtype(self.names))
         for i, value in enumerate(values):
             match = known.find(value)
             if match is None:
                 row = int(np.flatnonzero(kept)[np.argmax(positions == i)])
-                raise UserError(
-                    f'{place} holds "{text_of(value)}" in {row_text(row)}, which the training file does not'
-                    f" have (it has {listing(map(text_of, self.classes))}); correct it there, or leave out"
-                    " the row"
+                problem = (
+                    f'holds "{text_of(value)}" in {row_text(row)}, which the training file does not have'
                 )
+                remedy = f"correct it to one of {listing(map(text_of, self.classes))}, or leave out the row"
+                raise UserError(problem, setting=place, remedy=remedy)
             table[i] = self.classes[match]
         return table[positions]
 
 
 @dataclass(frozen=True)
 class OneAgainstRest:
-    """Positive is one value, and all others are negative: what a model of one value against several knows of them."""
+    """Positive is one value, and all others are negative: a model of one value against several knows no more."""
 
     positive: str
     kind: Literal["positive"] = "positive"
@@ -107,7 +106,7 @@ class OneAgainstRest:
         return f"not {self.positive}", self.positive
 
     def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
-        """0 and 1 for a column [n] without missing values."""
+        """Return 0 and 1 for a column [n] without missing values."""
         values, positions = encode(column)
         known = Matcher([self.positive])
         return np.array([known.find(value) is not None for value in values], dtype=np.uint8)[positions]
@@ -126,7 +125,7 @@ class _Pairs:
 
 
 def _checked(rule: Threshold | OneAgainstRest | _Pairs) -> Rule:
-    """ValueError for a mapping that no label column gives."""
+    """Raise ValueError for a mapping that no label column gives."""
     if not isinstance(rule, _Pairs):
         return rule
     classes = dict(rule.values)
@@ -146,7 +145,7 @@ RuleInJson: TypeAlias = Annotated[
 
 
 def rule_to_json(rule: Rule) -> dict[str, Any]:
-    """A rule as JSON values; of two classes with very many values only the positive ones."""
+    """Return a rule as JSON values; of two classes with very many values only the positive ones."""
     if not isinstance(rule, Mapping):
         return asdict(rule)
     if len(rule.classes) > MOST_CLASSES:  # a column of names against one of them would outgrow the weights
@@ -155,35 +154,43 @@ def rule_to_json(rule: Rule) -> dict[str, Any]:
 
 
 def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
-    """What the training file's label column [N] means under the settings. Errors call the column by `place`.
+    """Return what the training file's label column [N] means under the settings. Errors call the column by `place`.
 
     Raises UserError if the column has no labels at all, only one class, or values that the settings do not
     tell apart.
     """
     column = _plain(column, place)
-    column = column.filter(pc.invert(_missing(column)))
+    column = column.filter(pc.invert(pc.is_null(column, nan_is_null=True)))
     if len(column) == 0:
-        raise UserError(f"{place} has no label in any row; name the label column in data.label.column")
+        raise _no_labels(place, "name the label column in data.label.column")
     return _mapping(column, label, place) if label.above is None else _threshold(column, label.above, place)
 
 
 def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) -> Labels:
-    """Labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be dropped."""
+    """Return the labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be
+    dropped."""
     column = _plain(column, place)
-    missing: NDArray[np.bool_] = _missing(column).to_numpy().astype(np.bool_)
+    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
     if missing.all():
-        raise UserError(f"{place} has no label in any row; give rows with labels")
-    if missing.any() and label.missing == "error":
-        raise UserError(
-            f"{place} has no value (empty or NaN) in {rows_text(missing.sum())}, the first of them"
-            f" {row_text(int(np.argmax(missing)))}; fill it in, or set data.label.missing to drop"
-        )
+        raise _no_labels(place, "give rows with labels")
     if missing.any():
+        if label.missing == "error":
+            count, first = rows_text(missing.sum()), row_text(int(np.argmax(missing)))
+            problem = f"has no value (empty or NaN) in {count}, the first of them {first}"
+            raise UserError(problem, setting=place, remedy="fill it in, or set data.label.missing to drop")
         column = column.filter(pa.array(~missing))
     kept = ~missing
-    y: NDArray[np.integer] = np.zeros(len(kept), dtype=np.uint8 if len(rule.names) == 2 else np.int64)
+    y = np.zeros(len(kept), _class_dtype(rule.names))
     y[kept] = rule.classes_of(column, kept, place)
     return Labels(y=y, kept=kept)
+
+
+def _class_dtype(names: tuple[str, ...]) -> np.dtype[np.integer]:
+    return np.dtype(np.uint8 if len(names) == 2 else np.int64)
+
+
+def _no_labels(place: str, remedy: str) -> UserError:
+    return UserError("has no label in any row", setting=place, remedy=remedy)
 
 
 def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
@@ -192,72 +199,59 @@ def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
     if classes.all() or not classes.any():
         ends = pc.min_max(column.cast(pa.float64(), safe=False)).as_py()
         low, high = number_text(ends["min"]), number_text(ends["max"])
-        raise UserError(
-            f"data.label.above is {number_text(above)}, and {place} lies between {low} and {high}, which"
-            f" leaves one class only; choose a number from {low} up to, but less than, {high}"
-        )
+        problem = f"{place} lies between {low} and {high}, which leaves one class only"
+        remedy = f"choose a number from {low} up to, but less than, {high}"
+        raise UserError(problem, setting="data.label.above", value=above, remedy=remedy)
     return threshold
 
 
 def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
     values, positions = encode(column)
-    order = sorted(range(len(values)), key=lambda i: values[i])
     counts = np.bincount(positions, minlength=len(values))
-    held = ", ".join(f'"{text_of(values[i])}" ({rows_text(counts[i])})' for i in order[:5])
-    held += f" and {len(values) - 5} more" if len(values) > 5 else ""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    held = some_of([f'"{text_of(values[i])}" ({rows_text(counts[i])})' for i in order], 5)
+    in_order = [values[i] for i in order]
     if len(values) == 1:
-        raise UserError(f"{place} has one class only, {held}; training needs rows of two classes")
+        problem = f"has one class only, {held}"
+        raise UserError(problem, setting=place, remedy="give rows of two classes, which training needs")
     if label.multiclass:
-        return _classes([values[i] for i in order], held, place)
-    positive = _positive([values[i] for i in order], held, label, place)
+        if len(values) > MOST_CLASSES:
+            problem = f"has {len(values):,} values, {held}, and there may be {MOST_CLASSES} classes"
+            remedy = "name the column of classes in data.label.column, or set data.label.above to a bound"
+            raise UserError(problem, setting=place, remedy=remedy)
+        return Mapping(tuple(map(text_of, in_order)), {value: k for k, value in enumerate(in_order)})
+    positive = _positive(in_order, held, label, place)
     others = [value for value in values if value != positive]
     negative = text_of(others[0]) if len(others) == 1 else f"not {text_of(positive)}"
     return Mapping((negative, text_of(positive)), {value: int(value == positive) for value in values})
 
 
-def _classes(values: list[LabelText], held: str, place: str) -> Mapping:
-    """Every one of the sorted values a class of its own."""
-    if len(values) > MOST_CLASSES:
-        raise UserError(
-            f"{place} has {len(values):,} values, {held}, and data.label.multiclass makes a class of each, of which"
-            f" there may be {MOST_CLASSES}; name the column of classes in data.label.column, or a number that"
-            " positive rows exceed in data.label.above"
-        )
-    return Mapping(tuple(map(text_of, values)), {value: k for k, value in enumerate(values)})
-
-
 def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:
-    """Which of the two or more sorted values is the positive class; `held` tells of them in errors."""
-    numeric = not isinstance(values[0], str)
+    """Return which of the two or more sorted values is the positive class; `held` tells of them in errors."""
     if label.positive is not None:
         positive = Matcher(values).find(label.positive)
         if positive is None:
             near = did_you_mean(label.positive, [text_of(value) for value in values])
-            raise UserError(
-                f'data.label.positive is "{text_of(label.positive)}", which is not a value of {place}{near};'
-                f" it has {held}"
-            )
+            problem, wanted = f"{place} has no such value{near}", text_of(label.positive)
+            raise UserError(problem, setting="data.label.positive", value=wanted, remedy=f"it has {held}")
         return positive
+    numeric, remedy = not isinstance(values[0], str), "name the positive one in data.label.positive"
     if len(values) > 2:
-        remedy = ", or a number that positive rows exceed in data.label.above" if numeric else ""
-        remedy += ", or set data.label.multiclass to true for a model of all of them"
-        raise UserError(
-            f"{place} has {len(values)} values, {held}, and there must be two; name the positive one in"
-            f" data.label.positive{remedy}"
-        )
-    if not numeric:
-        for first, second in ((values[0], values[1]), (values[1], values[0])):
-            if means_yes(first, second):
-                return first
-        raise UserError(
-            f"{place} has the values {held}, and either could be the positive class; name it in"
-            " data.label.positive"
-        )
-    return values[1]
+        above = ", or a number that positive rows exceed in data.label.above" if numeric else ""
+        problem = f"has {len(values)} values, {held}, and there must be two"
+        remedy = f"{remedy}{above}, or set data.label.multiclass to true for a model of all of them"
+        raise UserError(problem, setting=place, remedy=remedy)
+    if numeric:
+        return values[1]
+    for first, second in (values, values[::-1]):
+        if means_yes(first, second):
+            return first
+    problem = f"has the values {held}, and either could be the positive class"
+    raise UserError(problem, setting=place, remedy=remedy)
 
 
 def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
-    """The column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
+    """Return the column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -265,21 +259,15 @@ def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
         column = column.cast(pa.float32())
     elif pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
-    elif not _is_numeric(kind):
+    elif not is_number(kind):
         try:
             column = column.cast(pa.string())
         except pa.ArrowException as error:
-            raise UserError(f"{place} holds {kind}; a label must be a number, a boolean or text") from error
+            remedy = "a label must be a number, a boolean or text"
+            raise UserError(f"holds {kind}", setting=place, remedy=remedy) from error
     if pa.types.is_floating(column.type):
         infinite = pc.index(pc.is_inf(column), True).as_py()
         if infinite >= 0:
-            raise UserError(f"{place} is infinite in {row_text(infinite)}; correct it, or leave out the row")
+            remedy = "correct it, or leave out the row"
+            raise UserError(f"is infinite in {row_text(infinite)}", setting=place, remedy=remedy)
     return column
-
-
-def _missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.is_null(column, nan_is_null=True)
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))

@@ -1,11 +1,9 @@
-"""Tables that are Arrow's: .parquet files, what `csv_files` opens, and columns made in memory."""
+"""Tables that are Arrow's: .parquet files, what `open_csv` opens, and columns made in memory."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...system.errors import UserError
 from ...system.memory import free_bytes, require_free
-from ...system.wording import listing, row_text
-from .marks import read_as_text_file
-from .reading import PLAIN, Reading
-from .tables import READ_ERRORS, Table, TableFile, unreadable
-from .text_kinds import PLAIN_NUMBER, is_text
+from ...system.wording import row_text
+from .reading import PLAIN, Reading, readable
+from .tables import Table, TableFile, refuse_duplicates
+from .text_kinds import PLAIN_NUMBER, is_number, is_text
+from .text_values import read_as_text_file
 
 
 class ArrowTable(Table):
@@ -47,46 +44,39 @@ class ArrowTable(Table):
 
 
 class ArrowFile(TableFile):
-    """Columns by name, read by a function that takes the names that are needed, and how. typed: whether the columns
-    have types of their own, so that how matters to those of text alone."""
+    """Columns by name, and a function that reads some of them, in the order of their names.
+
+    `typed` says whether the columns have types of their own, so that a `Reading` matters to those of text alone.
+    """
 
     def __init__(
         self,
         name: str,
         columns: Sequence[str],
-        read: Callable[[list[str], Reading], pa.Table],
+        read_arrow: Callable[[list[str], Reading], pa.Table],
         *,
         typed: bool = True,
     ) -> None:
         self.name = name
         self.features = self.keys = tuple(columns)
         self.typed = typed
-        self._read = read
+        self.read_arrow = read_arrow
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> ArrowTable:
         return ArrowTable(self.name, self.read_arrow(list(dict.fromkeys([*features, *keys])), reading))
 
-    def read_arrow(self, names: list[str], reading: Reading = PLAIN) -> pa.Table:
-        """These columns, in this order; UserError where the file cannot be read."""
-        try:
-            # A Parquet reader asked for `a` also returns `a.b`; select() leaves that out.
-            return self._read(names, reading).select(names)
-        except READ_ERRORS as error:
-            raise unreadable(self.name, error) from error
-
 
 def open_parquet(path: Path, setting: str) -> ArrowFile:
-    """A Parquet file. The index that pandas may have stored beside the columns is not one of them."""
+    """Open a Parquet file. The index that pandas may have stored beside the columns is not one of them."""
     name = str(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-    except READ_ERRORS as error:
-        raise unreadable(f"{setting} {name}", error) from error
+    with readable(f"{setting} {name}"), pq.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
 
+    @readable(name)
     def read(names: list[str], reading: Reading) -> pa.Table:
         with pq.ParquetFile(path) as file:
             require_room_beside(_unpacked_bytes(path, file, names), name, taken=False)
+            # A reader asked for `a` also returns `a.b`; select() leaves that out.
             return read_as_text_file(file.read(columns=names).select(names), reading)
 
     refuse_duplicates(columns, name)
@@ -94,8 +84,8 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
 
 
 def require_room_beside(size: float, file: str, *, taken: bool) -> None:
-    """UserError where a table of `size` bytes, `taken` already or not, leaves no room for X. Most of them are numbers
-    of 8 bytes, of which X has 4 in float32."""
+    """Raise UserError where a table of `size` bytes, `taken` already or not, leaves no room for X. Most of them are
+    numbers of 8 bytes, of which X has 4 in float32."""
     require_free(
         size / 2 if taken else 1.5 * size,
         f"{file} unpacks to {'more than ' if taken else ''}{size / 1e9:,.1f} GB,"
@@ -105,26 +95,27 @@ def require_room_beside(size: float, file: str, *, taken: bool) -> None:
 
 
 def _unpacked_bytes(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> float:
-    """What the columns take in memory, in bytes.
+    """Return what the columns take in memory, in bytes.
 
     A page of a few bytes can stand for any number of equal values. So numbers are counted by rows, and text by the
     lengths in its dictionary, which is read where its longest value in every row would matter.
     """
-    about, kinds = file.metadata, [file.schema_arrow.field(name).type for name in names]
-    total = 0.0
+    about, total = file.metadata, 0.0
+    schema = file.schema_arrow
+    kinds = {name: schema.field(name).type for name in names}
     for i in range(about.num_row_groups):
         group = about.row_group(i)
-        many = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups
-        for name, kind in zip(names, kinds, strict=True):
+        large = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups
+        for name, kind in kinds.items():
             if not is_text(kind):
                 total += group.num_rows * _width(kind)
-            elif many:
+            elif large:
                 total += _text_bytes(path, i, name)
     return total
 
 
 def _width(kind: pa.DataType) -> float:
-    """Bytes of a value; 0 where its values differ, as lists do."""
+    """Return the bytes of a value; 0 where its values differ, as lists do."""
     try:
         return float(kind.bit_width) / 8
     except ValueError:
@@ -132,7 +123,7 @@ def _width(kind: pa.DataType) -> float:
 
 
 def _text_bytes(path: Path, group: int, column: str) -> float:
-    """Bytes of the text in a column of a row group."""
+    """Return the bytes of the text in a column of a row group."""
     with pq.ParquetFile(path, read_dictionary=[column]) as file:
         read = file.read_row_group(group, columns=[column]).column(column)
     total = 0.0
@@ -145,34 +136,16 @@ def _text_bytes(path: Path, group: int, column: str) -> float:
     return total
 
 
-def refuse_duplicates(columns: list[str], name: str) -> None:
-    """UserError where two columns have one name."""
-    twice = [column for column, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise UserError(f"{name} has two columns of the name {listing(twice)}; rename one of them")
-
-
 def _not_a_number(column: pa.ChunkedArray) -> str:
-    """What a column holds, if it is not numbers; otherwise nothing."""
+    """Return what a column holds, if it is not numbers; otherwise nothing, also for an empty column."""
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    numeric: tuple[Callable[[Any], bool], ...] = (
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_boolean,
-        pa.types.is_decimal,
-        pa.types.is_null,  # an empty column; the check of its values says so
-    )
-    if any(test(kind) for test in numeric):
-        return ""
     if is_text(kind):
         text = column.cast(pa.large_string())
         odd = pc.fill_null(pc.invert(pc.match_substring_regex(text, PLAIN_NUMBER)), False)
         first = pc.index(odd, True).as_py()
-        return (
-            f'text, such as "{str(text[first].as_py())[:40]}" in {row_text(first)}' if first >= 0 else "text"
-        )
-    if pa.types.is_temporal(kind):
-        return "dates or times"
-    return str(kind)
+        return f'text, such as "{text[first].as_py()[:40]}" in {row_text(first)}' if first >= 0 else "text"
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if is_number(kind) or pa.types.is_null(kind):
+        return ""
+    return "dates or times" if pa.types.is_temporal(kind) else str(kind)

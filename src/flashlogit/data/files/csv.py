@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +17,57 @@ import pyarrow.csv as csv
 
 from ...system.errors import UserError
 from ...system.wording import listing
-from .arrow import ArrowFile, refuse_duplicates, require_room_beside
-from .csv_header import check_header, find_separator, no_rows, not_utf8, read_names, says_empty
-from .marks import without_marks
-from .reading import PLAIN, Reading
-from .tables import READ_ERRORS, unreadable
+from .arrow import ArrowFile, require_room_beside
+from .reading import PLAIN, Reading, no_rows, readable
+from .tables import refuse_duplicates
+from .text_kinds import PLAIN_NUMBER
+from .text_values import without_marks
 
 # One line of a CSV file must fit: 8 MiB are some 400,000 numbers.
 _BLOCK_BYTES = 8 << 20
 _OPTIONS = csv.ReadOptions(block_size=_BLOCK_BYTES)
+_FIRST_BYTES = 1 << 16
+_MARK = b"\xef\xbb\xbf"
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_COUNTED = 3
+"""So many numbers in steps of one from 0 are names that a program gave to columns, and no row of data."""
+_NUMBER = re.compile(PLAIN_NUMBER, re.ASCII)
+_ADD_HEADER = "add a header line with the columns' names above it"
 
 
 def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
-    """A file of separated columns with a header line, plain, gzipped or zipped; all its rows decide a column's type,
-    but for those that are asked for as text. Blanks around names are no part of them."""
+    """Open a file of separated columns with a header line, plain, gzipped or zipped.
+
+    All its rows decide a column's type, but for those that are asked for as text. Blanks around names are no part of
+    them.
+    """
     name = str(path)
     expected = "\t" if ".tsv" in path.name.lower() else reading.separator
-    try:
+    with readable(f"{setting} {name}"):
         with _stream(path, setting) as stream:
-            delimiter = find_separator(stream, expected, name, adapt=reading.any_separator)
-        parse = _parse_options(delimiter)
+            delimiter = _find_separator(stream, expected, name, adapt=reading.any_separator)
+        # Looking for line breaks in quotes costs a quarter more (104 MB in 1.03 s instead of 0.81 s on two cores);
+        # without it a value that a block's end cuts in two is read as two rows, and not always refused.
+        parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         with _stream(path, setting) as stream:
-            header = read_names(stream, _BLOCK_BYTES, parse, name)
-    except READ_ERRORS as error:
-        raise unreadable(f"{setting} {name}", error) from error
+            header = _read_names(stream, parse, name)
     columns = [column.strip() for column in header]
-    check_header(columns, name)
+    _check_header(columns, name)
     refuse_duplicates(columns, name)
     in_file = dict(zip(columns, header, strict=True))
 
+    @readable(name)
     def read(names: list[str], reading: Reading) -> pa.Table:
         if delimiter == reading.decimal:  # a comma cannot be both, in whatever file the model has learnt from
             reading = replace(reading, decimal=".")
         convert = _conversion({column: in_file[column] for column in names}, reading)
-        try:
-            with _stream(path, setting) as stream:
-                watched = pa.PythonFile(_Watched(stream, name), mode="r")
-                table = csv.read_csv(
-                    watched, read_options=_OPTIONS, parse_options=parse, convert_options=convert
-                )
-            require_room_beside(pa.total_allocated_bytes(), name, taken=True)  # the last blocks, read ahead
-        except pa.ArrowInvalid as error:
-            if "invalid UTF8" in str(error):
-                raise not_utf8(name) from error
-            if says_empty(error):
-                raise no_rows(name) from error
-            raise
+        with _csv_errors(name), _stream(path, setting) as stream:
+            watched = pa.PythonFile(_Watched(stream, name), mode="r")
+            table = csv.read_csv(watched, read_options=_OPTIONS, parse_options=parse, convert_options=convert)
+        require_room_beside(pa.total_allocated_bytes(), name, taken=True)  # the last blocks, read ahead
         # Inferred for text that is no UTF-8.
         if any(pa.types.is_binary(field.type) for field in table.schema):
-            raise not_utf8(name)
+            raise _not_utf8(name)
         table = table.rename_columns(names)
         if reading.verbatim:
             table = without_marks(table, set(names) - reading.verbatim, convert.null_values)
@@ -71,26 +76,17 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
     return ArrowFile(name, columns, read, typed=False)
 
 
-def _parse_options(delimiter: str) -> csv.ParseOptions:
-    """With line breaks in quotes. Looking for them costs a quarter more (104 MB in 1.03 s instead of 0.81 s on two
-    cores); without it a value that a block's end cuts in two is read as two rows, and not always refused."""
-    return csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-
-
 def _conversion(names: dict[str, str], reading: Reading) -> csv.ConvertOptions:
-    """How the columns `names`, each with its name in the file, become values."""
-    text = {raw for name, raw in names.items() if name in reading.verbatim or name in reading.text}
+    """Return how the columns `names`, each with its name in the file, become values."""
+    as_text = reading.verbatim | reading.text
     options = csv.ConvertOptions(
         include_columns=list(names.values()),
-        column_types=dict.fromkeys(text, pa.string()),
+        column_types={raw: pa.string() for name, raw in names.items() if name in as_text},
         # For all columns of text or none: where some are verbatim, the others' are found afterwards.
         strings_can_be_null=not reading.verbatim,
         decimal_point=reading.decimal,
     )
-    if reading.missing:
-        # Arrow compares the whole field, and fields after a comma and a blank begin with it.
-        spelled = [mark for each in reading.missing for mark in (each, f" {each}")]
-        options.null_values = list(dict.fromkeys([*options.null_values, *spelled]))
+    options.null_values = list(dict.fromkeys([*options.null_values, *reading.marks]))
     return options
 
 
@@ -104,7 +100,7 @@ class _Watched:
         self._name = name
 
     def read(self, size: int) -> bytes:
-        """The next bytes; UserError where there is no room."""
+        """Return the next bytes; UserError where there is no room."""
         require_room_beside(pa.total_allocated_bytes(), self._name, taken=True)
         data: bytes = self._stream.read(size)
         return data
@@ -112,7 +108,7 @@ class _Watched:
 
 @contextmanager
 def _stream(path: Path, setting: str) -> Iterator[Any]:
-    """The bytes of a file, unpacked."""
+    """Give the bytes of a file, unpacked."""
     if path.suffix.lower() != ".zip":
         compression = "gzip" if path.suffix.lower() == ".gz" else None
         with pa.input_stream(str(path), compression=compression) as stream:
@@ -120,12 +116,106 @@ def _stream(path: Path, setting: str) -> Iterator[Any]:
         return
     with zipfile.ZipFile(path) as archive:
         members = [
-            name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")
+            name for name in archive.namelist() if name[-1] != "/" and not name.startswith("__MACOSX/")
         ]
         if len(members) != 1:
-            raise UserError(
-                f"{setting} {path} holds {len(members)} files, {listing(members) or 'none'}; give an archive"
-                " with one .csv file, or unpack it"
-            )
+            problem = f"holds {len(members)} files, {listing(members) or 'none'}"
+            remedy = "give an archive with one .csv file, or unpack it"
+            raise UserError(problem, setting=f"{setting} {path}", remedy=remedy)
         with archive.open(members[0]) as member:
             yield pa.PythonFile(member, mode="r")
+
+
+def _find_separator(stream: Any, separator: str, file: str, *, adapt: bool) -> str:
+    """Return the separator of a CSV file that is expected to have `separator`: with `adapt` the one that its header
+    line shows.
+
+    Raises UserError, which names the `file`, if it is not UTF-8 text, empty, or, without `adapt`, separated by
+    something else. Names are Arrow's to find: this looks only as far as it takes to say what is wrong.
+    """
+    head = stream.read(_FIRST_BYTES)
+    # Arrow leaves out lines that are empty, but not one of blanks.
+    line = next((line for line in head.removeprefix(_MARK).splitlines() if line), b"")
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 3 * line.count(b"\0") > len(line):
+        raise _not_utf8(file, "UTF-16")
+    if b"\0" in line or not line.strip():
+        problem = "the first line has bytes that are no text" if line.strip() else "there is no header line"
+        raise UserError(problem, setting=file, remedy=_ADD_HEADER)
+    # Latin-1 has a character for every byte: the bytes of a character may be cut, and separators are ASCII.
+    text = line.decode("latin-1")
+    marks = [mark for mark in _SEPARATORS if mark != separator and mark in text]
+    # A name with a line break in quotes goes on in the next line.
+    if separator in text or not marks or text.count('"') % 2 == 1:
+        return separator
+    mark = max(marks, key=text.count)
+    if adapt:
+        return mark
+    text = line.decode("utf-8", errors="replace")
+    if "\ufffd" in text[:-1]:
+        raise _not_utf8(file)
+    name = " ".join(text.split()) if mark != "\t" else text.strip()
+    tabs, written = ("end the file's name in .tsv, ", "\\t") if mark == "\t" else ("", mark)
+    remedy = (
+        f"separate the columns with {_SEPARATORS[separator]} instead of {_SEPARATORS[mark]}, {tabs}or set"
+    )
+    remedy += f' data.separator (of inspect: --separator) to "{written}"'
+    raise UserError(f'the header line is one name, "{name[:60]}"', setting=file, remedy=remedy)
+
+
+def _read_names(stream: Any, parse: csv.ParseOptions, file: str) -> list[str]:
+    """Return the names in the header line, as they stand there: those by which Arrow finds the columns of this file.
+
+    Raises UserError for names that are no UTF-8, and for a file of a header line alone.
+    """
+    # Values are no matter here, and without threads no more than the first block is read.
+    options = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
+    convert = csv.ConvertOptions(check_utf8=False)
+    with (
+        _csv_errors(file),
+        csv.open_csv(stream, read_options=options, parse_options=parse, convert_options=convert) as reader,
+    ):
+        names: list[str] = reader.schema.names
+        return names
+
+
+def _check_header(header: list[str], file: str) -> None:
+    """Raise UserError for names that cannot be: without a header line the first row of data would silently become them.
+
+    Numbers may be names, as wavelengths and years are beside a name for the label, and as 0, 1, 2, ... are in a data
+    frame that has none. They rise then, which the numbers of a row of data seldom do.
+    """
+    numbers = [column for column in header if _NUMBER.match(column)]
+    counting = len(header) >= _COUNTED and header == [str(i) for i in range(len(header))]
+    rising = all(float(one) < float(other) for one, other in pairwise(numbers))
+    only = len(numbers) == len(header)
+    if (only and not counting) or (2 * len(numbers) >= len(header) and not rising):
+        problem = f"the first line holds numbers ({listing(numbers, 3)}) and looks like a row of data"
+        remedy = f"{_ADD_HEADER}, or give the columns names that are no numbers"
+        raise UserError(problem, setting=file, remedy=remedy)
+    if "" in header:
+        problem = f"the header line has an empty name for column {header.index('') + 1}"
+        remedy = "name it (pandas leaves it empty for an index: write with index=False)"
+        raise UserError(problem, setting=file, remedy=remedy)
+
+
+@contextmanager
+def _csv_errors(file: str) -> Iterator[None]:
+    """Turn Arrow's errors for text in another encoding, and for a header line without rows, into UserErrors."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise _not_utf8(file) from error
+    except pa.ArrowInvalid as error:
+        if "invalid UTF8" in str(error):
+            raise _not_utf8(file) from error
+        if "Empty CSV file" in str(error):
+            raise no_rows(file) from error
+        raise
+
+
+def _not_utf8(file: str, encoding: str = "LATIN1") -> UserError:
+    """Return the error for text in another encoding, with how to convert it."""
+    was = "which is UTF-16" if encoding == "UTF-16" else "such as Latin-1 or Windows-1252"
+    convert = f"iconv -f {encoding} -t UTF-8 {shlex.quote(file)} > utf8.csv"
+    problem = f"is not UTF-8 text ({was})"
+    return UserError(problem, setting=file, remedy=f"save it as UTF-8, or convert it, as in: {convert}")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...system.errors import UserError
 from .numpy import MatrixTable
-from .reading import PLAIN, Reading
-from .tables import READ_ERRORS, Table, TableFile, numbered_names, unreadable
+from .reading import PLAIN, Reading, readable
+from .tables import Table, TableFile, numbered_names
 
 LABEL = "y"
 
@@ -29,41 +29,35 @@ class SvmlightFile(TableFile):
         from sklearn.datasets import load_svmlight_file
 
         self.name = str(path)
-        try:
+        with readable(f"{setting} {self.name}"):
             self._X, self._y = load_svmlight_file(str(path), zero_based=True)
-        except READ_ERRORS as error:
-            raise unreadable(f"{setting} {self.name}", error) from error
         self._first = min(1, int(self._X.indices.min(initial=1)))
         self.features = numbered_names(self._first, self._X.shape[1], self.name)
         self.keys = (LABEL,)
 
     @property
     def width(self) -> int:
-        """Of an array whose first column is x0."""
+        """How many columns an array has whose first column is x0."""
         return int(self._X.shape[1])
 
     def require(
         self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()
     ) -> None:
-        """As for any file, but that features by index need not occur. `widths` bound the indices from above; and where
-        all of them from 1 on are needed, the file must not begin at 0."""
-        super().require([name for name in features if _index(name) is None], keys, needed_by)
-        if not widths:
-            return
-        end = max(widths)
+        """Raise UserError as for any file, but features by index need not occur. `widths` bound the indices from above;
+        and where all of them from 1 on are needed, the file must not begin at 0."""
+        super().require([name for name in features if not _is_index(name)], keys, needed_by)
+        end = max(widths, default=self.width)
         if self.width > end:
-            raise UserError(
-                f"{needed_by} has features up to the index {end - 1}, and {self.name} has the index"
-                f" {self.width - 1}; leave out what is beyond"
+            problem = (
+                f"has the index {self.width - 1}, and {needed_by} has features up to the index {end - 1}"
             )
-        if self._first == 0 and list(features) == [f"x{j}" for j in range(1, end)]:
-            raise UserError(
-                f"{needed_by} has features whose indices begin at 1, and {self.name} has an index 0; number them"
-                " from 1 on"
-            )
+            raise UserError(problem, setting=self.name, remedy="leave out what is beyond")
+        if widths and self._first == 0 and list(features) == [f"x{j}" for j in range(1, end)]:
+            problem = f"has an index 0, and the indices of what {needed_by} has begin at 1"
+            raise UserError(problem, setting=self.name, remedy="number them from 1 on")
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
-        """These features, which are made dense by row blocks."""
+        """Read these features, which are made dense by row blocks."""
         indices = [int(name.removeprefix("x")) for name in features]
         X = self._X
         if indices != list(range(self.width)):
@@ -97,6 +91,6 @@ class _SparseTable(MatrixTable):
         return dense
 
 
-def _index(name: str) -> int | None:
+def _is_index(name: str) -> bool:
     digits = name.removeprefix("x")
-    return int(digits) if name.startswith("x") and digits.isascii() and digits.isdecimal() else None
+    return name.startswith("x") and digits.isascii() and digits.isdecimal()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...system.errors import UserError
 from ...system.memory import require_free
-from ...system.wording import column_word, did_you_mean, listing
-from .reading import PLAIN, Reading
+from ...system.wording import did_you_mean, listing, row_text, some_of
+from .reading import PLAIN, Reading, no_rows
 
 _NAME_BYTES = 100
 """Bytes that a column's name takes, and what a program keeps of each column."""
@@ -28,31 +24,15 @@ _WIDE_ROWS, _WIDE_BLOCKS, _WIDE_BYTES, _MOST_BYTES = 1024, 16, 64 << 20, 256 << 
 """Wide tables pay per column and block, and get more: 1024 rows, but no more than the greater of a sixteenth of the
 table, which keeps a block and its copies small beside X, and 64 MiB; and never more than 256 MiB."""
 
-
-READ_ERRORS = (
-    *(OSError, ValueError, EOFError, LookupError, RuntimeError, TypeError, ArithmeticError, MemoryError),
-    *(SyntaxError, tokenize.TokenError, struct.error),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, pa.ArrowException),
-)
-"""What Arrow, NumPy, gzip and zipfile raise for files that are damaged, protected or of another kind."""
-TRAINING_REMEDY = "turn them into numbers, or leave them out with data.drop"
-
-
-def unreadable(what: str, error: Exception) -> UserError:
-    """The error for a file that a reader gives up on, with the reader's reason."""
-    reason = " ".join(str(error).split()) or "it ends too early"
-    # zipfile raises RuntimeError for a password and NotImplementedError for a compression that it does not have.
-    locked = type(error) in (RuntimeError, NotImplementedError)
-    remedy = (
-        "unpack it and give the file in it"
-        if locked
-        else "check that the file is complete and is what its name says"
-    )
-    return UserError(f"{what} cannot be read ({reason}); {remedy}")
+NUMBERS_REMEDY = "turn them into numbers, or leave them out with data.drop"
+_REMEDY = "fill it in, or leave out the row or the column"
+REMEDY_FOR_ROWS = "fill it in, or leave out the row"
+"""Where a model needs the column."""
+MISSING_VALUE = "missing (empty or NaN)"
 
 
 def numbered_names(first: int, stop: int, file: str) -> tuple[str, ...]:
-    """The names x{first} .. x{stop - 1}; UserError where a file has more columns than the memory holds names."""
+    """Return the names x{first} .. x{stop - 1}; UserError where the memory cannot hold as many."""
     require_free(
         _NAME_BYTES * (stop - first),
         f"a name for each of the {stop - first:,} columns of {file}",
@@ -61,46 +41,84 @@ def numbered_names(first: int, stop: int, file: str) -> tuple[str, ...]:
     return tuple(f"x{j}" for j in range(first, stop))
 
 
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once, each once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def refuse_duplicates(names: Iterable[str], file: str) -> None:
+    """Raise UserError where two columns have one name."""
+    if twice := repeated(names):
+        problem = f"two columns have the name {listing(twice)}"
+        raise UserError(problem, setting=file, remedy="rename one of them")
+
+
+def refuse_not_numbers(file: str, wrong: Mapping[str, str], remedy: str) -> None:
+    """Raise UserError where there are features that hold no numbers: `wrong` says what each of them holds."""
+    if wrong:
+        shown = some_of([f'"{name}" ({what})' for name, what in wrong.items()])
+        raise UserError(f"features that hold no numbers: {shown}", setting=file, remedy=remedy)
+
+
 class Table(ABC):
     """Columns of equal length, in memory or memory-mapped. Only what was asked for has been read."""
 
     def __init__(self, name: str, rows: int) -> None:
         if rows == 0:
-            raise UserError(f"{name} has no rows; give a file with at least one row of data")
+            raise no_rows(name)
         self.name = name
         self.rows = rows
 
     @abstractmethod
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column as an Arrow chunked array [N] in its own type."""
+        """Return one column as an Arrow chunked array [N] in its own type."""
 
     @abstractmethod
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
-        """Rows start..stop of columns of numbers: a fresh float64 [stop - start, D], NaN where empty."""
+        """Return rows start..stop of columns of numbers: a fresh float64 [stop - start, D], NaN where empty."""
 
-    @abstractmethod
     def not_numbers(self, names: Sequence[str]) -> dict[str, str]:
-        """Which of these columns hold something else than numbers, and what."""
+        """Return which of these columns hold something else than numbers, and what."""
+        return {}
+
+    def require_numbers(self, names: Sequence[str], remedy: str = NUMBERS_REMEDY) -> None:
+        """Raise UserError where some of these columns hold text, dates or lists; `remedy` ends it."""
+        refuse_not_numbers(self.name, self.not_numbers(names), remedy)
+
+    def finite_blocks(
+        self, names: Sequence[str], kept: NDArray[np.bool_] | None = None, remedy: str = _REMEDY
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield the rows where `kept` [N] is true (all if None), in order: (row indices [n], fresh float64 block
+        [n, D]).
+
+        Raises UserError, naming row and column and ending with `remedy`, at the first kept row with a missing, NaN or
+        infinite value.
+        """
+        for start, block in self.blocks(names):
+            rows = np.arange(start, start + len(block))
+            if kept is not None and not kept[start : start + len(block)].all():
+                here = kept[start : start + len(block)]
+                rows, block = rows[here], block[here]
+            finite = np.isfinite(block)
+            if not finite.all():
+                i, j = np.unravel_index(np.argmin(finite), finite.shape)
+                what = MISSING_VALUE if np.isnan(block[i, j]) else "infinite"
+                raise self.unusable_value(names[int(j)], int(rows[i]), what, remedy)
+            yield rows, block
+
+    def unusable_value(self, column: str, row: int, what: str, remedy: str = REMEDY_FOR_ROWS) -> UserError:
+        """Return the error for a row whose value in a feature's column is `what`: none, or none to compute with."""
+        problem = f'the value in {row_text(row)} of column "{column}" is {what}'
+        return UserError(problem, setting=self.name, remedy=remedy)
 
     def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """All rows, in order, as (index of the first row, float64 block [n, D])."""
+        """Yield all rows, in order, as (index of the first row, float64 block [n, D])."""
         row_bytes = 8 * max(len(names), 1)
         small = max(self.rows // _WIDE_BLOCKS, _WIDE_BYTES // row_bytes)
         wide = min(_WIDE_ROWS, small, _MOST_BYTES // row_bytes)
         rows = max(_BLOCK_BYTES // row_bytes, wide, 1)
         for start in range(0, self.rows, rows):
             yield start, self.block(names, start, min(start + rows, self.rows))
-
-    def require_numbers(self, names: Sequence[str], remedy: str = TRAINING_REMEDY) -> None:
-        """Raise UserError, naming the columns, if any of these holds text, dates or lists; `remedy` ends it."""
-        wrong = self.not_numbers(names)
-        if wrong:
-            shown = [f'"{name}" ({what})' for name, what in list(wrong.items())[:8]]
-            more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-            raise UserError(
-                f"{self.name} has columns among the features that hold no numbers: {', '.join(shown)}{more};"
-                f" {remedy}"
-            )
 
 
 class TableFile(ABC):
@@ -126,31 +144,29 @@ class TableFile(ABC):
         return len(self.features)
 
     def find_feature(self, column: str | int, setting: str) -> str:
-        """The name of the feature column that `setting` calls `column`, or UserError."""
-        return self._find(column, self.features, setting)
+        """Return the name of the feature column that `setting` calls `column`, or raise UserError."""
+        return self._find(column, self.features, self._feature_set, setting)
 
     def find_key(self, column: str | int, setting: str) -> str:
-        """The name of the label, weight or id column that `setting` calls `column`, or UserError."""
-        return self._find(column, self.keys, setting)
+        """Return the name of the label, weight or id column that `setting` calls `column`, or raise UserError."""
+        return self._find(column, self.keys, self._key_set, setting)
 
     def require(
         self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()
     ) -> None:
-        """Raise UserError for a file that lacks some of these columns, naming them, and for numbered columns of another
-        count than `widths`; () for any."""
+        """Raise UserError for a file that lacks some of these columns, and for numbered columns of another count than
+        `widths`; () for any."""
+        if self.numbered and widths and self.width not in widths:
+            wanted = " or ".join(map(str, widths))
+            problem = f"{needed_by} needs an array of {wanted} columns, and it has {self.width}"
+            remedy = "give one with the same columns in the same order"
+            raise UserError(problem, setting=self.name, remedy=remedy)
         missing = [name for name in features if name not in self._feature_set]
         missing += [name for name in keys if name not in self._key_set]
-        if self.numbered and widths and self.width not in widths:
-            raise UserError(
-                f"{needed_by} needs an array of {' or '.join(map(str, widths))} columns, and {self.name} has"
-                f" {self.width}; give one with the same columns in the same order"
-            )
         if missing:
-            present = tuple(dict.fromkeys(self.features + self.keys))
-            raise UserError(
-                f"{needed_by} needs {column_word([*features, *keys])}; {self.name} lacks {listing(missing)}"
-                f" and has {listing(present)}"
-            )
+            present = listing(dict.fromkeys(self.features + self.keys))
+            problem = f"lacks {listing(missing)}, which {needed_by} needs, and has {present}"
+            raise UserError(problem, setting=self.name, remedy="give a file with all of them")
 
     @cached_property
     def _feature_set(self) -> frozenset[str]:
@@ -160,15 +176,11 @@ class TableFile(ABC):
     def _key_set(self) -> frozenset[str]:
         return frozenset(self.keys)
 
-    def _find(self, column: str | int, names: tuple[str, ...], setting: str) -> str:
+    def _find(self, column: str | int, names: tuple[str, ...], known: frozenset[str], setting: str) -> str:
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in (self._feature_set if names is self.features else self._key_set):
+        if str(column) in known:
             return str(column)
-        if not isinstance(column, str):
-            raise UserError(
-                f"{setting} is {column}, and {self.name} has columns by name; write one of {listing(names)}"
-            )
-        raise UserError(
-            f'{setting} is "{column}", and {self.name} has no such column{did_you_mean(column, names)}; it'
-            f" has {listing(names)}"
-        )
+        named = isinstance(column, str)
+        what = f"no such column{did_you_mean(column, names)}" if named else "columns by name"
+        problem = f"{self.name} has {what}"
+        raise UserError(problem, setting=setting, value=column, remedy=f"name one of {listing(names)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...system.wording import column_word, listing, rows_text
+from ...system.wording import listing, rows_text, some_of
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 """What is read as a number."""
@@ -43,15 +43,23 @@ _MISSING_WORDS = ("na", "nan", "nil", "none", "null", "missing", "unknown")
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is one of Arrow's kinds of text, or a dictionary of them."""
+    """Return whether a type is one of Arrow's kinds of text, or a dictionary of them."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a type is one of Arrow's kinds of numbers; true and false are numbers too."""
+    types = pa.types
+    return bool(
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    )
+
+
 def holds_dates(column: pa.ChunkedArray) -> bool:
-    """Whether nearly all distinct values of a text column are dates, in whatever order of day, month and year; all of
-    them where years have two digits."""
+    """Return whether nearly all distinct values of a text column are dates, in whatever order of day, month and year;
+    all of them where years have two digits."""
     first, _ = _counted(column[: 10 * _FIRST])
     if len(first) >= _FIRST and not _are_dates(first[:_FIRST]):
         return False
@@ -68,28 +76,25 @@ def _are_dates(values: pa.Array) -> bool:
 
 @dataclass(frozen=True)
 class NumbersAsText:
-    """A text column that is meant to be numbers. odd: the values that are no numbers, with the rows that have them, the
-    most frequent first; spelling: where there are none, a number that is not written as one."""
+    """What keeps a text column from being the numbers that it is meant to be.
+
+    odd: the values that are no numbers, with the rows that have them, the most frequent first; spelling: where there
+    are none, a number that is not written as one.
+    """
 
     odd: tuple[tuple[str, int], ...]
     spelling: str
 
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """Those of the odd values that look like a missing one."""
-        return tuple(value for value, _ in self.odd if _is_mark(value))
-
-    def of(self, name: str) -> str:
-        """What is said of the column of that name."""
+    def text(self, name: str) -> str:
+        """Return what is said of the column of that name."""
         if not self.odd:
             return f'"{name}" holds numbers as text, such as "{self.spelling}"'
-        shown = " and ".join(f'"{value[:40]}" ({rows_text(rows)})' for value, rows in self.odd[:_FEW_ODD])
-        more = f" and {len(self.odd) - _FEW_ODD} more" if len(self.odd) > _FEW_ODD else ""
-        return f'"{name}" looks like numbers but for {shown}{more}'
+        shown = [f'"{value[:40]}" ({rows_text(rows)})' for value, rows in self.odd]
+        return f'"{name}" looks like numbers but for {some_of(shown, _FEW_ODD)}'
 
 
 def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
-    """What keeps a text column from being numbers, if it is meant to be."""
+    """Return what keeps a text column from being numbers, if it is meant to be."""
     values, counts = _counted(column)
     like = pc.match_substring_regex(values, _NUMBER_LIKE)
     rows, rows_like = pc.sum(counts).as_py() or 0, pc.sum(counts.filter(like)).as_py() or 0
@@ -97,46 +102,41 @@ def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
     few_odd = len(values) - numbers <= _FEW_ODD and numbers >= _MANY_NUMBERS and 2 * rows_like > rows
     if not rows or (rows_like < _MOST * rows and not few_odd):
         return None
-    odd = sorted(
-        zip(
-            values.filter(pc.invert(like)).to_pylist(),
-            counts.filter(pc.invert(like)).to_pylist(),
-            strict=True,
-        ),
-        key=lambda pair: -pair[1],
-    )
+    unlike = pc.invert(like)
+    pairs = zip(values.filter(unlike).to_pylist(), counts.filter(unlike).to_pylist(), strict=True)
+    odd = sorted(pairs, key=lambda pair: -pair[1])
     strange = values.filter(pc.invert(pc.match_substring_regex(values, PLAIN_NUMBER)))
     return NumbersAsText(tuple(odd), str((strange if len(strange) else values)[0].as_py())[:40])
 
 
-def numbers_sentence(found: Mapping[str, NumbersAsText], *, free_comma: bool = False) -> str:
-    """A sentence on the columns of text that are meant to be numbers, with what to do about them; those with odd
-    values alone if there are any, since the others' remedy is another one. free_comma: whether a comma may be the
-    decimal point, as it may where it does not separate columns."""
+def numbers_problem(found: Mapping[str, NumbersAsText], *, free_comma: bool = False) -> tuple[str, str]:
+    """Return what is wrong with the columns of text that are meant to be numbers, and the remedy.
+
+    Where there are odd values, only the columns with some are named, since the others' remedy is another one.
+    free_comma: whether a comma may be the decimal point, as it may where it does not separate columns.
+    """
     odd = {name: kind for name, kind in found.items() if kind.odd}
     shown = odd or found
-    said = [kind.of(name) for name, kind in list(shown.items())[:8]]
-    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
-    word = column_word(list(shown)).split()[0]
-    them, those = ("it", "the column") if len(shown) == 1 else ("them", "the columns")
+    word, them = ("column", "it") if len(shown) == 1 else ("columns", "them")
+    problem = f"{word} {some_of([kind.text(name) for name, kind in shown.items()])}"
     if odd:
-        marks = dict.fromkeys(mark for kind in odd.values() for mark in kind.marks)
+        values = dict.fromkeys(value for kind in odd.values() for value, _ in kind.odd)
+        marks = [value for value in values if _is_mark(value)]
         listed = f" list {listing(marks, _FEW_ODD)} in data.missing_values," if marks else ""
-        remedy = f"name {those} in data.categorical,{listed} or correct the file"
-    else:
-        decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
-        remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name {those} in data.categorical"
-    return f"{word} {', '.join(said)}{more}: {remedy}"
+        return problem, f"name the {word} in data.categorical,{listed} or correct the file"
+    decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
+    remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in data.categorical"
+    return problem, remedy
 
 
 def _is_mark(value: str) -> bool:
-    """Whether a value looks like a mark of a missing one: -, ?, n/a."""
+    """Return whether a value looks like a mark of a missing one: -, ?, n/a."""
     letters = "".join(character for character in value if character.isalnum())
     return not letters or letters.casefold() in _MISSING_WORDS
 
 
 def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """The distinct values of a text column as text, and how many rows have each."""
+    """Return the distinct values of a text column as text, and how many rows have each."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     counted = column.cast(pa.large_string()).drop_null().value_counts()

@@ -74,6 +74,14 @@ class Model:
             )
         return z
 
+    def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return weights [K, D] and intercepts [K], [1, D] and [1] for two classes, on columns in the user's units.
+
+        Standardisation (x - m) / d is undone: w_j / d_j, and b - sum_j m_j w_j / d_j.
+        """
+        weight = np.atleast_2d(self.weight.astype(np.float64)) / self.standardization.scale
+        return weight, self.bias.astype(np.float64) - weight @ self.standardization.mean
+
     def threshold_or(self, given: float | None) -> float:
         """The threshold that --threshold gave, or else the model's own.
 

@@ -36,8 +36,7 @@ def raw_coefficients(path: Path) -> RawCoefficients:
         UserError: no such model.
     """
     model = Model.load(path)
-    weight = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
-    intercept = model.bias.astype(np.float64) - weight @ model.standardization.mean
+    weight, intercept = model.raw()
     run = _run_of(path if path.is_dir() else path.parent)
     classes = _labels(model.label_names)
     # scikit-learn takes classes_ for sorted; a run has the positive class last, whatever it is called.

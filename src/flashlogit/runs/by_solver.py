@@ -371,7 +371,7 @@ def _on_columns(model: Model, dataset: Dataset) -> Parameters:
             f"solver.start is a model of {len(model.label_names)} classes, and the data have"
             f" {len(dataset.label_names)}; choose a model of the same classes, or leave solver.start out"
         )
-    raw = model.weight / model.standardization.scale
-    bias = model.bias - raw @ model.standardization.mean
+    raw, intercept = model.raw()
     here = dataset.standardization
-    return torch.from_numpy(raw * here.scale), torch.from_numpy(bias + raw @ here.mean)
+    weight, bias = torch.from_numpy(raw * here.scale), torch.from_numpy(intercept + raw @ here.mean)
+    return (weight[0] if len(model.label_names) == 2 else weight), bias

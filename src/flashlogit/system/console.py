@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO, cast
@@ -114,6 +114,25 @@ def writing_out() -> Iterator[None]:
             f"the output cannot be written to where it was sent ({error.strerror}); make room there, or send it to"
             " another file"
         ) from error
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap: str = "  ") -> str:
+    """Return a table's rows as lines: the columns numbered in `left` flush left, the others flush right.
+
+    The last cell of a row that is shorter than the others runs on over the columns that it lacks.
+    """
+    full = max(map(len, rows))
+    widths = [
+        max(map(len, column)) for column in zip(*(row for row in rows if len(row) == full), strict=True)
+    ]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths[: len(row)], strict=True)
+        padded = [
+            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)
+        ]
+        lines.append(gap.join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

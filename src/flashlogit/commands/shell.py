@@ -126,7 +126,7 @@ def _train(options: argparse.Namespace) -> None:
 
         output = Output.of(options)
         result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
-    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.summary})
+    output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.to_json()})
 
 
 def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py") -> int:

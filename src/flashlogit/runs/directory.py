@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..system.files import naming, probe, remove_unfinished, write_atomically
 from ..system.errors import UserError
+from ..system.files import naming, probe, remove_unfinished, write_atomically
 
 if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
     from ..training.checkpoint import Checkpoint

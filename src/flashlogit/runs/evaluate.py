@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..config.settings import FileData, Label, RunSettings
 from ..config.load import load_settings
+from ..config.settings import FileData, Label, RunSettings
 from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Threshold, apply_rule
-from ..data.prediction import read_for_prediction
 from ..data.columns.weights import read_weights
-from ..system.errors import UserError
+from ..data.prediction import read_for_prediction
 from ..metrics.binary import Metrics, evaluate
 from ..metrics.multiclass import ClassMetrics, evaluate_classes
 from ..models.model import Model
+from ..system.errors import UserError
 
 _BINS = 10
 

@@ -16,14 +16,14 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ..system.files import write_atomically
-from ..system.console import binary_stdout, writing_out
-from ..data.files.csv_cells import safe_cells
 from ..data import PredictionRows, read_for_prediction
+from ..data.files.csv_cells import safe_cells
 from ..data.files.open import named_files
-from ..system.errors import UserError
 from ..metrics.binary import sigmoid
 from ..models.model import Model
+from ..system.console import binary_stdout, writing_out
+from ..system.errors import UserError
+from ..system.files import write_atomically
 from ..system.output_file import require_output
 
 PROBABILITY, PREDICTION = "probability", "prediction"

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..passes.backend import Backend
-from ..training.checkpoint import Checkpoint
 from ..config.settings import RunSettings
 from ..data import Dataset
 from ..fitting.inference import Inference
+from ..passes.backend import Backend
+from ..report.summary import EpochSummary, SolverSummary
+from ..training.checkpoint import Checkpoint
 from .directory import RunDirectory
 
 HistoryRow = dict[str, float | int | None]
@@ -39,12 +40,12 @@ class Task:
     quiet: bool
 
     def origin(self, *sections: str) -> dict[str, Any]:
-        """What must not change when the run is resumed, as JSON values: these sections of the settings and the data."""
+        """Return what must be the same when the run is resumed, as JSON: these sections of the settings, and the data."""
         kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
         return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
 
     def note_threads(self, threads: int | None) -> None:
-        """Say so where a run goes on with another number of threads than it began with."""
+        """Tell the user where a run goes on with another number of threads than it began with."""
         here = torch.get_num_threads()
         if threads not in (None, here):
             self.say(
@@ -68,14 +69,13 @@ class Bar(tqdm):  # type: ignore[type-arg]
 class Learned:
     """A model: weight [D] and bias [1], or [K, D] and [K], on the columns as they are stored.
 
-    `about` goes into metrics.json. `inference` is of the raw columns; where it is None `why_no_inference` is a sentence
-    that says why, without a full stop.
+    `inference` is of the raw columns; where it is None `why_no_inference` says why, without a full stop.
     """
 
     weight: Tensor
     bias: Tensor
     history: list[HistoryRow]
-    about: dict[str, Any]
+    summary: SolverSummary | EpochSummary
     inference: Inference | None = None
     why_no_inference: str = (
         "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
@@ -83,7 +83,7 @@ class Learned:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A short hash that tells data sets apart without reading all of X: names, labels, statistics, two rows."""
+    """Return a short hash of names, labels, statistics and two rows, which tells data sets apart without reading X."""
     train = dataset.train
     digest = hashlib.sha256(repr((dataset.feature_names, dataset.label_names, tuple(train.X.shape))).encode())
     digest.update(train.y.cpu().numpy().tobytes())

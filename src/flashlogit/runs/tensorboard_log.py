@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..system.errors import UserError
 from ..metrics.binary import Metrics
 from ..metrics.multiclass import ClassMetrics
+from ..system.errors import UserError
 
 _STEPS = ("epoch", "iteration")
 

@@ -1,0 +1,1 @@
+"""Runs of the command line: a run's directory, training, prediction and evaluation of files."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import ABOUT, HOSTILE, report, scores
+from reports import HOSTILE, SOLVED, TRAINED, report, scores
 
 from flashlogit.metrics.binary import sigmoid
+from flashlogit.metrics.scores import SplitScores
 from flashlogit.report import render
 from flashlogit.report.amounts import amount
-from flashlogit.report.plots import SplitScores
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"
@@ -68,7 +69,7 @@ return found;
 """
 
 
-WARNED = ABOUT | {"converged": False, "separation": "complete", "notes": ["the classes are separated by a"]}
+WARNED = replace(SOLVED, converged=False, separation="complete", notes=("the classes are separated by a",))
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +248,7 @@ def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(show, K):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "options", [{}, {"inferred": True}, {"K": 3, "run": WARNED}], ids=["two", "inferred", "three, warned"]
+    "options", [{}, {"inferred": True}, {"K": 3, "learned": WARNED}], ids=["two", "inferred", "three, warned"]
 )
 def test_all_text_has_contrast_in_both_schemes(show, scheme, options):
     browser = show(report(**options), scheme=scheme)
@@ -303,7 +304,7 @@ def test_no_text_in_charts_overlaps_or_is_cut(show, width):
     tiny = [{"iteration": i, "relative_gap": 3.0 * 10.0 ** (-2 * i)} for i in range(8)]
     close = [{"epoch": e, "train_loss": 0.69314 - 1e-5 * e, "validation_loss": 0.69313} for e in range(1, 4)]
     many = {name: scores(20_000, seed=i) for i, name in enumerate(("train", "test"))}
-    for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "run": {}}):
+    for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "learned": TRAINED}):
         browser = show(report(**options), width=width)
         browser.execute_script(
             "document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })"

@@ -3,6 +3,18 @@
 from .build import build_report
 from .content import Report
 from .page import render, write_page
-from .pictures import PICTURES, write_pictures
+from .png import PICTURES, write_curves, write_pictures
+from .summary import EpochSummary, RunSummary, SolverSummary
 
-__all__ = ["PICTURES", "Report", "build_report", "render", "write_page", "write_pictures"]
+__all__ = [
+    "PICTURES",
+    "EpochSummary",
+    "Report",
+    "RunSummary",
+    "SolverSummary",
+    "build_report",
+    "render",
+    "write_curves",
+    "write_page",
+    "write_pictures",
+]

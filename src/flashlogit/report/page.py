@@ -14,12 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..metrics.binary import rates
 from ..system.files import write_atomically
 from . import charts
 from .amounts import amount
-from .build import rates_at
+from .chart import digits, number
 from .content import Decision, MetricValue, Question, Report
-from .svg import marker, number
+from .svg import draw_svg, swatch
 
 METRIC_NAMES = {
     "log_loss": "Log loss",
@@ -49,8 +50,6 @@ _CARDS = (
 )
 _CARD_COUNT = 4
 _LOG_ODDS = 300 * math.log(10)
-_ROUNDING = 1e-12
-"""Of all weight: a difference of sums that is no larger is 0."""
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -68,7 +67,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digits": charts.digits, "metric": metric, "number": number, "p_value": p_value}
+    environment.filters |= {"digits": digits, "metric": metric, "number": number, "p_value": p_value}
     package = files("flashlogit.report")
     two_classes = not report.confusions
     of_headline = report.metrics[report.headline]
@@ -86,14 +85,14 @@ def render(report: Report) -> str:
         ),
         cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
         interval=interval,
-        history=None if report.history is None else charts.history_figure(report.history),
         ranking=[_ranking(report, k) for k in range(len(report.questions))],
-        bars=charts.coefficients_figure(report.coefficients),
+        draw=draw_svg,
+        bars=charts.coefficients_chart(report.coefficients),
         swatch=swatch,
         odds=odds,
         category=report.category,
         amount=amount,
-        confusion=_confusion(_decision(report)) if two_classes else None,
+        confusion=_confusion(report.questions[0].headline(report.headline)) if two_classes else None,
     )
 
 
@@ -123,7 +122,7 @@ def interval(value: MetricValue) -> str:
 
 def metric(value: float | None) -> str:
     """Four decimals, which align; or four digits where those would not be enough."""
-    return charts.digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
+    return digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
 
 
 def _aligns(value: float) -> bool:
@@ -144,52 +143,33 @@ def odds(coefficient: float | None) -> str:
     if coefficient is None:
         return "–"
     if abs(coefficient) < _LOG_ODDS:
-        return charts.digits(math.exp(coefficient))
+        return digits(math.exp(coefficient))
     return "> 1e300" if coefficient > 0 else "< 1e−300"
 
 
-def swatch(style: str, *, marked: bool) -> Markup:
-    """A legend's sample of a line, with its marker if it has some, or of a filled shape."""
-    if style in ("positive", "negative"):
-        inside = f'<rect class="stairs {style}" x="3" y="2" width="22" height="10"/>'
-    else:
-        inside = f'<line class="line {style}" x1="1" x2="27" y1="7" y2="7"/>'
-        if marked and style != "guide":
-            inside += marker(14, 7, 3.2, style)
-    return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
-
-
 def _ranking(report: Report, k: int) -> dict[str, Any]:
+    """Charts of a question, each with its name in ids."""
     question = report.questions[k]
+    subject, positive = charts.by_split(question), question.positive
+    scores = charts.scores_chart(question, report.headline, threshold=not report.confusions)
     return {
-        "positive": question.positive,
-        "ranks": [
-            charts.roc_figure(question, f"roc{k}"),
-            charts.precision_recall_figure(question, f"pr{k}"),
-        ],
-        "fits": [
-            charts.calibration_figure(question, f"calibration{k}"),
-            charts.scores_figure(question, report.headline, f"scores{k}", threshold=not report.confusions),
+        "positive": positive,
+        "pairs": [
+            [
+                (charts.roc_chart(subject, positive), f"roc{k}"),
+                (charts.precision_recall_chart(subject, positive), f"pr{k}"),
+            ],
+            [(charts.calibration_chart(subject, positive), f"calibration{k}"), (scores, f"scores{k}")],
         ],
     }
-
-
-def _decision(report: Report) -> Decision:
-    return next(one for one in report.questions[0].decisions if one.split == report.headline)
 
 
 def _confusion(decision: Decision) -> dict[str, str]:
     """The matrix and its rates at the run's threshold, as the script would write them."""
-    at, whole = decision.at, decision.whole
-    tp, fp = float(decision.true_positive[at]), float(decision.false_positive[at])
-    P, N = decision.positives, decision.negatives
-    cells = {"tp": tp, "fp": fp, "fn": P - tp, "tn": N - fp}
-    texts = {
-        name: amount(value if value > _ROUNDING * (P + N) else 0.0, whole=whole)
-        for name, value in cells.items()
-    }
-    rates = rates_at(decision) | {"accuracy": (tp + N - fp) / (P + N)}
-    return texts | {name: "–" if value is None else f"{value:.1%}" for name, value in rates.items()}
+    counts = decision.counts()
+    texts = [amount(value, whole=decision.whole) for value in counts.tolist()]
+    shares = {name: "–" if np.isnan(value) else f"{value:.1%}" for name, value in rates(counts).items()}
+    return dict(zip(("tn", "fn", "fp", "tp"), texts, strict=True)) | shares
 
 
 def _counts(question: Question) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..system.console import Output, Parser, add_output, complain, flush_stdout
+from ..system.console import Output, Parser, add_output, binary_stdout, complain, flush_stdout, writing_out
 from ..system.errors import UserError
 from ..system.stopping import stopped_by_signals
 
@@ -164,19 +165,22 @@ def predict_main(argv: Sequence[str] | None = None, *, prog: str = "predict.py")
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from ..runs.predict import PRINTED, predict_file
+    from ..runs.predict import predict_file
 
-    printed = str(options.out) == PRINTED
+    printed = str(options.out) == "-"
     if printed and options.json:
         raise UserError("--out is -, and --json prints its result there too; leave one of them out")
-    done = predict_file(
-        options.model,
-        options.data,
-        options.out,
-        id_columns=options.id,
-        threshold=options.threshold,
-        overwrite=options.overwrite,
-    )
+    if printed and not sys.stdout:
+        raise UserError("--out is -, and the standard output is closed; give the name of a file")
+    with writing_out() if printed else nullcontext():
+        done = predict_file(
+            options.model,
+            options.data,
+            binary_stdout() if printed else options.out,
+            id_columns=options.id,
+            threshold=options.threshold,
+            overwrite=options.overwrite,
+        )
     output = Output.of(options)
     notes = [f"note: {note}" for note in done.notes]
     if printed:

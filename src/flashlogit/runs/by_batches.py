@@ -33,12 +33,14 @@ class BatchRun:
             )
         factors = class_weights(dataset.train, loss.class_weight)
         clamp = Clamp(loss.eps, loss.clamp_gradient)
-        training, validation = (
-            rows and Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
+        train, validation = (
+            None
+            if rows is None
+            else Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
             for rows in (dataset.train, dataset.validation)
         )
-        assert training is not None
-        self._task, self._trainer = task, Trainer(training, validation, settings, seed=task.settings.seed)
+        assert train is not None
+        self._task, self._trainer = task, Trainer(train, validation, settings, seed=task.settings.seed)
         self._origin = task.origin("loss", "training")
         # More epochs are the same run, except under a schedule that is stretched over all of them.
         del self._origin["training"]["checkpoint_every"]

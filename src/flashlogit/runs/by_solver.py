@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,8 +98,9 @@ class FitCall:
     def fit(self, start: Parameters | FitState | None, on_point: Listener) -> Fit:
         """Fit the training rows from `start`; `on_point` is told of every accepted point."""
         rows, settings = self._rows, self.settings
-        given = {"backend": self._task.backend.name} if self._classes == 2 else {"classes": self._classes}
-        return (fit if self._classes == 2 else fit_softmax)(
+        binary = self._classes == 2
+        given: dict[str, Any] = {"backend": self._task.backend.name} if binary else {"classes": self._classes}
+        return (fit if binary else fit_softmax)(
             rows.X,
             rows.y,
             sample_weight=rows.sample_weight,
@@ -111,7 +113,7 @@ class FitCall:
             start=start,
             names=self._task.dataset.feature_names,
             on_point=on_point,
-            **given,  # type: ignore[arg-type]
+            **given,
         )
 
     def infer(self, result: Fit) -> tuple[Inference | None, str]:

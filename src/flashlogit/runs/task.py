@@ -40,7 +40,7 @@ class Task:
     quiet: bool
 
     def origin(self, *sections: str) -> dict[str, Any]:
-        """Return what must be the same when the run is resumed, as JSON: these sections of the settings, and the data."""
+        """Return what must be the same when the run is resumed, as JSON: sections of the settings, and the data."""
         kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
         return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
 

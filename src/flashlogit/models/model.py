@@ -27,29 +27,29 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Model:
-    """Weights on standardised columns, and how to get there from the user's own columns.
-
-    weight [D] and bias [1] in the dtype of training, float32 or float64; label_names are the negative and the positive
-    class. For K > 2 classes weight is [K, D], bias [K] and label_names has K.
-    threshold is the probability from which a row is called positive; eps is the training loss's clamp;
-    array_widths is that of `Dataset`.
-    """
+    """Weights on standardised columns, and how to get there from the user's own columns."""
 
     weight: NDArray[Any]
+    """[D] in the dtype of training, float32 or float64; [K, D] for K > 2 classes."""
     bias: NDArray[Any]
+    """[1], or [K]."""
     feature_names: tuple[str, ...]
     label_names: tuple[str, ...]
+    """The negative and the positive class, or K of them."""
     standardization: Standardization
     eps: float
+    """The clamp of the training loss."""
     threshold: float
+    """The probability from which a row is called positive."""
     array_widths: tuple[int, ...] = ()
+    """As in `Dataset`."""
     encoding: Encoding | None = None
     """How the features are made of a file's columns; None where they are those."""
     rule: Rule | None = None
     """What a label column means; None where the labels were no file's, and in files of earlier versions."""
 
     def logits(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names.
+        """Return z [n] or [n, K] float64 of rows [n, D] in the user's units, columns in the order of feature_names.
 
         Raises:
             UserError: a logit near the end of float64's range, which finite values of a usual size do not give.
@@ -69,8 +69,9 @@ class Model:
             z += self.bias.astype(np.float64)
         if not (np.abs(z) <= _LARGEST_LOGIT).all():  # NaN is not either
             raise UserError(
-                f"the data have a row whose logit under this model is beyond {_LARGEST_LOGIT:g}, from which no"
-                " probability can be computed; correct its values, or train the model again on columns of a usual size"
+                f"they have a row whose logit is beyond {_LARGEST_LOGIT:g}, from which no probability can be computed",
+                setting="the data",
+                remedy="correct its values, or train the model again on columns of a usual size",
             )
         return z
 
@@ -83,7 +84,7 @@ class Model:
         return weight, self.bias.astype(np.float64) - weight @ self.standardization.mean
 
     def threshold_or(self, given: float | None) -> float:
-        """The threshold that --threshold gave, or else the model's own.
+        """Return the threshold that --threshold gave, or else the model's own.
 
         Raises:
             UserError: it is not within (0, 1), or the model has more than two classes.
@@ -91,11 +92,13 @@ class Model:
         if given is None:
             return self.threshold
         if not 0 < given < 1:
-            raise UserError(f"--threshold is {given:g}; must lie between 0 and 1")
+            raise UserError("must lie between 0 and 1", setting="--threshold", value=given)
         if len(self.label_names) > 2:
             raise UserError(
-                f"--threshold is {given:g}, and the model has {len(self.label_names)} classes, the likeliest of which"
-                " is predicted; leave it out"
+                f"the model has {len(self.label_names)} classes, the likeliest of which is predicted",
+                setting="--threshold",
+                value=given,
+                remedy="leave it out",
             )
         return given
 
@@ -126,12 +129,14 @@ class Model:
         """
         file_path = path / "model.safetensors" if path.is_dir() else path
         if not file_path.is_file():
-            raise UserError(f"there is no model {file_path}; {_REMEDY}")
+            raise UserError("there is no such model", setting=file_path, remedy=_REMEDY)
         tensors, header = read_safetensors(file_path, kind="model", content=_Header, remedy=_REMEDY)
         try:
             return _checked(tensors, header)
         except ValueError as error:
-            raise UserError(f"{file_path} is no model that can be used ({error}); {_REMEDY}") from error
+            raise UserError(
+                f"is no model that can be used ({error})", setting=file_path, remedy=_REMEDY
+            ) from error
 
 
 class _StandardizationInJson(Settings):
@@ -156,7 +161,11 @@ class _Header(Settings):
 
 
 def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
-    """The model of a file; ValueError where its parts do not fit together, or its numbers are none to compute with."""
+    """Return the model of a file.
+
+    Raises:
+        ValueError: its parts do not fit together, or its numbers are none to compute with.
+    """
     D, K = len(header.feature_names), len(header.label_names)
     outputs = 1 if K == 2 else K
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
@@ -173,10 +182,6 @@ def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
     weight, bias = tensors["weight"], tensors["bias"]
     if not {weight.dtype, bias.dtype} <= {np.dtype(np.float32), np.dtype(np.float64)}:
         raise ValueError(f"weight is {weight.dtype} and bias {bias.dtype}, and not float32 or float64")
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = (bias, weight / scale, bias - (weight / scale) @ mean)
-    if not all(np.isfinite(each).all() for each in numbers):
-        raise ValueError("its coefficients are not finite")
     assert not isinstance(header.encoding, tuple)
     if header.encoding is not None and header.encoding.features != header.feature_names:
         raise ValueError("its encoding makes other columns than it has weights for")
@@ -184,7 +189,11 @@ def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
         raise ValueError("its label rule has other classes than it has names for")
     fields = {name: getattr(header, name) for name in _Header.model_fields}
     fields["standardization"] = Standardization(mean, scale)
-    return Model(weight=weight[0] if K == 2 else weight, bias=bias, **fields)
+    model = Model(weight=weight[0] if K == 2 else weight, bias=bias, **fields)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not all(np.isfinite(each).all() for each in (bias, *model.raw())):
+            raise ValueError("its coefficients are not finite")
+    return model
 
 
 def _require_unique(what: str, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A model file's coefficients on the user's own columns."""
+"""A saved model as scikit-learn has one: coefficients on the user's own columns, and classes that are sorted."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from .model import Model
 
 @dataclass(frozen=True)
 class RawCoefficients:
-    """coef [1, D] or [K, D] and intercept [1] or [K], float64 on the raw columns, and classes [K]; gap is relative to
-    the null model's objective, None where the run had no solver."""
+    """What an estimator takes of a saved model."""
 
     coef: NDArray[np.float64]
+    """[1, D], or [K, D], on columns in the user's units."""
     intercept: NDArray[np.float64]
+    """[1], or [K]."""
     classes: NDArray[Any]
+    """[K], sorted."""
     feature_names: tuple[str, ...]
     iterations: int
     gap: float | None
+    """As a share of the null model's objective; None where the run had no solver."""
 
 
 def raw_coefficients(path: Path) -> RawCoefficients:
-    """Of a run directory or its model.safetensors.
+    """Read a run directory or its model.safetensors.
 
-    Standardisation (x - m) / d is undone: w_j / d_j, and b - sum_j m_j w_j / d_j. Label names that are whole numbers
-    become numbers; classes are sorted, and the coefficients with them.
+    Label names that are whole numbers become numbers; classes are sorted, and the coefficients with them.
 
     Raises:
         UserError: no such model.
@@ -46,17 +48,12 @@ def raw_coefficients(path: Path) -> RawCoefficients:
     elif order[0] == 1:
         weight, intercept = -weight, -intercept
     return RawCoefficients(
-        weight,
-        intercept,
-        classes[order],
-        model.feature_names,
-        run.iterations,
-        run.relative_gap,
+        weight, intercept, classes[order], model.feature_names, run.iterations, run.relative_gap
     )
 
 
 def _labels(names: tuple[str, ...]) -> NDArray[Any]:
-    """As integers where they are written as these are: "01" is a name."""
+    """Return them as integers where they are written as these are: "01" is a name."""
     try:
         numbers = np.array([int(name) for name in names], dtype=np.int64)
     except (ValueError, OverflowError):
@@ -78,7 +75,7 @@ class _Metrics(BaseModel):
 
 
 def _run_of(directory: Path) -> _Run:
-    """What a run says of itself; as of a run without a solver where it says nothing that can be used."""
+    """Return what a run says of itself, or as a run without a solver where it says nothing that can be used."""
     try:
         return _Metrics.model_validate_json((directory / "metrics.json").read_bytes()).run
     except (OSError, ValueError):

@@ -30,6 +30,7 @@ _ROW: TypeAdapter[dict[str, int | float | None]] = TypeAdapter(
 """A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
 
 Mode = Literal["new", "overwrite", "resume"]
+_AGAIN = "start again with --overwrite"
 
 
 class RunDirectory:
@@ -49,11 +50,13 @@ class RunDirectory:
         self.coefficients = path / "coefficients.csv"
         self.curves = path / "curves.png"
         self.report = path / "report.html"
-        self.pictures = path / "pictures"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
+        self._files = [self.config, self.history, self.model, self.metrics, self.coefficients, self.curves]
+        self._files += [self.report, *(self.pictures / name for name in PICTURE_FILES), self.checkpoint]
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
-        """Hears of every row of the history."""
+        """It is told of every row of the history."""
         # Of the system, so that it ends with its process, however that ends.
         self._lock = FileLock(path / ".lock", timeout=0)
         self._check_mode(mode)
@@ -82,7 +85,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing else that the user may keep there."""
-        for file in self._files():
+        for file in self._files:
             file.unlink(missing_ok=True)
         for events in self.tensorboard.glob("events.out.tfevents.*"):
             events.unlink()
@@ -105,7 +108,9 @@ class RunDirectory:
         lines = self.history.read_bytes().splitlines()[:length] if self.history.is_file() else []
         if len(lines) < length:
             raise UserError(
-                f"{self.history} has {len(lines)} rows and its checkpoint {length}; start again with --overwrite"
+                f"it has {len(lines)} rows, and the checkpoint counts {length}",
+                setting=self.history,
+                remedy=_AGAIN,
             )
         rows: list[dict[str, int | float | None]] = []
         for number, line in enumerate(lines, 1):
@@ -115,8 +120,7 @@ class RunDirectory:
                 row = {}
             if not row or row.keys() != (rows or [row])[0].keys() or not row.keys() >= {*keys}:
                 raise UserError(
-                    f"{self.history} is damaged: line {number} is no row of the run's history; start again with"
-                    " --overwrite"
+                    f"line {number} is no row of the run's history", setting=self.history, remedy=_AGAIN
                 )
             rows.append(row)
         self.write_text(self.history, "".join(f"{line.decode()}\n" for line in lines))
@@ -137,19 +141,6 @@ class RunDirectory:
         """Write a text file in one step."""
         write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
 
-    def _files(self) -> tuple[Path, ...]:
-        return (
-            self.config,
-            self.history,
-            self.model,
-            self.metrics,
-            self.coefficients,
-            self.curves,
-            self.report,
-            *(self.pictures / name for name in PICTURE_FILES),
-            self.checkpoint,
-        )
-
     def _is_used(self) -> bool:
         try:
             return any(file.name != ".lock" for file in self.path.iterdir())
@@ -158,26 +149,35 @@ class RunDirectory:
 
     def _check_mode(self, mode: Mode) -> None:
         if mode == "resume" and not self.checkpoint.is_file():
-            raise UserError(f"there is no checkpoint {self.checkpoint}; start the run without --resume")
+            raise UserError(
+                "there is no such checkpoint",
+                setting=self.checkpoint,
+                remedy="start the run without --resume",
+            )
         if mode == "new" and self._is_used():
             raise UserError(
-                f"the run directory {self.path} exists; choose another with name=..., go on with it with --resume,"
-                " or replace it with --overwrite"
+                "the run directory exists",
+                setting=self.path,
+                remedy="choose another with name=..., go on with it with --resume, or replace it with --overwrite",
             )
 
     def _open(self) -> None:
         try:
             self._acquire()
             probe(self.model)
-            for file in self._files():
+            for file in self._files:
                 remove_unfinished(file)
         except Timeout:
             raise UserError(
-                f"another run is writing to {self.path}; wait for its end, or choose another with name=..."
+                "another run is writing to it",
+                setting=self.path,
+                remedy="wait for its end, or choose another with name=...",
             ) from None
         except OSError as error:
             raise UserError(
-                f"the run directory {self.path} cannot be written ({error.strerror}); choose another with output=..."
+                f"the run directory cannot be written ({error.strerror})",
+                setting=self.path,
+                remedy="choose another with output=...",
             ) from error
 
     def _acquire(self) -> None:

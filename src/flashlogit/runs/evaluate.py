@@ -58,7 +58,9 @@ def evaluate_file(
     label_called, weight_called = "--label", "--weight"
     if label is None:
         if settings is None or not isinstance(settings.data, FileData):
-            raise UserError(f"{model_path} does not say which column is the label; name it with --label")
+            raise UserError(
+                "it does not say which column is the label", setting=model_path, remedy="name it with --label"
+            )
         label, label_called = settings.data.label.column, "the run's label column"
         if weight is None:
             weight, weight_called = settings.data.weight, "the run's weight column"
@@ -79,36 +81,29 @@ def evaluate_file(
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[labels.kept]
     y = labels.y[labels.kept]
     weights = None if weights is None else weights[labels.kept]
-    metrics: Metrics | ClassMetrics
+    unlabelled = int((~labels.kept).sum())
     if logits.ndim == 2:
-        metrics = evaluate_classes(logits, y, sample_weight=weights)
-    else:
-        metrics = evaluate(
-            logits,
-            y,
-            sample_weight=weights,
-            eps=model.eps,
-            threshold=threshold,
-            bins=_BINS if settings is None else settings.report.calibration_bins,
-        )
-    return Evaluation(metrics, int((~labels.kept).sum()), rows.notes)
+        return Evaluation(evaluate_classes(logits, y, sample_weight=weights), unlabelled, rows.notes)
+    bins = _BINS if settings is None else settings.report.calibration_bins
+    metrics = evaluate(logits, y, sample_weight=weights, eps=model.eps, threshold=threshold, bins=bins)
+    return Evaluation(metrics, unlabelled, rows.notes)
 
 
 def _settings(model_path: Path) -> RunSettings | None:
-    """The settings of the run that left the model, if they lie beside it."""
+    """Return the settings of the run that left the model, if they lie beside it."""
     folder = model_path if model_path.is_dir() else model_path.parent
     config = folder / "config.yaml"
     return load_settings(config, []) if config.is_file() else None
 
 
 def _labels(model: Model, column: pa.ChunkedArray, place: str) -> Labels:
-    """Class numbers by the rule of the model's training file."""
+    """Number the classes by the rule of the model's training file."""
     rule = _guessed_rule(model.label_names) if model.rule is None else model.rule
     return apply_rule(rule, column, Label(missing="drop"), place)
 
 
 def _guessed_rule(names: tuple[str, ...]) -> Rule:
-    """What the names of the classes say, for files of models that do not have the rule."""
+    """Return what the names of the classes say, for files of models that do not have the rule."""
     if len(names) == 2 and names[1].startswith("> ") and names[0] == f"<= {names[1][2:]}":
         return Threshold(float(names[1][2:]))
     if len(names) == 2 and names[0] == f"not {names[1]}":

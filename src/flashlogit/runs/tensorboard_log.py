@@ -14,11 +14,13 @@ _STEPS = ("epoch", "iteration")
 
 
 def check_tensorboard() -> None:
-    """UserError where the package is missing."""
+    """Raise UserError where the package is missing."""
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError(
-            "report.tensorboard is true, and the package tensorboard is not installed: pip install"
-            " 'flashlogit[tensorboard]', or set it to false"
+            "the package tensorboard is not installed",
+            setting="report.tensorboard",
+            value=True,
+            remedy="pip install 'flashlogit[tensorboard]', or set it to false",
         )
 
 
@@ -33,7 +35,7 @@ class TensorBoardLog:
         self._last: Mapping[str, float | int | None] = {}
 
     def add(self, row: Mapping[str, float | int | None]) -> None:
-        """A history row; it is written when the next step begins, as a step's last row is the one that counts."""
+        """Take a row of the history, which is written when the next step begins: a step's last row counts."""
         step = next((int(row[name] or 0) for name in _STEPS if name in row), self._step + 1)
         if step != self._step:
             self._write()
@@ -46,7 +48,7 @@ class TensorBoardLog:
         self._last = {}
 
     def finish(self, metrics: Mapping[str, Metrics | ClassMetrics]) -> None:
-        """The metrics of every split, at the last step."""
+        """Write the metrics of every split, at the last step."""
         for split, of_split in metrics.items():
             for name, value in of_split.to_json().items():
                 if isinstance(value, int | float):

@@ -7,9 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from flashlogit.metrics.binary import evaluate, sigmoid
-from flashlogit.metrics.intervals import CELLS, bootstrap, bootstrap_classes
-from flashlogit.metrics.multiclass import evaluate_classes
-from flashlogit.metrics.ranking import rank
+from flashlogit.metrics.intervals import CELLS, bootstrap
+from flashlogit.metrics.scores import SplitScores
 
 MEANS = ("log_loss", "clamped_log_loss", "brier")
 RATES = ("accuracy", "precision", "recall", "specificity", "f1")
@@ -31,23 +30,19 @@ def class_rows(n, K=4, sure=0.0):
     return z, y
 
 
-def metrics_of(z, y, sample_weight):
-    return evaluate(z, y, sample_weight=sample_weight, eps=1e-3, threshold=0.5, bins=10)
+def metrics_of(z, y, weight):
+    return evaluate(SplitScores(z, y, weight), eps=1e-3, threshold=0.5, bins=10)
 
 
 def intervals(z, y, weight=None, seed=1, **options):
-    return bootstrap(z, y, sample_weight=weight, eps=1e-3, threshold=0.5, seed=seed, **options)
+    return bootstrap(SplitScores(z, y, weight), eps=1e-3, threshold=0.5, seed=seed, **options)
 
 
-def class_intervals(z, y, weight=None):
-    return bootstrap_classes(z, y, sample_weight=weight, seed=0)
-
-
-def resampled(measure, z, y, weight, names, replicates):
+def resampled(z, y, weight, names, replicates):
     """The middle 95 % of metrics of rows that are each counted Poisson(1) times."""
     rng = np.random.default_rng(9)
     s = np.ones(len(y)) if weight is None else weight
-    drawn = [measure(z, y, sample_weight=s * rng.poisson(1, len(y))) for _ in range(replicates)]
+    drawn = [metrics_of(z, y, s * rng.poisson(1, len(y))) for _ in range(replicates)]
     return {n: np.quantile([getattr(d, n) for d in drawn], [0.025, 0.975]) for n in names}
 
 
@@ -64,7 +59,7 @@ def test_agrees_with_drawing_rows(weighted):
     z, y = rows(400)
     weight = weights(400, weighted)
     ours = intervals(z, y, weight)
-    expected = resampled(metrics_of, z, y, weight, MEANS + RATES + AREAS, 600)
+    expected = resampled(z, y, weight, MEANS + RATES + AREAS, 600)
     assert set(ours) == set(expected)
     for name, (low, high) in expected.items():
         assert ours[name] == pytest.approx((low, high), abs=0.2 * (high - low)), name
@@ -76,10 +71,10 @@ def test_agrees_with_drawing_rows(weighted):
 def test_classes_agree_with_drawing_rows(n, sure, weighted):
     z, y = class_rows(n, sure=sure)
     weight = weights(n, weighted)
-    ours = class_intervals(z, y, weight)
-    metrics = evaluate_classes(z, y, sample_weight=weight)
+    ours = intervals(z, y, weight)
+    metrics = metrics_of(z, y, weight)
     assert set(ours) == set(OF_CLASSES)
-    for name, (low, high) in resampled(evaluate_classes, z, y, weight, OF_CLASSES, 120).items():
+    for name, (low, high) in resampled(z, y, weight, OF_CLASSES, 120).items():
         assert ours[name] == pytest.approx((low, high), abs=0.25 * (high - low)), name
         assert ours[name][0] <= getattr(metrics, name) <= ours[name][1]
 
@@ -128,7 +123,7 @@ def test_a_rare_class_in_many_rows_agrees_with_drawing_rows(n, positives, apart,
     weight = weights(n, weighted)
     ours = intervals(z, y, weight)
     names = (*AREAS, "recall", "specificity")
-    for name, (low, high) in resampled(metrics_of, z, y, weight, names, 120).items():
+    for name, (low, high) in resampled(z, y, weight, names, 120).items():
         assert ours[name] == pytest.approx((low, high), abs=0.25 * (high - low)), name
 
 
@@ -172,11 +167,10 @@ def test_a_million_rows_are_drawn_in_few_cells(monkeypatch):
 
     monkeypatch.setattr(np.random, "default_rng", Counting)
     n = 1_000_000
-    z = np.linspace(-4, 4, n)
-    intervals(z, np.arange(n) % 3 == 0, replicates=2)
+    z, y = np.linspace(-4, 4, n), (np.arange(n) % 3 == 0).astype(np.uint8)
+    intervals(z, y, replicates=2)
     assert len(sizes) == 3
     assert max(sizes) <= 4 * CELLS
-    assert len(rank(z, np.arange(n) % 3 == 0, None).cells(CELLS)) <= CELLS + 1
 
 
 def test_no_interval_where_no_replicate_differs_or_none_is_defined():
@@ -188,7 +182,7 @@ def test_no_interval_where_no_replicate_differs_or_none_is_defined():
     assert not {"roc_auc", "average_precision", "recall"} & one_class.keys()
     assert "accuracy" in one_class
     z, y = class_rows(100)
-    assert set(OF_CLASSES) - set(class_intervals(z, y % 3)) == {"macro_roc_auc"}
+    assert set(OF_CLASSES) - set(intervals(z, y % 3)) == {"macro_roc_auc"}
 
 
 @pytest.mark.parametrize("scale", [None, 1.0, 1e-9])

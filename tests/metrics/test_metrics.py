@@ -25,28 +25,23 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from flashlogit.metrics import multiclass
-from flashlogit.metrics.binary import Metrics, calibration, evaluate, sigmoid
-from flashlogit.metrics.multiclass import OneAgainstRest, evaluate_classes
+from flashlogit.metrics import scores as scores_module
+from flashlogit.metrics.binary import Metrics, evaluate, sigmoid
 from flashlogit.metrics.ranking import rank
+from flashlogit.metrics.scores import AgainstTheRest, SplitScores
+
+
+def split(logits, y, sample_weight=None) -> SplitScores:
+    logits, y = np.asarray(logits, dtype=np.float64), np.asarray(y, dtype=np.uint8)
+    return SplitScores(logits, y, None if sample_weight is None else np.asarray(sample_weight))
 
 
 def scores(logits, y, sample_weight=None, *, eps=1e-8, threshold=0.5, bins=10) -> Metrics:
-    return evaluate(
-        np.asarray(logits, dtype=np.float64),
-        np.asarray(y, dtype=np.uint8),
-        sample_weight=None if sample_weight is None else np.asarray(sample_weight),
-        eps=eps,
-        threshold=threshold,
-        bins=bins,
-    )
+    return evaluate(split(logits, y, sample_weight), eps=eps, threshold=threshold, bins=bins)
 
 
-def curve(logits, y, sample_weight=None, *, bins=10):
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    return calibration(
-        np.asarray(logits, dtype=np.float64), np.asarray(y, dtype=np.uint8), sample_weight=weight, bins=bins
-    )
+def of_classes(z, y, weight=None):
+    return evaluate(SplitScores(z, y, weight), eps=0.0, threshold=0.5, bins=1)
 
 
 @pytest.fixture
@@ -133,7 +128,7 @@ def test_metrics_are_scikit_learns(noisy, weighted):
 def test_one_ranking_has_the_curves_of_scikit_learn(noisy, weighted):
     logits, y, weight = noisy
     weight = weight.astype(np.float64) if weighted else None
-    ranking = rank(logits, y == 1, weight)
+    ranking = split(logits, y, weight).ranking
     fpr, tpr, _ = roc_curve(y, logits, sample_weight=weight, drop_intermediate=False)
     for got, expected in zip(ranking.roc(), (fpr, tpr), strict=True):
         np.testing.assert_allclose(np.unique(got), np.unique(expected), rtol=1e-12)
@@ -232,14 +227,14 @@ def test_calibration_by_hand():
     a = math.log(3)
     rows = [-a, -a, a, a], [0, 1, 1, 1]
     assert scores(*rows).calibration_error == pytest.approx(0.5 * abs(0.25 - 0.5) + 0.5 * abs(0.75 - 1.0))
-    got = curve(*rows, [3.0, 1.0, 2.0, 0.0])
+    got = split(*rows, [3.0, 1.0, 2.0, 0.0]).calibration(10)
     np.testing.assert_array_equal(got.bin, [2, 7])
     np.testing.assert_array_equal(got.rows, [2, 1])
     np.testing.assert_allclose(got.share, [2 / 3, 1 / 3])
     np.testing.assert_allclose(got.mean_probability, [0.25, 0.75])
     np.testing.assert_allclose(got.observed_rate, [0.25, 1.0])
     assert got.error == pytest.approx(1 / 3 * 0.25)
-    edges = curve([-1e3, 0.0, 1e3], [0, 1, 1], bins=2)
+    edges = split([-1e3, 0.0, 1e3], [0, 1, 1]).calibration(2)
     np.testing.assert_array_equal(edges.rows, [2, 1])  # a bin holds its upper edge, and the first holds 0
 
 
@@ -247,7 +242,7 @@ def test_calibration_by_hand():
 def test_calibration_agrees_with_sklearn(noisy, bins):
     logits, y, _ = noisy
     rate, mean = calibration_curve(y, sigmoid(logits), n_bins=bins)
-    got = curve(logits, y, bins=bins)
+    got = split(logits, y).calibration(bins)
     np.testing.assert_allclose(got.observed_rate, rate, rtol=1e-12)
     np.testing.assert_allclose(got.mean_probability, mean, rtol=1e-12)
     assert got.rows.sum() == 500
@@ -275,7 +270,8 @@ def test_json_is_strict():
         ({"logits": [0.0, math.nan]}, "1 values of 2"),
         ({"logits": [1.0]}, "shapes"),
         ({"logits": [], "y": []}, "at least 1 row"),
-        ({"y": [0, 2]}, "y holds 2"),
+        ({"y": [0, 2]}, "y holds 0 to 2"),
+        ({"logits": np.zeros((2, 3)), "y": [0, 3]}, "must be from 0 to 2"),
         ({"sample_weight": [1.0]}, "one weight per row"),
         ({"sample_weight": [0.0, 0.0]}, "not all 0"),
         ({"sample_weight": [2.0, -1.0]}, "least value -1"),
@@ -289,27 +285,12 @@ def test_refuses(change, message):
         scores(**{"logits": [0.0, 1.0], "y": [0, 1], **change})
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"logits": np.full((2, 3), np.nan)}, "be finite"),
-        ({"y": np.array([0, 3])}, "y holds 3"),
-        ({"sample_weight": np.zeros(2)}, "not all 0"),
-    ],
-)
-def test_refuses_classes(change, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate_classes(
-            **{"logits": np.zeros((2, 3)), "y": np.array([0, 1]), "sample_weight": None, **change}
-        )
-
-
 def test_a_class_against_the_rest_is_exact_for_sure_and_hopeless_classes(monkeypatch):
-    monkeypatch.setattr(multiclass, "_BLOCK", 7)
+    monkeypatch.setattr(scores_module, "_BLOCK", 7)
     rng = np.random.default_rng(0)
     z = rng.normal(size=(60, 4)) * np.geomspace(0.1, 1e3, 60)[:, None]
     z[:4] = [0, 0, 0, 0], [800, 0, 0, 0], [1e20, 0, 0, 0], [50, 50, -50, -50]
-    rest = OneAgainstRest(z, np.zeros(60, int), None)
+    rest = AgainstTheRest(z)
     for k in range(4):
         expected = z[:, k] - logsumexp(np.delete(z, k, axis=1), axis=1)
         np.testing.assert_allclose(rest.logits(k), expected, rtol=1e-12, atol=1e-12)
@@ -322,9 +303,9 @@ def test_metrics_of_classes_are_scikit_learns_ties_included(weighted):
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     weight = rng.integers(0, 3, 300).astype(np.float64) if weighted else None
     p, called = np.exp(z - logsumexp(z, axis=1, keepdims=True)), z.argmax(axis=1)
-    rest, of = OneAgainstRest(z, y, weight), {"sample_weight": weight}
+    rest, of = AgainstTheRest(z), {"sample_weight": weight}
     areas = [roc_auc_score(y == k, rest.logits(k), **of) for k in range(4)]
-    got = evaluate_classes(z, y, sample_weight=weight)
+    got = of_classes(z, y, weight)
     expected = {
         "log_loss": log_loss(y, p, **of),
         "accuracy": accuracy_score(y, called, **of),
@@ -334,19 +315,19 @@ def test_metrics_of_classes_are_scikit_learns_ties_included(weighted):
         "brier": np.average(((p - np.eye(4)[y]) ** 2).sum(axis=1), weights=weight),
     }
     assert {name: getattr(got, name) for name in expected} == pytest.approx(expected, rel=1e-12)
-    assert evaluate_classes(z, y % 3, sample_weight=weight).macro_roc_auc is None
+    assert of_classes(z, y % 3, weight).macro_roc_auc is None
 
 
 def test_pulls_at_the_mean_area_are_its_derivatives():
     rng = np.random.default_rng(1)
     z, weight = rng.normal(size=(40, 3)).round(1), rng.integers(1, 4, 40).astype(np.float64)
     y = np.arange(40) % 3
-    area, pull = OneAgainstRest(z, y, weight).macro
+    area, pull = SplitScores(z, y, weight).macro_area
     assert weight @ pull == pytest.approx(0, abs=1e-12)
     for i in (0, 7, 39):
         more = weight.copy()
         more[i] += 1e-6 * weight.sum()
-        assert (OneAgainstRest(z, y, more).macro[0] - area) / 1e-6 == pytest.approx(
+        assert (SplitScores(z, y, more).macro_area[0] - area) / 1e-6 == pytest.approx(
             pull[i], rel=1e-4, abs=1e-5
         )
 

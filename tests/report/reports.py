@@ -7,10 +7,12 @@ import numpy as np
 from flashlogit.config.settings import RunSettings
 from flashlogit.data import Standardization
 from flashlogit.fitting.inference import Inference
-from flashlogit.metrics.binary import sigmoid
+from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
-from flashlogit.report import EpochSummary, RunSummary, SolverSummary, build_report
+from flashlogit.report.build import build_report
+from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 '
@@ -68,8 +70,8 @@ def report(
     return build_report(
         settings,
         model,
-        {name: split.measure(eps=0, threshold=threshold, bins=10) for name, split in splits.items()},
-        {name: split.intervals(eps=0, threshold=threshold, seed=0) for name, split in splits.items()},
+        {name: evaluate(split, eps=0, threshold=threshold, bins=10) for name, split in splits.items()},
+        {name: bootstrap(split, eps=0, threshold=threshold, seed=0) for name, split in splits.items()},
         splits,
         history=history,
         summary=RunSummary("cpu", "torch", learned, flashlogit="1.2.3", torch="2.0", gpu=None, threads=1),

@@ -13,8 +13,8 @@ from reports import HOSTILE, SOLVED, TRAINED, report, scores
 
 from flashlogit.metrics.binary import sigmoid
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report import render
 from flashlogit.report.amounts import amount
+from flashlogit.report.page import render
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"

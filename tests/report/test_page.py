@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from reports import GAPS, HOSTILE, SOLVED, TRAINED, one_class, report, scores
 
+from flashlogit.metrics.intervals import METHOD
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report import render, write_page
 from flashlogit.report.amounts import amount
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.chart import Axis, number
 from flashlogit.report.charts import coefficients_chart
-from flashlogit.report.content import Coefficient, Coefficients, MetricValue
-from flashlogit.report.page import METRIC_NAMES, interval, metric, odds
+from flashlogit.report.content import Coefficient, Coefficients
+from flashlogit.report.page import METRIC_NAMES, interval, metric, odds, render, write_page
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -124,9 +124,9 @@ def test_metrics_intervals_and_settings_are_on_the_page(made, plain):
     for name, value in made.metrics["test"].items():
         if name in METRIC_NAMES and name != "clamped_log_loss":
             assert METRIC_NAMES[name] in text
-            assert metric(value.value) in text
-            assert interval(value) in text
-    assert made.interval_method in text
+            assert metric(value) in text
+            assert interval(value, made.intervals["test"].get(name)) in text
+    assert METHOD in text
     assert made.settings in text
     assert "the fit is penalised (l2 = 0.1)" in text
     assert made.statement[1:] in text
@@ -251,7 +251,7 @@ def test_small_weights_are_not_0_in_the_matrix(K):
     ],
 )
 def test_the_ends_of_an_interval_are_written_alike(value, ends, text):
-    assert interval(MetricValue(value, ends)) == text
+    assert interval(value, ends) == text
 
 
 SEPARATED = replace(

@@ -14,10 +14,18 @@ from matplotlib.image import imread
 from reports import GAPS, HOSTILE, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report import PICTURES, write_curves, write_pictures
 from flashlogit.report.charts import history_chart
 from flashlogit.report.names import isolated, plain, shortened, shortened_all
-from flashlogit.report.png import CURVES_INCHES, DPI, STYLES, draw_curves, draw_picture
+from flashlogit.report.png import (
+    CURVES_INCHES,
+    DPI,
+    PICTURES,
+    STYLES,
+    draw_curves,
+    draw_picture,
+    write_curves,
+    write_pictures,
+)
 from flashlogit.runs.directory import PICTURE_FILES
 
 K = 23

@@ -24,8 +24,9 @@ from scipy.special import expit
 from flashlogit_kernels.contract import Clamp
 
 from .binary import rates
-from .multiclass import ClassMetrics, OneAgainstRest, class_losses, class_rates
-from .ranking import Floats, Ranking, areas, rank, totals
+from .multiclass import class_losses, class_rates
+from .ranking import Floats, areas, totals
+from .scores import SplitScores
 
 CELLS = 2000
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
@@ -41,31 +42,21 @@ _UNBOUNDED = frozenset({"log_loss", "clamped_log_loss", "brier"})
 
 METHOD = (
     f"{LEVEL:.0%} percentile intervals of {REPLICATES:,} Poisson-bootstrap replicates of the rows, model unchanged;"
-    f" more than {CELLS:,} rows are resampled in groups of neighbouring ones"
+    f" more than {CELLS:,} rows are resampled in groups of neighbouring ones; the mean area of several classes is"
+    " resampled to first order; a rate of 0 or 1 of two classes, which no replicate changes, has Wilson's interval"
 )
-BINARY_METHOD = f"{METHOD}; a rate of 0 or 1, which no replicate changes, has Wilson's score interval"
-CLASS_METHOD = f"{METHOD}; the mean ROC area is resampled to first order in the rows' weights"
 
 Interval = tuple[float, float]
 Drawn = dict[str, Floats]
 
 
 def bootstrap(
-    logits: Floats,
-    y: NDArray[np.integer],
-    *,
-    sample_weight: NDArray[np.floating] | None,
-    eps: float,
-    threshold: float,
-    seed: int,
-    replicates: int = REPLICATES,
-    ranking: Ranking | None = None,
+    split: SplitScores, *, eps: float, threshold: float, seed: int, replicates: int = REPLICATES
 ) -> dict[str, Interval]:
-    """Intervals of `flashlogit.metrics.binary.Metrics`' fields and of the rates at the threshold.
+    """Intervals of the fields of `flashlogit.metrics.binary.evaluate`'s metrics.
 
     Args:
-        logits, y, sample_weight, eps, threshold, ranking: as for `flashlogit.metrics.binary.evaluate`, which checks
-            them.
+        split, eps, threshold: as for `evaluate`.
         seed: of the replicates; the same seed gives the same intervals.
         replicates: how many.
 
@@ -73,51 +64,43 @@ def bootstrap(
         (low, high) by name. Left out is what no replicate defines or changes, but for the rates that `_wilson` knows,
         and the expected calibration error: resampling adds noise to every bin, and so raises it in every replicate.
     """
-    z, label, s = _counted(logits, y, sample_weight)
-    draws = _Draws(seed, replicates)
+    rows = split.counted
+    z, y = rows.logits, rows.y
+    # Of mean 1, since very small or large ones would leave float64 when squared.
+    s = None if rows.sample_weight is None else rows.share * len(y)
+    draws = _Draws(s, seed, replicates)
+    if split.classes > 2:
+        return _of_classes(split, draws)
     bound = Clamp(eps, "through").bound
     losses: dict[str, Callable[[Floats], Floats]] = {
         "log_loss": lambda margin: np.logaddexp(0.0, margin),
         "clamped_log_loss": lambda margin: np.logaddexp(0.0, margin.clip(-bound, bound)),
         "brier": lambda margin: np.square(expit(margin)),
     }
-    result = draws.means(np.where(label == 1, -z, z), s, losses)
-    place = 2 * (expit(z) >= threshold) + label
-    weight = squares = totals(place, s, 4)
-    if s is not None:
-        squares = totals(place, s * s, 4)
+    result = draws.means(np.where(y == 1, -z, z), losses)
+    weight, squares = draws.cells(2 * (expit(z) >= threshold) + y, 4)
     result |= _wilson(weight, squares) | draws.intervals(rates, weight, squares)
-    ranking = ranking or rank(z, label == 1, s)
+    ranking = split.ranking
     if ranking.areas is not None:
         ends = ranking.cells(CELLS)
-        weight = np.diff(np.stack([ranking.negative[ends], ranking.positive[ends]]), prepend=0.0)
-        squares = weight
-        if s is not None:
-            weight = weight / (weight.sum() / s.sum())  # the ranking's weights may be of another unit
-            cell = label * np.intp(len(ends)) + np.searchsorted(-ranking.score[ends], -z)
-            squares = totals(cell, s * s, weight.size).reshape(weight.shape)
+        cell = np.searchsorted(-ranking.score[ends], -z)
+        weight, squares = draws.cells(y * np.intp(len(ends)) + cell, 2 * len(ends))
         exact = dict(zip(("roc_auc", "average_precision"), ranking.areas, strict=True))
-        result |= draws.intervals(_areas, weight, squares, exact)
+        result |= draws.intervals(_areas, weight.reshape(2, -1), squares.reshape(2, -1), exact)
     return result
 
 
-def bootstrap_classes(
-    logits: Floats,
-    y: NDArray[np.integer],
-    *,
-    sample_weight: NDArray[np.floating] | None,
-    seed: int,
-    replicates: int = REPLICATES,
-    rest: OneAgainstRest | None = None,
-) -> dict[str, Interval]:
-    """Intervals of the fields of `flashlogit.metrics.multiclass.ClassMetrics`; arguments as for `evaluate_classes`."""
-    K = logits.shape[1]
-    z, label, s = _counted(logits, y, sample_weight)
-    draws = _Draws(seed, replicates)
+def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
+    """The same for K > 2 classes."""
+    rows, K = split.counted, split.classes
+    values = dict(zip(("log_loss", "brier"), class_losses(rows.logits, rows.y), strict=True))
+    if split.macro_area is not None:
+        area, pull = split.macro_area
+        values["macro_roc_auc"] = area + pull
     result: dict[str, Interval] = {}
-    for name, values in zip(("log_loss", "brier"), class_losses(z, label), strict=True):
-        result |= draws.means(values, s, {name: lambda value: value})
-    pair, cell = np.unique(label * K + z.argmax(axis=1), return_inverse=True)
+    for name, value in values.items():
+        result |= draws.means(value, {name: lambda each: each})
+    pair, cell = np.unique(rows.y * np.intp(K) + rows.logits.argmax(axis=1), return_inverse=True)
     of_label, of_called = (
         csr_array((np.ones(len(pair)), (np.arange(len(pair)), of)), (len(pair), K))
         for of in (pair // K, pair % K)
@@ -127,51 +110,25 @@ def bootstrap_classes(
     def confusion(weight: Floats) -> Drawn:
         return class_rates(weight @ of_label, weight @ of_called, (weight * right) @ of_label)
 
-    weight = squares = totals(cell, s)
-    if s is not None:
-        squares = totals(cell, s * s)
-    result |= draws.intervals(confusion, weight, squares)
-    macro = (rest or OneAgainstRest(logits, y, sample_weight)).macro
-    if macro is not None:
-        area, pull = macro
-        pull = pull if sample_weight is None else pull[np.asarray(sample_weight) > 0]
-        result |= draws.means(area + pull, s, {"macro_roc_auc": lambda value: value})
-    return result
-
-
-def bootstrap_method(metrics: object) -> str:
-    """Return the words that say how the intervals of these metrics were made."""
-    return CLASS_METHOD if isinstance(metrics, ClassMetrics) else BINARY_METHOD
-
-
-def _counted(
-    z: Floats, y: NDArray[np.integer], weight: NDArray[np.floating] | None
-) -> tuple[Floats, NDArray[np.integer], Floats | None]:
-    """The rows with a weight above 0, whose weights are of mean 1."""
-    if weight is None:
-        return z, y, None
-    s = np.asarray(weight, dtype=np.float64)
-    counts = s > 0
-    s = s[counts]
-    return z[counts], y[counts], s / s.mean()
+    return result | draws.intervals(confusion, *draws.cells(cell, len(pair)))
 
 
 class _Draws:
     """Replicates of the weights of cells, and the intervals of what is computed from them."""
 
-    def __init__(self, seed: int, replicates: int) -> None:
-        self._rng, self._replicates = np.random.default_rng(seed), replicates
+    def __init__(self, s: Floats | None, seed: int, replicates: int) -> None:
+        self._s, self._rng, self._replicates = s, np.random.default_rng(seed), replicates
 
-    def means(
-        self, values: Floats, s: Floats | None, of: Mapping[str, Callable[[Floats], Floats]]
-    ) -> dict[str, Interval]:
-        """Intervals of the means of increasing functions of values [N], weighted by s [N] or not."""
-        if s is None:
-            values = np.sort(values)
-        else:
-            order = np.argsort(values)
-            values, s = values[order], s[order]
-        N = len(values)
+    def cells(self, place: NDArray[np.integer], size: int) -> tuple[Floats, Floats]:
+        """Return the sums of the weights, and of their squares, of the rows [N] at each place."""
+        weight = totals(place, self._s, size)
+        return weight, weight if self._s is None else totals(place, self._s * self._s, size)
+
+    def means(self, values: Floats, of: Mapping[str, Callable[[Floats], Floats]]) -> dict[str, Interval]:
+        """Return intervals of the weighted means of increasing functions of values [N]."""
+        order = np.argsort(values)
+        values, s, N = values[order], None if self._s is None else self._s[order], len(values)
+        del order
         begins = np.arange(min(N, CELLS)) * N // min(N, CELLS)
         weight = np.diff(begins, append=N).astype(np.float64) if s is None else np.add.reduceat(s, begins)
         squares = weight if s is None else np.add.reduceat(s * s, begins)
@@ -180,10 +137,10 @@ class _Draws:
             value = function(values)
             mean[name] = np.add.reduceat(value if s is None else s * value, begins) / weight
 
-        def means(drawn: Floats) -> Drawn:
+        def drawn_means(drawn: Floats) -> Drawn:
             return {name: drawn @ of_cell / drawn.sum(axis=-1) for name, of_cell in mean.items()}
 
-        return self.intervals(means, weight, squares)
+        return self.intervals(drawn_means, weight, squares)
 
     def intervals(
         self,

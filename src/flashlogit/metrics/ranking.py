@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 class Ranking:
     """The different scores of a split, [S], the highest first, with the weight of the rows from each of them up.
 
-    Rows of equal score stand at one place. Rows without weight are left out; S may then be 0.
+    Rows of equal score stand at one place.
     """
 
     score: Floats
@@ -28,7 +28,7 @@ class Ranking:
     @cached_property
     def both_classes(self) -> bool:
         """Whether both classes have weight, without which there is neither a curve nor an area."""
-        return bool(len(self.score) and self.positive[-1] > 0 and self.negative[-1] > 0)
+        return bool(self.positive[-1] > 0 and self.negative[-1] > 0)
 
     @cached_property
     def areas(self) -> tuple[float, float] | None:
@@ -74,12 +74,10 @@ def totals(place: NDArray[np.integer], weight: NDArray[np.floating] | None, size
 
 
 def rank(score: Floats, positive: NDArray[np.bool_], weight: NDArray[np.floating] | None) -> Ranking:
-    """Sort scores [N] of rows that are positive or not, of weights at least 0 or of 1 each."""
-    if weight is not None and not (counts := weight > 0).all():
-        score, positive, weight = score[counts], positive[counts], weight[counts]
+    """Sort scores [N] of rows that are positive or not, of weights above 0 or of 1 each."""
     order = np.argsort(score)[::-1]
     score = score[order]
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     of_class = (positive[order], ~positive[order])
     cumulated = (np.cumsum(of if weight is None else of * weight[order], dtype=np.float64) for of in of_class)
     return Ranking(score[last], *(of[last] for of in cumulated))

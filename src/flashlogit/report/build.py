@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data.columns.encoding import CategoryColumn
+from ..fitting.inference import Inference
 from ..metrics.binary import Metrics
-from ..metrics.intervals import Interval, bootstrap_method
+from ..metrics.intervals import Interval
 from ..metrics.multiclass import ClassMetrics
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from .charts import HistoryRows, history_chart
 from .coefficients import rank_coefficients
-from .content import ClassConfusion, MetricValue, Question, Report, WaldStatistics
+from .content import ClassConfusion, Question, Report
 from .decisions import CURVE_POINTS, confuse, decide, threshold_stops
 from .names import isolated
 from .summary import EpochSummary, RunSummary, SolverSummary
@@ -40,7 +41,7 @@ def build_report(
     history: HistoryRows,
     summary: RunSummary,
     deviation: NDArray[np.float64],
-    inference: WaldStatistics | None,
+    inference: Inference | None,
     why_no_inference: str,
     notes: Iterable[str] = (),
 ) -> Report:
@@ -84,10 +85,8 @@ def build_report(
         notes=(*notes, *(() if warned else said)),
         facts=_facts(settings, summary, metrics, model),
         settings=dump_settings(settings),
-        metrics={
-            name: _values(of_split.to_json(), intervals.get(name, {})) for name, of_split in metrics.items()
-        },
-        interval_method=bootstrap_method(metrics["train"]),
+        metrics={name: of_split.to_json() for name, of_split in metrics.items()},
+        intervals=intervals,
         history=history_chart(
             history,
             tolerance=settings.solver.tolerance if settings.solver else None,
@@ -115,10 +114,6 @@ def _against_the_rest(
 def _category(model: Model) -> str | None:
     columns = () if model.encoding is None else model.encoding.columns
     return next((column.features[0] for column in columns if isinstance(column, CategoryColumn)), None)
-
-
-def _values(values: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, MetricValue]:
-    return {name: MetricValue(value, intervals.get(name)) for name, value in values.items()}
 
 
 def _verdict(solved: SolverSummary | None) -> str:

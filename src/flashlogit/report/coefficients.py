@@ -10,9 +10,10 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from ..data.files.csv_cells import safe_cells
+from ..fitting.inference import Inference
 from ..models.model import Model
 from ..system.files import write_atomically
-from .content import Coefficient, Coefficients, WaldStatistics
+from .content import Coefficient, Coefficients
 
 INTERCEPT = "(intercept)"
 LARGEST = 20
@@ -21,7 +22,7 @@ OTHERS = 1000
 _STATISTICS = ("standard_error", "z", "p_value", "ci_low", "ci_high")
 
 
-def coefficient_table(model: Model, inference: WaldStatistics | None) -> pa.Table:
+def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
 
     `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
@@ -68,7 +69,7 @@ def write_coefficients(table: pa.Table, path: Path) -> None:
 def rank_coefficients(
     model: Model,
     deviation: NDArray[np.float64],
-    inference: WaldStatistics | None,
+    inference: Inference | None,
     why_no_inference: str,
 ) -> Coefficients:
     """The coefficients, ordered by what a standard deviation more of the column changes.

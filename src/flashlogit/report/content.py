@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.binary import Calibration
+from ..metrics.calibration import Calibration
 from ..metrics.intervals import Interval
 from .chart import Chart
 
 _ROUNDING = 1e-12
 """Of all weight: a difference of sums that is no larger is 0."""
-
-
-class WaldStatistics(Protocol):
-    """Maximum likelihood estimates and their errors: [D + 1] float64 each in the user's units, the intercept's last; [D]
-    without an intercept. `flashlogit.fitting.inference.Inference` is one.
-    """
-
-    @property
-    def coefficient(self) -> NDArray[np.float64]: ...
-    @property
-    def standard_error(self) -> NDArray[np.float64]: ...
-    @property
-    def z(self) -> NDArray[np.float64]: ...
-    @property
-    def p_value(self) -> NDArray[np.float64]: ...
-    @property
-    def ci_low(self) -> NDArray[np.float64]: ...
-    @property
-    def ci_high(self) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)
@@ -106,14 +86,6 @@ class ClassConfusion:
 
 
 @dataclass(frozen=True)
-class MetricValue:
-    """One metric of one split; None where it is undefined, no interval where none is given."""
-
-    value: float | None
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
 class Coefficient:
     """A column's coefficient in the user's units and for one standard deviation more of it.
 
@@ -167,8 +139,9 @@ class Report:
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     settings: str
-    metrics: Mapping[str, Mapping[str, MetricValue]]
-    interval_method: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """By split and name; None where one is undefined."""
+    intervals: Mapping[str, Mapping[str, Interval]]
     history: Chart | None
     questions: tuple[Question, ...]
     classes: int

@@ -15,11 +15,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ..metrics.binary import rates
+from ..metrics.intervals import METHOD, Interval
 from ..system.files import write_atomically
 from . import charts
 from .amounts import amount
 from .chart import digits, number
-from .content import Decision, MetricValue, Question, Report
+from .content import Decision, Question, Report
 from .svg import draw_svg, swatch
 
 METRIC_NAMES = {
@@ -80,9 +81,8 @@ def render(report: Report) -> str:
         names=METRIC_NAMES,
         rows=metric_rows,
         clamped_hidden="clamped_log_loss" not in metric_rows,
-        undefined=any(
-            value.value is None for of_split in report.metrics.values() for value in of_split.values()
-        ),
+        undefined=any(None in of_split.values() for of_split in report.metrics.values()),
+        method=METHOD,
         cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
         interval=interval,
         ranking=[_ranking(report, k) for k in range(len(report.questions))],
@@ -100,21 +100,21 @@ def _metric_rows(report: Report) -> list[str]:
     """Metrics in order; without the clamped loss where nothing was clamped, as for eps = 0."""
     of_headline = report.metrics[report.headline]
     clamped = any(
-        of_split["clamped_log_loss"].value != of_split["log_loss"].value
+        of_split["clamped_log_loss"] != of_split["log_loss"]
         for of_split in report.metrics.values()
         if "clamped_log_loss" in of_split
     )
     return [name for name in METRIC_NAMES if name in of_headline and (clamped or name != "clamped_log_loss")]
 
 
-def interval(value: MetricValue) -> str:
+def interval(value: float | None, ends: Interval | None) -> str:
     """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align; with
     more decimals where both would be 1.0000.
     """
-    if value.interval is None:
+    if ends is None:
         return ""
-    low, high = value.interval
-    if not all(one is None or _aligns(one) for one in (value.value, high)):
+    low, high = ends
+    if not all(one is None or _aligns(one) for one in (value, high)):
         return f"{metric(low)}–{metric(high)}"
     decimals = next((d for d in range(4, 10) if f"{low:.{d}f}" != f"{high:.{d}f}"), 10)
     return "–".join(_decimals(end, decimals) for end in (low, high))

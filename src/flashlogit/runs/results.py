@@ -12,14 +12,17 @@ from torch import Tensor
 
 from .. import __version__, reference
 from ..data import Dataset
-from ..metrics.binary import Metrics
-from ..metrics.intervals import LEVEL, Interval, bootstrap_method
+from ..metrics.binary import Metrics, evaluate
+from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
 from ..metrics.multiclass import ClassMetrics
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
-from ..report import RunSummary, build_report, write_curves, write_page, write_pictures
+from ..report.build import build_report
 from ..report.coefficients import coefficient_table, write_coefficients
+from ..report.page import write_page
+from ..report.png import write_curves, write_pictures
+from ..report.summary import RunSummary
 from ..system.memory import cast_rows
 from .task import Learned, Task
 
@@ -45,7 +48,7 @@ class Results:
         return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {
             "intervals": {
                 "level": LEVEL,
-                "method": bootstrap_method(self.metrics["train"]),
+                "method": METHOD,
                 "splits": splits,
             },
             "run": self.run.to_json(),
@@ -71,13 +74,12 @@ def write_results(task: Task, learned: Learned) -> Results:
     model.save(directory.model)
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
     scores = score(dataset, weight, bias)
-    eps, asked = settings.loss.eps, settings.report
+    eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
     metrics = {
-        name: split.measure(eps=eps, threshold=asked.threshold, bins=asked.calibration_bins)
-        for name, split in scores.items()
+        name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()
     }
     intervals = {
-        name: split.intervals(eps=eps, threshold=asked.threshold, seed=settings.seed)
+        name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed)
         for name, split in scores.items()
     }
     run = RunSummary(

@@ -15,7 +15,7 @@ from reports import GAPS, HOSTILE, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.charts import history_chart
-from flashlogit.report.names import isolated, plain, shortened, shortened_all
+from flashlogit.report.names import isolated, joined, plain, shortened
 from flashlogit.report.png import (
     CURVES_INCHES,
     DPI,
@@ -220,11 +220,13 @@ def test_iterations_are_whole(iterations):
 def test_long_names_keep_their_head_and_tail():
     assert shortened("carrier=EV", 10) == "carrier=EV"
     assert shortened("the temperature of the engine, front", 20) == "the temperatu… front"
-    assert shortened_all(["the temperature of the engine, front"], 20) == ["the temperatu… front"]
-    assert shortened_all(["x3", "class 17 of a table"], 21) == ["x3", "class 17 of… table"]
-    assert shortened_all(["class 17 of a table", "x3"], 21) == ["class 17 of… table", "x3"]
-    assert sum(map(len, shortened_all(["a" * 30, "b" * 30], 21))) == 20
-    assert shortened_all(["abc", "def"], 21) == ["abc", "def"]
+    whole = "\u2068x3\u2069 → \u2068class 17 of a table\u2069"
+    assert joined(["x3", "class 17 of a table"]) == whole
+    assert joined(["the temperature of the engine, front"], 20) == "\u2068the temperatu… front\u2069"
+    assert joined(["x3", "class 17 of a table"], 21) == "\u2068x3\u2069 → \u2068class 17 of… table\u2069"
+    assert joined(["class 17 of a table", "x3"], 21) == "\u2068class 17 of… table\u2069 → \u2068x3\u2069"
+    assert joined(["abc", "def"], 21) == "\u2068abc\u2069 → \u2068def\u2069"
+    assert len(joined(["a" * 30, "b" * 30], 21)) == 20 + len("\u2068\u2069 → \u2068\u2069")
 
 
 def test_plain_names_turn_no_text_around():

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from .names import isolated, joined
+
 Floats = NDArray[np.float64]
 
 
@@ -78,10 +80,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar from 0, with a label for little room and its whole name."""
+    """A bar from 0, with the names of its column and, for K > 2 classes, of its class."""
 
-    label: str
-    name: str
+    names: tuple[str, ...]
     value: float
 
 
@@ -102,10 +103,9 @@ class Chart:
     """Panels below each other that share their x axis, and the same numbers as a table."""
 
     title: str
-    subject: str
-    """The title for those who do not see the page around it."""
-    description: str
     panels: tuple[Panel, ...]
+    subject: str = ""
+    """The title for those who do not see the page around it, where it says more."""
     note: str = ""
     heads: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
@@ -114,6 +114,14 @@ class Chart:
     def legend(self) -> tuple[Series, ...]:
         """Series that have names."""
         return tuple(series for panel in self.panels for series in panel.series if series.name)
+
+    @property
+    def description(self) -> str:
+        """What those are told who do not see the chart."""
+        panel = self.panels[0]
+        named = [(joined(bar.names), f"{digits(bar.value)} {panel.x.label}") for bar in panel.bars[:1]]
+        named += [(isolated(series.name), series.words) for series in self.legend]
+        return "; ".join(f"{name}: {words}" for name, words in named) + ". The table has the numbers."
 
 
 def number(value: float) -> str:

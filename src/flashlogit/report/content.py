@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..metrics.calibration import Calibration
 from ..metrics.intervals import Interval
@@ -22,6 +22,11 @@ class Curve:
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+
+    def at(self, places: ArrayLike) -> Curve:
+        """Some of the points."""
+        kept = np.asarray(places, dtype=np.intp)
+        return Curve(self.x[kept], self.y[kept])
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,12 @@ def decide(
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> Curve:
     """At most about so many points, evenly along the curve."""
-    if len(x) > points:
-        way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-        kept = np.searchsorted(way, np.linspace(0, way[-1], points))
-        kept = np.unique([0, *kept.clip(max=len(x) - 1), len(x) - 1])
-        x, y = x[kept], y[kept]
-    return Curve(x, y)
+    curve = Curve(x, y)
+    if len(x) <= points:
+        return curve
+    way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.searchsorted(way, np.linspace(0, way[-1], points))
+    return curve.at(np.unique([0, *kept.clip(max=len(x) - 1), len(x) - 1]))
 
 
 def confuse(

@@ -17,14 +17,16 @@ def shortened(name: str, most: int) -> str:
     return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
 
 
-def shortened_all(names: Sequence[str], most: int) -> list[str]:
-    """One or two names of at most so many characters together with what joins two; what one leaves the other may
-    have."""
-    if len(names) == 1:
-        return [shortened(names[0], most)]
-    first, second = names
-    short = shortened(first, max((most - 1) // 2, most - 1 - len(second)))
-    return [short, shortened(second, most - 1 - len(short))]
+def joined(names: Sequence[str], most: int | None = None) -> str:
+    """One or two names isolated from each other, of at most so many characters together with what joins two; what one
+    leaves the other may have."""
+    if most is not None and len(names) == 1:
+        names = [shortened(plain(names[0]), most)]
+    elif most is not None:
+        first, second = map(plain, names)
+        first = shortened(first, max((most - 1) // 2, most - 1 - len(second)))
+        names = [first, shortened(second, most - 1 - len(first))]
+    return " → ".join(map(isolated, names))
 
 
 def plain(name: str) -> str:

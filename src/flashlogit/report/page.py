@@ -85,9 +85,8 @@ def render(report: Report) -> str:
         method=METHOD,
         cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
         interval=interval,
-        ranking=[_ranking(report, k) for k in range(len(report.questions))],
+        charts=charts,
         draw=draw_svg,
-        bars=charts.coefficients_chart(report.coefficients),
         swatch=swatch,
         odds=odds,
         category=report.category,
@@ -145,23 +144,6 @@ def odds(coefficient: float | None) -> str:
     if abs(coefficient) < _LOG_ODDS:
         return digits(math.exp(coefficient))
     return "> 1e300" if coefficient > 0 else "< 1e−300"
-
-
-def _ranking(report: Report, k: int) -> dict[str, Any]:
-    """Charts of a question, each with its name in ids."""
-    question = report.questions[k]
-    subject, positive = charts.by_split(question), question.positive
-    scores = charts.scores_chart(question, report.headline, threshold=not report.confusions)
-    return {
-        "positive": positive,
-        "pairs": [
-            [
-                (charts.roc_chart(subject, positive), f"roc{k}"),
-                (charts.precision_recall_chart(subject, positive), f"pr{k}"),
-            ],
-            [(charts.calibration_chart(subject, positive), f"calibration{k}"), (scores, f"scores{k}")],
-        ],
-    }
 
 
 def _confusion(decision: Decision) -> dict[str, str]:

@@ -24,7 +24,7 @@ from . import charts
 from .amounts import amount
 from .chart import Axis, Chart, Panel, Series, number
 from .content import Report
-from .names import plain, shortened
+from .names import joined, plain, shortened
 
 DPI = 150
 _SIZE = (6.4, 4.8)
@@ -33,7 +33,7 @@ CURVES_INCHES = (15.0, 5.8)
 _NAME_CHARACTERS = 28
 _TITLE_CHARACTERS = 120
 """Characters that fit beside each other in the heading of a run's own picture."""
-_LEGEND_LINE, _CHARACTER = 0.19, 0.066
+_LEGEND_LINE, _CHARACTER = 0.19, 0.06
 """Inches of a line of the legend, and of a character in it."""
 _MANY_CLASSES = 6
 _CELL = 0.45
@@ -74,6 +74,14 @@ STYLES = {
 }
 
 
+_CURVES: dict[str, tuple[str, Callable[[charts.Subject, str], Chart]]] = {
+    "roc.png": ("ROC", charts.roc_chart),
+    "precision_recall.png": ("Precision and recall", charts.precision_recall_chart),
+    "calibration.png": ("Calibration", charts.calibration_chart),
+}
+PICTURES = ("training.png", *_CURVES, "scores.png", "confusion.png", "coefficients.png")
+
+
 def write_pictures(report: Report, folder: Path) -> None:
     """Write every chart of the report as `<name>.png`; each appears whole or not at all.
 
@@ -93,15 +101,10 @@ def draw_picture(report: Report, name: str) -> Figure:
     """Return one of `PICTURES` as a figure."""
     figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    chart = PICTURES[name](report)
-    if isinstance(chart, Chart):
-        figure.set_size_inches(_SIZE[0], _SIZE[1] + _draw(chart, figure, _SIZE[0]))
-    elif chart is None:
-        _draw_nothing(
-            figure, "nothing was recorded" if name == "training.png" else "the model has no columns"
-        )
+    if name == "confusion.png":
+        _draw_confusion(report, figure)
     else:
-        chart.draw(figure)
+        figure.set_size_inches(_SIZE[0], _SIZE[1] + _draw(_chart(report, name), figure, _SIZE[0]))
     return figure
 
 
@@ -112,91 +115,65 @@ def draw_curves(report: Report) -> Figure:
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     figure.suptitle(textwrap.fill(plain(report.title), _TITLE_CHARACTERS), parse_math=False)
-    legends = []
     parts: Any = figure.subfigures(1, 3)
-    for part, name in zip(parts, ("training", "roc", "calibration"), strict=True):
-        chart = PICTURES[f"{name}.png"](report)
-        if isinstance(chart, Chart):
-            legends.append(_draw(chart, part, width / 3))
-        else:
-            _draw_nothing(part, "no loss recorded")
-    figure.set_size_inches(width, height + max(legends))
+    names = ("training.png", "roc.png", "calibration.png")
+    lower = [_draw(_chart(report, name), part, width / 3) for part, name in zip(parts, names, strict=True)]
+    figure.set_size_inches(width, height + max(lower))
     return figure
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Weight [k, k] by label (rows) and decision (columns)."""
-
-    title: str
-    labels: tuple[str, ...]
-    weight: np.ndarray[Any, np.dtype[np.float64]]
-    whole: bool
-
-    def draw(self, figure: Figure) -> None:
-        """Draw it on a figure of the size that its counts need."""
-        axes, k = figure.add_subplot(), len(self.labels)
-        axes.set(xlabel="called", ylabel="is")
-        axes.set_title(self.title, parse_math=False)
-        share = self.weight / np.maximum(self.weight.sum(axis=1, keepdims=True), 1e-300)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        counts = [[amount(count, whole=self.whole) for count in row] for row in self.weight.tolist()]
-        longest = max(len(count) for row in counts for count in row)
-        names = [_named(label) if k > 2 else textwrap.fill(_named(label), 16) for label in self.labels]
-        cell = max(_CELL, 0.065 * longest, 3.0 / k)
-        figure.set_size_inches(
-            max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6))
-        )
-        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}
-        axes.set_xticks(range(k), names, parse_math=False, **turned)
-        axes.set_yticks(range(k), names, parse_math=False)
-        size = min(14.0 if k == 2 else 10.0, 72 * 0.88 * cell / (0.62 * longest))
-        for i, row in enumerate(counts):
-            for j, count in enumerate(row):
-                color = "white" if share[i, j] > 0.5 else "black"
-                axes.text(j, i, count, ha="center", va="center", color=color, fontsize=size)
-
-
-def _confusion(report: Report) -> Confusion:
-    title = f"Confusion matrix, {report.headline} rows"
+def _draw_confusion(report: Report, figure: Figure) -> None:
+    """Weight by class and decision, on a figure of the size that its counts need."""
+    title, question = f"Confusion matrix, {report.headline} rows", report.questions[0]
     if report.confusions:
         shown = next(one for one in report.confusions if one.split == report.headline)
-        return Confusion(title, shown.labels, shown.weight, shown.whole)
-    question = report.questions[0]
-    one = question.headline(report.headline)
-    at = f"{title}, threshold {one.thresholds[one.at]:.4g}"
-    counts = one.counts().reshape(2, 2).T
-    return Confusion(at, (question.negative, question.positive), counts, one.whole)
+        weight, labels, whole = shown.weight, shown.labels, shown.whole
+    else:
+        one = question.headline(report.headline)
+        title += f", threshold {one.thresholds[one.at]:.4g}"
+        weight, whole = one.counts().reshape(2, 2).T, one.whole
+        labels = (question.negative, question.positive)
+    axes, k = figure.add_subplot(), len(labels)
+    axes.set(title=title, xlabel="called", ylabel="is")
+    share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    counts = [[amount(count, whole=whole) for count in row] for row in weight.tolist()]
+    longest = max(len(count) for row in counts for count in row)
+    names = [_named(label) if k > 2 else textwrap.fill(_named(label), 16) for label in labels]
+    cell = max(_CELL, 0.065 * longest, 3.0 / k)
+    figure.set_size_inches(max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6)))
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}
+    axes.set_xticks(range(k), names, parse_math=False, **turned)
+    axes.set_yticks(range(k), names, parse_math=False)
+    size = min(14.0 if k == 2 else 10.0, 72 * 0.88 * cell / (0.62 * longest))
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            color = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, count, ha="center", va="center", color=color, fontsize=size)
 
 
-def _curves(title: str, draw: Callable[[charts.Subject, str], Chart], report: Report) -> Chart:
-    """The chart of all splits of two classes, or of the headline split of every class."""
-    if not report.confusions:
-        return replace(draw(charts.by_split(report.questions[0]), ""), title=title)
-    title = f"{title}, {report.headline} rows, each class against the rest"
-    return replace(draw(charts.by_class(report), ""), title=title)
+def _chart(report: Report, name: str) -> Chart | None:
+    """The chart in a file; its curves are those of all splits, or for K > 2 classes of each in the headline split."""
+    several = bool(report.confusions)
+    if name in _CURVES:
+        title, build = _CURVES[name]
+        subject = charts.by_class(report) if several else charts.by_split(report.questions[0])
+        of = f", {report.headline} rows, each class against the rest" if several else ""
+        return replace(build(subject, ""), title=title + of)
+    if name == "scores.png":
+        if several:
+            return charts.class_scores_chart(report)
+        return charts.scores_chart(report.questions[0], report.headline, threshold=True)
+    return report.history if name == "training.png" else charts.coefficients_chart(report.coefficients)
 
 
-PICTURES: dict[str, Callable[[Report], Chart | Confusion | None]] = {
-    "training.png": lambda report: report.history,
-    "roc.png": lambda report: _curves("ROC", charts.roc_chart, report),
-    "precision_recall.png": lambda report: _curves(
-        "Precision and recall", charts.precision_recall_chart, report
-    ),
-    "calibration.png": lambda report: _curves("Calibration", charts.calibration_chart, report),
-    "scores.png": lambda report: (
-        charts.class_scores_chart(report)
-        if report.confusions
-        else charts.scores_chart(report.questions[0], report.headline, threshold=True)
-    ),
-    "confusion.png": _confusion,
-    "coefficients.png": lambda report: charts.coefficients_chart(report.coefficients),
-}
-"""Name of each file, and the chart in it."""
-
-
-def _draw(chart: Chart, figure: Figure | SubFigure, width: float) -> float:
+def _draw(chart: Chart | None, figure: Figure | SubFigure, width: float) -> float:
     """Draw a chart on a figure of so many inches of width; return the inches of height that its legend needs more."""
+    if chart is None:
+        axes = figure.subplots()
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "nothing to draw", ha="center", va="center", transform=axes.transAxes)
+        return 0.0
     heights = [panel.height for panel in chart.panels]
     every = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     every[0].set_title(chart.title, parse_math=False, fontsize="medium" if len(chart.title) > 40 else "large")
@@ -219,7 +196,12 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         values = np.array([bar.value for bar in panel.bars])
         places = np.arange(len(values))
         axes.barh(places, values, color=np.where(values > 0, _POSITIVE, _NEGATIVE))
-        axes.set_yticks(places, [bar.label for bar in panel.bars], fontsize="small", parse_math=False)
+        axes.set_yticks(
+            places,
+            [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars],
+            fontsize="small",
+            parse_math=False,
+        )
         axes.set_ylim(len(values) - 0.4, -0.6)
         axes.axvline(0, color="black", lw=0.8)
 
@@ -263,7 +245,7 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
             marker = "" if series.size is None else style.marker
             (handle,) = axes.plot([], [], c=style.color, ls=line, marker=marker, mfc="none")
         handles.append(handle)
-        name = _named(series.name, 24 if many else _NAME_CHARACTERS)
+        name = _named(series.name, 20 if many else _NAME_CHARACTERS)
         labels.append(f"{name}: {series.words}" if series.words else name)
     if not labels:
         return 0.0
@@ -280,12 +262,6 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
 def _named(name: str, most: int = _NAME_CHARACTERS) -> str:
     """A user's name at a length that leaves room for the picture."""
     return shortened(plain(name), most)
-
-
-def _draw_nothing(figure: Figure | SubFigure, words: str) -> None:
-    axes = figure.subplots()
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from .chart import Axis, Chart, Floats, Panel, Series, number
+from .names import joined
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""
 _TOP, _RIGHT, _GAP, _BELOW = 10.0, 12.0, 14.0, 46.0
-_BAR_LEFT = 148.0
+_BAR_LEFT, _BAR_CHARACTERS = 148.0, 20
 
 
 def draw_svg(chart: Chart, identity: str) -> Markup:
@@ -32,7 +33,7 @@ def draw_svg(chart: Chart, identity: str) -> Markup:
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {top - _GAP + _BELOW:g}" role="img"'
         f' aria-labelledby="{identity}-t" aria-describedby="{identity}-d">'
-        f'<title id="{identity}-t">{escape(chart.subject)}</title>'
+        f'<title id="{identity}-t">{escape(chart.subject or chart.title)}</title>'
         f'<desc id="{identity}-d">{escape(chart.description)}</desc>'
         f"{hatch if hatched else ''}{''.join(parts)}</svg>"
     )
@@ -128,7 +129,7 @@ class _Frame:
             end, y = self._at(bar.value, 0.0)[0][0], self._top + i * step
             parts.append(
                 f'<text class="tick column" x="{self._left - 6:g}" y="{y + 13.5:g}" text-anchor="end">'
-                f"{escape(bar.label)}<title>{escape(bar.name)}</title></text>"
+                f"{escape(joined(bar.names, _BAR_CHARACTERS))}<title>{escape(joined(bar.names))}</title></text>"
                 f'<rect class="bar {"positive" if bar.value > 0 else "negative"}" x="{min(zero, end):.1f}"'
                 f' y="{y + 4:g}" width="{abs(end - zero):.1f}" height="{step - 7:g}"/>'
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,26 +30,36 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of `centred` coefficients.
     The other columns are null without `inference`, which is of the same raw columns.
     """
-    coefficients = np.column_stack(model.raw())
-    names = [*model.feature_names, INTERCEPT]
-    K = len(coefficients)
+    columns = _columns(model, inference)
+    log_odds = columns.pop("log_odds")
+    with np.errstate(over="ignore"):
+        odds = {"odds_ratio": np.exp(log_odds)}
+    named = {name: columns.pop(name) for name in ("class", "column", "coefficient") if name in columns}
+    statistics = {name: pa.array(values, pa.float64()) for name, values in columns.items()}
+    return pa.table(named | odds | statistics)
+
+
+def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
+    """Values by name for each class, and within it for each column and the intercept."""
+    coefficients, names = np.column_stack(model.raw()), [*model.feature_names, INTERCEPT]
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
-    columns: dict[str, pa.Array] = {}
-    if K > 1:
-        columns["class"] = pa.array([label for label in model.label_names for _ in names])
-    columns["column"] = pa.array(names * K)
-    columns["coefficient"] = pa.array(coefficients.reshape(-1))
-    with np.errstate(over="ignore"):
-        columns["odds_ratio"] = pa.array(np.exp(centred(coefficients).reshape(-1)))
-    rows = len(names) * K
+    K, size = len(coefficients), coefficients.size
+    columns: dict[str, Any] = (
+        {"class": [label for label in model.label_names for _ in names]} if K > 1 else {}
+    )
+    columns |= {
+        "column": names * K,
+        "coefficient": coefficients.reshape(-1),
+        "log_odds": centred(coefficients).reshape(-1),
+    }
     for name in _STATISTICS:
-        values = None if inference is None else getattr(inference, name)
-        if values is None:
-            columns[name] = pa.nulls(rows, pa.float64())
-        else:  # without an intercept there is nothing to say of it
-            columns[name] = pa.array([*values.tolist(), *[None] * (rows - len(values))], pa.float64())
-    return pa.table(columns)
+        known = [] if inference is None else getattr(inference, name).tolist()
+        columns[name] = [
+            *known,
+            *[None] * (size - len(known)),
+        ]  # without an intercept there is nothing to say of it
+    return columns
 
 
 def centred(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,33 +91,30 @@ def rank_coefficients(
         inference: of the user's units, for two classes; or None,
         why_no_inference: and why.
     """
-    several, D = len(model.label_names) > 2, len(model.feature_names)
-    coefficients = np.column_stack(model.raw())
-    log_odds = centred(coefficients)
-    per_deviation = coefficients[:, :D] * deviation
-    order = np.argsort(-np.abs(per_deviation), axis=None, kind="stable")[: LARGEST + OTHERS]
-    names, deviations = [*model.feature_names, INTERCEPT], [*deviation.tolist(), None]
+    columns, D = _columns(model, inference), len(model.feature_names)
+    deviations = np.tile([*deviation, np.nan], len(columns["column"]) // (D + 1))
+    per_deviation = columns["coefficient"] * deviations
+    order = np.argsort(-np.abs(per_deviation), kind="stable")
+    # Intercepts, which have no deviation, come last.
+    order, intercepts = np.split(order, [len(order) - len(order) // (D + 1)])
 
-    def row(k: int, j: int) -> Coefficient:
-        value, odds, by = float(coefficients[k, j]), float(log_odds[k, j]), deviations[j]
-        statistics = {}
-        if inference is not None and j < len(inference.standard_error):
-            statistics = {field: float(getattr(inference, field)[j]) for field in _STATISTICS}
+    def row(i: int) -> Coefficient:
+        by, log_odds = float(deviations[i]), float(columns["log_odds"][i])
         return Coefficient(
-            column=names[j],
-            label=model.label_names[k] if several else None,
-            coefficient=value,
-            per_deviation=None if by is None else value * by,
-            log_odds=odds,
-            log_odds_per_deviation=None if by is None else odds * by,
-            **statistics,
+            column=columns["column"][i],
+            label=columns["class"][i] if "class" in columns else None,
+            coefficient=float(columns["coefficient"][i]),
+            per_deviation=None if np.isnan(by) else float(per_deviation[i]),
+            log_odds=log_odds,
+            log_odds_per_deviation=None if np.isnan(by) else log_odds * by,
+            **{name: columns[name][i] for name in _STATISTICS},
         )
 
-    rows = [row(int(place) // D, int(place) % D) for place in order]
+    rows = [row(i) for i in order[: LARGEST + OTHERS]]
     return Coefficients(
         largest=tuple(rows[:LARGEST]),
         others=tuple(rows[LARGEST:]),
-        left_out=per_deviation.size - len(rows),
-        intercepts=tuple(row(k, D) for k in range(len(coefficients))),
+        left_out=len(order) - len(rows),
+        intercepts=tuple(row(i) for i in np.sort(intercepts)),
         why_no_inference="" if inference is not None else why_no_inference,
     )

@@ -15,10 +15,11 @@ from flashlogit.metrics.intervals import METHOD
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.amounts import amount
 from flashlogit.report.build import MAX_CLASSES
-from flashlogit.report.chart import Axis, number
+from flashlogit.report.chart import Axis, Chart, Panel, Series, number
 from flashlogit.report.charts import coefficients_chart
 from flashlogit.report.content import Coefficient, Coefficients
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds, render, write_page
+from flashlogit.report.svg import draw_svg
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -186,6 +187,26 @@ def test_the_file_is_utf_8_whatever_the_locale(tmp_path):
 )
 def test_ticks_are_written_shortly(value, text):
     assert number(value) == text
+
+
+def test_an_svg_puts_values_where_its_ticks_are():
+    x, y = Axis.linear("x", 0, 10), Axis.decades("y", 1, 100)
+    line = Series(
+        "train", np.array([0.0, 10.0]), np.array([1.0, 10.0]), size=np.array([2.0, 2.0]), name="a", words="b"
+    )
+    histogram = Series("positive", np.array([0.0, 5.0, 10.0]), np.array([10.0, 100.0]), "stairs")
+    text = draw_svg(Chart("title", (Panel(x, y, (line, histogram)),)), "id")
+    points, outline = (
+        [tuple(map(float, pair.split(","))) for pair in found.split()]
+        for found in re.findall(r'<poly[^>]*points="([^"]*)"', text)
+    )
+    assert points == [(60, 230), (348, 120)]
+    assert outline == [(60, 230), (60, 120), (204, 120), (204, 10), (348, 10), (348, 230)]
+    ticks = re.findall(r'<text class="tick" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([\d.]+)<', text)
+    assert ("54.0", "124.0", "end", "10") in ticks
+    assert ("348.0", "246.0", "middle", "10") in ticks
+    assert text.count("<circle") == 2
+    assert '<desc id="id-d">\u2068a\u2069: b. The table has the numbers.</desc>' in text
 
 
 def test_axes_take_single_values_and_wide_ranges():

@@ -9,7 +9,6 @@ import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,11 +66,16 @@ STYLES = {
     "guide": Style(_GREY, "dashed", width=1),
     "threshold": Style("black", width=1),
     "best": Style("black", marker="*"),
-    **{
-        f"class {k}": Style(f"C{k % 10}", line)
-        for k, line in zip(range(20), cycle(["solid", "dashed", "dotted", "dashdot"]), strict=False)
-    },
 }
+_LINES = ("solid", "dashed", "dotted", "dashdot")
+
+
+def _style(name: str) -> Style:
+    """The style of a series; classes have the ten colours of matplotlib's cycle, with another line the second time."""
+    if name.startswith("class "):
+        k = int(name.removeprefix("class "))
+        return Style(f"C{k % 10}", _LINES[k % 4])
+    return STYLES.get(name, Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D"))
 
 
 _CURVES: dict[str, tuple[str, Callable[[charts.Subject, str], Chart]]] = {
@@ -219,7 +223,7 @@ def _scale(axes: Axes, name: Literal["x", "y"], axis: Axis) -> None:
 
 
 def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
-    style = STYLES.get(series.style, Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D"))
+    style = _style(series.style)
     y = np.maximum(series.y, panel.y.low)
     if series.kind == "stairs":
         axes.stairs(y, series.x, baseline=panel.y.low, **style.stairs)
@@ -237,7 +241,7 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
     many = len(chart.legend) > _MANY_CLASSES
     handles, labels = [], []
     for series in chart.legend:
-        style = STYLES.get(series.style, STYLES["guide"])
+        style = _style(series.style)
         if series.kind == "stairs":
             handle: Any = Patch(**style.stairs)
         else:

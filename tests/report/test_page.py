@@ -54,13 +54,11 @@ class Page(HTMLParser):
 
 EVERY = {
     "two classes": {},
-    "weighted": {"splits": {"train": scores(weighted=True)}},
     "standard errors": {"inferred": True},
     "three classes": {"K": 3},
     "no history": {"history": [], "learned": TRAINED},
     "one class only": {"splits": {"train": one_class()}},
-    "one column": {"columns": 1},
-    "one iteration": {"history": GAPS[:1]},
+    "one column and iteration": {"columns": 1, "history": GAPS[:1]},
 }
 
 
@@ -232,17 +230,12 @@ def test_bars_have_numbers_on_both_sides(strongest, ticks):
     ("value", "whole", "text"),
     [
         (0.0, True, "0"),
-        (1234567.0, True, "1,234,567"),
         (899_999_999.0, True, "899,999,999"),
         (1e12, True, "1.0000e12"),
-        (1.0, False, "1.0000"),
-        (12345.5, False, "12,346"),
         (12344.5, False, "12,345"),
         (1234.5678, False, "1,234.6"),
-        (0.00012345678, False, "0.00012346"),
         (9.99999e-5, False, "0.00010000"),
         (1.23456789e-6, False, "1.2346e−6"),
-        (0.0, False, "0"),
     ],
 )
 def test_amounts_have_five_digits_or_all_of_a_whole_number(value, whole, text):
@@ -261,12 +254,9 @@ def test_small_weights_are_not_0_in_the_matrix(K):
 @pytest.mark.parametrize(
     ("value", "ends", "text"),
     [
-        (0.0161, (0.009475, 0.0249), "0.0095–0.0249"),
         (0.0130, (7.75e-4, 0.0384), "0.0008–0.0384"),
         (0.0012, (7.75e-4, 0.0384), "7.75e−4–0.0384"),
-        (3e-5, (1e-5, 6e-5), "1e−5–6e−5"),
         (0.9, (0.8, 1.0), "0.8000–1.0000"),
-        (0.99998, (0.999972, 0.999991), "0.99997–0.99999"),
         (0.999999, (0.999998, 1.0), "0.999998–1.000000"),
         (None, None, ""),
     ],

@@ -146,11 +146,9 @@ def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, m
         ([0.7, 0.1], None, False),
         ([1.0, 1e-4], 1e-4, True),
         ([1.0, 1e-4, 0.0], 1e-4, True),
-        ([0.0, 0.0], None, False),
         ([0.7, 0.0, float("nan"), None, 1e308], None, False),
-        ([1e20, 0.5], 0.1, True),
         ([1e100, 1e-100, 5e-324], 1e-100, True),
-        ([0.6], None, False),
+        ([0.0], None, False),
     ],
 )
 def test_the_axis_of_the_loss(losses, low, log):

@@ -18,19 +18,17 @@ import torch
 from flashlogit import reference
 from flashlogit.commands.check_gradients import main, table
 from flashlogit.gradients import check as gradient_check
-from flashlogit.gradients import methods as gradient_methods
+from flashlogit.gradients import differences, methods
 from flashlogit.gradients.check import (
     GradientCheck,
     KernelPlace,
-    NotRun,
     Row,
     check,
-    check_data,
-    check_example,
     data_problem,
     example_problem,
     find_kernel,
 )
+from flashlogit.gradients.differences import Remark
 from flashlogit.gradients.methods import ChainRule, Problem
 from flashlogit.system.errors import UserError
 from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
@@ -51,9 +49,13 @@ def rows_of(outcome: GradientCheck, method: str) -> list[Row]:
     return [row for row in outcome.rows if isinstance(row, Row) and row.method.startswith(method)]
 
 
+def remarks_of(outcome: GradientCheck) -> dict[str, bool | None]:
+    return {row.method: row.agrees for row in outcome.rows if isinstance(row, Remark)}
+
+
 @pytest.fixture(scope="module")
 def example() -> GradientCheck:
-    return check_example(example_problem(6.7, 0, 1, 0), find_kernel(CPU))
+    return check(example_problem(6.7, 0, 1, 0), find_kernel(CPU))
 
 
 @pytest.mark.parametrize("method", ["chain rule by hand", "autograd", "reference", "kernel"])
@@ -67,74 +69,65 @@ def test_golden_values(example: GradientCheck, method: str) -> None:
         assert row.gradient.bias == pytest.approx(FLOAT64[1], rel=tolerance, abs=0)
 
 
-def test_float32_by_hand_has_the_known_digits(example: GradientCheck) -> None:
-    _, single = rows_of(example, "chain rule by hand")
-    assert single.gradient.weight.item() == FLOAT32[0]
-    assert single.gradient.bias == FLOAT32[1]
-
-
-def test_the_example_agrees(example: GradientCheck) -> None:
+def test_the_example_agrees_and_float32_by_hand_has_the_known_digits(example: GradientCheck) -> None:
     assert example.agrees
-    assert 0 < example.disagreement <= example.bound <= 1e-6
-    (differences,) = rows_of(example, "finite differences")
-    assert differences.gradient.weight.item() == pytest.approx(FLOAT64[0], rel=1e-9)
+    assert 0 < (example.worst.disagreement or 0) <= example.worst.bound <= 1e-6
+    assert remarks_of(example) == {"finite differences": True}
+    _, single = rows_of(example, "chain rule by hand")
+    assert (single.gradient.weight.item(), single.gradient.bias) == FLOAT32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("z", [-1e20, -800.0, -20.0, 0.0, 6.7, 40.0, 1e20])
-def test_the_factors_multiply_to_the_residual(z: float, y: float, dtype: torch.dtype) -> None:
-    logit, label = torch.tensor(z, dtype=dtype), torch.tensor(y, dtype=dtype)
-    chain = ChainRule.at(logit, label, Clamp(1e-8, "through"))
-    p = 1 / (1 + math.exp(-z)) if z > -700 else 0.0
-    assert chain.loss_by_z.item() == pytest.approx(p - y, rel=1e-5, abs=1e-7)
-    if not chain.cancelled:
-        assert torch.equal(chain.loss_by_p * chain.p_by_z, chain.loss_by_z)
-    if y == 1 and -20 <= z <= 40:  # the sure prediction keeps its digits
-        assert chain.loss_by_z.item() == pytest.approx(-1 / (1 + math.exp(z)), rel=1e-5)
+def test_the_factors_multiply_to_the_residual(y: float, dtype: torch.dtype) -> None:
+    for z in (-1e20, -800.0, -20.0, 0.0, 6.7, 40.0, 1e20):
+        logit, label = torch.tensor(z, dtype=dtype), torch.tensor(y, dtype=dtype)
+        chain = ChainRule.at(logit, label, Clamp(1e-8, "through"))
+        p = 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+        assert chain.loss_by_z.item() == pytest.approx(p - y, rel=1e-5, abs=1e-7)
+        if not chain.cancelled:
+            assert torch.equal(chain.loss_by_p * chain.p_by_z, chain.loss_by_z)
+        if y == 1 and -20 <= z <= 40:  # the sure prediction keeps its digits
+            assert chain.loss_by_z.item() == pytest.approx(-1 / (1 + math.exp(z)), rel=1e-5)
 
 
 @pytest.mark.parametrize("clamp_gradient", ["through", "exact"])
 @pytest.mark.parametrize("eps", [0, 1e-8, 1e-3, 0.4])
-@pytest.mark.parametrize("y", [0, 1e-6, 0.5, 1])
-@pytest.mark.parametrize(("x", "b"), [(0, 0), (6.7, -6.7), (-3, 1e6), (1e3, 0), (1e20, 0), (1e-30, 25)])
-def test_no_example_is_a_false_alarm(
-    x: float, b: float, y: float, eps: float, clamp_gradient: ClampGradient
-) -> None:
-    outcome = check_example(example_problem(x, y, 1, b, eps=eps, clamp_gradient=clamp_gradient), NO_KERNEL)
-    assert outcome.agrees, table(outcome)
+def test_no_example_is_a_false_alarm(eps: float, clamp_gradient: ClampGradient) -> None:
+    """Numbers far apart, rows at the clamp and beyond it, soft labels; also where steps are lost in rounding."""
+    edge = Clamp(eps, clamp_gradient).bound if eps else 1.0
+    points = [(0, 0), (6.7, -6.7), (-3, 1e6), (1e3, 0), (1e20, 0), (1e20, -1e20), (1e-30, 25), (edge, 0)]
+    for x, b in [*points, (edge + 1e-9, 0), (edge - 1e-9, 0)]:
+        for y in (0, 1e-6, 0.5, 1):
+            outcome = check(example_problem(x, y, 1, b, eps=eps, clamp_gradient=clamp_gradient), NO_KERNEL)
+            assert outcome.agrees, (x, b, y, table(outcome))
 
 
-@pytest.mark.parametrize("offset", [-1e-9, 0, 1e-9])
-def test_rows_at_the_clamp_may_fall_on_either_side(offset: float) -> None:
+def test_a_row_at_the_clamp_is_left_out_of_the_differences() -> None:
     clamp = Clamp(1e-3, "exact")
-    outcome = check_example(
-        example_problem(clamp.bound + offset, 0, 1, 0, eps=1e-3, clamp_gradient="exact"), NO_KERNEL
-    )
+    outcome = check(example_problem(clamp.bound + 1e-9, 0, 1, 0, eps=1e-3, clamp_gradient="exact"), NO_KERNEL)
     assert outcome.agrees
-    assert any("where the derivative jumps" in note for note in outcome.notes)
+    assert remarks_of(outcome)["finite differences"] is None
+    assert "where the derivative jumps" in outcome.notes[0]
 
 
-def test_beyond_the_clamp_exact_is_what_differences_give() -> None:
-    problem = example_problem(100, 0, 1, 0, eps=1e-3, clamp_gradient="exact")
-    outcome = check_example(problem, find_kernel(CPU))
+@pytest.mark.parametrize(
+    ("clamp_gradient", "weight", "ways"),
+    [
+        ("exact", 0.0, {"finite differences": True}),
+        ("through", 100.0, {"differences, unclamped": True, "differences, clamped": True}),
+    ],
+)
+def test_beyond_the_clamp(clamp_gradient: ClampGradient, weight: float, ways: dict[str, bool]) -> None:
+    """Differences give the gradient of "exact"; from that of "through" they differ by design, which a note says."""
+    outcome = check(example_problem(100, 0, 1, 0, eps=1e-3, clamp_gradient=clamp_gradient), find_kernel(CPU))
     assert outcome.agrees
-    for row in outcome.rows:
-        assert isinstance(row, Row)
-        assert row.gradient.weight.item() == 0
+    assert len(rows_of(outcome, "")) == 8
+    for row in rows_of(outcome, ""):
+        assert row.gradient.weight.item() == pytest.approx(weight, rel=1e-8)
         assert row.gradient.loss == pytest.approx(-math.log(1e-3), rel=1e-6)
-
-
-def test_beyond_the_clamp_through_differs_from_differences_by_design() -> None:
-    problem = example_problem(100, 0, 1, 0, eps=1e-3, clamp_gradient="through")
-    outcome = check_example(problem, find_kernel(CPU))
-    assert outcome.agrees
-    for method in ("chain rule", "autograd", "reference", "kernel", "differences, unclamped"):
-        for row in rows_of(outcome, method):
-            assert row.gradient.weight.item() == pytest.approx(100, rel=1e-8)
-    (clamped,) = rows_of(outcome, "differences, clamped")
-    assert clamped.gradient.weight.item() == 0
-    assert any("differ from the gradient above by design" in note for note in outcome.notes)
+    assert remarks_of(outcome) == ways
+    assert ("by design" in outcome.notes[0]) == (clamp_gradient == "through")
 
 
 def wrong_reference(monkeypatch: pytest.MonkeyPatch, factor: float, entry: int | slice) -> None:
@@ -164,16 +157,48 @@ def test_one_wrong_column_of_the_data_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong_reference(monkeypatch, 1 + 1e-6, 17)
+    monkeypatch.setattr(gradient_check, "find_kernel", lambda device: NO_KERNEL)
     assert main(["--config", BCE]) == 1
     assert capsys.readouterr().out.splitlines()[-1].endswith("(reference, float64, dL/dw[17]): DISAGREE")
 
 
+@pytest.mark.parametrize("D", [3, 80])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_differences_find_a_wrong_gradient_by_themselves(
+    part: str, D: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every other method is wrong in the same way, as a formula that all of them share would be."""
+    problem = rows(40, D, torch.float32, Clamp(1e-8, "through"))
+    assert remarks_of(check(problem, NO_KERNEL))["finite differences"] is True
+    right = differences.bce_loss
+
+    class Shifted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return 1.01 * grad
+
+    def scaled(X: Any, y: Any, w: Any, b: Any, **options: Any) -> Any:
+        w, b = (Shifted.apply(w), b) if part == "weight" else (w, Shifted.apply(b))
+        return right(X, y, w, b, **options)
+
+    monkeypatch.setattr(differences, "bce_loss", scaled)
+    outcome = check(problem, NO_KERNEL)
+    assert remarks_of(outcome)["finite differences"] is False
+    assert not outcome.agrees
+    assert main([]) == 1
+    assert "finite differences" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_a_wrong_truth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = gradient_methods.by_hand
+    right = methods.by_hand
     monkeypatch.setattr(
         gradient_check, "by_hand", lambda *args: replace(right(*args), bias=right(*args).bias * 0.9)
     )
-    assert not check_example(example_problem(6.7, 0, 1, 0), NO_KERNEL).agrees
+    assert not check(example_problem(6.7, 0, 1, 0), NO_KERNEL).agrees
 
 
 def test_the_wrong_clamp_convention_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +208,7 @@ def test_the_wrong_clamp_convention_is_found(monkeypatch: pytest.MonkeyPatch) ->
         return right(*args, **(kwargs | {"clamp_gradient": "through"}))
 
     monkeypatch.setattr(reference, "bce_onepass", through)
-    problem = example_problem(10, 0, 1, 0, eps=1e-3, clamp_gradient="exact")
-    outcome = check_example(problem, NO_KERNEL)
+    outcome = check(example_problem(10, 0, 1, 0, eps=1e-3, clamp_gradient="exact"), NO_KERNEL)
     assert not outcome.agrees
     assert outcome.worst.method == "reference"
 
@@ -196,7 +220,7 @@ def rows(N: int, D: int, dtype: torch.dtype, clamp: Clamp) -> Problem:
         X=X.to(dtype),
         y=(torch.rand(N, generator=generator) < 0.3).to(torch.uint8),
         sample_weight=torch.rand(N, generator=generator),
-        weight=torch.randn(D, generator=generator).double() / D**0.5,
+        weight=(torch.randn(D, generator=generator) / D**0.5).double(),
         bias=0.25,
         clamp=clamp,
     )
@@ -204,22 +228,22 @@ def rows(N: int, D: int, dtype: torch.dtype, clamp: Clamp) -> Problem:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "clamp", [Clamp(1e-8, "through"), Clamp(0.3, "through"), Clamp(0.3, "exact")], ids=str
+    ("N", "D", "clamp"),
+    [(3, 1, Clamp(1e-8, "through")), (2500, 4, Clamp(0.3, "exact")), (300, 70, Clamp(0.3, "through"))],
+    ids=str,
 )
-@pytest.mark.parametrize(("N", "D"), [(3, 1), (2500, 4), (300, 70)])
 def test_data_agree_in_every_storage_dtype(N: int, D: int, clamp: Clamp, dtype: torch.dtype) -> None:
-    dtypes = (torch.float64,) if dtype == torch.float64 else (torch.float64, torch.float32)
-    outcome = check(rows(N, D, dtype, clamp), find_kernel(CPU) if N < 1000 else NO_KERNEL, dtypes)
+    outcome = check(rows(N, D, dtype, clamp), find_kernel(CPU) if N < 1000 else NO_KERNEL)
     assert outcome.agrees, table(outcome)
+    assert len(rows_of(outcome, "reference")) == 2
 
 
 def test_a_constant_column_over_many_rows_is_no_false_alarm() -> None:
-    """Where float32 sums are at their worst: 1e-4 off, in plain torch too."""
-    N = 300_000
-    X = torch.full((N, 3), 1999.0)
+    """Float32 sums are at their worst there, in plain torch too."""
+    N = 1 << 14
     weight = torch.full((3,), 2.0**-13, dtype=torch.float64)
-    problem = Problem(X, torch.zeros(N, dtype=torch.uint8), weight, 0.0, Clamp(0.0, "through"))
-    outcome = check(problem, NO_KERNEL, (torch.float64, torch.float32))
+    X, y = torch.full((N, 3), 1999.0), torch.zeros(N, dtype=torch.uint8)
+    outcome = check(Problem(X, y, weight, 0.0, Clamp(0.0, "through")), NO_KERNEL)
     assert outcome.agrees, table(outcome)
 
 
@@ -239,29 +263,22 @@ def test_own_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", OWN, f"data.path={path}", "data.dtype=float64", "device=cpu"]) == 0
     out = capsys.readouterr().out
     assert "2 columns stored in float64" in " ".join(out.split())
-    assert "float32" not in out
     assert "dL/dw[1]: second" in out
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel runs on the GPU, on all rows")
-def test_the_interpreter_gets_the_first_rows() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel runs on the GPU, on more rows")
+def test_the_interpreter_gets_the_first_rows_of_a_seeded_point() -> None:
     overrides = ["data.rows=1e4", "data.columns=300", "device=cpu"]
-    data = data_problem(ROOT / "configs/synthetic.yaml", overrides)
-    assert data.rows_in_all == 8000
-    assert data.problem.X.shape == (2**20 // 300, 300)
-    outcome = check_data(replace(data, kernel=NO_KERNEL))
-    assert outcome.agrees
-    (differences,) = rows_of(outcome, "finite differences")
-    assert differences.gradient.weight.shape == (50,)
-    assert any("first 50 of 300 columns" in note for note in outcome.notes)
-
-
-def test_the_same_seed_gives_the_same_point() -> None:
-    one, two, other = (data_problem(Path(BCE), [f"seed={seed}", "device=cpu"]).problem for seed in (1, 1, 2))
-    assert torch.equal(one.weight, two.weight)
-    assert one.bias == two.bias
-    assert not torch.equal(one.weight, other.weight)
-    assert (one.X.double() @ one.weight).abs().mean().item() == pytest.approx(1, rel=1e-5)
+    one, two, other = (
+        data_problem(ROOT / "configs/synthetic.yaml", [*overrides, f"seed={seed}"]) for seed in (1, 1, 2)
+    )
+    assert one.rows_in_all == 8000
+    assert one.problem.X.shape == (2**20 // 300, 300)
+    assert check(one.problem, NO_KERNEL).agrees
+    assert torch.equal(one.problem.weight, two.problem.weight)
+    assert one.problem.bias == two.problem.bias
+    assert not torch.equal(one.problem.weight, other.problem.weight)
+    assert (one.problem.X.double() @ one.problem.weight).abs().mean().item() == pytest.approx(1, rel=1e-5)
 
 
 def test_without_triton_the_row_says_so(
@@ -274,37 +291,26 @@ def test_without_triton_the_row_says_so(
     assert main([]) == 0
     out = capsys.readouterr().out
     assert "did not run: the package triton is not installed" in out
-    assert "the verdict is not about it" in out
-
-
-def test_not_run_is_a_row_of_its_own() -> None:
-    outcome = check_example(example_problem(6.7, 0, 1, 0), NO_KERNEL)
-    assert [row.reason for row in outcome.rows if isinstance(row, NotRun)] == [NO_KERNEL.obstacle] * 2
+    assert "is not about what did not run: kernel" in out
 
 
 def test_numbers_that_float32_cannot_hold() -> None:
-    outcome = check_example(example_problem(1e-50, 0, 1e50, 0), NO_KERNEL)
+    outcome = check(example_problem(1e-50, 0, 1e50, 0), NO_KERNEL)
     assert outcome.agrees
     assert not any(row.arithmetic.startswith("float32") for row in outcome.rows)
-    assert any("float32 cannot hold" in note for note in outcome.notes)
+    assert "float32 cannot hold" in outcome.notes[0]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--y", "1.5"], "--y is 1.5; must be from 0 to 1"),
-        (["--y=-0.1"], "--y is -0.1"),
-        (["--y", "nan"], "--y is nan; must be a finite number"),
-        (["--x", "inf"], "--x is inf; must be a finite number"),
+        (["--y", "nan"], "--y is nan"),
+        (["--x", "inf"], "--x is inf"),
         (["--x", "1e200", "--w", "1e200"], "overflows"),
-        (["--eps", "0.5"], "--eps is 0.5; must be at least 0 and less than 0.5"),
-        (["--eps=-1e-9"], "--eps is -1e-09"),
-        (["loss.eps=0"], "name the file with --config"),
-        (["--config", BCE, "--eps", "0"], "--eps is for one row"),
-        (["--config", BCE, "--clamp-gradient", "exact"], "--clamp-gradient is for one row"),
-        (["--config", BCE, "loss.epss=0"], "did you mean loss.eps"),
-        (["--config", BCE, "device=cuda:99"], "device is 'cuda:99'"),
-        (["--config", "none.yaml"], "none.yaml: no such file"),
+        (["--eps", "0.5"], "--eps is 0.5"),
+        (["loss.eps=0"], "--config"),
+        (["--config", BCE, "--clamp-gradient", "exact"], "--clamp-gradient"),
+        (["--config", BCE, "loss.epss=0"], "loss.eps"),
         (["--config", OWN, "data.path=none.csv"], "none.csv"),
     ],
 )

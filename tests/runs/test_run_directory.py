@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -13,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_files import contents, history, metrics
 
-from flashlogit.commands.shell import run_guarded, train_main
+from flashlogit.commands.shell import run_guarded
 from flashlogit.runs import run
 from flashlogit.runs.directory import RunDirectory
 from flashlogit.system import files as atomic
@@ -26,40 +26,22 @@ from flashlogit.training.checkpoint import Checkpoint
 SMALL = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
 BATCHES = [*SMALL, "training.epochs=3", "training.batch_size=64"]
 SOLVER = [*SMALL, "solver.name=newton", "loss.l2=1e-3"]
-
-
-@pytest.fixture
-def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Train `name: run` into tmp_path; gives what was printed."""
-    (tmp_path / "config.yaml").write_text("name: run\n")
-
-    def run(*arguments: str, code: int = 0) -> str:
-        given = ["--config", str(tmp_path / "config.yaml"), f"output={tmp_path}", *arguments]
-        assert train_main(given) == code
-        captured = capsys.readouterr()
-        return captured.err if code else captured.out
-
-    return run
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+KINDS = pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
+Train = Callable[..., str]
 
 
 # --- one run at a time --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", [["--overwrite"], ["--resume"]])
-def test_a_second_run_is_refused_while_the_first_goes_on(
-    mode: list[str], train: Callable[..., str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("mode", ["--overwrite", "--resume"])
+def test_a_second_run_is_refused_while_the_first_goes_on(mode: str, train: Train, tmp_path: Path) -> None:
     train(*BATCHES)
     before = contents(tmp_path / "run")
     with RunDirectory(tmp_path / "run", "resume"):
-        message = train(*BATCHES, *mode, code=2)
+        message = train(*BATCHES, mode, code=2)
     assert str(tmp_path / "run") in message
     assert contents(tmp_path / "run") == before
-    train(*BATCHES, *mode)
+    train(*BATCHES, mode)
 
 
 def test_the_lock_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
@@ -77,19 +59,26 @@ def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "runs" / "run", "new"):
         assert (tmp_path / "runs" / "run").is_dir()
     assert not (tmp_path / "runs" / "run").exists()
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as refused:
         RunDirectory(tmp_path / "runs" / "run", "resume")
+    assert "--resume" in refused.value.remedy
     assert not (tmp_path / "runs" / "run").exists()
 
 
-def test_what_a_killed_run_left_half_written_goes(train: Callable[..., str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as refused:
+        RunDirectory(tmp_path / "file" / "run", "new")
+    assert refused.value.setting == str(tmp_path / "file" / "run")
+    assert "output=" in refused.value.remedy
+
+
+def test_what_a_killed_run_left_half_written_goes(train: Train, tmp_path: Path) -> None:
     train(*BATCHES)
     run = tmp_path / "run"
     (run / "pictures").mkdir()
     left = [
-        run / ".curves.png.ab12.tmp",
-        run / ".model.safetensors.x.tmp",
-        run / "pictures" / ".roc.png.y.tmp",
+        run / name for name in (".curves.png.ab12.tmp", ".model.safetensors.x.tmp", "pictures/.roc.png.y.tmp")
     ]
     own = [run / ".mine.tmp", run / "curves.png.tmp"]
     for file in [*left, *own]:
@@ -102,32 +91,24 @@ def test_what_a_killed_run_left_half_written_goes(train: Callable[..., str], tmp
 # --- an earlier run stays until the new one can begin -------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_a_run_that_cannot_begin_loses_nothing(train: Train, tmp_path: Path) -> None:
+    train(*SOLVER)
+    train(*SOLVER, "name=other", "data.columns=5")
+    before = contents(tmp_path / "run")
+    for wrong in (
         ["solver.name=newton-cg", "loss.l1=0.1"],
         ["solver.name=newton", "data.columns=3000"],
         ["solver.start=nowhere"],
-        ["solver.start={other}"],
+        [f"solver.start={tmp_path / 'other'}"],
         ["data.rows=4"],
         ["loss.class_weight={negative: 0, positive: 1}"],
-    ],
-)
-def test_an_overwrite_that_cannot_begin_loses_nothing(
-    wrong: list[str], train: Callable[..., str], tmp_path: Path
-) -> None:
-    train(*SOLVER)
-    if "{other}" in wrong[-1]:
-        train(*SOLVER, "name=other", "data.columns=5")
-    before = contents(tmp_path / "run")
-    train(
-        *SOLVER, "--overwrite", *(each.replace("{other}", str(tmp_path / "other")) for each in wrong), code=2
-    )
-    assert contents(tmp_path / "run") == before
+    ):
+        train(*SOLVER, "--overwrite", *wrong, code=2)
+        assert contents(tmp_path / "run") == before, wrong
 
 
-@pytest.mark.parametrize("kind", [BATCHES, SOLVER])
-def test_a_refused_resume_loses_nothing(kind: list[str], train: Callable[..., str], tmp_path: Path) -> None:
+@KINDS
+def test_a_refused_resume_loses_nothing(kind: list[str], train: Train, tmp_path: Path) -> None:
     train(*kind)
     before = contents(tmp_path / "run")
     train(*kind, "--resume", "loss.l2=0.25", code=2)
@@ -138,7 +119,7 @@ def test_a_refused_resume_loses_nothing(kind: list[str], train: Callable[..., st
 
 
 def test_a_solver_writes_checkpoints_as_often_as_asked(
-    train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
     save = Checkpoint.save
@@ -149,25 +130,32 @@ def test_a_solver_writes_checkpoints_as_often_as_asked(
 
     monkeypatch.setattr(Checkpoint, "save", counted)
     train(*SOLVER, "solver.name=lbfgs")
-    rows = len((tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    rows = len(history(tmp_path / "run"))
     assert saved == [rows - 1]
     saved.clear()
     train(*SOLVER, "solver.name=lbfgs", "solver.checkpoint_seconds=0", "--overwrite")
     assert saved == [*range(rows), rows - 1]
 
 
-def test_a_run_goes_on_with_another_solver_from_the_same_point(
-    train: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_run_goes_on_with_another_solver_from_the_same_point(train: Train, tmp_path: Path) -> None:
     train(*SOLVER, "solver.name=lbfgs", "solver.max_iterations=3")
-    train(*SOLVER, "--resume")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert "newton starts anew from the point that lbfgs has reached" in train(*SOLVER, "--resume")
+    rows = history(tmp_path / "run")
     assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
+    assert [row["iteration"] for row in rows] == sorted(row["iteration"] for row in rows)
     objectives = [row["objective"] for row in rows]
     assert objectives == sorted(objectives, reverse=True)
-    for key in ("passes", "seconds"):
-        assert [row[key] for row in rows] == sorted(row[key] for row in rows)
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["run"]["converged"]
+    assert [row["passes"] for row in rows] == sorted(row["passes"] for row in rows)
+    assert metrics(tmp_path / "run")["run"]["converged"]
+
+
+def test_a_resumed_run_needs_no_start_and_takes_no_other_intercept(train: Train, tmp_path: Path) -> None:
+    train(*SOLVER, "name=first")
+    start = f"solver.start={tmp_path / 'first'}"
+    train(*SOLVER, start)
+    (tmp_path / "first" / "model.safetensors").unlink()
+    train(*SOLVER, start, "--resume")
+    assert "solver.intercept is False" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
 
 
 # --- signals ------------------------------------------------------------------------------------------------
@@ -222,32 +210,6 @@ def test_a_signal_that_was_lost_is_heard_again(monkeypatch: pytest.MonkeyPatch) 
     assert stop.exit_code == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
-def test_an_interruption_while_results_are_written_says_what_is_safe(
-    kind: list[str], train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "write_results", interrupted)
-        message = train(*kind, code=130)
-    assert str(tmp_path / "run" / "checkpoint.safetensors") in message
-    train(*kind, "--resume")
-    assert (tmp_path / "run" / "model.safetensors").exists()
-
-
-def test_a_resumed_run_needs_no_start_and_takes_no_other_intercept(
-    train: Callable[..., str], tmp_path: Path
-) -> None:
-    train(*SOLVER, "name=first")
-    start = f"solver.start={tmp_path / 'first'}"
-    train(*SOLVER, start)
-    (tmp_path / "first" / "model.safetensors").unlink()
-    train(*SOLVER, start, "--resume")
-    assert "intercept" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
-
-
 def test_signals_that_are_ignored_stay_so() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
@@ -259,48 +221,19 @@ def test_signals_that_are_ignored_stay_so() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("kind", ["batches", "solver"])
-def test_a_run_that_is_terminated_keeps_its_state(kind: str, tmp_path: Path) -> None:
-    more = {
-        "batches": ["training.epochs=100000", "training.batch_size=64", "training.checkpoint_every=100000"],
-        "solver": [
-            "solver.name=lbfgs",
-            "solver.tolerance=1e-30",
-            "solver.max_iterations=1000000",
-            "loss.l2=1e-9",
-        ],
-    }[kind]
-    (tmp_path / "config.yaml").write_text("name: run\n")
-    data = ["data.source=synthetic", "data.rows=20000", "data.dtype=float64", "report.html=false"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "flashlogit",
-            "train",
-            "--config",
-            "config.yaml",
-            f"output={tmp_path}",
-            *data,
-            *more,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    history, deadline = tmp_path / "run" / "history.jsonl", time.monotonic() + 60
-    while not (history.exists() and history.read_text().count("\n") >= 2):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)
-    assert "Traceback" not in error
-    saved = Checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
-    assert saved.progress["history_length"] >= 1
+@KINDS
+def test_an_interruption_while_results_are_written_says_what_is_safe(
+    kind: list[str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_results", interrupted)
+        message = train(*kind, code=130)
+    assert str(tmp_path / "run" / "checkpoint.safetensors") in message
+    train(*kind, "--resume")
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 # --- disks and streams --------------------------------------------------------------------------------------
@@ -320,57 +253,41 @@ def fill_up_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic.os, "fsync", full)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
+@KINDS
 def test_a_full_disk_is_named_with_what_is_safe(
-    kind: list[str], train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: list[str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it happens: what is said to be safe is, and the run goes on from there to the same end."""
-    every = ["training.checkpoint_every=1"] if kind is BATCHES else ["solver.checkpoint_seconds=0"]
-    train(*kind, *every, "name=whole")
+    given = [*kind, "training.checkpoint_every=1" if kind is BATCHES else "solver.checkpoint_seconds=0"]
+    train(*given, "name=whole")
     expected = (tmp_path / "whole" / "model.safetensors").read_bytes()
-    for writes in range(1, 60, 3):
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    resumed = 0
+    for writes in range(0, 60, 2):
         with monkeypatch.context() as patch:
             fill_up_after(writes, patch)
-            (tmp_path / "config.yaml").write_text("name: run\n")
-            code = train_main(
-                [
-                    "--config",
-                    str(tmp_path / "config.yaml"),
-                    f"output={tmp_path}",
-                    *kind,
-                    *every,
-                    "--overwrite",
-                    "--quiet",
-                ]
-            )
-        if code == 0:
+            message = train(*given, "--overwrite", code=None)
+        if not message:
             break
-        assert code == 2
-        checkpoint = tmp_path / "run" / "checkpoint.safetensors"
-        if writes % 2 == 0 and checkpoint.exists():
+        assert os.strerror(errno.ENOSPC) in message
+        assert str(tmp_path / "run") in message
+        if checkpoint.exists():
+            assert f"{checkpoint} is whole" in message
             assert not list((tmp_path / "run").glob(".*.tmp"))
-            train(*kind, *every, "--resume")
+            train(*given, "--resume")
             assert (tmp_path / "run" / "model.safetensors").read_bytes() == expected
-    assert code == 0
+            resumed += 1
+        else:
+            assert "nothing of the run was kept" in message
     assert writes > 5
+    assert resumed > 1
 
 
-def test_the_sentence_names_the_file(
-    train: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        fill_up_after(0, patch)
-        message = train(*BATCHES, code=2)
-    assert str(tmp_path / "run" / "config.yaml") in message
-    assert os.strerror(errno.ENOSPC) in message
-
-
-@pytest.mark.parametrize("closed", ["<&- 2>&-"])
-def test_streams_that_the_shell_closed_are_not_missed(closed: str, tmp_path: Path) -> None:
+def test_streams_that_the_shell_closed_are_not_missed(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: run\n")
     arguments = " ".join([*BATCHES, f"output={tmp_path}"])
     done = subprocess.run(
-        f"{sys.executable} -m flashlogit train --config config.yaml {arguments} {closed}",
+        f"{sys.executable} -m flashlogit train --config config.yaml {arguments} <&- 2>&-",
         shell=True,
         cwd=tmp_path,
         capture_output=True,

@@ -11,14 +11,13 @@ from typing import Any
 from ..gradients.check import (
     DataProblem,
     GradientCheck,
-    NotRun,
     Row,
-    check_data,
-    check_example,
+    check,
     data_problem,
     example_problem,
     find_kernel,
 )
+from ..gradients.differences import Remark
 from ..gradients.methods import ChainRule, Problem
 from ..system.console import Output, add_output
 from ..system.errors import UserError
@@ -85,14 +84,14 @@ def _run(options: argparse.Namespace) -> int:
             )
         data = data_problem(options.config, options.overrides)
         output.say(_data_heading(data))
-        outcome = check_data(data)
+        outcome = check(data.problem, data.kernel)
     else:
         if options.overrides:
             raise UserError(f"{options.overrides[0]} changes a config file; name the file with --config")
         numbers = _EXAMPLE | {name: getattr(options, name) for name in given if name in _EXAMPLE}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
         output.say(_example_heading(problem))
-        outcome = check_example(problem, find_kernel(problem.X.device))
+        outcome = check(problem, find_kernel(problem.X.device))
     output.answer(table(outcome), _result(outcome))
     return 0 if outcome.agrees else EXIT_DISAGREES
 
@@ -100,8 +99,8 @@ def _run(options: argparse.Namespace) -> int:
 def _result(outcome: GradientCheck) -> dict[str, Any]:
     """A check as JSON values."""
     methods = [
-        {"method": row.method, "arithmetic": row.arithmetic, "did_not_run": row.reason}
-        if isinstance(row, NotRun)
+        {"method": row.method, "arithmetic": row.arithmetic, "agrees": row.agrees, "outcome": row.text}
+        if isinstance(row, Remark)
         else {
             "method": row.method,
             "arithmetic": row.arithmetic,
@@ -160,7 +159,7 @@ def _data_heading(data: DataProblem) -> str:
     n, D = problem.X.shape
     rows = f"{n:,} training rows"
     if n < data.rows_in_all:
-        rows = f"the first {n:,} of {data.rows_in_all:,} training rows (Triton's interpreter is slow)"
+        rows = f"the first {n:,} of {data.rows_in_all:,} training rows"
     shown = ", ".join(f"dL/dw[{j}]: {name}" for j, name in enumerate(data.feature_names[:_SHOWN_COLUMNS]))
     clamp = problem.clamp
     dtype = str(problem.X.dtype).removeprefix("torch.")
@@ -188,15 +187,15 @@ def _body(outcome: GradientCheck, digits: int, columns: int) -> list[str]:
     names = ["dL/dw"] if columns == 1 else [f"dL/dw[{j}]" for j in range(shown)]
     heading = ["method", "arithmetic", "loss", *names, "dL/db", "off by", "allowed"]
     cells = [heading, *(_cells(row, shown, digits) for row in outcome.rows)]
-    widths = [
-        max(map(len, column)) for column in zip(*(line for line in cells if len(line) > 3), strict=True)
-    ]
+    # The text of a remark runs on over the columns of numbers.
+    numbers = [[*line[:2], *(line[2:] if len(line) > 3 else [""] * (len(heading) - 2))] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*numbers, strict=True)]
     return [_line(line, widths) for line in cells]
 
 
-def _cells(row: Row | NotRun, shown: int, digits: int) -> list[str]:
-    if isinstance(row, NotRun):
-        return [row.method, row.arithmetic, f"did not run: {row.reason}"]
+def _cells(row: Row | Remark, shown: int, digits: int) -> list[str]:
+    if isinstance(row, Remark):
+        return [row.method, row.arithmetic, row.text]
     off = ["(truth)", ""] if row.disagreement is None else [f"{row.disagreement:.1e}", f"{row.bound:.2g}"]
     gradient = row.gradient
     weights = [f"{value:.{digits}g}" for value in gradient.weight[:shown].tolist()]
@@ -223,18 +222,20 @@ def _legend(outcome: GradientCheck) -> list[str]:
         "autograd: torch's derivative of -(y log p + (1 - y) log(1 - p)), with log p as logsigmoid(z).",
         "off by: the largest error in loss and gradient, relative to the size of the terms that are added up.",
     ]
-    if any(isinstance(row, NotRun) for row in outcome.rows):
-        legend.append("The kernel did not run, and the verdict is not about it.")
+    missing = {row.method for row in outcome.rows if isinstance(row, Remark) and row.agrees is None}
+    legend += [f"The verdict is not about what did not run: {name}." for name in sorted(missing)]
     return legend
 
 
 def _verdict(outcome: GradientCheck) -> str:
+    refused = next((row for row in outcome.rows if isinstance(row, Remark) and row.agrees is False), None)
     worst = outcome.worst
-    verdict = "agree" if outcome.agrees else "DISAGREE"
+    if refused and (worst.disagreement or 0) <= worst.bound:
+        return f"{refused.method} {refused.text}: DISAGREE"
     arithmetic = worst.arithmetic.partition(",")[0]
     return (
-        f"largest disagreement: {outcome.disagreement:.1e} of {outcome.bound:.2g} allowed"
-        f" ({worst.method}, {arithmetic}, {worst.worst}): {verdict}"
+        f"largest disagreement: {worst.disagreement:.1e} of {worst.bound:.2g} allowed"
+        f" ({worst.method}, {arithmetic}, {worst.worst}): {'agree' if outcome.agrees else 'DISAGREE'}"
     )
 
 

@@ -92,8 +92,10 @@ class FitCall:
             if self._classes == 2:
                 return choose_solver(name, N, D, l1=self._loss.l1)
             return choose_softmax_solver(name, D, self._classes, l1=self._loss.l1)
-        except ValueError as error:
-            raise UserError(str(error), setting="solver.name", value=name) from error
+        except UserError as error:
+            if error.setting != "solver":  # the library's own name of the parameter
+                raise
+            raise UserError(error.problem, setting="solver.name", value=name, remedy=error.remedy) from error
 
     def fit(self, start: Parameters | FitState | None, on_point: Listener) -> Fit:
         """Fit the training rows from `start`; `on_point` is told of every accepted point."""

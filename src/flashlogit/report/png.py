@@ -249,8 +249,10 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
             marker = "" if series.size is None else style.marker
             (handle,) = axes.plot([], [], c=style.color, ls=line, marker=marker, mfc="none")
         handles.append(handle)
-        name = _named(series.name, 20 if many else _NAME_CHARACTERS)
-        labels.append(f"{name}: {series.words}" if series.words else name)
+        name = _named(series.name, 24 if many else _NAME_CHARACTERS)
+        # Of many the last two words have room for two columns, such as "error 0.01".
+        words = " ".join(series.words.split()[-2:]) if many else series.words
+        labels.append(f"{name}: {words}" if words else name)
     if not labels:
         return 0.0
     longest = max(map(len, labels)) * _CHARACTER + 0.5

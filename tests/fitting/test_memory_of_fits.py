@@ -18,6 +18,7 @@ import flashlogit
 from flashlogit.fitting.softmax import fit_softmax
 from flashlogit.metrics.binary import evaluate
 from flashlogit.metrics.intervals import bootstrap
+from flashlogit.metrics.scores import SplitScores
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +100,9 @@ def test_what_is_measured_of_a_row_takes_a_few_numbers(measure: Callable[..., An
     z, N = rng.normal(size=400_000).round(3), 400_000
     y = (z + rng.logistic(size=N) > 0).astype(np.uint8)
     options = {"bins": 10} if measure is evaluate else {"seed": 0, "replicates": 20}
-    measure(z, y, sample_weight=None, eps=0.0, threshold=0.5, **options)
+    measure(SplitScores(z, y), eps=0.0, threshold=0.5, **options)
     tracemalloc.start()
-    measure(z, y, sample_weight=None, eps=0.0, threshold=0.5, **options)
+    measure(SplitScores(z, y), eps=0.0, threshold=0.5, **options)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= 60 * N

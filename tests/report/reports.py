@@ -9,11 +9,10 @@ from flashlogit.data import Standardization
 from flashlogit.fitting.inference import Inference
 from flashlogit.metrics.binary import evaluate, sigmoid
 from flashlogit.metrics.intervals import bootstrap
-from flashlogit.metrics.intervals_multiclass import bootstrap_classes
-from flashlogit.metrics.multiclass import evaluate_classes
+from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
-from flashlogit.report import build_report
-from flashlogit.report.plots import SplitScores
+from flashlogit.report.build import build_report
+from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 '
@@ -21,11 +20,12 @@ HOSTILE = (
 )
 GAPS = [{"iteration": i, "relative_gap": 10.0**-i} for i in range(6)]
 LOSSES = [{"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.8 / e} for e in range(1, 6)]
-ABOUT = {
-    "solver": "newton", "iterations": 5, "objective": 0.4, "certificate": "gap", "gap": 1e-9, "relative_gap": 2e-9,
-    "tolerance": 1e-6, "seconds": 0.1, "passes": 7.0, "converged": True, "device": "cpu", "backend": "torch",
-    "statement": "the objective is within 1e-9 of the optimum", "notes": [],
-}  # fmt: skip
+SOLVED = SolverSummary(
+    solver="newton", ending="tolerance", converged=True, objective=0.4, null_objective=0.6, certificate="gap", gap=1e-9,
+    relative_gap=2e-9, tolerance=1e-6, statement="the objective is within 1e-9 of the optimum", notes=(),
+    separation=None, iterations=5, passes=7.0, terabytes_per_second=0.01, seconds=0.1, compile_seconds=0.0,
+)  # fmt: skip
+TRAINED = EpochSummary(epochs=5, kept_epoch=4)
 
 
 def scores(n=500, K=2, seed=0, weighted=False):
@@ -38,18 +38,13 @@ def scores(n=500, K=2, seed=0, weighted=False):
     return SplitScores(z, (z + rng.gumbel(size=z.shape)).argmax(axis=1), weight)
 
 
+def one_class():
+    return SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))
+
+
 def report(
-    K=2,
-    *,
-    columns=5,
-    labels=None,
-    names=None,
-    splits=None,
-    inferred=False,
-    threshold=0.5,
-    history=GAPS,
-    run=ABOUT,
-):
+    K=2, *, columns=5, labels=None, names=None, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED
+):  # fmt: skip
     """A report of K classes with the scores of `splits`; the columns are standardised with scale 2 and mean 3."""
     rng = np.random.default_rng(7)
     settings = RunSettings.model_validate(
@@ -71,42 +66,15 @@ def report(
         threshold=threshold,
     )
     splits = splits or {name: scores(K=K, seed=i) for i, name in enumerate(("train", "validation", "test"))}
-    if K == 2:
-        metrics = {
-            name: evaluate(s.logits, s.y, sample_weight=s.sample_weight, eps=0, threshold=threshold, bins=10)
-            for name, s in splits.items()
-        }
-        intervals = {
-            name: bootstrap(
-                s.logits,
-                s.y,
-                sample_weight=s.sample_weight,
-                eps=0,
-                threshold=threshold,
-                seed=0,
-                replicates=50,
-            )
-            for name, s in splits.items()
-        }
-    else:
-        metrics = {
-            name: evaluate_classes(s.logits, s.y, sample_weight=s.sample_weight) for name, s in splits.items()
-        }
-        intervals = {
-            name: bootstrap_classes(
-                s.logits, s.y, sample_weight=s.sample_weight, metrics=metrics[name], seed=0, replicates=50
-            )
-            for name, s in splits.items()
-        }
     inference = Inference.of(np.arange(columns + 1.0), np.full(columns + 1, 0.5), 0.95) if inferred else None
     return build_report(
         settings,
         model,
-        metrics,
-        intervals,
+        {name: evaluate(split, eps=0, threshold=threshold, bins=10) for name, split in splits.items()},
+        {name: bootstrap(split, eps=0, threshold=threshold, seed=0) for name, split in splits.items()},
         splits,
         history=history,
-        about=run,
+        summary=RunSummary("cpu", "torch", learned, flashlogit="1.2.3", torch="2.0", gpu=None, threads=1),
         deviation=model.standardization.scale,
         inference=inference,
         why_no_inference="the fit is penalised (l2 = 0.1)",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from reports import ABOUT, HOSTILE, report, scores
+from reports import HOSTILE, SOLVED, TRAINED, report, scores
 
 from flashlogit.metrics.binary import sigmoid
-from flashlogit.report import render
+from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.amounts import amount
-from flashlogit.report.plots import SplitScores
+from flashlogit.report.page import render
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"
@@ -68,7 +68,7 @@ return found;
 """
 
 
-WARNED = ABOUT | {"converged": False, "separation": "complete", "notes": ["the classes are separated by a"]}
+WARNED = replace(SOLVED, converged=False, separation="complete", notes=("the classes are separated by a",))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, weighted):
     assert shown(browser) == expected(splits["train"], 0.5)
 
 
-@pytest.mark.parametrize("scale", [3e-6, 0.125, 1e9])
+@pytest.mark.parametrize("scale", [3e-6, 1e9])
 def test_the_script_writes_weights_of_any_size_as_the_page_does(show, scale):
     one = scores(500)
     weight = scale * np.random.default_rng(0).integers(1, 9, 500)
@@ -196,20 +196,17 @@ def test_the_script_writes_weights_of_any_size_as_the_page_does(show, scale):
     assert shown(browser) == page
 
 
-def test_the_runs_own_threshold_is_one_of_the_sliders(show):
+def test_with_and_without_script_the_page_begins_at_the_runs_threshold(show):
     splits = {"test": scores(), "train": scores(seed=1)}
-    browser = show(report(splits=splits, threshold=0.12345))
+    made = report(splits=splits, threshold=0.12345)
+    browser = show(made, script=False)
+    assert shown(browser) == expected(splits["test"], 0.12345)
+    for identity in ("threshold", "split", "reset"):
+        assert not browser.find_element(By.ID, identity).is_displayed(), "no dead controls"
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    browser = show(made)
     assert text(browser, "threshold-value") == "0.1235"
     assert shown(browser) == expected(splits["test"], 0.12345)
-
-
-def test_without_script_the_page_shows_the_runs_threshold_and_no_dead_controls(show):
-    splits = {"test": scores(), "train": scores(seed=1)}
-    browser = show(report(splits=splits, threshold=0.3), script=False)
-    assert shown(browser) == expected(splits["test"], 0.3)
-    for identity in ("threshold", "split", "reset"):
-        assert not browser.find_element(By.ID, identity).is_displayed()
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_the_class_selector_shows_one_class_at_a_time(show):
@@ -245,37 +242,29 @@ def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(show, K):
     assert browser.execute_script("return window.hacked") is None
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "options", [{}, {"inferred": True}, {"K": 3, "run": WARNED}], ids=["two", "inferred", "three, warned"]
+    ("scheme", "options"),
+    [("light", {"inferred": True}), ("dark", {}), ("light", {"K": 3}), ("dark", {"K": 3, "learned": WARNED})],
 )
 def test_all_text_has_contrast_in_both_schemes(show, scheme, options):
     browser = show(report(**options), scheme=scheme)
     found = browser.execute_script(CONTRASTS)
     assert len(found) > 100
     assert [entry for entry in found if entry[0] < 4.5] == []
-    page = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert page == {"light": "rgb(244, 246, 248)", "dark": "rgb(14, 19, 24)"}[scheme]
 
 
-def test_the_first_tab_is_a_skip_link_and_focus_is_visible(show):
+def test_tab_reaches_a_skip_link_and_every_control(show):
     browser = show(report())
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     link = browser.switch_to.active_element
     assert link.text == "Skip to the report"
-    assert browser.execute_script("return getComputedStyle(arguments[0]).outlineWidth", link) == "3px"
+    assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", link) == "solid"
     link.send_keys(Keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
-
-
-def test_every_control_is_reached_by_tab(show):
-    browser = show(report())
-    body = browser.find_element(By.TAG_NAME, "body")
     reached = set()
     for _ in range(60):
-        body.send_keys(Keys.TAB)
-        body = browser.switch_to.active_element
-        reached.add(body.get_attribute("id"))
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        reached.add(browser.switch_to.active_element.get_attribute("id"))
     assert {"split", "threshold", "reset"} <= reached
 
 
@@ -298,12 +287,12 @@ return found;
 """
 
 
-@pytest.mark.parametrize("width", [1200, 375, 320])
+@pytest.mark.parametrize("width", [1200, 320])
 def test_no_text_in_charts_overlaps_or_is_cut(show, width):
     tiny = [{"iteration": i, "relative_gap": 3.0 * 10.0 ** (-2 * i)} for i in range(8)]
     close = [{"epoch": e, "train_loss": 0.69314 - 1e-5 * e, "validation_loss": 0.69313} for e in range(1, 4)]
     many = {name: scores(20_000, seed=i) for i, name in enumerate(("train", "test"))}
-    for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "run": {}}):
+    for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "learned": TRAINED}):
         browser = show(report(**options), width=width)
         browser.execute_script(
             "document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })"
@@ -311,11 +300,10 @@ def test_no_text_in_charts_overlaps_or_is_cut(show, width):
         assert browser.execute_script(OVERLAPS) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_print_fits_the_paper_and_names_the_threshold(show, scheme):
+def test_print_fits_the_paper_in_black_on_white_and_names_the_threshold(show):
     names = ("a column with quite a long name", "x" * 60, "c", "d", "e")
-    browser = show(report(names=names, inferred=True), scheme=scheme, width=680)
-    medium = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser = show(report(names=names, inferred=True), scheme="dark", width=680)
+    medium = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", medium)
     browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     over = browser.execute_script(
@@ -325,33 +313,7 @@ def test_print_fits_the_paper_and_names_the_threshold(show, scheme):
     assert max(over) <= 0
     plain = browser.find_element(By.CLASS_NAME, "only-plain")
     assert plain.is_displayed()
-    assert (
-        browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-        == "rgb(255, 255, 255)"
-    )
-    line = browser.find_element(By.CSS_SELECTOR, ".line.train")
-    assert browser.execute_script("return getComputedStyle(arguments[0]).stroke", line) == "rgb(0, 114, 178)"
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-
-
-def test_print_is_black_on_white(show):
-    browser = show(report(), scheme="light")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
-    assert browser.execute_script("return getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    colours = "const body = getComputedStyle(document.body); return [body.color, body.backgroundColor]"
+    assert browser.execute_script(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-
-
-def test_the_browser_of_this_test_is_offline(browser, tmp_path):
-    """The rule above cannot be passed by a browser that quietly reaches the network."""
-    page = Path(tmp_path / "probe.html")
-    page.write_text(
-        '<script>fetch("https://example.com").catch(() => { document.title = "offline"; });</script>'
-    )
-    browser.get(page.as_uri())
-    for _ in range(50):
-        if browser.title == "offline":
-            break
-        browser.execute_async_script("setTimeout(arguments[0], 100)")
-    assert browser.title == "offline"
-    browser.get_log("browser")

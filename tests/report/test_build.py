@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from reports import ABOUT, LOSSES, report, scores
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    f1_score,
-    precision_score,
-    roc_auc_score,
-)
+from reports import LOSSES, SOLVED, TRAINED, one_class, report, scores
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
-from flashlogit.metrics.binary import sigmoid
-from flashlogit.metrics.multiclass import AgainstTheRest
-from flashlogit.report.build import MAX_CLASSES, rates_at
+from flashlogit.metrics.binary import rates, sigmoid
+from flashlogit.metrics.scores import SplitScores
+from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.coefficients import LARGEST, OTHERS
 from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
-from flashlogit.report.plots import SplitScores
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -30,10 +25,9 @@ def test_counts_at_every_threshold_are_numpys(weighted):
     assert decision.thresholds[decision.at] == 0.123456
     for k in (0, 1, decision.at, 500, 999, 1000):
         called = p >= decision.thresholds[k]
-        assert decision.true_positive[k] == pytest.approx(s[called & y].sum())
-        assert decision.false_positive[k] == pytest.approx(s[called & ~y].sum())
-    assert decision.positives == pytest.approx(s[y].sum())
-    assert decision.negatives == pytest.approx(s[~y].sum())
+        expected = [s[c & of].sum() for c in (~called, called) for of in (~y, y)]
+        np.testing.assert_allclose(decision.counts(k), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(decision.counts(), decision.counts(decision.at))
 
 
 @pytest.mark.parametrize("threshold", [1e-6, 1 - 1e-6, 0.12345, 0.3])
@@ -49,7 +43,7 @@ def test_stops_are_dense_where_the_rows_of_a_rare_class_are():
     rng = np.random.default_rng(0)
     y = (rng.random(20_000) < 0.001).astype(np.uint8)
     rare = SplitScores(rng.normal(size=20_000) - 9 + y, y)
-    stops = threshold_stops([rare, scores()])
+    stops = threshold_stops([rare, scores(), one_class()])
     assert (np.diff(stops) > 0).all()
     assert set(THRESHOLDS) <= set(stops)
     assert 150 < (stops < 0.001).sum() < 450
@@ -63,49 +57,32 @@ def test_rows_of_weight_0_are_in_no_bin():
     split.sample_weight[:100] = 0
     decision = decide("test", split, threshold=0.5, bins=10)
     assert decision.negative_rows.sum() + decision.positive_rows.sum() == 400
+    assert decision.positive_rows.sum() == split.y[100:].sum()
     assert not decision.whole
 
 
 def test_a_probability_at_the_threshold_is_positive():
     split = SplitScores(np.zeros(2), np.array([0, 1], np.uint8))
     decision = decide("test", split, threshold=0.5, bins=10)
-    assert rates_at(decision) == {"precision": 0.5, "recall": 1, "specificity": 0, "f1": pytest.approx(2 / 3)}
-
-
-def test_rates_are_scikit_learns_and_none_for_0_by_0():
-    split = scores()
-    decision = decide("test", split, threshold=0.4, bins=10)
-    called = sigmoid(split.logits) >= 0.4
-    rates = rates_at(decision)
-    assert rates["precision"] == pytest.approx(precision_score(split.y, called))
-    assert rates["f1"] == pytest.approx(f1_score(split.y, called))
-    assert rates_at(decision, 1000)["precision"] is None
-
-
-def test_curves_are_thinned_and_keep_their_areas_and_ends():
-    split = scores(20_000)
-    decision = decide("test", split, threshold=0.5, bins=10)
-    assert decision.roc_auc == pytest.approx(roc_auc_score(split.y, split.logits), abs=1e-4)
-    assert decision.average_precision == pytest.approx(average_precision_score(split.y, split.logits))
-    for curve in (decision.roc, decision.precision_recall):
-        assert len(curve.x) <= CURVE_POINTS + 2
-        assert (curve.x[0], curve.x[-1]) == (0, 1)
-    assert np.trapezoid(decision.roc.y, decision.roc.x) == pytest.approx(decision.roc_auc, abs=1e-3)
-    assert decision.negative_rows.sum() + decision.positive_rows.sum() == 20_000
+    assert decision.counts().tolist() == [0, 0, 1, 1]
+    assert np.isnan(rates(decision.counts(1000))["precision"])
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_areas_are_scikit_learns_with_ties(weighted):
-    split = scores(weighted=weighted)
-    split.logits[:] = split.logits.round(1)
+def test_curves_are_thinned_and_keep_their_areas_and_ends(weighted):
+    split = scores(20_000, weighted=weighted)
     decision = decide("test", split, threshold=0.5, bins=10)
-    arguments = (split.y, split.logits)
-    weight = split.sample_weight
-    assert decision.roc_auc == pytest.approx(roc_auc_score(*arguments, sample_weight=weight))
-    expected = average_precision_score(*arguments, sample_weight=weight)
-    assert decision.average_precision == pytest.approx(expected)
-    curve = decision.precision_recall
-    assert np.sum(np.diff(curve.x) * curve.y[1:]) == pytest.approx(expected), "steps enclose it"
+    given = split.y, split.logits
+    area = roc_auc_score(*given, sample_weight=split.sample_weight)
+    precision = average_precision_score(*given, sample_weight=split.sample_weight)
+    assert decision.roc_auc == pytest.approx(area)
+    assert decision.average_precision == pytest.approx(precision)
+    for curve in (decision.roc, decision.precision_recall):
+        assert len(curve.x) <= CURVE_POINTS + 2
+        assert (curve.x[0], curve.x[-1]) == (0, 1)
+    assert np.trapezoid(decision.roc.y, decision.roc.x) == pytest.approx(area, abs=1e-3)
+    steps = decision.precision_recall
+    assert np.sum(np.diff(steps.x) * steps.y[1:]) == pytest.approx(precision, abs=5e-3), "steps enclose it"
 
 
 def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
@@ -116,9 +93,7 @@ def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
 
 
 def test_one_class_has_no_curves():
-    decision = decide(
-        "test", SplitScores(np.linspace(-1, 1, 5), np.ones(5, np.uint8)), threshold=0.5, bins=10
-    )
+    decision = decide("test", one_class(), threshold=0.5, bins=10)
     assert decision.roc is decision.precision_recall is decision.roc_auc is decision.average_precision is None
 
 
@@ -126,56 +101,51 @@ def test_the_whole_report_of_two_classes():
     made = report()
     assert made.headline == "test"
     assert made.proven
-    assert made.metrics["test"]["f1"].interval is not None
-    assert made.metrics["test"]["calibration_error"].interval is None
-    assert [line.name for line in made.history.lines] == ["estimated"]
-    epochs = {"epochs": 5, "kept_epoch": 4}
-    other = report(history=LOSSES, run=epochs)
+    assert "f1" in made.intervals["test"]
+    assert "calibration_error" not in made.intervals["test"]
+    assert [one.name for one in made.history.legend] == ["estimated", "tolerance"]
+    assert made.questions[0].headline("test").split == "test"
+    other = report(history=LOSSES, learned=TRAINED)
     assert not other.proven
     assert "weights of epoch 4 kept" in other.statement
-    assert [line.name for line in other.history.lines] == ["train", "validation"]
-    assert report(history=[], run=epochs).history is None
-    assert not report(run=ABOUT | {"certificate": "decrement"}).proven
-    assert not report(run=ABOUT | {"converged": False}).proven
-
-
-def test_coefficients_are_in_the_users_units_and_ordered_by_standard_deviations():
-    made = report(columns=LARGEST + OTHERS + 7)
-    rows = made.coefficients.largest + made.coefficients.others
-    per = np.abs([row.per_deviation for row in rows])
-    assert (np.diff(per) <= 0).all()
-    assert (len(made.coefficients.largest), len(made.coefficients.others)) == (LARGEST, OTHERS)
-    assert made.coefficients.left_out == 7
-    weights = np.random.default_rng(7).normal(size=LARGEST + OTHERS + 7)
-    first = int(made.coefficients.largest[0].column.split()[1])
-    assert made.coefficients.largest[0].per_deviation == pytest.approx(weights[first])
-    assert made.coefficients.largest[0].coefficient == pytest.approx(weights[first] / 2)
+    assert [one.name for one in other.history.legend] == ["train", "validation", "lowest validation loss"]
+    assert report(history=[], learned=TRAINED).history is None
+    assert not report(learned=replace(SOLVED, certificate="decrement")).proven
+    assert not report(learned=replace(SOLVED, converged=False)).proven
 
 
 @pytest.mark.parametrize("K", [2, 4])
-def test_odds_ratios_of_classes_are_against_their_geometric_mean(K):
-    made = report(K).coefficients
-    weights = np.random.default_rng(7).normal(size=5 if K == 2 else (K, 5)).reshape(-1, 5) / 2
-    less = weights.mean(axis=0) if K > 2 else 0.0
-    assert K == 2 or np.abs(less).min() > 0.01, "coefficients whose mean is not 0"
+def test_coefficients_are_in_the_users_units_and_ordered_by_standard_deviations(K):
+    columns = LARGEST + OTHERS + 7 if K == 2 else 5
+    made = report(K, columns=columns).coefficients
+    weights = (
+        np.random.default_rng(7).normal(size=columns if K == 2 else (K, columns)).reshape(-1, columns) / 2
+    )
+    less = weights.mean(axis=0) if K > 2 else np.zeros(columns)
+    rows = made.largest + made.others
+    assert (np.diff(np.abs([row.per_deviation for row in rows])) <= 0).all()
     for row in made.largest:
         k, j = int(row.label.split()[1]) if K > 2 else 0, int(row.column.split()[1])
         assert row.coefficient == pytest.approx(weights[k, j])
-        assert row.log_odds == pytest.approx((weights - less)[k, j])
+        assert row.per_deviation == pytest.approx(2 * weights[k, j])
+        assert row.log_odds == pytest.approx(weights[k, j] - less[j])
         assert row.log_odds_per_deviation == pytest.approx(2 * row.log_odds)
-    if K > 2:
+    if K == 2:
+        assert (len(made.largest), len(made.others), made.left_out) == (LARGEST, OTHERS, 7)
+    else:
+        assert {row.label for row in made.intercepts} == {f"class {k}" for k in range(4)}
         assert sum(row.log_odds for row in made.intercepts) == pytest.approx(0)
 
 
 def test_standard_errors_go_with_their_columns():
-    made = report(inferred=True)
-    assert made.coefficients.inferred
-    for row in made.coefficients.largest:
+    made = report(inferred=True).coefficients
+    assert made.inferred
+    for row in made.largest:
         assert row.z == pytest.approx(2 * int(row.column.split()[1]))
-    assert made.coefficients.intercepts[0].z == pytest.approx(10)
-    penalised = report()
-    assert "penalised" in penalised.coefficients.why_no_inference
-    assert penalised.coefficients.largest[0].standard_error is None
+    assert made.intercepts[0].z == pytest.approx(10)
+    penalised = report().coefficients
+    assert "penalised" in penalised.why_no_inference
+    assert penalised.largest[0].standard_error is None
 
 
 def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
@@ -185,10 +155,9 @@ def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
     expected = confusion_matrix(test.y, test.logits.argmax(axis=1), sample_weight=test.sample_weight)
     np.testing.assert_allclose(made.confusions[1].weight, expected)
     assert [question.positive for question in made.questions] == [f"class {k}" for k in range(4)]
-    area = roc_auc_score(test.y == 2, AgainstTheRest(test.logits).logits(2), sample_weight=test.sample_weight)
+    area = roc_auc_score(test.y == 2, test.rest.logits(2), sample_weight=test.sample_weight)
     assert made.questions[2].decisions[1].roc_auc == pytest.approx(area)
-    assert made.metrics["test"]["macro_f1"].interval is not None
-    assert {row.label for row in made.coefficients.intercepts} == {f"class {k}" for k in range(4)}
+    assert "macro_f1" in made.intervals["test"]
 
 
 def test_of_many_classes_the_most_frequent_are_shown_and_the_others_counted_together():

@@ -1,6 +1,6 @@
 """coefficients.csv of a run: raw columns, with statistics where the fit is unpenalised."""
 
-from pathlib import Path
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
@@ -9,32 +9,39 @@ from sklearn.datasets import load_breast_cancer
 
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
+from flashlogit.data import Standardization
+from flashlogit.fitting.inference import Inference
+from flashlogit.models.model import Model
+from flashlogit.report.coefficients import coefficient_table
 
-NEWTON = str(Path(__file__).parents[2] / "configs" / "newton.yaml")
 STATISTICS = ["standard_error", "z", "p_value", "ci_low", "ci_high"]
 
 
-@pytest.fixture
-def table(tmp_path):
+def table(K, inference=None):
+    rng = np.random.default_rng(0)
+    model = Model(
+        weight=rng.normal(size=(K, 3)) if K > 2 else rng.normal(size=3),
+        bias=rng.normal(size=K if K > 2 else 1),
+        feature_names=("a", "b", "c"),
+        label_names=tuple("xyz"[:K]),
+        standardization=Standardization(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])),
+        eps=0.0,
+        threshold=0.5,
+    )
+    return model, coefficient_table(model, inference).to_pandas()
+
+
+def test_unpenalised_run_has_the_estimators_statistics(tmp_path):
     X, y = load_breast_cancer(return_X_y=True)
-    frame = pd.DataFrame(X[:, [0, 1, 4]], columns=["radius", "texture", "smoothness"]).assign(y=y)
-    frame.to_csv(tmp_path / "data.csv", index=False)
-    return frame
-
-
-def train(tmp_path, *settings):
+    X = pd.DataFrame(X[:, [0, 1, 4]], columns=["radius", "texture", "smoothness"])
+    X.assign(y=y).to_csv(tmp_path / "data.csv", index=False)
     config = tmp_path / "config.yaml"
     config.write_text(
         f"name: a\noutput: {tmp_path}\ndata: {{source: file, path: {tmp_path}/data.csv, dtype: float64,"
         " split: {validation: 0, test: 0}}\nsolver: {name: newton, tolerance: 1e-12}\n"
     )
-    assert main(["train", "--config", str(config), "--quiet", *settings]) == 0
-    return pd.read_csv(tmp_path / "a" / "coefficients.csv")
-
-
-def test_unpenalised_run_has_the_estimators_statistics(table, tmp_path):
-    found = train(tmp_path)
-    X, y = table.drop(columns="y"), table.y
+    assert main(["train", "--config", str(config), "--quiet"]) == 0
+    found = pd.read_csv(tmp_path / "a" / "coefficients.csv")
     model = LogisticRegression(C=np.inf, tol=1e-12).fit(X, y)
     assert list(found.column) == [*X.columns, "(intercept)"]
     np.testing.assert_allclose(found.coefficient, [*model.coef_[0], *model.intercept_], rtol=1e-6)
@@ -43,26 +50,20 @@ def test_unpenalised_run_has_the_estimators_statistics(table, tmp_path):
         np.testing.assert_allclose(found[name], getattr(model.inference_, name), rtol=1e-5)
 
 
-def test_without_intercept_it_has_no_statistics(table, tmp_path):
-    found = train(tmp_path, "solver.intercept=false", "data.standardize=false")
+def test_without_intercept_it_has_no_statistics():
+    _, found = table(2, Inference.of(np.arange(3.0), np.full(3, 0.5), 0.95))
     assert found[STATISTICS].notna().sum().tolist() == [3] * 5
-    assert found.coefficient.iloc[-1] == 0
+    assert found.coefficient.tolist()[:3] == [0, 1, 2]
+    assert found.column.iloc[-1] == "(intercept)"
 
 
-def test_odds_ratios_of_classes_multiply_to_1_with_l1_too(tmp_path):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 3))
-    y = (X @ rng.normal(size=(3, 3)) + rng.gumbel(size=(300, 3))).argmax(axis=1)
-    pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y).to_csv(tmp_path / "data.csv", index=False)
-    found = train(tmp_path, "data.label.multiclass=true", "loss.l1=0.05", "loss.l2=0", "solver.name=lbfgs")
-    by_column = found.groupby("column")
-    assert by_column.coefficient.sum().abs().max() > 0.01
-    np.testing.assert_allclose(np.log(found.odds_ratio).groupby(found.column).sum(), 0, atol=1e-12)
-    less = found.coefficient - by_column.coefficient.transform("mean")
-    np.testing.assert_allclose(found.odds_ratio, np.exp(less))
-
-
-def test_penalised_run_has_none(table, tmp_path):
-    found = train(tmp_path, "loss.l2=0.1")
+@pytest.mark.parametrize("K", [2, 3])
+def test_raw_coefficients_have_odds_ratios_that_multiply_to_1_over_classes(K):
+    model, found = table(K)
+    weight, bias = np.atleast_2d(model.weight) / [4.0, 5.0, 6.0], model.bias
+    raw = np.column_stack([weight, bias - weight @ [1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(found.coefficient, raw.reshape(-1))
+    less = raw.mean(axis=0) if K > 2 else 0.0
+    np.testing.assert_allclose(found.odds_ratio, np.exp(raw - less).reshape(-1))
+    assert list(found.get("class", [])) == ([c for c in "xyz" for _ in range(4)] if K > 2 else [])
     assert found[STATISTICS].isna().all(axis=None)
-    assert found.coefficient.notna().all()

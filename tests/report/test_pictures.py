@@ -1,20 +1,39 @@
-"""The report's PNG files: what is drawn in them lies within them, also for many classes and long names."""
+"""The report's PNG files and curves.png: what is drawn, and that it lies within them."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.text import Text
-from reports import GAPS, report, scores
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from reports import GAPS, HOSTILE, one_class, report, scores
 
-from flashlogit.report import write_pictures
-from flashlogit.report.names import isolated, plain, shortened, shortened_pair
-from flashlogit.report.pictures import PICTURES, draw_picture
+from flashlogit.metrics.scores import SplitScores
+from flashlogit.report.charts import history_chart
+from flashlogit.report.names import isolated, joined, plain, shortened
+from flashlogit.report.png import (
+    CURVES_INCHES,
+    DPI,
+    PICTURES,
+    STYLES,
+    draw_curves,
+    draw_picture,
+    write_curves,
+    write_pictures,
+)
+from flashlogit.runs.directory import PICTURE_FILES
 
 K = 23
+
+
+@pytest.fixture(scope="module")
+def two():
+    return report()
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +41,12 @@ def many():
     labels = tuple(f"class number {k} of a long table of classes" for k in range(K))
     names = tuple(f"the measurement with the number {j}" for j in range(5))
     return report(
-        K, splits={"train": scores(3000, K), "test": scores(30_000, K, 1)}, labels=labels, names=names
+        K, splits={"train": scores(3000, K), "test": scores(9000, K, 1)}, labels=labels, names=names
     )
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -37,7 +60,7 @@ def test_all_text_lies_within_the_picture(many, name):
             drawn += axes.get_yticklabels()
     if name == "confusion.png":
         drawn += figure.axes[0].get_xticklabels()
-    for text in filter(Text.get_text, drawn):
+    for text in (one for one in drawn if one.get_text()):
         (left, bottom), (right, top) = text.get_window_extent().get_points()
         assert min(left, bottom) >= 0, text.get_text()
         assert right <= figure.bbox.x1, text.get_text()
@@ -59,26 +82,130 @@ def test_counts_of_many_classes_are_apart(many):
     assert min(later - earlier for earlier, later in pairwise(anchors)) > 1.42 * line
 
 
-def test_names_of_two_classes_are_apart():
+def test_the_matrix_of_two_classes_has_their_names_and_counts():
     made = report(labels=("a long name of a class, the negative", "a long name of a class, the positive"))
     figure = draw_picture(made, "confusion.png")
     figure.draw_without_rendering()
-    left, right = (text.get_window_extent() for text in figure.axes[0].get_xticklabels())
+    axes = figure.axes[0]
+    left, right = (text.get_window_extent() for text in axes.get_xticklabels())
     assert left.x1 < right.x0
+    tn, fn, fp, tp = made.questions[0].headline("test").counts()
+    assert [float(text.get_text()) for text in axes.texts] == [tn, fp, fn, tp]
 
 
-def test_the_axis_of_counts_ends_where_they_do():
-    made = report(splits={"train": scores(3000)})
-    figure = draw_picture(made, "calibration.png")
-    counts = figure.axes[1]
-    most = max(made.questions[0].decisions[0].calibration.rows)
+@pytest.mark.parametrize("options", [{}, {"K": 3}, {"splits": {"train": one_class()}}, {"columns": 1}])
+def test_every_chart_is_a_file(tmp_path, options):
+    write_pictures(report(**options), tmp_path / "pictures")
+    files = {file.name for file in (tmp_path / "pictures").iterdir()}
+    assert files == set(PICTURES) == set(PICTURE_FILES)
+    for file in files:
+        assert imread(tmp_path / "pictures" / file)[..., :3].std() > 0.02
+
+
+def test_hostile_names_are_shown_as_they_are_and_warn_nobody(tmp_path):
+    labels = ("$\\frac{{ 0", "\u6f22\u5b57 \u202eabc", "\u05e2\u05d1")
+    made = report(3, names=(HOSTILE, "$x_$", "%s", "", "e"), labels=labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_pictures(made, tmp_path / "pictures")
+    ticks = [text.get_text() for text in draw_picture(made, "confusion.png").axes[0].get_yticklabels()]
+    assert ticks == ["$\\frac{{ 0", "\u6f22\u5b57 \ufffdabc", "\u05e2\u05d1"]
+    bars = [text.get_text() for text in draw_picture(made, "coefficients.png").axes[0].get_yticklabels()]
+    assert all(bar.startswith("\u2068") and " → " in bar for bar in bars)
+
+
+def test_curves_are_one_picture_and_touch_nothing_else(two, tmp_path):
+    before = dict(mpl.rcParams)
+    write_curves(two, tmp_path / "curves.png")
+    assert dict(mpl.rcParams) == before
+    height, width = imread(tmp_path / "curves.png").shape[:2]
+    assert width == round(CURVES_INCHES[0] * DPI * 0.8)
+    assert height >= round(CURVES_INCHES[1] * DPI * 0.8)
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def fails_halfway(self, target, **kwargs):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fails_halfway)
+    with pytest.raises(OSError, match="disk full"):
+        write_curves(two, path)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "low", "log"),
+    [
+        ([0.7, 0.1], None, False),
+        ([1.0, 1e-4], 1e-4, True),
+        ([1.0, 1e-4, 0.0], 1e-4, True),
+        ([0.7, 0.0, float("nan"), None, 1e308], None, False),
+        ([1e100, 1e-100, 5e-324], 1e-100, True),
+        ([0.0], None, False),
+    ],
+)
+def test_the_axis_of_the_loss(losses, low, log):
+    history = [{"epoch": e, "train_loss": loss} for e, loss in enumerate(losses, start=1)]
+    chart = history_chart(history, tolerance=None, proven=False)
+    (panel,) = chart.panels
+    assert panel.y.log == log
+    assert low is None or panel.y.low == pytest.approx(low)
+    assert all(tick == int(tick) for tick in panel.x.ticks)
+    assert panel.x.ticks
+    x = panel.series[0].x
+    assert len(x) == sum(loss is not None and loss <= 1e100 for loss in losses)
+    assert (panel.y(panel.series[0].y) >= 0).all()
+    made = draw_curves(report(history=history))
+    made.draw_without_rendering()
+    assert made.axes[0].get_yscale() == ("log" if log else "linear")
+
+
+def test_a_long_history_keeps_its_ends_and_peaks_and_names_its_best():
+    losses = np.full(50_000, 0.5)
+    losses[12_345] = 0.9
+    losses[23_456] = 0.1
+    history = [{"epoch": e, "train_loss": None, "validation_loss": loss} for e, loss in enumerate(losses)]
+    line, best = history_chart(history, tolerance=None, proven=True).legend
+    assert len(line.x) <= 402
+    assert {0, 12_345, 23_456, 49_999} <= set(line.x.astype(int))
+    assert (best.x.tolist(), best.words) == ([23_456], "0.1, epoch 23456")
+
+
+def test_legends_name_areas_and_splits_keep_their_colours(two):
+    figure = draw_curves(two)
+    parts = {part.axes[0].get_title(): part for part in figure.subfigs}
+    question = two.questions[0]
+    assert legend(parts["ROC"]) == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in question.decisions]
+    assert legend(parts["Calibration"])[0].startswith("train: expected error 0.0")
+    assert legend(parts["Duality gap"]) == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
+    expected = [STYLES[d.split].color for d in question.decisions]
+    assert len({(s.line, s.marker, s.color) for s in map(STYLES.get, ("train", "validation", "test"))}) == 3
+    for title in ("ROC", "Calibration"):
+        assert [line.get_color() for line in parts[title].axes[0].lines[1:4]] == expected
+    nothing = draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
+    assert legend(nothing.subfigs[1])[1] == "test: one class only, no curve"
+
+
+def test_curves_of_classes_are_those_of_each_against_the_rest(many):
+    roc = draw_picture(many, "roc.png")
+    assert "test rows, each class against the rest" in roc.axes[0].get_title()
+    assert len(legend(roc)) == 20
+    styles = {(line.get_color(), line.get_linestyle()) for line in roc.axes[0].lines[1:21]}
+    assert len(styles) == 20
+
+
+def test_rows_of_each_bin_are_shown_on_an_axis_that_ends_where_they_do():
+    split = SplitScores(np.array([-9.0, -9.0, -9.0, 9.0]), np.array([0, 0, 1, 1], np.uint8))
+    counts = draw_picture(report(splits={"train": split}), "calibration.png").axes[1]
+    np.testing.assert_array_equal(counts.patches[0].get_data().values, [3, *[0.5] * 8, 1])
     assert min(counts.get_yticks()) >= 1
-    assert max(counts.get_yticks()) <= most
-    assert counts.get_ylabel() == "rows in bin, train"
-
-
-def test_decisions_of_classes_are_not_called_rows(many):
-    assert draw_picture(many, "calibration.png").axes[1].get_ylabel() == "class decisions in bin, test"
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 3])
@@ -88,23 +215,16 @@ def test_iterations_are_whole(iterations):
     np.testing.assert_array_equal(axes.get_xticks() % 1, 0)
 
 
-def test_scripts_that_the_font_lacks_warn_nobody(tmp_path, monkeypatch):
-    labels = ("\u6f22\u5b57", "\u202eabc", "\u05e2\u05d1")
-    for name in ("training.png", "roc.png", "precision_recall.png", "calibration.png", "coefficients.png"):
-        monkeypatch.delitem(PICTURES, name)  # the others have names enough
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_pictures(report(3, labels=labels, names=("\u6f22", *"abcd")), tmp_path / "pictures")
-
-
 def test_long_names_keep_their_head_and_tail():
     assert shortened("carrier=EV", 10) == "carrier=EV"
     assert shortened("the temperature of the engine, front", 20) == "the temperatu… front"
-    assert len(shortened("x" * 99, 24)) == 24
-    assert shortened_pair("x3", "class 17 of a table", 20) == ("x3", "class 17 of… table")
-    assert shortened_pair("class 17 of a table", "x3", 20) == ("class 17 of… table", "x3")
-    assert sum(map(len, shortened_pair("a" * 30, "b" * 30, 20))) == 20
-    assert shortened_pair("abc", "def", 20) == ("abc", "def")
+    whole = "\u2068x3\u2069 → \u2068class 17 of a table\u2069"
+    assert joined(["x3", "class 17 of a table"]) == whole
+    assert joined(["the temperature of the engine, front"], 20) == "\u2068the temperatu… front\u2069"
+    assert joined(["x3", "class 17 of a table"], 21) == "\u2068x3\u2069 → \u2068class 17 of… table\u2069"
+    assert joined(["class 17 of a table", "x3"], 21) == "\u2068class 17 of… table\u2069 → \u2068x3\u2069"
+    assert joined(["abc", "def"], 21) == "\u2068abc\u2069 → \u2068def\u2069"
+    assert len(joined(["a" * 30, "b" * 30], 21)) == 20 + len("\u2068\u2069 → \u2068\u2069")
 
 
 def test_plain_names_turn_no_text_around():

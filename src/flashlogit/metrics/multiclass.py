@@ -7,15 +7,26 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.special import logsumexp, softmax
 
-_BLOCK = 65_536
-"""Rows whose logits are copied at a time."""
+from .ranking import Floats, totals
+from .scores import SplitScores
+
+
+class JsonMetrics:
+    """Metrics as a mapping."""
+
+    def to_json(self) -> dict[str, int | float | None]:
+        """Return the fields by name; None for what is undefined or not finite, which strict JSON cannot hold."""
+        fields = asdict(self)  # type: ignore[call-overload]  # its subclasses are dataclasses
+        return {
+            name: None if value is None or not math.isfinite(value) else value
+            for name, value in fields.items()
+        }
 
 
 @dataclass(frozen=True)
-class ClassMetrics:
+class ClassMetrics(JsonMetrics):
     """Scores of one split over K classes. `rows` is a plain count; the sample weights weight all others."""
 
     rows: int
@@ -35,112 +46,51 @@ class ClassMetrics:
     brier: float
     """Weighted mean of sum_k (p_k - y_k)^2, from 0 to 2."""
 
-    def to_json(self) -> dict[str, int | float | None]:
-        """The fields by name; None for what is undefined or not finite, which strict JSON cannot hold."""
-        return {
-            name: value if value is None or math.isfinite(value) else None
-            for name, value in asdict(self).items()
-        }
 
-
-def evaluate_classes(
-    logits: NDArray[np.float64],
-    y: NDArray[np.integer],
-    *,
-    sample_weight: NDArray[np.floating] | None,
-    rest: AgainstTheRest | None = None,
-) -> ClassMetrics:
-    """All metrics of one split.
-
-    Args:
-        logits: [N, K] float64, finite; 1 <= N, 2 < K.
-        y: [N] class numbers below K.
-        sample_weight: [N] float, non-negative and not all 0, or None for ones.
-        rest: `AgainstTheRest(logits)`, if the caller has it.
-
-    Raises:
-        ValueError: an argument outside of these bounds.
-    """
-    N, K = logits.shape
-    if N == 0 or y.shape != (N,) or not np.isfinite(logits).all():
-        raise ValueError(
-            f"logits and y have shapes {logits.shape} and {y.shape}; both must have N rows, and be finite"
-        )
-    if y.min() < 0 or y.max() >= K:
-        raise ValueError(f"y holds {y.max()}; every label must be from 0 to {K - 1}")
-    weight = np.ones(N) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if not (weight.min() >= 0 and 0 < weight.sum() < math.inf):
-        raise ValueError("sample_weight must be finite, at least 0 and not all 0")
-    counts = weight > 0
-    z, y, share = logits[counts], y[counts], weight[counts] / weight.sum()
-    log_p = log_softmax(z, axis=1)
-    p, predicted = np.exp(log_p), z.argmax(axis=1)
-    own = np.arange(len(y)), y
-    # Of the others against the own class: nothing cancels where the model is sure.
-    others = z - z[own][:, None]
-    others[own] = -np.inf
-    losses = np.logaddexp(0.0, logsumexp(others, axis=1))
-    wrong = p.copy()
-    wrong[own] -= 1
-    mass = np.bincount(y, share, minlength=K)
-    right = np.bincount(y, share * (predicted == y), minlength=K)
-    present = mass > 0
-    weighting = {"sample_weight": share}
+def evaluate_classes(split: SplitScores) -> ClassMetrics:
+    """Return all metrics of one split of K > 2 classes."""
+    rows, K = split.counted, split.classes
+    share, predicted = rows.share, rows.logits.argmax(axis=1)
+    rates = class_rates(
+        totals(rows.y, share, K),
+        totals(predicted, share, K),
+        totals(rows.y, share * (predicted == rows.y), K),
+    )
+    log_loss, brier = class_losses(rows.logits, rows.y)
     return ClassMetrics(
-        rows=N,
+        rows=len(split.y),
         classes=K,
-        log_loss=float(share @ losses),
-        accuracy=float(accuracy_score(y, predicted, **weighting)),
-        balanced_accuracy=float((right[present] / mass[present]).mean()),
-        macro_f1=float(f1_score(y, predicted, average="macro", zero_division=0.0, **weighting)),
-        macro_roc_auc=_macro_auc(rest or AgainstTheRest(logits), counts, y, share) if present.all() else None,
-        brier=float(share @ np.square(wrong).sum(axis=1)),
+        log_loss=float(share @ log_loss),
+        macro_roc_auc=None if split.macro_area is None else split.macro_area[0],
+        brier=float(share @ brier),
+        **{name: min(float(value), 1.0) for name, value in rates.items()},
     )
 
 
-class AgainstTheRest:
-    """The logit of each class against all others, z_k - logsumexp of the others, for one logsumexp per row.
-
-    With p_k = exp(z_k - lse) that is z_k - lse - log1p(-p_k), which loses its digits as p_k comes near 1. Only a row's
-    likeliest class can have a p_k above 1/2; for it the sum over the others is taken as it is written.
-    """
-
-    def __init__(self, logits: NDArray[np.float64]) -> None:
-        """For logits [N, K], which are kept and not copied."""
-        self._logits = logits
-        self._top = logits.argmax(axis=1)
-        self._all = np.empty(len(logits))
-        self._top_logit = np.empty(len(logits))
-        for start in range(0, len(logits), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            others = logits[rows].copy()
-            top = np.arange(len(others)), self._top[rows]
-            highest = others[top]
-            others[top] = -np.inf
-            self._top_logit[rows] = highest - logsumexp(others, axis=1)
-            self._all[rows] = highest + np.logaddexp(0.0, -self._top_logit[rows])
-
-    def logits(self, k: int) -> NDArray[np.float64]:
-        """Those of class k, [N] float64."""
-        log_p = self._logits[:, k] - self._all
-        with np.errstate(divide="ignore"):  # of the likeliest class, which is replaced
-            result: NDArray[np.float64] = log_p - np.log1p(-np.exp(np.minimum(log_p, 0.0)))
-        return np.where(self._top == k, self._top_logit, result)
+def class_losses(z: Floats, y: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return logsumexp(z) - z_y and sum_k (p_k - y_k)^2 for every row of logits [N, K], [N] each."""
+    own = np.arange(len(y)), y
+    # The others against the label's class: nothing cancels where the model is sure.
+    others = z - z[own][:, None]
+    others[own] = -np.inf
+    log_loss = np.logaddexp(0.0, logsumexp(others, axis=1))
+    wrong = softmax(z, axis=1)
+    wrong[own] -= 1
+    return log_loss, np.square(wrong, out=wrong).sum(axis=1)
 
 
-def _macro_auc(
-    rest: AgainstTheRest, counts: NDArray[np.bool_], y: NDArray[np.integer], share: NDArray[np.float64]
-) -> float:
-    return float(np.mean([_area(rest.logits(k)[counts], y == k, share) for k in range(int(y.max()) + 1)]))
+def class_rates(true: Floats, called: Floats, right: Floats) -> dict[str, Floats]:
+    """Return accuracy, balanced accuracy and macro F1 [...] of each class's weight [..., K]: by label, by likeliest
+    class, and by both where they agree. Without any weight they are NaN."""
 
+    def mean(values: Floats, of: Floats) -> Floats:
+        """Mean over the classes that have some weight."""
+        result: Floats = (values / np.where(of > 0, of, 1)).sum(axis=-1) / (of > 0).sum(axis=-1)
+        return result
 
-def _area(score: NDArray[np.float64], positive: NDArray[np.bool_], share: NDArray[np.float64]) -> float:
-    """The area under a weighted ROC curve. scikit-learn's `roc_auc_score` takes ten times as long, for each class."""
-    order = np.argsort(score)
-    score, all_weight = score[order], share[order]
-    starts = np.flatnonzero(np.append(True, score[1:] != score[:-1]))
-    positives = np.add.reduceat(all_weight * positive[order], starts)
-    negatives = np.add.reduceat(all_weight * ~positive[order], starts)
-    # Of an equal score's negatives a half lies below its positives.
-    below = negatives.cumsum() - negatives / 2
-    return min(float((positives @ below) / (positives.sum() * negatives.sum())), 1.0)
+    with np.errstate(invalid="ignore"):
+        return {
+            "accuracy": right.sum(axis=-1) / true.sum(axis=-1),
+            "balanced_accuracy": mean(right, true),
+            "macro_f1": mean(2 * right, true + called),
+        }

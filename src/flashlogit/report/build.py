@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +11,24 @@ from numpy.typing import NDArray
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data.columns.encoding import CategoryColumn
+from ..fitting.inference import Inference
 from ..metrics.binary import Metrics
-from ..metrics.intervals import METHOD, Interval
-from ..metrics.intervals_multiclass import METHOD as CLASS_METHOD
+from ..metrics.intervals import Interval
 from ..metrics.multiclass import ClassMetrics
+from ..metrics.scores import SplitScores
 from ..models.model import Model
+from .charts import HistoryRows, history_chart
 from .coefficients import rank_coefficients
-from .content import (
-    ClassConfusion,
-    Decision,
-    MetricValue,
-    Question,
-    Report,
-    WaldStatistics,
-)
+from .content import ClassConfusion, Question, Report
 from .decisions import CURVE_POINTS, confuse, decide, threshold_stops
-from .histories import history_chart
 from .names import isolated
-from .plots import SplitScores
+from .summary import EpochSummary, RunSummary, SolverSummary
 
 MAX_CLASSES = 20
 """Classes with curves of their own and rows in the confusion matrix: the most frequent ones."""
 
 _LISTED = 10
 """Classes named in a list of facts."""
-_RATES = ("precision", "recall", "specificity", "f1")
 
 
 def build_report(
@@ -45,10 +38,10 @@ def build_report(
     intervals: Mapping[str, Mapping[str, Interval]],
     scores: Mapping[str, SplitScores],
     *,
-    history: Sequence[Mapping[str, float | None]],
-    about: Mapping[str, Any],
+    history: HistoryRows,
+    summary: RunSummary,
     deviation: NDArray[np.float64],
-    inference: WaldStatistics | None,
+    inference: Inference | None,
     why_no_inference: str,
     notes: Iterable[str] = (),
 ) -> Report:
@@ -57,18 +50,16 @@ def build_report(
     Args:
         settings, model: of the run.
         metrics, intervals, scores: by split; logits are [N], or [N, K] with class numbers for K > 2 classes.
-        history: as `flashlogit.report.plots.draw_run` takes it.
-        about: what metrics.json says about the run.
+        history: as `flashlogit.report.charts.history_chart` takes it.
+        summary: what metrics.json says about the run.
         deviation: [D], the columns' standard deviations in the user's units.
         inference, why_no_inference: standard errors, or why there are none.
         notes: sentences on the data.
     """
     names, threshold, bins = model.label_names, settings.report.threshold, settings.report.calibration_bins
-    headline = next((name for name in ("test", "validation") if name in metrics), "train")
-    several = len(names) > 2
     shown = np.arange(2)
     confusions: tuple[ClassConfusion, ...] = ()
-    if several:
+    if len(names) > 2:
         counts = np.bincount(np.asarray(scores["train"].y).astype(np.int64), minlength=len(names))
         shown = np.sort(np.argsort(-counts, kind="stable")[:MAX_CLASSES]).astype(np.int64)
         others = f"{len(names) - len(shown)} other classes"
@@ -77,33 +68,29 @@ def build_report(
     else:
         stops = threshold_stops(scores.values())
         decisions = tuple(
-            decide(
-                name, split, threshold=threshold, bins=bins, metrics=_two_class(metrics[name]), stops=stops
-            )
-            for name, split in scores.items()
+            decide(name, split, threshold=threshold, bins=bins, stops=stops) for name, split in scores.items()
         )
         questions = (Question(names[1], names[0], decisions),)
-    proven = bool(about.get("converged")) and about.get("certificate") == "gap"
-    said = tuple(about.get("notes", ()))
-    warned = "solver" in about and not about.get("converged")
+    learned = summary.learned
+    solved = learned if isinstance(learned, SolverSummary) else None
+    said = solved.notes if solved else ()
+    warned = solved is not None and not solved.converged
     return Report(
         title=settings.name,
-        headline=headline,
-        statement=about.get("statement") or _epochs(about),
-        proven=proven,
-        verdict=_verdict(about, proven=proven),
+        headline=next((name for name in ("test", "validation") if name in metrics), "train"),
+        statement=solved.statement if solved else _epochs(cast(EpochSummary, learned)),
+        proven=solved is not None and solved.proven,
+        verdict=_verdict(solved),
         warnings=said if warned else (),
-        notes=tuple(notes) + (() if warned else said),
-        facts=_facts(settings, about, metrics, model),
+        notes=(*notes, *(() if warned else said)),
+        facts=_facts(settings, summary, metrics, model),
         settings=dump_settings(settings),
-        metrics={
-            name: _values(of_split.to_json(), intervals.get(name, {})) for name, of_split in metrics.items()
-        },
-        interval_method=CLASS_METHOD if several else METHOD,
+        metrics={name: of_split.to_json() for name, of_split in metrics.items()},
+        intervals=intervals,
         history=history_chart(
             history,
             tolerance=settings.solver.tolerance if settings.solver else None,
-            proven=about.get("certificate") == "gap",
+            proven=solved is not None and solved.certificate == "gap",
         ),
         questions=questions,
         classes=len(names),
@@ -114,30 +101,11 @@ def build_report(
     )
 
 
-def rates_at(decision: Decision, at: int | None = None) -> dict[str, float | None]:
-    """Precision, recall, specificity and F1 at a threshold's place, the run's by default; None for 0 / 0."""
-    at = decision.at if at is None else at
-    tp, fp = float(decision.true_positive[at]), float(decision.false_positive[at])
-    P, N = decision.positives, decision.negatives
-    quotients = ((tp, tp + fp), (tp, P), (N - fp, N), (2 * tp, tp + fp + P))
-    return {name: a / b if b > 0 else None for name, (a, b) in zip(_RATES, quotients, strict=True)}
-
-
-def _two_class(metrics: Metrics | ClassMetrics) -> Metrics | None:
-    return metrics if isinstance(metrics, Metrics) else None
-
-
 def _against_the_rest(
     k: int, names: tuple[str, ...], scores: Mapping[str, SplitScores], threshold: float, bins: int
 ) -> Question:
     decisions = tuple(
-        decide(
-            name,
-            SplitScores(split.rest.logits(k), (split.y == k).astype(np.uint8), split.sample_weight),
-            threshold=threshold,
-            bins=bins,
-            points=CURVE_POINTS // 2,
-        )
+        decide(name, split.against_the_rest(k), threshold=threshold, bins=bins, points=CURVE_POINTS // 2)
         for name, split in scores.items()
     )
     return Question(names[k], "all other classes", decisions)
@@ -148,28 +116,20 @@ def _category(model: Model) -> str | None:
     return next((column.features[0] for column in columns if isinstance(column, CategoryColumn)), None)
 
 
-def _values(values: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, MetricValue]:
-    return {name: MetricValue(value, intervals.get(name)) for name, value in values.items()}
-
-
-def _verdict(about: Mapping[str, Any], *, proven: bool) -> str:
+def _verdict(solved: SolverSummary | None) -> str:
     """The badge beside the statement."""
-    if proven:
+    if solved is None:
+        return "not certified"
+    if solved.proven:
         return "✓ certified"
-    separation = about.get("separation")
-    if separation is not None:
-        return "classes may be separated" if separation == "suspected" else "classes are separated"
-    if about.get("converged"):
-        return "converged, no proof possible"
-    return "not converged" if "solver" in about else "not certified"
+    if solved.separation is not None:
+        return f"classes {'may be' if solved.separation == 'suspected' else 'are'} separated"
+    return "converged, no proof possible" if solved.converged else "not converged"
 
 
-def _epochs(about: Mapping[str, Any]) -> str:
-    epochs, kept = about.get("epochs"), about.get("kept_epoch")
-    if epochs is None:
-        return ""
+def _epochs(learned: EpochSummary) -> str:
     return (
-        f"trained by mini-batches for {plural(epochs, 'epoch')}, weights of epoch {kept:,} kept;"
+        f"trained by mini-batches for {plural(learned.epochs, 'epoch')}, weights of epoch {learned.kept_epoch:,} kept;"
         " such training comes near the optimum and proves nothing about its distance"
     )
 
@@ -188,32 +148,33 @@ def _listed(names: Sequence[str]) -> str:
 
 def _facts(
     settings: RunSettings,
-    about: Mapping[str, Any],
+    summary: RunSummary,
     metrics: Mapping[str, Metrics | ClassMetrics],
     model: Model,
 ) -> tuple[tuple[str, str], ...]:
     """Short facts about the run for a list of terms."""
-    rows = ", ".join(f"{of_split.rows:,} {name}" for name, of_split in metrics.items())
-    facts = [("Rows", rows), ("Columns", f"{len(model.feature_names):,}")]
-    names = model.label_names
-    facts.append(
-        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {_listed(names)}")
+    names, loss, learned = model.label_names, settings.loss, summary.learned
+    facts = [
+        ("Rows", ", ".join(f"{of_split.rows:,} {name}" for name, of_split in metrics.items())),
+        ("Columns", f"{len(model.feature_names):,}"),
+        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {_listed(names)}"),
+        ("Penalty", f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"),
+    ]
+    if isinstance(learned, SolverSummary):
+        what = "Duality gap" if learned.certificate == "gap" else "Half squared Newton decrement"
+        facts += [
+            ("Solver", f"{learned.solver}, {plural(learned.iterations, 'iteration')}"),
+            ("Objective", f"{learned.objective:.6g} nats"),
+            (what, f"{learned.gap:.2g} nats, {learned.relative_gap:.2g} of the null model's"),
+            ("Tolerance", f"{learned.tolerance:.2g} of the null model's objective"),
+            ("Time", f"{learned.seconds:.3g} s, {learned.passes:.1f} passes over the data"),
+        ]
+    else:
+        facts.append(("Epochs", f"{learned.epochs:,}, weights of epoch {learned.kept_epoch:,} kept"))
+    machine = summary.gpu or plural(summary.threads, "CPU thread")
+    return (
+        *facts,
+        ("Computed on", f"{summary.device} ({machine}), {summary.backend}"),
+        ("Versions", f"flashlogit {summary.flashlogit}, torch {summary.torch}"),
+        ("Seed", str(settings.seed)),
     )
-    loss = settings.loss
-    facts.append(("Penalty", f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"))
-    if "solver" in about:
-        facts.append(("Solver", f"{about['solver']}, {plural(about['iterations'], 'iteration')}"))
-        facts.append(("Objective", f"{about['objective']:.6g} nats"))
-        what = "Duality gap" if about["certificate"] == "gap" else "Half squared Newton decrement"
-        facts.append((what, f"{about['gap']:.2g} nats, {about['relative_gap']:.2g} of the null model's"))
-        facts.append(("Tolerance", f"{about['tolerance']:.2g} of the null model's objective"))
-        facts.append(("Time", f"{about['seconds']:.3g} s, {about['passes']:.1f} passes over the data"))
-    elif "epochs" in about:
-        facts.append(("Epochs", f"{about['epochs']:,}, weights of epoch {about['kept_epoch']:,} kept"))
-    if "device" in about:
-        machine = about.get("gpu") or plural(about.get("threads", 1), "CPU thread")
-        facts.append(("Computed on", f"{about['device']} ({machine}), {about.get('backend', '')}"))
-    if "flashlogit" in about:
-        facts.append(("Versions", f"flashlogit {about['flashlogit']}, torch {about.get('torch', '')}"))
-    facts.append(("Seed", str(settings.seed)))
-    return tuple(facts)

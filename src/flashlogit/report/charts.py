@@ -1,322 +1,237 @@
-"""The page's charts: what each draws, says and lists as a table."""
+"""The charts of a report: what each draws, says and lists as a table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
-from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from .content import Coefficients, Curve, HistoryChart, Question
+from .chart import Axis, Bar, Chart, Panel, Series, digits, number
+from .content import Coefficients, Curve, Decision, Question, Report
 from .decisions import HISTOGRAM_BINS
-from .names import isolated, plain, shortened, shortened_pair
-from .svg import Panel, Scale, chart, number, room
+from .names import isolated, plain, shortened
 
-Legend = tuple[tuple[str, str, str], ...]
-"""Style, name, and words about it, which may be none. They are kept apart: a name may run from right to left."""
-COUNTS_LOG_FROM = 200
+_COUNTS_LOG_FROM = 200
 """Rows in a bin from which a linear axis would hide the small bins."""
 _TABLE_POINTS = 11
 _MARKED_POINTS = 30
+"""Points of a curve up to which each gets a marker."""
 _LABEL_CHARACTERS = 20
+_HISTORY_POINTS = 400
+_WIDE = 50.0
+"""Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
+_SMALLEST, _LARGEST = 1e-100, 1e100
+"""Values drawn as they are; logarithmic axes overflow near the ends of float64."""
+
+Subject = Sequence[tuple[str, str, Decision]]
+"""Decisions whose curves one chart compares, each with its name and its style."""
+_DIAGONAL = Series("guide", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+HistoryRows = Sequence[Mapping[str, float | None]]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart with its legend and the same numbers as a table."""
-
-    title: str
-    note: str
-    svg: Markup
-    legend: Legend
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marked: bool = False
-    """Whether the lines have markers."""
+def by_split(question: Question) -> Subject:
+    """The question's decision in each split."""
+    return [(decision.split, decision.split, decision) for decision in question.decisions]
 
 
-def digits(value: float | None, places: int = 4) -> str:
-    """A number with some significant digits, or a dash."""
-    return "–" if value is None else number(float(f"{value:.{places}g}"))
+def by_class(report: Report) -> Subject:
+    """Each class's decision against the rest in the headline split."""
+    return [(q.positive, f"class {k}", q.headline(report.headline)) for k, q in enumerate(report.questions)]
 
 
-def history_figure(history: HistoryChart) -> Figure:
-    """Loss or gap."""
-    x = np.concatenate([line.curve.x for line in history.lines])
-    y = np.concatenate([line.curve.y for line in history.lines])
-    if history.tolerance is not None:
-        y = np.append(y, history.tolerance)
-    low, high = float(y.min()), float(y.max())
-    margin = 0.06 * (high - low)
-    vertical = Scale.decades(low, high) if history.log else Scale.linear(max(low - margin, 0), high + margin)
-    panel = Panel(
-        Scale.linear(float(x.min()), float(x.max()), whole=True),
-        vertical,
-        history.x_label,
-        history.y_label,
-        left=room(vertical),
+def history_chart(history: HistoryRows, *, tolerance: float | None, proven: bool) -> Chart | None:
+    """Loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
+
+    Args:
+        history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`; or one per
+            iteration of a solver with `iteration` and `relative_gap`. What is None, NaN or above 1e100 is left out.
+        tolerance: of a solver, on its relative gap.
+        proven: whether that is a duality gap; without a penalty it is half the squared Newton decrement.
+    """
+    solved = bool(history) and "relative_gap" in history[-1]
+    title = "Loss" if not solved else "Duality gap" if proven else "Half the squared Newton decrement"
+    x_label = "iteration" if solved else "epoch"
+    columns = (
+        {"estimated": "relative_gap"} if solved else {"train": "train_loss", "validation": "validation_loss"}
     )
-    marked = all(len(line.curve.x) <= _MARKED_POINTS for line in history.lines)
-    legend = [(line.role, line.name, "") for line in history.lines]
-    if history.tolerance is not None:
-        panel.rule(history.tolerance)
-        legend.append(("guide", "tolerance", number(history.tolerance)))
-    for line in history.lines:
-        panel.line(line.curve.x, line.curve.y, line.role)
-        if marked:
-            panel.points(line.curve.x, line.curve.y, line.role, [3.0] * len(line.curve.x))
-    ends = "; ".join(f"{line.name} ends at {digits(float(line.curve.y[-1]))}" for line in history.lines)
-    rows = tuple(
-        (line.name, digits(float(line.curve.x[i])), digits(float(line.curve.y[i])))
-        for line in history.lines
-        for i in _some(len(line.curve.x))
-    )
-    svg = chart(
-        "history", history.title, f"{history.y_label} over {history.x_label}: {ends}.", [panel.markup()]
-    )
-    heads = ("", history.x_label.capitalize(), history.y_label.capitalize())
-    return Figure(history.title, "", svg, tuple(legend), heads, rows, marked)
-
-
-def roc_figure(question: Question, identity: str) -> Figure:
-    """True positive rate over false positive rate of every split."""
-    panel = Panel(
-        Scale.linear(0, 1), Scale.linear(0, 1), "false positive rate", "true positive rate (recall)"
-    )
-    panel.line(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "guide")
-    legend = _curves(panel, question, "roc", "roc_auc", "AUC")
-    return Figure(
-        "ROC curve",
-        "",
-        chart(identity, f"ROC curve of {isolated(question.positive)}", _spoken(legend), [panel.markup()]),
-        legend,
-        ("", "False positive rate", "True positive rate"),
-        _curve_rows(question, "roc"),
-    )
-
-
-def precision_recall_figure(question: Question, identity: str) -> Figure:
-    """Precision over recall of every split."""
-    panel = Panel(Scale.linear(0, 1), Scale.linear(0, 1), "recall", "precision")
-    legend = _curves(panel, question, "precision_recall", "average_precision", "average precision")
-    return Figure(
-        "Precision and recall",
-        "",
-        chart(
-            identity,
-            f"Precision over recall of {isolated(question.positive)}",
-            _spoken(legend),
-            [panel.markup()],
-        ),
-        legend,
-        ("", "Recall", "Precision"),
-        _curve_rows(question, "precision_recall"),
-    )
-
-
-def calibration_figure(question: Question, identity: str) -> Figure:
-    """Observed rate over predicted probability, and below it the rows of every bin."""
-    most = max(int(decision.calibration.rows.max()) for decision in question.decisions)
-    unit, rows_scale = Scale.linear(0, 1), Scale.counts(most, 4)
-    left = room(unit, rows_scale)
-    rates = Panel(unit, unit, y_label="observed rate", left=left, height=180, x_ticks=False)
-    counts = Panel(
-        unit,
-        rows_scale,
-        "predicted probability",
-        "rows (log)",
-        left=left,
-        top=204,
-        height=66,
-    )
-    rates.line(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "guide")
-    rows = []
-    for decision in question.decisions:
-        curve = decision.calibration
-        rates.line(curve.mean_probability, curve.observed_rate, decision.split)
-        size = np.sqrt(curve.share) * 5 + 2
-        rates.points(curve.mean_probability, curve.observed_rate, decision.split, size.tolist())
-        in_bin = np.zeros(decision.bins)
-        in_bin[curve.bin] = curve.rows
-        counts.stairs(np.linspace(0, 1, decision.bins + 1), in_bin, f"outline {decision.split}")
-        rows += [
-            (
-                decision.split,
-                f"{number(k / decision.bins)}–{number((k + 1) / decision.bins)}",
-                digits(float(p)),
-                digits(float(rate)),
-                f"{int(n):,}",
-            )
-            for k, p, rate, n in zip(
-                curve.bin.tolist(), curve.mean_probability, curve.observed_rate, curve.rows, strict=True
-            )
-        ]
-    legend = tuple(
-        (decision.split, decision.split, f"expected error {digits(decision.calibration.error, 3)}")
-        for decision in question.decisions
-    )
-    return Figure(
-        "Calibration",
-        "On the diagonal, probabilities are what happens. Larger markers: more weight; below: rows per bin.",
-        chart(
-            identity,
-            f"Calibration of {isolated(question.positive)}",
-            _spoken(legend),
-            [rates.markup(), counts.markup()],
-            height=314,
-        ),
-        legend,
-        ("", "Probability", "Mean probability", "Observed rate", "Rows"),
-        tuple(rows),
-        marked=True,
-    )
-
-
-def scores_figure(question: Question, split: str, identity: str, *, threshold: bool) -> Figure:
-    """How many rows of each class have which probability, in one split; with a line at the threshold, if asked for."""
-    decision = next(one for one in question.decisions if one.split == split)
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    most = int(max(decision.negative_rows.max(), decision.positive_rows.max(), 1))
-    log = most > COUNTS_LOG_FROM
-    counts = Scale.counts(most, 6) if log else Scale.linear(0, most * 1.05, whole=True)
-    panel = Panel(
-        Scale.linear(0, 1),
-        counts,
-        f"predicted probability of “{isolated(_short(question.positive))}”",
-        "rows (logarithmic)" if log else "rows",
-        left=room(counts),
-    )
-    panel.stairs(edges, decision.negative_rows.astype(np.float64), "negative")
-    panel.stairs(edges, decision.positive_rows.astype(np.float64), "positive")
-    if threshold:
-        place = panel.left + panel.width * float(decision.thresholds[decision.at])
-        panel.marks.append(
-            f'<line class="threshold" data-left="{panel.left:g}" data-width="{panel.width:g}" x1="{place:.1f}"'
-            f' x2="{place:.1f}" y1="{panel.top:g}" y2="{panel.top + panel.height:g}"/>'
-        )
-    legend = (
-        ("negative", question.negative, f"{int(decision.negative_rows.sum()):,} rows"),
-        ("positive", question.positive, f"{int(decision.positive_rows.sum()):,} rows"),
-    )
-    # A pattern beside the colour: shapes that cross stay apart without it.
-    defs = (
-        f'<defs><pattern id="{identity}-hatch" width="5" height="5" patternUnits="userSpaceOnUse"'
-        ' patternTransform="rotate(45)"><line class="hatch" y2="5"/></pattern></defs>'
-    )
-    markup = panel.markup().replace(
-        'class="stairs positive"', f'class="stairs positive" style="fill:url(#{identity}-hatch)"'
-    )
-    rows = tuple(
-        (f"{number(edges[i])}–{number(edges[i + 1])}", f"{int(a):,}", f"{int(b):,}")
-        for i, (a, b) in enumerate(zip(decision.negative_rows, decision.positive_rows, strict=True))
-        if a or b
-    )
-    return Figure(
-        f"Scores by class, {split} rows",
-        "The upright line is the threshold." if threshold else "",
-        chart(identity, f"Scores by class, {split} rows", _spoken(legend), [markup], defs=defs),
-        legend,
-        ("Probability", question.negative, question.positive),
-        rows,
-    )
-
-
-def coefficients_figure(coefficients: Coefficients) -> Figure | None:
-    """The largest coefficients for a standard deviation more of the column, as bars from 0."""
-    rows = coefficients.largest
-    if not rows:
+    found = {name: _recorded(history, x_label, column) for name, column in columns.items()}
+    curves = {name: curve for name, curve in found.items() if len(curve.x)}
+    if not curves:
         return None
-    values = np.array([row.per_deviation for row in rows], dtype=np.float64)
-    reach = float(np.abs(values).max()) or 1.0
-    row_height, top, left, width = 19.0, 8.0, 148.0, 200.0
-    zero, unit = left + width / 2, width / 2 / (reach * 1.04)
-    height = top + row_height * len(rows)
-    # Ticks of one side, mirrored: of both sides at once, a reach just below a round number would have 0 alone.
-    side = Scale.linear(0, reach * 1.04, 3).ticks
-    parts = []
-    for tick in (*(-tick for tick in side[:0:-1]), *side):
-        a = zero + tick * unit
-        parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{top:g}" y2="{height:g}"/>')
-        parts.append(
-            f'<text class="tick" x="{a:.1f}" y="{height + 15:g}" text-anchor="middle">{number(tick)}</text>'
-        )
-    for i, row in enumerate(rows):
-        value = float(values[i])
-        y = top + i * row_height
-        column, label = row.column, row.label
-        name = isolated(column) if label is None else f"{isolated(column)} → {isolated(label)}"
-        short = (
-            isolated(_short(column))
-            if label is None
-            else " → ".join(map(isolated, shortened_pair(plain(column), plain(label), _LABEL_CHARACTERS - 1)))
-        )
-        style = "positive" if value > 0 else "negative"
-        parts.append(
-            f'<text class="tick column" x="{left - 6:g}" y="{y + 13.5:g}" text-anchor="end">{escape(short)}'
-            f"<title>{escape(name)}</title></text>"
-            f'<rect class="bar {style}" x="{min(zero, zero + value * unit):.1f}" y="{y + 4:g}"'
-            f' width="{abs(value) * unit:.1f}" height="{row_height - 7:g}"/>'
-        )
-    parts.append(f'<line class="axis" x1="{zero:g}" x2="{zero:g}" y1="{top:g}" y2="{height:g}"/>')
-    middle = left + width / 2
-    parts.append(
-        f'<text class="label" x="{middle:g}" y="{height + 33:g}" text-anchor="middle">'
-        "logit per standard deviation</text>"
+    series = [_history_line(name, curve) for name, curve in curves.items()]
+    x, y = (np.concatenate([getattr(curve, of) for curve in curves.values()]) for of in ("x", "y"))
+    if "validation" in curves:
+        best = curves["validation"].at([int(np.argmin(curves["validation"].y))])
+        words = f"{digits(float(best.y[0]))}, epoch {best.x[0]:g}"
+        star = Series("best", best.x, best.y, "points", np.array([4.5]), "lowest validation loss", words)
+        series.append(star)
+    if tolerance is not None and solved:
+        y = np.append(y, tolerance)
+        ends = np.array([x.min(), x.max()])
+        series.append(Series("guide", ends, np.full(2, tolerance), name="tolerance", words=number(tolerance)))
+    low, high, positive = float(y.min()), float(y.max()), y[y > 0]
+    margin = 0.06 * (high - low)
+    y_label = "share of the null objective" if solved else "mean loss (nats)"
+    if solved or (len(positive) and high > _WIDE * positive.min()):
+        vertical = Axis.decades(y_label, float(positive.min()), high)
+    else:
+        vertical = Axis.linear(y_label, max(low - margin, 0), high + margin)
+    horizontal = Axis.linear(x_label, float(x.min()), float(x.max()), whole=True)
+    return _tabulated(Chart(title, (Panel(horizontal, vertical, tuple(series)),)))
+
+
+def _history_line(name: str, curve: Curve) -> Series:
+    """The curve, with the extremes of each stretch of a long one, so that no peak is lost; markers on a short one."""
+    kept = np.arange(len(curve.x))
+    if len(kept) > _HISTORY_POINTS:
+        starts = np.linspace(0, len(kept), _HISTORY_POINTS // 2).astype(np.int64)
+        extremes = [a + f(curve.y[a:b]) for a, b in pairwise(starts) for f in (np.argmin, np.argmax)]
+        kept = np.unique([0, *extremes, len(kept) - 1])
+    shown, style = curve.at(kept), "train" if name == "estimated" else name
+    size = np.full(len(kept), 3.0) if len(kept) <= _MARKED_POINTS else None
+    words = f"{digits(float(curve.y[-1]))} at the end"
+    return Series(style, shown.x, shown.y, size=size, name=name, words=words)
+
+
+def _recorded(history: HistoryRows, x: str, y: str) -> Curve:
+    """What of two columns can be drawn: gaps above 0, and losses from 0 on."""
+    # None becomes NaN in a float array, and a comparison with NaN is false.
+    pairs = np.array([(row[x], row.get(y)) for row in history], dtype=np.float64).reshape(-1, 2)
+    least = _SMALLEST if y == "relative_gap" else 0.0
+    pairs = pairs[(pairs[:, 1] >= least) & (pairs[:, 1] <= _LARGEST)]
+    return Curve(pairs[:, 0], np.where(pairs[:, 1] < _SMALLEST, 0.0, pairs[:, 1]))
+
+
+def roc_chart(subject: Subject, positive: str) -> Chart:
+    """True positive rate over false positive rate."""
+    x, y = Axis.linear("false positive rate", 0, 1), Axis.linear("true positive rate (recall)", 0, 1)
+    series = (_curve(name, style, one.roc, "AUC", one.roc_auc) for name, style, one in subject)
+    panel = Panel(x, y, (_DIAGONAL, *series))
+    return _tabulated(Chart("ROC curve", (panel,), f"ROC curve of {isolated(positive)}"))
+
+
+def precision_recall_chart(subject: Subject, positive: str) -> Chart:
+    """Precision over recall."""
+    series = (
+        _curve(name, style, one.precision_recall, "average precision", one.average_precision)
+        for name, style, one in subject
     )
-    strongest = isolated(rows[0].column)
-    return Figure(
-        "Largest coefficients",
-        "",
-        chart(
-            "coefficients-chart",
-            "Largest coefficients",
-            f"Bars from 0, the largest first: {strongest} changes the logit by {digits(float(values[0]))}"
-            " for a standard deviation more. The table lists all.",
-            parts,
-            height=height + 42,
+    panel = Panel(Axis.linear("recall", 0, 1), Axis.linear("precision", 0, 1), tuple(series))
+    return _tabulated(
+        Chart("Precision and recall", (panel,), f"Precision over recall of {isolated(positive)}")
+    )
+
+
+def _curve(name: str, style: str, curve: Curve | None, area: str, value: float | None) -> Series:
+    if curve is None:
+        return Series(style, np.empty(0), np.empty(0), name=name, words="one class only, no curve")
+    return Series(style, curve.x, curve.y, name=name, words=f"{area} {digits(value)}")
+
+
+def _tabulated(chart: Chart) -> Chart:
+    """The chart with some points of each of its lines as a table."""
+    (panel,) = chart.panels
+    rows = [
+        (series.name, digits(float(series.x[i])), digits(float(series.y[i])))
+        for series in chart.legend
+        if series.kind == "line" and series.style != "guide"
+        for i in np.unique(np.linspace(0, len(series.x) - 1, min(len(series.x), _TABLE_POINTS)).astype(int))
+    ]
+    heads = (axis.label.partition(" (")[0].capitalize() for axis in (panel.x, panel.y))
+    return replace(chart, heads=("", *heads), rows=tuple(rows))
+
+
+def calibration_chart(subject: Subject, positive: str) -> Chart:
+    """Observed rate over predicted probability, and below it the rows of every bin."""
+    most = max(int(decision.calibration.rows.max()) for _, _, decision in subject)
+    probability = Axis.linear("predicted probability", 0, 1)
+    rates, counts, rows = [_DIAGONAL], [], []
+    for name, style, decision in subject:
+        curve, bins = decision.calibration, decision.bins
+        words = f"expected error {digits(curve.error, 3)}"
+        size = np.sqrt(curve.share) * 5 + 2
+        rates.append(Series(style, curve.mean_probability, curve.observed_rate, "line", size, name, words))
+        in_bin = np.zeros(bins)
+        in_bin[curve.bin] = curve.rows
+        counts.append(Series(style, np.linspace(0, 1, bins + 1), in_bin, "stairs"))
+        columns = zip(
+            curve.bin.tolist(), curve.mean_probability, curve.observed_rate, curve.rows, strict=True
+        )
+        rows += [(name, _between(k, bins), digits(p), digits(rate), f"{n:,}") for k, p, rate, n in columns]
+    return Chart(
+        "Calibration",
+        (
+            Panel(probability, Axis.linear("observed rate", 0, 1), tuple(rates), height=180),
+            Panel(probability, Axis.counts("rows (log)", most, 4), tuple(counts), height=66),
         ),
-        (),
-        (),
-        (),
+        f"Calibration of {isolated(positive)}",
+        note="On the diagonal, probabilities are what happens. Larger markers: more weight; below: rows per bin.",
+        heads=("", "Probability", "Mean probability", "Observed rate", "Rows"),
+        rows=tuple(rows),
     )
 
 
-def _curves(panel: Panel, question: Question, curve: str, area: str, word: str) -> Legend:
-    legend = []
-    for decision in question.decisions:
-        points: Curve | None = getattr(decision, curve)
-        if points is None:
-            legend.append((decision.split, decision.split, "one class only, no curve"))
-            continue
-        panel.line(points.x, points.y, decision.split)
-        legend.append((decision.split, decision.split, f"{word} {digits(getattr(decision, area))}"))
-    return tuple(legend)
+def _between(k: int, bins: int) -> str:
+    return f"{number(k / bins)}–{number((k + 1) / bins)}"
 
 
-def _curve_rows(question: Question, curve: str) -> tuple[tuple[str, ...], ...]:
-    rows = []
-    for decision in question.decisions:
-        points: Curve | None = getattr(decision, curve)
-        if points is not None:
-            rows += [
-                (decision.split, digits(float(points.x[i])), digits(float(points.y[i])))
-                for i in _some(len(points.x))
-            ]
-    return tuple(rows)
-
-
-def _some(count: int) -> NDArray[np.int64]:
-    kept: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(count, _TABLE_POINTS)).astype(np.int64))
-    return kept
-
-
-def _spoken(legend: Legend) -> str:
-    return (
-        "; ".join(f"{isolated(name)}: {words}" for _, name, words in legend)
-        + ". The table below has the numbers."
+def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
+    """How many rows of each class have which probability, in one split; with a line at the threshold, if asked for."""
+    decision = question.headline(split)
+    sides = {
+        "negative": (question.negative, decision.negative_rows),
+        "positive": (question.positive, decision.positive_rows),
+    }
+    stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, (name, rows) in sides.items()]
+    chart = _score_chart(
+        stairs, split, f"“{isolated(shortened(plain(question.positive), _LABEL_CHARACTERS))}”"
     )
+    pairs = zip(decision.negative_rows, decision.positive_rows, strict=True)
+    rows = [(_between(i, HISTOGRAM_BINS), f"{a:,}", f"{b:,}") for i, (a, b) in enumerate(pairs) if a or b]
+    chart = replace(chart, heads=("Probability", question.negative, question.positive), rows=tuple(rows))
+    if not threshold:
+        return chart
+    (panel,) = chart.panels
+    at, ends = np.full(2, decision.thresholds[decision.at]), np.array([panel.y.low, panel.y.high])
+    panel = replace(panel, series=(*panel.series, Series("threshold", at, ends)))
+    return replace(chart, panels=(panel,), note="The upright line is the threshold.")
 
 
-def _short(name: str, most: int = _LABEL_CHARACTERS) -> str:
-    return shortened(plain(name), most)
+def class_scores_chart(report: Report) -> Chart:
+    """How likely each class's own rows are found to be of it, in the headline split."""
+    stairs = [_histogram(name, style, decision.positive_rows) for name, style, decision in by_class(report)]
+    return _score_chart(stairs, report.headline, "the own class")
+
+
+def _histogram(name: str, style: str, rows: NDArray[np.int64], words: str = "") -> Series:
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    return Series(style, edges, rows.astype(np.float64), "stairs", name=name, words=words)
+
+
+def _score_chart(stairs: Sequence[Series], split: str, of: str) -> Chart:
+    most = max(1, *(int(series.y.max()) for series in stairs))
+    if most > _COUNTS_LOG_FROM:
+        counts = Axis.counts("rows (logarithmic)", most, 6)
+    else:
+        counts = Axis.linear("rows", 0, most * 1.05, whole=True)
+    panel = Panel(Axis.linear(f"predicted probability of {of}", 0, 1), counts, tuple(stairs))
+    return Chart(f"Scores by class, {split} rows", (panel,))
+
+
+def coefficients_chart(coefficients: Coefficients) -> Chart | None:
+    """The largest coefficients for a standard deviation more of the column, as bars from 0; None without any."""
+    bars = [
+        Bar((row.column,) if row.label is None else (row.column, row.label), row.per_deviation or 0.0)
+        for row in coefficients.largest
+    ]
+    if not bars:
+        return None
+    reach = 1.04 * (max(abs(bar.value) for bar in bars) or 1.0)
+    # Ticks of one side, mirrored: of both sides at once, a reach just below a round number would have 0 alone.
+    side = Axis.linear("", 0, reach, 3).ticks
+    x = Axis("logit per standard deviation", -reach, reach, (*(-tick for tick in side[:0:-1]), *side))
+    panel = Panel(x, Axis("", 0, 1, ()), bars=tuple(bars), height=19.0 * len(bars))
+    return Chart("Largest coefficients", (panel,))

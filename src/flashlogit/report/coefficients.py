@@ -1,23 +1,86 @@
-"""A model's coefficients in the user's units, the ones that matter most first."""
+"""A model's coefficients on the user's own columns: as a table with what statisticians ask of them, and ranked."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 from numpy.typing import NDArray
 
+from ..data.files.csv_cells import safe_cells
+from ..fitting.inference import Inference
 from ..models.model import Model
-from .coefficient_table import INTERCEPT, centred
-from .content import Coefficient, Coefficients, WaldStatistics
+from ..system.files import write_atomically
+from .content import Coefficient, Coefficients
 
+INTERCEPT = "(intercept)"
 LARGEST = 20
 OTHERS = 1000
-"""Coefficients in the collapsed table; coefficients.csv has all."""
+"""Coefficients in the page's collapsed table; coefficients.csv has all."""
+_STATISTICS = ("standard_error", "z", "p_value", "ci_low", "ci_high")
+
+
+def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
+    """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
+
+    `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
+    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of `centred` coefficients.
+    The other columns are null without `inference`, which is of the same raw columns.
+    """
+    columns = _columns(model, inference)
+    log_odds = columns.pop("log_odds")
+    with np.errstate(over="ignore"):
+        odds = {"odds_ratio": np.exp(log_odds)}
+    named = {name: columns.pop(name) for name in ("class", "column", "coefficient") if name in columns}
+    statistics = {name: pa.array(values, pa.float64()) for name, values in columns.items()}
+    return pa.table(named | odds | statistics)
+
+
+def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
+    """Values by name for each class, and within it for each column and the intercept."""
+    coefficients, names = np.column_stack(model.raw()), [*model.feature_names, INTERCEPT]
+    if inference is not None:
+        coefficients[0, : len(inference.coefficient)] = inference.coefficient
+    K, size = len(coefficients), coefficients.size
+    columns: dict[str, Any] = (
+        {"class": [label for label in model.label_names for _ in names]} if K > 1 else {}
+    )
+    columns |= {
+        "column": names * K,
+        "coefficient": coefficients.reshape(-1),
+        "log_odds": centred(coefficients).reshape(-1),
+    }
+    for name in _STATISTICS:
+        known = [] if inference is None else getattr(inference, name).tolist()
+        columns[name] = [
+            *known,
+            *[None] * (size - len(known)),
+        ]  # without an intercept there is nothing to say of it
+    return columns
+
+
+def centred(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """w_k - mean_j w_j for the coefficients [K, D] of K > 2 classes; the one row [1, D] of two classes as it is.
+
+    Adding a number to a column's coefficient of every class changes no probability, so that single ones mean something
+    against the mean only. l2 leaves it at 0; l1 does not.
+    """
+    return coefficients - coefficients.mean(axis=0) if len(coefficients) > 1 else coefficients
+
+
+def write_coefficients(table: pa.Table, path: Path) -> None:
+    """As CSV, names as `safe_cells` has them; what is unknown is empty."""
+    table = safe_cells(table)
+    write_atomically(path, lambda temporary: pyarrow.csv.write_csv(table, temporary))
 
 
 def rank_coefficients(
     model: Model,
     deviation: NDArray[np.float64],
-    inference: WaldStatistics | None,
+    inference: Inference | None,
     why_no_inference: str,
 ) -> Coefficients:
     """The coefficients, ordered by what a standard deviation more of the column changes.
@@ -28,34 +91,30 @@ def rank_coefficients(
         inference: of the user's units, for two classes; or None,
         why_no_inference: and why.
     """
-    D = len(model.feature_names)
-    raw = np.atleast_2d(model.weight.astype(np.float64)) / model.standardization.scale
-    intercept = np.atleast_1d(model.bias.astype(np.float64)) - raw @ model.standardization.mean
-    several = len(raw) > 1
-    per_deviation = raw * deviation
-    log_odds, log_odds_of_intercept = centred(raw), centred(intercept[:, None])[:, 0]
-    order = np.argsort(-np.abs(per_deviation), axis=None, kind="stable")[: LARGEST + OTHERS]
+    columns, D = _columns(model, inference), len(model.feature_names)
+    deviations = np.tile([*deviation, np.nan], len(columns["column"]) // (D + 1))
+    per_deviation = columns["coefficient"] * deviations
+    order = np.argsort(-np.abs(per_deviation), kind="stable")
+    # Intercepts, which have no deviation, come last.
+    order, intercepts = np.split(order, [len(order) - len(order) // (D + 1)])
 
-    def row(k: int, j: int) -> Coefficient:
-        label = model.label_names[k] if several else None
-        is_intercept = j == D
-        value = float(intercept[k] if is_intercept else raw[k, j])
-        name = INTERCEPT if is_intercept else model.feature_names[j]
-        per = None if is_intercept else float(per_deviation[k, j])
-        odds = float(log_odds_of_intercept[k] if is_intercept else log_odds[k, j])
-        values = (value, per, odds, None if is_intercept else float(odds * deviation[j]))
-        if inference is None or j >= len(inference.standard_error):
-            return Coefficient(name, label, *values)
-        columns = ("standard_error", "z", "p_value", "ci_low", "ci_high")
+    def row(i: int) -> Coefficient:
+        by, log_odds = float(deviations[i]), float(columns["log_odds"][i])
         return Coefficient(
-            name, label, *values, **{field: float(getattr(inference, field)[j]) for field in columns}
+            column=columns["column"][i],
+            label=columns["class"][i] if "class" in columns else None,
+            coefficient=float(columns["coefficient"][i]),
+            per_deviation=None if np.isnan(by) else float(per_deviation[i]),
+            log_odds=log_odds,
+            log_odds_per_deviation=None if np.isnan(by) else log_odds * by,
+            **{name: columns[name][i] for name in _STATISTICS},
         )
 
-    rows = [row(int(place) // D, int(place) % D) for place in order]
+    rows = [row(i) for i in order[: LARGEST + OTHERS]]
     return Coefficients(
         largest=tuple(rows[:LARGEST]),
         others=tuple(rows[LARGEST:]),
-        left_out=per_deviation.size - len(rows),
-        intercepts=tuple(row(k, D) for k in range(len(raw))),
+        left_out=len(order) - len(rows),
+        intercepts=tuple(row(i) for i in np.sort(intercepts)),
         why_no_inference="" if inference is not None else why_no_inference,
     )

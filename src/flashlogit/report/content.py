@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ..metrics.binary import Calibration
+from ..metrics.calibration import Calibration
 from ..metrics.intervals import Interval
+from .chart import Chart
 
-
-class WaldStatistics(Protocol):
-    """What a report shows of standard errors: [D + 1] float64 each in the user's units, the intercept's last; [D]
-    without an intercept. `flashlogit.fitting.inference.Inference` is one.
-    """
-
-    @property
-    def standard_error(self) -> NDArray[np.float64]: ...
-    @property
-    def z(self) -> NDArray[np.float64]: ...
-    @property
-    def p_value(self) -> NDArray[np.float64]: ...
-    @property
-    def ci_low(self) -> NDArray[np.float64]: ...
-    @property
-    def ci_high(self) -> NDArray[np.float64]: ...
+_ROUNDING = 1e-12
+"""Of all weight: a difference of sums that is no larger is 0."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +23,10 @@ class Curve:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Line:
-    """A curve with the name that its legend gives it; `role` chooses colour, dashes and marker."""
-
-    name: str
-    role: str
-    curve: Curve
-
-
-@dataclass(frozen=True)
-class HistoryChart:
-    """Loss over epochs, or a solver's gap over its iterations."""
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
-    log: bool
-    tolerance: float | None = None
+    def at(self, places: ArrayLike) -> Curve:
+        """Some of the points."""
+        kept = np.asarray(places, dtype=np.intp)
+        return Curve(self.x[kept], self.y[kept])
 
 
 @dataclass(frozen=True)
@@ -84,15 +54,16 @@ class Decision:
     negative_rows: NDArray[np.int64]
     positive_rows: NDArray[np.int64]
 
-    @property
-    def positives(self) -> float:
-        """Weight of the positive rows: all of them have a probability of at least the first threshold, 0."""
-        return float(self.true_positive[0])
+    def counts(self, at: int | None = None) -> NDArray[np.float64]:
+        """Weights of true and false negatives, false and true positives at a threshold's place, by default the run's.
 
-    @property
-    def negatives(self) -> float:
-        """Weight of the negative rows."""
-        return float(self.false_positive[0])
+        All rows have a probability of at least the first threshold, 0. A difference of sums that is no larger than
+        their rounding is 0.
+        """
+        at = self.at if at is None else at
+        tp, fp = self.true_positive, self.false_positive
+        counts = np.array([fp[0] - fp[at], tp[0] - tp[at], fp[at], tp[at]])
+        return np.where(counts > _ROUNDING * (tp[0] + fp[0]), counts, 0.0)
 
 
 @dataclass(frozen=True)
@@ -102,6 +73,10 @@ class Question:
     positive: str
     negative: str
     decisions: tuple[Decision, ...]
+
+    def headline(self, split: str) -> Decision:
+        """The decision about the rows of a split."""
+        return next(one for one in self.decisions if one.split == split)
 
 
 @dataclass(frozen=True)
@@ -113,14 +88,6 @@ class ClassConfusion:
     weight: NDArray[np.float64]
     weighted: bool
     whole: bool
-
-
-@dataclass(frozen=True)
-class MetricValue:
-    """One metric of one split; None where it is undefined, no interval where none is given."""
-
-    value: float | None
-    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -177,9 +144,10 @@ class Report:
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     settings: str
-    metrics: Mapping[str, Mapping[str, MetricValue]]
-    interval_method: str
-    history: HistoryChart | None
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """By split and name; None where one is undefined."""
+    intervals: Mapping[str, Mapping[str, Interval]]
+    history: Chart | None
     questions: tuple[Question, ...]
     classes: int
     shown_classes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _FIRST_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
 _DIRECTIONS = frozenset(["LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"])
@@ -16,10 +17,16 @@ def shortened(name: str, most: int) -> str:
     return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
 
 
-def shortened_pair(first: str, second: str, most: int) -> tuple[str, str]:
-    """Two names of at most so many characters together; what one leaves the other may have."""
-    first_short = shortened(first, max(most // 2, most - len(second)))
-    return first_short, shortened(second, most - len(first_short))
+def joined(names: Sequence[str], most: int | None = None) -> str:
+    """One or two names isolated from each other, of at most so many characters together with what joins two; what one
+    leaves the other may have."""
+    if most is not None and len(names) == 1:
+        names = [shortened(plain(names[0]), most)]
+    elif most is not None:
+        first, second = map(plain, names)
+        first = shortened(first, max((most - 1) // 2, most - 1 - len(second)))
+        names = [first, shortened(second, most - 1 - len(first))]
+    return " → ".join(map(isolated, names))
 
 
 def plain(name: str) -> str:

@@ -14,12 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..metrics.binary import rates
+from ..metrics.intervals import METHOD, Interval
 from ..system.files import write_atomically
 from . import charts
 from .amounts import amount
-from .build import rates_at
-from .content import Decision, MetricValue, Question, Report
-from .svg import marker, number
+from .chart import digits, number
+from .content import Decision, Question, Report
+from .svg import draw_svg, swatch
 
 METRIC_NAMES = {
     "log_loss": "Log loss",
@@ -49,8 +51,6 @@ _CARDS = (
 )
 _CARD_COUNT = 4
 _LOG_ODDS = 300 * math.log(10)
-_ROUNDING = 1e-12
-"""Of all weight: a difference of sums that is no larger is 0."""
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -68,7 +68,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digits": charts.digits, "metric": metric, "number": number, "p_value": p_value}
+    environment.filters |= {"digits": digits, "metric": metric, "number": number, "p_value": p_value}
     package = files("flashlogit.report")
     two_classes = not report.confusions
     of_headline = report.metrics[report.headline]
@@ -81,19 +81,17 @@ def render(report: Report) -> str:
         names=METRIC_NAMES,
         rows=metric_rows,
         clamped_hidden="clamped_log_loss" not in metric_rows,
-        undefined=any(
-            value.value is None for of_split in report.metrics.values() for value in of_split.values()
-        ),
+        undefined=any(None in of_split.values() for of_split in report.metrics.values()),
+        method=METHOD,
         cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
         interval=interval,
-        history=None if report.history is None else charts.history_figure(report.history),
-        ranking=[_ranking(report, k) for k in range(len(report.questions))],
-        bars=charts.coefficients_figure(report.coefficients),
+        charts=charts,
+        draw=draw_svg,
         swatch=swatch,
         odds=odds,
         category=report.category,
         amount=amount,
-        confusion=_confusion(_decision(report)) if two_classes else None,
+        confusion=_confusion(report.questions[0].headline(report.headline)) if two_classes else None,
     )
 
 
@@ -101,21 +99,21 @@ def _metric_rows(report: Report) -> list[str]:
     """Metrics in order; without the clamped loss where nothing was clamped, as for eps = 0."""
     of_headline = report.metrics[report.headline]
     clamped = any(
-        of_split["clamped_log_loss"].value != of_split["log_loss"].value
+        of_split["clamped_log_loss"] != of_split["log_loss"]
         for of_split in report.metrics.values()
         if "clamped_log_loss" in of_split
     )
     return [name for name in METRIC_NAMES if name in of_headline and (clamped or name != "clamped_log_loss")]
 
 
-def interval(value: MetricValue) -> str:
+def interval(value: float | None, ends: Interval | None) -> str:
     """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align; with
     more decimals where both would be 1.0000.
     """
-    if value.interval is None:
+    if ends is None:
         return ""
-    low, high = value.interval
-    if not all(one is None or _aligns(one) for one in (value.value, high)):
+    low, high = ends
+    if not all(one is None or _aligns(one) for one in (value, high)):
         return f"{metric(low)}–{metric(high)}"
     decimals = next((d for d in range(4, 10) if f"{low:.{d}f}" != f"{high:.{d}f}"), 10)
     return "–".join(_decimals(end, decimals) for end in (low, high))
@@ -123,7 +121,7 @@ def interval(value: MetricValue) -> str:
 
 def metric(value: float | None) -> str:
     """Four decimals, which align; or four digits where those would not be enough."""
-    return charts.digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
+    return digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
 
 
 def _aligns(value: float) -> bool:
@@ -144,52 +142,16 @@ def odds(coefficient: float | None) -> str:
     if coefficient is None:
         return "–"
     if abs(coefficient) < _LOG_ODDS:
-        return charts.digits(math.exp(coefficient))
+        return digits(math.exp(coefficient))
     return "> 1e300" if coefficient > 0 else "< 1e−300"
-
-
-def swatch(style: str, *, marked: bool) -> Markup:
-    """A legend's sample of a line, with its marker if it has some, or of a filled shape."""
-    if style in ("positive", "negative"):
-        inside = f'<rect class="stairs {style}" x="3" y="2" width="22" height="10"/>'
-    else:
-        inside = f'<line class="line {style}" x1="1" x2="27" y1="7" y2="7"/>'
-        if marked and style != "guide":
-            inside += marker(14, 7, 3.2, style)
-    return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
-
-
-def _ranking(report: Report, k: int) -> dict[str, Any]:
-    question = report.questions[k]
-    return {
-        "positive": question.positive,
-        "ranks": [
-            charts.roc_figure(question, f"roc{k}"),
-            charts.precision_recall_figure(question, f"pr{k}"),
-        ],
-        "fits": [
-            charts.calibration_figure(question, f"calibration{k}"),
-            charts.scores_figure(question, report.headline, f"scores{k}", threshold=not report.confusions),
-        ],
-    }
-
-
-def _decision(report: Report) -> Decision:
-    return next(one for one in report.questions[0].decisions if one.split == report.headline)
 
 
 def _confusion(decision: Decision) -> dict[str, str]:
     """The matrix and its rates at the run's threshold, as the script would write them."""
-    at, whole = decision.at, decision.whole
-    tp, fp = float(decision.true_positive[at]), float(decision.false_positive[at])
-    P, N = decision.positives, decision.negatives
-    cells = {"tp": tp, "fp": fp, "fn": P - tp, "tn": N - fp}
-    texts = {
-        name: amount(value if value > _ROUNDING * (P + N) else 0.0, whole=whole)
-        for name, value in cells.items()
-    }
-    rates = rates_at(decision) | {"accuracy": (tp + N - fp) / (P + N)}
-    return texts | {name: "–" if value is None else f"{value:.1%}" for name, value in rates.items()}
+    counts = decision.counts()
+    texts = [amount(value, whole=decision.whole) for value in counts.tolist()]
+    shares = {name: "–" if np.isnan(value) else f"{value:.1%}" for name, value in rates(counts).items()}
+    return dict(zip(("tn", "fn", "fp", "tp"), texts, strict=True)) | shares
 
 
 def _counts(question: Question) -> dict[str, Any]:

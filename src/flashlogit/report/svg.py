@@ -5,182 +5,151 @@ Nothing here draws a glyph that is not text: labels can be found, selected and r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.ticker import LogLocator, MaxNLocator
-from numpy.typing import NDArray
+
+from .chart import Axis, Chart, Floats, Panel, Series, number
+from .names import joined
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""
+_TOP, _RIGHT, _GAP, _BELOW = 10.0, 12.0, 14.0, 46.0
+_BAR_LEFT, _BAR_CHARACTERS = 148.0, 20
 
 
-@dataclass(frozen=True)
-class Scale:
-    """From values to fractions of an axis, with its ticks."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    log: bool = False
-
-    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.asarray(values, dtype=np.float64)
-        if self.log:
-            values = np.log10(np.maximum(values, self.low))
-            return (values - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
-        return (values - self.low) / (self.high - self.low)
-
-    @classmethod
-    def linear(cls, low: float, high: float, ticks: int = 5, *, whole: bool = False) -> Scale:
-        """Round numbers as ticks within the range, which is as given."""
-        if not high > low:
-            low, high = low - 0.5, high + 0.5
-        places = MaxNLocator(ticks, integer=whole, steps=[1, 2, 5, 10], min_n_ticks=1).tick_values(low, high)
-        within = tuple(float(t) for t in places if low - 1e-9 <= t <= high + 1e-9 * (high - low))
-        return cls(low, high, within)
-
-    @classmethod
-    def decades(cls, low: float, high: float, ticks: int = 6) -> Scale:
-        """Powers of ten around positive values."""
-        low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
-        high = high if high > low else low * 10
-        places = LogLocator(numticks=ticks).tick_values(low, high)
-        within = tuple(float(t) for t in places if low * 0.999 <= t <= high * 1.001)
-        return cls(low, high, within, log=True)
-
-    @classmethod
-    def counts(cls, most: int, ticks: int) -> Scale:
-        """Logarithmic, from half a row, so that a single one can be seen, to a little above the most."""
-        high = max(10.0, most * 1.3)
-        places = LogLocator(numticks=ticks).tick_values(1, high)
-        return cls(0.5, high, tuple(float(t) for t in places if 1 <= t <= high), log=True)
+def draw_svg(chart: Chart, identity: str) -> Markup:
+    """Return an <svg> that says what it shows to those who do not see it; `identity` begins its ids."""
+    left = _BAR_LEFT if chart.panels[0].bars else _room(*(panel.y for panel in chart.panels))
+    top, parts = _TOP, []
+    for panel in chart.panels:
+        parts.append(_Frame(panel, identity, left, top).markup(last=panel is chart.panels[-1]))
+        top += panel.height + _GAP
+    # A pattern beside the colour: shapes that cross stay apart without it.
+    hatch = (
+        f'<defs><pattern id="{identity}-hatch" width="5" height="5" patternUnits="userSpaceOnUse"'
+        ' patternTransform="rotate(45)"><line class="hatch" y2="5"/></pattern></defs>'
+    )
+    hatched = any(series.kind == "stairs" and series.style == "positive" for series in chart.legend)
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {top - _GAP + _BELOW:g}" role="img"'
+        f' aria-labelledby="{identity}-t" aria-describedby="{identity}-d">'
+        f'<title id="{identity}-t">{escape(chart.subject or chart.title)}</title>'
+        f'<desc id="{identity}-d">{escape(chart.description)}</desc>'
+        f"{hatch if hatched else ''}{''.join(parts)}</svg>"
+    )
 
 
-def number(value: float) -> str:
-    """A tick's label: 0.2, 1,000, 10^6 as 1e6."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e5 or size < 1e-3:
-        mantissa, exponent = f"{value:.3g}".partition("e")[::2]
-        if not exponent:
-            mantissa, exponent = f"{value:.2e}".split("e")
-            mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    text = f"{value:,.10g}" if size < 1 else f"{value:,.6g}"
-    return text.replace("-", "−")
+def swatch(series: Series) -> Markup:
+    """A legend's sample of a line, with its marker if it has some, or of a filled shape."""
+    if series.kind == "stairs":
+        inside = f'<rect class="stairs {series.style}" x="3" y="2" width="22" height="10"/>'
+    else:
+        line = f'<line class="line {series.style}" x1="1" x2="27" y1="7" y2="7"/>'
+        inside = line if series.kind == "line" else ""
+        if series.size is not None:
+            inside += _marker(14, 7, 3.2, series.style)
+    return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
 
 
-def room(*scales: Scale) -> float:
+def _room(*axes: Axis) -> float:
     """Units on the left for the upright axes' numbers, in the size that phones have, and for the label beside them."""
-    return max(60.0, 32 + 7.6 * max(len(number(tick)) for scale in scales for tick in scale.ticks))
+    return max(60.0, 32 + 7.6 * max(len(number(tick)) for axis in axes for tick in axis.ticks))
 
 
-@dataclass
-class Panel:
-    """A rectangle with two axes, filled mark by mark; units as of the chart."""
+class _Frame:
+    """A panel at its place in the chart."""
 
-    x: Scale
-    y: Scale
-    x_label: str = ""
-    y_label: str = ""
-    left: float = 60
-    top: float = 10
-    height: float = 220
-    x_ticks: bool = True
-    marks: list[str] = field(default_factory=list)
+    def __init__(self, panel: Panel, identity: str, left: float, top: float) -> None:
+        self._panel, self._identity, self._left, self._top = panel, identity, left, top
+        self._width = WIDTH - _RIGHT - left
 
-    @property
-    def width(self) -> float:
-        """What the labels on the left leave."""
-        return WIDTH - 12 - self.left
-
-    def _at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[float, float]]:
-        across = self.left + self.width * self.x(x)
-        down = self.top + self.height * (1 - self.y(y))
+    def _at(self, x: Floats | float, y: Floats | float) -> list[tuple[float, float]]:
+        across = self._left + self._width * np.atleast_1d(self._panel.x(x))
+        down = self._top + self._panel.height * (1 - np.atleast_1d(self._panel.y(y)))
         return list(zip(across.tolist(), down.tolist(), strict=True))
 
-    def line(self, x: NDArray[np.float64], y: NDArray[np.float64], style: str) -> None:
-        """A polyline."""
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in self._at(x, y))
-        self.marks.append(f'<polyline class="line {style}" points="{points}"/>')
-
-    def points(
-        self, x: NDArray[np.float64], y: NDArray[np.float64], style: str, radius: Sequence[float]
-    ) -> None:
-        """Markers: circles, squares or triangles by the style."""
-        for (a, b), r in zip(self._at(x, y), radius, strict=True):
-            self.marks.append(marker(a, b, r, style))
-
-    def stairs(self, edges: NDArray[np.float64], heights: NDArray[np.float64], style: str) -> None:
-        """The outline of a histogram, closed along the axis: heights [H] between edges [H + 1]."""
-        base = np.full(1, self.y.low)
-        x = np.repeat(edges, 2)
-        y = np.concatenate([base, np.repeat(heights, 2), base])
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in self._at(x, y))
-        self.marks.append(f'<polygon class="stairs {style}" points="{points}"/>')
-
-    def rule(self, y: float) -> None:
-        """A dashed line across."""
-        self.line(np.array([self.x.low, self.x.high]), np.array([y, y]), "guide")
-
-    def markup(self) -> str:
-        """Grid, axes and marks."""
+    def markup(self, *, last: bool) -> str:
+        """Grid, axes and marks; numbers and label of the x axis below the last panel only."""
+        panel = self._panel
+        left, right, top, bottom = self._left, self._left + self._width, self._top, self._top + panel.height
         parts = []
-        right, bottom = self.left + self.width, self.top + self.height
-        for tick in self.y.ticks:
-            b = self.top + self.height * (1 - float(self.y(np.array(tick))))
-            parts.append(f'<line class="grid" x1="{self.left:g}" x2="{right:g}" y1="{b:.1f}" y2="{b:.1f}"/>')
+        for tick in panel.y.ticks:
+            b = self._at(panel.x.low, tick)[0][1]
+            parts.append(f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{b:.1f}" y2="{b:.1f}"/>')
+            parts.append(_text("tick", number(tick), left - 6, b + 4, "end"))
+        for tick in panel.x.ticks:
+            a = self._at(tick, panel.y.low)[0][0]
+            parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{top:g}" y2="{bottom:g}"/>')
+            if last:
+                parts.append(_text("tick", number(tick), a, bottom + 16))
+        if panel.bars:
+            parts += self._bars()
+        else:
+            parts.append(f'<line class="axis" x1="{left:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>')
+            parts += (self._mark(series) for series in panel.series if len(series.x))
+        if last:
+            parts.append(_text("label", panel.x.label, (left + right) / 2, bottom + 34))
+        if panel.y.label:
             parts.append(
-                f'<text class="tick" x="{self.left - 6:g}" y="{b + 4:.1f}" text-anchor="end">{number(tick)}</text>'
-            )
-        for tick in self.x.ticks:
-            a = self.left + self.width * float(self.x(np.array(tick)))
-            parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{self.top:g}" y2="{bottom:g}"/>')
-            if self.x_ticks:
-                parts.append(
-                    f'<text class="tick" x="{a:.1f}" y="{bottom + 16:g}" text-anchor="middle">{number(tick)}</text>'
-                )
-        parts.append(
-            f'<line class="axis" x1="{self.left:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>'
-        )
-        parts += self.marks
-        if self.x_label:
-            middle = self.left + self.width / 2
-            parts.append(
-                f'<text class="label" x="{middle:g}" y="{bottom + 34:g}" text-anchor="middle">'
-                f"{escape(self.x_label)}</text>"
-            )
-        if self.y_label:
-            middle = self.top + self.height / 2
-            parts.append(
-                f'<text class="label" transform="translate(12 {middle:g}) rotate(-90)" text-anchor="middle">'
-                f"{escape(self.y_label)}</text>"
+                f'<text class="label" transform="translate(12 {(top + bottom) / 2:g}) rotate(-90)"'
+                f' text-anchor="middle">{escape(panel.y.label)}</text>'
             )
         return "".join(parts)
 
+    def _mark(self, series: Series) -> str:
+        if series.kind == "stairs":
+            return self._stairs(series)
+        places = self._at(series.x, series.y)
+        if series.style == "threshold":  # which the page's script moves
+            (a, b), (_, c) = places
+            return (
+                f'<line class="threshold" data-left="{self._left:g}" data-width="{self._width:g}" x1="{a:.1f}"'
+                f' x2="{a:.1f}" y1="{c:g}" y2="{b:g}"/>'
+            )
+        line = f'<polyline class="line {series.style}" points="{_points(places)}"/>'
+        size = [] if series.size is None else series.size.tolist()
+        markers = (_marker(a, b, r, series.style) for (a, b), r in zip(places, size, strict=False))
+        return "".join([line if series.kind == "line" else "", *markers])
 
-def marker(a: float, b: float, r: float, style: str) -> str:
+    def _stairs(self, series: Series) -> str:
+        """The outline of a histogram, closed along the axis."""
+        base = np.full(1, self._panel.y.low)
+        places = self._at(np.repeat(series.x, 2), np.concatenate([base, np.repeat(series.y, 2), base]))
+        filled = {"negative": "", "positive": f' style="fill:url(#{self._identity}-hatch)"'}
+        outline = "" if series.style in filled else "outline "
+        return (
+            f'<polygon class="stairs {outline}{series.style}"{filled.get(series.style, "")}'
+            f' points="{_points(places)}"/>'
+        )
+
+    def _bars(self) -> list[str]:
+        step = self._panel.height / len(self._panel.bars)
+        (zero, bottom), parts = self._at(0.0, 0.0)[0], []
+        for i, bar in enumerate(self._panel.bars):
+            end, y = self._at(bar.value, 0.0)[0][0], self._top + i * step
+            parts.append(
+                f'<text class="tick column" x="{self._left - 6:g}" y="{y + 13.5:g}" text-anchor="end">'
+                f"{escape(joined(bar.names, _BAR_CHARACTERS))}<title>{escape(joined(bar.names))}</title></text>"
+                f'<rect class="bar {"positive" if bar.value > 0 else "negative"}" x="{min(zero, end):.1f}"'
+                f' y="{y + 4:g}" width="{abs(end - zero):.1f}" height="{step - 7:g}"/>'
+            )
+        parts.append(f'<line class="axis" x1="{zero:g}" x2="{zero:g}" y1="{self._top:g}" y2="{bottom:g}"/>')
+        return parts
+
+
+def _points(places: list[tuple[float, float]]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+
+
+def _text(style: str, text: str, x: float, y: float, anchor: str = "middle") -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _marker(a: float, b: float, r: float, style: str) -> str:
     """A circle, for `validation` a square and for `test` a triangle of about the same area."""
     if style == "validation":
         return f'<rect class="mark {style}" x="{a - r:.1f}" y="{b - r:.1f}" width="{2 * r:.1f}" height="{2 * r:.1f}"/>'
     if style == "test":
-        corners = f"{a:.1f},{b - 1.3 * r:.1f} {a + 1.2 * r:.1f},{b + r:.1f} {a - 1.2 * r:.1f},{b + r:.1f}"
-        return f'<polygon class="mark {style}" points="{corners}"/>'
+        corners = [(a, b - 1.3 * r), (a + 1.2 * r, b + r), (a - 1.2 * r, b + r)]
+        return f'<polygon class="mark {style}" points="{_points(corners)}"/>'
     return f'<circle class="mark {style}" cx="{a:.1f}" cy="{b:.1f}" r="{r:.1f}"/>'
-
-
-def chart(
-    identity: str, title: str, description: str, parts: Iterable[str], height: float = 276, defs: str = ""
-) -> Markup:
-    """An <svg> that says what it shows to those who do not see it."""
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height:g}" role="img"'
-        f' aria-labelledby="{identity}-t" aria-describedby="{identity}-d">'
-        f'<title id="{identity}-t">{escape(title)}</title><desc id="{identity}-d">{escape(description)}</desc>'
-        f"{defs}{''.join(parts)}</svg>"
-    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..metrics.binary import Metrics
 from ..metrics.multiclass import ClassMetrics
+from ..system.console import aligned
 
 _WIDTH = 80
 """Columns of a terminal that nobody has widened."""
@@ -44,8 +45,8 @@ def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
     columns = _CLASS_COLUMNS if several else _COLUMNS
     for digits, gap in _LAYOUTS:
         lines = [_line(name, split, columns, digits) for name, split in metrics.items()]
-        table = _aligned([["split", "rows", *columns], *lines], gap)
-        if _width(table) <= _WIDTH:
+        table = aligned([["split", "rows", *columns], *lines], gap=gap)
+        if len(table.partition("\n")[0]) <= _WIDTH:
             break
     return table
 
@@ -62,18 +63,3 @@ def _number(value: float | None, digits: int) -> str:
     text = f"{value:.{digits - 1}e}" if 0 < value < 1e-3 else f"{value:#.{digits}g}".removesuffix(".")
     mantissa, e, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
-
-
-def _aligned(lines: Sequence[Sequence[str]], gap: str) -> str:
-    """Cells joined into lines: the first column flush left, the others flush right."""
-    columns = list(zip(*lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    flush = [str.ljust] + [str.rjust] * (len(columns) - 1)
-    return "\n".join(
-        gap.join(to(cell, width) for to, cell, width in zip(flush, line, widths, strict=True))
-        for line in lines
-    )
-
-
-def _width(table: str) -> int:
-    return max(map(len, table.splitlines()))

@@ -15,7 +15,8 @@ from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Thresho
 from ..data.columns.weights import read_weights
 from ..data.prediction import read_for_prediction
 from ..metrics.binary import Metrics, evaluate
-from ..metrics.multiclass import ClassMetrics, evaluate_classes
+from ..metrics.multiclass import ClassMetrics
+from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..system.errors import UserError
 
@@ -82,10 +83,8 @@ def evaluate_file(
     y = labels.y[labels.kept]
     weights = None if weights is None else weights[labels.kept]
     unlabelled = int((~labels.kept).sum())
-    if logits.ndim == 2:
-        return Evaluation(evaluate_classes(logits, y, sample_weight=weights), unlabelled, rows.notes)
     bins = _BINS if settings is None else settings.report.calibration_bins
-    metrics = evaluate(logits, y, sample_weight=weights, eps=model.eps, threshold=threshold, bins=bins)
+    metrics = evaluate(SplitScores(logits, y, weights), eps=model.eps, threshold=threshold, bins=bins)
     return Evaluation(metrics, unlabelled, rows.notes)
 
 

@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import __version__, reference
-from ..config.settings import RunSettings
 from ..data import Dataset
 from ..metrics.binary import Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
-from ..metrics.intervals_multiclass import METHOD as CLASS_METHOD
-from ..metrics.intervals_multiclass import bootstrap_classes
-from ..metrics.multiclass import ClassMetrics, evaluate_classes
+from ..metrics.multiclass import ClassMetrics
+from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
-from ..report import build_report, write_page, write_pictures
-from ..report.coefficient_table import coefficient_table, write_coefficients
-from ..report.plots import SplitScores, plot_run
-from ..report.summary import RunSummary, SolverSummary
+from ..report.build import build_report
+from ..report.coefficients import coefficient_table, write_coefficients
+from ..report.page import write_page
+from ..report.png import write_curves, write_pictures
+from ..report.summary import RunSummary
 from ..system.memory import cast_rows
 from .task import Learned, Task
 
@@ -42,7 +41,6 @@ class Results:
         It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric, and
         the `run`.
         """
-        several = any(isinstance(of_split, ClassMetrics) for of_split in self.metrics.values())
         splits = {
             name: {metric: list(ends) for metric, ends in of_split.items()}
             for name, of_split in self.intervals.items()
@@ -50,7 +48,7 @@ class Results:
         return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {
             "intervals": {
                 "level": LEVEL,
-                "method": CLASS_METHOD if several else METHOD,
+                "method": METHOD,
                 "splits": splits,
             },
             "run": self.run.to_json(),
@@ -76,10 +74,14 @@ def write_results(task: Task, learned: Learned) -> Results:
     model.save(directory.model)
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
     scores = score(dataset, weight, bias)
-    metrics: dict[str, Metrics | ClassMetrics] = {}
-    intervals: dict[str, dict[str, Interval]] = {}
-    for name, split in scores.items():
-        metrics[name], intervals[name] = _measure(split, settings)
+    eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
+    metrics = {
+        name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()
+    }
+    intervals = {
+        name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed)
+        for name, split in scores.items()
+    }
     run = RunSummary(
         device=str(task.device),
         backend=task.backend.name,
@@ -91,29 +93,21 @@ def write_results(task: Task, learned: Learned) -> Results:
     )
     results = Results(metrics, intervals, run)
     directory.write_json(directory.metrics, results.to_json())
-    plot_run(
-        learned.history,
+    report = build_report(
+        settings,
+        model,
+        metrics,
+        intervals,
         scores,
-        directory.curves,
-        bins=settings.report.calibration_bins,
-        title=settings.name,
-        tolerance=settings.solver.tolerance if settings.solver else None,
-        proven=isinstance(summary, SolverSummary) and summary.certificate == "gap",
+        history=learned.history,
+        summary=run,
+        deviation=column_deviation(dataset),
+        inference=learned.inference,
+        why_no_inference=learned.why_no_inference,
+        notes=dataset.notes,
     )
+    write_curves(report, directory.curves)
     if settings.report.html:
-        report = build_report(
-            settings,
-            model,
-            metrics,
-            intervals,
-            scores,
-            history=learned.history,
-            about=run.to_json(),  # until merged
-            deviation=column_deviation(dataset),
-            inference=learned.inference,
-            why_no_inference=learned.why_no_inference,
-            notes=dataset.notes,
-        )
         write_page(report, directory.report)
         write_pictures(report, directory.pictures)
     return results
@@ -139,18 +133,6 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.cat(
         [torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, cast_rows(X))]
     )
-
-
-def _measure(split: SplitScores, settings: RunSettings) -> tuple[Metrics | ClassMetrics, dict[str, Interval]]:
-    """Return one split's metrics as the settings ask for them, and their intervals, drawn from the run's seed."""
-    weighted: dict[str, Any] = {"sample_weight": split.sample_weight}
-    seed, report = settings.seed, settings.report
-    if split.logits.ndim == 2:
-        of_classes = evaluate_classes(split.logits, split.y, rest=split.rest, **weighted)
-        return of_classes, bootstrap_classes(split.logits, split.y, metrics=of_classes, seed=seed, **weighted)
-    weighted |= {"eps": settings.loss.eps, "threshold": report.threshold}
-    metrics = evaluate(split.logits, split.y, bins=report.calibration_bins, **weighted)
-    return metrics, bootstrap(split.logits, split.y, seed=seed, **weighted)
 
 
 def column_deviation(dataset: Dataset) -> NDArray[np.float64]:

@@ -1,0 +1,282 @@
+"""The report's charts as PNG, for slides and papers.
+
+Drawn with matplotlib's object interface on an Agg canvas: no display, no pyplot, no global setting touched.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+
+from ..system.files import write_atomically
+from . import charts
+from .amounts import amount
+from .chart import Axis, Chart, Panel, Series, number
+from .content import Report
+from .names import joined, plain, shortened
+
+DPI = 150
+_SIZE = (6.4, 4.8)
+CURVES_INCHES = (15.0, 5.8)
+"""Size of a run's own picture, which has three charts."""
+_NAME_CHARACTERS = 28
+_TITLE_CHARACTERS = 120
+"""Characters that fit beside each other in the heading of a run's own picture."""
+_LEGEND_LINE, _CHARACTER = 0.19, 0.06
+"""Inches of a line of the legend, and of a character in it."""
+_MANY_CLASSES = 6
+_CELL = 0.45
+"""Least inches of a cell of the confusion matrix."""
+_GREY, _NEGATIVE, _POSITIVE = "#7f7f7f", "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a series is drawn."""
+
+    color: str
+    line: Any = "solid"
+    marker: str = "o"
+    width: float = 1.8
+    fill: Mapping[str, Any] = field(default_factory=lambda: {"fill": False})
+
+    @property
+    def stairs(self) -> dict[str, Any]:
+        """Options of a histogram's patch."""
+        return {"color": self.color, "ls": self.line, "lw": 1.2, **self.fill}
+
+
+# Okabe and Ito's palette, whose colours stay apart for colour-blind readers; lines and markers differ too.
+STYLES = {
+    "train": Style("#0072B2"),
+    "validation": Style("#D55E00", (0, (5, 2)), "s"),
+    "test": Style("#009E73", (0, (1.5, 1.5)), "^"),
+    "negative": Style(_NEGATIVE, fill={"fill": True, "alpha": 0.3}),
+    "positive": Style(_POSITIVE, fill={"fill": False, "hatch": "///"}),
+    "guide": Style(_GREY, "dashed", width=1),
+    "threshold": Style("black", width=1),
+    "best": Style("black", marker="*"),
+}
+_LINES = ("solid", "dashed", "dotted", "dashdot")
+
+
+def _style(name: str) -> Style:
+    """The style of a series; classes have the ten colours of matplotlib's cycle, with another line the second time."""
+    if name.startswith("class "):
+        k = int(name.removeprefix("class "))
+        return Style(f"C{k % 10}", _LINES[k % 4])
+    return STYLES.get(name, Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D"))
+
+
+_CURVES: dict[str, tuple[str, Callable[[charts.Subject, str], Chart]]] = {
+    "roc.png": ("ROC", charts.roc_chart),
+    "precision_recall.png": ("Precision and recall", charts.precision_recall_chart),
+    "calibration.png": ("Calibration", charts.calibration_chart),
+}
+PICTURES = ("training.png", *_CURVES, "scores.png", "confusion.png", "coefficients.png")
+
+
+def write_pictures(report: Report, folder: Path) -> None:
+    """Write every chart of the report as `<name>.png`; each appears whole or not at all.
+
+    For K > 2 classes the curves are those of each class against the rest in the headline split.
+    """
+    folder.mkdir(exist_ok=True)
+    for name in PICTURES:
+        _write(draw_picture(report, name), folder / name)
+
+
+def write_curves(report: Report, path: Path) -> None:
+    """Write the picture of a run: loss or gap, ROC and calibration curves beside each other."""
+    _write(draw_curves(report), path)
+
+
+def draw_picture(report: Report, name: str) -> Figure:
+    """Return one of `PICTURES` as a figure."""
+    figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    if name == "confusion.png":
+        _draw_confusion(report, figure)
+    else:
+        figure.set_size_inches(_SIZE[0], _SIZE[1] + _draw(_chart(report, name), figure, _SIZE[0]))
+    return figure
+
+
+def draw_curves(report: Report) -> Figure:
+    """Return the figure of `write_curves`."""
+    width, height = CURVES_INCHES
+    figure = Figure(figsize=CURVES_INCHES, dpi=DPI * 0.8)
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    figure.suptitle(textwrap.fill(plain(report.title), _TITLE_CHARACTERS), parse_math=False)
+    parts: Any = figure.subfigures(1, 3)
+    names = ("training.png", "roc.png", "calibration.png")
+    lower = [_draw(_chart(report, name), part, width / 3) for part, name in zip(parts, names, strict=True)]
+    figure.set_size_inches(width, height + max(lower))
+    return figure
+
+
+def _draw_confusion(report: Report, figure: Figure) -> None:
+    """Weight by class and decision, on a figure of the size that its counts need."""
+    title, question = f"Confusion matrix, {report.headline} rows", report.questions[0]
+    if report.confusions:
+        shown = next(one for one in report.confusions if one.split == report.headline)
+        weight, labels, whole = shown.weight, shown.labels, shown.whole
+    else:
+        one = question.headline(report.headline)
+        title += f", threshold {one.thresholds[one.at]:.4g}"
+        weight, whole = one.counts().reshape(2, 2).T, one.whole
+        labels = (question.negative, question.positive)
+    axes, k = figure.add_subplot(), len(labels)
+    axes.set(title=title, xlabel="called", ylabel="is")
+    share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    counts = [[amount(count, whole=whole) for count in row] for row in weight.tolist()]
+    longest = max(len(count) for row in counts for count in row)
+    names = [_named(label) if k > 2 else textwrap.fill(_named(label), 16) for label in labels]
+    cell = max(_CELL, 0.065 * longest, 3.0 / k)
+    figure.set_size_inches(max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6)))
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}
+    axes.set_xticks(range(k), names, parse_math=False, **turned)
+    axes.set_yticks(range(k), names, parse_math=False)
+    size = min(14.0 if k == 2 else 10.0, 72 * 0.88 * cell / (0.62 * longest))
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            color = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, count, ha="center", va="center", color=color, fontsize=size)
+
+
+def _chart(report: Report, name: str) -> Chart | None:
+    """The chart in a file; its curves are those of all splits, or for K > 2 classes of each in the headline split."""
+    several = bool(report.confusions)
+    if name in _CURVES:
+        title, build = _CURVES[name]
+        subject = charts.by_class(report) if several else charts.by_split(report.questions[0])
+        of = f", {report.headline} rows, each class against the rest" if several else ""
+        return replace(build(subject, ""), title=title + of)
+    if name == "scores.png":
+        if several:
+            return charts.class_scores_chart(report)
+        return charts.scores_chart(report.questions[0], report.headline, threshold=True)
+    return report.history if name == "training.png" else charts.coefficients_chart(report.coefficients)
+
+
+def _draw(chart: Chart | None, figure: Figure | SubFigure, width: float) -> float:
+    """Draw a chart on a figure of so many inches of width; return the inches of height that its legend needs more."""
+    if chart is None:
+        axes = figure.subplots()
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "nothing to draw", ha="center", va="center", transform=axes.transAxes)
+        return 0.0
+    heights = [panel.height for panel in chart.panels]
+    every = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    every[0].set_title(chart.title, parse_math=False, fontsize="medium" if len(chart.title) > 40 else "large")
+    for axes, panel in zip(every, chart.panels, strict=True):
+        _draw_panel(axes, panel)
+        axes.set_ylabel(panel.y.label)
+    every[-1].set_xlabel(chart.panels[-1].x.label)
+    return _legend(chart, figure, every[0], width)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    _scale(axes, "x", panel.x)
+    _scale(axes, "y", panel.y)
+    for series in panel.series:
+        if len(series.x):
+            _draw_series(axes, panel, series)
+    if panel.bars:
+        values = np.array([bar.value for bar in panel.bars])
+        places = np.arange(len(values))
+        axes.barh(places, values, color=np.where(values > 0, _POSITIVE, _NEGATIVE))
+        axes.set_yticks(
+            places,
+            [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars],
+            fontsize="small",
+            parse_math=False,
+        )
+        axes.set_ylim(len(values) - 0.4, -0.6)
+        axes.axvline(0, color="black", lw=0.8)
+
+
+def _scale(axes: Axes, name: Literal["x", "y"], axis: Axis) -> None:
+    """The chart's own ticks, and a little room beyond its ends."""
+    if axis.log:
+        room = (axis.high / axis.low) ** 0.02
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (axis.low / room, axis.high * room)})
+    else:
+        room = 0.02 * (axis.high - axis.low)
+        axes.set(**{f"{name}lim": (axis.low - room, axis.high + room)})
+    getattr(axes, f"set_{name}ticks")(axis.ticks, [number(tick) for tick in axis.ticks])
+    axes.tick_params(axis=name, which="minor", length=0)
+
+
+def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
+    style = _style(series.style)
+    y = np.maximum(series.y, panel.y.low)
+    if series.kind == "stairs":
+        axes.stairs(y, series.x, baseline=panel.y.low, **style.stairs)
+        return
+    if series.kind == "line":
+        axes.plot(series.x, y, c=style.color, ls=style.line, lw=style.width)
+    if series.size is not None:  # hollow, so that splits that agree do not hide each other
+        face = "#F0E442" if series.style == "best" else "none"
+        area = (2 * series.size) ** 2
+        axes.scatter(series.x, y, area, marker=style.marker, fc=face, ec=style.color, clip_on=False, zorder=3)
+
+
+def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) -> float:
+    """Below the picture, where it can cover no curve."""
+    many = len(chart.legend) > _MANY_CLASSES
+    handles, labels = [], []
+    for series in chart.legend:
+        style = _style(series.style)
+        if series.kind == "stairs":
+            handle: Any = Patch(**style.stairs)
+        else:
+            line = style.line if series.kind == "line" else "none"
+            marker = "" if series.size is None else style.marker
+            (handle,) = axes.plot([], [], c=style.color, ls=line, marker=marker, mfc="none")
+        handles.append(handle)
+        name = _named(series.name, 24 if many else _NAME_CHARACTERS)
+        # Of many the last two words have room for two columns, such as "error 0.01".
+        words = " ".join(series.words.split()[-2:]) if many else series.words
+        labels.append(f"{name}: {words}" if words else name)
+    if not labels:
+        return 0.0
+    longest = max(map(len, labels)) * _CHARACTER + 0.5
+    columns = min(3, len(labels), max(1, int(width / longest)))
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return _LEGEND_LINE * (-(-len(labels) // columns) - 1)
+
+
+def _named(name: str, most: int = _NAME_CHARACTERS) -> str:
+    """A user's name at a length that leaves room for the picture."""
+    return shortened(plain(name), most)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Write a figure; it appears whole or not at all.
+
+    Of a name in a script that matplotlib's own font lacks there are boxes. Nobody can mend that by a warning on the
+    terminal for each of its characters; the page has the name.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        write_atomically(path, lambda unfinished: figure.savefig(unfinished, format="png"))

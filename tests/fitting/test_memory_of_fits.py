@@ -20,8 +20,9 @@ from flashlogit.metrics.binary import evaluate
 from flashlogit.metrics.intervals import bootstrap
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _without_collections() -> Iterator[None]:
+    """Once for all tests: a collection takes seconds where everything has been imported."""
     gc.collect()
     gc.disable()
     yield

@@ -120,16 +120,16 @@ def test_the_resolved_config_and_a_resumed_run_go_on(train: Train, tmp_path: Pat
 
 
 def test_ctrl_c_keeps_the_best_point(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance, calls = Search.advance, []
+    judge, calls = Search.judge, []
 
-    def interrupted(search: Search, **options: bool) -> torch.Tensor:
+    def interrupted(search: Search, new: Any) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return advance(search, **options)
+        return judge(search, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Search, "advance", interrupted)
+        patch.setattr(Search, "judge", interrupted)
         message = train(code=130)
     assert "holds the state after iteration 3; go on with --resume" in message
     train("--resume")
@@ -186,7 +186,7 @@ def test_logits_of_classes_are_one_product_of_row_blocks(
 
 def test_a_solver_that_cannot_take_the_problem(train: Train) -> None:
     message = train("solver.name=newton-cg", "loss.l1=0.1", code=2)
-    assert "solver.name is newton-cg with loss.l1 0.1; it takes no l1" in message
+    assert 'solver is "newton-cg"; it takes no l1' in message
 
 
 def test_no_intercept(train: Train, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from flashlogit.solvers.unpenalised.separation import (
     fewest_columns,
     find_separation,
     separation_message,
-    smallest_margin,
 )
 
 NAMES = [f"x{j}" for j in range(100)]
@@ -293,7 +292,6 @@ def test_where_the_data_is(device) -> None:
     for labels in (z > 0.3, torch.where(z.abs() < 1e-3, 0.5, (z > 0.3).to(z.dtype))):
         found = find_separation(X.float(), labels, weight, intercept=True)
         assert found is None or found.weight.device.type == "cpu"
-    assert smallest_margin(z, y, weight).device.type == device.type
 
 
 def test_limits() -> None:
@@ -333,24 +331,6 @@ def test_message() -> None:
     assert suspected.startswith(
         "the classes seem to be separated (a coefficient passed 1,000), so that there may be no finite optimum: "
     )
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_smallest_margin(dtype) -> None:
-    z = torch.tensor([2.0, -3.0, 0.5], dtype=dtype)
-    y = torch.tensor([1.0, 0.0, 1.0])
-    assert smallest_margin(z, y, None).item() == 0.5
-    assert smallest_margin(z, y, None).dtype == dtype
-    assert smallest_margin(z, y, torch.tensor([1.0, 2.0, 0.0])).item() == 2.0
-    assert smallest_margin(z, y.to(torch.uint8), None).item() == 0.5
-    assert smallest_margin(z, 1 - y, None).item() == -3.0
-    assert smallest_margin(z, torch.tensor([1.0, 0.2, 1.0]), None).item() == -torch.inf
-    soft_left_out = smallest_margin(z, torch.tensor([1.0, 0.2, 1.0]), torch.tensor([1.0, 0.0, 1.0]))
-    assert soft_left_out.item() == 0.5
-    assert smallest_margin(z, y, torch.zeros(3)).item() == torch.inf
-    assert smallest_margin(z[:0], y[:0], None).item() == torch.inf
-    assert smallest_margin(torch.tensor([torch.nan, 1.0]), torch.ones(2), None).isnan()
-    assert smallest_margin(z, y, None).shape == ()
 
 
 CATEGORIES = ["free", "basic", "plus", "gold"]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from ..objectives.logistic import ConvexObjective
+from ..objectives.logistic import Logistic
+from ..objectives.objective import Objective
 from ..passes.backend import BackendName, choose_backend
 from ..solvers.proximal import factor
 from ..system.errors import UserError
@@ -103,10 +104,12 @@ def infer(
             f"X has {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}: leave out columns"
         )
     passes = choose_backend(backend, X.device).passes
-    objective = ConvexObjective(X, y, sample_weight, passes, l1=0.0, l2=0.0, intercept=intercept)
+    loss = Logistic.of(y, sample_weight, passes, intercept=intercept)
+    objective = Objective.of(X, loss, l1=0.0, l2=0.0)
+    coordinates = objective.design.coordinates
     weight, bias = weight.to(X.device, torch.float64), bias.to(X.device, torch.float64)
-    theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
-    information = objective.hessian(theta, dtype=torch.float64) * objective.weight_sum
+    theta = objective.from_user(weight.reshape(-1, 1), bias.reshape(1))
+    information = objective.hessian(theta, dtype=torch.float64) * loss.weight_sum
     L = factor(information)[0]
     # Against the largest size, and not each column's own: a constant column has none. At the null model the sizes are
     # alike in these coordinates; one a million times smaller at the fit is a category whose rows are all but certain.
@@ -117,7 +120,7 @@ def infer(
             " standard errors; leave out dependent columns"
         )
     # Rows of what turns theta into (w, b): the variance of a row's product is |L^-1 row|^2.
-    factors, center = objective.coordinates.scale, objective.coordinates.center
+    factors, center = coordinates.scale, coordinates.center
     coefficient = torch.cat([weight.reshape(-1), bias.reshape(-1)]) if intercept else weight.reshape(-1)
     if scale is not None:
         scale = scale.to(X.device)

@@ -116,7 +116,7 @@ def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     return ratio.amin(dim=0)
 
 
-def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float) -> Tensor:
+def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float | Tensor) -> Tensor:
     """KL(y + tau u | p) of every row, [N] float64, for logits z [N] float64, y [N] and u = r - shift h.
 
     With v = y + tau u = p - q, q = (1 - tau) r + tau shift h: KL = v log1p(-q / p) + (1 - v) log1p(q / (1 - p)), in

@@ -81,25 +81,6 @@ class Undecided:
     reason: str
 
 
-def smallest_margin(logits: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """The smallest (2 y_i - 1) z_i over the rows of positive weight, [] in the logits' dtype. Waits for no device.
-
-    Above 0 it proves complete separation, by the very parameters of these logits.
-
-    Args:
-        logits: [N] of a floating dtype; a NaN gives NaN.
-        y: [N] of any real dtype; a label other than 0 and 1 counts as a margin of -inf.
-        sample_weight: [N], or None for ones.
-
-    Returns:
-        The minimum; inf where no row has a positive weight.
-    """
-    margin = torch.where(y == 1, logits, torch.where(y == 0, -logits, -torch.inf))
-    if sample_weight is not None:
-        margin = torch.where(sample_weight > 0, margin, torch.inf)
-    return torch.cat([margin, margin.new_full((1,), torch.inf)]).amin()
-
-
 def find_separation(
     X: Tensor,
     y: Tensor,

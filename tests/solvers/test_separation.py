@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -22,12 +23,12 @@ from flashlogit.solvers.unpenalised.separation import (
 NAMES = [f"x{j}" for j in range(100)]
 
 
-def find(X, y, weight=None, *, intercept=True, **limits):
+def find(X, y, weight=None, *, intercept=True):
     as_tensor = [
         None if value is None else torch.as_tensor(np.asarray(value, dtype=np.float64))
         for value in (X, y, weight)
     ]
-    return find_separation(*as_tensor, intercept=intercept, **limits)
+    return find_separation(*as_tensor, intercept=intercept)
 
 
 def kind_of(X, y, weight=None, *, intercept=True) -> str | None:
@@ -294,15 +295,18 @@ def test_where_the_data_is(device) -> None:
         assert found is None or found.weight.device.type == "cpu"
 
 
-def test_limits() -> None:
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(**tuning) -> None:
+        monkeypatch.setattr(separation, "TUNING", dataclasses.replace(separation.TUNING, **tuning))
+
     X, _, y = draw(3000, 8, 0)
-    assert find(X, y, max_values=24_000) is None
-    assert find(X, y, max_values=23_999) == Undecided(
-        "X has 24,000 values, and at most 23,999 are searched for separation"
-    )
-    assert find(X, y, seconds=0.0) == Undecided("the search for separation ran out of time")
-    wide = find(np.zeros((2, separation.MAX_COLUMNS + 1)), [0, 1])
-    assert wide == Undecided("X has 1,001 columns, and at most 1,000 are searched for separation")
+    limited(max_values=24_000)
+    assert find(X, y) is None
+    limited(max_values=23_999)
+    assert "24,000 values, and at most 23,999" in find(X, y).reason
+    limited(max_values=24_000, seconds=0.0)
+    assert find(X, y) == Undecided("the search for separation ran out of time")
+    assert "1,001 columns, and at most 1,000" in find(np.zeros((2, 1001)), [0, 1]).reason
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])

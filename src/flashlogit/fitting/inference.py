@@ -28,7 +28,7 @@ from ..system.threads import threads_for_passes
 MAX_COLUMNS = 4096
 """The information is a matrix of so many rows and columns."""
 _SINGULAR = 1e-12
-"""Of a pivot in coordinates of unit curvature: what collinear columns leave."""
+"""Largest share of the largest curvature that collinear columns leave of a pivot, in coordinates of unit curvature."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def infer(
     scale: Tensor | None = None,
     backend: BackendName = "auto",
 ) -> Inference:
-    """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one read of X.
+    """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one pass over
+    X.
 
     Args:
         X: [N, D] of any floating dtype, as it was fitted.
@@ -101,7 +102,9 @@ def infer(
         raise ValueError(f"level is {level}; must lie between 0 and 1, such as 0.95")
     if D > MAX_COLUMNS:
         raise UserError(
-            f"X has {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}: leave out columns"
+            f"there are {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}",
+            setting="X",
+            remedy="leave out columns",
         )
     passes = choose_backend(backend, X.device).passes
     loss = Logistic.of(y, sample_weight, passes, intercept=intercept)
@@ -116,8 +119,10 @@ def infer(
     size = information[0].diagonal().amax().sqrt()
     if not bool((L.diagonal() > _SINGULAR**0.5 * size).all()):
         raise UserError(
-            "columns of X are collinear, or all but: the data leave their coefficients free, so that they have no"
-            " standard errors; leave out dependent columns"
+            "columns are collinear, or all but: the data leave their coefficients free, so that they have no standard"
+            " errors",
+            setting="X",
+            remedy="leave out dependent columns",
         )
     # Rows of what turns theta into (w, b): the variance of a row's product is |L^-1 row|^2.
     factors, center = coordinates.scale, coordinates.center

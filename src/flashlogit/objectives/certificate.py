@@ -33,7 +33,8 @@ _ROUNDING = 2.0**-53
 _LARGE = 1e4
 """Weights that columns next to copies of each other may have, in units of their standard deviations."""
 FARTHEST_SHIFT = 0.5
-"""Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
+"""Largest shift of the intercept, in nats of its logit, by which residuals are corrected; beyond it only P* >= 0 is
+claimed."""
 
 
 @dataclass(frozen=True)

@@ -222,12 +222,11 @@ class Objective:
         )
         sums = self.loss.sums(self.design, self._for_pass(theta), keep)
         data = self._off_flat(self._pulled_back(sums.gradient))
-        smooth = (sums.loss / self.loss.weight_sum).reshape(1) + (0.5 * self.l2_of * theta.square()).sum(
-            dim=0
-        )
+        l2_theta = self.l2_of * theta
+        smooth = (sums.loss / self.loss.weight_sum).reshape(1) + 0.5 * (l2_theta * theta).sum(dim=0)
         value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
         gap = self._gap_estimate(theta, data, value)
-        return Point(theta, data + self.l2_of * theta, value, gap, sums.rows)
+        return Point(theta, data + l2_theta, value, gap, sums.rows)
 
     def product(self, point: Point, v: Tensor) -> Tensor:
         """Return the Hessian at a point evaluated for `products`, times v [P C, 1]; one pass over X."""

@@ -1,8 +1,8 @@
 """Which solver `auto` takes, and what was measured.
 
-Medians in ms and reads of X (less the one of the certificate, which `Fit.passes` counts), two cores of an AMD EPYC,
+Medians in ms and passes over X (less the one of the certificate, which `Fit.passes` counts), two cores of an AMD EPYC,
 C = 1, to a relative gap of 1e-8. "Easy" columns have correlations of 0.3 to 0.65; "hard" ones singular values over two
-decades and logits of size 3. A ! has not converged after 400 reads.
+decades and logits of size 3. A ! has not converged after 400 passes.
 
                           easy                                       hard
                    newton     newton-cg   lbfgs          newton     newton-cg    lbfgs

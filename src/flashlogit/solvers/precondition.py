@@ -25,11 +25,13 @@ class Tuning:
     """What a preconditioner costs, and when it is worth it."""
 
     most_parameters: int = 4097
-    """Beyond, the matrix and its factors take too much memory and time."""
+    """Most parameters of a class: beyond, the matrix and its factors take too much memory and time."""
     share: int = 8
     """A sample has one row in so many, but at least `least_rows` and at most `most_rows` for each parameter."""
     least_rows: int = 8
+    """Least rows of a sample for each parameter."""
     most_rows: int = 64
+    """Most rows of a sample for each parameter, unless `share` asks for fewer."""
     product_bound: float = 40.0
     """At so many columns a row in the sampled Hessian costs as much as in a product, in float32."""
     half_bound: float = 130.0

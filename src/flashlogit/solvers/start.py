@@ -27,6 +27,7 @@ class Tuning:
     rows_a_parameter: int = 64
     """A sample has at least so many rows for each parameter; its Hessian is then right to a quarter."""
     least_rows: int = 2048
+    """A sample has at least so many rows."""
     steps: int = 12
     """Most steps of Newton's method on a sample."""
     least_cuda_bytes: int = 8 << 30

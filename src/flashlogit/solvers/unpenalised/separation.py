@@ -29,16 +29,36 @@ from torch import Tensor
 
 from ...reference.blocks import row_blocks
 
-MAX_VALUES = 200_000_000
-"""Of X, rows times columns, that are searched by default: a pass over them takes two cores most of a second, and the
-search some ten passes. The programmes take 0.3 s for 50 columns and 10 s for 200, whatever the rows."""
-MAX_COLUMNS = 1000
-"""At which the first programme alone takes 20 s; 500 columns take it 5 s."""
 
-_POSITIVE = 1e-7
-"""A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most 1."""
-_ROUNDING = 1e-9
-"""Of a margin in the same units: the sum of D products of float64, and what the programme's solver leaves."""
+@dataclass(frozen=True)
+class Tuning:
+    """What is searched, what is taken for rounding, and how much is said."""
+
+    max_values: int = 200_000_000
+    """Most values of X, rows times columns, that are searched: a pass over them takes two cores most of a second, and
+    the search some ten passes. The programmes take 0.3 s for 50 columns and 10 s for 200, whatever the rows."""
+    max_columns: int = 1000
+    """Most columns that are searched: the first programme alone takes 20 s for so many, and 5 s for 500."""
+    seconds: float = 10.0
+    """Time after which the search ends undecided, or by one pass over X later."""
+    positive: float = 1e-7
+    """A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most
+    1."""
+    rounding: float = 1e-9
+    """Largest error of a margin in the same units: the sum of D products of float64, and what the programme's solver
+    leaves."""
+    tie: float = 1e-3
+    """Price of an intercept beside a weight in standard deviations: it decides between columns that cost the same."""
+    first_rows: int = 100
+    """Rows of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be
+    separated."""
+    negligible: float = 1e-6
+    """Share of the largest coefficient in standard deviations below which one is not mentioned."""
+    named: int = 3
+    """Most columns that a message names."""
+
+
+TUNING = Tuning()
 _PRECISE = {
     "presolve": False,  # it does not heed the limit: 23 s for 2,000 rows of 500 columns that are one category
     # The smallest that HiGHS accepts for a constraint and for a reduced cost.
@@ -46,14 +66,6 @@ _PRECISE = {
     "dual_feasibility_tolerance": 1e-10,
 }
 """Options of HiGHS."""
-_TIE = 1e-3
-"""Price of an intercept beside a weight in standard deviations: it decides between columns that cost the same."""
-_FIRST_ROWS = 100
-"""Of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be separated."""
-_NEGLIGIBLE = 1e-6
-"""Of the largest coefficient in standard deviations: a smaller one is not mentioned."""
-_NAMED = 3
-"""Most columns that a message names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +100,6 @@ def find_separation(
     *,
     intercept: bool,
     null_space: Tensor | None = None,
-    seconds: float = 10.0,
-    max_values: int = MAX_VALUES,
 ) -> Separation | Undecided | None:
     """A separating direction, or None where the classes overlap and the optimum is finite but for collinear columns.
 
@@ -103,21 +113,19 @@ def find_separation(
         intercept: whether b is free; else it is 0.
         null_space: [D, r] float64, `Collinear.null_space` of these rows without constant columns, for
             `Separation.standardized`.
-        seconds: after which the search ends undecided, or by one pass over X later.
-        max_values: of X, rows times columns, beyond which it does not begin.
 
     Returns:
-        Also None where no row has a positive weight. `Undecided` beyond the limits, among them `MAX_COLUMNS`, and where
+        Also None where no row has a positive weight. `Undecided` beyond the limits, see `TUNING`, and where
         a value is not finite.
     """
-    deadline = time.monotonic() + seconds
-    if X.shape[1] > MAX_COLUMNS:
+    deadline = time.monotonic() + TUNING.seconds
+    if X.shape[1] > TUNING.max_columns:
         return Undecided(
-            f"X has {X.shape[1]:,} columns, and at most {MAX_COLUMNS:,} are searched for separation"
+            f"X has {X.shape[1]:,} columns, and at most {TUNING.max_columns:,} are searched for separation"
         )
-    if X.numel() > max_values:
+    if X.numel() > TUNING.max_values:
         return Undecided(
-            f"X has {X.numel():,} values, and at most {max_values:,} are searched for separation"
+            f"X has {X.numel():,} values, and at most {TUNING.max_values:,} are searched for separation"
         )
     rows = None if sample_weight is None else torch.nonzero(sample_weight > 0)[:, 0]
     if (X.shape[0] if rows is None else rows.shape[0]) == 0:
@@ -158,13 +166,13 @@ def fewest_columns(
     if not bool((scale > 0).any()):
         return standardized
     free, shift = free[:, scale > 0] / scale[scale > 0], -(mean @ null_space)[scale > 0] / scale[scale > 0]
-    mixed = free.abs().amax(dim=1) > _NEGLIGIBLE
+    mixed = free.abs().amax(dim=1) > TUNING.negligible
     change = torch.cat([free[mixed], shift[None]]).numpy()
     size = float(standardized.abs().max())
     start = np.append(standardized[mixed].numpy(), bias) / max(size, 1e-300)
     m, r = change.shape
     result = linprog(
-        np.r_[np.zeros(r), np.ones(m - 1), _TIE],
+        np.r_[np.zeros(r), np.ones(m - 1), TUNING.tie],
         A_ub=np.block([[change, -np.eye(m)], [-change, -np.eye(m)]]),
         b_ub=np.r_[-start, start],
         bounds=[(None, None)] * r + [(0, None)] * m,
@@ -273,11 +281,11 @@ def _search(table: _Table, deadline: float) -> Separation | None:
     if table.intercept and not table.soft.any() and bool((table.sign == table.sign[0]).all()):
         bias_only = np.append(np.zeros(table.D), float(table.sign[0]))
         return table.separation("complete", f"every label is {int(table.sign[0] > 0)}", bias_only)
-    more = table.D + 1 + _FIRST_ROWS // 2
+    more = table.D + 1 + TUNING.first_rows // 2
     chosen = _first_rows(table, 2 * more)
     direction = _solve(table, chosen, deadline, widest=False)
     margin = table.margins(direction)
-    if margin.max() <= _POSITIVE:
+    if margin.max() <= TUNING.positive:
         return None
     if not table.soft.any():
         before = chosen.clone()
@@ -286,14 +294,14 @@ def _search(table: _Table, deadline: float) -> Separation | None:
         if not torch.equal(before, chosen):
             direction = _solve(table, chosen, deadline, widest=False)
             margin = table.margins(direction)
-    while margin.max() > _POSITIVE:
-        if margin.min() >= -_ROUNDING:
-            on_plane = int((margin <= _POSITIVE).sum())
+    while margin.max() > TUNING.positive:
+        if margin.min() >= -TUNING.rounding:
+            on_plane = int((margin <= TUNING.positive).sum())
             evidence = (
                 f"a plane through {on_plane:,} of {table.n:,} rows has the others on their labels' sides"
             )
             return table.separation("quasi-complete", evidence, direction)
-        _add_worst(chosen, margin, margin < -_ROUNDING, more)
+        _add_worst(chosen, margin, margin < -TUNING.rounding, more)
         direction = _solve(table, chosen, deadline, widest=False)
         margin = table.margins(direction)
     return None
@@ -307,13 +315,13 @@ def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separa
     while True:
         direction = _solve(table, chosen, deadline, widest=True)
         margin = table.margins(direction)
-        if margin.min() > _POSITIVE:
+        if margin.min() > TUNING.positive:
             return table.separation(
                 "complete", f"a plane has all {table.n:,} rows on their labels' sides", direction
             )
-        if margin[chosen].min() <= _POSITIVE:
+        if margin[chosen].min() <= TUNING.positive:
             return None
-        _add_worst(chosen, margin, margin <= _POSITIVE, more)
+        _add_worst(chosen, margin, margin <= TUNING.positive, more)
 
 
 def _first_rows(table: _Table, count: int) -> Tensor:
@@ -374,9 +382,9 @@ def _leading_columns(separation: Separation, names: Sequence[str]) -> str:
         return ""
     size = separation.standardized.abs()
     order = size.argsort(descending=True, stable=True)
-    columns = [f'"{names[j]}"' for j in order[size[order] > _NEGLIGIBLE * size.max()].tolist()]
-    named = _listed(columns[:_NAMED])
-    if len(columns) > _NAMED:
+    columns = [f'"{names[j]}"' for j in order[size[order] > TUNING.negligible * size.max()].tolist()]
+    named = _listed(columns[: TUNING.named])
+    if len(columns) > TUNING.named:
         return f" by a combination of {len(columns):,} columns, above all {named}"
     return {0: "", 1: f" by column {named}"}.get(len(columns), f" by a combination of columns {named}")
 

@@ -265,8 +265,8 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
             clock.now += 40.0
             clock.compiled += 40.0
 
-    monkeypatch.setattr("flashlogit.fitting.fit.compile_seconds", lambda: clock.compiled)
-    monkeypatch.setattr("flashlogit.fitting.fit.time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr("flashlogit.fitting.task.compile_seconds", lambda: clock.compiled)
+    monkeypatch.setattr("flashlogit.fitting.task.time", SimpleNamespace(perf_counter=tick))
     monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
     X, y = data()
     result = (

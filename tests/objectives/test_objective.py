@@ -57,7 +57,7 @@ def formula(objective: Objective, W: Tensor, b: Tensor) -> Tensor:
 def random_theta(objective: Objective, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(objective.parameters, 1, generator=generator, dtype=torch.float64)
-    return 0.5 * objective._off_flat(theta)
+    return 0.5 * objective.off_flat(theta)
 
 
 @CLASSES

@@ -12,13 +12,8 @@ import torch
 
 from flashlogit import fit
 from flashlogit.solvers.unpenalised import separation
-from flashlogit.solvers.unpenalised.separation import (
-    Separation,
-    Undecided,
-    fewest_columns,
-    find_separation,
-    separation_message,
-)
+from flashlogit.solvers.unpenalised.finding import Separation, fewest_columns, separation_message
+from flashlogit.solvers.unpenalised.separation import Undecided, find_separation
 
 NAMES = [f"x{j}" for j in range(100)]
 

@@ -12,7 +12,7 @@ from ..objectives.certificate import Certificate
 from ..objectives.objective import Objective
 from ..solvers.driver import Ending, HistoryRow
 from ..solvers.method import State
-from ..solvers.unpenalised.separation import Separation
+from ..solvers.unpenalised.finding import Separation
 
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""

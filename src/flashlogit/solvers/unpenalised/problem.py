@@ -20,7 +20,8 @@ from ..driver import Outcome
 from ..newton_cg import ConjugateGradients
 from ..proximal import factor, solve
 from .collinearity import Collinear, find_collinear
-from .separation import Separation, Undecided, fewest_columns, find_separation
+from .finding import Separation, fewest_columns
+from .separation import Undecided, find_separation
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,7 @@ def test_message() -> None:
     )
     assert message.count('"') == 6
     assert message.endswith(
-        "(a plane has all 300 rows on their labels' sides), so that no finite optimum exists: add a penalty (loss.l2),"
+        "(a plane has all 300 rows on their labels' sides), so that no finite optimum exists: add a penalty (l2),"
         " or leave out columns that give the label away"
     )
     two = Separation("quasi-complete", "evidence", torch.ones(2), 0.0, torch.tensor([0.5, -1.0]))

@@ -31,12 +31,11 @@ _BACKENDS = ("auto", "triton", "torch")
 _LOOSEST = 0.5
 """Relative gap: the intercept-only model itself is within 1."""
 _OWN_WORDS = {
-    "solver.max_iterations": "max_iter",
-    "solver.tolerance": "tol",
-    "solver.name": "solver",
-    " (loss.l2)": "",
+    "max_iterations": "max_iter",
+    "larger tolerance": "larger tol",
+    " (l2)": "",
 }
-"""Settings of a run that sentences of the solvers name, and what they are called here."""
+"""Parameters of a fit that its notes name, and what they are called here."""
 
 
 def check_parameters(estimator: LogisticRegression) -> None:

@@ -205,9 +205,9 @@ def _shortfall(outcome: Outcome, tolerance: float) -> str:
     if outcome.ending == "limit":
         return (
             f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise"
-            " solver.max_iterations, or take a larger solver.tolerance or penalty"
+            " max_iterations, or take a larger tolerance or penalty"
         )
     return (
-        f"stopped where rounding ends all progress: {reached}; take a larger solver.tolerance or penalty, or store X as"
+        f"stopped where rounding ends all progress: {reached}; take a larger tolerance or penalty, or store X as"
         " float64 if its columns are nearly collinear"
     )

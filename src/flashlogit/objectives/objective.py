@@ -198,5 +198,6 @@ class Objective(Parameterisation):
         gap = gap + (1 - tau).square() * value
         if self.intercept:
             # Twice what the intercepts alone could still gain, if their curvature were the null model's.
-            gap = gap + data[weights:].square().sum(dim=0)
+            left = data[weights:].square()
+            gap = gap + (left[0] if len(left) == 1 else left.sum(dim=0))
         return torch.minimum(gap, value)

@@ -28,6 +28,12 @@ from ..system.stopping import saving
 
 _STATE = "state."
 """Before the names of a state's tensors in a checkpoint."""
+_SETTINGS = {
+    "raise max_iterations": "raise solver.max_iterations",
+    "larger tolerance": "larger solver.tolerance",
+    "penalty (l2)": "penalty (loss.l2)",
+}
+"""Parameters of a fit that its notes name, and the settings that they are here."""
 _DECADE_STEPS = 100
 """Steps of the progress bar for each factor of ten that the gap falls."""
 
@@ -166,8 +172,16 @@ def sentences(result: Fit) -> list[str]:
         f"{result.solver}: {iterations}, {result.passes:.1f} passes over X in {result.seconds:.3g} s,"
         f" {rate:.3g} TB/s{compiled}",
         result.certificate.sentence(),
-        *(f"note: {note}" for note in result.notes),
+        *(f"note: {note}" for note in notes(result)),
     ]
+
+
+def notes(result: Fit) -> list[str]:
+    """The notes of a fit, in the words of a configuration."""
+    found = list(result.notes)
+    for parameter, setting in _SETTINGS.items():
+        found = [note.replace(parameter, setting) for note in found]
+    return found
 
 
 def about(result: Fit) -> dict[str, Any]:
@@ -183,7 +197,7 @@ def about(result: Fit) -> dict[str, Any]:
         "relative_gap": result.relative_gap,
         "tolerance": result.tolerance,
         "statement": result.certificate.sentence(),
-        "notes": list(result.notes),
+        "notes": notes(result),
         "separation": result.separation.kind if result.separation else None,
         "iterations": result.iterations,
         "passes": result.passes,

@@ -110,7 +110,7 @@ def separation_message(separation: Separation, names: Sequence[str]) -> str:
     }[separation.kind]
     return (
         f"the classes {found}{_leading_columns(separation, names)} ({separation.evidence}), so that {so}: add a"
-        " penalty (loss.l2), or leave out columns that give the label away"
+        " penalty (l2), or leave out columns that give the label away"
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashlogit import Fit, fit, fit_softmax, reference
-from flashlogit.objectives import sampled_hessian, softmax
+from flashlogit.objectives import design, sampled_hessian
 from flashlogit.solvers import newton, search
 
 SOLVERS = ["newton", "lbfgs", "newton-cg"]
@@ -83,7 +83,7 @@ def test_every_pass_is_counted(
         sampled += share
         return matrix, share
 
-    monkeypatch.setattr("flashlogit.objectives.logistic.second_moments", second_moments)
+    monkeypatch.setattr("flashlogit.objectives.design.second_moments", second_moments)
     X, y = data()
     result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
     assert result.converged
@@ -150,13 +150,13 @@ def test_data_that_can_be_used_are_used_in_place(spy: Spy, solver: Any, layout: 
 
 def test_a_softmax_uses_its_data_in_place_or_copies_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, tuple[int, ...]]] = []
-    real = softmax.row_blocks
+    real = design.row_blocks
 
     def row_blocks(X: Tensor, *rest: Any) -> Any:
         seen.append((X.data_ptr(), X.stride()))
         return real(X, *rest)
 
-    monkeypatch.setattr(softmax, "row_blocks", row_blocks)
+    monkeypatch.setattr(design, "row_blocks", row_blocks)
     X, y = data(D=12)
     fit_softmax(X[:, ::2], y.long() + (X[:, 0] > 1), l2=0.01)
     assert len(set(seen)) == 1
@@ -265,8 +265,8 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
             clock.now += 40.0
             clock.compiled += 40.0
 
-    monkeypatch.setattr("flashlogit.fitting.fit.compile_seconds", lambda: clock.compiled)
-    monkeypatch.setattr("flashlogit.fitting.fit.time", SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr("flashlogit.fitting.task.compile_seconds", lambda: clock.compiled)
+    monkeypatch.setattr("flashlogit.fitting.task.time", SimpleNamespace(perf_counter=tick))
     monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
     X, y = data()
     result = (

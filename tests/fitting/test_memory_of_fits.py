@@ -21,8 +21,9 @@ from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _without_collections() -> Iterator[None]:
+    """Once for all tests: a collection takes seconds where everything has been imported."""
     gc.collect()
     gc.disable()
     yield

@@ -5,7 +5,6 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit import UserError, fit_softmax
-from flashlogit.objectives.softmax import SoftmaxObjective
 
 N, D, K = 400, 5, 4
 
@@ -22,47 +21,11 @@ def problem():
     return X, y, weight
 
 
-def objective_of(problem, *, l1=0.0, l2=0.0, intercept=True, weighted=True):
-    X, y, weight = problem
-    return SoftmaxObjective(X, y, K, weight if weighted else None, l1=l1, l2=l2, intercept=intercept)
-
-
 def written_out(problem, weight, bias, *, l1, l2):
     """P from its formula, of W [D, K] and b [K]."""
     X, y, s = problem
     loss = torch.nn.functional.cross_entropy(X @ weight + bias, y, reduction="none")
     return (s * loss).sum() / s.sum() + l1 * weight.abs().sum() + 0.5 * l2 * weight.square().sum()
-
-
-def random_theta(objective):
-    generator = torch.Generator().manual_seed(1)
-    theta = torch.randn(objective.parameters, 1, generator=generator, dtype=torch.float64)
-    return 0.5 * objective._off_null_space(theta)
-
-
-@pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_value_gradient_and_hessian_are_autograds(problem, intercept, l2):
-    objective = objective_of(problem, l2=l2, intercept=intercept)
-    theta = random_theta(objective)
-
-    def value(theta):
-        W, b = objective._centred(theta)
-        return written_out(problem, W, b - objective.coordinates.center @ W, l1=0.0, l2=l2)
-
-    point = objective.evaluate(theta, curvature=True, keep=True)
-    assert torch.allclose(point.value, value(theta), rtol=1e-12)
-    (gradient,) = torch.autograd.grad(value(theta.requires_grad_()), theta)
-    theta = theta.detach()
-    assert torch.allclose(point.gradient, gradient, atol=1e-12)
-    expected = torch.autograd.functional.hessian(value, theta).squeeze()
-    v = random_theta(objective).flip(0)
-    v = objective._off_null_space(v)
-    H = objective.hessian(theta, dtype=torch.float64)[0]
-    assert torch.allclose(objective.product(v), expected @ v, atol=1e-10)
-    assert torch.allclose(H @ v, expected @ v, atol=1e-10)
-    flat = torch.linalg.eigvalsh(H)[0]
-    assert flat > 1e-8  # what the data leave free has curvature of its own
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine, load_digits])
@@ -78,22 +41,6 @@ def test_optimum_is_scikit_learns(load, intercept):
     assert result.converged
     assert np.allclose(result.weight.numpy(), expected.coef_, atol=1e-5)
     assert np.allclose(result.bias.numpy(), expected.intercept_ - expected.intercept_.mean(), atol=1e-5)
-
-
-@pytest.mark.parametrize(("l1", "l2"), [(0.1, 0.0), (0.1, 0.5), (0.1, 1e-9), (0.0, 0.5)])
-def test_what_all_classes_share_is_settled_at_the_least_penalty(problem, l1, l2):
-    objective = objective_of(problem, l1=l1, l2=l2)
-    theta = torch.randn(objective.parameters, 1, generator=torch.Generator().manual_seed(0)).double()
-    settled = objective.settled(theta)
-    before, after = objective.evaluate(theta), objective.evaluate(settled)
-    assert after.value < before.value
-    W, settled_W = objective._centred(theta)[0], objective._centred(settled)[0]
-    common = W - settled_W
-    assert torch.allclose(common, common[:, :1].expand_as(common))
-    # No other common part has less of a penalty.
-    others = torch.linspace(-4, 4, 8001, dtype=torch.float64)[:, None, None]
-    penalty = (l1 * (W - others).abs() + 0.5 * l2 * (W - others).square()).sum(dim=2).amin(dim=0)
-    assert ((l1 * settled_W.abs() + 0.5 * l2 * settled_W.square()).sum(dim=1) <= penalty + 1e-12).all()
 
 
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
@@ -138,26 +85,6 @@ def test_all_solvers_agree(problem, solver, l1, l2, intercept):
     assert result.bias.shape == (K,)
     value = written_out(problem, result.weight.t(), result.bias, l1=l1, l2=l2)
     assert float(value) == pytest.approx(result.objective, rel=1e-12)
-
-
-@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.05), (0.01, 0.0), (0.004, 0.02)])
-@pytest.mark.parametrize("intercept", [True, False])
-def test_certificate_bounds_the_distance_from_the_optimum(problem, l1, l2, intercept):
-    X, y, s = problem
-    objective = objective_of(problem, l1=l1, l2=l2, intercept=intercept)
-    arguments = {"sample_weight": s, "l1": l1, "l2": l2, "intercept": intercept}
-    best = fit_softmax(X, y, tolerance=1e-12, **arguments)
-    optimum = objective.from_user(best.weight.t(), best.bias)
-    kinds = set()
-    for size in (1e-6, 1e-4, 1e-2, 0.1, 1.0):
-        theta = optimum + size * random_theta(objective)
-        certificate = objective.certify(theta)
-        off = float(objective.evaluate(theta).value) - best.objective
-        assert off <= certificate.gap + 1e-14
-        kinds.add(certificate.gap < certificate.objective)
-        if size <= 1e-4 and l2 and intercept:  # no loose bound either
-            assert certificate.gap <= 300 * off
-    assert kinds == {True, False} or intercept is False
 
 
 def test_weight_two_is_the_row_twice(problem):

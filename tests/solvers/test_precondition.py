@@ -6,13 +6,12 @@ import math
 
 import pytest
 import torch
-from test_steps import Models
 from torch import Tensor
 
 from flashlogit import reference
 from flashlogit.fitting.fit import fit
-from flashlogit.objectives.logistic import ConvexObjective
-from flashlogit.solvers.newton_cg import ConjugateGradients
+from flashlogit.objectives.logistic import Logistic
+from flashlogit.objectives.objective import Objective, Point
 from flashlogit.solvers.precondition import Preconditioner, precondition
 from flashlogit.solvers.proximal import factor
 
@@ -27,18 +26,20 @@ def decaying(N: int, D: int, decades: float) -> tuple[Tensor, Tensor]:
     return X, y.to(torch.uint8)
 
 
-def objective_of(X: Tensor, y: Tensor) -> ConvexObjective:
-    return ConvexObjective(X, y, None, reference, l1=0.0, l2=1 / len(X), intercept=True)
+def objective_of(X: Tensor, y: Tensor, l2: float | None = None) -> Objective:
+    loss = Logistic.of(y, None, reference, intercept=True)
+    return Objective.of(X, loss, l1=0.0, l2=1 / len(X) if l2 is None else l2)
+
+
+def at_null(objective: Objective) -> Point:
+    return objective.evaluate(objective.null_theta(), products=objective.product_dtype)
 
 
 def test_the_sampled_hessian_is_near_the_whole() -> None:
     objective = objective_of(*decaying(6000, 40, 2))
-    theta = objective.null_theta()
-    objective.evaluate(theta, curvature=True)
-    exact = objective.hessian(theta)[0]
-    before = objective.reads
-    sampled = objective.sampled_hessian(1600)[0].double()
-    assert objective.reads - before == pytest.approx(1600 / 6000)
+    point = at_null(objective)
+    exact = objective.hessian(point.theta)[0]
+    sampled = objective.sampled_hessian(point, 1600)[0].double()
     torch.testing.assert_close(sampled, sampled.t(), rtol=1e-6, atol=1e-7)
     L = torch.linalg.cholesky(exact)
     relative = torch.linalg.eigvalsh(torch.linalg.solve(L, torch.linalg.solve(L, sampled).t()))
@@ -46,47 +47,18 @@ def test_the_sampled_hessian_is_near_the_whole() -> None:
     assert (1 - 1.3 * spread) ** 2 < float(relative[0])
     assert float(relative[-1]) < (1 + 1.3 * spread) ** 2
     # From all rows it is the Hessian but for float32.
-    whole = objective.sampled_hessian(6000)[0].double()
+    whole = objective.sampled_hessian(point, 6000)[0].double()
     assert (whole - exact).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-def test_a_rough_one_in_half_precision(intercept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rough_one_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """On any processor: those without units for bfloat16 multiply it too, only not faster."""
-    monkeypatch.setattr("flashlogit.objectives.logistic.half_dtype", lambda X: torch.bfloat16)
-    X, y = decaying(4000, 300, 0.5)
-    objective = ConvexObjective(X, y, None, reference, l1=0.0, l2=1e-4, intercept=intercept)
-    theta = torch.zeros((objective.parameters, 1), dtype=torch.float64)
-    objective.evaluate(theta, curvature=True)
-    rough = objective.sampled_hessian(4000, rough=True)[0]
-    exact = objective.hessian(theta)[0]
-    error = torch.linalg.eigvalsh(rough.double() - exact).abs().max()
+    monkeypatch.setattr("flashlogit.objectives.design.half_dtype", lambda X: torch.bfloat16)
+    objective = objective_of(*decaying(4000, 300, 0.5))
+    point = at_null(objective)
+    rough = objective.sampled_hessian(point, 4000, rough=True)[0]
+    error = torch.linalg.eigvalsh(rough.double() - objective.hessian(point.theta)[0]).abs().max()
     assert 1e-6 < float(error) < 0.01
-
-
-@pytest.mark.parametrize("center", [0.0, 1e4])
-def test_a_centre_that_is_subtracted(center: float) -> None:
-    X, y = decaying(4000, 10, 1)
-    X = X.double() + center
-    objective = objective_of(X, y)
-    theta = objective.null_theta()
-    objective.evaluate(theta, curvature=True)
-    torch.testing.assert_close(
-        objective.sampled_hessian(4000), objective.hessian(theta), rtol=1e-7, atol=1e-7
-    )
-
-
-def test_preconditioned_conjugate_gradients_solve_the_same_in_fewer_steps() -> None:
-    models = Models()
-    gradient = models.evaluate(models.start()).gradient[:, :1]
-    models.l2, models.curvature = models.l2[:1], models.curvature[:, :1]
-    exact = -torch.linalg.solve(models.matrices(), gradient.t()[:, :, None])[:, :, 0].t()
-    H = models.matrices() * 1.05
-    run = ConjugateGradients(models, gradient, factors=factor(H).float())  # type: ignore[arg-type]
-    for _ in range(2):
-        run.advance()
-    torch.testing.assert_close(run.x, exact, rtol=1e-5, atol=1e-7)
-    assert float(run.residual_norm) < 1e-5 * float(gradient.norm())
 
 
 def test_residuals_of_any_size_survive_float32() -> None:
@@ -116,7 +88,7 @@ def test_few_products_whatever_the_conditioning(
 
 
 def test_where_it_does_not_pay_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Preconditioner, "make", lambda self: pytest.fail("it was made"))
+    monkeypatch.setattr(Preconditioner, "make", lambda *_: pytest.fail("it was made"))
     X, y = decaying(1000, 400, 0.0)
     assert fit(X, y, l2=1e-2, solver="newton-cg", tolerance=1e-6).converged
 
@@ -129,9 +101,7 @@ def test_it_pays_when_the_residual_stalls_and_never_for_too_many_columns() -> No
     assert preconditioner.pays(10.0, -1.0)
     assert not preconditioner.pays(10.0, 2.0)
     assert not preconditioner.pays(0.0)
-    wide = ConvexObjective(
-        torch.zeros((2, 5000)), torch.tensor([0, 1]), None, reference, l1=0, l2=1, intercept=True
-    )
+    wide = objective_of(torch.zeros((2, 5000)), torch.tensor([0, 1]), 1.0)
     assert not Preconditioner(wide).pays(10.0, 0.0)
 
 
@@ -139,14 +109,17 @@ def test_the_second_is_made_of_more_rows_and_exactly(monkeypatch: pytest.MonkeyP
     asked = []
     objective = objective_of(*decaying(6000, 300, 1))
     monkeypatch.setattr("flashlogit.solvers.precondition.half_dtype", lambda X: torch.bfloat16)
-    sampled = objective.sampled_hessian
-    monkeypatch.setattr(
-        objective, "sampled_hessian", lambda rows, rough: asked.append((rows, rough)) or sampled(rows)
-    )
-    objective.evaluate(objective.null_theta(), curvature=True)
+    sampled = Objective.sampled_hessian
+
+    def asking(self: Objective, at: Point, rows: int, *, rough: bool) -> Tensor:
+        asked.append((rows, rough))
+        return sampled(self, at, rows)
+
+    monkeypatch.setattr(Objective, "sampled_hessian", asking)
+    point = at_null(objective)
     preconditioner = Preconditioner(objective)
     for _ in range(4):
-        preconditioner.make()
+        preconditioner.make(point)
         assert preconditioner.factors is not None
         assert preconditioner.factors.isfinite().all()
     assert asked == [(2408, True), (2408, False), (4816, False), (6000, False)]

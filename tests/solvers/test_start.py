@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from flashlogit import fit, fit_softmax, reference
-from flashlogit.objectives.logistic import ConvexObjective
-from flashlogit.objectives.softmax import SoftmaxObjective
+from flashlogit.objectives.logistic import Logistic
+from flashlogit.objectives.objective import Objective
+from flashlogit.objectives.softmax import Softmax
+from flashlogit.solvers.method import Start
 from flashlogit.solvers.start import start_from_sample
 
 N, DENSE, RARE = 120_000, 4, 12
@@ -49,29 +51,29 @@ def test_a_gpu_takes_no_sample_of_what_it_reads_in_three_milliseconds(rows: int,
     X = OnGpu(rows, 28)
     asked: list[int] = []
     objective: Any = SimpleNamespace(X=X, parameters=29, sample=asked.append)
-    theta = torch.zeros(29, 1)
-    assert start_from_sample(objective, theta) == (theta, None)
+    start = Start(torch.zeros(29, 1), 1e-6)
+    assert start_from_sample(objective, start) is start
     assert asked == ([rows // 16] if taken else [])
 
 
-def test_a_column_without_rows_in_the_sample_starts_at_0():
-    X, y = flights_like()
-    objective = ConvexObjective(X, y, None, reference, l1=0.0, l2=1e-7, intercept=True)
-    theta, hessian = start_from_sample(objective, objective.null_theta())
-    assert hessian is not None
-    weight = objective.coordinates.to_user(theta)[0][:, 0]
-    assert (weight[:DENSE].abs() > 1e-4).any()
-    assert weight[DENSE:].abs().max() <= 1e-3  # what the ridge leaves of a constant column
-    assert torch.equal(hessian[0].diagonal()[DENSE:-1], torch.ones(RARE, dtype=torch.float64))
-
-
-def test_classes_side_by_side_too():
-    X, y = flights_like(classes=3)
-    objective = SoftmaxObjective(X, y, 3, None, l1=0.0, l2=1e-7, intercept=True)
-    theta, _ = start_from_sample(objective, objective.null_theta())
-    weight = objective.to_user(theta)[0]
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_column_without_rows_in_the_sample_starts_at_0(classes: int) -> None:
+    X, y = flights_like(classes)
+    loss = (
+        Logistic.of(y, None, reference, intercept=True)
+        if classes == 2
+        else Softmax.of(y, classes, None, intercept=True)
+    )
+    objective = Objective.of(X, loss, l1=0.0, l2=1e-7)
+    start = start_from_sample(objective, Start(objective.null_theta(), 1e-6))
+    assert start.hessian is not None
+    weight = objective.to_user(start.theta)[0]
     assert weight[:DENSE].abs().max() > 0.1
-    assert weight[DENSE:].abs().max() <= 1e-3
+    assert weight[DENSE:].abs().max() <= 1e-3  # what the ridge leaves of a constant column
+    C = objective.loss.columns
+    unknown = start.hessian[0].diagonal()[DENSE * C : -C]
+    assert torch.equal(unknown, torch.ones(RARE * C, dtype=torch.float64))
+    assert (start.hessian[0].diagonal()[: DENSE * C] != 1).all()
 
 
 def test_rare_categories_take_few_reads():

@@ -1,81 +1,85 @@
-"""The pieces that solvers are made of, for several models at once: state is [P, K] throughout."""
+"""The pieces that solvers are made of, for one model and for several at once: state is [P, K] throughout."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flashlogit.objectives.logistic import Point
-from flashlogit.solvers import l1_model
+from flashlogit.objectives.objective import Point
+from flashlogit.objectives.row_loss import RowValues
+from flashlogit.solvers import l1_model, lbfgs
 from flashlogit.solvers.interior_point import interior_point
 from flashlogit.solvers.l1_model import minimise_model
-from flashlogit.solvers.lbfgs import LBFGS, MEMORY, Pairs
+from flashlogit.solvers.lbfgs import LBFGS, Pairs
+from flashlogit.solvers.method import Start
 from flashlogit.solvers.newton_cg import ConjugateGradients
 from flashlogit.solvers.proximal import accelerated, factor, solve, steepest_descent
 from flashlogit.solvers.search import Search
+
+K_MODELS = pytest.mark.parametrize("K", [1, 3])
 
 
 class Models:
     """K logistic regressions over one X in plain torch, with a penalty of their own each: what a solver may ask."""
 
-    share = 1.0
     null_value = 0.7
 
     def __init__(self, N: int = 300, P: int = 7, K: int = 3, l1: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(1)
         self.X = torch.randn(N, P, generator=generator, dtype=torch.float64)
-        truth = torch.randn(P, K, generator=generator, dtype=torch.float64)
+        truth = torch.randn(P, 3, generator=generator, dtype=torch.float64)
         self.Y = (
-            torch.rand(N, K, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)
-        ).double()
+            torch.rand(N, 3, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)
+        ).double()[:, :K]
         self.l1 = l1
-        self.l1_of = (
-            l1 * torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)[None, :K].expand(P, K).contiguous()
-        )
+        self.l1_of = (l1 * torch.tensor([[1.0, 0.5, 2.0]]).double().expand(P, 3).contiguous())[:, :K]
         self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
-        self.l2_of = self.l2[None, :].expand(P, K)
-        self.coordinates = SimpleNamespace(scale=torch.ones(P))
-        self.parameters, self.K, self.reads = P, K, 0.0
-        self.curvature = torch.empty(0)
+        self.parameters, self.K = P, K
 
-    def settled(self, theta: Tensor) -> Tensor:
+    def alone(self, k: int) -> Models:
+        """One of the models."""
+        one = Models(len(self.X), self.parameters, 1, self.l1)
+        one.Y, one.l2, one.l1_of = self.Y[:, [k]], self.l2[[k]], self.l1_of[:, [k]]
+        return one
+
+    def canonical(self, theta: Tensor) -> Tensor:
         return theta
 
-    def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point:
+    def evaluate(
+        self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False
+    ) -> Point:
         z = self.X @ theta
         loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
         smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)
         p = torch.sigmoid(z)
-        self.curvature = p * (1 - p)
         gradient = self.X.t() @ (p - self.Y) / len(self.X) + self.l2 * theta
         value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
-        return Point(smooth, gradient, value, value)
+        return Point(theta, gradient, value, value, RowValues(curvature=p * (1 - p)))
 
-    def product(self, v: Tensor) -> Tensor:
-        return self.X.t() @ (self.curvature * (self.X @ v)) / len(self.X) + self.l2 * v
+    def product(self, at: Point, v: Tensor) -> Tensor:
+        return self.X.t() @ (at.rows.curvature * (self.X @ v)) / len(self.X) + self.l2 * v
 
-    def matrices(self) -> Tensor:
-        """[K, P, P] at the last point."""
-        H = torch.einsum("np,nk,nq->kpq", self.X, self.curvature, self.X) / len(self.X)
+    def matrices(self, at: Point) -> Tensor:
+        """[K, P, P]."""
+        H = torch.einsum("np,nk,nq->kpq", self.X, at.rows.curvature, self.X) / len(self.X)
         return H + self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
 
-    def sampled_hessian(self, rows: int, *, rough: bool) -> Tensor:
-        """For one model, as the preconditioner wants it."""
-        return self.matrices()[:1]
+    def newton_step(self, at: Point) -> Tensor:
+        return -torch.linalg.solve(self.matrices(at), at.gradient.t()[:, :, None])[:, :, 0].t()
 
-    def start(self) -> Tensor:
-        return torch.zeros((self.parameters, self.K), dtype=torch.float64)
+    def start(self) -> Start:
+        return Start(torch.zeros((self.parameters, self.K), dtype=torch.float64), 1e-6)
 
 
 class NoWaiting(TorchDispatchMode):
     """Fails on what would wait for a device: reading a value, or a shape that depends on values."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         assert name not in ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique"), name
         return func(*args, **(kwargs or {}))
@@ -85,41 +89,41 @@ def stationarity(models: Models, theta: Tensor) -> float:
     return float(steepest_descent(models.evaluate(theta).gradient, theta, models.l1_of).norm())
 
 
-@pytest.mark.parametrize("l1", [0.0, 0.02])
-def test_lbfgs_takes_several_models_to_their_optima(l1: float) -> None:
-    models = Models(l1=l1)
-    solver = LBFGS(models, models.start())  # type: ignore[arg-type]
-    for _ in range(120):
+def run(models: Models, steps: int = 70) -> Search:
+    solver = LBFGS(models, models.start())
+    for _ in range(steps):
         solver.advance()
-    assert stationarity(models, solver.search.theta) < 1e-9
-    assert solver.search.at.value.shape == (3,)
-    if l1:
-        assert (solver.search.theta == 0).any()
-    # Each as if it were alone.
-    for k in range(3):
-        alone = Models(l1=l1)
-        alone.Y, alone.l2 = alone.Y[:, [k]], alone.l2[[k]]
-        alone.l1_of, alone.K = alone.l1_of[:, [k]], 1
-        one = LBFGS(alone, alone.start())  # type: ignore[arg-type]
-        for _ in range(120):
-            one.advance()
-        torch.testing.assert_close(one.search.theta[:, 0], solver.search.theta[:, k], rtol=1e-7, atol=1e-9)
+    return solver.search
 
 
-def test_the_compact_inverse_is_the_two_loop_recursion() -> None:
+@K_MODELS
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+def test_lbfgs_takes_every_model_to_its_optimum(l1: float, K: int) -> None:
+    models = Models(K=K, l1=l1)
+    search = run(models)
+    assert stationarity(models, search.theta) < 1e-9
+    assert search.at.value.shape == (K,)
+    assert (search.theta == 0).any() == (l1 > 0 and K == 3)  # the strongest penalty's
+    for k in range(1, K):  # each as if it were alone
+        alone = run(models.alone(k))
+        torch.testing.assert_close(alone.theta[:, 0], search.theta[:, k], rtol=1e-7, atol=1e-9)
+
+
+@K_MODELS
+def test_the_compact_inverse_is_the_two_loop_recursion(K: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    P, K = 30, 2
+    P, memory = 30, lbfgs.TUNING.memory
     pairs = Pairs(torch.zeros((P, K), dtype=torch.float64))
     A = torch.randn(P, P, generator=generator, dtype=torch.float64)
     A = A @ A.t() + torch.eye(P, dtype=torch.float64)
     history: list[tuple[Tensor, Tensor]] = []
     everywhere = torch.ones(K, dtype=torch.bool)
-    for round_ in range(MEMORY + 5):
+    for round_ in range(memory + 5):
         v = torch.randn((P, K), generator=generator, dtype=torch.float64)
         got = pairs.inverse_times(v)
         for k in range(K):
             q, coefficients = v[:, k].clone(), []
-            recent = history[-MEMORY:]
+            recent = history[-memory:]
             for s, y in reversed(recent):
                 a = (s[:, k] @ q) / (s[:, k] @ y[:, k])
                 coefficients.append(a)
@@ -138,18 +142,28 @@ def test_the_compact_inverse_is_the_two_loop_recursion() -> None:
         # What was not accepted, or curves the wrong way, is not remembered.
         pairs.remember(step, -step, everywhere)
         pairs.remember(step, step, ~everywhere)
-        assert round_ < MEMORY + 5
+        assert round_ < memory + 5
 
 
-def test_conjugate_gradients_solve_for_every_model() -> None:
-    models = Models()
-    gradient = models.evaluate(models.start()).gradient
-    run = ConjugateGradients(models, gradient)  # type: ignore[arg-type]
+@K_MODELS
+def test_conjugate_gradients_solve_for_every_model(K: int) -> None:
+    models = Models(K=K)
+    at = models.evaluate(models.start().theta)
+    run = ConjugateGradients(models, at)
     for _ in range(3 * models.parameters):
         run.advance()
-    exact = -torch.linalg.solve(models.matrices(), gradient.t()[:, :, None])[:, :, 0].t()
-    torch.testing.assert_close(run.x, exact, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(run.x, models.newton_step(at), rtol=1e-9, atol=1e-11)
     assert float(run.residual_norm) < 1e-10
+
+
+def test_preconditioned_conjugate_gradients_solve_the_same_in_fewer_steps() -> None:
+    models = Models(K=1)
+    at = models.evaluate(models.start().theta)
+    run = ConjugateGradients(models, at, factors=factor(models.matrices(at) * 1.05).float())
+    for _ in range(2):
+        run.advance()
+    torch.testing.assert_close(run.x, models.newton_step(at), rtol=1e-5, atol=1e-7)
+    assert float(run.residual_norm) < 1e-5 * float(at.gradient.norm())
 
 
 @pytest.mark.parametrize("P", [7, 300])
@@ -262,36 +276,60 @@ def test_factors_of_matrices_that_have_none() -> None:
     assert torch.allclose(solve(factors, v)[:, 0], torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64))
 
 
-def test_the_search_shortens_what_overshoots_and_survives_what_overflows() -> None:
-    models = Models()
-    at = models.evaluate(models.start())
-    search = Search(models, models.start(), at)
-    newton = solve(factor(models.matrices()), at.gradient)
-    search.aim(-newton * torch.tensor([1.0, 400.0, math.inf]).double().clamp(max=1e308))
-    first = search.advance()
-    assert first.tolist() == [True, False, False]
+@K_MODELS
+def test_the_search_shortens_what_overshoots_and_survives_what_overflows(K: int) -> None:
+    models = Models(K=K)
+    at = models.evaluate(models.start().theta)
+    search = Search(models.l1_of, at)
+    factors = torch.tensor([1.0, 400.0, math.inf]) if K == 3 else torch.tensor([400.0])
+    search.set_direction(models.newton_step(at) * factors.double().clamp(max=1e308))
+    first = search.judge(models.evaluate(search.trial))
+    assert first.tolist() == ([True, False, False] if K == 3 else [False])
     assert (search.at.value <= at.value).all()
+    # What is kept of the rows is of the accepted points.
+    assert search.numbers.refused == 1
+    accepted = models.evaluate(search.theta)
+    assert torch.equal(search.at.rows.curvature, accepted.rows.curvature)
+    v = torch.ones_like(search.theta)
+    assert torch.equal(models.product(search.at, v), models.product(accepted, v))
     tries = 0
     while bool((search.refused > 0).any()):
-        held = torch.where(search.refused > 0, search.direction, 0.0)
-        search.aim(held)
-        search.advance()
+        search.set_direction(torch.where(search.refused > 0, search.direction, 0.0))
+        search.judge(models.evaluate(search.trial))
         tries += 1
         assert tries < 2000
     assert (search.at.value < at.value).all()
     assert search.theta.isfinite().all()
+    assert search.numbers.refused == 0
+    assert torch.equal(search.at.rows.curvature, models.evaluate(search.theta).rows.curvature)
 
 
+def test_armijos_rule() -> None:
+    """f = theta^2 / 2 from 1: the step 2 gains nothing, and a hundredth of a thousandth more than that is enough."""
+
+    def at(theta: float) -> Point:
+        t = torch.tensor([[theta]], dtype=torch.float64)
+        return Point(t, t, 0.5 * t[0].square(), t[0])
+
+    for end, good in ((-1.0, False), (-1 + 1e-4, False), (-1 + 3e-4, True)):
+        search = Search(torch.zeros(1, 1).double(), at(1.0))
+        search.set_direction(torch.tensor([[end - 1.0]], dtype=torch.float64))
+        assert search.judge(at(float(search.trial))).item() == good
+        assert search.numbers.step == pytest.approx(1.0 if good else 0.5, rel=1e-3)
+        assert search.numbers.refused == (0 if good else 1)
+
+
+@K_MODELS
 @pytest.mark.parametrize("l1", [0.0, 0.02])
-def test_an_iteration_waits_for_nothing(l1: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_waits_for_nothing(l1: float, K: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU every value that is read costs more than a pass over a small table."""
     # With an l1 term every tenth step of the model's minimisation looks whether it still moves.
-    monkeypatch.setattr("flashlogit.solvers.lbfgs._INNER_STEPS", 9)
-    models = Models(l1=l1)
-    solver = LBFGS(models, models.start())  # type: ignore[arg-type]
+    monkeypatch.setattr(lbfgs, "TUNING", dataclasses.replace(lbfgs.TUNING, inner_steps=9))
+    models = Models(K=K, l1=l1)
+    solver = LBFGS(models, models.start())
     with NoWaiting():
         for _ in range(3):
             solver.step()
-        run = ConjugateGradients(models, solver.search.at.gradient)  # type: ignore[arg-type]
+        run = ConjugateGradients(models, models.evaluate(solver.search.theta))
         run.advance()
     assert stationarity(models, solver.search.theta) < 1

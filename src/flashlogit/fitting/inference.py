@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from ..objectives.logistic import ConvexObjective
+from ..objectives.logistic import Logistic
+from ..objectives.objective import Objective
 from ..passes.backend import BackendName, choose_backend
 from ..solvers.proximal import factor
 from ..system.errors import UserError
@@ -27,7 +28,7 @@ from ..system.threads import threads_for_passes
 MAX_COLUMNS = 4096
 """The information is a matrix of so many rows and columns."""
 _SINGULAR = 1e-12
-"""Of a pivot in coordinates of unit curvature: what collinear columns leave."""
+"""Largest share of the largest curvature that collinear columns leave of a pivot, in coordinates of unit curvature."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def infer(
     scale: Tensor | None = None,
     backend: BackendName = "auto",
 ) -> Inference:
-    """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one read of X.
+    """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one pass over
+    X.
 
     Args:
         X: [N, D] of any floating dtype, as it was fitted.
@@ -100,24 +102,30 @@ def infer(
         raise ValueError(f"level is {level}; must lie between 0 and 1, such as 0.95")
     if D > MAX_COLUMNS:
         raise UserError(
-            f"X has {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}: leave out columns"
+            f"there are {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}",
+            setting="X",
+            remedy="leave out columns",
         )
     passes = choose_backend(backend, X.device).passes
-    objective = ConvexObjective(X, y, sample_weight, passes, l1=0.0, l2=0.0, intercept=intercept)
+    loss = Logistic.of(y, sample_weight, passes, intercept=intercept)
+    objective = Objective.of(X, loss, l1=0.0, l2=0.0)
+    coordinates = objective.design.coordinates
     weight, bias = weight.to(X.device, torch.float64), bias.to(X.device, torch.float64)
-    theta = objective.coordinates.from_user(weight.reshape(-1, 1), bias.reshape(1))
-    information = objective.hessian(theta, dtype=torch.float64) * objective.weight_sum
+    theta = objective.from_user(weight.reshape(-1, 1), bias.reshape(1))
+    information = objective.hessian(theta, dtype=torch.float64) * loss.weight_sum
     L = factor(information)[0]
     # Against the largest size, and not each column's own: a constant column has none. At the null model the sizes are
     # alike in these coordinates; one a million times smaller at the fit is a category whose rows are all but certain.
     size = information[0].diagonal().amax().sqrt()
     if not bool((L.diagonal() > _SINGULAR**0.5 * size).all()):
         raise UserError(
-            "columns of X are collinear, or all but: the data leave their coefficients free, so that they have no"
-            " standard errors; leave out dependent columns"
+            "columns are collinear, or all but: the data leave their coefficients free, so that they have no standard"
+            " errors",
+            setting="X",
+            remedy="leave out dependent columns",
         )
     # Rows of what turns theta into (w, b): the variance of a row's product is |L^-1 row|^2.
-    factors, center = objective.coordinates.scale, objective.coordinates.center
+    factors, center = coordinates.scale, coordinates.center
     coefficient = torch.cat([weight.reshape(-1), bias.reshape(-1)]) if intercept else weight.reshape(-1)
     if scale is not None:
         scale = scale.to(X.device)

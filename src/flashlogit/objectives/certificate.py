@@ -33,7 +33,8 @@ _ROUNDING = 2.0**-53
 _LARGE = 1e4
 """Weights that columns next to copies of each other may have, in units of their standard deviations."""
 FARTHEST_SHIFT = 0.5
-"""Of the intercept, in nats of its logit: up to it the residuals are corrected; beyond, only P* >= 0 is claimed."""
+"""Largest shift of the intercept, in nats of its logit, by which residuals are corrected; beyond it only P* >= 0 is
+claimed."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     return ratio.amin(dim=0)
 
 
-def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float) -> Tensor:
+def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float | Tensor) -> Tensor:
     """KL(y + tau u | p) of every row, [N] float64, for logits z [N] float64, y [N] and u = r - shift h.
 
     With v = y + tau u = p - q, q = (1 - tau) r + tau shift h: KL = v log1p(-q / p) + (1 - v) log1p(q / (1 - p)), in

@@ -119,7 +119,7 @@ class Moments:
 
     @classmethod
     def of(cls, X: Tensor) -> Moments:
-        """Of X [N, D], without a float64 copy of it.
+        """Return those of X [N, D], without a float64 copy of it.
 
         Raises:
             ValueError: columns so far from 0 that their squares are beyond float64.
@@ -142,7 +142,7 @@ class Moments:
         return cls(N, shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0))
 
     def joined(self, other: Moments) -> Moments:
-        """Of the rows of both (Chan, Golub and LeVeque 1979)."""
+        """Return those of the rows of both (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
         apart, share = other.mean - self.mean, other.count / count
         within = self.variance + share * (other.variance - self.variance)

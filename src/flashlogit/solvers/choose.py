@@ -1,8 +1,8 @@
 """Which solver `auto` takes, and what was measured.
 
-Medians in ms and reads of X (less the one of the certificate, which `Fit.passes` counts), two cores of an AMD EPYC,
+Medians in ms and passes over X (less the one of the certificate, which `Fit.passes` counts), two cores of an AMD EPYC,
 C = 1, to a relative gap of 1e-8. "Easy" columns have correlations of 0.3 to 0.65; "hard" ones singular values over two
-decades and logits of size 3. A ! has not converged after 400 reads.
+decades and logits of size 3. A ! has not converged after 400 passes.
 
                           easy                                       hard
                    newton     newton-cg   lbfgs          newton     newton-cg    lbfgs
@@ -28,60 +28,78 @@ of them on the device), and at 200,000 x 1,024 newton-cg 49 and lbfgs 70 (15 and
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
+from ..objectives.objective import Objective
 from ..system.errors import UserError
+from .lbfgs import LBFGS
+from .method import Method, Start
+from .newton import Newton
+from .newton_cg import NewtonCG
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
+METHODS: Final[dict[str, type[Newton] | type[NewtonCG] | type[LBFGS]]] = {
+    "newton": Newton,
+    "newton-cg": NewtonCG,
+    "lbfgs": LBFGS,
+}
 
-NEWTON_COLUMNS = 128
-"""Most columns for which `auto` takes Newton's method without an l1 term: as many as the pass with the Hessian has."""
-NEWTON_LIMIT = 2048
-"""Most columns for which Newton's method is offered, and with an l1 term taken: where L-BFGS converges it takes half
-the time at 2,000 columns, but often it does not."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """Most columns, or parameters of all classes of a softmax, of Newton's method."""
+
+    newton: int = 128
+    """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
+    softmax_newton: int = 320
+    """The same for (D + 1) K parameters of a softmax."""
+    limit: int = 2048
+    """Most for which it is offered, and with an l1 term taken: where L-BFGS converges it takes half the time at 2,000
+    columns, but often it does not."""
 
 
-def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> Literal["lbfgs", "newton", "newton-cg"]:
-    """The solver for N rows and D columns.
+BOUNDS = Bounds()
+
+
+def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> SolverName:
+    """Return the solver for D columns and so many logits of a row: 1 for two classes, K for a softmax.
 
     Raises:
         UserError: one asked for by name that cannot take this problem.
     """
-    if name == "newton" and D > NEWTON_LIMIT:
+    size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
+    if name == "newton" and size > BOUNDS.limit:
+        many = f"{D:,} columns" if outputs == 1 else f"{D:,} columns and {outputs} classes"
+        most = "it takes at most" if outputs == 1 else "their product may be at most"
         raise UserError(
-            f"solver.name is newton with {D:,} columns; it takes at most {NEWTON_LIMIT:,}: set it to auto,"
-            " lbfgs or newton-cg"
+            f"there are {many}; {most} {BOUNDS.limit:,}",
+            setting="solver",
+            value=name,
+            remedy="set it to auto, lbfgs or newton-cg",
         )
     if name == "newton-cg" and l1 > 0:
         raise UserError(
-            f"solver.name is newton-cg with loss.l1 {l1:g}; it takes no l1: set it to auto, newton or lbfgs"
+            f"it takes no l1, and l1 is {l1:g}",
+            setting="solver",
+            value=name,
+            remedy="set it to auto, newton or lbfgs",
         )
     if name != "auto":
         return name
-    if (NEWTON_LIMIT if l1 > 0 else NEWTON_COLUMNS) >= D:
+    if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     return "lbfgs" if l1 > 0 else "newton-cg"
 
 
-SOFTMAX_NEWTON, SOFTMAX_NEWTON_LIMIT = 320, 2048
-"""Most parameters of all classes for which `auto` takes Newton's method, and for which it is offered."""
+def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> SolverName:  # until merged
+    return choose_method(name, D, l1=l1)
 
 
-def choose_softmax_solver(
-    name: SolverName, D: int, K: int, *, l1: float
-) -> Literal["lbfgs", "newton", "newton-cg"]:
-    """The solver for D columns and K classes, whose Hessian has (D + 1) K rows; UserError as for two classes."""
-    if name == "newton" and (D + 1) * K > SOFTMAX_NEWTON_LIMIT:
-        raise UserError(
-            f"solver.name is newton with {D:,} columns and {K} classes; their product may be at most"
-            f" {SOFTMAX_NEWTON_LIMIT:,}: set it to auto, lbfgs or newton-cg"
-        )
-    if name == "newton-cg" and l1 > 0:
-        raise UserError(
-            f"solver.name is newton-cg with loss.l1 {l1:g}; it takes no l1: set it to auto, newton or lbfgs"
-        )
-    if name != "auto":
-        return name
-    if (SOFTMAX_NEWTON_LIMIT if l1 > 0 else SOFTMAX_NEWTON) >= (D + 1) * K:
-        return "newton"
-    return "lbfgs" if l1 > 0 else "newton-cg"
+def choose_softmax_solver(name: SolverName, D: int, K: int, *, l1: float) -> SolverName:  # until merged
+    return choose_method(name, D, outputs=K, l1=l1)
+
+
+def make_method(name: str, objective: Objective, start: Start) -> Method:
+    """Return the method of this name at its start."""
+    return METHODS[name](objective, start)

@@ -1,4 +1,4 @@
-"""Runs a solver until the certificate says that it is done, or something else ends it."""
+"""Advances a method until the certificate says that it is done, or something else ends it."""
 
 from __future__ import annotations
 
@@ -6,157 +6,195 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ..objectives.certificate import Certificate
-from .problem import Problem
-from .search import Search
+from ..objectives.design import PassCounter
+from ..objectives.objective import Point
+from .method import Method, State
+from .search import Numbers
 
 Ending = Literal["tolerance", "limit", "precision", "separated"]
-
-_TRIES = 60
-"""Refusals in a row after which no smaller step will do either."""
-_IDLE = 8
-"""Steps in a row that do not lower the best gap by a tenth, at a gap that rounding explains."""
-_UNMOVED = 30
-"""Accepted points in a row that do not lower the objective, nor the best gap, after which none will."""
-_ROUNDING = 1e-12
-"""Relative gaps below it are within reach of rounding errors."""
-
-
-class Solver(Protocol):
-    """What the driver asks of a method."""
-
-    search: Search
-
-    @property
-    def decrement(self) -> float:
-        """The decrease of P that the method's model expects of its next step."""
-
-    def advance(self) -> bool:
-        """One evaluation, and what follows from it; whether its point was accepted."""
-
-    def state(self) -> State:
-        """What to go on from, beside theta."""
-
-
-State = dict[str, Tensor]
-"""Tensors by name from which a solver goes on as if it had never stopped. They are never written to once given."""
-
-PROGRESS = ("best", "promised", "goal", "lowest", "idle", "unmoved", "count", "reads", "seconds")
-"""What `drive` keeps from point to point: the entry "driver" of a state, float64."""
-
 HistoryRow = dict[str, float | int | None]
 
 
-def of_shapes(state: State, **shapes: tuple[int, ...]) -> list[Tensor]:
-    """The tensors of these names; ValueError where one is missing or of another shape, as in another problem's.
+@dataclass(frozen=True)
+class Patience:
+    """When the driver gives up."""
 
-    All but single values must be floating-point numbers.
+    trials: int = 60
+    """After so many refusals in a row no smaller step will do either."""
+    steps: int = 8
+    """Steps in a row that may fail to lower the best gap by a tenth, at a gap that rounding explains."""
+    rounding: float = 1e-12
+    """Relative gaps below it are within reach of rounding errors."""
+    points: int = 30
+    """After so many accepted points in a row that lower neither the objective nor the best gap none will."""
+    next_certificate: float = 0.3
+    """A certificate that was too large is asked for again once the estimated gap has fallen to this share."""
+
+
+PATIENCE = Patience()
+
+
+class Problem(Protocol):
+    """What the driver asks of an objective, or of one without a penalty to certify it by."""
+
+    @property
+    def null_value(self) -> float:
+        """P of the null model, by which gaps are measured."""
+
+    @property
+    def penalised(self) -> bool:
+        """Whether a point's gap is an estimate of the certificate; else the method's decrement is."""
+
+    @property
+    def counter(self) -> PassCounter:
+        """The passes over X."""
+
+    def certify(self, point: Point) -> Certificate:
+        """Return the certificate of a point."""
+
+    def separated(self, point: Point) -> bool:
+        """Return whether the point proves that there is no optimum."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a method goes.
+
+    tolerance: on the certificate's relative gap. iterations: most evaluations after the first. on_point: called for
+    each accepted point with its row, and the state to go on from there, in which it is "theta". began: when the fit
+    did, on the clock of `time.perf_counter`; the history counts its seconds from there. saved: the entry "driver" of a
+    state, where the method goes on from one.
     """
-    for name, shape in shapes.items():
-        found = tuple(state[name].shape) if name in state else None
-        if found != shape or (shape and not state[name].is_floating_point()):
-            of = f" of {state[name].dtype}" if name in state else ""
-            raise ValueError(f"the state's {name} is {found}{of}; must be {shape} to go on from, of numbers")
-    return [state[name] for name in shapes]
+
+    tolerance: float
+    iterations: int
+    on_point: Callable[[HistoryRow, State], object]
+    began: float
+    saved: Tensor | None = None
+
+
+@dataclass
+class Progress:
+    """What is known of the points so far."""
+
+    SAVED: ClassVar[int] = 9
+    """Numbers that `saved` gives."""
+    COUNTS: ClassVar[int] = 5
+    """The last of these, which are finite."""
+
+    goal: float
+    """The gap, in nats, that is asked for."""
+    best_gap: float = math.inf
+    expected_gap: float = math.inf
+    """A certificate is asked for at an estimated gap of at most this."""
+    lowest: float = math.inf
+    """The least value of P."""
+    gap_stalled: int = 0
+    """Points in a row that did not lower the best gap by a tenth."""
+    value_stalled: int = 0
+    """Points in a row that did not lower P."""
+    iterations: int = 0
+
+    @classmethod
+    def begun(cls, problem: Problem, limits: Limits) -> Progress:
+        """Return the progress before the first point, or that of a state, perhaps with another tolerance."""
+        goal = limits.tolerance * problem.null_value
+        if limits.saved is None:
+            return cls(goal, expected_gap=goal)
+        best, expected, before, lowest, gap, value, iterations, passes, _ = limits.saved.tolist()
+        problem.counter.passes = passes
+        expected = expected if before == goal else goal
+        return cls(goal, best, expected, lowest, int(gap), int(value), int(iterations))
+
+    def saved(self, passes: float, seconds: float) -> Tensor:
+        """Return all of it, the passes and the seconds so far: the entry "driver" of a state, [9] float64."""
+        known = (self.best_gap, self.expected_gap, self.goal, self.lowest, self.gap_stalled)
+        return torch.tensor(
+            [*known, self.value_stalled, self.iterations, passes, seconds], dtype=torch.float64
+        )
+
+    def reach(self, value: float, gap: float) -> None:
+        """Take up a point."""
+        self.gap_stalled = 0 if gap < 0.9 * self.best_gap else self.gap_stalled + 1
+        self.best_gap = min(self.best_gap, gap)
+        self.value_stalled = 0 if value < self.lowest else self.value_stalled + 1
+        self.lowest = min(self.lowest, value)
+
+    def stalled(self, null: float) -> bool:
+        """Return whether rounding ends all progress; null: P of the null model."""
+        tiny = self.best_gap <= PATIENCE.rounding * null
+        return self.gap_stalled >= PATIENCE.steps and (tiny or self.value_stalled >= PATIENCE.points)
 
 
 @dataclass
 class Outcome:
-    """Where a solver ended: theta [P, 1], how, and the gap there; history has a row for each accepted point."""
+    """Where a method ended and how, the gap there, and a row for each accepted point."""
 
-    theta: Tensor
+    point: Point
     ending: Ending
     certificate: Certificate
     iterations: int
     history: list[HistoryRow] = field(default_factory=list)
 
 
-def drive(
-    objective: Problem,
-    solver: Solver,
-    *,
-    tolerance: float,
-    iterations: int,
-    certify: Callable[[Solver], Certificate],
-    on_point: Callable[[HistoryRow, State], object],
-    separated: Callable[[], bool],
-    began: float,
-    resumed: Tensor | None = None,
-) -> Outcome:
-    """Advance the solver until the gap, relative to the null model, is at most `tolerance`.
-
-    Args:
-        objective: what is minimised.
-        solver: at its start.
-        tolerance: on the certificate's relative gap.
-        iterations: evaluations at most.
-        certify: the certificate of the solver's point; asked when the estimated gap promises success, and at the end.
-        on_point: hears of each accepted point: its row, and the state to go on from there, in which it is "theta".
-        began: when the fit did, on the clock of `time.perf_counter`; history counts its seconds from there.
-        separated: whether the point just evaluated has every row on its right side, so that there is no optimum.
-        resumed: the entry "driver" of a state, where the solver goes on from one.
-    """
-    null = objective.null_value
-    goal = tolerance * null
+def drive(problem: Problem, method: Method, limits: Limits) -> Outcome:
+    """Advance a method from its start until the gap is at most the goal, or until it stalls or meets a limit."""
+    progress = Progress.begun(problem, limits)
     history: list[HistoryRow] = []
-    best, idle, promised = math.inf, 0, goal
-    lowest, unmoved = math.inf, 0
-    count = 0
-    if resumed is not None:
-        best, promised, aimed_at, lowest, *counts, objective.reads, _ = resumed.tolist()
-        idle, unmoved, count = map(int, counts)
-        if aimed_at != goal:
-            promised = goal
-
-    while True:
-        at = solver.search.numbers
-        gap = at.gap if objective.penalised else solver.decrement
-        row: HistoryRow = {
-            "iteration": count,
-            "objective": at.value,
-            "gap": gap,
-            "relative_gap": gap / null,
-            "gradient_norm": at.gradient_norm,
-            "step": at.step,
-            "passes": objective.reads,
-            "seconds": time.perf_counter() - began,
-        }
+    ending: Ending | None = None
+    while ending is None:
+        at = method.search.numbers
+        gap = at.gap if problem.penalised else method.decrement
+        row = _row(problem, progress, limits, at, gap)
         history.append(row)
-        numbers = [best, promised, goal, lowest, idle, unmoved, count, objective.reads, row["seconds"]]
-        driver = torch.tensor(numbers, dtype=torch.float64)
-        on_point(row, {"theta": solver.search.theta, "driver": driver, **solver.state()})
-        if separated():
-            ending: Ending = "separated"
-            break
-        if gap <= promised:
-            certificate = certify(solver)
-            row["gap"], row["relative_gap"] = certificate.gap, certificate.relative
-            if certificate.gap <= goal:
-                return Outcome(solver.search.theta, "tolerance", certificate, count, history)
-            promised = 0.3 * gap
-        idle = 0 if gap < 0.9 * best else idle + 1
-        best = min(best, gap)
-        unmoved = 0 if at.value < lowest else unmoved + 1
-        lowest = min(lowest, at.value)
-        if idle >= _IDLE and (best <= _ROUNDING * null or unmoved >= _UNMOVED):
+        driver = progress.saved(problem.counter.passes, float(row["seconds"] or 0.0))
+        limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
+        point, certificate = method.search.at, None
+        if problem.separated(point):
+            ending = "separated"
+        elif gap <= progress.expected_gap:
+            certificate = problem.certify(point)
+            row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
+            progress.expected_gap = PATIENCE.next_certificate * gap
+            if certificate.gap <= progress.goal:
+                ending = "tolerance"
+        progress.reach(at.value, gap)
+        if ending is None and progress.stalled(problem.null_value):
             ending = "precision"
-            break
-        accepted = False
-        tries = 0
-        while not accepted and count < iterations and tries < _TRIES:
-            accepted = solver.advance()
-            count += 1
-            tries += 1
-        if not accepted:
-            ending = "limit" if tries < _TRIES else "precision"
-            break
-    certificate = certify(solver)
-    row["gap"], row["relative_gap"] = certificate.gap, certificate.relative
-    if certificate.gap <= goal and ending != "separated":
+        if ending is None:
+            ending = _advance(method, limits, progress)
+    certificate = certificate or problem.certify(point)
+    row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
+    if certificate.gap <= progress.goal and ending != "separated":
         ending = "tolerance"
-    return Outcome(solver.search.theta, ending, certificate, count, history)
+    return Outcome(point, ending, certificate, progress.iterations, history)
+
+
+def _advance(method: Method, limits: Limits, progress: Progress) -> Ending | None:
+    """Try points until one is accepted; return what ends the run instead, if something does."""
+    for _ in range(PATIENCE.trials):
+        if progress.iterations >= limits.iterations:
+            return "limit"
+        progress.iterations += 1
+        if method.advance():
+            return None
+    return "precision"
+
+
+def _row(problem: Problem, progress: Progress, limits: Limits, at: Numbers, gap: float) -> HistoryRow:
+    return {
+        "iteration": progress.iterations,
+        "objective": at.value,
+        "gap": gap,
+        "relative_gap": gap / problem.null_value,
+        "gradient_norm": at.gradient_norm,
+        "step": at.step,
+        "passes": problem.counter.passes,
+        "seconds": time.perf_counter() - limits.began,
+    }

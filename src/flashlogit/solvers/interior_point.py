@@ -18,12 +18,20 @@ from torch import Tensor
 
 from .proximal import factor, solve, steepest_descent
 
-_STEPS = 60
-"""Factors at most. 300 columns in units over twelve decades, half of them copies, took 20 to 30."""
-_CENTRED = 1e-20
-"""Share of the first mean product at which x is the minimum to rounding."""
-_TO_THE_WALL = 0.99
-"""Share of the way to the nearest bound that a step takes."""
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the central path is followed, and how far."""
+
+    steps: int = 60
+    """Most factors. 300 columns in units over twelve decades, half of them copies, took 20 to 30."""
+    centred: float = 1e-20
+    """Share of the first mean product at which x is the minimum to rounding."""
+    to_the_wall: float = 0.99
+    """Share of the way to the nearest bound that a step takes."""
+
+
+TUNING = Tuning()
 
 
 def interior_point(H: Tensor, slope: Tensor, start: Tensor, l1: Tensor) -> Tensor:
@@ -47,7 +55,7 @@ def interior_point(H: Tensor, slope: Tensor, start: Tensor, l1: Tensor) -> Tenso
         torch.maximum(bound - at, least),
     )
     first = mu = pairs.mean_product()
-    for _ in range(_STEPS):
+    for _ in range(TUNING.steps):
         here = slope + H @ (x - start)
         rest = here.index_fill(0, pen, 0.0)
         ru, rv = bound + here[pen] - pairs.u, bound - here[pen] - pairs.v
@@ -63,12 +71,12 @@ def interior_point(H: Tensor, slope: Tensor, start: Tensor, l1: Tensor) -> Tenso
             target - pairs.p * pairs.u - ahead.p * ahead.u,
             target - pairs.q * pairs.v - ahead.q * ahead.v,
         )
-        length = _TO_THE_WALL * pairs.longest(move)
+        length = TUNING.to_the_wall * pairs.longest(move)
         pairs = pairs.moved(move, length)
         x = x + length * dx
         x[pen] = pairs.p - pairs.q
         mu = pairs.mean_product()
-        if not mu > _CENTRED * first:
+        if not mu > TUNING.centred * first:
             break
     zero = (pairs.p <= pairs.u) & (pairs.q <= pairs.v)
     x[pen] = torch.where(zero, 0.0, x[pen])

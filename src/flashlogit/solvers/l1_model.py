@@ -15,30 +15,40 @@ All of it runs on the host: on a GPU each of its small operations would cost a l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from .interior_point import interior_point
 from .proximal import factor, solve, steepest_descent, try_factor
 
-_STEPS = 20
-"""Active-set steps before the interior-point method: at ordinary problems two to five do."""
-_POLISHING_STEPS = 5
-"""Active-set steps after it."""
-_HALVES = 14
-"""Halves of a step that are tried."""
-_NO_SLOPE = 1e-6
-"""Largest share of the first subgradient that is left: it is little enough for the outer step."""
-_NEXT_TO_NOTHING = 1e-4
-"""Share of that which is left only at a minimum, even by a step that was cut off."""
-_NOISE = 4 * torch.finfo(torch.float64).eps
-"""Share of a derivative that may be all rounding."""
-_RELEASES = 3
-"""Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
-_LEAST_NEW = 128
-"""Variables by which a working set grows, if so many have reason to move; by more where it is larger itself."""
-_ROUNDING = 1e-12
-"""Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""
+
+@dataclass(frozen=True)
+class Tuning:
+    """How far the model is minimised, and what is taken for rounding."""
+
+    steps: int = 20
+    """Most active-set steps before the interior-point method: at ordinary problems two to five do."""
+    polishing_steps: int = 5
+    """Most active-set steps after it."""
+    halves: int = 14
+    """Halves of a step that are tried."""
+    no_slope: float = 1e-6
+    """Largest share of the first subgradient that is left: it is little enough for the outer step."""
+    next_to_nothing: float = 1e-4
+    """Share of that which is left only at a minimum, even by a step that was cut off."""
+    noise: float = 4 * torch.finfo(torch.float64).eps
+    """Share of a derivative that may be all rounding."""
+    releases: int = 3
+    """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
+    least_new: int = 128
+    """A working set grows by so many variables, if so many have reason to move; by more where it is larger itself."""
+    rounding: float = 1e-12
+    """Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""
+
+
+TUNING = Tuning()
 
 
 def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tuple[Tensor, bool]:
@@ -51,7 +61,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
     x, slope = theta, gradient
     down = steepest_descent(slope, x, l1)
-    goal = _NO_SLOPE * float(down.norm())
+    goal = TUNING.no_slope * float(down.norm())
     taken, count = torch.zeros_like(x, dtype=torch.bool), -1
     stalls, convex = False, True
     while True:
@@ -66,7 +76,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
         )
         if added > 0:
             H = H + added * torch.eye(len(x), dtype=x.dtype)
-            convex = convex and added <= _ROUNDING
+            convex = convex and added <= TUNING.rounding
         slope = gradient + H @ (x - theta)
         down = steepest_descent(slope, x, l1)
     return x.to(device)[:, None], convex
@@ -76,7 +86,7 @@ def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
     """Whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P] bool."""
     needed = (x != 0) | (l1 == 0)
     others = torch.where(needed, 0.0, down.abs())
-    count = max(_LEAST_NEW, int(needed.sum()))
+    count = max(TUNING.least_new, int(needed.sum()))
     if int((others > 0).sum()) > count:
         others = torch.where(others >= others.topk(count).values[-1], others, 0.0)
     return needed | (others > 0)
@@ -92,13 +102,15 @@ def _minimise(
     """
     end = x
     if not stalls:
-        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=_STEPS)
+        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=TUNING.steps)
         if done or not bool((l1 > 0).any()):
             return end, False, 0.0
     added = _missing(H)
     if added > 0:
         H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inner, _ = _by_active_sets(H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=_POLISHING_STEPS)
+    inner, _ = _by_active_sets(
+        H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=TUNING.polishing_steps
+    )
     values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
     return inner if float(values[1]) <= float(values[0]) else end, True, added
 
@@ -108,7 +120,7 @@ def _by_active_sets(
 ) -> tuple[Tensor, bool]:
     """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
     end = start
-    noise = _NOISE * (slope.abs() + l1)
+    noise = TUNING.noise * (slope.abs() + l1)
     here = slope + H @ (end - x)
     down = steepest_descent(here, end, l1)
     for _ in range(steps):
@@ -116,7 +128,7 @@ def _by_active_sets(
         here = slope + H @ (end - x)
         down = steepest_descent(here, end, l1)
         left = float(torch.where(down.abs() > noise, down, 0.0).norm())
-        if left <= goal and (whole or left <= _NEXT_TO_NOTHING * goal):
+        if left <= goal and (whole or left <= TUNING.next_to_nothing * goal):
             return end, True
         if gain <= 0:
             break
@@ -133,7 +145,7 @@ def _active_set_step(
     free = (x != 0) | (down != 0) | (l1 == 0)
     signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
     newton = _newton_step(H, down, free)
-    for _ in range(_RELEASES):
+    for _ in range(TUNING.releases):
         # A variable that leaves 0 for one side, and is taken to the other by the step of all, would stay at 0 and spoil
         # the step of the rest, which counts on it.
         blocked = free & (x == 0) & (l1 > 0) & (newton * signs < 0)
@@ -167,7 +179,7 @@ def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
     Near a singular H the Newton step is so long that all halves of it end in the corner of the orthant. Up to the first
     variable that becomes 0 nothing is cut off, so that this step gains whatever H is.
     """
-    halves = 0.5 ** torch.arange(_HALVES, dtype=x.dtype)
+    halves = 0.5 ** torch.arange(TUNING.halves, dtype=x.dtype)
     crossing = (x * newton < 0) & (l1 > 0)
     at = torch.where(crossing, -x / newton, torch.inf).sort().values
     at = at[[2**k - 1 for k in range(len(x).bit_length())]]

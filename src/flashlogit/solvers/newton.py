@@ -10,101 +10,105 @@ Newton method), so that exact zeros come out of it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from .driver import State, of_shapes
+from ..objectives.objective import Objective
 from .l1_model import minimise_model
-from .problem import Problem
+from .method import Start, State, of_shapes
 from .proximal import factor, solve, try_factor
 from .search import Search, read_back
 
-_GOOD_RATIO = 0.1
-"""Of the decrease that the model predicts, from one step to the next: above it, the Hessian is renewed."""
-_CORRECTED_PARAMETERS = 513
-"""Most parameters for which an old Hessian is corrected: beyond, new factors of it would take longer than a step."""
-_CURVED = 1e-3
-"""Of the old curvature along a step: with less, rounding may be all there is of the new one."""
-_EXACT_BELOW = 1e-3
-"""Where a new float32 Hessian leads no further although less than this share of the null model's P is left, its
-rounding is to blame."""
 
-_REFUSALS = 4
-"""Shorter steps along a new direction, after which the rounding of a float32 Hessian is taken for the cause."""
+@dataclass(frozen=True)
+class Tuning:
+    """When a Hessian is computed anew, and when in float64."""
+
+    good_ratio: float = 0.1
+    """The Hessian is renewed where the decrease that the model predicts is more than this share of the last one."""
+    corrected_parameters: int = 513
+    """Most parameters for which an old Hessian is corrected: beyond, new factors of it take longer than a step."""
+    curved: float = 1e-3
+    """Share of the old curvature along a step that the new one must have: with less, rounding may be all there is."""
+    exact_below: float = 1e-3
+    """Share of the null model's P at which a new float32 Hessian that leads no further has its rounding to blame."""
+    refusals: int = 4
+    """After so many shorter steps along a new direction the rounding of a float32 Hessian is taken for the cause."""
+
+
+TUNING = Tuning()
 
 
 class Newton:
     """State of the method at an accepted point; `advance` is one evaluation, and what follows from it."""
 
-    def __init__(
-        self, objective: Problem, theta: Tensor, *, hessian: Tensor | None = None, state: State | None = None
-    ) -> None:
-        """Start at theta [P, 1], perhaps with the Hessian [1, P, P] of a sample, or go on from a state there."""
+    def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
-        self.hessian = hessian
+        self.hessian = start.hessian
         self._factors: Tensor | None = None
         self._new = False
         self._dtype: torch.dtype | None = None
-        if state is not None:
+        if start.state is not None:
             P = objective.parameters
-            self.hessian, new, exact = of_shapes(state, hessian=(1, P, P), new=(), exact=())
+            self.hessian, new, exact = of_shapes(start.state, hessian=(1, P, P), new=(), exact=())
             self._new = bool(new)
             self._dtype = torch.float64 if bool(exact) else None
-        self.search = Search(objective, theta, objective.evaluate(theta, keep=True))
-        self.decrement = self._aim()
+        self.search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
+        self.decrement = self._set_direction()
 
     def advance(self) -> bool:
-        """Try the next point; whether it was good enough."""
-        before, gradient = self.search.theta, self.search.at.gradient
-        self.search.advance(keep=True)
-        refused = self.search.numbers.refused
+        """Try the next point; return whether it was good enough."""
+        before, search = self.search.at, self.search
+        search.judge(self.objective.evaluate(search.trial, certified=True))
+        refused = search.numbers.refused
         if refused > 0:
             inexact = self._dtype is None and self.objective.product_dtype != torch.float64
-            if self._new and inexact and refused >= _REFUSALS:
+            if self._new and inexact and refused >= TUNING.refusals:
                 self._dtype = torch.float64
                 self._renew()
             elif not self._new and refused > 1:
                 self._renew()
             return False
         last, was_new, self._new = self.decrement, self._new, False
-        if self.objective.parameters <= _CORRECTED_PARAMETERS:
-            self._correct(self.search.theta - before, self.search.at.gradient - gradient)
-        self.decrement = self._aim()
-        if self.decrement > _GOOD_RATIO * last:
-            if was_new and self.decrement < _EXACT_BELOW * self.objective.null_value:
+        if self.objective.parameters <= TUNING.corrected_parameters:
+            self._correct(search.theta - before.theta, search.at.gradient - before.gradient)
+        self.decrement = self._set_direction()
+        if self.decrement > TUNING.good_ratio * last:
+            if was_new and self.decrement < TUNING.exact_below * self.objective.null_value:
                 self._dtype = torch.float64
             self._renew()
         return True
 
     def state(self) -> State:
-        """The Hessian; whether it is new, and in float64 from now on."""
+        """Return the Hessian; whether it is new, and in float64 from now on."""
         assert self.hessian is not None
         new, exact = torch.tensor(self._new), torch.tensor(self._dtype is not None)
         return {"hessian": self.hessian, "new": new, "exact": exact}
 
     def _renew(self) -> None:
-        self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
-        self._factors = None
-        self._new = True
-        self.search.refused = torch.zeros_like(self.search.refused)
-        self.decrement = self._aim()
+        """Compute the Hessian at the accepted point, and go on along its direction."""
+        self.hessian = None
+        self.search.restart()
+        self.decrement = self._set_direction()
 
     def _correct(self, s: Tensor, y: Tensor) -> None:
         """Make H s = y, s being the last step and y what it changed in the gradient, [P, 1]."""
         assert self.hessian is not None
         Hs = (self.hessian @ s.t()[:, :, None])[:, :, 0].t()
         bent, curved = (s * Hs).sum(dim=0), (s * y).sum(dim=0)
-        good = (bent > 0) & (curved > _CURVED * bent)
+        good = (bent > 0) & (curved > TUNING.curved * bent)
         less = torch.einsum("pk,qk->kpq", Hs / bent.sqrt(), Hs / bent.sqrt())
         more = torch.einsum("pk,qk->kpq", y / curved.sqrt(), y / curved.sqrt())
         self.hessian = torch.where(good[:, None, None], self.hessian - less + more, self.hessian)
         self._factors = None
 
-    def _aim(self) -> float:
-        """Choose the direction; half the squared Newton decrement, or what the model expects to gain."""
+    def _set_direction(self) -> float:
+        """Choose the direction; return half the squared Newton decrement, or what the model expects to gain."""
         if self.hessian is None:
             self.hessian = self.objective.hessian(self.search.theta, dtype=self._dtype)
-            self._new = True
+            self._factors, self._new = None, True
         H, search = self.hessian, self.search
         g = search.at.gradient
         if self.objective.l1 > 0:
@@ -112,8 +116,8 @@ class Newton:
             if not convex and self._dtype is None:
                 # Rounding of float32 has curved it downwards, where columns are next to copies of each other.
                 self._dtype, self.hessian = torch.float64, None
-                return self._aim()
-            search.aim(self.objective.settled(end) - search.theta)
+                return self._set_direction()
+            search.set_direction(self.objective.canonical(end) - search.theta)
             (change,) = read_back([self._change(H, end - search.theta, end)])
             return max(0.0, -change)
         found = None
@@ -126,11 +130,11 @@ class Newton:
             self._factors = factor(H)
             direction = -solve(self._factors, g)
             (change,) = read_back([self._change(H, direction, search.theta + direction)])
-        search.aim(direction)
+        search.set_direction(direction)
         return max(0.0, -change)
 
     def _change(self, H: Tensor, direction: Tensor, end: Tensor) -> Tensor:
-        """What the model changes by along `direction` [P, 1], which leads to `end`, []."""
+        """Return what the model changes by along `direction` [P, 1], which leads to `end`, []."""
         theta, l1 = self.search.theta, self.objective.l1_of
         model = (
             self.search.at.gradient * direction

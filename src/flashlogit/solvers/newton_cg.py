@@ -1,4 +1,4 @@
-"""Truncated Newton: the direction by conjugate gradients, each step of which is one read of X.
+"""Truncated Newton: the direction by conjugate gradients, each step of which is one pass over X.
 
     H x = -g        until |g + H x| <= eta |g|
 
@@ -9,151 +9,146 @@ columns, where nothing of size D x D is made; up to there the Hessian of a sampl
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .driver import State, of_shapes
+from ..objectives.objective import Objective, Point
+from .method import Start, State, of_shapes
 from .precondition import Preconditioner, precondition
-from .problem import Problem
 from .search import Search
 
-_LOOSEST = 0.03
-"""First eta. At 20,000 x 1,024: 39 reads of X in all; 43 with 0.1, and 40 to 45 with other schedules."""
 
-_JUDGED_AFTER = 10
-"""Products with one right-hand side before it is judged how fast the residual falls: of the first ten it may be two
-that lower it."""
+@dataclass(frozen=True)
+class Tuning:
+    """How far a direction is solved for, and what is done where products are too inexact."""
 
-_REFUSALS = 4
-"""Shorter steps along a direction, after which the rounding of float32 products is taken for the cause."""
+    loosest: float = 0.03
+    """First eta. At 20,000 x 1,024: 39 passes over X in all; 43 with 0.1, and 40 to 45 with other schedules."""
+    tightest: float = 1e-4
+    """Least eta."""
+    judged_after: int = 10
+    """After so many products with one right-hand side it is judged how fast the residual falls: of the first ten it
+    may be two that lower it."""
+    refusals: int = 4
+    """After so many shorter steps along a direction the rounding of float32 products is taken for the cause."""
+
+
+TUNING = Tuning()
 
 
 class NewtonCG:
     """State of the method at an accepted point; `advance` is one Newton step."""
 
-    def __init__(
-        self, objective: Problem, theta: Tensor, *, tolerance: float, state: State | None = None
-    ) -> None:
-        """Start at theta [P, 1], or go on from a state there; `tolerance` is on the relative gap, and no residual need
-        be much smaller."""
+    def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
+        state = start.state
         # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
         penalties = objective.l2_of[objective.l2_of > 0]
         l2 = float(penalties.min()) if objective.penalised and penalties.numel() else 0.0
-        self._goal = math.sqrt(2 * l2 * tolerance * objective.null_value)
-        self._target = self._goal or math.sqrt(2 * tolerance * objective.null_value)
-        if state is not None and bool(of_shapes(state, exact=())[0]):
-            objective.product_dtype = torch.float64
-        self.search = Search(objective, theta, objective.evaluate(theta, curvature=True, keep=True))
+        self._goal = math.sqrt(2 * l2 * start.tolerance * objective.null_value)
+        self._target = self._goal or math.sqrt(2 * start.tolerance * objective.null_value)
+        exact = state is not None and bool(of_shapes(state, exact=())[0])
+        self._dtype = torch.float64 if exact else objective.product_dtype
+        self.search = Search(objective.l1_of, self._evaluate(start.theta))
         self._first = self.search.numbers.gradient_norm
         # No direction is known yet, but no step gains more than all of P.
-        self._slope = theta.new_full((), -2 * self.search.numbers.value)
-        self._aimed = False
+        self._slope = start.theta.new_full((), -2 * self.search.numbers.value)
+        self._directed = False
         self._preconditioner = Preconditioner(objective, state)
         if state is not None:
             first, self._slope = of_shapes(state, first=(), slope=())
             self._first = float(first)
         elif self._first > 0 and self._preconditioner.pays(math.log(max(self._first / self._target, 1.0))):
-            self._preconditioner.make()
-        self._prepare()
+            self._preconditioner.make(self.search.at)
 
     @property
     def decrement(self) -> float:
-        """The decrease of P that the quadratic model expected of the last direction."""
+        """The decrease of P that the quadratic model expected of the last direction; waits for the device."""
         return 0.5 * max(0.0, -float(self._slope))
 
     def advance(self) -> bool:
-        """Find a direction, unless the last one was refused, and try it; whether it was good enough."""
-        if not self._aimed:
-            self._aim()
+        """Find a direction, unless the last one was refused, and try it; return whether it was good enough."""
+        if not self._directed:
+            self._set_direction()
         before = self.search.numbers
-        self.search.advance(curvature=True, keep=True)
+        self.search.judge(self._evaluate(self.search.trial))
         after = self.search.numbers
-        self._aimed = after.refused > 0
-        if self.objective.product_dtype != torch.float64 and (
-            after.refused >= _REFUSALS
-            or (not self._aimed and after.value >= before.value and after.gap > 0.5 * before.gap)
+        self._directed = after.refused > 0
+        if self._dtype != torch.float64 and (
+            after.refused >= TUNING.refusals
+            or (not self._directed and after.value >= before.value and after.gap > 0.5 * before.gap)
         ):
             self._sharpen()
         return after.refused == 0
 
-    def _sharpen(self) -> None:
-        """Go on with products and a preconditioner in float64."""
-        self.objective.product_dtype = torch.float64
-        self.objective.evaluate(self.search.theta, curvature=True, keep=True)
-        self.search.refused = torch.zeros_like(self.search.refused)
-        self._aimed = False
-        self._preconditioner.dtype = torch.float64
-        if self._preconditioner.factors is not None:
-            self._preconditioner.make()
-        self._prepare()
-
     def state(self) -> State:
-        """The preconditioner, the first gradient's norm, the decrease that was expected, and whether products are in
-        float64."""
+        """Return the preconditioner, the first gradient's norm, the decrease that was expected, and whether products
+        are in float64."""
         first = torch.tensor(self._first, dtype=torch.float64)
-        exact = torch.tensor(self.objective.product_dtype == torch.float64)
+        exact = torch.tensor(self._dtype == torch.float64)
         return {"first": first, "slope": self._slope, "exact": exact, **self._preconditioner.state()}
 
-    def _prepare(self) -> None:
-        """Conjugate gradients with the preconditioner as it is."""
-        self._run = ConjugateGradients(
-            self.objective, self.search.at.gradient, factors=self._preconditioner.factors
-        )
+    def _evaluate(self, theta: Tensor) -> Point:
+        return self.objective.evaluate(theta, products=self._dtype, certified=True)
 
-    def _aim(self) -> None:
+    def _sharpen(self) -> None:
+        """Go on with products and a preconditioner in float64."""
+        self._dtype = torch.float64
+        self.search.restart(self._evaluate(self.search.theta))
+        self._directed = False
+        self._preconditioner.dtype = torch.float64
+        if self._preconditioner.factors is not None:
+            self._preconditioner.make(self.search.at)
+
+    def _set_direction(self) -> None:
         norm = self.search.numbers.gradient_norm
-        eta = max(min(_LOOSEST, norm / self._first), 0.5 * self._goal / norm, 1e-4) if norm > 0 else 1.0
-        run, objective = self._run, self.objective
-        run.begin(self.search.at.gradient)
+        eta = 1.0
+        if norm > 0:
+            eta = max(min(TUNING.loosest, norm / self._first), 0.5 * self._goal / norm, TUNING.tightest)
+        at, objective = self.search.at, self.objective
+        run = ConjugateGradients(objective, at, factors=self._preconditioner.factors)
         poor = False
         for products in range(1, 2 * objective.parameters + 10):
             run.advance()
             residual = float(run.residual_norm)
             if residual <= eta * norm:
                 break
-            if products >= _JUDGED_AFTER:
+            if products >= TUNING.judged_after:
                 rate = math.log(max(norm / residual, 1e-9)) / products
                 poor = self._preconditioner.pays(math.log(max(residual / self._target, 1.0)), rate)
                 if poor:  # what has been found leads down in any case
                     break
-        self._slope = (self.search.at.gradient * run.x).sum()
+        self._slope = (at.gradient * run.x).sum()
         # What the classes of a softmax have in common is curved by the penalty alone, and conjugate gradients would be
-        # the last to find it: 20,000 x 100 with 5 classes and l2 = 1e-6 took 1,178 reads of X, and takes 52.
-        theta = self.search.theta
-        self.search.aim(objective.settled(theta + run.x) - theta)
+        # the last to find it: 20,000 x 100 with 5 classes and l2 = 1e-6 took 1,178 passes over X, and takes 52.
+        self.search.set_direction(objective.canonical(at.theta + run.x) - at.theta)
         if poor:
-            self._preconditioner.make()
-            self._prepare()
+            self._preconditioner.make(at)
 
 
 class ConjugateGradients:
-    """Solves H x = -g for x [P, K], one product at a time; what is solved stays as it is.
+    """Solves H x = -g for x [P, K] at a point that was evaluated for products, one product at a time.
 
-    factors [1, P, P]: of a preconditioner, see `precondition`.
+    A model that is solved stays as it is. factors [1, P, P]: of a preconditioner, see `precondition`.
     """
 
-    def __init__(self, objective: Problem, g: Tensor, *, factors: Tensor | None = None) -> None:
-        self._objective = objective
-        self._factors = factors
-        self.begin(g)
-
-    def begin(self, g: Tensor) -> None:
-        """From x = 0 on, with another right-hand side."""
-        self.x = torch.zeros_like(g)
-        self._r = -g
-        self._p = precondition(self._factors, self._r)
+    def __init__(self, objective: Objective, at: Point, *, factors: Tensor | None = None) -> None:
+        self._objective, self._at, self._factors = objective, at, factors
+        self.x = torch.zeros_like(at.gradient)
+        self._r = -at.gradient
+        self._p = precondition(factors, self._r)
         self._rz = (self._r * self._p).sum(dim=0)
 
     @property
     def residual_norm(self) -> Tensor:
-        """|g + H x|, [] over all models."""
+        """|g + H x| of all models together, []."""
         return self._r.square().sum().sqrt()
 
     def advance(self) -> None:
-        """One step, without waiting for the device."""
-        Hp = self._objective.product(self._p)
+        """Make one step, without waiting for the device."""
+        Hp = self._objective.product(self._at, self._p)
         curvature = (self._p * Hp).sum(dim=0)
         alpha = torch.where(curvature > 0, self._rz / curvature, 0.0)
         self.x = self.x + alpha * self._p

@@ -7,22 +7,22 @@ device. What its owner has to know is read back at once, for each point that is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from ..objectives.logistic import Point
+from ..objectives.objective import Point
+from ..objectives.row_loss import RowValues
 
-_SUFFICIENT = 1e-4
-"""Share of the predicted decrease that a step must bring (Armijo's rule)."""
-_ROUNDING = 2e-14
-"""Of P: differences below are noise of its float64 sum, and no step is refused for one."""
+SUFFICIENT = 1e-4
+"""Armijo's rule: a step must bring this share of the decrease that the linear model predicts."""
+ROUNDING = 2e-14
+"""Differences below this share of P are noise of its float64 sum, and no step is refused for one."""
 
 
 def read_back(tensors: Sequence[Tensor]) -> list[float]:
-    """The largest element of each of several tensors of one size, for one wait for their device."""
+    """Return the largest element of each of several tensors of one size, for one wait for their device."""
     rows = torch.stack([tensor.reshape(-1).to(torch.float64) for tensor in tensors])
     return [max(row) for row in rows.tolist()]
 
@@ -31,7 +31,7 @@ def read_back(tensors: Sequence[Tensor]) -> list[float]:
 class Numbers:
     """What is read back of a search: refusals in a row, P, the estimated gap, |gradient| and the step's length.
 
-    Of several models the largest of each.
+    Each is the largest of all models.
     """
 
     refused: float
@@ -41,69 +41,89 @@ class Numbers:
     step: float
 
 
-class Evaluates(Protocol):
-    """What a search asks of an objective."""
-
-    l1_of: Tensor
-
-    def evaluate(self, theta: Tensor, *, curvature: bool = False, keep: bool = False) -> Point: ...
-
-
 class Search:
-    """A backtracking line search over theta [P, K] along directions that its owner gives.
+    """A backtracking line search over theta [P, K] along directions that its owner sets.
 
-    theta, at: the accepted point and the objective there. direction [P, K] and step [K]: what is tried next,
-    theta + step * direction. refused [K]: refusals in a row.
+    at: the accepted point; its `rows` are there once `numbers` are known. direction [P, K] and step [K]: what is tried
+    next is theta + step * direction. refused [K]: refusals in a row.
     """
 
-    def __init__(self, objective: Evaluates, theta: Tensor, at: Point) -> None:
-        self.objective = objective
-        self.theta = theta
+    def __init__(self, l1_of: Tensor, at: Point) -> None:
         self.at = at
-        self.direction = torch.zeros_like(theta)
+        self.direction = torch.zeros_like(at.theta)
         self.step = torch.ones_like(at.value)
         self.refused = torch.zeros_like(at.value)
+        self._l1_of = l1_of
+        self._tried: tuple[Tensor, RowValues | None, RowValues | None] | None = None
         self._numbers: Numbers | None = None
 
     @property
     def numbers(self) -> Numbers:
-        """What is read back after the last trial; waits for the device the first time it is asked for."""
+        """What is known of the last trial; waits for the device the first time it is asked for."""
         if self._numbers is None:
             at = self.at
             found = [self.refused, at.value, at.gap, at.gradient.norm(dim=0), self.step]
             self._numbers = Numbers(*read_back(found))
+            if self._tried is not None:
+                accepted, before, new = self._tried
+                taken = new if self._numbers.refused == 0 else _merged_rows(accepted, before, new)
+                self.at, self._tried = replace(at, rows=taken), None
         return self._numbers
 
-    def aim(self, direction: Tensor) -> None:
+    @property
+    def theta(self) -> Tensor:
+        """The accepted parameters [P, K]."""
+        return self.at.theta
+
+    @property
+    def trial(self) -> Tensor:
+        """The parameters [P, K] to try next."""
+        return self.theta + self.step * self.direction
+
+    def set_direction(self, direction: Tensor) -> None:
         """Choose where to go from the accepted point; a refused step keeps its length."""
         self.direction = direction
         self.step = torch.where(self.refused > 0, self.step, 1.0)
 
+    def restart(self, at: Point | None = None) -> None:
+        """Forget refusals; `at`: the accepted point, evaluated anew."""
+        self.refused = torch.zeros_like(self.refused)
+        self.at = at or self.at
+
     def predicted(self, trial: Tensor) -> Tensor:
-        """Change of P that the linear model of its smooth part predicts, [K]; below 0."""
-        l1 = self.objective.l1_of
+        """Return the change of P that the linear model of its smooth part predicts, [K]; below 0."""
+        l1 = self._l1_of
         return (self.at.gradient * (trial - self.theta) + l1 * (trial.abs() - self.theta.abs())).sum(dim=0)
 
-    def advance(self, *, curvature: bool = False, keep: bool = False) -> Tensor:
-        """Evaluate the trial point and go there if it is good enough; bool [K], whether it was.
+    def judge(self, new: Point) -> Tensor:
+        """Go to the trial point, which has been evaluated, if it is good enough; return whether it was, [K] bool.
 
         The step after a refusal minimises the parabola through what is known, within 0.1 to 0.5 of the last.
         """
-        trial = self.theta + self.step * self.direction
-        new = self.objective.evaluate(trial, curvature=curvature, keep=keep)
-        predicted = self.predicted(trial)
-        change = new.value - self.at.value
-        accepted = change <= _SUFFICIENT * predicted + _ROUNDING * self.at.value.abs()
+        at = self.at
+        predicted = self.predicted(new.theta)
+        change = new.value - at.value
+        accepted = change <= SUFFICIENT * predicted + ROUNDING * at.value.abs()
         parabola = -0.5 * predicted / (change - predicted)
         shorter = self.step * torch.where(parabola.isfinite(), parabola, 0.1).clamp(0.1, 0.5)
+        self._tried = accepted, at.rows, new.rows
         self.at = Point(
-            *(
-                torch.where(accepted, b, a)
-                for a, b in zip(vars(self.at).values(), vars(new).values(), strict=True)
-            )
+            theta=torch.where(accepted, new.theta, at.theta),
+            gradient=torch.where(accepted, new.gradient, at.gradient),
+            value=torch.where(accepted, new.value, at.value),
+            gap=torch.where(accepted, new.gap, at.gap),
         )
-        self.theta = torch.where(accepted, trial, self.theta)
         self.step = torch.where(accepted, 1.0, shorter)
         self.refused = torch.where(accepted, 0.0, self.refused + 1)
         self._numbers = None
         return accepted
+
+
+def _merged_rows(accepted: Tensor, before: RowValues | None, new: RowValues | None) -> RowValues | None:
+    """Return what is kept of the rows where some of K models, [N, K], have gone on and others have not."""
+    if len(accepted) == 1 or before is None or new is None:
+        return before
+    pairs = {field.name: (getattr(before, field.name), getattr(new, field.name)) for field in fields(new)}
+    return RowValues(
+        **{name: None if b is None else torch.where(accepted, b, a) for name, (a, b) in pairs.items()}
+    )

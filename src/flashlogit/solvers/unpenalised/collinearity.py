@@ -18,16 +18,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-12
-"""Of the largest eigenvalue, below which one is 0. Exactly collinear columns leave up to 2e-15, also after rounding
-to float32 (measured for 10 to 500 columns); a pair correlated to 1 - 1e-6 leaves 5e-7, rounding to bfloat16 as much."""
-_PIVOT = 1e-3
-"""Part of a column in the null space, in standard deviations, above which it can be solved for: later columns are to be
-the dependent ones, but not at the price of coefficients above a thousand where others will do."""
-_NEGLIGIBLE = 1e-6
-"""Of the largest coefficient in standard deviations: a smaller one is the rounding of X."""
-_NAMED = 3
-"""Most columns, and most columns that one of them depends on, that `describe` names."""
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is taken for rounding, and how much is said."""
+
+    tolerance: float = 1e-12
+    """Share of the largest eigenvalue of the correlation matrix below which one counts as 0. Exactly collinear columns
+    leave up to 2e-15, also after rounding to float32 (measured for 10 to 500 columns); a pair correlated to 1 - 1e-6
+    leaves 5e-7, rounding to bfloat16 as much."""
+    pivot: float = 1e-3
+    """Part of a column in the null space, in standard deviations, above which it can be solved for: later columns are
+    to be the dependent ones, but not at the price of coefficients above a thousand where others will do."""
+    negligible: float = 1e-6
+    """Share of the largest coefficient in standard deviations below which one is the rounding of X."""
+    named: int = 3
+    """Most columns, and most columns that one of them depends on, that `describe` names."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +72,7 @@ class Collinear:
         return "; ".join(_first(phrases, "more"))
 
 
-def find_collinear(gram: Tensor, *, intercept: bool, tolerance: float = TOLERANCE) -> Collinear:
+def find_collinear(gram: Tensor, *, intercept: bool) -> Collinear:
     """Constant and linearly dependent columns of X.
 
     Args:
@@ -71,7 +80,6 @@ def find_collinear(gram: Tensor, *, intercept: bool, tolerance: float = TOLERANC
             columns should be centred where an intercept is asked for: a mean of m standard deviations costs a factor of
             m^2 of precision, here and in X that was rounded to float32.
         intercept: whether the model has one; else the last row and column are not looked at.
-        tolerance: of the largest eigenvalue of the correlation matrix, below which an eigenvalue counts as 0.
 
     Raises:
         ValueError: a Gram matrix that is not square, or not finite.
@@ -90,10 +98,10 @@ def find_collinear(gram: Tensor, *, intercept: bool, tolerance: float = TOLERANC
         means = torch.where(total > 0, gram[:D, D] / total, 0.0)
         covariance = covariance - torch.outer(gram[:D, D], means)
     variance = covariance.diagonal()
-    flat = ~(variance > tolerance * moments)  # a column that is 0 throughout too
+    flat = ~(variance > TUNING.tolerance * moments)  # a column that is 0 throughout too
     varying = torch.nonzero(~flat)[:, 0]
     deviation = variance[varying].sqrt()
-    null = _null_space(covariance[varying][:, varying] / deviation / deviation[:, None], tolerance)
+    null = _null_space(covariance[varying][:, varying] / deviation / deviation[:, None])
 
     flat_columns = torch.nonzero(flat)[:, 0].tolist()
     dependent = _combinations(null, varying.tolist(), deviation)
@@ -105,12 +113,12 @@ def find_collinear(gram: Tensor, *, intercept: bool, tolerance: float = TOLERANC
     return Collinear(tuple(flat_columns) if intercept else (), dependent, torch.cat([units, within], dim=1))
 
 
-def _null_space(correlation: Tensor, tolerance: float) -> Tensor:
+def _null_space(correlation: Tensor) -> Tensor:
     """Eigenvectors [d, r] of eigenvalues that count as 0."""
     if correlation.shape[0] == 0:
         return correlation
     values, vectors = torch.linalg.eigh(correlation)
-    null: Tensor = vectors[:, values <= tolerance * values[-1]]
+    null: Tensor = vectors[:, values <= TUNING.tolerance * values[-1]]
     return null
 
 
@@ -125,7 +133,7 @@ def _combinations(null: Tensor, columns: Sequence[int], deviation: Tensor) -> di
     result: dict[int, dict[int, float]] = {}
     for k, j in sorted(enumerate(solved), key=lambda pair: pair[1]):
         size = coefficients[:, k].abs()
-        others = torch.nonzero(size > _NEGLIGIBLE * size.max())[:, 0].tolist()
+        others = torch.nonzero(size > TUNING.negligible * size.max())[:, 0].tolist()
         scaled = (coefficients[:, k] * deviation[j].cpu() / deviation.cpu()).tolist()
         result[columns[j]] = {columns[i]: scaled[i] for i in others}
     return result
@@ -138,7 +146,7 @@ def _solved_for(null: Tensor) -> list[int]:
     taken, so that a bound below 1 / sqrt(d) always finds as many.
     """
     d, r = null.shape
-    bound = min(_PIVOT, 0.5 / max(1, d) ** 0.5)
+    bound = min(TUNING.pivot, 0.5 / max(1, d) ** 0.5)
     basis = null.new_zeros(r, r)
     solved: list[int] = []
     for j in range(d - 1, -1, -1):
@@ -180,5 +188,5 @@ def _phrase(names: Sequence[str], j: int, others: Mapping[int, float]) -> str:
 
 def _first(words: list[str], rest: str) -> list[str]:
     """The first few, and "5 more" where there are more."""
-    left = len(words) - _NAMED
-    return [*words[:_NAMED], f"{left:,} {rest}"] if left > 0 else words
+    left = len(words) - TUNING.named
+    return [*words[: TUNING.named], f"{left:,} {rest}"] if left > 0 else words

@@ -18,7 +18,7 @@ A label strictly between 0 and 1 makes its row's loss rise on both sides, so tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,50 +28,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...reference.blocks import row_blocks
-
-MAX_VALUES = 200_000_000
-"""Of X, rows times columns, that are searched by default: a pass over them takes two cores most of a second, and the
-search some ten passes. The programmes take 0.3 s for 50 columns and 10 s for 200, whatever the rows."""
-MAX_COLUMNS = 1000
-"""At which the first programme alone takes 20 s; 500 columns take it 5 s."""
-
-_POSITIVE = 1e-7
-"""A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most 1."""
-_ROUNDING = 1e-9
-"""Of a margin in the same units: the sum of D products of float64, and what the programme's solver leaves."""
-_PRECISE = {
-    "presolve": False,  # it does not heed the limit: 23 s for 2,000 rows of 500 columns that are one category
-    # The smallest that HiGHS accepts for a constraint and for a reduced cost.
-    "primal_feasibility_tolerance": 1e-10,
-    "dual_feasibility_tolerance": 1e-10,
-}
-"""Options of HiGHS."""
-_TIE = 1e-3
-"""Price of an intercept beside a weight in standard deviations: it decides between columns that cost the same."""
-_FIRST_ROWS = 100
-"""Of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be separated."""
-_NEGLIGIBLE = 1e-6
-"""Of the largest coefficient in standard deviations: a smaller one is not mentioned."""
-_NAMED = 3
-"""Most columns that a message names."""
+from .finding import PRECISE, Separation, fewest_columns
 
 
-@dataclass(frozen=True, eq=False)
-class Separation:
-    """The classes are separated, or seem to be.
+@dataclass(frozen=True)
+class Tuning:
+    """What is searched, and what is taken for rounding."""
 
-    `kind` is "suspected" where a fit's own course is the evidence, without proof. `evidence` is a part of a sentence.
-    `weight` [D] float64 and `bias` are a direction in the units of X along which the loss falls for ever.
-    `standardized` [D] float64 are weights times the columns' standard deviations: its own, or where columns are
-    collinear those that give the same logits by the fewest columns, see `fewest_columns`. All on the CPU, None if
-    unknown.
-    """
+    max_values: int = 200_000_000
+    """Most values of X, rows times columns, that are searched: a pass over them takes two cores most of a second, and
+    the search some ten passes. The programmes take 0.3 s for 50 columns and 10 s for 200, whatever the rows."""
+    max_columns: int = 1000
+    """Most columns that are searched: the first programme alone takes 20 s for so many, and 5 s for 500."""
+    seconds: float = 10.0
+    """Time after which the search ends undecided, or by one pass over X later."""
+    positive: float = 1e-7
+    """A direction whose best margin is no larger separates nothing. Columns are standardised, coefficients at most
+    1."""
+    rounding: float = 1e-9
+    """Largest error of a margin in the same units: the sum of D products of float64, and what the programme's solver
+    leaves."""
+    first_rows: int = 100
+    """Rows of each class that the first programme has on top of 2 (D + 1), beyond which random labels cannot be
+    separated."""
 
-    kind: Literal["complete", "quasi-complete", "suspected"]
-    evidence: str
-    weight: Tensor | None = None
-    bias: float | None = None
-    standardized: Tensor | None = None
+
+TUNING = Tuning()
 
 
 @dataclass(frozen=True)
@@ -81,25 +63,6 @@ class Undecided:
     reason: str
 
 
-def smallest_margin(logits: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """The smallest (2 y_i - 1) z_i over the rows of positive weight, [] in the logits' dtype. Waits for no device.
-
-    Above 0 it proves complete separation, by the very parameters of these logits.
-
-    Args:
-        logits: [N] of a floating dtype; a NaN gives NaN.
-        y: [N] of any real dtype; a label other than 0 and 1 counts as a margin of -inf.
-        sample_weight: [N], or None for ones.
-
-    Returns:
-        The minimum; inf where no row has a positive weight.
-    """
-    margin = torch.where(y == 1, logits, torch.where(y == 0, -logits, -torch.inf))
-    if sample_weight is not None:
-        margin = torch.where(sample_weight > 0, margin, torch.inf)
-    return torch.cat([margin, margin.new_full((1,), torch.inf)]).amin()
-
-
 def find_separation(
     X: Tensor,
     y: Tensor,
@@ -107,8 +70,6 @@ def find_separation(
     *,
     intercept: bool,
     null_space: Tensor | None = None,
-    seconds: float = 10.0,
-    max_values: int = MAX_VALUES,
 ) -> Separation | Undecided | None:
     """A separating direction, or None where the classes overlap and the optimum is finite but for collinear columns.
 
@@ -122,21 +83,19 @@ def find_separation(
         intercept: whether b is free; else it is 0.
         null_space: [D, r] float64, `Collinear.null_space` of these rows without constant columns, for
             `Separation.standardized`.
-        seconds: after which the search ends undecided, or by one pass over X later.
-        max_values: of X, rows times columns, beyond which it does not begin.
 
     Returns:
-        Also None where no row has a positive weight. `Undecided` beyond the limits, among them `MAX_COLUMNS`, and where
+        Also None where no row has a positive weight. `Undecided` beyond the limits, see `TUNING`, and where
         a value is not finite.
     """
-    deadline = time.monotonic() + seconds
-    if X.shape[1] > MAX_COLUMNS:
+    deadline = time.monotonic() + TUNING.seconds
+    if X.shape[1] > TUNING.max_columns:
         return Undecided(
-            f"X has {X.shape[1]:,} columns, and at most {MAX_COLUMNS:,} are searched for separation"
+            f"X has {X.shape[1]:,} columns, and at most {TUNING.max_columns:,} are searched for separation"
         )
-    if X.numel() > max_values:
+    if X.numel() > TUNING.max_values:
         return Undecided(
-            f"X has {X.numel():,} values, and at most {max_values:,} are searched for separation"
+            f"X has {X.numel():,} values, and at most {TUNING.max_values:,} are searched for separation"
         )
     rows = None if sample_weight is None else torch.nonzero(sample_weight > 0)[:, 0]
     if (X.shape[0] if rows is None else rows.shape[0]) == 0:
@@ -149,69 +108,6 @@ def find_separation(
             return _search(table, deadline)
         except _GaveUpError as problem:
             return Undecided(str(problem))
-
-
-def fewest_columns(
-    standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor
-) -> Tensor:
-    """The weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on the CPU.
-
-    The columns of a one-hot group add up to 1, so that a number can move between all of their weights and the
-    intercept: a single category that separates is a direction of all of them, until all but that one are 0. Where two
-    choices are equal, that of the smaller intercept is taken: of the two columns of yes and no the one that separates.
-
-    Args:
-        standardized: [D] weights times `units`.
-        bias: the intercept that goes with them, of columns that are not centred.
-        null_space: [D, r] of weights that change no logit but for a constant, none of them of a constant column only.
-        units: [D] standard deviations, 0 for a column to leave alone.
-        mean: [D] of the columns.
-
-    Returns:
-        `standardized` itself where no columns are collinear, or the programme is not solved within two seconds.
-    """
-    from scipy.optimize import linprog
-
-    free = null_space * units[:, None]
-    scale = free.norm(dim=0)
-    if not bool((scale > 0).any()):
-        return standardized
-    free, shift = free[:, scale > 0] / scale[scale > 0], -(mean @ null_space)[scale > 0] / scale[scale > 0]
-    mixed = free.abs().amax(dim=1) > _NEGLIGIBLE
-    change = torch.cat([free[mixed], shift[None]]).numpy()
-    size = float(standardized.abs().max())
-    start = np.append(standardized[mixed].numpy(), bias) / max(size, 1e-300)
-    m, r = change.shape
-    result = linprog(
-        np.r_[np.zeros(r), np.ones(m - 1), _TIE],
-        A_ub=np.block([[change, -np.eye(m)], [-change, -np.eye(m)]]),
-        b_ub=np.r_[-start, start],
-        bounds=[(None, None)] * r + [(0, None)] * m,
-        method="highs",
-        options={**_PRECISE, "time_limit": 2.0},
-    )
-    if result.x is None:
-        return standardized
-    least: Tensor = standardized + size * (free @ torch.from_numpy(result.x[:r]))
-    return least
-
-
-def separation_message(separation: Separation, names: Sequence[str]) -> str:
-    """For users, without a full stop: what was found, the columns that matter most in it, and the remedy.
-
-    Args:
-        separation: of a fit without a penalty.
-        names: [D] of the columns of X.
-    """
-    found, so = {
-        "complete": ("are completely separated", "no finite optimum exists"),
-        "quasi-complete": ("are quasi-completely separated", "no finite optimum exists"),
-        "suspected": ("seem to be separated", "there may be no finite optimum"),
-    }[separation.kind]
-    return (
-        f"the classes {found}{_leading_columns(separation, names)} ({separation.evidence}), so that {so}: add a"
-        " penalty (loss.l2), or leave out columns that give the label away"
-    )
 
 
 class _GaveUpError(Exception):
@@ -292,11 +188,11 @@ def _search(table: _Table, deadline: float) -> Separation | None:
     if table.intercept and not table.soft.any() and bool((table.sign == table.sign[0]).all()):
         bias_only = np.append(np.zeros(table.D), float(table.sign[0]))
         return table.separation("complete", f"every label is {int(table.sign[0] > 0)}", bias_only)
-    more = table.D + 1 + _FIRST_ROWS // 2
+    more = table.D + 1 + TUNING.first_rows // 2
     chosen = _first_rows(table, 2 * more)
     direction = _solve(table, chosen, deadline, widest=False)
     margin = table.margins(direction)
-    if margin.max() <= _POSITIVE:
+    if margin.max() <= TUNING.positive:
         return None
     if not table.soft.any():
         before = chosen.clone()
@@ -305,14 +201,14 @@ def _search(table: _Table, deadline: float) -> Separation | None:
         if not torch.equal(before, chosen):
             direction = _solve(table, chosen, deadline, widest=False)
             margin = table.margins(direction)
-    while margin.max() > _POSITIVE:
-        if margin.min() >= -_ROUNDING:
-            on_plane = int((margin <= _POSITIVE).sum())
+    while margin.max() > TUNING.positive:
+        if margin.min() >= -TUNING.rounding:
+            on_plane = int((margin <= TUNING.positive).sum())
             evidence = (
                 f"a plane through {on_plane:,} of {table.n:,} rows has the others on their labels' sides"
             )
             return table.separation("quasi-complete", evidence, direction)
-        _add_worst(chosen, margin, margin < -_ROUNDING, more)
+        _add_worst(chosen, margin, margin < -TUNING.rounding, more)
         direction = _solve(table, chosen, deadline, widest=False)
         margin = table.margins(direction)
     return None
@@ -326,13 +222,13 @@ def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separa
     while True:
         direction = _solve(table, chosen, deadline, widest=True)
         margin = table.margins(direction)
-        if margin.min() > _POSITIVE:
+        if margin.min() > TUNING.positive:
             return table.separation(
                 "complete", f"a plane has all {table.n:,} rows on their labels' sides", direction
             )
-        if margin[chosen].min() <= _POSITIVE:
+        if margin[chosen].min() <= TUNING.positive:
             return None
-        _add_worst(chosen, margin, margin <= _POSITIVE, more)
+        _add_worst(chosen, margin, margin <= TUNING.positive, more)
 
 
 def _first_rows(table: _Table, count: int) -> Tensor:
@@ -377,7 +273,7 @@ def _solve(table: _Table, chosen: Tensor, deadline: float, *, widest: bool) -> N
         b_eq=np.zeros(len(on_plane)) if len(on_plane) else None,
         bounds=bounds,
         method="highs",
-        options={**_PRECISE, "time_limit": left},
+        options={**PRECISE, "time_limit": left},
     )
     if result.status == 1:
         raise _GaveUpError("the search for separation ran out of time")
@@ -385,20 +281,3 @@ def _solve(table: _Table, chosen: Tensor, deadline: float, *, widest: bool) -> N
         raise _GaveUpError(f"the linear programme for separation was not solved: {result.message}")
     direction: NDArray[np.float64] = result.x[: len(table.total)]
     return direction
-
-
-def _leading_columns(separation: Separation, names: Sequence[str]) -> str:
-    """by ... with the columns of the largest coefficients in standard deviations; nothing where they are unknown."""
-    if separation.standardized is None:
-        return ""
-    size = separation.standardized.abs()
-    order = size.argsort(descending=True, stable=True)
-    columns = [f'"{names[j]}"' for j in order[size[order] > _NEGLIGIBLE * size.max()].tolist()]
-    named = _listed(columns[:_NAMED])
-    if len(columns) > _NAMED:
-        return f" by a combination of {len(columns):,} columns, above all {named}"
-    return {0: "", 1: f" by column {named}"}.get(len(columns), f" by a combination of columns {named}")
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

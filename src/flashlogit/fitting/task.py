@@ -1,0 +1,213 @@
+"""A fit between its call and its result: where it starts, what its driver is given, and what is said of its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from flashlogit_kernels.gpu.resources import compile_seconds
+
+from ..objectives.objective import Objective
+from ..objectives.parameters import RowLoss
+from ..solvers.choose import SolverName, choose_method, make_method
+from ..solvers.driver import HistoryRow, Limits, Outcome, Progress
+from ..solvers.method import Method, Start, State, of_shapes
+from ..solvers.start import start_from_sample
+from ..solvers.unpenalised.finding import separation_message
+from ..solvers.unpenalised.problem import Unpenalised
+from ..system.threads import threads_as_before
+from .result import Fit, FitPoint, FitState, Listener, Parameters, parameters_of, theta_of
+
+_ROUNDING = 1e-14
+"""A start that is worse by no more than this share of the null model's P is as good."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The options of a fit, as `fit` documents them."""
+
+    l1: float
+    l2: float
+    solver: SolverName
+    tolerance: float
+    max_iterations: int
+    start: Parameters | FitState | None
+    names: Sequence[str] | None
+    on_point: Listener | None
+
+    def __post_init__(self) -> None:
+        for name, value in (("l1", self.l1), ("l2", self.l2)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; must be at least 0 and finite")
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance is {self.tolerance}; must lie between 0 and 1")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations is {self.max_iterations}; must be at least 1")
+
+
+class Stopwatch:
+    """Times a fit from where it is made, and tells compilation apart."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self._compiled = compile_seconds()
+
+    def read(self) -> tuple[float, float]:
+        """Return the seconds since then without compilation, and those of compilation."""
+        elapsed = time.perf_counter() - self.began
+        compiling = compile_seconds() - self._compiled
+        return elapsed - compiling, compiling
+
+
+class Task:
+    """A fit whose problem, method and limits the driver is given."""
+
+    def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions, watch: Stopwatch) -> None:
+        self._options, self._watch = options, watch
+        D, start = X.shape[1], options.start
+        if isinstance(start, tuple) and (
+            start[0].numel() != D * loss.columns or start[1].numel() != loss.columns
+        ):
+            raise ValueError(
+                f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be"
+                f" {D * loss.columns} and {loss.columns}"
+            )
+        self._name = choose_method(options.solver, D, outputs=loss.columns, l1=options.l1)
+        objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
+        self._unpenalised = None if objective.penalised else Unpenalised(objective)
+        self._objective = self._unpenalised.objective if self._unpenalised else objective
+        self.problem = self._unpenalised or objective
+        self._notes: list[str] = []
+        self._saved: Tensor | None = None
+        if isinstance(start, FitState):
+            self.method, self._saved = self._resumed(start)
+            watch.began -= float(self._saved[-1])
+        else:
+            self.method = self._started(start)
+
+    @property
+    def limits(self) -> Limits:
+        """How far the method goes: not kept, for it knows this task, and X would outlive a circle."""
+        options = self._options
+        return Limits(
+            options.tolerance, options.max_iterations, self._on_point, self._watch.began, self._saved
+        )
+
+    def finished(self, outcome: Outcome) -> Fit:
+        """Return the result of a run of the driver, and say how it went."""
+        options, objective, unpenalised = self._options, self._objective, self._unpenalised
+        separation, theta = None, outcome.point.theta
+        if unpenalised:
+            separation = unpenalised.separation(outcome)
+            theta, outcome.certificate = unpenalised.optimum(outcome)
+        elif outcome.ending == "precision":
+            # Rounding may hide the gap of a weak penalty: what stands in for one may be small enough.
+            certificate = Unpenalised(objective).certify(outcome.point)
+            if certificate.relative <= options.tolerance:
+                outcome.certificate, outcome.ending = certificate, "tolerance"
+                outcome.history[-1] |= {"gap": certificate.gap, "relative_gap": certificate.relative}
+        weight, bias = parameters_of(objective, theta)
+        X, passes = objective.X, objective.counter.passes
+        names = options.names or [f"x{j}" for j in range(X.shape[1])]
+        notes = [*self._notes, *(unpenalised.notes(names) if unpenalised else [])]
+        if separation:
+            notes.append(separation_message(separation, names))
+        elif outcome.ending != "tolerance":
+            notes.append(_shortfall(outcome, options.tolerance))
+        seconds, compiling = self._watch.read()
+        return Fit(
+            weight=weight,
+            bias=bias,
+            certificate=outcome.certificate,
+            tolerance=options.tolerance,
+            solver=self._name,
+            ending=outcome.ending,
+            iterations=outcome.iterations,
+            passes=passes,
+            bytes_read=passes * X.numel() * X.element_size(),
+            seconds=seconds,
+            compile_seconds=compiling,
+            history=outcome.history,
+            notes=tuple(notes),
+            separation=separation,
+        )
+
+    def _on_point(self, row: HistoryRow, state: State) -> None:
+        if self._options.on_point is not None:
+            with threads_as_before():
+                self._options.on_point(row, FitPoint(FitState(self._name, state), self._objective))
+
+    def _make(self, start: Start) -> Method:
+        return make_method(self._name, self._objective, start)
+
+    def _resumed(self, state: FitState) -> tuple[Method, Tensor]:
+        """Return the method that goes on from a state, and what the driver knew there."""
+        if state.solver != self._name:
+            raise ValueError(
+                f"start is a state of the solver {state.solver}; must be of {self._name} to go on from"
+            )
+        # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
+        tensors = {
+            key: tensor.to(self._objective.X.device, copy=True) for key, tensor in state.tensors.items()
+        }
+        (saved,) = of_shapes(tensors, driver=(Progress.SAVED,))
+        known = [saved[-Progress.COUNTS :], *(tensor for key, tensor in tensors.items() if key != "driver")]
+        if bool(saved.isnan().any()) or not all(bool(each.isfinite().all()) for each in known):
+            raise ValueError(
+                "start is a state with values that are not finite; take one that `on_point` was given"
+            )
+        return self._make(Start.resumed(self._objective, tensors, self._options.tolerance)), saved
+
+    def _started(self, given: Parameters | None) -> Method:
+        """Return the method at the first start that is no worse than the null model.
+
+        From a worse one the steps lead through points where float64 sees no curvature; some runs ended there.
+        """
+        objective, tolerance = self._objective, self._options.tolerance
+        bound = (1 + _ROUNDING) * objective.null_value
+        if given is not None:
+            theta = theta_of(objective, given)
+            method = self._make(Start(theta, tolerance))
+            value = method.search.numbers.value
+            if value <= bound:
+                return method
+            if not bool(theta.isfinite().all()):
+                raise ValueError(
+                    "start holds a value that is not finite; weights and intercepts must be finite"
+                )
+            self._notes.append(
+                f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
+                " null model"
+            )
+        null = first = Start(objective.null_theta(), tolerance)
+        # A sample may be separated where the whole is not, and a softmax's is worth its passes to Newton's method only.
+        if objective.penalised and (objective.loss.columns == 1 or self._name == "newton"):
+            first = start_from_sample(objective, null)
+        method = self._make(first)
+        if first is not null and not method.search.numbers.value <= bound:
+            method = self._make(null)
+        if not math.isfinite(method.search.numbers.value):
+            raise ValueError(
+                "the objective is not finite at the null model; X, y and sample_weight must be finite"
+            )
+        return method
+
+
+def _shortfall(outcome: Outcome, tolerance: float) -> str:
+    """Return a sentence on a run that did not reach its tolerance, and what to do."""
+    what = "gap" if outcome.certificate.kind == "gap" else "half squared Newton decrement"
+    gap, count = outcome.certificate.relative, outcome.iterations
+    reached = f"the {what} is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
+    if outcome.ending == "limit":
+        return (
+            f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise"
+            " max_iterations, or take a larger tolerance or penalty"
+        )
+    return (
+        f"stopped where rounding ends all progress: {reached}; take a larger tolerance or penalty, or store X as"
+        " float64 if its columns are nearly collinear"
+    )

@@ -1,0 +1,248 @@
+"""What solvers see of a model: theta, in coordinates in which every class has about unit curvature.
+
+Theta [P C, 1] is [P, C] row by row for a loss with C columns of weights: P = D, and one row more with an intercept,
+
+    W_jk = d_jk theta_jk        b_k = d_bk theta_bk - c . W_k
+
+with the centre c of the columns (`flashlogit.objectives.coordinates`) and scales d.
+
+The probabilities of a softmax stay the same when a number is added to all entries of b, and without a penalty when a
+vector is added to all columns of W. Of all optima the one whose intercepts add up to 0 is given, without a penalty the
+one whose rows of W do too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from .certificate import provable
+from .design import Design, PassCounter
+from .logistic import Logistic
+from .row_loss import Coefficients
+from .softmax import Softmax
+
+RowLoss = Logistic | Softmax
+"""A loss of rows; what both offer is listed in `flashlogit.objectives.row_loss`."""
+_SAME_DIRECTION = 1e-10
+"""Share of the largest singular value below which flat directions are combinations of others."""
+
+
+@dataclass(frozen=True)
+class Parameterisation:
+    """Theta of a loss over a table, and what it costs.
+
+    scale: d [P, C]. l1_of, l2_of [P C, 1]: the penalties of each parameter. proving_l2 is l2, or 0 where rounding hides
+    a gap that l2 proves; penalised: whether there is a penalty that proves a gap of the tolerance. gauge [P, C], for a
+    softmax: unit vectors along each of which the probabilities of a parameter's classes stay the same, 0 where the
+    penalty does not. null_space [P C, r]: orthonormal directions in which P is flat. Rounding slopes them, and a solver
+    that followed would go far for nothing; gradients and products have no part in either.
+    """
+
+    design: Design
+    loss: RowLoss
+    l1: float
+    l2: float
+    scale: Tensor
+    l1_of: Tensor
+    l2_of: Tensor
+    penalised: bool
+    proving_l2: float
+    gauge: Tensor | None
+    null_space: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        X: Tensor,
+        loss: RowLoss,
+        *,
+        l1: float,
+        l2: float,
+        tolerance: float = math.inf,
+    ) -> Self:
+        """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
+        spread = loss.null_curvature().diagonal()
+        curvature = sum(p * (1 - p) for p in loss.shares) / len(loss.shares)
+        design = Design.measured(X, curvature=curvature, l2=l2, intercept=loss.intercept)
+        coordinates = design.coordinates
+        weights = torch.ones_like(coordinates.scale)[:, None]
+        if loss.intercept:
+            weights[-1] = 0.0
+        scale = _class_scale(coordinates.scale[:, None], l2 * weights, spread / spread.mean())
+        by_l1, by_l2 = provable(
+            l1, l2, coordinates, tolerance=tolerance, null=loss.null_value, classes=loss.columns
+        )
+        gauge = None
+        if loss.columns > 1:
+            gauge = (1 / scale) * (1 - weights if by_l1 or by_l2 else 1.0)
+            gauge = gauge / gauge.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        return cls(
+            design=design,
+            loss=loss,
+            l1=l1,
+            l2=l2,
+            scale=scale,
+            l1_of=(weights * l1 * scale).reshape(-1, 1),
+            l2_of=(weights * l2 * scale.square()).reshape(-1, 1),
+            penalised=by_l1 or by_l2,
+            proving_l2=l2 if by_l2 else 0.0,
+            gauge=gauge,
+        )
+
+    @property
+    def X(self) -> Tensor:  # noqa: N802
+        """The table [N, D]."""
+        return self.design.X
+
+    @property
+    def counter(self) -> PassCounter:
+        """The passes over X so far."""
+        return self.design.counter
+
+    @property
+    def intercept(self) -> bool:
+        """Whether b is free; else it is 0."""
+        return self.loss.intercept
+
+    @property
+    def parameters(self) -> int:
+        """P C."""
+        return self.scale.numel()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a penalty, and with it an optimum."""
+        return self.l1 > 0 or self.l2 > 0
+
+    def null_theta(self) -> Tensor:
+        """Return the null model, [P C, 1]."""
+        theta = torch.zeros_like(self.scale)
+        if self.intercept:
+            theta[-1] = self.loss.null_intercepts() / self.scale[-1]
+        return theta.reshape(-1, 1)
+
+    def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (W [D, C], b [C]) of the centred columns."""
+        scaled = theta.reshape(self.scale.shape) * self.scale
+        D = self.X.shape[1]
+        return scaled[:D], scaled[D] if self.intercept else torch.zeros_like(scaled[0])
+
+    def from_centred(self, W: Tensor, b: Tensor) -> Tensor:
+        """Return theta [P C, 1] of W [D, C] and b [C] of the centred columns."""
+        rows = [W, b[None, :]] if self.intercept else [W]
+        return (torch.cat(rows) / self.scale).reshape(-1, 1)
+
+    def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (W [D, C], b [C]) in the units of X, of the same probabilities and no larger penalty."""
+        W, b = self.centred(theta)
+        b = b - self.design.coordinates.center @ W
+        if self.gauge is not None:
+            if self.l1 == 0 or not self.penalised:
+                W = W - W.mean(dim=1, keepdim=True)
+            b = b - b.mean()
+        return W, b if self.intercept else torch.zeros_like(b)
+
+    def from_user(self, W: Tensor, b: Tensor) -> Tensor:
+        """Return theta [P C, 1] of W [D, C] and b [C] in the units of X."""
+        return self.from_centred(W, b + self.design.coordinates.center @ W)
+
+    def canonical(self, theta: Tensor) -> Tensor:
+        """Return the theta [P C, 1] with the least penalty of all that have the same probabilities.
+
+        What all classes of a column have in common, c, changes the penalty only, and sum_k (l1 |w_k - c| +
+        l2/2 (w_k - c)^2) is least at the median of the K weights and of mean + l1 (K - 2 j) / (l2 K), j = 0..K: its
+        slope jumps by 2 l1 at each weight and rises by l2 K in between. Newton's steps cannot find it, for want of
+        curvature.
+        """
+        if self.gauge is None or not self.penalised:
+            return theta
+        W, b = self.centred(theta)
+        K = W.shape[1]
+        if self.l1 == 0:
+            common = W.mean(dim=1)
+        elif self.l2 == 0:
+            common = W.median(dim=1).values
+        else:
+            j = torch.arange(K + 1, dtype=W.dtype, device=W.device)
+            steps = self.l1 * (K - 2 * j) / (self.l2 * K)
+            common = torch.cat([W, W.mean(dim=1, keepdim=True) + steps], dim=1).median(dim=1).values
+        return self.from_centred(W - common[:, None], b)
+
+    def flattened(self, basis: Tensor) -> Self:
+        """Return this objective knowing combinations of columns, [D, r] in the units of X, that leave it flat."""
+        P, C = self.scale.shape
+        D, r = basis.shape
+        flat = basis.new_zeros((P, C, r * C))
+        for k in range(C):
+            flat[:D, k, k * r : (k + 1) * r] = basis / self.scale[:D, k, None]
+        if self.gauge is None:
+            return replace(self, null_space=torch.linalg.qr(flat.reshape(P, r)).Q)
+        along = torch.diag_embed(self.gauge.t()).permute(1, 0, 2)
+        left, size, _ = torch.linalg.svd(
+            torch.cat([flat, along], dim=2).reshape(P * C, -1), full_matrices=False
+        )
+        return replace(self, null_space=left[:, size > _SAME_DIRECTION * size[0]])
+
+    def for_pass(self, theta: Tensor) -> Coefficients:
+        """Return W and b as a pass takes them."""
+        W, b = self.centred(theta)
+        return Coefficients(
+            W, b if self.design.center is not None else b - self.design.coordinates.center @ W
+        )
+
+    def pulled_back(self, sums: Coefficients) -> Tensor:
+        """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""
+        of_weight, of_bias = sums
+        if self.design.center is None:
+            of_weight = of_weight - torch.outer(self.design.coordinates.center, of_bias)
+        rows = [of_weight, of_bias[None, :]] if self.intercept else [of_weight]
+        return (torch.cat(rows) * self.scale).reshape(-1, 1) / self.loss.weight_sum
+
+    def off_flat(self, gradient: Tensor) -> Tensor:
+        """Return a gradient [P C, 1] without its part along flat directions."""
+        N = self.null_space
+        if N is not None:
+            return gradient - N @ (N.t() @ gradient)
+        if self.gauge is None:
+            return gradient
+        rows = gradient.reshape(self.scale.shape)
+        along = (self.gauge * rows).sum(dim=1, keepdim=True)
+        projected: Tensor = rows - self.gauge * along
+        return projected.reshape(-1, 1)
+
+    def with_penalty(self, matrix: Tensor) -> Tensor:
+        """Return sums [P C, P C] in the design's coordinates as the Hessian by theta, [1, P C, P C].
+
+        Flat directions get curvature of their own: any will do, and a matrix without has no factors.
+        """
+        P, C = self.scale.shape
+        hessian = matrix / self.loss.weight_sum
+        if C > 1:
+            relative = (self.scale / self.design.coordinates.scale[:, None]).reshape(-1)
+            hessian = (hessian * relative[:, None]).mul_(relative)
+        hessian.diagonal().add_(self.l2_of[:, 0])
+        if self.null_space is not None:
+            hessian = hessian + self.null_space @ self.null_space.t()
+        elif self.gauge is not None:
+            hessian.view(P, C, P, C).diagonal(dim1=0, dim2=2).add_(
+                torch.einsum("pk,pl->klp", self.gauge, self.gauge)
+            )
+        return hessian[None]
+
+
+def _class_scale(scale: Tensor, penalty: Tensor, spread: Tensor) -> Tensor:
+    """Return d [P, C] in which every class has about unit curvature: rare classes have less of their own.
+
+    scale [P, 1]: of coordinates for the mean curvature. penalty [P, 1]: l2 in the units of X. spread [C]: the classes'
+    curvature as a share of the mean.
+    """
+    if len(spread) == 1:
+        return scale
+    diagonal = scale**-2
+    diagonal = spread * (diagonal - penalty).clamp(min=0.0) + penalty
+    return torch.where(diagonal > 0, diagonal, 1.0).rsqrt()

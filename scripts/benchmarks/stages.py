@@ -16,7 +16,7 @@ import torch
 
 import flashlogit
 import flashlogit_kernels as passes
-from flashlogit_kernels.gpu.reduce import reduce_partials
+from flashlogit_kernels.gpu.run import reduce_partials
 from flashlogit_kernels.gpu.table import packaged
 
 from .bench import Bench, compile_all, table_launch

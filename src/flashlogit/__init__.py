@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .fitting.fit import Fit as Fit
     from .fitting.fit import FitState as FitState
     from .fitting.fit import fit as fit
-    from .fitting.softmax import fit_softmax as fit_softmax
+    from .fitting.fit import fit_softmax as fit_softmax
     from .nn.head import LogisticHead as LogisticHead
     from .nn.loss import bce_loss as bce_loss
     from .system.errors import UserError as UserError
@@ -29,7 +29,7 @@ _HOMES = {
     "LogisticRegression": "estimator.logistic_regression",
     "bce_loss": "nn.loss",
     "fit": "fitting.fit",
-    "fit_softmax": "fitting.softmax",
+    "fit_softmax": "fitting.fit",
 }
 __all__ = [
     "Fit",

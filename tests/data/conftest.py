@@ -62,7 +62,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
 def load_file() -> Callable[..., Dataset]:
     """Load a file on the CPU with seed 0; settings of FileData by keyword."""
     pytest.importorskip("pydantic")
-    from flashlogit.config.settings import FileData
+    from flashlogit.config.data import FileData
     from flashlogit.data import load
 
     def load_with(path: str, **settings: Any) -> Dataset:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from refused import refused
 
-from flashlogit.config.settings import FileData
+from flashlogit.config.data import FileData
 from flashlogit.data.columns.encoding import (
     CategoryColumn,
     EncodedTable,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from flashlogit.commands.shell import predict_main, train_main
+from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
 from flashlogit.data.files.csv_cells import safe_cells
 from flashlogit.data.files.open import open_files
@@ -46,7 +46,7 @@ def run(tmp_path_factory):
     (folder / "d.csv").write_text("=cmd|' /C calc'!A0,\x1b]0;owned\x07,@id,y\n" + "".join(rows))
     config = f"name: r\noutput: {folder}\ndata: {{source: file, path: {folder}/d.csv, drop: ['@id']}}\n"
     (folder / "c.yaml").write_text(config + "solver: {name: auto}\nloss: {l2: 0.01}\nreport: {html: false}\n")
-    assert train_main(["--config", str(folder / "c.yaml"), "--quiet"]) == 0
+    assert run_command("train", ["--config", str(folder / "c.yaml"), "--quiet"]) == 0
     return folder
 
 
@@ -54,9 +54,9 @@ def test_files_that_a_run_writes(run):
     names = pyarrow.csv.read_csv(run / "r/coefficients.csv").column("column").to_pylist()
     assert names[0] == "'=cmd|' /C calc'!A0"
     arguments = ["--model", f"{run}/r", "--data", f"{run}/d.csv", "--id", "@id", "--quiet", "--out"]
-    assert predict_main([*arguments, f"{run}/p.csv"]) == 0
+    assert run_command("predict", [*arguments, f"{run}/p.csv"]) == 0
     assert (run / "p.csv").read_text().splitlines()[0] == '"\'@id","probability","prediction"'
-    assert predict_main([*arguments, f"{run}/p.parquet"]) == 0
+    assert run_command("predict", [*arguments, f"{run}/p.parquet"]) == 0
     assert pa.parquet.read_schema(run / "p.parquet").names[0] == "@id"
 
 
@@ -73,10 +73,10 @@ def test_everything_that_is_said_is_visible(run, capsys):
     with pytest.raises(SystemExit):
         Parser(prog="p").parse_args(["\x1b[5m"])
     config = ["--config", str(run / "c.yaml"), "--overwrite"]
-    assert train_main(config) == 0
+    assert run_command("train", config) == 0
     for each in ("data.drop=[@id, \x1b[6m]", "data.label.column=\x1b[7m"):
-        assert train_main([*config, each]) == 2
-    assert train_main(["--config", "\x1b[8m"]) == 2
+        assert run_command("train", [*config, each]) == 2
+    assert run_command("train", ["--config", "\x1b[8m"]) == 2
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said
     assert "\\x1b]0;owned\\x07" in said
@@ -136,7 +136,7 @@ def test_time_and_words_stay_in_proportion(tmp_path, text, overrides):
 )
 def test_settings_beyond_reason(tmp_path, capsys, override):
     (tmp_path / "c.yaml").write_text(SYNTHETIC)
-    assert train_main(["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) == 2
+    assert run_command("train", ["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -151,14 +151,17 @@ def test_settings_beyond_reason(tmp_path, capsys, override):
 def test_settings_at_their_bounds(tmp_path, override):
     """They may diverge, and say so."""
     (tmp_path / "c.yaml").write_text(SYNTHETIC + "training: {epochs: 1}\n")
-    assert train_main(["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) in (0, 2)
+    assert run_command("train", ["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) in (
+        0,
+        2,
+    )
 
 
 def test_options_with_a_nul(capsys):
     for option in ("--model", "--data", "--out"):
         given = {"--model": "m", "--data": "d.csv", "--out": "o.csv"} | {option: "a\0b"}
         with pytest.raises(SystemExit) as ended:
-            predict_main([each for pair in given.items() for each in pair])
+            run_command("predict", [each for pair in given.items() for each in pair])
         assert ended.value.code == 2
         assert "a\\x00b has a NUL" in capsys.readouterr().err
 

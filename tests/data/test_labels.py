@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from refused import refused
 
-from flashlogit.config.settings import Label
+from flashlogit.config.data import Label
 from flashlogit.data.columns.labels import apply_rule, find_rule
 
 PLACE = 'label column "y" of d.csv'

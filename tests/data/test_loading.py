@@ -8,7 +8,7 @@ import torch
 from refused import refused
 from sklearn.datasets import load_breast_cancer
 
-from flashlogit.config.settings import BreastCancerData
+from flashlogit.config.data import BreastCancerData
 from flashlogit.data import load
 
 CPU = torch.device("cpu")
@@ -165,7 +165,7 @@ def test_device_without_room(monkeypatch, numbers, write, load_file):
 
 @pytest.mark.gpu
 def test_rows_go_to_the_gpu(numbers, write):
-    from flashlogit.config.settings import FileData
+    from flashlogit.config.data import FileData
 
     X, y = numbers
     path = write("d.npz", {"X": X, "y": y, "s": np.arange(200.0)})

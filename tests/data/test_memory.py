@@ -13,7 +13,7 @@ import pytest
 import torch
 from refused import refused
 
-from flashlogit.config.settings import FileData, SyntheticData
+from flashlogit.config.data import FileData, SyntheticData
 from flashlogit.data import load
 from flashlogit.data.files.open import open_files
 from flashlogit.system import memory

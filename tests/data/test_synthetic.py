@@ -8,7 +8,7 @@ import pytest
 import torch
 from refused import refused
 
-from flashlogit.config.settings import SyntheticData
+from flashlogit.config.data import SyntheticData
 from flashlogit.data import load
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
 from flashlogit import LogisticRegression
-from flashlogit.fitting.softmax import fit_softmax
+from flashlogit.fitting.fit import fit_softmax
 
 CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
 FIVE = IRIS[1] + 2 * (np.arange(150) % 7 == 0)  # the last two classes are rare

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import flashlogit
-from flashlogit.fitting.fit import Fit, FitState
-from flashlogit.fitting.softmax import fit_softmax
+from flashlogit.fitting.fit import Fit, FitState, fit_softmax
 
 OPTIONS = [
     {"solver": "newton", "l2": 1e-4},

@@ -15,7 +15,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import flashlogit
-from flashlogit.fitting.softmax import fit_softmax
+from flashlogit.fitting.fit import fit_softmax
 from flashlogit.metrics.binary import evaluate
 from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from run_files import DRAWING, blank
 
-from flashlogit.commands.shell import train_main
+from flashlogit.commands.main import run_command
 from flashlogit.runs import results
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -37,7 +37,7 @@ def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
     def run(*arguments: str, config: str | Path = "", code: int | None = 0) -> str:
         path = CONFIGS / f"{config}.yaml" if isinstance(config, str) and config else config
         given = ["--config", str(path or tmp_path / "config.yaml"), f"output={tmp_path}", *arguments]
-        found = train_main(given)
+        found = run_command("train", given)
         captured = capsys.readouterr()
         assert code is None or found == code, captured.err
         return captured.out if code == 0 else captured.err

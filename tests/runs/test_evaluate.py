@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from flashlogit.commands.main import main
-from flashlogit.config.settings import Label
+from flashlogit.config.data import Label
 from flashlogit.data import Standardization
 from flashlogit.data.columns.labels import find_rule
 from flashlogit.models.model import Model

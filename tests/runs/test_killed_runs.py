@@ -19,7 +19,7 @@ import pytest
 import torch
 from run_files import DRAWING, blank, history
 
-from flashlogit.commands.shell import train_main
+from flashlogit.commands.main import run_command
 from flashlogit.runs import results, run
 from flashlogit.training.checkpoint import Checkpoint
 
@@ -52,7 +52,7 @@ def train(given: list[str], hold: bool) -> None:
     if hold:
         write = run.write_results
         run.write_results = lambda *a: (time.sleep(60), write(*a))[1]
-    os._exit(train_main(given))
+    os._exit(run_command("train", given))
 
 
 @pytest.fixture(scope="module")

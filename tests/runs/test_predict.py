@@ -15,8 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from flashlogit.commands.main import main
-from flashlogit.commands.shell import predict_main
+from flashlogit.commands.main import main, run_command
 from flashlogit.data import Standardization
 from flashlogit.models.model import Model
 
@@ -57,7 +56,7 @@ def table() -> pa.Table:
 def predict(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Model) -> Run:
     def run(data: Path, out: Path, *arguments: str, code: int = 0) -> str:
         options = ["--model", str(tmp_path / "run"), "--data", str(data), "--out", str(out)]
-        assert predict_main([*options, *arguments]) == code
+        assert run_command("predict", [*options, *arguments]) == code
         captured = capsys.readouterr()
         return captured.err if code else captured.out
 

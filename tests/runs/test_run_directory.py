@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from run_files import contents, history, metrics
 
-from flashlogit.commands.shell import run_guarded
+from flashlogit.commands.shell import ending
 from flashlogit.runs import run
 from flashlogit.runs.directory import RunDirectory
 from flashlogit.system import files as atomic
@@ -175,13 +175,15 @@ def test_every_signal_to_stop_interrupts_but_no_saving(
         except KeyboardInterrupt:
             os.kill(os.getpid(), number)
             with saving():
-                monkeypatch.setattr(stopping, "_HALF_A_PRESS", 0.0)
+                monkeypatch.setattr(stopping, "_REPEAT_SECONDS", 0.0)
                 for each in SIGNALS:
                     os.kill(os.getpid(), each)
                 done.append("saved")
                 raise KeyboardInterrupt("kept") from None
 
-    assert run_guarded(program, debug=False) == 128 + number
+    with ending(debug=False) as end:
+        program()
+    assert end.code == 128 + number
     assert done == ["saved"]
     assert capsys.readouterr().err == "kept\n"
     assert [signal.getsignal(each) for each in SIGNALS] == before
@@ -202,7 +204,7 @@ def test_a_signal_while_something_is_saved_interrupts_after_it() -> None:
 
 
 def test_a_signal_that_was_lost_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_HALF_A_PRESS", 0.0)
+    monkeypatch.setattr(stopping, "_REPEAT_SECONDS", 0.0)
     with stopped_by_signals() as stop:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,21 +131,3 @@ def _forget_unwritten() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def run_guarded(work: Callable[[], int | None], *, debug: bool) -> int:  # until merged
-    with ending(debug=debug) as end:
-        end.code = work() or 0
-    return end.code
-
-
-def train_main(argv: Sequence[str] | None = None) -> int:  # until merged
-    from .main import run_command
-
-    return run_command("train", argv)
-
-
-def predict_main(argv: Sequence[str] | None = None) -> int:  # until merged
-    from .main import run_command
-
-    return run_command("predict", argv)

@@ -12,36 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from .base import Conflict, WholeNumber, without_fraction
-from .base import Settings as Settings
-
-# isort: off
-from .data import Data as Data, FileData as FileData  # until merged: as
-from .learning import (
-    LossSettings as LossSettings,
-    SolverSettings as SolverSettings,
-    TrainingSettings as TrainingSettings,
-)  # until merged: as
-from .data import BreastCancerData as BreastCancerData  # until merged
-from .data import DataSettings as DataSettings  # until merged
-from .data import DecimalPoint as DecimalPoint  # until merged
-from .data import Label as Label  # until merged
-from .data import Separator as Separator  # until merged
-from .data import SplitFractions as SplitFractions  # until merged
-from .data import SyntheticData as SyntheticData  # until merged
-from .data import Categories as Categories  # until merged
-from .learning import SGD as SGD  # until merged
-from .learning import Adam as Adam  # until merged
-from .learning import AdamW as AdamW  # until merged
-from .learning import ClassWeight as ClassWeight  # until merged
-from .learning import ConstantSchedule as ConstantSchedule  # until merged
-from .learning import CosineSchedule as CosineSchedule  # until merged
-from .learning import EarlyStopping as EarlyStopping  # until merged
-from .learning import ExponentialSchedule as ExponentialSchedule  # until merged
-from .learning import Optimizer as Optimizer  # until merged
-from .learning import Schedule as Schedule  # until merged
-from .learning import StepSchedule as StepSchedule  # until merged
-# isort: on
+from .base import Conflict, Settings, WholeNumber, without_fraction
+from .data import Data, FileData
+from .learning import LossSettings, SolverSettings, TrainingSettings
 
 
 class ReportSettings(Settings):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.settings import FileData
+from ..config.data import FileData
 from ..system.errors import UserError
 from ..system.wording import column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn

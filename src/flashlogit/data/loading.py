@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config.settings import BreastCancerData, Data, FileData, SyntheticData
+from ..config.data import BreastCancerData, Data, FileData, SyntheticData
 from ..system.errors import UserError
 from ..system.wording import column_word
 from .columns.choice import choose_columns

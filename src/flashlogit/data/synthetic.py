@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..config.settings import SyntheticData
+from ..config.data import SyntheticData
 from ..system.errors import UserError
 from .dataset import Dataset, Rows, Standardization
 from .files.tables import numbered_names

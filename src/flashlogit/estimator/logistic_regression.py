@@ -11,9 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from ..fitting.fit import Fit, FitPoint, fit
+from ..fitting.fit import Fit, FitPoint, fit, fit_softmax
 from ..fitting.inference import MAX_COLUMNS, Inference, infer
-from ..fitting.softmax import fit_softmax
 from ..system.errors import UserError
 from ..training.partial_fit import MiniBatches
 from .arrays import moved, numpy_of

@@ -38,7 +38,7 @@ from flashlogit_kernels.contract import (
 )
 from flashlogit_kernels.gram import weighted_gram
 
-from ..system.scratch import borrowed
+from ..system.scratch import scratch_buffer
 from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
 from .terms import labels_of
 
@@ -72,7 +72,7 @@ def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool =
     assert y is not None
     s = None if s is None else s.to(compute)
     weight_grad = X.new_zeros(X.shape[1], dtype=torch.float64)
-    with borrowed(3 * len(y), compute, X.device) as scratch:
+    with scratch_buffer(3 * len(y), compute, X.device) as scratch:
         z, r, own = scratch.view(3, -1)
         labels = labels_of(y, row_pass.pos_weight, s, own)
         # Split at once: a slice costs as much as the arithmetic of a small block.
@@ -172,7 +172,7 @@ def hessian_product(
 
     def sum_part(part: slice) -> Tensor:
         total = X.new_zeros(X.shape[1], dtype=torch.float64)
-        with borrowed(part.stop - part.start, compute, X.device) as t:
+        with scratch_buffer(part.stop - part.start, compute, X.device) as t:
             blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=True)
             for (_, X_b), t_b, h_b in zip(
                 blocks, torch.split(t, height), torch.split(h[part], height), strict=True

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..system.scratch import borrowed
+from ..system.scratch import scratch_buffer
 from ..system.threads import map_in_threads, thread_count
 
 Result = TypeVar("Result")
@@ -101,7 +101,7 @@ def row_blocks(
             yield slice(start, start + len(block)), block
             start += len(block)
         return
-    with borrowed(height * X.shape[1] if copied else 0, compute_dtype, X.device) as scratch:
+    with scratch_buffer(height * X.shape[1] if copied else 0, compute_dtype, X.device) as scratch:
         # In the layout of X, which makes the copy and decides the order of the sums.
         own = scratch.view(height, -1) if X.stride(1) == 1 else scratch.view(-1, height).t()
         for start in range(part.start, part.stop, height):

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from ..config.settings import SolverSettings
+from ..config.learning import SolverSettings
 from ..data import Dataset, Rows
-from ..fitting.fit import Fit, FitState, Listener, Parameters, fit
+from ..fitting.fit import Fit, FitState, Listener, Parameters, fit, fit_softmax
 from ..fitting.inference import Inference, infer
-from ..fitting.softmax import fit_softmax
 from ..models.model import Model
 from ..report.summary import SolverSummary
-from ..solvers.choose import choose_softmax_solver, choose_solver
+from ..solvers.choose import choose_method
 from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.objective import class_weights, with_class_weight
@@ -87,11 +86,10 @@ class FitCall:
 
     def solver(self) -> str:
         """Return the method that the fit will take; UserError where the one asked for cannot take the problem."""
-        name, (N, D) = self.settings.name, self._rows.X.shape
+        name = self.settings.name
         try:
-            if self._classes == 2:
-                return choose_solver(name, N, D, l1=self._loss.l1)
-            return choose_softmax_solver(name, D, self._classes, l1=self._loss.l1)
+            outputs = 1 if self._classes == 2 else self._classes
+            return choose_method(name, self._rows.X.shape[1], outputs=outputs, l1=self._loss.l1)
         except UserError as error:
             if error.setting != "solver":  # the library's own name of the parameter
                 raise

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ..config.data import FileData, Label
 from ..config.load import load_settings
-from ..config.settings import FileData, Label, RunSettings
+from ..config.settings import RunSettings
 from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Threshold, apply_rule
 from ..data.columns.weights import read_weights
 from ..data.prediction import read_for_prediction

@@ -20,8 +20,7 @@ from ..data.files.open import named_files
 from ..metrics.binary import sigmoid
 from ..models.model import Model
 from ..system.errors import UserError
-from ..system.files import write_atomically
-from ..system.output_file import require_output
+from ..system.files import require_output, write_atomically
 
 PROBABILITY, PREDICTION = "probability", "prediction"
 _WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pa.parquet.ParquetWriter}

@@ -92,14 +92,6 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
     return "lbfgs" if l1 > 0 else "newton-cg"
 
 
-def choose_solver(name: SolverName, N: int, D: int, *, l1: float) -> SolverName:  # until merged
-    return choose_method(name, D, l1=l1)
-
-
-def choose_softmax_solver(name: SolverName, D: int, K: int, *, l1: float) -> SolverName:  # until merged
-    return choose_method(name, D, outputs=K, l1=l1)
-
-
 def make_method(name: str, objective: Objective, start: Start) -> Method:
     """Return the method of this name at its start."""
     return METHODS[name](objective, start)

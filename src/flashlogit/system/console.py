@@ -22,10 +22,6 @@ class Output:
     quiet: bool
     json: bool
 
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> Output:  # until merged
-        return cls(options.quiet, options.json)
-
     def say(self, text: str) -> None:
         """Print a sentence on the way."""
         if not self.quiet:
@@ -130,44 +126,6 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap:
     for row in rows:
         cells = [pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=False)]
         lines.append(gap.join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap: str = "  ") -> str:
-    """Return a table's rows as lines: the columns numbered in `left` flush left, the others flush right.
-
-    The last cell of a row that is shorter than the others runs on over the columns that it lacks.
-    """
-    full = max(map(len, rows))
-    widths = [
-        max(map(len, column)) for column in zip(*(row for row in rows if len(row) == full), strict=True)
-    ]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths[: len(row)], strict=True)
-        padded = [
-            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)
-        ]
-        lines.append(gap.join(padded).rstrip())
-    return "\n".join(lines)
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), gap: str = "  ") -> str:
-    """Return a table's rows as lines: the columns numbered in `left` flush left, the others flush right.
-
-    The last cell of a row that is shorter than the others runs on over the columns that it lacks.
-    """
-    full = max(map(len, rows))
-    widths = [
-        max(map(len, column)) for column in zip(*(row for row in rows if len(row) == full), strict=True)
-    ]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths[: len(row)], strict=True)
-        padded = [
-            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)
-        ]
-        lines.append(gap.join(padded).rstrip())
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C; a job's time limit, or `docker stop`; a terminal that is closed."""
 
-_HALF_A_PRESS = 2.0
+_REPEAT_SECONDS = 2.0
 """Seconds after a signal within which a further one is ignored."""
 _saving = 0
 _delayed = False
@@ -61,7 +61,7 @@ def stopped_by_signals() -> Iterator[Stop]:
     def interrupt(number: int, _: object) -> None:
         global _delayed
         now = time.monotonic()
-        if now - stop.at <= _HALF_A_PRESS:
+        if now - stop.at <= _REPEAT_SECONDS:
             return
         if _saving:
             stop.signal, _delayed = stop.signal or number, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ...config.settings import FileData
+from ...config.data import FileData
 from ...system.errors import UserError
 from ...system.wording import listing
 from ..files.tables import TableFile, repeated

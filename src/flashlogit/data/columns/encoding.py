@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from ...config.settings import DecimalPoint, Separator
+from ...config.data import DecimalPoint, Separator
 from ..files.reading import Reading
 from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Table
 from ..files.text_values import as_text

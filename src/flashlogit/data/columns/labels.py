@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from ...config.settings import Label
+from ...config.data import Label
 from ...system.errors import UserError
 from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text, some_of
 from ..files.text_kinds import is_number

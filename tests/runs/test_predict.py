@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from flashlogit.commands.main import main, run_command
-from flashlogit.data import Standardization
+from flashlogit.data import PredictionRows, Standardization
 from flashlogit.models.model import Model
 
 Run = Callable[..., str]
@@ -90,8 +90,17 @@ def test_a_far_mean_costs_no_digits(K: int) -> None:
     [("data.csv", "out.parquet"), ("data.parquet", "out.csv"), ("data.csv.gz", "out.csv")],
 )
 def test_columns_are_matched_by_name_and_ids_kept(
-    data_name: str, out_name: str, tmp_path: Path, table: pa.Table, predict: Run
+    data_name: str,
+    out_name: str,
+    tmp_path: Path,
+    table: pa.Table,
+    predict: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    whole = PredictionRows.blocks
+    monkeypatch.setattr(
+        PredictionRows, "blocks", lambda rows: (b for each in whole(rows) for b in np.array_split(each, 3))
+    )
     data, out = tmp_path / data_name, tmp_path / out_name
     if data.suffix == ".gz":
         with pa.CompressedOutputStream(str(data), "gzip") as stream:

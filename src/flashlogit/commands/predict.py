@@ -29,16 +29,11 @@ def run(options: argparse.Namespace, output: Output) -> None:
     printed = str(options.out) == "-"
     if printed and options.json:
         raise UserError(
-            "--json prints its result there too",
-            setting="--out",
-            value=options.out,
-            remedy="leave one of them out",
-        )
-    if printed and not sys.stdout:
-        raise UserError(
-            "standard output is closed", setting="--out", value=options.out, remedy="give the name of a file"
+            "--json prints its result there too", setting="--out", value="-", remedy="leave one of them out"
         )
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
+    if printed and not sys.stdout:
+        raise UserError("the standard output is closed", setting="--out", value="-", remedy="name a file")
     with writing_out() if printed else nullcontext():
         out = binary_stdout() if printed else options.out
         done = predict_file(options.model, options.data, out, **choices)

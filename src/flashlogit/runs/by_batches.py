@@ -27,7 +27,7 @@ class BatchRun:
         loss, dataset, settings = task.settings.loss, task.dataset, task.settings.training
         if len(dataset.label_names) > 2:
             raise UserError(
-                f"mini-batches train two classes, and there are {len(dataset.label_names)}",
+                f"has {len(dataset.label_names)} classes, which mini-batches do not train",
                 setting="data.label",
                 remedy="add a section `solver` (`solver: {name: auto}`)",
             )

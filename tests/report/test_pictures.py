@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from reports import GAPS, HOSTILE, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report.charts import history_chart
+from flashlogit.report.charts import by_split, history_chart, precision_recall_chart, roc_chart, scores_chart
 from flashlogit.report.names import isolated, joined, plain, shortened
 from flashlogit.report.png import (
     CURVES_INCHES,
@@ -191,6 +191,18 @@ def test_legends_name_areas_and_splits_keep_their_colours(two):
         assert [line.get_color() for line in parts[title].axes[0].lines[1:4]] == expected
     nothing = draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
     assert legend(nothing.subfigs[1])[1] == "test: one class only, no curve"
+
+
+def test_charts_draw_their_own_curves_and_counts(two):
+    question, decisions = two.questions[0], two.questions[0].decisions
+    for build, curve in ((roc_chart, "roc"), (precision_recall_chart, "precision_recall")):
+        for series, decision in zip(build(by_split(question), "").legend, decisions, strict=True):
+            np.testing.assert_array_equal(series.x, getattr(decision, curve).x)
+            np.testing.assert_array_equal(series.y, getattr(decision, curve).y)
+    negative, positive = scores_chart(question, "test", threshold=True).legend
+    headline = question.headline("test")
+    np.testing.assert_array_equal(negative.y, headline.negative_rows)
+    np.testing.assert_array_equal(positive.y, headline.positive_rows)
 
 
 def test_curves_of_classes_are_those_of_each_against_the_rest(many):

@@ -141,7 +141,12 @@ def test_data_that_can_be_used_are_used_in_place(spy: Spy, solver: Any, layout: 
     X, y = data(D=8)
     X = {"rows": X, "columns": X.t().contiguous().t(), "a part of wider rows": X[:, :5]}[layout]
     s = torch.rand(len(X))
-    fit(X, y, sample_weight=s, l2=0.01, solver=solver)
+    expected = fit(
+        X.clone(memory_format=torch.contiguous_format), y, sample_weight=s, l2=0.01, tolerance=1e-10
+    )
+    spy.calls.clear()
+    result = fit(X, y, sample_weight=s, l2=0.01, solver=solver, tolerance=1e-10)
+    torch.testing.assert_close(result.weight, expected.weight, rtol=1e-3, atol=1e-6)
     assert {(call.X.data_ptr(), call.X.stride()) for call in spy.calls} == {(X.data_ptr(), X.stride())}
     # A bool's byte is the label as it is.
     assert {call.labels.data_ptr() for call in spy.calls if call.labels is not None} == {y.data_ptr()}
@@ -183,13 +188,6 @@ def test_labels_of_0_and_1_are_bytes_whatever_they_were(
         assert torch.equal(other.weight, fits[0].weight)
         assert torch.equal(other.bias, fits[0].bias)
         assert other.certificate == fits[0].certificate
-
-
-def test_separated_labels_are_found_as_bytes_too(spy: Spy) -> None:
-    X, _ = data(200, 3)
-    y = X[:, 0] > 0.1
-    found = [fit(X, y.to(dtype)).separation for dtype in (torch.uint8, torch.int64, torch.float64)]
-    assert [separation.kind for separation in found if separation] == ["complete"] * 3
 
 
 @pytest.mark.parametrize(
@@ -280,11 +278,3 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
     assert seconds[0] == 0.25
     assert seconds[1] == 40.5
     assert seconds == sorted(seconds)  # type: ignore[type-var]
-
-
-def test_nothing_is_compiled_on_a_cpu() -> None:
-    X, y = data()
-    result = fit(X, y, l2=0.01)
-    assert result.compile_seconds == 0.0
-    assert result.seconds > 0
-    assert result.seconds >= result.history[-1]["seconds"]  # type: ignore[operator]

@@ -63,13 +63,6 @@ def test_labels_of_any_dtype(dtype: torch.dtype) -> None:
     torch.testing.assert_close(given.weight, expected.weight, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
-def test_columns_one_after_the_other_in_memory(solver: Any) -> None:
-    X, y = data(3000, 7)
-    rows, columns = (fit(x, y, l2=1e-3, tolerance=1e-12, solver=solver) for x in (X, X.t().contiguous().t()))
-    torch.testing.assert_close(columns.weight, rows.weight, rtol=1e-6, atol=1e-8)
-
-
 def test_a_penalty_that_leaves_nothing() -> None:
     X, y = data()
     for solver in ("newton", "lbfgs"):
@@ -79,7 +72,7 @@ def test_a_penalty_that_leaves_nothing() -> None:
         assert result.objective == pytest.approx(result.certificate.null_objective)
 
 
-@pytest.mark.parametrize("shape", [(2, 1), (3, 5), (20, 50), (100, 300)])
+@pytest.mark.parametrize("shape", [(2, 1), (3, 5), (40, 120)])
 @pytest.mark.parametrize(("l1", "l2"), PENALTIES[:3])
 def test_small_and_wide(shape: tuple[int, int], l1: float, l2: float) -> None:
     X, y = data(*shape)

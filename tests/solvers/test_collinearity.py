@@ -44,18 +44,11 @@ def check(found: Collinear, X, *, intercept=True, rounding=1e-9) -> None:
         assert not set(others) & (set(found.dependent) | set(found.constant))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("D", [10, 50, 200])
-def test_redundant_columns_are_found(D, seed, dtype) -> None:
+@pytest.mark.parametrize(("D", "dtype"), [(10, "float64"), (50, "float32"), (120, "float64")])
+def test_redundant_columns_are_found(D, dtype) -> None:
     informative, redundant = D // 3, D // 4
     X, _ = make_classification(
-        n_samples=1000,
-        n_features=D,
-        n_informative=informative,
-        n_redundant=redundant,
-        shuffle=False,
-        random_state=seed,
+        1000, D, n_informative=informative, n_redundant=redundant, shuffle=False, random_state=0
     )
     X = X.astype(dtype)
     found = find(X)
@@ -121,7 +114,7 @@ def test_constant_columns_without_an_intercept() -> None:
     assert find(X, intercept=False).dependent == {3: {}, 4: pytest.approx({1: 20.0}, rel=1e-10)}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_scales_and_means(seed) -> None:
     rng = np.random.default_rng(seed)
     X = normal(300, 12, seed)
@@ -219,17 +212,6 @@ def test_a_long_description_is_cut() -> None:
         'column "x6" is constant; column "x7" is a combination of "x0", "x1", "x2" and 3 others;'
         ' column "x8" is a combination of "x0", "x1", "x2" and 3 others; 2 more'
     )
-
-
-def test_where_the_matrix_is(device) -> None:
-    X = torch.from_numpy(normal(50, 4)).to(device)
-    X[:, 3] = X[:, 0]
-    X[:, 1] = 2.0
-    X -= X.mean(dim=0)
-    gram = weighted_gram(X, X.new_ones(50), None, block_rows=64, compute_dtype=torch.float64)
-    found = find_collinear(gram, intercept=True)
-    assert (found.constant, list(found.dependent)) == ((1,), [3])
-    assert found.minimum_norm(X.new_ones(4, 2)).device.type == device.type
 
 
 def test_what_is_refused() -> None:

@@ -60,27 +60,17 @@ def draw(N, D, seed, *, strength=1.0):
     return X, z, (rng.random(N) < 1 / (1 + np.exp(-z))).astype(float)
 
 
-@pytest.mark.parametrize("intercept", [False, True])
-@pytest.mark.parametrize(("N", "D"), [(60, 1), (300, 5), (2000, 20), (20000, 30)])
-@pytest.mark.parametrize("seed", range(3))
-def test_overlapping_classes_have_an_optimum(N, D, seed, intercept) -> None:
-    X, _, y = draw(N, D, seed)
-    assert kind_of(X, y, intercept=intercept) is None
-
-
-@pytest.mark.parametrize(("N", "D"), [(60, 1), (300, 5), (5000, 20)])
-@pytest.mark.parametrize("seed", range(3))
-def test_completely_separated(N, D, seed) -> None:
-    X, z, _ = draw(N, D, seed)
+@pytest.mark.parametrize(("N", "D"), [(60, 1), (300, 5), (5000, 20), (10, 12)])
+def test_overlapping_and_separated_classes(N, D) -> None:
+    """Fewer rows than columns are separated whatever their labels."""
+    X, z, y = draw(N, D, 0)
     assert kind_of(X, z > 0) == "complete"
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_one_row_on_the_wrong_side_is_enough(seed) -> None:
-    X, z, _ = draw(5000, 4, seed)
-    y = z > 0
-    y[np.abs(z).argsort()[2500]] ^= True
-    assert kind_of(X, y) is None
+    for intercept in (False, True):
+        assert kind_of(X, y, intercept=intercept) == (None if N > D else "complete")
+    if N > 1000:  # one row on the wrong side is enough
+        wrong = z > 0
+        wrong[np.abs(z).argsort()[N // 2]] ^= True
+        assert kind_of(X, wrong) is None
 
 
 @pytest.mark.parametrize("D", [1, 3])
@@ -99,12 +89,6 @@ def test_classes_that_just_touch(swapped, D) -> None:
         X[first] = X[last]
         assert kind_of(X, y) in ("quasi-complete", None)
         assert D > 1 or kind_of(X, y) == "quasi-complete"
-
-
-def test_fewer_rows_than_columns_are_separated() -> None:
-    X, _, y = draw(10, 12, 0)
-    assert kind_of(X, y) == "complete"
-    assert kind_of(X, y, intercept=False) == "complete"
 
 
 def test_a_dummy_column_of_one_class_only() -> None:
@@ -183,7 +167,7 @@ def test_one_class() -> None:
     assert message.startswith("the classes are completely separated (every label is 0), so that")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_collinear_and_constant_columns_separate_nothing(seed) -> None:
     X, z, y = draw(400, 5, seed)
     X = np.column_stack([X, X[:, 0] + X[:, 1] / 3, X[:, 2], np.full(400, 0.1), np.zeros(400)])
@@ -193,7 +177,7 @@ def test_collinear_and_constant_columns_separate_nothing(seed) -> None:
     assert kind_of(X[:, :7], y, intercept=False) is None
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_scales_and_means(seed) -> None:
     rng = np.random.default_rng(seed)
     X, z, y = draw(500, 11, seed)
@@ -272,22 +256,6 @@ def test_dtypes_and_layout(dtype) -> None:
     assert isinstance(found, Separation)
     assert found.kind == "complete"
     assert found.weight.dtype == torch.float64
-
-
-def test_the_same_answer_every_time() -> None:
-    X, z, _ = draw(3000, 8, 0)
-    first, second = (find(X, z > 0) for _ in range(2))
-    assert torch.equal(first.weight, second.weight)
-    assert first.bias == second.bias
-
-
-def test_where_the_data_is(device) -> None:
-    X, z, y = (torch.from_numpy(value).to(device) for value in draw(1000, 4, 0))
-    weight = torch.where(torch.arange(1000, device=device) < 30, 0.0, 1.0)
-    assert find_separation(X, y, weight, intercept=True) is None
-    for labels in (z > 0.3, torch.where(z.abs() < 1e-3, 0.5, (z > 0.3).to(z.dtype))):
-        found = find_separation(X.float(), labels, weight, intercept=True)
-        assert found is None or found.weight.device.type == "cpu"
 
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:

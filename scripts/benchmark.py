@@ -19,9 +19,7 @@ def main(arguments: list[str]) -> int:
         code: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
         return code
     if arguments[:1] not in ([], ["-h"], ["--help"]):
-        print(
-            f"error: there is no command {arguments[0]}; give one of {', '.join(COMMANDS)}", file=sys.stderr
-        )
+        print(f"error: there is no command {arguments[0]}; give one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     listed = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
     print(f"usage: benchmark.py COMMAND ...\n\n{__doc__}\n\n{listed}")

@@ -13,9 +13,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = (
-        "1"  # read when triton is first imported, which importing torch does not do
-    )
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which importing torch does not do
 
 
 MAY_BE_MISSING = {

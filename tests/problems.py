@@ -51,9 +51,7 @@ class Problem:
             u = u * min(1.0, self.l1 / a.max())
         v = self.y + u
         bound = float(self.weights @ (entr(v) + entr(1 - v)) / self.weights.sum())
-        return bound - (
-            float(np.square(np.maximum(a - self.l1, 0)).sum() / (2 * self.l2)) if self.l2 else 0.0
-        )
+        return bound - (float(np.square(np.maximum(a - self.l1, 0)).sum() / (2 * self.l2)) if self.l2 else 0.0)
 
     @property
     def null_objective(self) -> float:
@@ -102,9 +100,7 @@ class Problem:
         return float(found.fun)
 
 
-def copies(
-    seed: int = 5, N: int = 400, D: int = 80, decades: float = 6, signs: tuple[int, ...] = (1,)
-) -> Problem:
+def copies(seed: int = 5, N: int = 400, D: int = 80, decades: float = 6, signs: tuple[int, ...] = (1,)) -> Problem:
     """Half of the columns are copies of the last one, in units over twice as many decades."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((N, D))

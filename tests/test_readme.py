@@ -30,9 +30,7 @@ def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(compile(code, "README.md", "exec"), {})
 
 
-def test_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """All of them, one after the other in an empty folder but for the project's configs."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
@@ -45,9 +43,7 @@ def test_commands(
     result = json.loads((tmp_path / "runs/flights/metrics.json").read_text(encoding="utf-8"))
     assert result["train"]["rows"] + result["test"]["rows"] == 327_346
     assert result["test"]["roc_auc"] == pytest.approx(0.70, abs=0.01)  # as the README says
-    assert {"carrier=UA", "dest=(other)"} <= set(
-        pd.read_csv(tmp_path / "runs/flights/coefficients.csv").column
-    )
+    assert {"carrier=UA", "dest=(other)"} <= set(pd.read_csv(tmp_path / "runs/flights/coefficients.csv").column)
     predicted = pd.read_csv(tmp_path / "probabilities.csv")
     assert len(predicted) == 336_776
     assert predicted.probability.between(0, 1).all()

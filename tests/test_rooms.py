@@ -111,9 +111,7 @@ def test_no_arrow_goes_round() -> None:
 
 
 def test_the_core_knows_neither_data_nor_settings() -> None:
-    wrong = [
-        (a, b) for a, b in ARROWS if room(a) in WITHOUT_DATA and room(b).split(".")[0] in {"data", "config"}
-    ]
+    wrong = [(a, b) for a, b in ARROWS if room(a) in WITHOUT_DATA and room(b).split(".")[0] in {"data", "config"}]
     assert not wrong
 
 

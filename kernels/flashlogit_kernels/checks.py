@@ -17,9 +17,7 @@ from .contract import HESSIAN_COLUMNS, Clamp, PassOptions, ProductOptions, RowOp
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def bce_pass(
-    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given: Unpack[PassOptions]
-) -> RowPass:
+def bce_pass(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given: Unpack[PassOptions]) -> RowPass:
     """The pass that gives each visited row's loss and residual.
 
     Raises:
@@ -53,9 +51,7 @@ def product_pass(
     check_vector("v", v, X.shape[1])
     check_scalar("v_bias", v_bias)
     compute = _check_kinds(X, {"curvature": curvature, "v": v, "v_bias": v_bias}, v, options)
-    return _row_pass(
-        X, options, compute, _UNUSED, v, v_bias, None, curvature.detach().to(compute).contiguous()
-    )
+    return _row_pass(X, options, compute, _UNUSED, v, v_bias, None, curvature.detach().to(compute).contiguous())
 
 
 def column_pass(X: Tensor, v: Tensor, **given: Unpack[ProductOptions]) -> RowPass:
@@ -83,9 +79,7 @@ def _visited(X: Tensor, options: RowOptions, *, empty: bool = False) -> int:
     return n
 
 
-def _check_kinds(
-    X: Tensor, named: dict[str, Tensor | None], weight: Tensor, options: RowOptions
-) -> torch.dtype:
+def _check_kinds(X: Tensor, named: dict[str, Tensor | None], weight: Tensor, options: RowOptions) -> torch.dtype:
     """Check devices and kinds of numbers; the arithmetic's dtype."""
     check_same_device(X, {**named, "rows": options.rows, "center": options.center})
     check_real(named)
@@ -150,9 +144,7 @@ def check_matrix(X: Tensor) -> Tensor:
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X is {list(X.shape)}; must be [rows, columns] with at least one column")
     if X.dtype not in FLOAT_DTYPES:
-        raise TypeError(
-            f"X is {X.dtype}; must be float64, float32, bfloat16 or float16: convert it with X.float()"
-        )
+        raise TypeError(f"X is {X.dtype}; must be float64, float32, bfloat16 or float16: convert it with X.float()")
     X = X.detach()
     return X if 1 in X.stride() else X.contiguous()
 
@@ -203,9 +195,7 @@ def check_center(center: Tensor | None, X: Tensor, compute_dtype: torch.dtype) -
     if center is None:
         return None
     if center.shape != X.shape[1:]:
-        raise ValueError(
-            f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X"
-        )
+        raise ValueError(f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X")
     check_real({"center": center})
     return center.detach().to(compute_dtype).contiguous()
 
@@ -214,9 +204,7 @@ def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
     """Raise ValueError for a tensor that is not on the device of X."""
     for name, tensor in others.items():
         if tensor is not None and tensor.device != X.device:
-            raise ValueError(
-                f"{name} is on {tensor.device} and X on {X.device}; move it with {name}.to(X.device)"
-            )
+            raise ValueError(f"{name} is on {tensor.device} and X on {X.device}; move it with {name}.to(X.device)")
 
 
 def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:

@@ -153,9 +153,7 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
     # Eager torch is the one to beat on a GPU, autograd on a CPU, where it has the pass.
     baselines: dict[str, float] = {}
     for name in ("torch eager", "torch autograd")[: 1 + (X.device.type == "cpu")]:
-        baselines |= {
-            way.call.function: timed[way].ms for way in found if way.contender == name and way in works
-        }
+        baselines |= {way.call.function: timed[way].ms for way in found if way.contender == name and way in works}
     for key, work in timed.items():
         record = records.setdefault(key, {"line": key})
         moved = key.call.bytes_read(N) if isinstance(key, Way) else (1 + ("copy" in key)) * nbytes

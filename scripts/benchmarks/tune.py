@@ -43,9 +43,7 @@ def shapes(bench: Bench) -> list[Call]:
     """Return what is tuned."""
     if bench.tiny:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
-    kinds = [
-        (*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns
-    ]
+    kinds = [(*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns]
     return [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
 
 

@@ -62,9 +62,7 @@ def test_the_whole_command(kernels, tmp_path, capsys):
     other.write_text(json.dumps(changed))
     assert compare.main([str(out), str(other)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert any(
-        line.startswith("correctness: bce_onepass D=3") and "wrong now: off by" in line for line in lines
-    )
+    assert any(line.startswith("correctness: bce_onepass D=3") and "wrong now: off by" in line for line in lines)
     assert any(line.startswith("host: torch addition") and line.endswith("3.000  slower") for line in lines)
     assert compare.main([str(other), str(out)]) == 0
 
@@ -150,9 +148,7 @@ def test_what_the_user_can_mend(line, monkeypatch, tmp_path, capsys):
 
 def test_stages_parts_and_tune(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(
-        device, "run", lambda bench, names, limits: asked.append((list(names), limits["tuning"]))
-    )
+    monkeypatch.setattr(device, "run", lambda bench, names, limits: asked.append((list(names), limits["tuning"])))
     out = ["--out", str(tmp_path / "a.json")]
     device.main([*out, "--part", "2"])
     device.main([*out, "--stages", "host", "machine"])

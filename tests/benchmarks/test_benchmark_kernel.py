@@ -54,12 +54,8 @@ def test_wrong_and_failing_ways_get_no_time():
 
 
 @pytest.mark.parametrize("compute", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "options", [(), ("weights", "rows"), ("center", "pos_weight"), ("exact",), ("outputs",)]
-)
-@pytest.mark.parametrize(
-    "function", ["bce_onepass", "bce_hessian", "bce_rows", "hessian_product", "column_sums"]
-)
+@pytest.mark.parametrize("options", [(), ("weights", "rows"), ("center", "pos_weight"), ("exact",), ("outputs",)])
+@pytest.mark.parametrize("function", ["bce_onepass", "bce_hessian", "bce_rows", "hessian_product", "column_sums"])
 def test_truth(function, options, compute):
     """Against the reference, whose sums are float64 for float64 arithmetic."""
     call = Call(function, 5, compute=compute, options=options, odd=True)

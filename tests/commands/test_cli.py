@@ -105,9 +105,7 @@ def test_ends(error: BaseException, code: int, said: str, capsys: pytest.Capture
     assert capsys.readouterr().err == said
 
 
-@pytest.mark.parametrize(
-    ("error", "debug"), [(RuntimeError, False), (UserError, True), (FileNotFoundError, True)]
-)
+@pytest.mark.parametrize(("error", "debug"), [(RuntimeError, False), (UserError, True), (FileNotFoundError, True)])
 def test_ends_with_a_traceback(error: type[Exception], debug: bool) -> None:
     with pytest.raises(error), ending(debug=debug):
         raise error("a bug")
@@ -118,11 +116,7 @@ def test_the_way_from_the_script_to_the_run_is_short(monkeypatch: pytest.MonkeyP
 
     def train_run(*_: Any, **__: Any) -> None:
         frames = traceback.extract_stack()
-        way.extend(
-            frame.name
-            for frame in frames
-            if str(ROOT / "scripts") in frame.filename or "src" in frame.filename
-        )
+        way.extend(frame.name for frame in frames if str(ROOT / "scripts") in frame.filename or "src" in frame.filename)
         raise UserError("far enough")
 
     monkeypatch.setattr(runs, "train_run", train_run)

@@ -150,10 +150,7 @@ def test_overrides(write: Write) -> None:
     assert settings.training.schedule.name == "cosine"
     assert settings.training.epochs == 7
     assert settings.loss == LossSettings(class_weight=ClassWeight(negative=1, positive=3))
-    assert (
-        load_settings(CONFIGS / "bce.yaml", ["data.label={positive: benign}"]).data.label.column
-        == "diagnosis"
-    )
+    assert load_settings(CONFIGS / "bce.yaml", ["data.label={positive: benign}"]).data.label.column == "diagnosis"
     later = load_settings(
         path,
         ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"],

@@ -30,9 +30,7 @@ NUMBERS = ["1", "-1", "017", "0o17", "0x1F", "1e-8", "1E5", ".5", "1.", "-2.5e+3
 def test_plain_words_follow_yaml_1_2() -> None:
     assert parse_yaml(f"[{', '.join(WORDS)}]", "") == WORDS
     numbers = [1, -1, 17, 15, 31, 1e-8, 1e5, 0.5, 1.0, -2500.0, math.inf]
-    assert repr(parse_yaml(f"[{', '.join(NUMBERS)}]", "")) == repr(
-        numbers
-    )  # 1 and 1.0 are equal, but not the same
+    assert repr(parse_yaml(f"[{', '.join(NUMBERS)}]", "")) == repr(numbers)  # 1 and 1.0 are equal, but not the same
     assert parse_yaml("[true, False, ~, null, '1', {a: }]", "") == [True, False, None, None, "1", {"a": None}]
 
 
@@ -154,9 +152,7 @@ def test_names_that_no_file_can_have(path: str, write: Write) -> None:
 _ODD = ["yes", "null", "~", "", "1e-8", "0o17", "12:30", "2024-01-01", "a\nb", " a ", "- x", "!t", "1_000"]
 _ODD += ["\x85", "\u2028", "a\tb", "\\", "😀", "é" * 200]
 FULL = FileData(source="file", path="größe: #1.csv", weight=-1, columns=["a", 3, "3"], drop=_ODD)
-OF_VALUE = [
-    FileData(source="file", path="x", label=Label(positive=each)) for each in (True, 1, 1.0, "true", "1")
-]
+OF_VALUE = [FileData(source="file", path="x", label=Label(positive=each)) for each in (True, 1, 1.0, "true", "1")]
 
 
 @pytest.mark.parametrize("data", [SYNTHETIC, FULL, *OF_VALUE])

@@ -23,9 +23,7 @@ from flashlogit.data.splits import DROPPED, TEST, TRAIN
 
 
 def table_of(**columns):
-    return ArrowTable(
-        "t.csv", pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-    )
+    return ArrowTable("t.csv", pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}))
 
 
 def settings_of(**settings):
@@ -36,9 +34,7 @@ def encode(table, names, splits=None, **settings):
     """The encoding, its notes and all features."""
     settings = settings_of(**settings)
     splits = np.full(table.rows, TRAIN, np.uint8) if splits is None else np.array(splits, np.uint8)
-    encoding, notes = fit_encoding(
-        table, names, categorical_columns(table, names, settings), settings, splits
-    )
+    encoding, notes = fit_encoding(table, names, categorical_columns(table, names, settings), settings, splits)
     return encoding, notes, values_of(table, encoding)
 
 

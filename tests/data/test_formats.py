@@ -64,9 +64,7 @@ def test_npy_columns_that_are_not_neighbours(tmp_path, load_file):
     matrix = np.random.default_rng(1).normal(size=(50, 5))
     matrix[:, 2] = np.arange(50) % 2
     np.save(tmp_path / "d.npy", matrix)
-    data = load_file(
-        str(tmp_path / "d.npy"), label={"column": "x2"}, columns=[-1, "x0"], split=NONE, standardize=False
-    )
+    data = load_file(str(tmp_path / "d.npy"), label={"column": "x2"}, columns=[-1, "x0"], split=NONE, standardize=False)
     assert data.feature_names == ("x4", "x0")
     assert torch.equal(data.train.X, torch.from_numpy(matrix[:, [4, 0]].astype(np.float32)))
 

@@ -123,10 +123,7 @@ def test_time_and_words_stay_in_proportion(tmp_path, text, overrides):
 @pytest.mark.parametrize(
     "override",
     [
-        *(
-            f"training.optimizer={{name: {each}}}"
-            for each in ("adam, lr: 1e300", "adamw, weight_decay: 1e300")
-        ),
+        *(f"training.optimizer={{name: {each}}}" for each in ("adam, lr: 1e300", "adamw, weight_decay: 1e300")),
         *(f"loss.class_weight={{negative: {each}}}" for each in ("1e300", "5e-324", "1e-7, positive: 1e7")),
         *(f"{each}=1e300" for each in ("loss.l2", "data.signal", "training.epochs")),
         *("training.optimizer={name: sgd, lr: 1e39}", "training.schedule={name: cosine, final_lr: 1e300}"),

@@ -73,9 +73,7 @@ def test_kinds_that_differ_from_file_to_file(tmp_path):
 
 
 def test_kinds_that_differ_between_typed_files_and_files_of_text(tmp_path):
-    pd.DataFrame({"id": [1, 2], "when": pd.to_datetime(["2024-01-01"] * 2)}).to_parquet(
-        tmp_path / "a.parquet"
-    )
+    pd.DataFrame({"id": [1, 2], "when": pd.to_datetime(["2024-01-01"] * 2)}).to_parquet(tmp_path / "a.parquet")
     (tmp_path / "b.csv").write_text("id,when\n03,2024-01-02\nx,never\n")
     files = [f"{tmp_path}/a.parquet", f"{tmp_path}/b.csv"]
     assert read(files)["id"] == ["1", "2", "03", "x"]

@@ -95,9 +95,7 @@ def test_the_path_goes_by_the_name_it_is_given(tmp_path):
         read_for_prediction(tmp_path / "gone.csv", ("a",), setting="--data")
 
 
-@pytest.mark.parametrize(
-    ("value", "what"), [(None, "missing"), (float("nan"), "missing"), (float("inf"), "infinite")]
-)
+@pytest.mark.parametrize(("value", "what"), [(None, "missing"), (float("nan"), "missing"), (float("inf"), "infinite")])
 def test_value_that_is_not_finite(value, what, write):
     rows = read_for_prediction(write("d.parquet", {"a": [1.0] * 4999 + [value]}), ("a",))
     with refused(f'row 5000 (the first is 1) of column "a" is {what}', "leave out the row"):

@@ -22,8 +22,7 @@ LEVELS = ["1.0", "2", "low", " 1", "2.00"]
 TIMES = ["12:30", "never", "13:45", "12:30", "2024-01-01 10:00"]
 MONTHS = ["01", "1", "2", "1.0", "12"]
 ROWS = [
-    f"{FLAGS[i % 5]},{CODES[i % 5]},{LEVELS[i % 5]},{TIMES[i % 5]},{MONTHS[i % 5]},{i},{i % 2}\n"
-    for i in range(10)
+    f"{FLAGS[i % 5]},{CODES[i % 5]},{LEVELS[i % 5]},{TIMES[i % 5]},{MONTHS[i % 5]},{i},{i % 2}\n" for i in range(10)
 ]
 SETTINGS = {"categorical": ["flag", "code", "level", "time", "month"], "dtype": "float64"}
 
@@ -78,15 +77,11 @@ def test_parquet_types_are_the_same_categories(write, learn):
 )
 def test_values_as_text(values, text):
     """Each by itself as beside the others."""
-    if (
-        isinstance(values[0], float) and abs(values[0]) >= 2.0**53
-    ):  # however these are written, they stay apart
+    if isinstance(values[0], float) and abs(values[0]) >= 2.0**53:  # however these are written, they stay apart
         text = [as_text(pa.chunked_array([[value]])).to_pylist()[0] for value in values]
         assert len(set(text)) == 2
     assert as_text(pa.chunked_array([values])).to_pylist() == text
-    assert [
-        as_text(pa.chunked_array([pa.array([v], pa.array(values).type)])).to_pylist()[0] for v in values
-    ] == text
+    assert [as_text(pa.chunked_array([pa.array([v], pa.array(values).type)])).to_pylist()[0] for v in values] == text
 
 
 def test_missing_categories_are_refused_where_training_had_none(write, learn):
@@ -167,9 +162,7 @@ def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, 
     written = json.dumps(data.encoding.to_json())
     data = replace(data, encoding=TypeAdapter(EncodingInJson).validate_json(written))
     new = [("y", "a", "kind"), ("1", "0.5", kinds[1])]
-    ids = read_for_prediction(
-        write("new.csv", text(*new)), data.feature_names, ["a"], encoding=data.encoding
-    ).ids
+    ids = read_for_prediction(write("new.csv", text(*new)), data.feature_names, ["a"], encoding=data.encoding).ids
     assert ids.to_pydict() == {"a": [f"0{decimal}5"]}
     # The separator is the file's own; where it is a comma, the decimal point is none.
     for other, point in ((separator, decimal), (",", "."), (";", decimal), ("|", decimal), ("\t", decimal)):

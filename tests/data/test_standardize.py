@@ -29,9 +29,7 @@ def exact(column):
     return float(mean), float(sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd"), [(0, 1), (1.7e9, 0.1), (-1e9, 1e-5), (1e15, 10), (1e-9, 1e-3), (700, 1)]
-)
+@pytest.mark.parametrize(("mean", "sd"), [(0, 1), (1.7e9, 0.1), (-1e9, 1e-5), (1e15, 10), (1e-9, 1e-3), (700, 1)])
 def test_huge_mean_and_tiny_deviation(mean, sd):
     X = np.random.default_rng(0).normal(mean, sd, size=(2000, 1))
     wide = np.tile(X, (1, 600))  # so that there are several blocks
@@ -48,9 +46,7 @@ def test_a_first_row_far_from_the_others():
     X[0] = 1e6
     standardization, _ = measured(X)
     true_mean, true_sd = exact(X[:, 0])
-    np.testing.assert_allclose(
-        [standardization.mean[0], standardization.scale[0]], [true_mean, true_sd], rtol=1e-12
-    )
+    np.testing.assert_allclose([standardization.mean[0], standardization.scale[0]], [true_mean, true_sd], rtol=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e8, 1e300])

@@ -194,9 +194,7 @@ def test_a_file_as_spreadsheets_leave_it(folder, run):
     rows = [(f"{i:05d}", i % 7 + 0.5, "Ulm" if i % 3 else "-", int(i % 7 > 2)) for i in range(300)]
     text = "".join(";".join(map(str, row)).replace(".", ",") + "\n" for row in rows)
     (folder / "s.csv").write_text("id;dose; city;y\n" + text + "00300;?;Rome;1\n")
-    (folder / "commas.csv").write_text(
-        "city,id,dose,y\n" + "".join(f"{c},{a},{b},{y}\n" for a, b, c, y in rows)
-    )
+    (folder / "commas.csv").write_text("city,id,dose,y\n" + "".join(f"{c},{a},{b},{y}\n" for a, b, c, y in rows))
     more = pd.DataFrame({"id": [998, 999], "dose": [0.5, 6.5], "city": "Ulm"})
     more.to_parquet(folder / "more.parquet")
     settings = ["data.path=s.csv", "data.separator=;", "data.decimal=','", "data.missing_values=['?', '-']"]

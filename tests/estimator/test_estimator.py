@@ -91,9 +91,7 @@ def test_log_probabilities_in_the_tails():
     np.testing.assert_allclose(far, [[0.0, -1000.0], [-40.0, -np.exp(-40.0)], [-1e5, 0.0]])
     model = LogisticRegression().fit(WINE_SCALED[0][:, :2], WINE_SCALED[1])
     model.coef_ = np.array([[1.5, 1.5], [-1.5, -1.5], [0.0, 0.0]])
-    np.testing.assert_allclose(
-        model.predict_proba([[1e308, 1e308]]), [[1, 0, 0]]
-    )  # though the logits overflow
+    np.testing.assert_allclose(model.predict_proba([[1e308, 1e308]]), [[1, 0, 0]])  # though the logits overflow
 
 
 def test_warm_start_goes_on():
@@ -158,9 +156,7 @@ def test_unpenalised_fit_has_inference():
 
 def test_not_converged_is_told_in_the_estimators_words():
     X, y = SCALED
-    with pytest.warns(
-        ConvergenceWarning, match="limit of 1 iteration: .*1e-10 was.*raise max_iter, or .* tol"
-    ):
+    with pytest.warns(ConvergenceWarning, match="limit of 1 iteration: .*1e-10 was.*raise max_iter, or .* tol"):
         LogisticRegression(max_iter=1, solver="lbfgs").fit(X, y)
     with pytest.warns(ConvergenceWarning, match="rounding ends all progress: .* a larger tol or penalty"):
         LogisticRegression(tol=1e-300).fit(X, y)

@@ -20,9 +20,7 @@ ABSENT = ("cuda", "cupy", "dpnp", "XPU", "MPS")
 
 def test_check_estimator_is_clean():
     environment = os.environ | {"SCIPY_ARRAY_API": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert len(results) > 75

@@ -31,6 +31,4 @@ def test_on_cuda_in_place():
     for value in (model.coef_, model.intercept_, model.classes_, model.predict(X), model.predict_proba(X)):
         assert value.is_cuda
     assert model.score(X, y) > 0.9
-    np.testing.assert_allclose(
-        model.coef_.cpu(), LogisticRegression(device="cpu").fit(*CANCER).coef_, atol=1e-6
-    )
+    np.testing.assert_allclose(model.coef_.cpu(), LogisticRegression(device="cpu").fit(*CANCER).coef_, atol=1e-6)

@@ -138,9 +138,7 @@ def test_sparsify_and_densify(kind, data):
     assert model.coef_.nnz == int((dense != 0).sum())
     sparse = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(sparse.predict_proba(X), expected)
-    np.testing.assert_allclose(
-        model.predict_proba(scipy.sparse.csr_array(data[0])), np.asarray(expected), atol=1e-9
-    )
+    np.testing.assert_allclose(model.predict_proba(scipy.sparse.csr_array(data[0])), np.asarray(expected), atol=1e-9)
     np.testing.assert_array_equal(model.to_sklearn().coef_, dense)
     assert type(model.densify().coef_) is type(dense)
     np.testing.assert_array_equal(model.coef_, dense)

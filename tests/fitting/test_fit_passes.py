@@ -129,9 +129,7 @@ def test_strided_data_are_copied_once(spy: Spy, solver: Any) -> None:
         assert vectors
         assert len({vector.data_ptr() for vector in vectors}) == 1
         assert all(vector.stride() == (1,) for vector in vectors)
-    same = fit(
-        X[:, ::2].contiguous(), y, sample_weight=s.contiguous(), l2=0.01, solver=solver, tolerance=1e-9
-    )
+    same = fit(X[:, ::2].contiguous(), y, sample_weight=s.contiguous(), l2=0.01, solver=solver, tolerance=1e-9)
     assert torch.equal(result.weight, same.weight)
 
 
@@ -141,9 +139,7 @@ def test_data_that_can_be_used_are_used_in_place(spy: Spy, solver: Any, layout: 
     X, y = data(D=8)
     X = {"rows": X, "columns": X.t().contiguous().t(), "a part of wider rows": X[:, :5]}[layout]
     s = torch.rand(len(X))
-    expected = fit(
-        X.clone(memory_format=torch.contiguous_format), y, sample_weight=s, l2=0.01, tolerance=1e-10
-    )
+    expected = fit(X.clone(memory_format=torch.contiguous_format), y, sample_weight=s, l2=0.01, tolerance=1e-10)
     spy.calls.clear()
     result = fit(X, y, sample_weight=s, l2=0.01, solver=solver, tolerance=1e-10)
     torch.testing.assert_close(result.weight, expected.weight, rtol=1e-3, atol=1e-6)
@@ -173,9 +169,7 @@ def test_a_softmax_uses_its_data_in_place_or_copies_them_once(monkeypatch: pytes
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.003, 0.0), (0.0, 0.0)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_labels_of_0_and_1_are_bytes_whatever_they_were(
-    spy: Spy, weighted: bool, l1: float, l2: float
-) -> None:
+def test_labels_of_0_and_1_are_bytes_whatever_they_were(spy: Spy, weighted: bool, l1: float, l2: float) -> None:
     """Also in a sample, and in the certificate and the search for separation that read them as well."""
     X, y = data(40_000, 4)
     s = torch.rand(len(X)) if weighted else None

@@ -56,9 +56,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())))
-def test_it_goes_on_to_the_last_bit_from_every_point(
-    options: dict[str, Any], classes: int, tmp_path: Path
-) -> None:
+def test_it_goes_on_to_the_last_bit_from_every_point(options: dict[str, Any], classes: int, tmp_path: Path) -> None:
     solve = problem(classes, options)
     states: list[FitState] = []
     whole = solve(on_point=lambda row, point: states.append(point.state))
@@ -100,10 +98,6 @@ def test_a_state_of_another_problem_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         solve(start=FitState("newton", states[1].tensors | {"hessian": torch.full((1, 13, 13), torch.nan)}))
     with pytest.raises(ValueError, match="hessian"):
-        solve(
-            start=FitState(
-                "newton", states[1].tensors | {"hessian": torch.ones((1, 13, 13), dtype=torch.uint8)}
-            )
-        )
+        solve(start=FitState("newton", states[1].tensors | {"hessian": torch.ones((1, 13, 13), dtype=torch.uint8)}))
     with pytest.raises(ValueError, match="hessian"):
         solve(start=FitState("newton", {k: v for k, v in states[1].tensors.items() if k != "hessian"}))

@@ -34,9 +34,7 @@ def test_optimum_is_scikit_learns(load, intercept):
     X = X / X.std(axis=0).clip(0.1)
     # Its lbfgs takes a thousand iterations and a minute where many threads share two cores.
     expected = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cg", fit_intercept=intercept).fit(X, y)
-    result = fit_softmax(
-        torch.from_numpy(X), torch.from_numpy(y), l2=2 / len(y), intercept=intercept, tolerance=1e-12
-    )
+    result = fit_softmax(torch.from_numpy(X), torch.from_numpy(y), l2=2 / len(y), intercept=intercept, tolerance=1e-12)
     assert result.converged
     assert np.allclose(result.weight.numpy(), expected.coef_, atol=1e-5)
     assert np.allclose(result.bias.numpy(), expected.intercept_ - expected.intercept_.mean(), atol=1e-5)
@@ -72,9 +70,7 @@ def test_all_solvers_agree(problem, solver, l1, l2, intercept):
         with pytest.raises(UserError, match="takes no l1"):
             fit_softmax(X, y, sample_weight=s, l1=l1, solver=solver)
         return
-    result = fit_softmax(
-        X, y, sample_weight=s, l1=l1, l2=l2, solver=solver, intercept=intercept, tolerance=1e-9
-    )
+    result = fit_softmax(X, y, sample_weight=s, l1=l1, l2=l2, solver=solver, intercept=intercept, tolerance=1e-9)
     best = fit_softmax(X, y, sample_weight=s, l1=l1, l2=l2, intercept=intercept, tolerance=1e-12)
     assert result.converged
     assert result.certificate.kind == ("gap" if l1 + l2 else "decrement")
@@ -99,9 +95,7 @@ def test_weight_two_is_the_row_twice(problem):
 def test_larger_table_starts_from_a_sample():
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(60_000, 6, generator=generator)
-    y = (X @ torch.randn(6, 3, generator=generator) + torch.randn(60_000, 3, generator=generator)).argmax(
-        dim=1
-    )
+    y = (X @ torch.randn(6, 3, generator=generator) + torch.randn(60_000, 3, generator=generator)).argmax(dim=1)
     result = fit_softmax(X, y, l2=1e-4, tolerance=1e-12)
     assert result.converged
     assert result.passes < 15

@@ -198,9 +198,7 @@ def test_differences_find_a_wrong_gradient_by_themselves(
 
 def test_a_wrong_truth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = methods.by_hand
-    monkeypatch.setattr(
-        gradient_check, "by_hand", lambda *args: replace(right(*args), bias=right(*args).bias * 0.9)
-    )
+    monkeypatch.setattr(gradient_check, "by_hand", lambda *args: replace(right(*args), bias=right(*args).bias * 0.9))
     assert not check(example_problem(6.7, 0, 1, 0), NO_KERNEL).agrees
 
 
@@ -284,13 +282,9 @@ def test_the_interpreter_gets_the_first_rows_of_a_seeded_point() -> None:
     assert (one.problem.X.double() @ one.problem.weight).abs().mean().item() == pytest.approx(1, rel=1e-5)
 
 
-def test_without_triton_the_row_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_triton_the_row_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "triton" else find_spec(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "triton" else find_spec(name))
     assert main([]) == 0
     out = capsys.readouterr().out
     assert "did not run: the package triton is not installed" in out
@@ -328,9 +322,7 @@ def test_user_errors(arguments: list[str], message: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("arguments", [[], ["--x=-1.25e-201", "--w=7.123456789012345e200", "--b", "1.1e10"]])
-def test_the_output_is_at_most_100_columns_wide(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_output_is_at_most_100_columns_wide(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--eps", "1e-3"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 

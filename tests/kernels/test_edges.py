@@ -126,9 +126,7 @@ def test_pos_weight_by_hand(passes, device):
     z, y = torch.tensor([0.7, 0.7, -2.0]).double(), torch.tensor([1.0, 0.0, 0.25]).double()
     p = torch.sigmoid(z)
     for kept in (slice(2), slice(3)):  # hard labels alone, and with a soft one
-        loss, residual = of_logits(
-            passes, z[kept].tolist(), y[kept].tolist(), device, pos_weight=pos_weight, eps=0
-        )
+        loss, residual = of_logits(passes, z[kept].tolist(), y[kept].tolist(), device, pos_weight=pos_weight, eps=0)
         exact = -(q * y * p.log() + (1 - y) * (1 - p).log())
         torch.testing.assert_close(loss, exact[kept], rtol=1e-13, atol=0)
         torch.testing.assert_close(residual, ((1 + (q - 1) * y) * p - q * y)[kept], rtol=1e-13, atol=0)

@@ -106,9 +106,7 @@ def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(call, reports):
 
 def test_the_hessian_of_128_columns_fits_a_smaller_gpu(reports):
     """99 KB is what GPUs of compute capability 8.6 and 8.9 give a program, and 32 rows are half the table's."""
-    table, halved = (
-        reports[describe(call("bce_hessian", 128, **more))][0] for more in ({}, {"launch": [32, 8, 1]})
-    )
+    table, halved = (reports[describe(call("bce_hessian", 128, **more))][0] for more in ({}, {"launch": [32, 8, 1]}))
     assert table["block_n"] == 64
     assert table["shared"] > 101_376 >= halved["shared"]
 

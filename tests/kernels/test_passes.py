@@ -33,9 +33,7 @@ def check_all(passes: ModuleType, case: Case, launch: LaunchConfig = SMALL) -> N
     sums = passes.bce_onepass(*case.arguments(), **case.options, **more)
     check(sums, case, float64=float64)
     assert sums.residual is sums.curvature is sums.logits is None
-    wanted = passes.bce_onepass(
-        *case.arguments(), **case.options, **more, residual=True, curvature=True, logits=True
-    )
+    wanted = passes.bce_onepass(*case.arguments(), **case.options, **more, residual=True, curvature=True, logits=True)
     assert torch.equal(sums.packed, wanted.packed)
     rows = passes.bce_rows(*case.arguments(), **case.options)
     rtol = 1e-12 if float64 else 5e-6
@@ -70,9 +68,7 @@ def in_layout(change: Callable[[torch.Tensor], torch.Tensor], case: Case) -> Cas
 
 def soft(case: Case, dtype: torch.dtype = F32) -> Case:
     """The case with labels anywhere in [0, 1]."""
-    case.y = torch.rand(len(case.X), dtype=dtype, generator=torch.Generator().manual_seed(1)).to(
-        case.X.device
-    )
+    case.y = torch.rand(len(case.X), dtype=dtype, generator=torch.Generator().manual_seed(1)).to(case.X.device)
     return case
 
 
@@ -131,9 +127,7 @@ CASES: dict[str, Callable[[torch.device], Case]] = {
     "part of a table": lambda on: in_layout(lambda X: torch.cat([X, X], dim=1)[:, :5], make(device=on)),
     "every other row": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=0)[::2], make(device=on)),
     "column-major": lambda on: in_layout(column_major, make(storage=BF16, device=on)),
-    "rows of a long table": lambda on: in_layout(
-        lambda X: column_major(torch.cat([X, X]))[:25], make(device=on)
-    ),
+    "rows of a long table": lambda on: in_layout(lambda X: column_major(torch.cat([X, X]))[:25], make(device=on)),
     "neither layout": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=1)[:, ::2], make(device=on)),
     "offset in memory": lambda on: in_layout(
         lambda X: torch.cat([X.flatten()[:1], X.flatten()])[1:].view(X.shape), make(storage=BF16, device=on)

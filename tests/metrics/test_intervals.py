@@ -65,9 +65,7 @@ def test_agrees_with_drawing_rows(weighted):
         assert ours[name] == pytest.approx((low, high), abs=0.2 * (high - low)), name
 
 
-@pytest.mark.parametrize(
-    ("n", "sure", "weighted"), [(500, 0.0, False), (4000, 0.0, True), (4000, 3.0, False)]
-)
+@pytest.mark.parametrize(("n", "sure", "weighted"), [(500, 0.0, False), (4000, 0.0, True), (4000, 3.0, False)])
 def test_classes_agree_with_drawing_rows(n, sure, weighted):
     z, y = class_rows(n, sure=sure)
     weight = weights(n, weighted)
@@ -112,9 +110,7 @@ def test_the_seed_decides():
     assert intervals(z, y, seed=4) == intervals(z, y, seed=4) != intervals(z, y, seed=5)
 
 
-@pytest.mark.parametrize(
-    ("n", "positives", "apart", "weighted"), [(30_000, 30, 4.0, True), (30_000, 3000, 2.5, False)]
-)
+@pytest.mark.parametrize(("n", "positives", "apart", "weighted"), [(30_000, 30, 4.0, True), (30_000, 3000, 2.5, False)])
 def test_a_rare_class_in_many_rows_agrees_with_drawing_rows(n, positives, apart, weighted):
     rng = np.random.default_rng(0)
     y = np.zeros(n, np.uint8)

@@ -184,9 +184,7 @@ def test_ranking_by_hand():
     assert (sure.roc_auc, sure.average_precision) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("y", "weight"), [([0, 0, 0], None), ([1, 1, 1], None), ([1, 1, 0], [1.0, 2.0, 0.0])]
-)
+@pytest.mark.parametrize(("y", "weight"), [([0, 0, 0], None), ([1, 1, 1], None), ([1, 1, 0], [1.0, 2.0, 0.0])])
 def test_one_class_has_no_ranking(y, weight):
     metrics = scores([1.0, 2.0, -1.0], y, weight)
     assert metrics.roc_auc is metrics.average_precision is None
@@ -327,9 +325,7 @@ def test_pulls_at_the_mean_area_are_its_derivatives():
     for i in (0, 7, 39):
         more = weight.copy()
         more[i] += 1e-6 * weight.sum()
-        assert (SplitScores(z, y, more).macro_area[0] - area) / 1e-6 == pytest.approx(
-            pull[i], rel=1e-4, abs=1e-5
-        )
+        assert (SplitScores(z, y, more).macro_area[0] - area) / 1e-6 == pytest.approx(pull[i], rel=1e-4, abs=1e-5)
 
 
 def test_arguments_stay_as_they_are(noisy):

@@ -161,9 +161,7 @@ def test_a_head_on_an_autocast_encoder():
         loss = bce_loss(embedding, y, weight, bias)
     loss.backward()
     detached = embedding.detach().float()
-    torch.testing.assert_close(
-        weight.grad, torch.autograd.grad(by_torch(detached, y, weight, bias), weight)[0]
-    )
+    torch.testing.assert_close(weight.grad, torch.autograd.grad(by_torch(detached, y, weight, bias), weight)[0])
     assert encoder.weight.grad.abs().sum() > 0
 
 
@@ -213,9 +211,7 @@ def test_the_operators_by_keyword():
 
 @each_reduction
 def test_the_kernels_give_the_same(reduction, kernels, device):
-    X, y, *parameters = (
-        t.detach().to(device).requires_grad_(t.requires_grad) for t in problem(torch.float32)
-    )
+    X, y, *parameters = (t.detach().to(device).requires_grad_(t.requires_grad) for t in problem(torch.float32))
     ours, theirs = (
         with_gradients(bce_loss(X, y, *parameters, reduction=reduction, backend=backend), (X, *parameters))
         for backend in ("triton", "torch")

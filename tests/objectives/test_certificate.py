@@ -34,9 +34,7 @@ def certify(objective: Objective, theta: Tensor) -> Certificate:
 
 
 @pytest.mark.parametrize(("name", "penalty", "intercept"), CASES)
-def test_it_bounds_the_true_gap_at_every_iterate_of_every_solver(
-    name: str, penalty: str, intercept: bool
-) -> None:
+def test_it_bounds_the_true_gap_at_every_iterate_of_every_solver(name: str, penalty: str, intercept: bool) -> None:
     problem = problems.problem(name, penalty, intercept)
     X, y, s = problem.tensors()
     objective = objective_of(problem)
@@ -72,9 +70,7 @@ def test_any_feasible_point_is_bounded() -> None:
             objective = objective_of(problem)
             best = problem.optimum()
             for size in (0.0, 0.3, 3.0, 30.0):
-                theta = size * torch.randn(
-                    (objective.parameters, 1), generator=generator, dtype=torch.float64
-                )
+                theta = size * torch.randn((objective.parameters, 1), generator=generator, dtype=torch.float64)
                 certificate = certify(objective, theta)
                 w, b = objective.to_user(theta)
                 true = problem.objective(w[:, 0].numpy(), float(b)) - best

@@ -35,9 +35,7 @@ def labels(classes: int, X: Tensor) -> Tensor:
     return y
 
 
-def made(
-    classes: int, *, l1: float = 0.0, l2: float = 0.0, intercept: bool = True, far: bool = False
-) -> Objective:
+def made(classes: int, *, l1: float = 0.0, l2: float = 0.0, intercept: bool = True, far: bool = False) -> Objective:
     X, weight = table(far)
     y = labels(classes, X)
     if classes == 2:
@@ -64,9 +62,7 @@ def random_theta(objective: Objective, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_value_gradient_and_hessian_are_autograds(
-    l2: float, intercept: bool, far: bool, classes: int
-) -> None:
+def test_value_gradient_and_hessian_are_autograds(l2: float, intercept: bool, far: bool, classes: int) -> None:
     objective = made(classes, l2=l2, intercept=intercept, far=far)
     assert (objective.design.center is not None) == (far and intercept)
     theta = random_theta(objective)
@@ -142,14 +138,10 @@ def test_what_all_classes_share_is_at_the_least_penalty(l1: float, l2: float) ->
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.05), (0.01, 0.0), (0.004, 0.02)])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_a_softmaxs_certificate_bounds_the_distance_from_the_optimum(
-    intercept: bool, l1: float, l2: float
-) -> None:
+def test_a_softmaxs_certificate_bounds_the_distance_from_the_optimum(intercept: bool, l1: float, l2: float) -> None:
     objective = made(4, l1=l1, l2=l2, intercept=intercept)
     X, loss = objective.X, objective.loss
-    best = fit_softmax(
-        X, loss.y, sample_weight=loss.sample_weight, l1=l1, l2=l2, intercept=intercept, tolerance=1e-12
-    )
+    best = fit_softmax(X, loss.y, sample_weight=loss.sample_weight, l1=l1, l2=l2, intercept=intercept, tolerance=1e-12)
     optimum = objective.from_user(best.weight.t(), best.bias)
     loose = set()
     for size in (1e-6, 1e-4, 1e-2, 0.1, 1.0):

@@ -15,8 +15,7 @@ from flashlogit.report.build import build_report
 from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
 
 HOSTILE = (
-    '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 '
-    + "x" * 300
+    '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 ' + "x" * 300
 )
 GAPS = [{"iteration": i, "relative_gap": 10.0**-i} for i in range(6)]
 LOSSES = [{"epoch": e, "train_loss": 0.7 / e, "validation_loss": 0.8 / e} for e in range(1, 6)]

@@ -15,9 +15,7 @@ from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.amounts import amount
 from flashlogit.report.page import render
 
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="selenium is not installed: pip install selenium"
-)
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
 from selenium.webdriver.chrome.options import Options  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -294,9 +292,7 @@ def test_no_text_in_charts_overlaps_or_is_cut(show, width):
     many = {name: scores(20_000, seed=i) for i, name in enumerate(("train", "test"))}
     for options in ({"history": tiny, "splits": many}, {"K": 3, "history": close, "learned": TRAINED}):
         browser = show(report(**options), width=width)
-        browser.execute_script(
-            "document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })"
-        )
+        browser.execute_script("document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })")
         assert browser.execute_script(OVERLAPS) == []
 
 

@@ -118,9 +118,7 @@ def test_the_whole_report_of_two_classes():
 def test_coefficients_are_in_the_users_units_and_ordered_by_standard_deviations(K):
     columns = LARGEST + OTHERS + 7 if K == 2 else 5
     made = report(K, columns=columns).coefficients
-    weights = (
-        np.random.default_rng(7).normal(size=columns if K == 2 else (K, columns)).reshape(-1, columns) / 2
-    )
+    weights = np.random.default_rng(7).normal(size=columns if K == 2 else (K, columns)).reshape(-1, columns) / 2
     less = weights.mean(axis=0) if K > 2 else np.zeros(columns)
     rows = made.largest + made.others
     assert (np.diff(np.abs([row.per_deviation for row in rows])) <= 0).all()

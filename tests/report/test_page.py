@@ -90,9 +90,7 @@ def test_every_kind_of_run_has_a_page_in_order(options):
         assert attributes["href"][1:] in ids
     for _, svg in page.all("svg"):
         named = (svg.get("aria-labelledby", ""), svg.get("aria-describedby", ""))
-        assert svg.get("aria-hidden") == "true" or (
-            svg["role"] == "img" and [n[-2:] for n in named] == ["-t", "-d"]
-        )
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and [n[-2:] for n in named] == ["-t", "-d"])
     assert "nan" not in re.findall(r"[a-z]+", " ".join(page.text).lower())
     assert "None" not in "".join(page.text)
 
@@ -189,9 +187,7 @@ def test_ticks_are_written_shortly(value, text):
 
 def test_an_svg_puts_values_where_its_ticks_are():
     x, y = Axis.linear("x", 0, 10), Axis.decades("y", 1, 100)
-    line = Series(
-        "train", np.array([0.0, 10.0]), np.array([1.0, 10.0]), size=np.array([2.0, 2.0]), name="a", words="b"
-    )
+    line = Series("train", np.array([0.0, 10.0]), np.array([1.0, 10.0]), size=np.array([2.0, 2.0]), name="a", words="b")
     histogram = Series("positive", np.array([0.0, 5.0, 10.0]), np.array([10.0, 100.0]), "stairs")
     text = draw_svg(Chart("title", (Panel(x, y, (line, histogram)),)), "id")
     points, outline = (

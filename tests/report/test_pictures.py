@@ -40,9 +40,7 @@ def two():
 def many():
     labels = tuple(f"class number {k} of a long table of classes" for k in range(K))
     names = tuple(f"the measurement with the number {j}" for j in range(5))
-    return report(
-        K, splits={"train": scores(3000, K), "test": scores(9000, K, 1)}, labels=labels, names=names
-    )
+    return report(K, splits={"train": scores(3000, K), "test": scores(9000, K, 1)}, labels=labels, names=names)
 
 
 def legend(figure):

@@ -29,9 +29,7 @@ def test_four_significant_digits(log_loss, text):
     assert metrics_table({"train": metrics}).splitlines()[1].split()[2] == text
 
 
-@pytest.mark.parametrize(
-    "splits", [{}, {"train": GOOD, "validation": GOOD}, {"validation": TINY, "test": GOOD}]
-)
+@pytest.mark.parametrize("splits", [{}, {"train": GOOD, "validation": GOOD}, {"validation": TINY, "test": GOOD}])
 def test_digits_give_way_to_80_columns(splits):
     lines = metrics_table(splits).splitlines()
     assert len(lines) == 1 + len(splits)

@@ -73,9 +73,7 @@ def test_labels_are_read_by_the_rule_of_the_training_file(
     assert "--label" in capsys.readouterr().err
 
 
-def test_a_label_that_the_training_file_lacks_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_label_that_the_training_file_lacks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(tmp_path, ["spam", "not spam"], positive="spam")
     (tmp_path / "new.csv").write_text("x,y\n1,spam\n2,span\n")
     evaluate(tmp_path, code=2)
@@ -90,9 +88,7 @@ def test_of_very_many_values_the_model_keeps_the_positive_one(
     rule = find_rule(
         pa.chunked_array([pa.array([f"n{i}" for i in range(2000)])]), Label(column="y", positive="n7"), "y"
     )
-    model = Model(
-        np.ones(1), np.zeros(1), ("x",), rule.names, Standardization.identity(1), 0.0, 0.5, rule=rule
-    )
+    model = Model(np.ones(1), np.zeros(1), ("x",), rule.names, Standardization.identity(1), 0.0, 0.5, rule=rule)
     model.save(tmp_path / "model.safetensors")
     (tmp_path / "new.csv").write_text("x,y\n1,n7\n2,n9999\n")
     evaluate(tmp_path)

@@ -75,9 +75,7 @@ def test_a_far_mean_costs_no_digits(K: int) -> None:
     z = generator.integers(-8, 8, size=(3000, 40)) / 4
     weight = generator.integers(-4, 4, size=(K, 40)) / 2
     standardization = Standardization(mean=np.full(40, 2.0**31), scale=np.full(40, 0.25))
-    model = Model(
-        weight[0] if K == 1 else weight, np.full(K, 0.5), (), (), standardization, eps=0.0, threshold=0.5
-    )
+    model = Model(weight[0] if K == 1 else weight, np.full(K, 0.5), (), (), standardization, eps=0.0, threshold=0.5)
     block = 2.0**31 + z / 4
     before = block.copy()
     expected = (z @ weight.T + 0.5).squeeze()
@@ -118,9 +116,7 @@ def test_columns_are_matched_by_name_and_ids_kept(
         assert written["prediction"].to_pylist() == labels.tolist()
 
 
-def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(
-    tmp_path: Path, predict: Run
-) -> None:
+def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(tmp_path: Path, predict: Run) -> None:
     data, out = tmp_path / "data.csv", tmp_path / "out.csv"
     data.write_text("height,width\n1,2\n")
     out.write_text("mine")
@@ -177,9 +173,7 @@ def test_an_array_of_another_width_is_refused(tmp_path: Path, capsys: pytest.Cap
         "a" * 250 + ".csv",
     ],
 )
-def test_an_unusable_output_is_refused_before_the_data_are_read(
-    out: str, tmp_path: Path, predict: Run
-) -> None:
+def test_an_unusable_output_is_refused_before_the_data_are_read(out: str, tmp_path: Path, predict: Run) -> None:
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     told = predict(tmp_path / "does not exist.csv", tmp_path / out, "--overwrite", code=2)

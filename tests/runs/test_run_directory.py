@@ -77,9 +77,7 @@ def test_what_a_killed_run_left_half_written_goes(train: Train, tmp_path: Path) 
     train(*BATCHES)
     run = tmp_path / "run"
     (run / "pictures").mkdir()
-    left = [
-        run / name for name in (".curves.png.ab12.tmp", ".model.safetensors.x.tmp", "pictures/.roc.png.y.tmp")
-    ]
+    left = [run / name for name in (".curves.png.ab12.tmp", ".model.safetensors.x.tmp", "pictures/.roc.png.y.tmp")]
     own = [run / ".mine.tmp", run / "curves.png.tmp"]
     for file in [*left, *own]:
         file.write_bytes(b"half")

@@ -226,12 +226,8 @@ BAD_HEADERS: dict[str, dict[str, Any]] = {
     "encoding of another kind": {"encoding": [{"kind": "date", "name": "a"}]},
     "encoding of other columns": {"encoding": [{"kind": "number", "name": "a"}]},
     "separator of two marks": {"encoding": {"columns": [], "separator": "ab"}},
-    "rule of a class beyond": {
-        "rule": {"kind": "values", "names": ["no", "yes"], "values": [["a", 0], ["b", 2]]}
-    },
-    "rule of one value twice": {
-        "rule": {"kind": "values", "names": ["no", "yes"], "values": [[1, 0], [1.0, 1]]}
-    },
+    "rule of a class beyond": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [["a", 0], ["b", 2]]}},
+    "rule of one value twice": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[1, 0], [1.0, 1]]}},
     "rule of a list": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[[], 0], ["b", 1]]}},
     "rule of other classes": {"rule": {"kind": "above", "above": 1.0}},
     "rule above NaN": {"rule": {"kind": "above", "above": float("nan")}},
@@ -346,9 +342,7 @@ BAD_PROGRESS: list[tuple[str, tuple[str | int, ...], Any]] = [
 
 
 @pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
-def test_a_checkpoint_of_another_progress_is_refused(
-    write: Write, tmp_path: Path, run: Callable[..., int]
-) -> None:
+def test_a_checkpoint_of_another_progress_is_refused(write: Write, tmp_path: Path, run: Callable[..., int]) -> None:
     for way, place, value in BAD_PROGRESS:
         tensors, content = parts("checkpoint", way)
         path = tmp_path / way / "checkpoint.safetensors"

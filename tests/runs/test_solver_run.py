@@ -31,14 +31,10 @@ Train = Callable[..., str]
 @pytest.fixture
 def train(train: Train) -> Train:
     """Train newton.yaml without a report, unless another config is named."""
-    return lambda *arguments, config="newton", code=0: train(
-        "report.html=false", *arguments, config=config, code=code
-    )
+    return lambda *arguments, config="newton", code=0: train("report.html=false", *arguments, config=config, code=code)
 
 
-@pytest.mark.parametrize(
-    "config", [file.stem for file in sorted(CONFIGS.glob("*.yaml")) if load_settings(file).solver]
-)
+@pytest.mark.parametrize("config", [file.stem for file in sorted(CONFIGS.glob("*.yaml")) if load_settings(file).solver])
 def test_every_solver_config_reaches_its_tolerance(config: str, train: Train, tmp_path: Path) -> None:
     small = ["data.rows=20000"] if config == "million" else []
     printed = train(*small, config=config)
@@ -127,9 +123,7 @@ def test_another_run_as_the_start(train: Train, tmp_path: Path) -> None:
     # The same columns in other units: the start is the same model.
     train("name=third", "data.standardize=false", "loss.l2=0", "solver.max_iterations=1", start)
     squares = float(np.square(Model.load(tmp_path / "first").weight).sum())
-    assert history(tmp_path / "third")[0]["objective"] == pytest.approx(
-        cold["objective"] - 0.005 * squares, rel=1e-5
-    )
+    assert history(tmp_path / "third")[0]["objective"] == pytest.approx(cold["objective"] - 0.005 * squares, rel=1e-5)
 
 
 def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
@@ -174,9 +168,7 @@ def test_data_that_no_fit_can_take_end_in_a_sentence(train: Train, monkeypatch: 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_logits_of_classes_are_one_product_of_row_blocks(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_of_classes_are_one_product_of_row_blocks(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "cast_rows", lambda X: 16)
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(50, 3, generator=generator).to(dtype)

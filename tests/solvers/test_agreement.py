@@ -29,9 +29,7 @@ def breast_cancer() -> tuple[Array, Array]:
 def scikit_learn(X: Array, y: Array, s: Array | None, l2: float, intercept: bool) -> tuple[Array, float]:
     """Its coefficients at the smallest tolerance that ends."""
     total = len(y) if s is None else s.sum()
-    model = LogisticRegression(
-        C=1 / (total * l2), fit_intercept=intercept, solver="newton-cholesky", tol=1e-14
-    )
+    model = LogisticRegression(C=1 / (total * l2), fit_intercept=intercept, solver="newton-cholesky", tol=1e-14)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, y, sample_weight=s)

@@ -47,9 +47,7 @@ def check(found: Collinear, X, *, intercept=True, rounding=1e-9) -> None:
 @pytest.mark.parametrize(("D", "dtype"), [(10, "float64"), (50, "float32"), (120, "float64")])
 def test_redundant_columns_are_found(D, dtype) -> None:
     informative, redundant = D // 3, D // 4
-    X, _ = make_classification(
-        1000, D, n_informative=informative, n_redundant=redundant, shuffle=False, random_state=0
-    )
+    X, _ = make_classification(1000, D, n_informative=informative, n_redundant=redundant, shuffle=False, random_state=0)
     X = X.astype(dtype)
     found = find(X)
     assert found.constant == ()

@@ -90,9 +90,7 @@ def test_far_means_without_an_intercept(solver: Any, classes: int) -> None:
     assert result.objective == pytest.approx(exact.objective, rel=2e-8)
 
 
-@pytest.mark.parametrize(
-    ("size", "classes", "l1"), [(1e3, 2, 0.0), (1e300, 2, 0.01), (1e9, 3, 0.0), (1e300, 3, 0.0)]
-)
+@pytest.mark.parametrize(("size", "classes", "l1"), [(1e3, 2, 0.0), (1e300, 2, 0.01), (1e9, 3, 0.0), (1e300, 3, 0.0)])
 def test_a_start_worse_than_the_null_model_is_left_out(size: float, classes: int, l1: float) -> None:
     X, y = data(classes)
     models = 1 if classes == 2 else classes
@@ -168,9 +166,7 @@ def test_separated_classes_have_an_optimum_with_any_penalty(l2: float, solver: A
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("options", [{"l1": 5e-4}, {"l1": 3e-4, "l2": 1e-4}, {"l2": 5e-4}], ids=str)
 @pytest.mark.parametrize("size", [2e6, 1e9])
-def test_one_column_of_large_units_takes_no_proof_away(
-    size: float, options: dict[str, float], classes: int
-) -> None:
+def test_one_column_of_large_units_takes_no_proof_away(size: float, options: dict[str, float], classes: int) -> None:
     X, y = data(classes, N=1000)
     X[:, 3] = size * (3 + X[:, 3])
     result = run(X, y, classes, tolerance=1e-10, **options)
@@ -180,9 +176,7 @@ def test_one_column_of_large_units_takes_no_proof_away(
 
 @pytest.mark.parametrize("tolerance", [1e-20, 1e-30])
 @pytest.mark.parametrize("options", [{"l1": 0.05}, {"l2": 0.05}], ids=str)
-def test_a_tolerance_below_rounding_makes_no_penalty_less(
-    options: dict[str, float], tolerance: float
-) -> None:
+def test_a_tolerance_below_rounding_makes_no_penalty_less(options: dict[str, float], tolerance: float) -> None:
     X, y = data(2)
     result = fit(X, y, tolerance=tolerance, **options)
     assert result.certificate.kind == "gap"
@@ -191,9 +185,7 @@ def test_a_tolerance_below_rounding_makes_no_penalty_less(
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("options", [{"l2": 1e-4}, {"l1": 5e-5, "l2": 5e-5}, {"l1": 1e-4}], ids=str)
-def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(
-    options: dict[str, float], solver: Any
-) -> None:
+def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(options: dict[str, float], solver: Any) -> None:
     """What stands for the optimum here is a point that everybody can write down: the difference of the two columns."""
     X, y = data(2, N=2000, D=1)
     X = torch.cat([torch.full_like(X, 1e6), 1e6 + X], dim=1)
@@ -206,9 +198,7 @@ def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("options", [{"l2": 1e-17}, {"l2": 1e-20}, {"l1": 1e-19}], ids=str)
-def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(
-    options: dict[str, float], classes: int
-) -> None:
+def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(options: dict[str, float], classes: int) -> None:
     X, y = data(classes, N=1000)
     units = torch.tensor([1e-3, 1.0, 1e5, 1.0])
     result = run(X * units, y, classes, tolerance=1e-10, **options)
@@ -219,9 +209,7 @@ def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(
 
 @pytest.mark.parametrize("units", [(1e-3, 1e5), (1e-8, 1e8)])
 @pytest.mark.parametrize("l2", [1e-9, 1e-15, 1e-23])
-def test_a_weak_penalty_beside_columns_of_all_units_is_certified(
-    l2: float, units: tuple[float, float]
-) -> None:
+def test_a_weak_penalty_beside_columns_of_all_units_is_certified(l2: float, units: tuple[float, float]) -> None:
     X, y = data(2, N=1000)
     X[:, :2] *= torch.tensor(units)
     result = fit(X, y, l2=l2, tolerance=1e-10)

@@ -66,9 +66,7 @@ def test_residuals_of_any_size_survive_float32() -> None:
     L = factor(H).float()
     for size in (1e-60, 1.0, 1e60):
         r = size * torch.tensor([[1.0], [1.0]], dtype=torch.float64)
-        torch.testing.assert_close(
-            precondition(L, r) / size, torch.tensor([[1.0], [1e4]]).double(), rtol=1e-5, atol=0
-        )
+        torch.testing.assert_close(precondition(L, r) / size, torch.tensor([[1.0], [1e4]]).double(), rtol=1e-5, atol=0)
     assert precondition(L, torch.zeros((2, 1), dtype=torch.float64)).abs().sum() == 0
     r = torch.ones((2, 1), dtype=torch.float64)
     assert precondition(None, r) is r
@@ -76,9 +74,7 @@ def test_residuals_of_any_size_survive_float32() -> None:
 
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("decades", [0.0, 3.0])
-def test_few_products_whatever_the_conditioning(
-    decades: float, half: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_products_whatever_the_conditioning(decades: float, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashlogit.objectives.sampled_hessian._HALF_COLUMNS", 1 if half else 10**6)
     X, y = decaying(6000, 150, decades)
     result = fit(X, y, l2=1e-5, solver="newton-cg", tolerance=1e-9)

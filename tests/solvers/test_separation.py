@@ -20,8 +20,7 @@ NAMES = [f"x{j}" for j in range(100)]
 
 def find(X, y, weight=None, *, intercept=True):
     as_tensor = [
-        None if value is None else torch.as_tensor(np.asarray(value, dtype=np.float64))
-        for value in (X, y, weight)
+        None if value is None else torch.as_tensor(np.asarray(value, dtype=np.float64)) for value in (X, y, weight)
     ]
     return find_separation(*as_tensor, intercept=intercept)
 
@@ -131,11 +130,7 @@ def test_one_column(x, y, kind, factor) -> None:
 def test_two_by_two_tables() -> None:
     """Without an empty cell there is an optimum, with one there is none (Albert & Anderson's own example)."""
     for counts in itertools.product([0, 3], repeat=4):
-        rows = [
-            (a, b)
-            for (a, b), n in zip(itertools.product([0, 1], repeat=2), counts, strict=True)
-            for _ in range(n)
-        ]
+        rows = [(a, b) for (a, b), n in zip(itertools.product([0, 1], repeat=2), counts, strict=True) for _ in range(n)]
         if not rows:
             continue
         x, y = np.array(rows, dtype=float).T
@@ -282,9 +277,7 @@ def test_values_that_cannot_be_standardised(value) -> None:
 def test_message() -> None:
     X, z, _ = draw(300, 5, 0)
     message = separation_message(find(X, z > 0), NAMES)
-    assert message.startswith(
-        "the classes are completely separated by a combination of 5 columns, above all "
-    )
+    assert message.startswith("the classes are completely separated by a combination of 5 columns, above all ")
     assert message.count('"') == 6
     assert message.endswith(
         "(a plane has all 300 rows on their labels' sides), so that no finite optimum exists: add a penalty (l2),"

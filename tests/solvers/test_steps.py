@@ -33,9 +33,9 @@ class Models:
         generator = torch.Generator().manual_seed(1)
         self.X = torch.randn(N, P, generator=generator, dtype=torch.float64)
         truth = torch.randn(P, 3, generator=generator, dtype=torch.float64)
-        self.Y = (
-            torch.rand(N, 3, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)
-        ).double()[:, :K]
+        self.Y = (torch.rand(N, 3, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)).double()[
+            :, :K
+        ]
         self.l1 = l1
         self.l1_of = (l1 * torch.tensor([[1.0, 0.5, 2.0]]).double().expand(P, 3).contiguous())[:, :K]
         self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
@@ -50,9 +50,7 @@ class Models:
     def canonical(self, theta: Tensor) -> Tensor:
         return theta
 
-    def evaluate(
-        self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False
-    ) -> Point:
+    def evaluate(self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False) -> Point:
         z = self.X @ theta
         loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
         smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)

@@ -29,16 +29,12 @@ def test_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_column() -> None:
-    error = UserError(
-        "is a column of text", setting="data.weight", value="name", remedy="name a column of numbers"
-    )
+    error = UserError("is a column of text", setting="data.weight", value="name", remedy="name a column of numbers")
     assert str(error) == 'data.weight is "name"; is a column of text; name a column of numbers'
 
 
 def test_of_a_package() -> None:
-    error = UserError(
-        "needs tensorboard", setting="report.tensorboard", value=True, remedy="pip install tensorboard"
-    )
+    error = UserError("needs tensorboard", setting="report.tensorboard", value=True, remedy="pip install tensorboard")
     assert str(error) == "report.tensorboard is true; needs tensorboard; pip install tensorboard"
 
 

@@ -35,9 +35,7 @@ def test_optimizer_states_survive_being_taken_apart():
         assert all(torch.equal(rebuilt[i][name], value) for i in rebuilt for name, value in state[i].items())
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "]
-)
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
 def test_a_missing_or_damaged_checkpoint_names_the_remedy(content, tmp_path):
     path = tmp_path / "c"
     if content is not None:

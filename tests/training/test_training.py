@@ -40,9 +40,7 @@ def make_rows(n: int = 200, seed: int = 0, dtype: torch.dtype = torch.float32) -
     return Rows(X.to(dtype), y, torch.rand(n, generator=generator, dtype=X.to(dtype).float().dtype) + 0.5)
 
 
-def make_trainer(
-    *, l2: float = 0.0, validation: bool = True, rows: Rows | None = None, **settings: Any
-) -> Trainer:
+def make_trainer(*, l2: float = 0.0, validation: bool = True, rows: Rows | None = None, **settings: Any) -> Trainer:
     backend = choose_backend("torch", torch.device("cpu"))
     clamp = Clamp(1e-8, "through")
     return Trainer(
@@ -70,9 +68,7 @@ def test_full_batches_reach_scikit_learns_optimum():
     total = rows.sample_weight.double().sum().item()
     peer = LogisticRegression(C=1 / (l2 * total), tol=1e-10, max_iter=10_000)
     peer.fit(rows.X.double().numpy(), rows.y.numpy(), sample_weight=rows.sample_weight.double().numpy())
-    torch.testing.assert_close(
-        trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
     assert trainer.bias.item() == pytest.approx(peer.intercept_[0], rel=1e-4)
 
 
@@ -96,9 +92,7 @@ def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone():
     assert abs(trainer.bias.item()) == pytest.approx(0.1, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "rates"), SCHEDULES, ids=lambda x: x["name"] if isinstance(x, dict) else ""
-)
+@pytest.mark.parametrize(("schedule", "rates"), SCHEDULES, ids=lambda x: x["name"] if isinstance(x, dict) else "")
 def test_schedules_step_once_an_epoch(schedule, rates):
     trainer = make_trainer(epochs=4, batch_size=64, optimizer={"name": "sgd", "lr": 0.5}, schedule=schedule)
     assert [row["lr"] for row in run(trainer)] == pytest.approx(rates)

@@ -137,9 +137,7 @@ def onepass_kernel(
         if WEIGHT is not None:
             z = row_sums(x, w, COMPUTE) + b
         if REST_D:
-            x_rest = load_tile(
-                X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
-            )
+            x_rest = load_tile(X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
             x_rest = centred(x_rest, center_rest, COMPUTE)
             if WEIGHT is not None:
                 z += row_sums(x_rest, w_rest, COMPUTE)
@@ -207,9 +205,9 @@ def rows_kernel(
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)
         for start in tl.range(0, D, BLOCK_D):
             columns = start + tl.arange(0, BLOCK_D)
-            x = load_tile(
-                X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR
-            ).to(COMPUTE)
+            x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
+                COMPUTE
+            )
             x = centred(x, load_or_none(CENTER, columns, D, COMPUTE), COMPUTE)
             products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b

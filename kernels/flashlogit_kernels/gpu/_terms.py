@@ -177,9 +177,7 @@ def add_totals(totals, z, s, loss, r, exists, LANES: tl.constexpr, RUN: tl.const
 
 
 @triton.jit
-def store_totals(
-    TOTALS, program, totals, N, tiles, programs, BLOCK_N: tl.constexpr, UNWEIGHTED: tl.constexpr
-):
+def store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N: tl.constexpr, UNWEIGHTED: tl.constexpr):
     """Write a program's totals to TOTALS[program, SCALARS] float64. Unweighted rows are counted here, at once."""
     residual_sum, loss_sum, weight_sum, nonfinite, largest = totals
     row = TOTALS + program * SCALARS

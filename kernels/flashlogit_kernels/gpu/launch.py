@@ -119,9 +119,7 @@ def vector_length(X: torch.Tensor) -> int:
     return vector
 
 
-def row_group(
-    width: int, config: LaunchConfig, X: torch.Tensor, *, chosen_rows: bool = False
-) -> tuple[int, int]:
+def row_group(width: int, config: LaunchConfig, X: torch.Tensor, *, chosen_rows: bool = False) -> tuple[int, int]:
     """(threads that hold a column's rows, consecutive rows of each) in a piece of this width, as Triton lays it out.
 
     Another guess would be as right, but slower. `chosen_rows` are not neighbours in memory.

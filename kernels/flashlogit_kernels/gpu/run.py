@@ -163,9 +163,7 @@ def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | 
 
     kernel, widths = _columns.column_sums_kernel, {"SUMS": (D, row_pass.compute)}
     given = launch is not None
-    return _launch(
-        kernel, row_pass, launch or WIDE, build, widths, as_given=given, column_blocks=-(-D // width)
-    )[0]
+    return _launch(kernel, row_pass, launch or WIDE, build, widths, as_given=given, column_blocks=-(-D // width))[0]
 
 
 def _launch(
@@ -192,9 +190,7 @@ def _launch(
         arguments = build(config)
     tiles, resident = grid_size(row_pass.n, config, device)
     programs = max(1, resident // column_blocks, -(-tiles // TILES_A_PROGRAM))
-    made = {
-        name: row_pass.X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()
-    }
+    made = {name: row_pass.X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}
     kernel[(programs, column_blocks)](**arguments, **made, tiles=tiles, programs=programs)
     return list(made.values())
 

@@ -74,9 +74,7 @@ def read(path: Path = TABLE) -> list[Entry]:
             try:
                 entries.append(_entry(row))
             except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {error}; correct or delete the line"
-                ) from error
+                raise ValueError(f"{path}, line {reader.line_num}: {error}; correct or delete the line") from error
         return entries
 
 

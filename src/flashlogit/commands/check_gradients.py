@@ -40,9 +40,7 @@ dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
-    row = parser.add_argument_group(
-        "one row", "Write a negative number with an equals sign, as in --w=-1e-3."
-    )
+    row = parser.add_argument_group("one row", "Write a negative number with an equals sign, as in --w=-1e-3.")
     for name, value in _EXAMPLE.items():
         row.add_argument(f"--{name}", type=float, help=f"{_MEANING[name]} ({value:g})")
     row.add_argument(
@@ -68,9 +66,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         outcome = check(data.problem, data.kernel)
     else:
         if options.overrides:
-            raise UserError(
-                "changes a config file", setting=options.overrides[0], remedy="name the file with --config"
-            )
+            raise UserError("changes a config file", setting=options.overrides[0], remedy="name the file with --config")
         numbers = _EXAMPLE | {name: getattr(options, name) for name in given if name in _EXAMPLE}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
         output.say(_example_heading(problem))
@@ -195,9 +191,7 @@ def _verdict(outcome: GradientCheck) -> str:
 
 def _wrapped(*paragraphs: str) -> str:
     """Return each paragraph in lines of at most `_WIDTH` characters; a newline at a paragraph's end stays."""
-    return "\n".join(
-        textwrap.fill(paragraph, _WIDTH) + "\n" * paragraph.endswith("\n") for paragraph in paragraphs
-    )
+    return "\n".join(textwrap.fill(paragraph, _WIDTH) + "\n" * paragraph.endswith("\n") for paragraph in paragraphs)
 
 
 COMMAND = Command(

@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = parser.add_argument_group("files of text, as data.separator, data.decimal and data.missing_values")
     text.add_argument("--separator", choices=[",", ";", "|", "\t"], default=",", help="between the columns")
     text.add_argument("--decimal", choices=[".", ","], default=".", help="the decimal point")
-    text.add_argument(
-        "--missing-values", nargs="+", default=[], metavar="TEXT", help="further spellings, such as '?'"
-    )
+    text.add_argument("--missing-values", nargs="+", default=[], metavar="TEXT", help="further spellings, such as '?'")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
@@ -31,17 +29,13 @@ def run(options: argparse.Namespace, output: Output) -> None:
 
     above = options.above
     if above is not None and options.label is None:
-        raise UserError(
-            "needs a column to compare", setting="--above", value=above, remedy="name it by --label"
-        )
+        raise UserError("needs a column to compare", setting="--above", value=above, remedy="name it by --label")
     if above is not None and not math.isfinite(above):
         raise UserError("must be a finite number", setting="--above", value=above)
     if options.separator == options.decimal:
         remedy = "set --separator to the file's own, such as ';'"
         raise UserError("so is --separator", setting="--decimal", value=options.decimal, remedy=remedy)
-    reading = Reading(
-        missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal
-    )
+    reading = Reading(missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal)
     report = schema_report(open_files(options.data, "FILE", reading), options.label, above, reading)
     output.answer(report_text(report), report.to_json())
 

@@ -73,9 +73,7 @@ def _read_tree(path: Path) -> dict[Any, Any]:
     if tree is None:
         raise UserError("empty; it must hold at least the keys name and data", setting=path)
     if not isinstance(tree, dict):
-        raise UserError(
-            "must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`"
-        )
+        raise UserError("must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`")
     return tree
 
 
@@ -93,8 +91,6 @@ def _read_text(path: Path) -> str:
         remedy = f"{folder} holds {', '.join(names)}" if names else "choose another file"
         raise UserError(f"cannot be read: {error.strerror}", setting=path, remedy=remedy) from error
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"byte {error.start} is not UTF-8; save the file as UTF-8 text", setting=path
-        ) from error
+        raise UserError(f"byte {error.start} is not UTF-8; save the file as UTF-8 text", setting=path) from error
     except ValueError as error:  # a NUL in the file's name
         raise UserError(f"cannot be read: {error}", setting=path, remedy="correct the file's name") from error

@@ -87,9 +87,7 @@ def laid_over(tree: dict[Any, Any], overrides: Iterable[Override]) -> dict[Any, 
             if below is not None and not isinstance(below, dict):
                 name = dotted(override.path[:depth])
                 remedy = f"set the whole of it, as in {name}=value"
-                raise UserError(
-                    "not a section with keys", origin=override, setting=name, value=below, remedy=remedy
-                )
+                raise UserError("not a section with keys", origin=override, setting=name, value=below, remedy=remedy)
             section[key] = dict(below or {})
             section = section[key]
         section[override.path[-1]] = override.value

@@ -138,18 +138,12 @@ def _wanted(detail: ErrorDetails, place: Place) -> str:
     kind = detail["type"]
     if kind in ("model_type", "model_attributes_type") or (kind == "missing" and place.sections):
         first, *others = place.sections
-        return (
-            f"a section with {_kind(first)[0]} {_kinds(place.sections)}"
-            if others
-            else f"a section ({_keys(first)})"
-        )
+        return f"a section with {_kind(first)[0]} {_kinds(place.sections)}" if others else f"a section ({_keys(first)})"
     if kind == "string_pattern_mismatch":
         extra: Any = place.owner.model_fields[str(place.path[-1])].json_schema_extra
         return str(extra["patternErrorMessage"]).removeprefix("must be ")
     words = _WANTED.get(kind)
-    return (
-        words.format_map(detail.get("ctx", {})) if words else detail["msg"].removeprefix("Input should be ")
-    )
+    return words.format_map(detail.get("ctx", {})) if words else detail["msg"].removeprefix("Input should be ")
 
 
 def _unknown_key(place: Place) -> UserError:

@@ -38,8 +38,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012
     yaml_constructors = {  # noqa: RUF012
-        _TAG + name: yaml.SafeLoader.yaml_constructors[_TAG + name]
-        for name in ("null", "bool", "float", "seq", "map")
+        _TAG + name: yaml.SafeLoader.yaml_constructors[_TAG + name] for name in ("null", "bool", "float", "seq", "map")
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -66,9 +66,7 @@ def fit_encoding(
     return encoding, notes
 
 
-def _missing_values(
-    table: Table, names: Sequence[str], kept: NDArray[np.bool_]
-) -> dict[str, tuple[int, int]]:
+def _missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
     """Return how many kept rows have no value (empty or NaN), and the first of them, of the columns that lack some."""
     counts = {}
     for name in names:
@@ -112,9 +110,7 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     text = {name for name in wrong if is_text(table.column(name).type)}
     times = [name for name in wrong if _holds_times(table.column(name))]
     if times:
-        remedy = (
-            "derive numbers, such as the hour or the weekday, leave them out with data.drop, or name them in"
-        )
+        remedy = "derive numbers, such as the hour or the weekday, leave them out with data.drop, or name them in"
         remedy += " data.categorical"
         raise UserError(f"dates or times in {column_word(times)}", setting=table.name, remedy=remedy)
     refuse_not_numbers(table.name, {name: wrong[name] for name in wrong if name not in text}, _REMEDY)

@@ -190,9 +190,7 @@ class _Loader:
         return torch.from_numpy(values).to(self._device)
 
 
-def _require_all_classes(
-    file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...]
-) -> None:
+def _require_all_classes(file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:
     """Raise UserError for a split without a class: neither the balanced class weight nor a ROC curve means anything for
     one class. Of more than two classes a split that is not for training may lack some."""
     K = len(class_names)
@@ -205,9 +203,5 @@ def _require_all_classes(
         totals = np.bincount(labels.y[here], weights, minlength=K)
         if not totals.all():
             what = "rows of positive weight" if counts.all() else "rows"
-            problem = (
-                f'the {NAMES[split]} rows have no {what} of the class "{class_names[int(np.argmin(totals))]}"'
-            )
-            raise UserError(
-                problem, setting=file, remedy=f"give {what} of {'both' if K == 2 else 'all'} classes"
-            )
+            problem = f'the {NAMES[split]} rows have no {what} of the class "{class_names[int(np.argmin(totals))]}"'
+            raise UserError(problem, setting=file, remedy=f"give {what} of {'both' if K == 2 else 'all'} classes")

@@ -42,16 +42,12 @@ def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) 
         if not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
             raise
         gigabytes = rows * padded_columns(columns, dtype) * dtype.itemsize / 1e9
-        problem = (
-            f"X of {rows} rows and {columns} columns takes {gigabytes:.1f} GB, more than {device} has free"
-        )
+        problem = f"X of {rows} rows and {columns} columns takes {gigabytes:.1f} GB, more than {device} has free"
         remedy = "choose a narrower one, fewer columns or fewer rows"
         raise UserError(problem, setting="data.dtype", value=_name(dtype), remedy=remedy) from error
 
 
-def measure(
-    table: Table, names: Sequence[str], splits: NDArray[np.uint8]
-) -> tuple[Standardization, tuple[str, ...]]:
+def measure(table: Table, names: Sequence[str], splits: NDArray[np.uint8]) -> tuple[Standardization, tuple[str, ...]]:
     """Return mean and standard deviation, in float64, of each column over the TRAIN rows, and the constant columns'
     names.
 
@@ -87,9 +83,7 @@ def measure(
 def _refuse_infinite(spread: NDArray[np.float64], names: Sequence[str], file: str) -> None:
     if not np.isfinite(spread).all():
         wide = [names[int(j)] for j in np.flatnonzero(~np.isfinite(spread))]
-        problem = (
-            f"the values in {column_word(wide)} are too far apart to standardise (their squares exceed 1e308)"
-        )
+        problem = f"the values in {column_word(wide)} are too far apart to standardise (their squares exceed 1e308)"
         raise UserError(problem, setting=file, remedy="rescale the column, or leave it out with data.drop")
 
 

@@ -149,9 +149,7 @@ def _frequent(text: pa.ChunkedArray, most: int) -> tuple[tuple[tuple[str, int], 
     return tuple((str(values[int(i)].as_py()), int(counts[i])) for i in order), len(counted)
 
 
-def _classes(
-    column: pa.ChunkedArray, above: float | None, name: str
-) -> tuple[tuple[tuple[str, int], ...], int]:
+def _classes(column: pa.ChunkedArray, above: float | None, name: str) -> tuple[tuple[tuple[str, int], ...], int]:
     """Return the classes of a label column and the rows without one."""
     if above is not None:
         try:
@@ -194,9 +192,7 @@ def _hints(report: SchemaReport) -> list[str]:
     """Return what to do about columns that are no features as they are."""
     features = [column for column in report.columns if column.name != report.label]
     dates = [column.name for column in report.columns if column.use == "date"]
-    infinite = [
-        f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite
-    ]
+    infinite = [f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite]
     lacking = [column.name for column in features if column.missing]
     names = [column.name for column in features if _names_rows(column, report.rows)]
     numbers = [column.name for column in features if _numbers_rows(column, report.rows)]

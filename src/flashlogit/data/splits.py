@@ -50,14 +50,10 @@ def split_sizes(fractions: dict[int, float], rows: int, classes: int) -> dict[in
             more = f"raise it to {needed:.2g} or more" if needed < 0.5 else "give more rows"
             problem = f"it takes at least one row of each class, and this is {size} of {rows_text(rows)}"
             remedy = f"{more}, or set it to 0"
-            raise UserError(
-                problem, setting=f"data.split.{NAMES[split]}", value=fractions[split], remedy=remedy
-            )
+            raise UserError(problem, setting=f"data.split.{NAMES[split]}", value=fractions[split], remedy=remedy)
     training = rows - sum(sizes.values())
     if training < classes:
-        problem = (
-            f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
-        )
+        problem = f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
         remedy = "lower data.split.validation or data.split.test"
         raise UserError(problem, setting="data.split", remedy=remedy)
     return sizes
@@ -89,9 +85,7 @@ def _divided(
     return rows[first], rows[second]
 
 
-def _require_rows(
-    least: int, y: NDArray[np.integer], class_names: tuple[str, ...], totals: NDArray[np.intp]
-) -> None:
+def _require_rows(least: int, y: NDArray[np.integer], class_names: tuple[str, ...], totals: NDArray[np.intp]) -> None:
     counts = np.bincount(y, minlength=len(class_names))
     if counts.min() < least:
         rare = int(np.argmin(counts))

@@ -122,9 +122,7 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            field.name: moved(getattr(value, field.name), device) for field in dataclasses.fields(value)
-        }
+        fields = {field.name: moved(getattr(value, field.name), device) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **fields)
     if isinstance(value, dict):
         return {key: moved(item, device) for key, item in value.items()}
@@ -178,9 +176,7 @@ def _host_copy(value: Any) -> NDArray[Any]:
     if _library(value) == "cupy":
         return np.asarray(value.get())
     namespace = _namespace(value)
-    if hasattr(
-        namespace, "Device"
-    ):  # array_api_strict's devices other than its CPU differ from it by name only
+    if hasattr(namespace, "Device"):  # array_api_strict's devices other than its CPU differ from it by name only
         value = value.to_device(namespace.Device("CPU_DEVICE"))
     return np.asarray(value)
 

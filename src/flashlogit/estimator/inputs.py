@@ -147,9 +147,7 @@ def _device_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
         raise ValueError(f"X is a tensor that {what}; give X.to_dense(), or a scipy.sparse matrix")
     # scikit-learn checks the shape on a stand-in that takes no memory.
     kind = np.complex64 if tensor.is_complex() else np.float32
-    validate_data(
-        estimator, np.broadcast_to(kind(0), tuple(tensor.shape)), reset=reset, ensure_all_finite=False
-    )
+    validate_data(estimator, np.broadcast_to(kind(0), tuple(tensor.shape)), reset=reset, ensure_all_finite=False)
     tensor = float_tensor(tensor)
     # The sum of finite numbers may overflow, but that of others cannot be finite.
     if not bool(tensor.sum(dtype=torch.float64).isfinite()) and not bool(tensor.isfinite().all()):

@@ -43,9 +43,7 @@ def labels_of(y: Any) -> Labels:
         _refuse_missing(int(np.isnan(labels).sum()))
     elif labels.dtype.kind == "O":
         # pandas' NA is not unequal to itself.
-        _refuse_missing(
-            sum(label is None or type(label).__name__ == "NAType" or label != label for label in labels)
-        )
+        _refuse_missing(sum(label is None or type(label).__name__ == "NAType" or label != label for label in labels))
     return labels
 
 
@@ -107,6 +105,4 @@ def in_kind(classes: Labels, reference: Any) -> Any:
 
 def _refuse_missing(count: int) -> None:
     if count:
-        raise ValueError(
-            f"Input y contains NaN: {count} rows have no label (NaN, None or null); leave these rows out"
-        )
+        raise ValueError(f"Input y contains NaN: {count} rows have no label (NaN, None or null); leave these rows out")

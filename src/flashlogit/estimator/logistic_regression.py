@@ -159,9 +159,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         def on_point(row: dict[str, float | int | None], point: FitPoint) -> None:
             tasks.point(int(row["iteration"] or 0), lambda: self._attributes(*point(), rows))
             if self.verbose > 0:
-                print(
-                    f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}"
-                )
+                print(f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}")
 
         options = {**options, "sample_weight": rows.weight, "start": start, "on_point": on_point}
         result: Fit | None = None

@@ -53,9 +53,7 @@ def check_parameters(e: BaseEstimator) -> None:
     """Raise ValueError naming the first parameter that is out of bounds; warn of those that `penalty` overrides."""
     e._validate_params()
     if e.dual:
-        raise ValueError(
-            "dual is True; must be False: the dual problem is not solved for; its gap is the certificate"
-        )
+        raise ValueError("dual is True; must be False: the dual problem is not solved for; its gap is the certificate")
     for label, value in e.class_weight.items() if isinstance(e.class_weight, dict) else ():
         if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
             raise ValueError(
@@ -66,9 +64,7 @@ def check_parameters(e: BaseEstimator) -> None:
         raise ValueError(f"solver is 'newton-cg' with {by}; it takes no l1 term: set solver to 'auto'")
     # scikit-learn warns of these, too.
     if e.penalty is None and (e.C != 1.0 or e.l1_ratio != 0.0):
-        warnings.warn(
-            "Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning, stacklevel=3
-        )
+        warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning, stacklevel=3)
     if e.l1_ratio not in (0.0, _l1_ratio(e)):
         warnings.warn(
             f"penalty={e.penalty!r} ignores l1_ratio={e.l1_ratio}; leave penalty out to go by l1_ratio",

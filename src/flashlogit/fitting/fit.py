@@ -171,7 +171,5 @@ def _classes(y: Tensor, classes: int | None) -> int:
     if K < 2:
         raise ValueError(f"classes is {classes}; must be at least 2")
     if least < 0 or most >= K:
-        raise ValueError(
-            f"y holds the class number {least if least < 0 else most}; must lie between 0 and {K - 1}"
-        )
+        raise ValueError(f"y holds the class number {least if least < 0 else most}; must lie between 0 and {K - 1}")
     return K

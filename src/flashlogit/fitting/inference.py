@@ -48,9 +48,7 @@ class Inference:
     level: float
 
     @classmethod
-    def of(
-        cls, coefficient: NDArray[np.float64], standard_error: NDArray[np.float64], level: float
-    ) -> Inference:
+    def of(cls, coefficient: NDArray[np.float64], standard_error: NDArray[np.float64], level: float) -> Inference:
         """From the coefficients and their standard errors."""
         z = coefficient / standard_error
         reach = float(ndtri(0.5 + level / 2)) * standard_error

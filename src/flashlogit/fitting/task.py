@@ -69,9 +69,7 @@ class Task:
     def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions, watch: Stopwatch) -> None:
         self._options, self._watch = options, watch
         D, start = X.shape[1], options.start
-        if isinstance(start, tuple) and (
-            start[0].numel() != D * loss.columns or start[1].numel() != loss.columns
-        ):
+        if isinstance(start, tuple) and (start[0].numel() != D * loss.columns or start[1].numel() != loss.columns):
             raise ValueError(
                 f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be"
                 f" {D * loss.columns} and {loss.columns}"
@@ -93,9 +91,7 @@ class Task:
     def limits(self) -> Limits:
         """How far the method goes: not kept, for it knows this task, and X would outlive a circle."""
         options = self._options
-        return Limits(
-            options.tolerance, options.max_iterations, self._on_point, self._watch.began, self._saved
-        )
+        return Limits(options.tolerance, options.max_iterations, self._on_point, self._watch.began, self._saved)
 
     def finished(self, outcome: Outcome) -> Fit:
         """Return the result of a run of the driver, and say how it went."""
@@ -147,19 +143,13 @@ class Task:
     def _resumed(self, state: FitState) -> tuple[Method, Tensor]:
         """Return the method that goes on from a state, and what the driver knew there."""
         if state.solver != self._name:
-            raise ValueError(
-                f"start is a state of the solver {state.solver}; must be of {self._name} to go on from"
-            )
+            raise ValueError(f"start is a state of the solver {state.solver}; must be of {self._name} to go on from")
         # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
-        tensors = {
-            key: tensor.to(self._objective.X.device, copy=True) for key, tensor in state.tensors.items()
-        }
+        tensors = {key: tensor.to(self._objective.X.device, copy=True) for key, tensor in state.tensors.items()}
         (saved,) = of_shapes(tensors, driver=(Progress.SAVED,))
         known = [saved[-Progress.COUNTS :], *(tensor for key, tensor in tensors.items() if key != "driver")]
         if bool(saved.isnan().any()) or not all(bool(each.isfinite().all()) for each in known):
-            raise ValueError(
-                "start is a state with values that are not finite; take one that `on_point` was given"
-            )
+            raise ValueError("start is a state with values that are not finite; take one that `on_point` was given")
         return self._make(Start.resumed(self._objective, tensors, self._options.tolerance)), saved
 
     def _started(self, given: Parameters | None) -> Method:
@@ -176,9 +166,7 @@ class Task:
             if value <= bound:
                 return method
             if not bool(theta.isfinite().all()):
-                raise ValueError(
-                    "start holds a value that is not finite; weights and intercepts must be finite"
-                )
+                raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
             self._notes.append(
                 f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
                 " null model"
@@ -191,9 +179,7 @@ class Task:
         if first is not null and not method.search.numbers.value <= bound:
             method = self._make(null)
         if not math.isfinite(method.search.numbers.value):
-            raise ValueError(
-                "the objective is not finite at the null model; X, y and sample_weight must be finite"
-            )
+            raise ValueError("the objective is not finite at the null model; X, y and sample_weight must be finite")
         return method
 
 

@@ -54,9 +54,7 @@ class Allowance:
         c = z.clamp(-clamp.bound, clamp.bound)
         loss = row_loss(z, y, clamp) + rho * c.abs() + 2 * terms * torch.maximum(low.abs(), high.abs())
         weight = (s * residual) @ X.abs() + floor * (s @ (1 + X.abs()))
-        return cls(
-            bound, Gradient.mean((s * (loss + floor)).sum(), weight, (s * (residual + floor)).sum(), s)
-        )
+        return cls(bound, Gradient.mean((s * (loss + floor)).sum(), weight, (s * (residual + floor)).sum(), s))
 
     def worst(self, gradient: Gradient, truth: Gradient) -> tuple[float, str]:
         """Return the largest relative error, and the number that has it: "loss", "dL/dw[3]" or "dL/db"."""

@@ -103,9 +103,7 @@ def _compare(method: str, problem: Problem, step: float, terms: float) -> Remark
             fast_mode=len(w) > _EACH,
         )
     except GradcheckError:
-        return Remark(
-            method, "float64, cpu", "differ from the gradient of bce_loss (gradcheck)", agrees=False
-        )
+        return Remark(method, "float64, cpu", "differ from the gradient of bce_loss (gradcheck)", agrees=False)
     return Remark(method, "float64, cpu", "agree with the gradient of bce_loss (gradcheck)", agrees=True)
 
 

@@ -102,8 +102,7 @@ def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
         result |= draws.means(value, {name: lambda each: each})
     pair, cell = np.unique(rows.y * np.intp(K) + rows.logits.argmax(axis=1), return_inverse=True)
     of_label, of_called = (
-        csr_array((np.ones(len(pair)), (np.arange(len(pair)), of)), (len(pair), K))
-        for of in (pair // K, pair % K)
+        csr_array((np.ones(len(pair)), (np.arange(len(pair)), of)), (len(pair), K)) for of in (pair // K, pair % K)
     )
     right = np.asarray(pair // K == pair % K)
 

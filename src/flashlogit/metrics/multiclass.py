@@ -19,10 +19,7 @@ class JsonMetrics:
     def to_json(self) -> dict[str, int | float | None]:
         """Return the fields by name; None for what is undefined or not finite, which strict JSON cannot hold."""
         fields = asdict(self)  # type: ignore[call-overload]  # its subclasses are dataclasses
-        return {
-            name: None if value is None or not math.isfinite(value) else value
-            for name, value in fields.items()
-        }
+        return {name: None if value is None or not math.isfinite(value) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)

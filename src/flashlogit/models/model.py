@@ -134,9 +134,7 @@ class Model:
         try:
             return _checked(tensors, header)
         except ValueError as error:
-            raise UserError(
-                f"is no model that can be used ({error})", setting=file_path, remedy=_REMEDY
-            ) from error
+            raise UserError(f"is no model that can be used ({error})", setting=file_path, remedy=_REMEDY) from error
 
 
 class _StandardizationInJson(Settings):

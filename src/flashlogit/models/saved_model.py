@@ -47,9 +47,7 @@ def raw_coefficients(path: Path) -> RawCoefficients:
         weight, intercept = weight[order], intercept[order]
     elif order[0] == 1:
         weight, intercept = -weight, -intercept
-    return RawCoefficients(
-        weight, intercept, classes[order], model.feature_names, run.iterations, run.relative_gap
-    )
+    return RawCoefficients(weight, intercept, classes[order], model.feature_names, run.iterations, run.relative_gap)
 
 
 def _labels(names: tuple[str, ...]) -> NDArray[Any]:

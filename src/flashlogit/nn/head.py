@@ -65,7 +65,5 @@ class LogisticHead(nn.Linear):
 
     def extra_repr(self) -> str:
         """The options behind nn.Linear's own."""
-        options = (
-            f"eps={self.clamp.eps}, clamp_gradient={self.clamp.gradient!r}, reduction={self.reduction!r}"
-        )
+        options = f"eps={self.clamp.eps}, clamp_gradient={self.clamp.gradient!r}, reduction={self.reduction!r}"
         return f"{super().extra_repr()}, {options}"

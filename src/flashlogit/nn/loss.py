@@ -69,9 +69,7 @@ def bce_loss(
     for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", pos_weight)):
         _refuse_gradient(name, tensor is not None and tensor.requires_grad)
     if weight.ndim not in (1, 2) or (weight.ndim == 2 and weight.shape[0] != 1):
-        raise ValueError(
-            f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights"
-        )
+        raise ValueError(f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights")
     settings = _Settings(eps, clamp_gradient, backend, reduction, X.requires_grad)
     with _full_precision(weight):
         loss, *_ = _Loss.apply(X, y, weight.reshape(-1), bias, sample_weight, pos_weight, settings)  # type: ignore[no-untyped-call]

@@ -87,9 +87,7 @@ class Coordinates:
         return torch.cat(rows) / self.scale[:, None]
 
 
-def measure_coordinates(
-    X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool
-) -> Coordinates:
+def measure_coordinates(X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
     """Coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
 
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,

@@ -101,17 +101,13 @@ class Design:
         P = len(scale)
         return (matrix[:P, :P] * scale[:, None]).mul_(scale)
 
-    def sampled_moments(
-        self, h: Tensor, rows: int, *, dtype: torch.dtype, rough: bool
-    ) -> tuple[Tensor, float]:
+    def sampled_moments(self, h: Tensor, rows: int, *, dtype: torch.dtype, rough: bool) -> tuple[Tensor, float]:
         """Return the sums [P, P] with weights h [N] in the coordinates over about `rows` rows, and their share.
 
         dtype: of the sums. rough: whether products may be in half precision, where the device is quicker in it.
         """
         half = half_dtype(self.X) if rough else None
-        matrix, share = second_moments(
-            self.X, h, self.coordinates, rows, compute_dtype=dtype, product_dtype=half
-        )
+        matrix, share = second_moments(self.X, h, self.coordinates, rows, compute_dtype=dtype, product_dtype=half)
         self.count(share)
         return matrix, share
 

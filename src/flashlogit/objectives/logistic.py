@@ -56,9 +56,7 @@ class Logistic(Labels):
         positive, total = _mass(y, s)
         mean = positive / total
         if intercept and not 0 < mean < 1:
-            raise ValueError(
-                f"y has the weighted mean {mean:g}; with an intercept a fit needs rows of both classes"
-            )
+            raise ValueError(f"y has the weighted mean {mean:g}; with an intercept a fit needs rows of both classes")
         return cls(y, s, (1 - mean, mean) if intercept else (0.5, 0.5), total, intercept, passes)
 
     @property
@@ -100,9 +98,7 @@ class Logistic(Labels):
         dtype = at.W.dtype
         if design.X.shape[1] <= HESSIAN_COLUMNS:
             design.count()
-            found = self.passes.bce_hessian(
-                design.X, self.y, at.W[:, 0], at.b, **self._options(design, dtype)
-            )
+            found = self.passes.bce_hessian(design.X, self.y, at.W[:, 0], at.b, **self._options(design, dtype))
             return design.in_coordinates(design.about_center(found.matrix))
         h = self._onepass(design, at, dtype, curvature=True).curvature
         assert h is not None
@@ -127,9 +123,7 @@ class Logistic(Labels):
         """Return the t [1] with hessian @ t = slope; not finite where there is none."""
         return slope / hessian[0]
 
-    def intercept_product(
-        self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor
-    ) -> Coefficients:
+    def intercept_product(self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor) -> Coefficients:
         """Return the Hessian of the sum times (0, shift [1]), float64; one pass over X."""
         h = rows.exact
         assert h is not None
@@ -137,9 +131,7 @@ class Logistic(Labels):
         design.count()
         return Coefficients(column[:, None] * shift, h.sum(dtype=torch.float64) * shift)
 
-    def shrunk_divergence(
-        self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor
-    ) -> Tensor:
+    def shrunk_divergence(self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
         """Return sum_i s_i KL(y_i + tau u_i | p_i), [], for the corrected residuals u, from the logits of a point."""
         assert rows.logits is not None
         values = shrunk_divergence(rows.logits, self.y, tau, shift)

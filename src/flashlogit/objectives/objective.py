@@ -55,9 +55,7 @@ class Objective(Parameterisation):
         """P of the null model, which has intercepts only."""
         return self.loss.null_value
 
-    def evaluate(
-        self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False
-    ) -> Point:
+    def evaluate(self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False) -> Point:
         """Return P and its gradient at theta [P C, 1], for one pass over X. Waits for nothing.
 
         Args:

@@ -74,9 +74,7 @@ class Parameterisation:
         if loss.intercept:
             weights[-1] = 0.0
         scale = _class_scale(coordinates.scale[:, None], l2 * weights, spread / spread.mean())
-        by_l1, by_l2 = provable(
-            l1, l2, coordinates, tolerance=tolerance, null=loss.null_value, classes=loss.columns
-        )
+        by_l1, by_l2 = provable(l1, l2, coordinates, tolerance=tolerance, null=loss.null_value, classes=loss.columns)
         gauge = None
         if loss.columns > 1:
             gauge = (1 / scale) * (1 - weights if by_l1 or by_l2 else 1.0)
@@ -183,17 +181,13 @@ class Parameterisation:
         if self.gauge is None:
             return replace(self, null_space=torch.linalg.qr(flat.reshape(P, r)).Q)
         along = torch.diag_embed(self.gauge.t()).permute(1, 0, 2)
-        left, size, _ = torch.linalg.svd(
-            torch.cat([flat, along], dim=2).reshape(P * C, -1), full_matrices=False
-        )
+        left, size, _ = torch.linalg.svd(torch.cat([flat, along], dim=2).reshape(P * C, -1), full_matrices=False)
         return replace(self, null_space=left[:, size > _SAME_DIRECTION * size[0]])
 
     def for_pass(self, theta: Tensor) -> Coefficients:
         """Return W and b as a pass takes them."""
         W, b = self.centred(theta)
-        return Coefficients(
-            W, b if self.design.center is not None else b - self.design.coordinates.center @ W
-        )
+        return Coefficients(W, b if self.design.center is not None else b - self.design.coordinates.center @ W)
 
     def pulled_back(self, sums: Coefficients) -> Tensor:
         """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""
@@ -229,9 +223,7 @@ class Parameterisation:
         if self.null_space is not None:
             hessian = hessian + self.null_space @ self.null_space.t()
         elif self.gauge is not None:
-            hessian.view(P, C, P, C).diagonal(dim1=0, dim2=2).add_(
-                torch.einsum("pk,pl->klp", self.gauge, self.gauge)
-            )
+            hessian.view(P, C, P, C).diagonal(dim1=0, dim2=2).add_(torch.einsum("pk,pl->klp", self.gauge, self.gauge))
         return hessian[None]
 
 

@@ -51,9 +51,7 @@ def second_moments(
     N, D = X.shape
     few = _PIECES <= rows <= N // 2
     starts = [k * N // _PIECES for k in range(_PIECES + 1)]
-    pieces = [
-        slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)
-    ]
+    pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
     center, scale = coordinates.center.to(compute_dtype), coordinates.scale[:D].to(compute_dtype)
 
     def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,9 +63,7 @@ class Softmax(Labels):
             kept = design.X.new_empty((len(design.X), K), dtype=keep.products)
         least: list[Tensor] = []
 
-        def add(
-            rows: slice, X: Tensor, weight_grad: Tensor, bias_grad: Tensor, loss: Tensor, second: Tensor
-        ) -> None:
+        def add(rows: slice, X: Tensor, weight_grad: Tensor, bias_grad: Tensor, loss: Tensor, second: Tensor) -> None:
             z, own = torch.addmm(at.b, X, at.W), self.y[rows, None]
             p = torch.softmax(z, dim=1)
             others = (z - z.gather(1, own)).scatter(1, own, -math.inf)
@@ -151,17 +149,11 @@ class Softmax(Labels):
         shift: Tensor = torch.linalg.pinv(hessian, hermitian=True) @ slope
         return shift - (shift.amax() + shift.amin()) / 2
 
-    def intercept_product(
-        self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor
-    ) -> Coefficients:
+    def intercept_product(self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor) -> Coefficients:
         """Return the Hessian of the sum times (0, shift [K]), float64; one pass over X."""
-        return self._product(
-            design, Coefficients(torch.zeros_like(at.W), shift), lambda rows, X: _probabilities(X, at)
-        )
+        return self._product(design, Coefficients(torch.zeros_like(at.W), shift), lambda rows, X: _probabilities(X, at))
 
-    def shrunk_divergence(
-        self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor
-    ) -> Tensor:
+    def shrunk_divergence(self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
         """Return sum_i s_i KL((1 - tau) e_y + tau q_i | p_i), q_ik = p_ik (1 - shift_k + p_i . shift); one pass."""
 
         def add(rows: slice, X: Tensor, total: Tensor) -> None:

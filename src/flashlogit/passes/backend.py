@@ -93,17 +93,13 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
         return Backend("torch", "asked for")
     obstacle = _obstacle_to_triton(device)
     if requested == "auto":
-        return (
-            Backend("triton", f"the data are on {device}") if obstacle is None else Backend("torch", obstacle)
-        )
+        return Backend("triton", f"the data are on {device}") if obstacle is None else Backend("torch", obstacle)
     if obstacle is None:
         return Backend("triton", "asked for")
     if device.type == "cpu" and _interpreting() and _triton_installed():
         return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
     elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
-    raise UserError(
-        obstacle, setting="backend", value="triton", remedy=f"set backend to 'auto' or 'torch'{elsewhere}"
-    )
+    raise UserError(obstacle, setting="backend", value="triton", remedy=f"set backend to 'auto' or 'torch'{elsewhere}")
 
 
 def _obstacle_to_triton(device: torch.device) -> str | None:
@@ -121,9 +117,7 @@ def _obstacle_to_compiling() -> str | None:
     """Triton compiles a kernel's launcher with the C compiler that CC names, else with gcc or clang."""
     named = os.environ.get("CC")
     if named is not None and shutil.which(named) is None:
-        return (
-            f"Triton needs a C compiler and CC is {named!r}, which is no program here: install it or set CC"
-        )
+        return f"Triton needs a C compiler and CC is {named!r}, which is no program here: install it or set CC"
     if named is None and not (shutil.which("gcc") or shutil.which("clang")):
         return "Triton needs a C compiler and there is none: install gcc or set CC"
     return None

@@ -174,9 +174,7 @@ def hessian_product(
         total = X.new_zeros(X.shape[1], dtype=torch.float64)
         with scratch_buffer(part.stop - part.start, compute, X.device) as t:
             blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=True)
-            for (_, X_b), t_b, h_b in zip(
-                blocks, torch.split(t, height), torch.split(h[part], height), strict=True
-            ):
+            for (_, X_b), t_b, h_b in zip(blocks, torch.split(t, height), torch.split(h[part], height), strict=True):
                 linear(X_b, v, b, out=t_b).mul_(h_b)
                 total += transposed_product(X_b, t_b)
             return torch.cat([total, t.sum(dtype=torch.float64).reshape(1)])

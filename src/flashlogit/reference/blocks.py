@@ -33,9 +33,7 @@ _PART_BYTES = 1 << 20
 """Fewest bytes of X in a thread's part: fewer are not worth another thread."""
 
 
-def over_parts(
-    X: Tensor, n: int, work: Callable[[slice], Result], combine: Callable[[list[Result]], Total]
-) -> Total:
+def over_parts(X: Tensor, n: int, work: Callable[[slice], Result], combine: Callable[[list[Result]], Total]) -> Total:
     """`combine` of the results of `work` for consecutive parts of n visited rows; on a CPU in several threads.
 
     Autocast does not apply to `work`.

@@ -54,9 +54,7 @@ def history_chart(history: HistoryRows, *, tolerance: float | None, proven: bool
     solved = bool(history) and "relative_gap" in history[-1]
     title = "Loss" if not solved else "Duality gap" if proven else "Half the squared Newton decrement"
     x_label = "iteration" if solved else "epoch"
-    columns = (
-        {"estimated": "relative_gap"} if solved else {"train": "train_loss", "validation": "validation_loss"}
-    )
+    columns = {"estimated": "relative_gap"} if solved else {"train": "train_loss", "validation": "validation_loss"}
     found = {name: _recorded(history, x_label, column) for name, column in columns.items()}
     curves = {name: curve for name, curve in found.items() if len(curve.x)}
     if not curves:
@@ -120,9 +118,7 @@ def precision_recall_chart(subject: Subject, positive: str) -> Chart:
         for name, style, one in subject
     )
     panel = Panel(Axis.linear("recall", 0, 1), Axis.linear("precision", 0, 1), tuple(series))
-    return _tabulated(
-        Chart("Precision and recall", (panel,), f"Precision over recall of {isolated(positive)}")
-    )
+    return _tabulated(Chart("Precision and recall", (panel,), f"Precision over recall of {isolated(positive)}"))
 
 
 def _curve(name: str, style: str, curve: Curve | None, area: str, value: float | None) -> Series:
@@ -157,9 +153,7 @@ def calibration_chart(subject: Subject, positive: str) -> Chart:
         in_bin = np.zeros(bins)
         in_bin[curve.bin] = curve.rows
         counts.append(Series(style, np.linspace(0, 1, bins + 1), in_bin, "stairs"))
-        columns = zip(
-            curve.bin.tolist(), curve.mean_probability, curve.observed_rate, curve.rows, strict=True
-        )
+        columns = zip(curve.bin.tolist(), curve.mean_probability, curve.observed_rate, curve.rows, strict=True)
         rows += [(name, _between(k, bins), digits(p), digits(rate), f"{n:,}") for k, p, rate, n in columns]
     return Chart(
         "Calibration",
@@ -186,9 +180,7 @@ def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
         "positive": (question.positive, decision.positive_rows),
     }
     stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, (name, rows) in sides.items()]
-    chart = _score_chart(
-        stairs, split, f"“{isolated(shortened(plain(question.positive), _LABEL_CHARACTERS))}”"
-    )
+    chart = _score_chart(stairs, split, f"“{isolated(shortened(plain(question.positive), _LABEL_CHARACTERS))}”")
     pairs = zip(decision.negative_rows, decision.positive_rows, strict=True)
     rows = [(_between(i, HISTOGRAM_BINS), f"{a:,}", f"{b:,}") for i, (a, b) in enumerate(pairs) if a or b]
     chart = replace(chart, heads=("Probability", question.negative, question.positive), rows=tuple(rows))

@@ -45,9 +45,7 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
     K, size = len(coefficients), coefficients.size
-    columns: dict[str, Any] = (
-        {"class": [label for label in model.label_names for _ in names]} if K > 1 else {}
-    )
+    columns: dict[str, Any] = {"class": [label for label in model.label_names for _ in names]} if K > 1 else {}
     columns |= {
         "column": names * K,
         "coefficient": coefficients.reshape(-1),

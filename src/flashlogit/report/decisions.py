@@ -69,8 +69,7 @@ def decide(
         precision_recall = Curve(np.append(0.0, np.repeat(kept.x, 2)[:-1]), np.repeat(kept.y, 2))
     counts = True if split.sample_weight is None else split.sample_weight > 0
     negative_rows, positive_rows = (
-        np.histogram(split.probability[(split.y == label) & counts], HISTOGRAM_BINS, (0, 1))[0]
-        for label in (0, 1)
+        np.histogram(split.probability[(split.y == label) & counts], HISTOGRAM_BINS, (0, 1))[0] for label in (0, 1)
     )
     return Decision(
         split=name,

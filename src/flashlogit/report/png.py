@@ -257,9 +257,7 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
         return 0.0
     longest = max(map(len, labels)) * _CHARACTER + 0.5
     columns = min(3, len(labels), max(1, int(width / longest)))
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False
-    )
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return _LEGEND_LINE * (-(-len(labels) // columns) - 1)

@@ -34,9 +34,7 @@ class BatchRun:
         factors = class_weights(dataset.train, loss.class_weight)
         clamp = Clamp(loss.eps, loss.clamp_gradient)
         train, validation = (
-            None
-            if rows is None
-            else Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
+            None if rows is None else Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
             for rows in (dataset.train, dataset.validation)
         )
         assert train is not None
@@ -66,9 +64,7 @@ class BatchRun:
         start, first = time.perf_counter(), trainer.epoch
         newest = trainer.checkpoint(self._origin, len(history))
         try:
-            with Bar(
-                task, total=settings.epochs * rows, initial=first * rows, unit=" rows", unit_scale=True
-            ) as bar:
+            with Bar(task, total=settings.epochs * rows, initial=first * rows, unit=" rows", unit_scale=True) as bar:
                 for row in trainer.epochs(bar.update):
                     history.append(row)
                     directory.append_history(row)
@@ -90,9 +86,7 @@ class BatchRun:
         if epochs := trainer.epoch - first:
             seconds = time.perf_counter() - start
             which = f"; kept the weights of epoch {kept}, the lowest validation loss" if stopping else ""
-            task.say(
-                f"trained {epochs} epochs in {seconds:.1f} s ({epochs * rows / seconds:,.0f} rows/s){which}"
-            )
+            task.say(f"trained {epochs} epochs in {seconds:.1f} s ({epochs * rows / seconds:,.0f} rows/s){which}")
         else:
             task.say(f"nothing was left to train after epoch {trainer.epoch}; raise training.epochs to go on")
         return Learned(*trainer.final_parameters(), history, EpochSummary(trainer.epoch, kept))

@@ -119,9 +119,7 @@ class RunDirectory:
             except ValidationError:
                 row = {}
             if not row or row.keys() != (rows or [row])[0].keys() or not row.keys() >= {*keys}:
-                raise UserError(
-                    f"line {number} is no row of the run's history", setting=self.history, remedy=_AGAIN
-                )
+                raise UserError(f"line {number} is no row of the run's history", setting=self.history, remedy=_AGAIN)
             rows.append(row)
         self.write_text(self.history, "".join(f"{line.decode()}\n" for line in lines))
         return rows

@@ -62,9 +62,7 @@ def predict_file(
     writer = pa.csv.CSVWriter
     if isinstance(out, Path):
         if out.resolve() in {file.resolve() for file in named_files(data, "--data")}:
-            raise UserError(
-                "it is the data file itself", setting="--out", value=out, remedy="choose another file"
-            )
+            raise UserError("it is the data file itself", setting="--out", value=out, remedy="choose another file")
         require_output(out, list(_WRITERS), overwrite)
         writer = _WRITERS[out.suffix.lower()]
     model = Model.load(model_path)
@@ -106,9 +104,7 @@ def predict_file(
     return Predicted(len(rows), rows.notes)
 
 
-def _predictions(
-    model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float
-) -> Iterator[pa.Table]:
+def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float) -> Iterator[pa.Table]:
     names = pa.array(model.label_names)
     start = 0
     for block in rows.blocks():

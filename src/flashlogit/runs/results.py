@@ -42,8 +42,7 @@ class Results:
         the `run`.
         """
         splits = {
-            name: {metric: list(ends) for metric, ends in of_split.items()}
-            for name, of_split in self.intervals.items()
+            name: {metric: list(ends) for metric, ends in of_split.items()} for name, of_split in self.intervals.items()
         }
         return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {
             "intervals": {
@@ -75,12 +74,9 @@ def write_results(task: Task, learned: Learned) -> Results:
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
     scores = score(dataset, weight, bias)
     eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
-    metrics = {
-        name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()
-    }
+    metrics = {name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()}
     intervals = {
-        name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed)
-        for name, split in scores.items()
+        name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed) for name, split in scores.items()
     }
     run = RunSummary(
         device=str(task.device),
@@ -130,9 +126,7 @@ def _logits(X: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.ndim == 1:
         return reference.logits(X, weight, bias)
     # X is read once for all classes, not once for each, and a block of its rows is cast at a time.
-    return torch.cat(
-        [torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, cast_rows(X))]
-    )
+    return torch.cat([torch.addmm(bias, block.to(weight.dtype), weight.t()) for block in torch.split(X, cast_rows(X))])
 
 
 def column_deviation(dataset: Dataset) -> NDArray[np.float64]:

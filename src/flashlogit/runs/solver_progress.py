@@ -67,9 +67,7 @@ class SolverProgress:
             return None
         saved.check_origin(task.directory.checkpoint, self._origin)
         progress = saved.progress_as(_Saved)
-        state = {
-            name.removeprefix(_STATE): each for name, each in saved.tensors.items() if name.startswith(_STATE)
-        }
+        state = {name.removeprefix(_STATE): each for name, each in saved.tensors.items() if name.startswith(_STATE)}
         point = {name: each for name, each in saved.tensors.items() if not name.startswith(_STATE)}
         D, K = task.dataset.train.X.shape[1], len(task.dataset.label_names)
         weight, bias = (torch.empty(D), torch.empty(1)) if K == 2 else (torch.empty(K, D), torch.empty(K))

@@ -77,9 +77,7 @@ class Learned:
     history: list[HistoryRow]
     summary: SolverSummary | EpochSummary
     inference: Inference | None = None
-    why_no_inference: str = (
-        "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
-    )
+    why_no_inference: str = "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
 
 
 def fingerprint(dataset: Dataset) -> str:

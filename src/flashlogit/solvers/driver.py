@@ -115,9 +115,7 @@ class Progress:
     def saved(self, passes: float, seconds: float) -> Tensor:
         """Return all of it, the passes and the seconds so far: the entry "driver" of a state, [9] float64."""
         known = (self.best_gap, self.expected_gap, self.goal, self.lowest, self.gap_stalled)
-        return torch.tensor(
-            [*known, self.value_stalled, self.iterations, passes, seconds], dtype=torch.float64
-        )
+        return torch.tensor([*known, self.value_stalled, self.iterations, passes, seconds], dtype=torch.float64)
 
     def reach(self, value: float, gap: float) -> None:
         """Take up a point."""

@@ -97,9 +97,7 @@ class _Pairs:
         return float(self.p @ self.u + self.q @ self.v) / (2 * len(self.p))
 
     def moved(self, change: _Pairs, length: float) -> _Pairs:
-        return _Pairs(
-            *(a + length * b for a, b in zip(vars(self).values(), vars(change).values(), strict=True))
-        )
+        return _Pairs(*(a + length * b for a, b in zip(vars(self).values(), vars(change).values(), strict=True)))
 
     def longest(self, change: _Pairs) -> float:
         """The length up to 1 at which the first of them becomes 0."""
@@ -131,6 +129,4 @@ class _System:
         dp, dq = (tp - at.p * du) / at.u, (tq - at.q * dv) / at.v
         # The larger of the two from dx, since its slack may be so small that the quotient is all rounding.
         larger = at.p / at.u > at.q / at.v
-        return dx, _Pairs(
-            torch.where(larger, dx[pen] + dq, dp), torch.where(larger, dq, dp - dx[pen]), du, dv
-        )
+        return dx, _Pairs(torch.where(larger, dx[pen] + dq, dp), torch.where(larger, dq, dp - dx[pen]), du, dv)

@@ -71,9 +71,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
         here = torch.nonzero(taken).reshape(-1)
         count = len(here)
         x = x.clone()
-        x[here], stalls, added = _minimise(
-            H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls
-        )
+        x[here], stalls, added = _minimise(H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls)
         if added > 0:
             H = H + added * torch.eye(len(x), dtype=x.dtype)
             convex = convex and added <= TUNING.rounding
@@ -108,9 +106,7 @@ def _minimise(
     added = _missing(H)
     if added > 0:
         H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inner, _ = _by_active_sets(
-        H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=TUNING.polishing_steps
-    )
+    inner, _ = _by_active_sets(H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=TUNING.polishing_steps)
     values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
     return inner if float(values[1]) <= float(values[0]) else end, True, added
 
@@ -135,9 +131,7 @@ def _by_active_sets(
     return end, False
 
 
-def _active_set_step(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor
-) -> tuple[Tensor, float, bool]:
+def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> tuple[Tensor, float, bool]:
     """A better x [P], what m gains by it, and whether it is the minimum over the free variables.
 
     slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.

@@ -124,6 +124,4 @@ def _merged_rows(accepted: Tensor, before: RowValues | None, new: RowValues | No
     if len(accepted) == 1 or before is None or new is None:
         return before
     pairs = {field.name: (getattr(before, field.name), getattr(new, field.name)) for field in fields(new)}
-    return RowValues(
-        **{name: None if b is None else torch.where(accepted, b, a) for name, (a, b) in pairs.items()}
-    )
+    return RowValues(**{name: None if b is None else torch.where(accepted, b, a) for name, (a, b) in pairs.items()})

@@ -67,9 +67,7 @@ class Checkpoint:
             UserError: no such file, a damaged one, or not a checkpoint.
         """
         if not path.is_file():
-            raise UserError(
-                "there is no such checkpoint", setting=path, remedy="start the run without --resume"
-            )
+            raise UserError("there is no such checkpoint", setting=path, remedy="start the run without --resume")
         arrays, state = read_safetensors(path, kind="checkpoint", content=_State, remedy=_REMEDY)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return cls(tensors, state.progress, state.origin, path)

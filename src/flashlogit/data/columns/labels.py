@@ -84,9 +84,7 @@ class Mapping:
             match = known.find(value)
             if match is None:
                 row = int(np.flatnonzero(kept)[np.argmax(positions == i)])
-                problem = (
-                    f'holds "{text_of(value)}" in {row_text(row)}, which the training file does not have'
-                )
+                problem = f'holds "{text_of(value)}" in {row_text(row)}, which the training file does not have'
                 remedy = f"correct it to one of {listing(map(text_of, self.classes))}, or leave out the row"
                 raise UserError(problem, setting=place, remedy=remedy)
             table[i] = self.classes[match]

@@ -11,9 +11,7 @@ from ...system.wording import row_text
 from ..files.tables import Table
 
 
-def read_weights(
-    table: Table, name: str, kept: NDArray[np.bool_], dtype: type[np.floating]
-) -> NDArray[np.floating]:
+def read_weights(table: Table, name: str, kept: NDArray[np.bool_], dtype: type[np.floating]) -> NDArray[np.floating]:
     """Return the weights [N] in `dtype` of all rows of a table; rows that are not `kept` have weight 0.
 
     Raises UserError, naming the row, if a kept row's weight is missing, not finite (in `dtype`) or negative,

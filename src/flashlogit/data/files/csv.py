@@ -115,9 +115,7 @@ def _stream(path: Path, setting: str) -> Iterator[Any]:
             yield stream
         return
     with zipfile.ZipFile(path) as archive:
-        members = [
-            name for name in archive.namelist() if name[-1] != "/" and not name.startswith("__MACOSX/")
-        ]
+        members = [name for name in archive.namelist() if name[-1] != "/" and not name.startswith("__MACOSX/")]
         if len(members) != 1:
             problem = f"holds {len(members)} files, {listing(members) or 'none'}"
             remedy = "give an archive with one .csv file, or unpack it"
@@ -155,9 +153,7 @@ def _find_separator(stream: Any, separator: str, file: str, *, adapt: bool) -> s
         raise _not_utf8(file)
     name = " ".join(text.split()) if mark != "\t" else text.strip()
     tabs, written = ("end the file's name in .tsv, ", "\\t") if mark == "\t" else ("", mark)
-    remedy = (
-        f"separate the columns with {_SEPARATORS[separator]} instead of {_SEPARATORS[mark]}, {tabs}or set"
-    )
+    remedy = f"separate the columns with {_SEPARATORS[separator]} instead of {_SEPARATORS[mark]}, {tabs}or set"
     remedy += f' data.separator (of inspect: --separator) to "{written}"'
     raise UserError(f'the header line is one name, "{name[:60]}"', setting=file, remedy=remedy)
 

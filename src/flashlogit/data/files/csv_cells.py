@@ -24,7 +24,5 @@ def safe_cells(table: pa.Table) -> pa.Table:
 
 def _safe(column: pa.ChunkedArray) -> pa.ChunkedArray:
     text = column.cast(pa.large_string())
-    formula = pc.and_not(
-        pc.match_substring_regex(text, _FORMULA), pc.match_substring_regex(text, PLAIN_NUMBER)
-    )
+    formula = pc.and_not(pc.match_substring_regex(text, _FORMULA), pc.match_substring_regex(text, PLAIN_NUMBER))
     return pc.if_else(formula, pc.replace_substring_regex(text, "^", "'", max_replacements=1), text)

@@ -65,9 +65,7 @@ def _kinds(tables: Sequence[pa.Table], name: str) -> list[str]:
     return ["number" if is_number(kind) else "text" if is_text(kind) else str(kind) for kind in types]
 
 
-def _joined(
-    name: str, columns: Sequence[pa.ChunkedArray], parts: Sequence[ArrowFile], setting: str
-) -> pa.ChunkedArray:
+def _joined(name: str, columns: Sequence[pa.ChunkedArray], parts: Sequence[ArrowFile], setting: str) -> pa.ChunkedArray:
     """Return a column's rows of all files, true and false as 1 and 0 where another file has numbers."""
     kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
     as_number = [column.cast(pa.int8()) if column.type == pa.bool_() else column for column in columns]

@@ -151,9 +151,7 @@ class TableFile(ABC):
         """Return the name of the label, weight or id column that `setting` calls `column`, or raise UserError."""
         return self._find(column, self.keys, self._key_set, setting)
 
-    def require(
-        self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()
-    ) -> None:
+    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
         """Raise UserError for a file that lacks some of these columns, and for numbered columns of another count than
         `widths`; () for any."""
         if self.numbered and widths and self.width not in widths:

@@ -78,9 +78,7 @@ def read_as_text_file(table: pa.Table, reading: Reading) -> pa.Table:
     further marks of a missing value, and as numbers where nothing else is left. Without such marks they stay."""
     if not reading.missing:
         return table
-    text = [
-        field.name for field in table.schema if is_text(field.type) and field.name not in reading.verbatim
-    ]
+    text = [field.name for field in table.schema if is_text(field.type) and field.name not in reading.verbatim]
     table = without_marks(table, text, reading.marks)
     for name in text:
         if name not in reading.text:

@@ -51,9 +51,7 @@ class Separation:
     standardized: Tensor | None = None
 
 
-def fewest_columns(
-    standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor
-) -> Tensor:
+def fewest_columns(standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor) -> Tensor:
     """The weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on the CPU.
 
     The columns of a one-hot group add up to 1, so that a number can move between all of their weights and the

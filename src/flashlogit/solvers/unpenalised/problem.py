@@ -98,9 +98,7 @@ class Unpenalised:
         """Return a sentence on collinear columns, `names` [D] being those of all, if there are any."""
         if not self.collinear:
             return []
-        return [
-            f"{self.collinear.describe(names)}; of all optima the one with the smallest coefficients is given"
-        ]
+        return [f"{self.collinear.describe(names)}; of all optima the one with the smallest coefficients is given"]
 
     def certify(self, point: Point) -> Certificate:
         """Return what stands in for a gap: half the squared Newton decrement, and the penalty that it leaves out.
@@ -172,9 +170,7 @@ class Unpenalised:
         """Return complete separation, for two classes with the parameters at which every margin is positive."""
         objective = self.objective
         coordinates = objective.design.coordinates
-        evidence = (
-            f"the fit came to parameters that have all {len(objective.X):,} rows on their labels' sides"
-        )
+        evidence = f"the fit came to parameters that have all {len(objective.X):,} rows on their labels' sides"
         if not self._two_classes:
             return Separation("complete", evidence)
         weight, bias = objective.to_user(theta)

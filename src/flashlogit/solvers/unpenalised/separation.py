@@ -94,9 +94,7 @@ def find_separation(
             f"X has {X.shape[1]:,} columns, and at most {TUNING.max_columns:,} are searched for separation"
         )
     if X.numel() > TUNING.max_values:
-        return Undecided(
-            f"X has {X.numel():,} values, and at most {TUNING.max_values:,} are searched for separation"
-        )
+        return Undecided(f"X has {X.numel():,} values, and at most {TUNING.max_values:,} are searched for separation")
     rows = None if sample_weight is None else torch.nonzero(sample_weight > 0)[:, 0]
     if (X.shape[0] if rows is None else rows.shape[0]) == 0:
         return None
@@ -204,9 +202,7 @@ def _search(table: _Table, deadline: float) -> Separation | None:
     while margin.max() > TUNING.positive:
         if margin.min() >= -TUNING.rounding:
             on_plane = int((margin <= TUNING.positive).sum())
-            evidence = (
-                f"a plane through {on_plane:,} of {table.n:,} rows has the others on their labels' sides"
-            )
+            evidence = f"a plane through {on_plane:,} of {table.n:,} rows has the others on their labels' sides"
             return table.separation("quasi-complete", evidence, direction)
         _add_worst(chosen, margin, margin < -TUNING.rounding, more)
         direction = _solve(table, chosen, deadline, widest=False)
@@ -223,9 +219,7 @@ def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separa
         direction = _solve(table, chosen, deadline, widest=True)
         margin = table.margins(direction)
         if margin.min() > TUNING.positive:
-            return table.separation(
-                "complete", f"a plane has all {table.n:,} rows on their labels' sides", direction
-            )
+            return table.separation("complete", f"a plane has all {table.n:,} rows on their labels' sides", direction)
         if margin[chosen].min() <= TUNING.positive:
             return None
         _add_worst(chosen, margin, margin <= TUNING.positive, more)

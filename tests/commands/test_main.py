@@ -166,7 +166,7 @@ def test_predict_and_export_as_json(run, tmp_path, capsys):
 
 def test_export_without_a_model_or_over_a_file(tmp_path, capsys):
     (tmp_path / "there.onnx").touch()
-    for name, said in (("m.onnx", "there is no such model"), ("there.onnx", "--overwrite")):
+    for name, said in (("m.onnx", "there is no model"), ("there.onnx", "--overwrite")):
         assert main(["export", "--model", str(tmp_path), "--out", str(tmp_path / name)]) == 2
         assert said in capsys.readouterr().err
 

@@ -12,10 +12,17 @@ import pytest
 from pydantic import ValidationError
 
 from flashlogit.config.data import FileData, Label
-from flashlogit.config.learning import Adam, ClassWeight, EarlyStopping, LossSettings, TrainingSettings
 from flashlogit.config.load import dump_settings, load_settings
-from flashlogit.config.overrides import parse_override
-from flashlogit.config.settings import RunSettings, json_schema
+from flashlogit.config.settings import (
+    Adam,
+    ClassWeight,
+    EarlyStopping,
+    LossSettings,
+    RunSettings,
+    TrainingSettings,
+    json_schema,
+)
+from flashlogit.config.yaml_text import parse_override
 from flashlogit.system.errors import UNSAID, UserError
 
 Write = Callable[[str], Path]

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from flashlogit.config.data import FileData, Label, SyntheticData
-from flashlogit.config.learning import LossSettings, SolverSettings
 from flashlogit.config.load import dump_settings, load_settings
-from flashlogit.config.overrides import parse_override
-from flashlogit.config.settings import RunSettings
-from flashlogit.config.yaml_dialect import parse_yaml
+from flashlogit.config.settings import LossSettings, RunSettings, SolverSettings
+from flashlogit.config.yaml_text import parse_override, parse_yaml
 from flashlogit.system.errors import UserError
 
 Write = Callable[[str], Path]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from flashlogit.system.console import aligned
-from flashlogit.system.device import resolve_device
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output
+from flashlogit.system.memory import resolve_device
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from flashlogit.system.scratch import scratch_buffer
+from flashlogit.system.memory import scratch_buffer
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from flashlogit.config.learning import TrainingSettings
+from flashlogit.config.settings import TrainingSettings
 from flashlogit.data import Rows
 from flashlogit.passes.backend import choose_backend
 from flashlogit.system.errors import UserError

@@ -1,4 +1,14 @@
-"""The command `check-gradients`: the gradient by all methods, and a check's outcome as text."""
+"""Compute the gradient of the loss by hand, by autograd, by flashlogit's reference
+and kernel and by finite differences, and compare.
+
+It is that of one row, or with --config of your own training rows. Exit code 0
+means that they agree, 1 that they do not.
+
+examples:
+  --x 6.7 --y 0
+  --x=-3 --y 1 --eps 1e-3 --clamp-gradient exact
+  --config configs/bce.yaml loss.eps=0
+"""
 
 from __future__ import annotations
 
@@ -19,7 +29,7 @@ from ..gradients.differences import Remark
 from ..gradients.methods import ChainRule, Problem
 from ..system.console import Output, aligned
 from ..system.errors import UserError
-from .shell import Command, add_shared
+from .shell import add_shared
 
 EXIT_DISAGREES = 1
 
@@ -192,18 +202,3 @@ def _verdict(outcome: GradientCheck) -> str:
 def _wrapped(*paragraphs: str) -> str:
     """Return each paragraph in lines of at most `_WIDTH` characters; a newline at a paragraph's end stays."""
     return "\n".join(textwrap.fill(paragraph, _WIDTH) + "\n" * paragraph.endswith("\n") for paragraph in paragraphs)
-
-
-COMMAND = Command(
-    """\
-Compute the gradient of the loss by hand, by autograd, by flashlogit's
-reference and kernel and by finite differences, and compare: for one row, or
-with --config for your own training rows. Exit code 0 means that they agree,
-1 that they do not.""",
-    """\
---x 6.7 --y 0
---x=-3 --y 1 --eps 1e-3 --clamp-gradient exact
---config configs/bce.yaml loss.eps=0""",
-    add_arguments,
-    run,
-)

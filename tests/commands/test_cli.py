@@ -90,11 +90,7 @@ def test_an_unwritable_output_folder_is_refused_before_any_work(
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyboardInterrupt("saved"), 130, "saved\n"),
         (BrokenPipeError(), 141, ""),
-        (
-            FileNotFoundError(2, "No such file or directory", "gone"),
-            2,
-            "error: gone: No such file or directory\n",
-        ),
+        (FileNotFoundError(2, "No such file or directory", "gone"), 2, "error: gone: No such file or directory\n"),
         (OSError("two\nlines"), 2, "error: two lines\n"),
     ],
 )

@@ -173,11 +173,7 @@ def test_export_without_a_model_or_over_a_file(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "setting"),
-    [
-        (["--above", "3"], "--above"),
-        (["--above", "inf", "--label", "y"], "--above"),
-        (["--decimal", ","], "--decimal"),
-    ],
+    [(["--above", "3"], "--above"), (["--above", "inf", "--label", "y"], "--above"), (["--decimal", ","], "--decimal")],
 )
 def test_inspect_refuses(arguments, setting, capsys):
     assert main(["inspect", "a.csv", *arguments]) == 2

@@ -159,8 +159,7 @@ def test_overrides(write: Write) -> None:
     assert settings.loss == LossSettings(class_weight=ClassWeight(negative=1, positive=3))
     assert load_settings(CONFIGS / "bce.yaml", ["data.label={positive: benign}"]).data.label.column == "diagnosis"
     later = load_settings(
-        path,
-        ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"],
+        path, ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"]
     )
     assert later.training.early_stopping == EarlyStopping(patience=2)
 
@@ -211,13 +210,7 @@ def test_settings_are_validated_once(write: Write, monkeypatch: pytest.MonkeyPat
     calls = []
     validate = RunSettings.model_validate
     monkeypatch.setattr(RunSettings, "model_validate", lambda tree: (calls.append(tree), validate(tree))[1])
-    refused(
-        write(SYNTHETIC),
-        "loss.eps=0.7",
-        "training.epochs=0",
-        "data.split.test=0.5",
-        "data.split.validation=0.6",
-    )
+    refused(write(SYNTHETIC), "loss.eps=0.7", "training.epochs=0", "data.split.test=0.5", "data.split.validation=0.6")
     assert len(calls) == 1
 
 

@@ -60,20 +60,7 @@ def test_yaml_that_is_refused(text: str, origin: str, problem: str) -> None:
     assert problem in caught.value.problem
 
 
-TEXTS = [
-    "?",
-    "-",
-    "*.csv",
-    "sales #2.csv",
-    "#2.csv",
-    "[ab]*.csv",
-    "> 5",
-    "&a.csv",
-    "!x.csv",
-    "a: b: c",
-    "%a",
-    "a=b",
-]
+TEXTS = ["?", "-", "*.csv", "sales #2.csv", "#2.csv", "[ab]*.csv", "> 5", "&a.csv", "!x.csv", "a: b: c", "%a", "a=b"]
 LISTS = {"[?, -, n.a.]": ["?", "-", "n.a."], '["a #1", b] # two': ["a #1", "b"], "{a: 1}": {"a": 1}}
 VALUES = {"5 # five": 5, "null": None, "1e-3": 1e-3, "'> #'": "> #"}
 
@@ -111,12 +98,7 @@ def test_what_is_left_out_has_its_default_and_a_byte_order_mark_is_no_part_of_a_
     assert load_settings(write(f"\ufeff{TEXT}")) == RunSettings(name="a", data=SYNTHETIC)
 
 
-CONTENTS = {
-    b"name: \xff": "byte 6 is not UTF-8",
-    b"": "empty",
-    b"# a comment": "empty",
-    b"- a": "must hold keys",
-}
+CONTENTS = {b"name: \xff": "byte 6 is not UTF-8", b"": "empty", b"# a comment": "empty", b"- a": "must hold keys"}
 
 
 @pytest.mark.parametrize(("content", "problem"), CONTENTS.items())

@@ -216,10 +216,7 @@ def test_a_parameter_out_of_bounds_is_named(name):
     ("parameters", "message"),
     [
         ({"dual": True}, "dual is True; must be False"),
-        (
-            {"solver": "newton-cg", "l1_ratio": 1},
-            "solver is 'newton-cg' with l1_ratio=1; it takes no l1 term",
-        ),
+        ({"solver": "newton-cg", "l1_ratio": 1}, "solver is 'newton-cg' with l1_ratio=1; it takes no l1 term"),
         ({"solver": "newton-cg", "penalty": "l1"}, "solver is 'newton-cg' with penalty='l1'"),
         ({"class_weight": {0: -1, 1: 1}}, "class_weight has -1 for the class 0"),
         ({"class_weight": {0: None}}, "class_weight has None for the class 0"),

@@ -66,11 +66,7 @@ def test_knows_its_classes():
         model.partial_fit(X[:2], [0, 7])
     with pytest.raises(ValueError, match="earlier calls had"):
         model.partial_fit(X[:2], [0, 1], classes=[0, 1])
-    for classes, message in (
-        (None, "one class"),
-        ([[0, 1]], "classes has the shape"),
-        ([0, np.nan], "no label"),
-    ):
+    for classes, message in ((None, "one class"), ([[0, 1]], "classes has the shape"), ([0, np.nan], "no label")):
         with pytest.raises(ValueError, match=message):
             LogisticRegression().partial_fit(X[:50], y[:50], classes=classes)
 

@@ -16,15 +16,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from ..gradients.check import (
-    DataProblem,
-    GradientCheck,
-    Row,
-    check,
-    data_problem,
-    example_problem,
-    find_kernel,
-)
+from ..gradients.check import DataProblem, GradientCheck, Row, check, data_problem, example_problem, find_kernel
 from ..gradients.differences import Remark
 from ..gradients.methods import ChainRule, Problem
 from ..system.console import Output, aligned
@@ -35,14 +27,14 @@ EXIT_DISAGREES = 1
 
 _WIDTH = 100
 _SHOWN_COLUMNS = 2
-_EXAMPLE = {"x": 6.7, "y": 0.0, "w": 1.0, "b": 0.0, "eps": 1e-8}
-_MEANING = {
-    "x": "the feature",
-    "y": "the label, from 0 to 1",
-    "w": "the weight",
-    "b": "the intercept",
-    "eps": "p is clamped to [eps, 1 - eps]",
+_EXAMPLE = {
+    "x": (6.7, "the feature"),
+    "y": (0.0, "the label, from 0 to 1"),
+    "w": (1.0, "the weight"),
+    "b": (0.0, "the intercept"),
+    "eps": (1e-8, "p is clamped to [eps, 1 - eps]"),
 }
+"""The numbers of one row: what each is where none is given, and what it means."""
 _FORMULA = """\
 z = x w + b    p = sigmoid(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
 dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) x"""
@@ -51,8 +43,8 @@ dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
     row = parser.add_argument_group("one row", "Write a negative number with an equals sign, as in --w=-1e-3.")
-    for name, value in _EXAMPLE.items():
-        row.add_argument(f"--{name}", type=float, help=f"{_MEANING[name]} ({value:g})")
+    for name, (value, meaning) in _EXAMPLE.items():
+        row.add_argument(f"--{name}", type=float, help=f"{meaning} ({value:g})")
     row.add_argument(
         "--clamp-gradient",
         choices=("through", "exact"),
@@ -77,7 +69,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     else:
         if options.overrides:
             raise UserError("changes a config file", setting=options.overrides[0], remedy="name the file with --config")
-        numbers = _EXAMPLE | {name: getattr(options, name) for name in given if name in _EXAMPLE}
+        numbers = {name: getattr(options, name) if name in given else value for name, (value, _) in _EXAMPLE.items()}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
         output.say(_example_heading(problem))
         outcome = check(problem, find_kernel(problem.X.device))
@@ -167,13 +159,7 @@ def _cells(row: Row | Remark, digits: int) -> list[str]:
         return [row.method, row.arithmetic, row.text]
     off = ["(truth)", ""] if row.disagreement is None else [f"{row.disagreement:.1e}", f"{row.bound:.2g}"]
     shown = [*row.gradient.weight[:_SHOWN_COLUMNS].tolist(), row.gradient.bias]
-    return [
-        row.method,
-        row.arithmetic,
-        f"{row.gradient.loss:.6g}",
-        *(f"{value:.{digits}g}" for value in shown),
-        *off,
-    ]
+    return [row.method, row.arithmetic, f"{row.gradient.loss:.6g}", *(f"{value:.{digits}g}" for value in shown), *off]
 
 
 def _legend(outcome: GradientCheck) -> list[str]:

@@ -9,7 +9,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -38,8 +37,6 @@ def run(options: argparse.Namespace, output: Output) -> None:
             "--json prints its result there too", setting="--out", value="-", remedy="leave one of them out"
         )
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
-    if printed and not sys.stdout:
-        raise UserError("the standard output is closed", setting="--out", value="-", remedy="name a file")
     with writing_out() if printed else nullcontext():
         out = binary_stdout() if printed else options.out
         done = predict_file(options.model, options.data, out, **choices)

@@ -85,11 +85,7 @@ def training_rows(
     found, numbers = numbered(labels, None if classes is None else numpy_of(classes))
     numbers = numbers.to(matrix.device)
     weight, mass = weighted(
-        numbers,
-        numpy_of(found),
-        checked_weights(sample_weight, matrix),
-        estimator.class_weight,
-        fewest=fewest,
+        numbers, numpy_of(found), checked_weights(sample_weight, matrix), estimator.class_weight, fewest=fewest
     )
     return Rows(matrix, numbers, weight, mass, in_kind(found, X), X)
 

@@ -58,8 +58,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             for it.
         class_weight: None, "balanced" (S / (K S_k) for the sum of weights S_k of class k) or a dict by label.
         random_state: of the order of rows in `partial_fit`.
-        solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names are taken too: "newton-cholesky"
-            for "newton", "liblinear", "sag" and "saga" for "auto".
+        solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names, "newton-cholesky",
+            "liblinear", "sag" and "saga", are taken for "auto".
         max_iter: most evaluations of the objective; 0 leaves the coefficients at 0, or at those of a warm start.
         verbose: above 0 prints a line for each accepted point.
         warm_start: whether `fit` starts at the last solution, if its shape fits.
@@ -112,24 +112,9 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         learning_rate: float = 0.01,
         batch_size: int = 256,
     ) -> None:
-        self.penalty = penalty
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.dual = dual
-        self.tol = tol
-        self.fit_intercept = fit_intercept
-        self.intercept_scaling = intercept_scaling
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.solver = solver
-        self.max_iter = max_iter
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
+        given = dict(locals())
+        del given["self"]
+        self.__dict__.update(given)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go to the optimum over all rows.
@@ -180,7 +165,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             iterations, self.gap_ = 0, math.inf
         else:
             if K == 2:
-                result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
+                result = fit(rows.X, rows.y, backend=self.backend, **options)
             else:
                 # Rows of the other classes have no weight, so that it does not matter where they are counted.
                 number = (present.cumsum(0) - 1).clamp(min=0)[rows.y]

@@ -90,7 +90,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("cuda:2")
     for name in ("tpu", "cuda:x", "meta", 3):
         with pytest.raises(UserError, match="must be 'auto'"):
-            resolve_device(name)  # type: ignore[arg-type]
+            resolve_device(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == CPU
 

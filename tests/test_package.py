@@ -90,10 +90,11 @@ def test_operators_take_what_those_of_0_1_0_took() -> None:
     packed, residual = torch.ops.flashlogit.bce_onepass(*rest, True)
     assert packed[:3].tolist() == [-9.0, -9.0, -9.0]
     assert residual.tolist() == [-3.0] * 3
-    loss, same = torch.ops.flashlogit.bce_rows(*rest)
+    names = "X y weight bias sample_weight pos_weight eps clamp_gradient backend"
+    loss, same = torch.ops.flashlogit.bce_rows(**dict(zip(names.split(), rest, strict=True)))
     torch.testing.assert_close(loss, torch.full((3,), 6 * math.log(2)))
     assert torch.equal(same, residual)
-    assert torch.ops.flashlogit.column_sums(X, residual, "torch").tolist() == [-9.0, -9.0]
+    assert torch.ops.flashlogit.column_sums(X=X, v=residual, backend="torch").tolist() == [-9.0, -9.0]
 
 
 CONFIGS = "bce elastic_net flights lbfgs million newton newton_cg own_file synthetic"

@@ -95,17 +95,14 @@ def test_warm_start_goes_on():
 
 
 def test_in_scikit_learns_machinery():
-    X, y = SCALED
-    search = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0], "l1_ratio": [0.0, 0.5]}, cv=2).fit(X, y)
+    search = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0], "l1_ratio": [0.0, 0.5]}, cv=2).fit(*SCALED)
     assert search.best_score_ > 0.95
-    scaler = StandardScaler().set_output(transform="pandas")
-    pipeline = make_pipeline(scaler, LogisticRegression()).fit(*CANCER)
+    pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), LogisticRegression()).fit(*CANCER)
     assert len(pipeline[-1].feature_names_in_) == 30
     assert clone(pipeline[-1]).get_params() == pipeline[-1].get_params()
     with config_context(enable_metadata_routing=True):
-        routed = LogisticRegression().set_fit_request(sample_weight=True)
-        routed.set_score_request(sample_weight=True)
-        result = cross_validate(routed, X, y, params={"sample_weight": np.ones(len(y))}, cv=2)
+        routed = LogisticRegression().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        result = cross_validate(routed, *SCALED, params={"sample_weight": np.ones(len(SCALED[1]))}, cv=2)
         assert result["test_score"].mean() > 0.95
 
 

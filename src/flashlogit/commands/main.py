@@ -38,8 +38,6 @@ COMMANDS = {
 }
 """What each command does. The module of its name is imported when the command runs."""
 
-_ELSEWHERE = {"benchmark": "the benchmarks are in the source tree; run python scripts/benchmark.py there"}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line says; returns the exit code."""
@@ -47,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
         return run_command(first, arguments[1:], f"flashlogit {first}")
-    if first in _ELSEWHERE:
-        complain(f"error: {_ELSEWHERE[first]}")
+    if first == "benchmark":
+        complain("error: the benchmarks are in the source tree; run python scripts/benchmark.py there")
         return EXIT_USER_ERROR
     parser = _parser()
     if wrong := _wrong_command(arguments):

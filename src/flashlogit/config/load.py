@@ -71,24 +71,10 @@ def _read_tree(path: Path) -> dict[Any, Any]:
     """Return the mapping in the file at ``path``.
 
     Raises:
-        UserError: the file is missing, unreadable, not YAML, empty or not a mapping.
-    """
-    tree = parse_yaml(_read_text(path), str(path))
-    if tree is None:
-        raise UserError("empty; it must hold at least the keys name and data", setting=path)
-    if not isinstance(tree, dict):
-        raise UserError("must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`")
-    return tree
-
-
-def _read_text(path: Path) -> str:
-    """Return the text of the file at ``path``.
-
-    Raises:
-        UserError: there is no such file, it cannot be opened, or it is not UTF-8 text.
+        UserError: the file is missing, cannot be opened, is not UTF-8, not YAML, empty or not a mapping.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         folder = path if path.is_dir() else path.parent
         names = sorted(file.name for file in folder.glob("*.yaml"))
@@ -98,6 +84,11 @@ def _read_text(path: Path) -> str:
         raise UserError(f"byte {error.start} is not UTF-8; save the file as UTF-8 text", setting=path) from error
     except ValueError as error:  # a NUL in the file's name
         raise UserError(f"cannot be read: {error}", setting=path, remedy="correct the file's name") from error
+    if tree is None:
+        raise UserError("empty; it must hold at least the keys name and data", setting=path)
+    if not isinstance(tree, dict):
+        raise UserError("must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`")
+    return tree
 
 
 # --- What is wrong with a tree of settings -----------------------------------------------------------------
@@ -134,12 +125,9 @@ class Place:
     """The sections that could have stood where the owner does, it among them."""
 
 
-Found = dict[KeyPath, tuple[Place, list[ErrorDetails]]]
-
-
-def found_by(error: ValidationError) -> Found:
+def found_by(error: ValidationError) -> dict[KeyPath, tuple[Place, list[ErrorDetails]]]:
     """Return pydantic's findings by place; where every member of a union complains, the deepest was the one meant."""
-    found: Found = {}
+    found: dict[KeyPath, tuple[Place, list[ErrorDetails]]] = {}
     for detail in error.errors(include_url=False):
         place = _place(detail["loc"])
         found.setdefault(place.path, (place, []))[1].append(detail)

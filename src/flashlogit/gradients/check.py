@@ -135,7 +135,7 @@ def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
     """
     # Settings are checked before the slow imports, so that a typing mistake is answered at once.
     from ..config.load import load_settings
-    from ..system.device import resolve_device
+    from ..system.memory import resolve_device
 
     settings = load_settings(config, overrides)
     device = resolve_device(settings.device)

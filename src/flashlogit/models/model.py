@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..config.base import Settings
+from ..config.data import Settings
 from ..data import Standardization
 from ..data.columns.encoding import Encoding, EncodingInJson
 from ..data.columns.labels import Rule, RuleInJson, rule_to_json

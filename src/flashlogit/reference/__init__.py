@@ -38,7 +38,7 @@ from flashlogit_kernels.contract import (
 )
 from flashlogit_kernels.gram import weighted_gram
 
-from ..system.scratch import scratch_buffer
+from ..system.memory import scratch_buffer
 from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
 from .terms import labels_of
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..system.scratch import scratch_buffer
+from ..system.memory import scratch_buffer
 from ..system.threads import map_in_threads, thread_count
 
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ import time
 
 from flashlogit_kernels.contract import Clamp
 
-from ..config.learning import CosineSchedule
+from ..config.settings import CosineSchedule
 from ..report.summary import EpochSummary
 from ..system.errors import UserError
 from ..system.stopping import saving

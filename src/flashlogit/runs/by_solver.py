@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..config.learning import SolverSettings
+from ..config.settings import SolverSettings
 from ..data import Dataset, Rows
 from ..fitting.fit import Fit, FitState, Listener, Parameters, fit, fit_softmax
 from ..fitting.inference import Inference, infer

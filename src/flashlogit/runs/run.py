@@ -11,8 +11,8 @@ from ..config.settings import RunSettings
 from ..data import Dataset, load
 from ..passes.backend import choose_backend
 from ..report.terminal import metrics_table
-from ..system.device import resolve_device
 from ..system.errors import UserError
+from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
 from .by_batches import BatchRun
 from .by_solver import SolverRun, check_start

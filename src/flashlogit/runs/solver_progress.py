@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..config.learning import SolverSettings
+from ..config.settings import SolverSettings
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters
 from ..system.errors import UserError
 from ..system.threads import thread_count

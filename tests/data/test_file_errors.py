@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from refused import refused
 
-from flashlogit.data.files.text_kinds import holds_dates
+from flashlogit.data.files.text import holds_dates
 
 CSV = "a,b,y\n1,2,0\n3,4,1\n"
 NONE = {"validation": 0, "test": 0}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flashlogit.data.files.open import open_files
-from flashlogit.data.files.reading import Reading
+from flashlogit.data.files.tables import Reading
 
 NONE = {"validation": 0, "test": 0}
 

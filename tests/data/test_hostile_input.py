@@ -16,8 +16,8 @@ import pytest
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
-from flashlogit.data.files.csv_cells import safe_cells
 from flashlogit.data.files.open import open_files
+from flashlogit.data.files.text import safe_cells
 from flashlogit.system.console import Output, Parser, binary_stdout, complain, visible
 from flashlogit.system.errors import UserError
 

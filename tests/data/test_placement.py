@@ -8,7 +8,7 @@ import torch
 from refused import refused
 
 from flashlogit.data import Standardization
-from flashlogit.data.files.numpy import MatrixTable
+from flashlogit.data.files.matrices import MatrixTable
 from flashlogit.data.placement import place
 from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION
 

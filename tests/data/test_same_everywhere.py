@@ -13,7 +13,7 @@ from refused import refused
 
 from flashlogit.data import read_for_prediction
 from flashlogit.data.columns.encoding import EncodingInJson
-from flashlogit.data.files.text_values import as_text
+from flashlogit.data.files.text import as_text
 
 HEADER = "flag,code,level,time,month,amount,y\n"
 FLAGS = ["True", "False", "Unknown", "TRUE", "false"]

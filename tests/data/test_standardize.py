@@ -9,7 +9,7 @@ import pytest
 import torch
 from refused import refused
 
-from flashlogit.data.files.numpy import MatrixTable
+from flashlogit.data.files.matrices import MatrixTable
 from flashlogit.data.placement import measure
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
 

@@ -60,7 +60,7 @@ def test_splits_share_one_allocation():
 
 
 def test_rows_beyond_one_block_without_splits(monkeypatch):
-    monkeypatch.setattr("flashlogit.data.synthetic._BLOCK_VALUES", 1 << 10)
+    monkeypatch.setattr("flashlogit.data.builtin._BLOCK_VALUES", 1 << 10)
     data = made(rows=1003, columns=4, split=NONE)
     assert list(data.splits) == ["train"]
     assert torch.isfinite(data.train.X).all()

@@ -14,8 +14,7 @@ from ..system.errors import UserError
 from ..system.wording import column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .files.tables import Table, refuse_not_numbers, repeated
-from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_problem
-from .files.text_values import as_text
+from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem
 from .splits import DROPPED, TRAIN
 
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"

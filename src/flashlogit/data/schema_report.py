@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from ..system.console import aligned
 from ..system.errors import UserError
 from ..system.wording import rows_text
-from .files.reading import PLAIN, Reading
-from .files.tables import Table, TableFile
-from .files.text_kinds import holds_dates, is_number, is_text, numbers_as_text, numbers_problem
-from .files.text_values import as_text
+from .files.tables import PLAIN, Reading, Table, TableFile
+from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
-from ..files.reading import Reading
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Table
-from ..files.text_values import as_text
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Reading, Table
+from ..files.text import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
 

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from ...system.memory import free_bytes, require_free
 from ...system.wording import row_text
-from .reading import PLAIN, Reading, readable
-from .tables import Table, TableFile, refuse_duplicates
-from .text_kinds import PLAIN_NUMBER, is_number, is_text
-from .text_values import read_as_text_file
+from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates
+from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
 
 
 class ArrowTable(Table):

@@ -18,10 +18,8 @@ import pyarrow.csv as csv
 from ...system.errors import UserError
 from ...system.wording import listing
 from .arrow import ArrowFile, require_room_beside
-from .reading import PLAIN, Reading, no_rows, readable
-from .tables import refuse_duplicates
-from .text_kinds import PLAIN_NUMBER
-from .text_values import without_marks
+from .tables import PLAIN, Reading, no_rows, readable, refuse_duplicates
+from .text import PLAIN_NUMBER, without_marks
 
 # One line of a CSV file must fit: 8 MiB are some 400,000 numbers.
 _BLOCK_BYTES = 8 << 20

@@ -1,18 +1,32 @@
-"""Data from a known logistic model, made where it is used."""
+"""Data that no file holds: scikit-learn's breast-cancer set, and rows of a known logistic model."""
 
 from __future__ import annotations
 
 import math
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from ..config.data import SyntheticData
 from ..system.errors import UserError
 from .dataset import Dataset, Rows, Standardization
+from .files.arrow import ArrowFile
 from .files.tables import numbered_names
 from .placement import allocate, require_room
 from .splits import NAMES, TEST, TRAIN, VALIDATION, split_sizes
+
+
+def breast_cancer() -> ArrowFile:
+    """Return 569 rows: 30 feature columns and the text column `diagnosis`, `malignant` or `benign`."""
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    columns = {str(name): bunch.data[:, j] for j, name in enumerate(bunch.feature_names)}
+    columns["diagnosis"] = bunch.target_names[bunch.target].astype(str)
+    table = pa.table(columns)
+    return ArrowFile("the breast_cancer data", table.column_names, lambda names, _: table.select(names))
+
 
 _BLOCK_VALUES = 1 << 24
 

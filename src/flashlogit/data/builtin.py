@@ -6,7 +6,6 @@ import math
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from ..config.data import SyntheticData
 from ..system.errors import UserError
@@ -60,7 +59,11 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
     stop = 0
     for split, size in sizes.items():
         start, stop = stop, stop + size
-        splits[NAMES[split]] = _rows(NAMES[split], X[start:stop], y[start:stop])
+        splits[NAMES[split]] = Rows(X[start:stop], y[start:stop])
+        if int(y[start:stop].sum(dtype=torch.int64)) in (0, size):
+            problem = f"the {NAMES[split]} split of {size} rows has labels of one class only"
+            remedy = "raise data.rows, or bring data.intercept nearer to 0"
+            raise UserError(problem, setting="data.source synthetic", remedy=remedy)
     return Dataset(
         train=splits["train"],
         validation=splits.get("validation"),
@@ -69,11 +72,3 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         label_names=("0", "1"),
         standardization=Standardization.identity(settings.columns),
     )
-
-
-def _rows(name: str, X: Tensor, y: Tensor) -> Rows:
-    if int(y.sum(dtype=torch.int64)) in (0, len(y)):
-        problem = f"the {name} split of {len(y)} rows has labels of one class only"
-        remedy = "raise data.rows, or bring data.intercept nearer to 0"
-        raise UserError(problem, setting="data.source synthetic", remedy=remedy)
-    return Rows(X=X, y=y)

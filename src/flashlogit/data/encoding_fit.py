@@ -49,10 +49,9 @@ def fit_encoding(
             column, count = _category(table, name, settings, training, notes)
             counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
             columns.append(column)
-        elif impute:
-            columns.append(NumberColumn(name, _mean(table, name, training), marked=name in missing))
         else:
-            columns.append(NumberColumn(name))
+            fill = _mean(table, name, training) if impute else None
+            columns.append(NumberColumn(name, fill, marked=name in missing))
     if filled := [name for name in missing if name not in categorical]:
         notes.append(
             f"Missing values of {column_word(filled)} are replaced by the training rows' mean, and marked in a"
@@ -82,9 +81,6 @@ def _missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_])
 
 def _refuse_equal_names(table: Table, encoding: Encoding) -> None:
     """Raise UserError where two features would have the same name."""
-    twice = repeated(encoding.features)
-    if not twice:
-        return
     for column in encoding.columns:
         if isinstance(column, CategoryColumn):
             for bucket in repeated(column.buckets):
@@ -93,8 +89,9 @@ def _refuse_equal_names(table: Table, encoding: Encoding) -> None:
                 problem = f'has the value "{bucket}", which is what the feature of {what} is called'
                 remedy = "write it otherwise" + (", or list it in data.missing_values" if missing else "")
                 raise UserError(problem, setting=f'column "{column.name}" of {table.name}', remedy=remedy)
-    problem = f"the features of two columns would have the same name, {listing(twice)}"
-    raise UserError(problem, setting=table.name, remedy="rename one of the columns")
+    if twice := repeated(encoding.features):
+        problem = f"the features of two columns would have the same name, {listing(twice)}"
+        raise UserError(problem, setting=table.name, remedy="rename one of the columns")
 
 
 def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
@@ -115,8 +112,7 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     refuse_not_numbers(table.name, {name: wrong[name] for name in wrong if name not in text}, _REMEDY)
     meant = {name: found for name in wrong if (found := numbers_as_text(table.column(name)))}
     if meant:
-        free_comma = settings.separator != "," and settings.decimal == "."
-        problem, remedy = numbers_problem(meant, free_comma=free_comma)
+        problem, remedy = numbers_problem(meant, free_comma=settings.separator != "," and settings.decimal == ".")
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
@@ -133,13 +129,11 @@ def _mean(table: Table, name: str, training: NDArray[np.bool_]) -> float:
     present = values[~np.isnan(values)]
     place = f'column "{name}" of {table.name}'
     if not len(present):
-        problem = "has no value in any training row"
-        raise UserError(problem, setting=place, remedy="leave it out with data.drop")
+        raise UserError("has no value in any training row", setting=place, remedy="leave it out with data.drop")
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(present.mean())
     if not np.isfinite(mean):
-        problem = "has a value that is infinite"
-        raise UserError(problem, setting=place, remedy="correct it, or leave out the column")
+        raise UserError("has a value that is infinite", setting=place, remedy="correct it, or leave out the column")
     return mean
 
 

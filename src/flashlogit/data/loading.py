@@ -66,10 +66,7 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
 
 
 def _find_feature(file: TableFile, column: str | int, taken: dict[str, str]) -> str:
-    if column in taken and column not in file.features:
-        name = str(column)
-    else:
-        name = file.find_feature(column, "data.columns")
+    name = str(column) if column in taken else file.find_feature(column, "data.columns")
     if name in taken:
         _refuse(f'lists "{name}", the {taken[name]} column', "take it out, for the model must not see it")
     return name
@@ -159,7 +156,7 @@ class _Loader:
             self._notes += notes
             encoding = None if found.trivial else found
         names = names if encoding is None else encoding.features
-        table = self._encoded(table, names, encoding, labels.kept)
+        table = self._encoded(table, encoding, labels.kept)
         standardization = Standardization.identity(len(names))
         if settings.standardize:
             standardization, constant = measure(table, names, splits)
@@ -186,7 +183,7 @@ class _Loader:
         reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
-        table = self._encoded(table, data.feature_names, data.encoding, labels.kept)
+        table = self._encoded(table, data.encoding, labels.kept)
         if isinstance(table, EncodedTable):
             self._notes += [f"In {table.name}, {sentence}" for sentence in table.unknown]
         splits = np.where(labels.kept, split, DROPPED).astype(np.uint8)
@@ -200,20 +197,18 @@ class _Loader:
         column, place = table.column(self._columns.label), self._label_place(table)
         labels = apply_rule(rule, column, self._settings.label, place)
         if dropped := int((~labels.kept).sum()):
-            note = f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label"
-            self._notes.append(note)
+            self._notes.append(f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label")
         if self._columns.weight is None:
             return labels
         dtype = np.float64 if self._dtype == torch.float64 else np.float32
         return replace(labels, weights=read_weights(table, self._columns.weight, labels.kept, dtype))
 
-    def _encoded(
-        self, table: Table, names: tuple[str, ...], encoding: Encoding | None, kept: NDArray[np.bool_]
-    ) -> Table:
+    def _encoded(self, table: Table, encoding: Encoding | None, kept: NDArray[np.bool_]) -> Table:
         """Return a table of the features: another file's are made like the training file's.
 
         An error comes before any work on them where X would not fit into the memory.
         """
+        names = self._columns.features if encoding is None else encoding.features
         require_room(int(kept.sum()), len(names), self._dtype, self._device, table.name)
         if encoding is not None:
             return EncodedTable(table, encoding, kept)
@@ -232,12 +227,9 @@ class _Loader:
         rows = {}
         for split, X in tensors.items():
             here = splits == split
-            weights = None if labels.weights is None else self._to_device(labels.weights[here])
-            rows[split] = Rows(X, self._to_device(labels.y[here]), weights)
+            weights = None if labels.weights is None else torch.from_numpy(labels.weights[here]).to(self._device)
+            rows[split] = Rows(X, torch.from_numpy(labels.y[here]).to(self._device), weights)
         return rows
-
-    def _to_device(self, values: NDArray[np.integer] | NDArray[np.floating]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._device)
 
 
 def _require_all_classes(file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:

@@ -114,17 +114,10 @@ def _column(table: Table, name: str) -> ColumnReport:
     present = values[~np.isnan(values)]
     if not len(present):
         return ColumnReport(name, str(kind), "empty", missing)
-    return ColumnReport(
-        name,
-        str(kind),
-        "number",
-        missing,
-        distinct=pc.count_distinct(column, mode="only_valid").as_py(),
-        least=_finite(present.min()),
-        mean=_finite(_mean(present)),
-        greatest=_finite(present.max()),
-        infinite=int(np.isinf(present).sum()),
-    )
+    distinct, infinite = pc.count_distinct(column, mode="only_valid").as_py(), int(np.isinf(present).sum())
+    measured = present.min(), _mean(present), present.max()
+    least, mean, greatest = (float(value) if np.isfinite(value) else None for value in measured)  # JSON has no inf
+    return ColumnReport(name, str(kind), "number", missing, distinct, least, mean, greatest, infinite=infinite)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -132,11 +125,6 @@ def _mean(values: NDArray[np.float64]) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean())
         return mean if np.isfinite(mean) else float((values / len(values)).sum())
-
-
-def _finite(value: float) -> float | None:
-    """Return None for what JSON cannot hold."""
-    return float(value) if np.isfinite(value) else None
 
 
 def _frequent(text: pa.ChunkedArray, most: int) -> tuple[tuple[tuple[str, int], ...], int]:
@@ -154,8 +142,7 @@ def _classes(column: pa.ChunkedArray, above: float | None, name: str) -> tuple[t
             values = column.cast(pa.float64(), safe=False).to_numpy()
         except pa.ArrowException as error:
             problem = f'the label column "{name}" holds {column.type}'
-            remedy = "name a column of numbers"
-            raise UserError(problem, setting="--above", value=above, remedy=remedy) from error
+            raise UserError(problem, setting="--above", value=above, remedy="name a column of numbers") from error
         positive, missing = int((values > above).sum()), int(np.isnan(values).sum())
         return ((f"> {above:g}", positive), (f"<= {above:g}", len(values) - missing - positive)), missing
     text = as_text(column)

@@ -54,8 +54,7 @@ def split_sizes(fractions: dict[int, float], rows: int, classes: int) -> dict[in
     training = rows - sum(sizes.values())
     if training < classes:
         problem = f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
-        remedy = "lower data.split.validation or data.split.test"
-        raise UserError(problem, setting="data.split", remedy=remedy)
+        raise UserError(problem, setting="data.split", remedy="lower data.split.validation or data.split.test")
     return sizes
 
 

@@ -110,4 +110,4 @@ def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:
             return Threshold(float(above))
         if names[0] == f"not {names[1]}":
             return OneAgainstRest(names[1])
-    return Mapping(names, {name: k for k, name in enumerate(names)})
+    return Mapping(names, tuple((name, k) for k, name in enumerate(names)))

@@ -174,11 +174,9 @@ class EncodedTable(Table):
             if isinstance(column, CategoryColumn):
                 name = column.name
                 text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
-                if column.required and text.null_count:
-                    missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
-                    if missing.any():
-                        row = int(np.argmax(missing))
-                        raise table.unusable_value(name, row, MISSING_VALUE)
+                missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
+                if column.required and missing.any():
+                    raise table.unusable_value(name, int(np.argmax(missing)), MISSING_VALUE)
                 self._buckets[name], strange = column.look_up(text)
                 strange &= kept
                 if count := int(strange.sum()):
@@ -198,20 +196,19 @@ class EncodedTable(Table):
         """Return rows of all features; `names` must be those of the encoding."""
         assert len(names) == len(self._encoding.features)
         block = np.zeros((stop - start, len(names)), dtype=np.float64)
-        numbers = self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]
+        numbers = iter((self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]).T)
         here = np.arange(stop - start)
-        place, number = 0, 0
+        place = 0
         for column, width in zip(self._encoding.columns, self._widths, strict=True):
             if isinstance(column, CategoryColumn):
                 bucket = self._buckets[column.name][start:stop]
                 known = bucket >= 0
                 block[here[known], place + bucket[known]] = 1.0
             else:
-                values = numbers[:, number]
+                values = next(numbers)
                 missing = np.isnan(values)
                 block[:, place] = values if column.fill is None else np.where(missing, column.fill, values)
                 if column.marked:
                     block[:, place + 1] = missing
-                number += 1
             place += width
         return block

@@ -184,8 +184,7 @@ def _check_header(header: list[str], file: str) -> None:
     only = len(numbers) == len(header)
     if (only and not counting) or (2 * len(numbers) >= len(header) and not rising):
         problem = f"the first line holds numbers ({listing(numbers, 3)}) and looks like a row of data"
-        remedy = f"{_ADD_HEADER}, or give the columns names that are no numbers"
-        raise UserError(problem, setting=file, remedy=remedy)
+        raise UserError(problem, setting=file, remedy=f"{_ADD_HEADER}, or give the columns names that are no numbers")
     if "" in header:
         problem = f"the header line has an empty name for column {header.index('') + 1}"
         remedy = "name it (pandas leaves it empty for an index: write with index=False)"

@@ -15,7 +15,7 @@ from .arrow import ArrowFile, open_parquet
 from .csv import open_csv
 from .matrices import NpyFile, NpzFile, SvmlightFile
 from .tables import PLAIN, Reading, TableFile
-from .text import as_text, is_number, is_text, with_column
+from .text import as_text, is_number, is_text, with_column, without_dictionary
 
 _TEXT = (".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".tsv.zip")
 _IN_FOLDERS = (".parquet", *_TEXT)
@@ -34,7 +34,7 @@ def open_files(paths: str | Path | Sequence[str], setting: str, reading: Reading
     names, and for files that cannot be one table.
     """
     opened = [_open_file(file, setting, reading) for file in named_files(paths, setting)]
-    return opened[0] if len(opened) == 1 else open_many(opened, setting)
+    return opened[0] if len(opened) == 1 else _open_many(opened, setting)
 
 
 def named_files(paths: str | Path | Sequence[str], setting: str) -> list[Path]:
@@ -122,7 +122,7 @@ def _open_file(path: Path, setting: str, reading: Reading) -> TableFile:
     return open_csv(path, setting, reading) if ending in _TEXT else _OTHERS[ending](path, setting)
 
 
-def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
+def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
     """Return the rows of all files, one after the other, with the columns that any of them has.
 
     UserError for files that are no tables, and on reading for one that lacks a column that is read.
@@ -139,14 +139,11 @@ def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
         for part in parts:
             part.require(names, (), setting)
         tables = [_decoded(part.read_arrow(names, reading), reading.text) for part in parts]
-        mixed = frozenset(name for name in names if len({*_kinds(tables, name)} - {"null"}) > 1)
+        mixed = {name for name in names if len({_kind(table, name) for table in tables} - {"null"}) > 1}
         if mixed and not typed:
             # As in one file of text that had all these values.
-            more_text = replace(reading, text=reading.text | mixed)
-            tables = [
-                _decoded(table if part.typed else part.read_arrow(names, more_text), more_text.text)
-                for part, table in zip(parts, tables, strict=True)
-            ]
+            reading = replace(reading, text=reading.text | mixed)
+            tables = [_decoded(part.read_arrow(names, reading), reading.text) for part in parts]
         joined = [_joined(name, [table.column(name) for table in tables], parts, setting) for name in names]
         return pa.table(joined, names=names)
 
@@ -157,19 +154,17 @@ def open_many(files: Sequence[TableFile], setting: str) -> TableFile:
 def _decoded(table: pa.Table, text: frozenset[str]) -> pa.Table:
     """Return the table without dictionaries, which differ from file to file, and with the columns `text` as text."""
     for field in table.schema:
-        column = table.column(field.name)
-        if pa.types.is_dictionary(field.type):
-            column = column.cast(field.type.value_type)
+        column = without_dictionary(table.column(field.name))
         if field.name in text and not is_text(column.type):
             column = as_text(column, f'column "{field.name}"')
         table = with_column(table, field.name, column)
     return table
 
 
-def _kinds(tables: Sequence[pa.Table], name: str) -> list[str]:
-    """Return what the column is in each file: kinds that differ do not go together."""
-    types = [table.schema.field(name).type for table in tables]
-    return ["number" if is_number(kind) else "text" if is_text(kind) else str(kind) for kind in types]
+def _kind(table: pa.Table, name: str) -> str:
+    """Return what a column is: kinds that differ from file to file do not go together."""
+    kind = table.schema.field(name).type
+    return "number" if is_number(kind) else "text" if is_text(kind) else str(kind)
 
 
 def _joined(name: str, columns: Sequence[pa.ChunkedArray], parts: Sequence[ArrowFile], setting: str) -> pa.ChunkedArray:
@@ -183,5 +178,4 @@ def _joined(name: str, columns: Sequence[pa.ChunkedArray], parts: Sequence[Arrow
         first = columns[0].type
         other, part = next((c.type, p) for c, p in zip(columns, parts, strict=True) if c.type != first)
         problem = f'column "{name}" is {first} in {parts[0].name} and {other} in {part.name}'
-        remedy = "give it the same kind of values in all files"
-        raise UserError(problem, setting=setting, remedy=remedy) from error
+        raise UserError(problem, setting=setting, remedy="give it the same kind of values in all files") from error

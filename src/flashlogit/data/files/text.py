@@ -58,6 +58,11 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
+def without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column with the values themselves where it has their places in a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def holds_dates(column: pa.ChunkedArray) -> bool:
     """Return whether nearly all distinct values of a text column are dates, in whatever order of day, month and year;
     all of them where years have two digits."""
@@ -138,9 +143,7 @@ def _is_mark(value: str) -> bool:
 
 def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Return the distinct values of a text column as text, and how many rows have each."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    counted = column.cast(pa.large_string()).drop_null().value_counts()
+    counted = without_dictionary(column).cast(pa.large_string()).drop_null().value_counts()
     return counted.field("values"), counted.field("counts")
 
 
@@ -157,9 +160,8 @@ def as_text(
     A value's text depends on nothing else, and is made once for each distinct one, so that it costs little. Raises
     UserError, with `place` and `remedy` in it, for types that are no categories, such as lists.
     """
+    column = without_dictionary(column)
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pa.types.is_floating(kind):
@@ -199,7 +201,9 @@ def without_marks(table: pa.Table, names: Iterable[str], marks: Collection[str])
     for name in names:
         column = table.column(name)
         if is_text(column.type):
-            column = _plain(column)
+            column = without_dictionary(column)
+            if pa.types.is_string_view(column.type):  # with which Arrow does not compute
+                column = column.cast(pa.large_string())
             absent = pc.is_in(column, value_set=pa.array(list(marks), column.type))
             table = with_column(table, name, pc.if_else(absent, pa.scalar(None, column.type), column))
     return table
@@ -230,12 +234,6 @@ def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
     numbers = pc.all(pc.match_substring_regex(trimmed, PLAIN_NUMBER), min_count=0).as_py()
     # Arrow has no plus sign.
     return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.float64()) if numbers else text
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column as one of the kinds of text that Arrow computes with."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    return column.cast(pa.large_string() if pa.types.is_string_view(kind) else kind)
 
 
 _FORMULA = "^'*[=+@\\-\\t\\r\\n＝＋－＠]"

@@ -40,24 +40,14 @@ def test_other_arrays_of_an_npz_are_no_features(write, load_file):
 @pytest.mark.parametrize(
     ("file", "settings", "setting", "words"),
     [
-        (
-            "d.csv",
-            {"label": {"column": "z"}},
-            "data.label.column",
-            ['"z"', '"age", "dose", "weight" and "y"'],
-        ),
+        ("d.csv", {"label": {"column": "z"}}, "data.label.column", ['"z"', '"age", "dose", "weight" and "y"']),
         ("d.csv", {"label": {"column": "Y"}}, "data.label.column", ['did you mean "y"?']),
         ("d.csv", {"label": {"column": 3}}, "data.label.column", ["columns by name"]),
         ("d.csv", {"weight": "wieght"}, "data.weight", ['did you mean "weight"?']),
         ("d.csv", {"columns": ["age", "doses"]}, "data.columns", ['did you mean "dose"?']),
         ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
         ("d.csv", {"columns": ["age", "y"]}, "data.columns", ['"y", the label column']),
-        (
-            "d.csv",
-            {"columns": ["weight"], "weight": "weight"},
-            "data.columns",
-            ['"weight", the weight column'],
-        ),
+        ("d.csv", {"columns": ["weight"], "weight": "weight"}, "data.columns", ['"weight", the weight column']),
         ("d.csv", {"columns": ["age", "dose", "age"]}, "data.columns", ['"age" more than once']),
         ("d.csv", {"columns": ["age"], "drop": ["age"]}, "data.columns", ['"age", and so does data.drop']),
         ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),

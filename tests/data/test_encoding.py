@@ -10,13 +10,7 @@ from pydantic import TypeAdapter
 from refused import refused
 
 from flashlogit.config.data import FileData
-from flashlogit.data.columns.encoding import (
-    CategoryColumn,
-    EncodedTable,
-    Encoding,
-    EncodingInJson,
-    NumberColumn,
-)
+from flashlogit.data.columns.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
@@ -116,12 +110,7 @@ def test_blocks_are_the_whole():
 @pytest.mark.parametrize(
     ("columns", "settings", "setting", "word"),
     [
-        (
-            {"name": [f"n{i}" for i in range(50)]},
-            {},
-            'column "name" of t.csv',
-            "50 values and none of them in 10",
-        ),
+        ({"name": [f"n{i}" for i in range(50)]}, {}, 'column "name" of t.csv', "50 values and none of them in 10"),
         ({"a": ["x", "y"], "a=x": [1.0, 2.0]}, {"categories": ONE}, "t.csv", 'same name, "a=x"'),
         ({"a": ["x"]}, {"categorical": ["b"]}, "data.categorical", '"b", which is not among the features'),
         (
@@ -130,12 +119,7 @@ def test_blocks_are_the_whole():
             'column "city" of t.csv',
             "rows without a value",
         ),
-        (
-            {"city": ["(other)"] * 2 + ["b"]},
-            {"categories": {"min_rows": 2}},
-            'column "city" of t.csv',
-            "rare values",
-        ),
+        ({"city": ["(other)"] * 2 + ["b"]}, {"categories": {"min_rows": 2}}, 'column "city" of t.csv', "rare values"),
         ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
     ],
 )

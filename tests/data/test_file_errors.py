@@ -159,10 +159,7 @@ ODD = "name the column in data.categorical, "
         ([*range(20), *["?"] * 10, "-"], ['"?" (30 rows), "-" (3 rows)', 'list "?" and "-" in']),
         ([*range(10), " "], ['" " (3 rows)', f'{ODD}list " " in']),
         ([*range(10), "N.a.", "Unknown", "K"], [f'{ODD}list "N.a." and "Unknown" in']),
-        (
-            ["K", "PK", *range(1, 13)],
-            ['"K" (3 rows), "PK" (3 rows)', "data.categorical, or correct the file"],
-        ),
+        (["K", "PK", *range(1, 13)], ['"K" (3 rows), "PK" (3 rows)', "data.categorical, or correct the file"]),
         ([*range(20), "1,200"], ['numbers as text, such as "1,200"', "as plain numbers", "data.categorical"]),
         (["3,5", "4,5"], ['such as "3,5"']),
         (["$3", "$4.50", "-$1,000.25"], ['such as "$3"']),
@@ -260,10 +257,7 @@ def test_npy_shapes_and_types(array, word, load_file, tmp_path):
         ({"X": X[0], "y": Y}, ['array "X"', "must be a matrix"]),
         ({"X": X.astype(str), "y": Y}, ["type <U"]),
         ({"X": X, "y": Y, "feature_names": np.array(["a"])}, ["1 names, and X has 2 columns"]),
-        (
-            {"X": X, "y": Y, "feature_names": np.array(["a", "a"])},
-            ["feature_names", 'two columns have the name "a"'],
-        ),
+        ({"X": X, "y": Y, "feature_names": np.array(["a", "a"])}, ["feature_names", 'two columns have the name "a"']),
         ({"X": X, "y": Y, "feature_names": np.array(["a", "y"])}, ['"y", which are arrays too']),
         ({"X": X, "y": np.array(["a", 1, None, 2], dtype=object)}, ['array "y"', "cannot be read"]),
     ],

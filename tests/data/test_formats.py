@@ -105,11 +105,7 @@ def test_parquet_types_that_mean_numbers(write, load_file):
 @pytest.mark.parametrize(
     ("columns", "settings", "names"),
     [
-        (
-            {"a": [1.0, 2.0], "a.b": [3.0, 4.0], "__index_level_0__": [9, 9], "y": [0, 1]},
-            {"drop": ["a.b"]},
-            ("a",),
-        ),
+        ({"a": [1.0, 2.0], "a.b": [3.0, 4.0], "__index_level_0__": [9, 9], "y": [0, 1]}, {"drop": ["a.b"]}, ("a",)),
         ({"0": [1.0, 2.0], "1": [3.0, 4.0], "2": [0, 1]}, {"label": {"column": 2}}, ("0", "1")),
     ],
 )

@@ -148,10 +148,7 @@ def test_settings_beyond_reason(tmp_path, capsys, override):
 def test_settings_at_their_bounds(tmp_path, override):
     """They may diverge, and say so."""
     (tmp_path / "c.yaml").write_text(SYNTHETIC + "training: {epochs: 1}\n")
-    assert run_command("train", ["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) in (
-        0,
-        2,
-    )
+    assert run_command("train", ["--config", str(tmp_path / "c.yaml"), f"output={tmp_path}", override]) in (0, 2)
 
 
 def test_options_with_a_nul(capsys):

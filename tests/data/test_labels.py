@@ -108,12 +108,7 @@ ABOVE, POSITIVE = "data.label.above", "data.label.positive"
     [
         (["b", "m"], {}, PLACE, ['"b" (1 row), "m" (1 row), and either', POSITIVE]),
         (["a", "b", "c"], {}, PLACE, ['has 3 values, "a" (1 row)', "data.label.multiclass to true"]),
-        (
-            [1, 2, 3],
-            {},
-            PLACE,
-            ["has 3 values", POSITIVE, f"or a number that positive rows exceed in {ABOVE}"],
-        ),
+        ([1, 2, 3], {}, PLACE, ["has 3 values", POSITIVE, f"or a number that positive rows exceed in {ABOVE}"]),
         (list(range(9)), {}, PLACE, ['"4" (1 row) and 4 more']),
         (list(range(1001)), {"multiclass": True}, PLACE, ["has 1,001 values", "there may be 1000 classes"]),
         ([1, 1, 1], {}, PLACE, ['one class only, "1" (3 rows)']),
@@ -127,12 +122,7 @@ ABOVE, POSITIVE = "data.label.above", "data.label.positive"
         ([float("nan"), None], {"missing": "drop"}, PLACE, ["no label in any row"]),
         ([0.0, 1.0, float("inf")], {}, PLACE, ["is infinite in row 3 (the first is 1)"]),
         ([0.0, 1.0, -float("inf")], {"above": 0}, PLACE, ["is infinite in row 3"]),
-        (
-            [0.0, None, float("nan"), 1.0],
-            {},
-            PLACE,
-            ["in 2 rows, the first of them row 2", "missing to drop"],
-        ),
+        ([0.0, None, float("nan"), 1.0], {}, PLACE, ["in 2 rows, the first of them row 2", "missing to drop"]),
         ([[1], [2]], {}, PLACE, ["holds list<", "a label must be"]),
     ],
 )

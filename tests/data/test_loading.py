@@ -110,10 +110,7 @@ def test_files_of_their_own(write, load_file):
     ],
 )
 def test_files_of_their_own_that_are_refused(text, words, missing, write, load_file):
-    paths = {
-        "path": write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n"),
-        "test_path": write("other.csv", text),
-    }
+    paths = {"path": write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n"), "test_path": write("other.csv", text)}
     with refused(*words, setting="other.csv"):
         load_file(**paths, weight="s", label={"positive": "yes", "missing": missing}, split=NONE)
 

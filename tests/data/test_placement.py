@@ -37,8 +37,7 @@ def test_rows_go_to_their_split_in_order(dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kept", "beyond"),
-    [(torch.float16, 65519.0, 65521.0), (torch.float32, 3.40282350e38, 3.4028236e38)],
+    ("dtype", "kept", "beyond"), [(torch.float16, 65519.0, 65521.0), (torch.float32, 3.40282350e38, 3.4028236e38)]
 )
 def test_what_is_rounded_to_the_greatest_number_fits(dtype, kept, beyond):
     X, splits = np.array([[1.0, 2.0], [-kept, kept]]), np.zeros(2, np.uint8)

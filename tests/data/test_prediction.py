@@ -76,12 +76,7 @@ def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
         (("a",), ["idd"], "the id column", ['is "idd"', 'did you mean "id"?']),
         (("a",), [0], "the id column", ["is 0", "has columns by name"]),
         (("a",), ["id", "id"], "the id column", ['"id" is named more than once']),
-        (
-            ("a", "id"),
-            [],
-            "d.csv",
-            ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"],
-        ),
+        (("a", "id"), [], "d.csv", ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"]),
     ],
 )
 def test_refused(names, ids, setting, words, write):

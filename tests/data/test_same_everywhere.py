@@ -183,11 +183,7 @@ def test_a_model_of_commas_reads_other_separators(write, learn):
 )
 def test_marks_of_missing_values_in_parquet(kind_of_text, write, learn):
     """As in CSV: where nothing but numbers is left they are numbers, in every slice of the file."""
-    columns = {
-        "age": ["1", "3", " ?", "-"] * 3,
-        "kind": ["u", " -", "?", "v"] * 3,
-        "y": ["0", "1", "0", "1"] * 3,
-    }
+    columns = {"age": ["1", "3", " ?", "-"] * 3, "kind": ["u", " -", "?", "v"] * 3, "y": ["0", "1", "0", "1"] * 3}
     text = "age,kind,y\n" + "".join(",".join(row) + "\n" for row in zip(*columns.values(), strict=True))
     settings = {"missing": "impute", "missing_values": ["?", "-"]}
     expected = learn(text, **settings).train.X.tolist()

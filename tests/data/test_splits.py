@@ -58,13 +58,7 @@ def test_splits_are_those_of_scikit_learn(K):
 @pytest.mark.parametrize(
     ("y", "validation", "test", "setting", "words"),
     [
-        (
-            [0, 1] * 10,
-            0.01,
-            0,
-            "data.split.validation",
-            ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"],
-        ),
+        ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
         ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
         ([0, 1] * 10, 0, 0.05, "data.split.test", ["is 0.05", "1 of 20 rows"]),
         ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),

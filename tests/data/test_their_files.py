@@ -165,8 +165,7 @@ def test_three_classes(folder, run):
 
 
 @pytest.mark.parametrize(
-    ("label", "drop"),
-    [("{column: age, above: 50, missing: drop}", "kind"), ("{column: kind, positive: b}", "churned")],
+    ("label", "drop"), [("{column: age, above: 50, missing: drop}", "kind"), ("{column: kind, positive: b}", "churned")]
 )
 def test_other_labels_are_evaluated_alike(label, drop, folder, run):
     train(run, drop, f"data.label={label}", f"data.drop=[id, {drop}]")

@@ -56,19 +56,12 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         probability = torch.sigmoid(X_block.to(wide) @ w + settings.intercept)
         y_block.copy_(torch.bernoulli(probability, generator=generator))
     splits: dict[str, Rows] = {}
-    stop = 0
-    for split, size in sizes.items():
-        start, stop = stop, stop + size
-        splits[NAMES[split]] = Rows(X[start:stop], y[start:stop])
-        if int(y[start:stop].sum(dtype=torch.int64)) in (0, size):
-            problem = f"the {NAMES[split]} split of {size} rows has labels of one class only"
+    counts = list(sizes.values())
+    for split, X_part, y_part in zip(sizes, X.split(counts), y.split(counts), strict=True):
+        splits[NAMES[split]] = Rows(X_part, y_part)
+        if int(y_part.sum(dtype=torch.int64)) in (0, len(y_part)):
+            problem = f"the {NAMES[split]} split of {len(y_part)} rows has labels of one class only"
             remedy = "raise data.rows, or bring data.intercept nearer to 0"
             raise UserError(problem, setting="data.source synthetic", remedy=remedy)
-    return Dataset(
-        train=splits["train"],
-        validation=splits.get("validation"),
-        test=splits.get("test"),
-        feature_names=names,
-        label_names=("0", "1"),
-        standardization=Standardization.identity(settings.columns),
-    )
+    train, validation, test = splits["train"], splits.get("validation"), splits.get("test")
+    return Dataset(train, validation, test, names, ("0", "1"), Standardization.identity(settings.columns))

@@ -20,7 +20,7 @@ from .dataset import Dataset, Rows, Standardization
 from .encoding_fit import categorical_columns, fit_encoding
 from .files.matrices import MatrixTable
 from .files.open import open_files
-from .files.tables import Reading, Table, TableFile, repeated
+from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
 from .splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
 
@@ -54,7 +54,10 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
     if settings.columns is None:
         features = tuple(name for name in file.features if name not in taken and name not in dropped)
     else:
-        features = tuple(_find_feature(file, column, taken) for column in settings.columns)
+        features = tuple(str(c) if c in taken else file.find_feature(c, "data.columns") for c in settings.columns)
+        if shown := [name for name in features if name in taken]:
+            kind, remedy = taken[shown[0]], "take it out, for the model must not see it"
+            _refuse(f'lists "{shown[0]}", the {kind} column', remedy)
         if twice := repeated(features):
             _refuse(f"lists {listing(twice)} more than once", "list each column once")
         if both := [name for name in features if name in dropped]:
@@ -63,13 +66,6 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
         remedy = "let data.columns and data.drop leave at least one; the label and the weight are none"
         raise UserError("has no feature columns left", setting=file.name, remedy=remedy)
     return Columns(features, label, weight)
-
-
-def _find_feature(file: TableFile, column: str | int, taken: dict[str, str]) -> str:
-    name = str(column) if column in taken else file.find_feature(column, "data.columns")
-    if name in taken:
-        _refuse(f'lists "{name}", the {taken[name]} column', "take it out, for the model must not see it")
-    return name
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:
@@ -203,7 +199,7 @@ class _Loader:
         dtype = np.float64 if self._dtype == torch.float64 else np.float32
         return replace(labels, weights=read_weights(table, self._columns.weight, labels.kept, dtype))
 
-    def _encoded(self, table: Table, encoding: Encoding | None, kept: NDArray[np.bool_]) -> Table:
+    def _encoded(self, table: Table, encoding: Encoding | None, kept: Mask) -> Table:
         """Return a table of the features: another file's are made like the training file's.
 
         An error comes before any work on them where X would not fit into the memory.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Reading, Table
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table
 from ..files.text import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
@@ -76,7 +76,7 @@ class CategoryColumn:
         """The features' names."""
         return tuple(f"{self.name}={bucket}" for bucket in self.buckets)
 
-    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], Mask]:
         """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
         that the column does not know."""
         # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
@@ -84,7 +84,7 @@ class CategoryColumn:
         found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
         places: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy().astype(np.int64) - 1
         absent = pc.is_null(text).to_numpy().astype(np.bool_)
-        strange: NDArray[np.bool_] = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
+        strange: Mask = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
         places[strange] = len(self.values) if self.other else -1
         places[absent] = len(self.buckets) - 1 if self.missing else -1
         return places, strange & (not self.other)
@@ -151,11 +151,7 @@ class EncodedTable(Table):
     """A table's features, made block by block from its columns."""
 
     def __init__(
-        self,
-        table: Table,
-        encoding: Encoding,
-        kept: NDArray[np.bool_] | None = None,
-        remedy: str = NUMBERS_REMEDY,
+        self, table: Table, encoding: Encoding, kept: Mask | None = None, remedy: str = NUMBERS_REMEDY
     ) -> None:
         """The rows where `kept` [N] is true (all if None) must be usable; `remedy` is for columns that are not.
 

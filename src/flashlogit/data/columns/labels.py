@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field
 from ...config.data import Label
 from ...system.errors import UserError
 from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text, some_of
-from ..files.tables import Table
+from ..files.tables import Mask, Table
 from ..files.text import is_number, without_dictionary
 
 LabelText: TypeAlias = bool | int | float | str
@@ -96,7 +96,7 @@ class Labels:
     label); kept [N], false where the row has no label; and weights [N], if there are any."""
 
     y: NDArray[np.integer]
-    kept: NDArray[np.bool_]
+    kept: Mask
     weights: NDArray[np.floating] | None = None
 
 
@@ -112,7 +112,7 @@ class Threshold:
         """Names of the negative and the positive class."""
         return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.uint8]:
         """Return 0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
         if not is_number(column.type):
             problem = f"{place} holds {column.type}, not numbers"
@@ -121,8 +121,7 @@ class Threshold:
         # In the column's own precision: a float32 column's 0.1 is not above 0.1.
         kind = pa.float32() if pa.types.is_float32(column.type) else pa.float64()
         above = pc.greater(column.cast(kind, safe=False), pa.scalar(self.above, kind))
-        classes: NDArray[np.uint8] = above.to_numpy().astype(np.uint8)
-        return classes
+        return np.asarray(above.to_numpy(), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Mapping:
     values: tuple[tuple[LabelText, int], ...]
     kind: Literal["values"] = "values"
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.integer]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.integer]:
         """Return class numbers for a column [n] without missing values; UserError for a value that the training file
         lacks.
 
@@ -166,7 +165,7 @@ class OneAgainstRest:
         """Names of the negative and the positive class."""
         return f"not {self.positive}", self.positive
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.uint8]:
         """Return 0 and 1 for a column [n] without missing values."""
         values, positions = _encode(column)
         known = _Matcher([self.positive])
@@ -219,7 +218,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
     """Return the labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be
     dropped."""
     column = _plain(column, place)
-    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
+    missing: Mask = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
     if missing.all():
         raise UserError(_NO_LABEL, setting=place, remedy="give rows with labels")
     if missing.any():
@@ -304,17 +303,17 @@ def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
         try:
             column = column.cast(pa.string())
         except pa.ArrowException as error:
-            remedy = "a label must be a number, a boolean or text"
-            raise UserError(f"holds {kind}", setting=place, remedy=remedy) from error
+            problem = f"holds {kind}, and a label must be a number, a boolean or text"
+            raise UserError(problem, setting=place) from error
     if pa.types.is_floating(column.type):
         infinite = pc.index(pc.is_inf(column), True).as_py()
         if infinite >= 0:
-            remedy = "correct it, or leave out the row"
-            raise UserError(f"is infinite in {row_text(infinite)}", setting=place, remedy=remedy)
+            problem = f"is infinite in {row_text(infinite)}"
+            raise UserError(problem, setting=place, remedy="correct it, or leave out the row")
     return column
 
 
-def read_weights(table: Table, name: str, kept: NDArray[np.bool_], dtype: type[np.floating]) -> NDArray[np.floating]:
+def read_weights(table: Table, name: str, kept: Mask, dtype: type[np.floating]) -> NDArray[np.floating]:
     """Return the weights [N] in `dtype` of all rows of a table; rows that are not `kept` have weight 0.
 
     Raises UserError, naming the row, if a kept row's weight is missing, not finite (in `dtype`) or negative,

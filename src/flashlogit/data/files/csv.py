@@ -100,8 +100,7 @@ class _Watched:
     def read(self, size: int) -> bytes:
         """Return the next bytes; UserError where there is no room."""
         require_room_beside(pa.total_allocated_bytes(), self._name, taken=True)
-        data: bytes = self._stream.read(size)
-        return data
+        return bytes(self._stream.read(size))
 
 
 @contextmanager
@@ -168,8 +167,7 @@ def _read_names(stream: Any, parse: csv.ParseOptions, file: str) -> list[str]:
         _csv_errors(file),
         csv.open_csv(stream, read_options=options, parse_options=parse, convert_options=convert) as reader,
     ):
-        names: list[str] = reader.schema.names
-        return names
+        return list(reader.schema.names)
 
 
 def _check_header(header: list[str], file: str) -> None:

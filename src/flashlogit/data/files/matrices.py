@@ -102,8 +102,7 @@ class NpzFile(TableFile):
             "give fewer rows or columns, a narrower type, or X in a .npy file, which is read as it is used",
         )
         with readable(f'array "{member}" in {self.name}'), np.load(self._path, allow_pickle=False) as archive:
-            loaded: NDArray[Any] = archive[member]
-            return loaded
+            return np.asarray(archive[member])
 
     def _names(self, columns: int) -> tuple[str, ...]:
         """Return the names in `feature_names`; UserError where they are not one for each column of X."""
@@ -200,5 +199,4 @@ class _SparseTable(MatrixTable):
         columns = [self._positions[name] for name in names]
         rows = self._matrix[start:stop]
         every = columns == list(range(rows.shape[1]))
-        dense: NDArray[np.float64] = (rows if every else rows[:, columns]).toarray()
-        return dense
+        return np.asarray((rows if every else rows[:, columns]).toarray(), np.float64)

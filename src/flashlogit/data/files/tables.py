@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +76,8 @@ def no_rows(file: str) -> UserError:
     return UserError("there are no rows", setting=file, remedy="give a file with at least one row of data")
 
 
+Mask: TypeAlias = NDArray[np.bool_]
+"""Which of N rows [N]."""
 _NAME_BYTES = 100
 """Bytes that a column's name takes, and what a program keeps of each column."""
 _BLOCK_BYTES = 4 << 20
@@ -145,7 +147,7 @@ class Table(ABC):
         refuse_not_numbers(self.name, self.not_numbers(names), remedy)
 
     def finite_blocks(
-        self, names: Sequence[str], kept: NDArray[np.bool_] | None = None, remedy: str = _REMEDY
+        self, names: Sequence[str], kept: Mask | None = None, remedy: str = _REMEDY
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """Yield the rows where `kept` [N] is true (all if None), in order: (row indices [n], fresh float64 block
         [n, D]).

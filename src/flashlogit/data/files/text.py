@@ -47,8 +47,7 @@ _MISSING_WORDS = ("na", "nan", "nil", "none", "null", "missing", "unknown")
 
 def is_text(kind: pa.DataType) -> bool:
     """Return whether a type is one of Arrow's kinds of text, or a dictionary of them."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -66,10 +65,10 @@ def without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def holds_dates(column: pa.ChunkedArray) -> bool:
     """Return whether nearly all distinct values of a text column are dates, in whatever order of day, month and year;
     all of them where years have two digits."""
-    first, _ = _counted(column[: 10 * _FIRST])
+    first, _ = value_counts(column[: 10 * _FIRST])
     if len(first) >= _FIRST and not _are_dates(first[:_FIRST]):
         return False
-    values, _ = _counted(column)
+    values, _ = value_counts(column)
     return len(values) > 0 and _are_dates(values)
 
 
@@ -101,7 +100,7 @@ class NumbersAsText:
 
 def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
     """Return what keeps a text column from being numbers, if it is meant to be."""
-    values, counts = _counted(column)
+    values, counts = value_counts(column)
     like = pc.match_substring_regex(values, _NUMBER_LIKE)
     rows, rows_like = pc.sum(counts).as_py() or 0, pc.sum(counts.filter(like)).as_py() or 0
     numbers = pc.sum(like).as_py() or 0
@@ -109,8 +108,7 @@ def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
     if not rows or (rows_like < _MOST * rows and not few_odd):
         return None
     unlike = pc.invert(like)
-    pairs = zip(values.filter(unlike).to_pylist(), counts.filter(unlike).to_pylist(), strict=True)
-    odd = sorted(pairs, key=lambda pair: -pair[1])
+    odd = zip(values.filter(unlike).to_pylist(), counts.filter(unlike).to_pylist(), strict=True)
     strange = values.filter(pc.invert(pc.match_substring_regex(values, PLAIN_NUMBER)))
     return NumbersAsText(tuple(odd), str((strange if len(strange) else values)[0].as_py())[:40])
 
@@ -141,10 +139,11 @@ def _is_mark(value: str) -> bool:
     return not letters or letters.casefold() in _MISSING_WORDS
 
 
-def _counted(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Return the distinct values of a text column as text, and how many rows have each."""
+def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """Return the distinct values of a text column, the most frequent first, and how many rows have each."""
     counted = without_dictionary(column).cast(pa.large_string()).drop_null().value_counts()
-    return counted.field("values"), counted.field("counts")
+    order = np.argsort(-counted.field("counts").to_numpy(), kind="stable")
+    return counted.field("values").take(order), counted.field("counts").take(order)
 
 
 _EXACT = 2.0**53

@@ -57,7 +57,7 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         y_block.copy_(torch.bernoulli(probability, generator=generator))
     splits: dict[str, Rows] = {}
     counts = list(sizes.values())
-    for split, X_part, y_part in zip(sizes, X.split(counts), y.split(counts), strict=True):
+    for split, X_part, y_part in zip(sizes, torch.split(X, counts), torch.split(y, counts), strict=True):
         splits[NAMES[split]] = Rows(X_part, y_part)
         if int(y_part.sum(dtype=torch.int64)) in (0, len(y_part)):
             problem = f"the {NAMES[split]} split of {len(y_part)} rows has labels of one class only"

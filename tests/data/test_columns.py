@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from refused import refused
+from refused import NONE, refused
 
 CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
-NONE = {"validation": 0, "test": 0}
 Y = np.array([0, 1, 0, 1])
 FILES = {
     "d.csv": CSV,

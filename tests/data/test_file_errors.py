@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from refused import refused
+from refused import NONE, refused
 
 from flashlogit.data.files.text import holds_dates
 
 CSV = "a,b,y\n1,2,0\n3,4,1\n"
-NONE = {"validation": 0, "test": 0}
 ONE = {"min_rows": 1}
 LAST = {"column": -1}
 X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])

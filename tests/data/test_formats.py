@@ -8,11 +8,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+from refused import NONE
 
 from flashlogit.data.files.open import open_files
 from flashlogit.data.files.tables import Reading
-
-NONE = {"validation": 0, "test": 0}
 
 
 def columns_of(X, y):

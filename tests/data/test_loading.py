@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from refused import refused
+from refused import NONE, refused
 from sklearn.datasets import load_breast_cancer
 
 from flashlogit.config.data import BreastCancerData
 from flashlogit.data import load
 
 CPU = torch.device("cpu")
-NONE = {"validation": 0, "test": 0}
 
 
 @pytest.mark.parametrize(

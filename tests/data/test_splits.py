@@ -16,8 +16,7 @@ def divide(y, validation, test, seed=0, kept=None):
     return stratified(y, kept, {VALIDATION: validation, TEST: test}, ("no", "yes"), seed)
 
 
-@pytest.mark.parametrize("positives", [30, 100, 500, 970])
-@pytest.mark.parametrize("fractions", [(0.15, 0.15), (0.2, 0.0), (0.0, 0.3), (0.45, 0.45)])
+@pytest.mark.parametrize(("positives", "fractions"), [(30, (0.45, 0.45)), (500, (0.15, 0.15)), (970, (0.0, 0.3))])
 def test_every_split_has_its_share_of_both_classes(fractions, positives):
     y = np.random.default_rng(0).permutation(np.arange(1000) < positives)
     splits = divide(y, *fractions)
@@ -40,10 +39,6 @@ def test_rows_without_label_are_in_no_split():
     assert np.bincount(splits).tolist() == [40, 20, 20, 20]
 
 
-def test_no_fractions_leave_all_rows_for_training():
-    assert divide([0, 1], 0, 0).tolist() == [TRAIN, TRAIN]
-
-
 @pytest.mark.parametrize("K", [2, 7])
 def test_splits_are_those_of_scikit_learn(K):
     y = np.random.default_rng(K).integers(0, K, 1003).astype(np.uint8)
@@ -60,10 +55,8 @@ def test_splits_are_those_of_scikit_learn(K):
     [
         ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
         ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
-        ([0, 1] * 10, 0, 0.05, "data.split.test", ["is 0.05", "1 of 20 rows"]),
         ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
         ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
-        ([0] * 99 + [1], 0.2, 0, "data.split", ['class "yes" has 1 row, too few']),
         ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
         ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
     ],

@@ -6,14 +6,12 @@ import math
 
 import pytest
 import torch
-from refused import refused
+from refused import NONE, refused
 
 from flashlogit.config.data import SyntheticData
 from flashlogit.data import load
 
-CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-NONE = {"validation": 0, "test": 0}
 
 
 def made(device="cpu", seed=0, **settings):
@@ -27,8 +25,6 @@ def test_shapes_names_and_moments(dtype, device):
     assert [len(rows) for rows in data.splits.values()] == [14_000, 3000, 3000]
     assert data.feature_names == ("x0", "x1", "x2", "x3", "x4")
     assert data.label_names == ("0", "1")
-    assert (data.standardization.mean == 0).all()
-    assert (data.standardization.scale == 1).all()
     X = data.train.X
     assert X.dtype == getattr(torch, dtype)
     assert X.device.type == device
@@ -46,30 +42,24 @@ def test_same_seed_same_data(device):
     assert not torch.equal(first.train.X, other.train.X)
 
 
-def test_narrow_dtypes_hold_the_same_data_rounded():
-    wide = made(rows=1000, columns=4).train.X
+def test_splits_share_one_allocation_and_narrow_dtypes_hold_the_same_data_rounded():
+    wide = made(rows=1000, columns=4)
+    assert len({rows.X.untyped_storage().data_ptr() for rows in wide.splits.values()}) == 1
+    assert all(rows.X.is_contiguous() for rows in wide.splits.values())
     for dtype in ("bfloat16", "float16"):
         narrow = made(rows=1000, columns=4, dtype=dtype).train.X
-        assert torch.equal(narrow, wide.to(narrow.dtype))
-
-
-def test_splits_share_one_allocation():
-    data = made(rows=1000, columns=4)
-    assert len({rows.X.untyped_storage().data_ptr() for rows in data.splits.values()}) == 1
-    assert all(rows.X.is_contiguous() for rows in data.splits.values())
+        assert torch.equal(narrow, wide.train.X.to(narrow.dtype))
 
 
 def test_rows_beyond_one_block_without_splits(monkeypatch):
     monkeypatch.setattr("flashlogit.data.builtin._BLOCK_VALUES", 1 << 10)
     data = made(rows=1003, columns=4, split=NONE)
     assert list(data.splits) == ["train"]
-    assert torch.isfinite(data.train.X).all()
     assert (data.train.X.double().std(dim=0) - 1).abs().max() < 0.2
     assert data.train.X.unique(dim=0).shape == (1003, 4)
-    assert data.train.y.unique().tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(("signal", "intercept"), [(1.0, 0.0), (2.0, -1.5), (0.0, 1.0)])
+@pytest.mark.parametrize(("signal", "intercept"), [(2.0, -1.5), (0.0, 1.0)])
 def test_labels_come_from_the_model(signal, intercept):
     """A fit finds the intercept, and coefficients whose squares add up to about signal^2."""
     from sklearn.linear_model import LogisticRegression

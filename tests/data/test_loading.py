@@ -1,4 +1,4 @@
-"""From settings to a data set: weights, dropped rows, files of their own, the built-in set."""
+"""From settings to a data set: the columns chosen, weights, dropped rows, files of their own, the built-in set."""
 
 from __future__ import annotations
 
@@ -14,14 +14,67 @@ from flashlogit.data import load
 CPU = torch.device("cpu")
 
 
+CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
+Y = np.array([0, 1, 0, 1])
+FILES = {
+    "d.csv": CSV,
+    "d.npy": {"a": np.arange(4.0), "b": np.arange(4.0), "y": Y},
+    "d.npz": {"X": np.ones((4, 2)), "y": Y, "s": np.ones(4)},
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "expected"),
+    [
+        ("d.csv", {}, ("age", "dose", "weight")),
+        ("d.csv", {"weight": "weight"}, ("age", "dose")),
+        ("d.csv", {"drop": ["age", "age", "y"]}, ("dose", "weight")),
+        ("d.csv", {"columns": ["dose", "age"]}, ("dose", "age")),
+        ("d.csv", {"columns": ["weight"], "drop": ["age"]}, ("weight",)),
+        ("d.csv", {"label": {"column": "weight"}}, ("age", "dose", "y")),
+        ("d.npz", {}, ("x0", "x1")),
+    ],
+)
+def test_choice_of_columns(file, settings, expected, write, load_file):
+    data = load_file(write(file, FILES[file]), split=NONE, **settings)
+    assert data.feature_names == expected
+    assert data.train.X.shape == (4, len(expected))
+
+
+LABEL, COLUMNS = "data.label.column", "data.columns"
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "setting", "words"),
+    [
+        ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
+        ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
+        ("d.csv", {"weight": "wieght"}, "data.weight", ['did you mean "weight"?']),
+        ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
+        ("d.csv", {"columns": ["age", "y"]}, COLUMNS, ['"y", the label column']),
+        ("d.csv", {"columns": ["weight"], "weight": "weight"}, COLUMNS, ['"weight", the weight column']),
+        ("d.csv", {"columns": ["age", "dose", "age"]}, COLUMNS, ['"age" more than once']),
+        ("d.csv", {"columns": ["age"], "drop": ["age"]}, COLUMNS, ['"age", and so does data.drop']),
+        ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),
+        ("d.csv", {"drop": ["age", "dose", "weight"]}, "d.csv", ["no feature columns left"]),
+        ("d.npy", {"label": {"column": 3}}, LABEL, ["3 columns", "from -3 to 2"]),
+        ("d.npy", {"label": {"column": -4}}, LABEL, ["is -4"]),
+        ("d.npy", {"label": {"column": 2}, "columns": ["x1", 1]}, COLUMNS, ['"x1" more than once']),
+        ("d.npy", {"label": {"column": 2}, "columns": [-1]}, COLUMNS, ['"x2", the label column']),
+        ("d.npz", {"label": {"column": -1}}, LABEL, ["columns by name"]),
+        ("d.npz", {"label": {"column": "x0"}}, LABEL, ['name one of "y" and "s"']),
+        ("d.npz", {"columns": ["y"]}, COLUMNS, ['"y", the label column']),
+        ("d.npz", {"columns": [2]}, COLUMNS, ["from -2 to 1"]),
+    ],
+)
+def test_columns_that_are_refused(file, settings, setting, words, write, load_file):
+    with refused(*words, setting=setting):
+        load_file(write(file, FILES[file]), split=NONE, **settings)
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "expected"),
-    [
-        ("d.csv", "float64", torch.float64),
-        ("d.parquet", "float32", torch.float32),
-        ("d.npy", "bfloat16", torch.float32),
-        ("d.npz", "float16", torch.float32),
-    ],
+    [("d.csv", "float64", torch.float64), ("d.npy", "bfloat16", torch.float32), ("d.npz", "float16", torch.float32)],
 )
 def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     a, y = np.arange(100.0), np.arange(100) % 2
@@ -30,7 +83,6 @@ def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     data = load_file(write(name, columns), dtype=dtype, standardize=False, **settings)
     assert len(data.feature_names) == 1
     for rows in data.splits.values():
-        assert rows.sample_weight is not None
         assert rows.sample_weight.dtype == expected
         assert torch.equal(rows.sample_weight.double() * 4, rows.X[:, 0].double())
 
@@ -44,31 +96,21 @@ def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
         ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
         ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
         (["a", "b", "c", "d"], ["holds string", "a column of numbers"]),
+        ([0, 1, 0, 1], ['train rows have no rows of positive weight of the class "0"']),
     ],
 )
 def test_weights_that_are_refused(weights, words, write, load_file):
     path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": weights, "y": [0, 1, 0, 1]})
-    with refused(*words, setting=f'weight column "s" of {path}'):
-        load_file(path, weight="s", split=NONE)
-
-
-def test_a_class_without_weight_is_refused(write, load_file):
-    path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": [0, 1, 0, 1], "y": [0, 1, 0, 1]})
-    with refused('train rows have no rows of positive weight of the class "0"', setting=path):
+    with refused(*words, setting=path):
         load_file(path, weight="s", split=NONE)
 
 
 def test_rows_without_label_may_hold_anything(write, load_file):
-    columns = {
-        "a": [1.0, float("nan"), 3.0, float("inf"), 5.0],
-        "s": [1.0, -1.0, 1.0, None, 2.0],
-        "y": [0, None, 1, None, 1],
-    }
-    path = write("d.parquet", columns)
+    a = [1.0, float("nan"), 3.0, float("inf"), 5.0]
+    path = write("d.parquet", {"a": a, "s": [1.0, -1.0, 1.0, None, 2.0], "y": [0, None, 1, None, 1]})
+    settings = {"weight": "s", "label": {"missing": "drop"}, "split": NONE, "dtype": "float64"}
     for standardize in (True, False):
-        data = load_file(
-            path, weight="s", label={"missing": "drop"}, split=NONE, standardize=standardize, dtype="float64"
-        )
+        data = load_file(path, standardize=standardize, **settings)
         raw = data.train.X.numpy() * data.standardization.scale + data.standardization.mean
         np.testing.assert_allclose(raw[:, 0], [1, 3, 5])
         assert data.train.y.tolist() == [0, 1, 1]
@@ -99,7 +141,6 @@ def test_files_of_their_own(write, load_file):
     [
         ("a,s,y\n1,1,no\n", ['lacks "b", which training on data.path needs'], "error"),
         ("a,b,s\n1,1,1\n", ['lacks "y"', 'has "a", "b" and "s"'], "error"),
-        ("a,b,y\n1,1,no\n", ['lacks "s"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,2,1,maybe\n", ['holds "maybe" in row 2'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,2,1,no\n", ['the test rows have no rows of the class "yes"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", ['no numbers: "b"'], "error"),
@@ -115,19 +156,12 @@ def test_files_of_their_own_that_are_refused(text, words, missing, write, load_f
 
 
 def test_the_seed_decides_the_split(numbers, write, load_file):
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y})
+    path = write("d.npz", dict(zip("Xy", numbers, strict=True)))
     first, again, other = (load_file(path, seed=seed, standardize=False) for seed in (1, 1, 2))
     assert torch.equal(first.test.X, again.test.X)
     assert not torch.equal(first.test.X, other.test.X)
-
-
-def test_fractions_of_zero_give_no_rows(numbers, write, load_file):
-    X, y = numbers
-    data = load_file(write("d.npz", {"X": X, "y": y}), split=NONE)
-    assert data.validation is None
-    assert data.test is None
-    assert len(data.train) == 200
+    whole = load_file(path, split=NONE)
+    assert (len(whole.train), whole.validation, whole.test) == (200, None, None)
 
 
 def test_breast_cancer():
@@ -152,8 +186,7 @@ def test_device_without_room(monkeypatch, numbers, write, load_file):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y})
+    path = write("d.npz", dict(zip("Xy", numbers, strict=True)))
     monkeypatch.setattr(torch, "empty", full)
     with refused("X of 140 rows and 3 columns", "a narrower one", setting="data.dtype"):
         load_file(path)
@@ -168,8 +201,6 @@ def test_rows_go_to_the_gpu(numbers, write):
     settings = FileData(source="file", path=path, weight="s", dtype="bfloat16")
     on_gpu, on_cpu = (load(settings, seed=0, device=torch.device(device)) for device in ("cuda", "cpu"))
     for name, rows in on_gpu.splits.items():
-        assert rows.X.is_cuda
-        assert rows.y.is_cuda
-        assert rows.sample_weight.is_cuda
+        assert all(each.is_cuda for each in (rows.X, rows.y, rows.sample_weight))
         assert torch.equal(rows.X.cpu(), on_cpu.splits[name].X)
         assert torch.equal(rows.sample_weight.cpu(), on_cpu.splits[name].sample_weight)

@@ -39,37 +39,31 @@ def values_of(table, encoding):
 ONE = {"min_rows": 1}
 
 
-def test_a_feature_for_each_value_in_order():
-    table = table_of(city=["b", "a", "b"], x=[1.0, 2.0, 3.0])
-    encoding, notes, values = encode(table, ["city", "x"], categories=ONE)
-    assert encoding.features == ("city=a", "city=b", "x")
-    assert values.tolist() == [[0, 1, 1], [1, 0, 2], [0, 1, 3]]
-    assert notes == ["Categories: city (2 values)"]
+CITIES = ["a"] * 3 + ["b"] * 2 + ["c", "d"]
 
 
-def test_rare_values_share_a_bucket():
-    table = table_of(city=["a"] * 3 + ["b"] * 2 + ["c", "d"])
-    encoding, _, values = encode(table, ["city"], categories={"min_rows": 2})
-    assert encoding.features == ("city=a", "city=b", "city=(other)")
-    assert values.sum(axis=0).tolist() == [3, 2, 2]
-    encoding, notes, values = encode(table, ["city"], categories={"min_rows": 1, "max": 1})
-    assert encoding.features == ("city=a", "city=(other)")
-    assert values.sum(axis=0).tolist() == [3, 4]
-    assert "4 values" in notes[1]
-
-
-def test_only_training_rows_count():
-    table = table_of(city=["a", "a", "b", "b", "c"])
-    encoding, _, values = encode(table, ["city"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], categories=ONE)
-    assert encoding.features == ("city=a", "city=b")
-    assert values[4].tolist() == [0, 0]  # a value that training lacks
-
-
-def test_the_most_frequent_value_as_baseline():
-    table = table_of(city=["a", "b", "b", "c"])
-    encoding, _, values = encode(table, ["city"], categories={**ONE, "baseline": True})
-    assert encoding.features == ("city=a", "city=c")
-    assert values.tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]
+@pytest.mark.parametrize(
+    ("city", "splits", "categories", "values", "counts"),
+    [
+        (["b", "a", "b"], None, ONE, ["a", "b"], [1, 2]),
+        (CITIES, None, {"min_rows": 2}, ["a", "b", "(other)"], [3, 2, 2]),
+        (CITIES, None, {"min_rows": 1, "max": 1}, ["a", "(other)"], [3, 4]),
+        # A value that no training row has is 0 everywhere.
+        (["a", "a", "b", "b", "c"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], ONE, ["a", "b"], [2, 2]),
+        (["a", "b", "b", "c"], None, {**ONE, "baseline": True}, ["a", "c"], [1, 1]),
+    ],
+)
+def test_a_feature_for_each_value_in_order(city, splits, categories, values, counts):
+    table = table_of(x=range(len(city)), city=city)
+    encoding, notes, block = encode(table, ["city", "x"], splits, categories=categories)
+    assert encoding.features == (*(f"city={value}" for value in values), "x")
+    assert block.sum(axis=0)[:-1].tolist() == counts
+    assert block[:, -1].tolist() == list(range(len(city)))
+    for name, row in zip(city, block, strict=True):
+        assert row[:-1].tolist() == [
+            float(value == name or (value == "(other)" and name not in values)) for value in values
+        ]
+    assert notes[0] == f"Categories: city ({len(set(city) - {'c'} if splits else set(city))} values)"
 
 
 def test_missing_values_are_an_error_or_marked():

@@ -38,25 +38,14 @@ def test_folder_pattern_and_list(parts):
     assert open_files(str(parts), "data.path").name.endswith("and 2 more files")
 
 
-def test_types_are_brought_together(tmp_path):
+def test_columns_of_several_files_come_together(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,0\n")
-    (tmp_path / "b.csv").write_text("x,y\n1.5,1\n,0\n")
-    assert read(f"{tmp_path}/*.csv")["x"] == [1.0, 1.5, None]
-
-
-def test_a_file_that_lacks_a_column_is_named(tmp_path):
-    (tmp_path / "a.csv").write_text("x,y\n1,0\n")
-    (tmp_path / "b.csv").write_text("x,z\n1,0\n")
-    for names, lacking in (("ab", "a"), ("ba", "b")):
-        with refused('lacks "', "which data.path needs", setting=f"{lacking}.csv"):
-            read([f"{tmp_path}/{name}.csv" for name in names])
-
-
-def test_files_need_only_the_columns_that_are_read(tmp_path):
-    (tmp_path / "a.csv").write_text("x,y\n1,0\n")
-    (tmp_path / "b.csv").write_text("note,x\n?,2\n")
+    (tmp_path / "b.csv").write_text("note,x\n?,1.5\n,\n")
     file = open_files(f"{tmp_path}/*.csv", "data.path")
-    assert file.read(["x"], []).column("x").to_pylist() == [1, 2]
+    assert file.read(["x"], []).column("x").to_pylist() == [1.0, 1.5, None]
+    for names in ("ab", "ba"):
+        with refused('lacks "y"', "which data.path needs", setting="b.csv"):
+            open_files([f"{tmp_path}/{name}.csv" for name in names], "data.path").read(["x"], ["y"])
 
 
 def test_kinds_that_differ_from_file_to_file(tmp_path):
@@ -87,12 +76,10 @@ def test_kinds_that_differ_between_typed_files_and_files_of_text(tmp_path):
 def test_what_cannot_be_several(tmp_path, parts):
     np.save(tmp_path / "a.npy", np.ones((2, 2)))
     (tmp_path / "none").mkdir()
-    (tmp_path / "mixed").mkdir()
-    (tmp_path / "mixed/a.csv").touch()
-    (tmp_path / "mixed/a.parquet").touch()
+    (parts / "a.csv").touch()
     for paths, word in (
         ([f"{parts}/a.parquet", f"{tmp_path}/a.npy"], "a.npy, and several files must be"),
-        (f"{tmp_path}/mixed", "both .csv and .parquet"),
+        (str(parts), "both .csv and .parquet"),
         (f"{parts}/*.txt", "no file is like that"),
         ([], "empty list"),
         (f"{tmp_path}/none", "folder without a file"),
@@ -111,9 +98,11 @@ def test_zip(tmp_path):
         archive.writestr("e.csv", "x,y\n1,0\n")
     with refused('holds 2 files, "d.csv" and "e.csv"', setting=str(path)):
         read(str(path))
-    path.write_bytes(b"no zip")
-    with refused("cannot be read"):
-        read(str(path))
+
+
+def svmlight(folder, text):
+    (folder / "d.svmlight").write_text(text)
+    return open_files(str(folder / "d.svmlight"), "data.path")
 
 
 def test_libsvm(tmp_path):
@@ -124,14 +113,8 @@ def test_libsvm(tmp_path):
     assert file.numbered
     np.testing.assert_array_equal(table.block(file.features, 0, 3), X)
     assert table.column("y").to_pylist() == [1, -1, 1]
-    (tmp_path / "d.svmlight").write_text("1 not:libsvm\n")
     with refused("cannot be read", setting="d.svmlight"):
-        open_files(str(tmp_path / "d.svmlight"), "data.path")
-
-
-def svmlight(folder, text):
-    (folder / "other.svmlight").write_text(text)
-    return open_files(str(folder / "other.svmlight"), "data.path")
+        svmlight(tmp_path, "1 not:libsvm\n")
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -156,11 +139,9 @@ def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
 
 def test_libsvm_within_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("flashlogit.system.memory.free_bytes", lambda _: 1000)
-    (tmp_path / "d.svmlight").write_text("1 1:2 9:3\n-1 2:1\n")
-    read(str(tmp_path / "d.svmlight"))
-    (tmp_path / "d.svmlight").write_text("1 1:2 2000000000:3\n-1 2:1\n")
+    svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):
-        read(str(tmp_path / "d.svmlight"))
+        svmlight(tmp_path, "1 1:2 2000000000:3\n-1 2:1\n")
 
 
 def test_tabs(tmp_path):

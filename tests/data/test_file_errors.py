@@ -31,7 +31,6 @@ def test_missing_file_names_the_setting(setting, write, load_file, tmp_path):
     [
         ("gone.csv", ["relative to"]),
         ("d.txt", ["must end in .csv, .csv.gz", ".libsvm"]),
-        ("csv", ["must end in"]),
         ("folder.csv", ["a folder without a file that ends in .parquet"]),
         ("~nobodyx/a.csv", ["no such user's folder", "in full"]),
         ("a" * 300 + ".csv", ["cannot be looked at (File name too long)"]),
@@ -140,7 +139,6 @@ ODD = "name the column in data.categorical, "
         (["K", "PK", *range(1, 13)], ['"K" (3 rows), "PK" (3 rows)', "data.categorical, or correct the file"]),
         ([*range(20), "1,200"], ['numbers as text, such as "1,200"', "as plain numbers", "data.categorical"]),
         (["$3", "$4.50", "-$1,000.25"], ['such as "$3"']),
-        (["3%", "12.5 %"], ['such as "3%"']),
     ],
 )
 def test_numbers_with_something_among_them_are_no_categories(values, words, write, load_file):
@@ -186,14 +184,12 @@ def test_dates_with_others_among_them():
 
 
 def test_what_parquet_holds_beside_numbers(write, load_file, tmp_path):
-    columns = {"a": [[1], [2]], "b": ["1", "2"], "y": [0, 1]} | {f"t{j}": ["u", "v"] for j in range(9)}
+    columns = {"a": [[1], [2]], "b": ["1", "2"], "y": [0, 1]}
     path = write("d.parquet", columns)
     with refused('hold no numbers: "a" (list<', setting="d.parquet"):
         load_file(path)
     with refused('"b" holds numbers as text, such as "1"'):
         load_file(path, drop=["a"])
-    with refused("hold no numbers", " and 1 more", "turn them"):
-        load_file(path, categorical=["b"], drop=["a"])
     pq.write_table(pa.table([[1], [2], [0]], names=["a", "a", "y"]), path)
     with refused('two columns have the name "a"', setting=path):
         load_file(path)
@@ -227,7 +223,6 @@ def test_npy_shapes_and_types(array, word, load_file, tmp_path):
     [
         ({"x": X}, ['no array "X"', '(did you mean "x"?)', 'it has "x" and "y"']),
         ({"X": X, "y": Y[:3]}, ['array "y"', "shape [3] and must have [4]"]),
-        ({"X": X, "y": X}, ["shape [4, 2]"]),
         ({"X": X[0]}, ['array "X"', MATRIX]),
         ({"X": X.astype(str)}, ["type <U"]),
         ({"X": X, "feature_names": np.array(["a"])}, ["1 names, and X has 2 columns"]),

@@ -28,18 +28,13 @@ def test_cells_that_a_spreadsheet_would_run():
     run = ["=1+1", "+x", "-x", "@sum", "\tx", "\rx", "＝1", "-1.5e3x", "'=1", "''@x", "-"]
     text = ["a", "", "-1.5", "+2", " =1", "'x", "a=1", "-1e5", None]
     columns = {"=n": run + text, "x": np.full(20, -1.5), "d": pa.array(["@"] * 20).dictionary_encode()}
-    safe = safe_cells(pa.table(columns))
-    assert safe.column_names == ["'=n", "x", "d"]
-    assert safe.column(0).to_pylist() == [f"'{cell}" for cell in run] + text
-    assert safe.column(1).to_pylist() == [-1.5] * 20
-    assert safe.column(2).to_pylist() == ["'@"] * 20
+    safe = safe_cells(pa.table(columns)).to_pydict()
+    assert safe == {"'=n": [f"'{cell}" for cell in run] + text, "x": [-1.5] * 20, "d": ["'@"] * 20}
 
 
 def test_a_run_on_such_names(tmp_path, capsys):
     """Its columns and categories begin like formulas, and one column would rename the terminal's window."""
-    rng = np.random.default_rng(0)
-    x, kinds, noise = rng.normal(size=120), rng.integers(0, 2, 120), rng.normal(size=120)
-    rows = [f"{x[i]:.3f},{('-a', '+b')[kinds[i]]},id{i},{int(x[i] + noise[i] > 0)}\n" for i in range(120)]
+    rows = [f"{i * 7 % 10},{('-a', '+b')[i % 3 % 2]},id{i},{int(i * 3 % 11 > 4)}\n" for i in range(120)]
     (tmp_path / "d.csv").write_text("=cmd|' /C calc'!A0,\x1b]0;owned\x07,@id,y\n" + "".join(rows))
     config = f"name: r\noutput: {tmp_path}\ndata: {{source: file, path: {tmp_path}/d.csv, drop: ['@id']}}\n"
     (tmp_path / "c.yaml").write_text(config + "solver: {name: auto}\nloss: {l2: 0.01}\nreport: {html: false}\n")
@@ -58,11 +53,8 @@ def test_a_run_on_such_names(tmp_path, capsys):
     assert pa.parquet.read_schema(tmp_path / "p.parquet").names[0] == "@id"
 
 
-def test_control_characters_are_written_out():
-    assert visible("a\x1b[31m\r\x00\x7f\x9b\u202e\n\té€") == "a\\x1b[31m\\r\\x00\\x7f\\x9b\\u202e\n\té€"
-
-
 def test_everything_that_is_said_is_visible(capsys):
+    assert visible("a\x1b[31m\r\x00\x7f\x9b\u202e\n\té€") == "a\\x1b[31m\\r\\x00\\x7f\\x9b\\u202e\n\té€"
     output = Output(quiet=False, json=False)
     output.say("\x1b[1m")
     output.warn("\x1b[2m")

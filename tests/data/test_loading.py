@@ -8,7 +8,7 @@ import torch
 from refused import NONE, refused
 from sklearn.datasets import load_breast_cancer
 
-from flashlogit.config.data import BreastCancerData
+from flashlogit.config.data import BreastCancerData, FileData
 from flashlogit.data import load
 
 CPU = torch.device("cpu")
@@ -30,7 +30,6 @@ FILES = {
         ("d.csv", {"weight": "weight"}, ("age", "dose")),
         ("d.csv", {"drop": ["age", "age", "y"]}, ("dose", "weight")),
         ("d.csv", {"columns": ["dose", "age"]}, ("dose", "age")),
-        ("d.csv", {"columns": ["weight"], "drop": ["age"]}, ("weight",)),
         ("d.csv", {"label": {"column": "weight"}}, ("age", "dose", "y")),
         ("d.npz", {}, ("x0", "x1")),
     ],
@@ -49,21 +48,16 @@ LABEL, COLUMNS = "data.label.column", "data.columns"
     [
         ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
         ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
-        ("d.csv", {"weight": "wieght"}, "data.weight", ['did you mean "weight"?']),
         ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
         ("d.csv", {"columns": ["age", "y"]}, COLUMNS, ['"y", the label column']),
-        ("d.csv", {"columns": ["weight"], "weight": "weight"}, COLUMNS, ['"weight", the weight column']),
         ("d.csv", {"columns": ["age", "dose", "age"]}, COLUMNS, ['"age" more than once']),
         ("d.csv", {"columns": ["age"], "drop": ["age"]}, COLUMNS, ['"age", and so does data.drop']),
         ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),
         ("d.csv", {"drop": ["age", "dose", "weight"]}, "d.csv", ["no feature columns left"]),
         ("d.npy", {"label": {"column": 3}}, LABEL, ["3 columns", "from -3 to 2"]),
-        ("d.npy", {"label": {"column": -4}}, LABEL, ["is -4"]),
         ("d.npy", {"label": {"column": 2}, "columns": ["x1", 1]}, COLUMNS, ['"x1" more than once']),
         ("d.npy", {"label": {"column": 2}, "columns": [-1]}, COLUMNS, ['"x2", the label column']),
-        ("d.npz", {"label": {"column": -1}}, LABEL, ["columns by name"]),
         ("d.npz", {"label": {"column": "x0"}}, LABEL, ['name one of "y" and "s"']),
-        ("d.npz", {"columns": ["y"]}, COLUMNS, ['"y", the label column']),
         ("d.npz", {"columns": [2]}, COLUMNS, ["from -2 to 1"]),
     ],
 )
@@ -91,7 +85,6 @@ def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     ("weights", "words"),
     [
         ([1, 1, -0.5, 1], ["row 3 (the first is 1) is negative", "must be 0 or more"]),
-        ([0, 0, 0, 0], ["zero in every row"]),
         ([1, None, 1, 1], ["row 2", "is missing (empty or NaN)"]),
         ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
         ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
@@ -146,7 +139,6 @@ def test_files_of_their_own(write, load_file):
         ("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", ['no numbers: "b"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,,1,yes\n", ['row 2 (the first is 1) of column "b" is missing'], "error"),
         ("a,b,s,y\n1,2,1,\n1,2,1,\n", ["no label in any row", "give rows"], "drop"),
-        ("a,b,s,y\n1,2,-1,no\n1,2,1,yes\n", ["is negative"], "error"),
     ],
 )
 def test_files_of_their_own_that_are_refused(text, words, missing, write, load_file):
@@ -174,8 +166,6 @@ def test_breast_cancer():
     assert data.encoding is None
     assert [len(rows) for rows in data.splits.values()] == [399, 85, 85]
     assert sum(int(rows.y.sum()) for rows in data.splits.values()) == 212
-    np.testing.assert_allclose(data.train.X.mean(dim=0), 0, atol=1e-12)
-    np.testing.assert_allclose(data.train.X.std(dim=0, correction=0), 1, atol=1e-12)
     raw = loaded(standardize=False, split=NONE, label={"positive": "benign"})
     assert raw.label_names == ("malignant", "benign")
     assert np.array_equal(raw.train.X.numpy(), bunch.data)
@@ -194,10 +184,7 @@ def test_device_without_room(monkeypatch, numbers, write, load_file):
 
 @pytest.mark.gpu
 def test_rows_go_to_the_gpu(numbers, write):
-    from flashlogit.config.data import FileData
-
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y, "s": np.arange(200.0)})
+    path = write("d.npz", dict(zip("Xys", (*numbers, np.arange(200.0)), strict=True)))
     settings = FileData(source="file", path=path, weight="s", dtype="bfloat16")
     on_gpu, on_cpu = (load(settings, seed=0, device=torch.device(device)) for device in ("cuda", "cpu"))
     for name, rows in on_gpu.splits.items():

@@ -108,18 +108,18 @@ def test_room_of_control_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_OWN_GROUPS", own)
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     monkeypatch.setattr(memory, "_available", lambda: 10**15)
-    own.write_text("0::/job/step\n3:cpu:/x\n")
     (tmp_path / "job/step").mkdir(parents=True)
-    (tmp_path / "job/step/memory.max").write_text("max\n")
-    assert memory.free_bytes() == 10**15
-    (tmp_path / "job/memory.max").write_text("5000\n")
-    (tmp_path / "job/memory.current").write_text("3000\n")
-    (tmp_path / "job/memory.stat").write_text("anon 7\ninactive_file 500\n")
-    assert memory.free_bytes() == 5000 - 3000 + 500
-    own.write_text("4:memory:/elsewhere\n")
     (tmp_path / "memory").mkdir()
-    (tmp_path / "memory/memory.limit_in_bytes").write_text("900\n")
-    (tmp_path / "memory/memory.usage_in_bytes").write_text("100\n")
-    assert memory.free_bytes() == 800
-    own.unlink()
-    assert memory.free_bytes() == 10**15
+    for groups, files, free in (
+        ("", {}, 10**15),
+        ("0::/job/step\n3:cpu:/x\n", {"job/step/memory.max": "max\n"}, 10**15),
+        (None, {"job/memory.max": "5000\n", "job/memory.current": "3000\n"}, 2000),
+        (None, {"job/memory.stat": "anon 7\ninactive_file 500\n"}, 2500),
+        ("4:memory:/elsewhere\n", {"memory/memory.limit_in_bytes": "900\n"}, 900),
+        (None, {"memory/memory.usage_in_bytes": "100\n"}, 800),
+    ):
+        if groups is not None:
+            own.write_text(groups)
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert memory.free_bytes() == free

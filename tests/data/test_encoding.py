@@ -20,13 +20,9 @@ def table_of(**columns):
     return ArrowTable("t.csv", pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}))
 
 
-def settings_of(**settings):
-    return FileData.model_validate({"source": "file", "path": "t.csv", **settings})
-
-
 def encode(table, names, splits=None, **settings):
     """The encoding, its notes and all features."""
-    settings = settings_of(**settings)
+    settings = FileData(source="file", path="t.csv", **settings)
     splits = np.full(table.rows, TRAIN, np.uint8) if splits is None else np.array(splits, np.uint8)
     encoding, notes = fit_encoding(table, names, categorical_columns(table, names, settings), settings, splits)
     return encoding, notes, values_of(table, encoding)
@@ -37,8 +33,6 @@ def values_of(table, encoding):
 
 
 ONE = {"min_rows": 1}
-
-
 CITY = 'column "city" of t.csv'
 CITIES = ["a"] * 3 + ["b"] * 2 + ["c", "d"]
 
@@ -64,6 +58,7 @@ def test_a_feature_for_each_value_in_order(city, splits, categories, values, cou
         bucket = value if value in values else "(other)"
         assert row[:-1].tolist() == [float(each == bucket) for each in values]
     assert notes[0].startswith("Categories: city (")
+    assert ("most frequent have a feature" in notes[-1]) == ("max" in categories)
 
 
 def test_missing_values_are_an_error_or_marked():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -244,10 +242,9 @@ def test_npz_arrays(arrays, words, write, load_file):
         (None, 255, "cannot be read"),
     ],
 )
-def test_archives_that_cannot_be_unpacked(place, byte, word, load_file, tmp_path):
+def test_archives_that_cannot_be_unpacked(place, byte, word, write, load_file, tmp_path):
     path = tmp_path / "d.csv.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("d.csv", "a,b,y\n" + "".join(f"{i},{i * i % 97},{i % 2}\n" for i in range(5000)))
+    write("d.csv.zip", "a,b,y\n" + "".join(f"{i},{i * i % 97},{i % 2}\n" for i in range(5000)))
     data = bytearray(path.read_bytes())
     if place is None:
         data[2000] ^= byte

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print a report on the file's rows, columns, missing values and classes."""
     from ..data.files.open import open_files
-    from ..data.files.reading import Reading
+    from ..data.files.tables import Reading
     from ..data.schema_report import report_text, schema_report
 
     above = options.above

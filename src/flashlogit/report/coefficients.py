@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from ..data.files.csv_cells import safe_cells
+from ..data.files.text import safe_cells
 from ..fitting.inference import Inference
 from ..models.model import Model
 from ..system.files import write_atomically

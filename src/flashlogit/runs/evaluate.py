@@ -12,8 +12,7 @@ import pyarrow as pa
 from ..config.data import FileData, Label
 from ..config.load import load_settings
 from ..config.settings import RunSettings
-from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Threshold, apply_rule
-from ..data.columns.weights import read_weights
+from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.prediction import read_for_prediction
 from ..metrics.binary import Metrics, evaluate
 from ..metrics.multiclass import ClassMetrics
@@ -111,4 +110,4 @@ def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:
             return Threshold(float(above))
         if names[0] == f"not {names[1]}":
             return OneAgainstRest(names[1])
-    return Mapping(names, {name: k for k, name in enumerate(names)})
+    return Mapping(names, tuple((name, k) for k, name in enumerate(names)))

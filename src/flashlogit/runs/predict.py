@@ -15,8 +15,8 @@ import pyarrow.parquet
 from scipy.special import softmax
 
 from ..data import PredictionRows, read_for_prediction
-from ..data.files.csv_cells import safe_cells
 from ..data.files.open import named_files
+from ..data.files.text import safe_cells
 from ..metrics.binary import sigmoid
 from ..models.model import Model
 from ..system.errors import UserError

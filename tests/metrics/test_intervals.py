@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit as sigmoid
 from scipy.stats import binomtest
 
-from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import CELLS, bootstrap
 from flashlogit.metrics.scores import SplitScores
 
@@ -84,11 +85,7 @@ def test_grouped_rows_vary_as_theory_says(weighted):
     ours, metrics = intervals(z, y, weight), metrics_of(z, y, weight)
     share = np.full(len(z), 1 / len(z)) if weight is None else weight / weight.sum()
     margin, p = np.where(y == 1, -z, z), sigmoid(z)
-    for name, values in (
-        ("log_loss", np.logaddexp(0, margin)),
-        ("brier", (p - y) ** 2),
-        ("accuracy", (p >= 0.5) == y),
-    ):
+    for name, values in (("log_loss", np.logaddexp(0, margin)), ("brier", (p - y) ** 2), ("accuracy", (p >= 0.5) == y)):
         deviation = np.sqrt(np.sum((share * (values - share @ values)) ** 2))
         assert width(ours[name]) == pytest.approx(2 * 1.96 * deviation, rel=0.1), name
     for name in MEANS + AREAS:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.special import expit as sigmoid
 from scipy.special import logsumexp
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
@@ -26,9 +27,8 @@ from sklearn.metrics import (
 )
 
 from flashlogit.metrics import scores as scores_module
-from flashlogit.metrics.binary import Metrics, evaluate, sigmoid
-from flashlogit.metrics.ranking import rank
-from flashlogit.metrics.scores import AgainstTheRest, SplitScores
+from flashlogit.metrics.evaluation import Metrics, evaluate
+from flashlogit.metrics.scores import AgainstTheRest, SplitScores, rank
 
 
 def split(logits, y, sample_weight=None) -> SplitScores:

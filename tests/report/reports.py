@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
+from scipy.special import expit as sigmoid
 
 from flashlogit.config.settings import RunSettings
 from flashlogit.data import Standardization
 from flashlogit.fitting.inference import Inference
-from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
 from flashlogit.report.build import build_report
-from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 ' + "x" * 300

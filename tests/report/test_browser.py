@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reports import HOSTILE, SOLVED, TRAINED, report, scores
-
-from flashlogit.metrics.binary import sigmoid
-from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.amounts import amount
+from reports import HOSTILE, SOLVED, TRAINED, report, scores
+from scipy.special import expit as sigmoid
+
+from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.page import render
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")

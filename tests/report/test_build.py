@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from reports import LOSSES, SOLVED, TRAINED, one_class, report, scores
+from scipy.special import expit as sigmoid
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
-from flashlogit.metrics.binary import rates, sigmoid
+from flashlogit.metrics.evaluation import rates
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.coefficients import LARGEST, OTHERS

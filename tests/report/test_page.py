@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from flashlogit.report.amounts import amount
 from reports import GAPS, HOSTILE, SOLVED, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.intervals import METHOD
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report.amounts import amount
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.chart import Axis, Chart, Panel, Series, number
 from flashlogit.report.charts import coefficients_chart
@@ -130,11 +130,7 @@ def test_metrics_intervals_and_settings_are_on_the_page(made, plain):
 
 
 def test_the_headline_comes_first_and_words_are_explained(made, plain):
-    assert re.findall(r'<th scope="col">(train|test|validation)</th>', plain)[:3] == [
-        "test",
-        "train",
-        "validation",
-    ]
+    assert re.findall(r'<th scope="col">(train|test|validation)</th>', plain)[:3] == ["test", "train", "validation"]
     for word in ("null model", "nats", "Newton decrement", "passes", "calibration error"):
         assert f"<dt>{word}</dt>" in plain
     assert "<dt>clamped log loss</dt>" not in plain, "it is not shown for eps = 0"
@@ -212,8 +208,7 @@ def test_axes_take_single_values_and_wide_ranges():
 
 
 @pytest.mark.parametrize(
-    ("strongest", "ticks"),
-    [(4.3, [-4, -2, 0, 2, 4]), (0.99, [-1, -0.5, 0, 0.5, 1]), (-7e-6, [-5e-6, 0, 5e-6])],
+    ("strongest", "ticks"), [(4.3, [-4, -2, 0, 2, 4]), (0.99, [-1, -0.5, 0, 0.5, 1]), (-7e-6, [-5e-6, 0, 5e-6])]
 )
 def test_bars_have_numbers_on_both_sides(strongest, ticks):
     rows = tuple(Coefficient(name, None, v, v, v, v) for name, v in (("a", strongest), ("b", strongest / 9)))

@@ -9,13 +9,13 @@ from itertools import pairwise
 import matplotlib as mpl
 import numpy as np
 import pytest
+from flashlogit.report.names import isolated, joined, plain, shortened
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from reports import GAPS, HOSTILE, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.charts import by_split, history_chart, precision_recall_chart, roc_chart, scores_chart
-from flashlogit.report.names import isolated, joined, plain, shortened
 from flashlogit.report.png import (
     CURVES_INCHES,
     DPI,

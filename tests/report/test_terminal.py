@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from flashlogit.metrics.binary import Metrics
 from flashlogit.report.terminal import metrics_table
+
+from flashlogit.metrics.evaluation import Metrics
 
 GOOD = Metrics(398, 150, 0.02805123, 0.028051, 0.9949749, 0.99931, 0.9990, 0.00606849, 0.0100949)
 TINY = Metrics(10**12, 5, 1.2345e-300, 1.2345e-11, 0.9999123, None, 0.99123, 1.2345e-17, 1.2345e-18)

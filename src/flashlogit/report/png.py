@@ -20,10 +20,9 @@ from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
 from . import charts
-from .amounts import amount
-from .chart import Axis, Chart, Panel, Series, number
+from .chart import Axis, Chart, Panel, Series
 from .content import Report
-from .names import joined, plain, shortened
+from .text import amount, joined, number, plain, shortened
 
 DPI = 150
 _SIZE = (6.4, 4.8)
@@ -143,7 +142,10 @@ def _draw_confusion(report: Report, figure: Figure) -> None:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     counts = [[amount(count, whole=whole) for count in row] for row in weight.tolist()]
     longest = max(len(count) for row in counts for count in row)
-    names = [_named(label) if k > 2 else textwrap.fill(_named(label), 16) for label in labels]
+    names = [
+        shortened(label, _NAME_CHARACTERS) if k > 2 else textwrap.fill(shortened(label, _NAME_CHARACTERS), 16)
+        for label in labels
+    ]
     cell = max(_CELL, 0.065 * longest, 3.0 / k)
     figure.set_size_inches(max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6)))
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}
@@ -201,10 +203,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         places = np.arange(len(values))
         axes.barh(places, values, color=np.where(values > 0, _POSITIVE, _NEGATIVE))
         axes.set_yticks(
-            places,
-            [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars],
-            fontsize="small",
-            parse_math=False,
+            places, [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars], fontsize="small", parse_math=False
         )
         axes.set_ylim(len(values) - 0.4, -0.6)
         axes.axvline(0, color="black", lw=0.8)
@@ -249,7 +248,7 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
             marker = "" if series.size is None else style.marker
             (handle,) = axes.plot([], [], c=style.color, ls=line, marker=marker, mfc="none")
         handles.append(handle)
-        name = _named(series.name, 24 if many else _NAME_CHARACTERS)
+        name = shortened(series.name, 24 if many else _NAME_CHARACTERS)
         # Of many the last two words have room for two columns, such as "error 0.01".
         words = " ".join(series.words.split()[-2:]) if many else series.words
         labels.append(f"{name}: {words}" if words else name)
@@ -261,11 +260,6 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
     for text in legend.get_texts():
         text.set_parse_math(False)
     return _LEGEND_LINE * (-(-len(labels) // columns) - 1)
-
-
-def _named(name: str, most: int = _NAME_CHARACTERS) -> str:
-    """A user's name at a length that leaves room for the picture."""
-    return shortened(plain(name), most)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup, escape
 
-from .chart import Axis, Chart, Floats, Panel, Series, number
-from .names import joined
+from .chart import Axis, Chart, Floats, Panel, Series
+from .text import joined, number
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""

@@ -172,8 +172,7 @@ def class_rates(true: Floats, called: Floats, right: Floats) -> dict[str, Floats
 
     def mean(values: Floats, of: Floats) -> Floats:
         """Mean over the classes that have some weight."""
-        result: Floats = (values / np.where(of > 0, of, 1)).sum(axis=-1) / (of > 0).sum(axis=-1)
-        return result
+        return np.asarray((values / np.where(of > 0, of, 1)).sum(axis=-1) / (of > 0).sum(axis=-1))
 
     with np.errstate(invalid="ignore"):
         return {

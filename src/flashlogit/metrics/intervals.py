@@ -64,7 +64,7 @@ def bootstrap(
     """
     rows = split.counted
     z, y = rows.logits, rows.y
-    # Of mean 1, since very small or large ones would leave float64 when squared.
+    # The weights get mean 1, since very small or large ones would leave float64 when squared.
     s = None if rows.sample_weight is None else rows.share * len(y)
     draws = _Draws(s, seed, replicates)
     if split.classes > 2:
@@ -182,7 +182,7 @@ def _areas(weight: Floats) -> Drawn:
 def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
     """Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for all.
 
-    Of weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
+    For weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
     and statistical inference". The four weights and sums of squares are as for `rates`.
     """
     asked: dict[str, Any] = {"accuracy": [0, 1, 2, 3], "precision": [2, 3], "recall": [1, 3], "specificity": [0, 2]}

@@ -50,8 +50,7 @@ class Ranking:
         """Return the weight of the positive and of the negative rows whose probability is at least each threshold."""
         from_below = expit(self.score[::-1])
         place = len(self.score) - np.searchsorted(from_below, thresholds)
-        positive, negative = (np.append(0.0, of)[place] for of in (self.positive, self.negative))
-        return positive, negative
+        return np.append(0.0, self.positive)[place], np.append(0.0, self.negative)[place]
 
     def cells(self, most: int) -> NDArray[np.intp]:
         """Return the last place of each of about `most` groups of neighbouring places; all places, if they are few.
@@ -185,8 +184,7 @@ class SplitScores:
     @cached_property
     def probability(self) -> Floats:
         """The positive one's of two classes, [N]."""
-        result: Floats = expit(self.logits)
-        return result
+        return np.asarray(expit(self.logits))
 
     @cached_property
     def ranking(self) -> Ranking:

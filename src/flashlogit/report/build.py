@@ -96,13 +96,12 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     """Short facts about the run for a list of terms."""
     names, loss, learned = model.label_names, settings.loss, summary.learned
-    few = ", ".join(map(isolated, names[:_LISTED])) + (
-        f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    )
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    listed = ", ".join(map(isolated, names[:_LISTED])) + more
     facts = [
         ("Rows", ", ".join(f"{of_split.rows:,} {name}" for name, of_split in metrics.items())),
         ("Columns", f"{len(model.feature_names):,}"),
-        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {few}"),
+        ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {listed}"),
         ("Penalty", f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"),
     ]
     if isinstance(learned, SolverSummary):

@@ -60,8 +60,8 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
 
     `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
-    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of the coefficients less their mean over the classes.
-    The other columns are null without `inference`, which is of the same raw columns.
+    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of the coefficient less its
+    mean over the classes. The other columns are null without `inference`, which is of the same raw columns.
     """
     columns = _columns(model, inference)
     labels = columns["label"]
@@ -78,8 +78,8 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
     K, size = len(coefficients), coefficients.size
-    # Adding a number to a column's coefficient of every class changes no probability, so that single ones mean something
-    # against the mean of the classes only. l2 leaves it at 0; l1 does not.
+    # Adding a number to a column's coefficient of every class changes no probability, so that single ones mean
+    # something against the mean of the classes only. l2 leaves it at 0; l1 does not.
     log_odds = coefficients - coefficients.mean(axis=0) if K > 1 else coefficients
     columns: dict[str, Any] = {
         "column": names * K,

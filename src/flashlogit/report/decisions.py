@@ -20,7 +20,7 @@ HISTOGRAM_BINS = 40
 CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
 _ROUNDING = 1e-12
-"""Of all weight: a difference of sums that is no larger is 0."""
+"""Share of all weight: a difference of sums that is no larger is 0."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ClassConfusion:
 def threshold_stops(splits: Iterable[SplitScores]) -> Floats:
     """Every thousandth, and within one that holds many rows of a split or of its positives some quantiles of them.
 
-    Of a rare class most probabilities may lie below the first thousandth.
+    Most probabilities of a rare class may lie below the first thousandth.
     """
     stops = [THRESHOLDS]
     for ranking in (split.ranking for split in splits):
@@ -108,8 +108,7 @@ def threshold_stops(splits: Iterable[SplitScores]) -> Floats:
                 thousandth = np.floor(quantiles * 1000).astype(np.int64)
                 held = np.bincount(thousandth, minlength=1001)[thousandth]
                 stops.append(quantiles[held >= _CROWDED])
-    together: Floats = np.unique(np.concatenate(stops))
-    return together
+    return np.unique(np.concatenate(stops))
 
 
 def decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
+from flashlogit.report.content import EpochSummary, RunSummary, SolverSummary
 from scipy.special import expit as sigmoid
 
 from flashlogit.config.settings import RunSettings

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flashlogit.report.amounts import amount
+from flashlogit.report.text import amount
 from reports import HOSTILE, SOLVED, TRAINED, report, scores
 from scipy.special import expit as sigmoid
 

@@ -57,8 +57,8 @@ def test_rows_of_weight_0_are_in_no_bin():
     split = scores(weighted=True)
     split.sample_weight[:100] = 0
     decision = decide("test", split, threshold=0.5, bins=10)
-    assert decision.negative_rows.sum() + decision.positive_rows.sum() == 400
-    assert decision.positive_rows.sum() == split.y[100:].sum()
+    assert decision.histogram.sum() == 400
+    assert decision.histogram[1].sum() == split.y[100:].sum()
     assert not decision.whole
 
 
@@ -101,18 +101,18 @@ def test_one_class_has_no_curves():
 def test_the_whole_report_of_two_classes():
     made = report()
     assert made.headline == "test"
-    assert made.proven
+    assert made.learned.proven
     assert "f1" in made.intervals["test"]
     assert "calibration_error" not in made.intervals["test"]
     assert [one.name for one in made.history.legend] == ["estimated", "tolerance"]
     assert made.questions[0].headline("test").split == "test"
     other = report(history=LOSSES, learned=TRAINED)
-    assert not other.proven
-    assert "weights of epoch 4 kept" in other.statement
+    assert not other.learned.proven
+    assert "weights of epoch 4 kept" in other.learned.statement
     assert [one.name for one in other.history.legend] == ["train", "validation", "lowest validation loss"]
     assert report(history=[], learned=TRAINED).history is None
-    assert not report(learned=replace(SOLVED, certificate="decrement")).proven
-    assert not report(learned=replace(SOLVED, converged=False)).proven
+    assert not report(learned=replace(SOLVED, certificate="decrement")).learned.proven
+    assert not report(learned=replace(SOLVED, converged=False)).learned.proven
 
 
 @pytest.mark.parametrize("K", [2, 4])

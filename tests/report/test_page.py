@@ -9,15 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from flashlogit.report.amounts import amount
+from flashlogit.report.text import amount, number
 from reports import GAPS, HOSTILE, SOLVED, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.intervals import METHOD
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.build import MAX_CLASSES
-from flashlogit.report.chart import Axis, Chart, Panel, Series, number
+from flashlogit.report.chart import Axis, Chart, Panel, Series
 from flashlogit.report.charts import coefficients_chart
-from flashlogit.report.content import Coefficient, Coefficients
+from flashlogit.report.coefficients import Coefficient, Coefficients
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds, render, write_page
 from flashlogit.report.svg import draw_svg
 
@@ -126,7 +126,7 @@ def test_metrics_intervals_and_settings_are_on_the_page(made, plain):
     assert METHOD in text
     assert made.settings in text
     assert "the fit is penalised (l2 = 0.1)" in text
-    assert made.statement[1:] in text
+    assert made.learned.statement[1:] in text
 
 
 def test_the_headline_comes_first_and_words_are_explained(made, plain):

@@ -9,10 +9,10 @@ from itertools import pairwise
 import matplotlib as mpl
 import numpy as np
 import pytest
-from flashlogit.report.names import isolated, joined, plain, shortened
+from flashlogit.report.text import isolated, joined, plain, shortened
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from reports import GAPS, HOSTILE, one_class, report, scores
+from reports import GAPS, HOSTILE, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.charts import by_split, history_chart, precision_recall_chart, roc_chart, scores_chart
@@ -151,7 +151,7 @@ def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, m
 )
 def test_the_axis_of_the_loss(losses, low, log):
     history = [{"epoch": e, "train_loss": loss} for e, loss in enumerate(losses, start=1)]
-    chart = history_chart(history, tolerance=None, proven=False)
+    chart = history_chart(history, TRAINED)
     (panel,) = chart.panels
     assert panel.y.log == log
     assert low is None or panel.y.low == pytest.approx(low)
@@ -160,7 +160,7 @@ def test_the_axis_of_the_loss(losses, low, log):
     x = panel.series[0].x
     assert len(x) == sum(loss is not None and loss <= 1e100 for loss in losses)
     assert (panel.y(panel.series[0].y) >= 0).all()
-    made = draw_curves(report(history=history))
+    made = draw_curves(report(history=history, learned=TRAINED))
     made.draw_without_rendering()
     assert made.axes[0].get_yscale() == ("log" if log else "linear")
 
@@ -170,7 +170,7 @@ def test_a_long_history_keeps_its_ends_and_peaks_and_names_its_best():
     losses[12_345] = 0.9
     losses[23_456] = 0.1
     history = [{"epoch": e, "train_loss": None, "validation_loss": loss} for e, loss in enumerate(losses)]
-    line, best = history_chart(history, tolerance=None, proven=True).legend
+    line, best = history_chart(history, TRAINED).legend
     assert len(line.x) <= 402
     assert {0, 12_345, 23_456, 49_999} <= set(line.x.astype(int))
     assert (best.x.tolist(), best.words) == ([23_456], "0.1, epoch 23456")
@@ -180,12 +180,12 @@ def test_legends_name_areas_and_splits_keep_their_colours(two):
     figure = draw_curves(two)
     parts = {part.axes[0].get_title(): part for part in figure.subfigs}
     question = two.questions[0]
-    assert legend(parts["ROC"]) == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in question.decisions]
+    assert legend(parts["ROC curve"]) == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in question.decisions]
     assert legend(parts["Calibration"])[0].startswith("train: expected error 0.0")
     assert legend(parts["Duality gap"]) == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
     expected = [STYLES[d.split].color for d in question.decisions]
     assert len({(s.line, s.marker, s.color) for s in map(STYLES.get, ("train", "validation", "test"))}) == 3
-    for title in ("ROC", "Calibration"):
+    for title in ("ROC curve", "Calibration"):
         assert [line.get_color() for line in parts[title].axes[0].lines[1:4]] == expected
     nothing = draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
     assert legend(nothing.subfigs[1])[1] == "test: one class only, no curve"
@@ -199,8 +199,8 @@ def test_charts_draw_their_own_curves_and_counts(two):
             np.testing.assert_array_equal(series.y, getattr(decision, curve).y)
     negative, positive = scores_chart(question, "test", threshold=True).legend
     headline = question.headline("test")
-    np.testing.assert_array_equal(negative.y, headline.negative_rows)
-    np.testing.assert_array_equal(positive.y, headline.positive_rows)
+    np.testing.assert_array_equal(negative.y, headline.histogram[0])
+    np.testing.assert_array_equal(positive.y, headline.histogram[1])
 
 
 def test_curves_of_classes_are_those_of_each_against_the_rest(many):

@@ -1,9 +1,9 @@
-"""flashlogit.report.terminal: digits of the table, and its width."""
+"""flashlogit.report.text: digits of the table, and its width."""
 
 from __future__ import annotations
 
 import pytest
-from flashlogit.report.terminal import metrics_table
+from flashlogit.report.text import metrics_table
 
 from flashlogit.metrics.evaluation import Metrics
 

@@ -20,7 +20,7 @@ _COUNTS_LOG_FROM = 200
 _TABLE_POINTS = 11
 _MARKED_POINTS = 30
 """Points of a curve up to which each gets a marker."""
-_LABEL_CHARACTERS = 20
+_LABEL_CHARACTERS = 16
 _HISTORY_POINTS = 400
 _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""

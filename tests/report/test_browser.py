@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,74 +32,7 @@ pytestmark = pytest.mark.skipif(
     " (apt-get install chromium chromium-driver)",
 )
 
-# Every piece of visible text with its contrast against what is behind it, as WCAG 2 computes it.
-CONTRASTS = """
-const parse = (text) => {
-  const n = (text.match(/[\\d.]+/g) || []).map(Number);
-  if (text === 'transparent' || n.length < 3) return [0, 0, 0, 0];
-  if (text.startsWith('color(')) return [n[0] * 255, n[1] * 255, n[2] * 255, n.length > 3 ? n[3] : 1];
-  return [n[0], n[1], n[2], n.length > 3 ? n[3] : 1];
-};
-const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
-const luminance = (c) => {
-  const linear = c.slice(0, 3).map((v) => v / 255);
-  const [r, g, b] = linear.map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = (element) => {
-  const chain = [];
-  for (let e = element; e; e = e.parentElement) chain.unshift(parse(getComputedStyle(e).backgroundColor));
-  return chain.reduce((under, top) => over(top, under), [255, 255, 255, 1]);
-};
-document.querySelectorAll('details').forEach((one) => { one.open = true; });
-const found = [];
-for (const element of document.body.querySelectorAll('*')) {
-  const text = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join('');
-  const box = element.getBoundingClientRect();
-  const inert = ['SCRIPT', 'STYLE', 'TITLE', 'title', 'desc', 'OPTION'].includes(element.tagName);
-  if (!text || inert || box.width === 0 || box.height === 0) continue;
-  const style = getComputedStyle(element);
-  const back = behind(element);
-  const front = over(parse(element.namespaceURI.endsWith('svg') ? style.fill : style.color), back);
-  const [a, b] = [luminance(front), luminance(back)].sort((x, y) => y - x);
-  found.push([(a + 0.05) / (b + 0.05), text.slice(0, 40), element.className.baseVal || String(element.className)]);
-}
-return found;
-"""
-OVERLAPS = """
-const found = [];
-for (const svg of document.querySelectorAll('svg.chart')) {
-  const whole = svg.getBoundingClientRect();
-  const boxes = [...svg.querySelectorAll('text')].map((t) => [t.getBoundingClientRect(), t.firstChild.textContent])
-    .filter(([box]) => box.width > 0);
-  boxes.forEach(([a, text], i) => {
-    if (a.left < whole.left - 1 || a.right > whole.right + 1) found.push(['outside', text]);
-    for (const [b, other] of boxes.slice(i + 1)) {
-      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (across > 1.5 && down > 4) found.push([text, other, across, down]);
-    }
-  });
-}
-return found;
-"""
-
-# Boxes that scroll and cannot be reached by keyboard or have no name; text in charts that is too small to read.
-PHONE = """
-document.querySelectorAll('details').forEach((one) => { one.open = true; });
-const boxes = [...document.querySelectorAll('.scroll')];
-const heights = [...document.querySelectorAll('svg.chart text')].map((t) => t.getBoundingClientRect().height);
-return [
-  innerWidth, document.documentElement.scrollWidth, boxes.some((box) => box.scrollWidth > box.clientWidth),
-  boxes.filter((box) => box.tabIndex !== 0 || !box.getAttribute('aria-label')).length,
-  heights.filter((h) => h > 0 && h < 9).length,
-];
-"""
-PRINT = """
-const out = (t) => t.getBoundingClientRect().right - t.closest('.card').getBoundingClientRect().right;
-const body = getComputedStyle(document.body);
-return [Math.max(...[...document.querySelectorAll('table')].map(out)) <= 0, body.color, body.backgroundColor];
-"""
+CHECKS = Path(__file__).with_name("checks.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +68,11 @@ def show(browser, tmp_path):
     browser.get_log("browser")
     yield opened
     assert browser.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-        and not message["params"]["documentURL"].startswith("chrome:")
-    ]
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    asked = [one["request"]["url"] for one in sent if not one["documentURL"].startswith("chrome:")]
     assert asked, "the page itself is asked for"
-    for url in asked:
-        assert url.startswith(("data:", (tmp_path / "report.html").as_uri()))
+    assert all(url.startswith(("data:", (tmp_path / "report.html").as_uri())) for url in asked)
 
 
 def view(browser, *, width=1200, scheme="light", media=""):
@@ -151,6 +80,11 @@ def view(browser, *, width=1200, scheme="light", media=""):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def check(browser, name):
+    """What a function of checks.js finds."""
+    return browser.execute_script(f"{CHECKS}\nreturn {name}();")
 
 
 def text(browser, identity):
@@ -245,17 +179,17 @@ def test_the_page_fits_every_screen_and_paper_and_its_text_can_be_read(show, K):
     browser.execute_script("document.querySelectorAll('.question').forEach((one) => { one.hidden = false; })")
     for width in (1200, 320):
         view(browser, width=width)
-        assert browser.execute_script(OVERLAPS) == []
+        assert check(browser, "overlaps") == []
     for scheme in ("light", "dark"):
         view(browser, scheme=scheme)
-        found = browser.execute_script(CONTRASTS)
+        found = check(browser, "contrasts")
         assert len(found) > 100
         assert [entry for entry in found if entry[0] < 4.5] == []
     view(browser, width=360)
-    assert browser.execute_script(PHONE) == [360, 360, True, 0, 0]
+    assert check(browser, "phone") == [360, 360, True, 0, 0]
     assert browser.execute_script("return window.hacked") is None
     view(browser, width=680, scheme="dark", media="print")
     assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
     if K == 2:
-        assert browser.execute_script(PRINT) == [True, "rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+        assert check(browser, "printed") == [True, "rgb(0, 0, 0)", "rgb(255, 255, 255)"]
         assert browser.find_element(By.CLASS_NAME, "only-plain").is_displayed()

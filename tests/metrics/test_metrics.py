@@ -9,19 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, logsumexp
+from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    f1_score,
-    log_loss,
-    precision_recall_curve,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-    roc_curve,
-)  # fmt: skip
 
 from flashlogit.metrics import scores as scores_module
 from flashlogit.metrics.evaluation import evaluate
@@ -103,24 +92,24 @@ def test_metrics_and_curves_are_scikit_learns(noisy, weighted):
     before, got = [array.copy() for array in noisy], scores(logits, y, of["sample_weight"], threshold=0.3)
     called = {"y_true": y, "y_pred": p >= 0.3, **of}
     expected = {
-        "log_loss": log_loss(y, p, **of),
-        "roc_auc": roc_auc_score(y, logits, **of),
-        "average_precision": average_precision_score(y, logits, **of),
-        "accuracy": accuracy_score(**called),
-        "precision": precision_score(**called),
-        "recall": recall_score(**called),
-        "specificity": recall_score(**called, pos_label=0),
-        "f1": f1_score(**called),
+        "log_loss": sk.log_loss(y, p, **of),
+        "roc_auc": sk.roc_auc_score(y, logits, **of),
+        "average_precision": sk.average_precision_score(y, logits, **of),
+        "accuracy": sk.accuracy_score(**called),
+        "precision": sk.precision_score(**called),
+        "recall": sk.recall_score(**called),
+        "specificity": sk.recall_score(**called, pos_label=0),
+        "f1": sk.f1_score(**called),
     }
     assert {name: getattr(got, name) for name in expected} == pytest.approx(expected, rel=1e-12)
     for array, copy in zip(noisy, before, strict=True):
         np.testing.assert_array_equal(array, copy)
     ranking = split(logits, y, of["sample_weight"]).ranking
-    fpr, tpr, _ = roc_curve(y, logits, **of, drop_intermediate=False)
+    fpr, tpr, _ = sk.roc_curve(y, logits, **of, drop_intermediate=False)
     # Rows of weight 0 repeat points of theirs.
     expected = sorted({(a.round(9), b.round(9)) for a, b in zip(fpr, tpr, strict=True)})
     assert sorted(set(zip(*(of.round(9) for of in ranking.roc()), strict=True))) == expected
-    precision, recall, _ = precision_recall_curve(y, logits, **of)
+    precision, recall, _ = sk.precision_recall_curve(y, logits, **of)
     found = dict(zip(*(of.round(9) for of in ranking.precision_recall()), strict=True))
     assert set(recall[:-1].round(9)) <= set(found) | {0.0}
     assert found[1.0] == pytest.approx(precision[0], abs=1e-9)
@@ -236,11 +225,11 @@ def test_metrics_of_classes_are_scikit_learns_ties_included(weighted):
     p, called, rest = np.exp(log_softmax(z, axis=1)), z.argmax(axis=1), AgainstTheRest(z)
     got = scores(z, y, of["sample_weight"])
     expected = {
-        "log_loss": log_loss(y, p, **of),
-        "accuracy": accuracy_score(y, called, **of),
-        "balanced_accuracy": balanced_accuracy_score(y, called, **of),
-        "macro_f1": f1_score(y, called, average="macro", **of),
-        "macro_roc_auc": np.mean([roc_auc_score(y == k, rest.logits(k), **of) for k in range(4)]),
+        "log_loss": sk.log_loss(y, p, **of),
+        "accuracy": sk.accuracy_score(y, called, **of),
+        "balanced_accuracy": sk.balanced_accuracy_score(y, called, **of),
+        "macro_f1": sk.f1_score(y, called, average="macro", **of),
+        "macro_roc_auc": np.mean([sk.roc_auc_score(y == k, rest.logits(k), **of) for k in range(4)]),
         "brier": np.average(((p - np.eye(4)[y]) ** 2).sum(axis=1), weights=of["sample_weight"]),
     }
     assert {name: getattr(got, name) for name in expected} == pytest.approx(expected, rel=1e-12)

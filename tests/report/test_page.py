@@ -71,7 +71,8 @@ def plain(made):
     ],
 )
 def test_every_kind_of_run_has_a_page_in_order_that_needs_nothing_else(options):
-    text = render(report(**options))
+    made = report(**options)
+    text = render(made)
     page = Page(text)
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-4]", tag)]
     assert (levels[0], levels.count(1)) == (1, 1)
@@ -92,6 +93,11 @@ def test_every_kind_of_run_has_a_page_in_order_that_needs_nothing_else(options):
     assert "nan" not in re.findall(r"[a-z]+", shown.lower())
     assert "None" not in shown
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
+    row = made.coefficients.largest[0]
+    inferred = "inferred" in options
+    for expected in ("95% interval", f"{odds(row.ci_low)} to {odds(row.ci_high)}"):
+        assert (expected in shown) == inferred
+    assert ("the fit is penalised" in shown) != inferred
     # A dash stands for a metric that one class does not define.
     assert ("A dash stands for" in shown) == ("splits" in options)
 
@@ -131,14 +137,6 @@ def test_legends_have_the_markers_of_their_lines(plain):
     figures = re.findall(r"<figcaption><h3>([^<]*)</h3>.*?</svg>(.*?)</figure>", plain, re.DOTALL)
     marks = {title: "mark train" in legend for title, legend in figures}
     assert (marks["ROC curve"], marks["Calibration"], marks["Duality gap"]) == (False, True, True)
-
-
-def test_standard_errors_have_columns_of_their_own():
-    made = report(inferred=True)
-    text, row = "".join(Page(render(made)).text), made.coefficients.largest[0]
-    for expected in ("95% interval", f"{odds(row.ci_low)} to {odds(row.ci_high)}"):
-        assert expected in text
-    assert "the fit is penalised" not in text
 
 
 @pytest.mark.parametrize(

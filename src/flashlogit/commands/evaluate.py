@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print the model's metrics on the file."""
-    from ..report.terminal import metrics_table
+    from ..report.text import metrics_table
     from ..runs.evaluate import evaluate_file
 
     columns = {"label": options.label, "weight": options.weight}

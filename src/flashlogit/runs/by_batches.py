@@ -7,7 +7,7 @@ import time
 from flashlogit_kernels.contract import Clamp
 
 from ..config.settings import CosineSchedule
-from ..report.summary import EpochSummary
+from ..report.content import EpochSummary
 from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.objective import Objective, class_weights, with_class_weight

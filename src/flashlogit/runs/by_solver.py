@@ -12,7 +12,7 @@ from ..data import Dataset, Rows
 from ..fitting.fit import Fit, FitState, Listener, Parameters, fit, fit_softmax
 from ..fitting.inference import Inference, infer
 from ..models.model import Model
-from ..report.summary import SolverSummary
+from ..report.content import SolverSummary
 from ..solvers.choose import choose_method
 from ..system.errors import UserError
 from ..system.stopping import saving

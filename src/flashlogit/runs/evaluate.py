@@ -14,8 +14,7 @@ from ..config.load import load_settings
 from ..config.settings import RunSettings
 from ..data.columns.labels import Labels, Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.prediction import read_for_prediction
-from ..metrics.binary import Metrics, evaluate
-from ..metrics.multiclass import ClassMetrics
+from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..system.errors import UserError

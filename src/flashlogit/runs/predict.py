@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from ..data import PredictionRows, read_for_prediction
 from ..data.files.open import named_files
 from ..data.files.text import safe_cells
-from ..metrics.binary import sigmoid
 from ..models.model import Model
 from ..system.errors import UserError
 from ..system.files import require_output, write_atomically
@@ -110,7 +109,7 @@ def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshol
     for block in rows.blocks():
         z = model.logits(block)
         if z.ndim == 1:
-            p = sigmoid(z)[:, None]
+            p = expit(z)[:, None]
             number = (p[:, 0] >= threshold).astype(np.int64)
         else:
             p, number = softmax(z, axis=1), z.argmax(axis=1)

@@ -12,17 +12,16 @@ from torch import Tensor
 
 from .. import __version__, reference
 from ..data import Dataset
-from ..metrics.binary import Metrics, evaluate
+from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
-from ..metrics.multiclass import ClassMetrics
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
 from ..report.build import build_report
 from ..report.coefficients import coefficient_table, write_coefficients
+from ..report.content import RunSummary
 from ..report.page import write_page
 from ..report.png import write_curves, write_pictures
-from ..report.summary import RunSummary
 from ..system.memory import cast_rows
 from .task import Learned, Task
 

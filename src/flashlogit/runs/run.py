@@ -10,7 +10,7 @@ from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data import Dataset, load
 from ..passes.backend import choose_backend
-from ..report.terminal import metrics_table
+from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint

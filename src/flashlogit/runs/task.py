@@ -15,7 +15,7 @@ from ..config.settings import RunSettings
 from ..data import Dataset
 from ..fitting.inference import Inference
 from ..passes.backend import Backend
-from ..report.summary import EpochSummary, SolverSummary
+from ..report.content import EpochSummary, SolverSummary
 from ..training.checkpoint import Checkpoint
 from .directory import RunDirectory
 

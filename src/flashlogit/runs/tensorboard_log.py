@@ -6,8 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..metrics.binary import Metrics
-from ..metrics.multiclass import ClassMetrics
+from ..metrics.evaluation import ClassMetrics, Metrics
 from ..system.errors import UserError
 
 _STEPS = ("epoch", "iteration")

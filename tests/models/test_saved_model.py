@@ -2,7 +2,7 @@
 
 import pytest
 
-from flashlogit.models.saved_model import _labels
+from flashlogit.models.model import _labels
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from flashlogit.config.load import load_settings
 from flashlogit.data import load
 from flashlogit.models.model import Model
 from flashlogit.runs.directory import PICTURE_FILES
-from flashlogit.runs.results import column_deviation
-from flashlogit.runs.task import Bar
+from flashlogit.runs.results import Bar, column_deviation
 from flashlogit.training.checkpoint import Checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -153,7 +153,7 @@ def test_a_resumed_run_needs_no_start_and_takes_no_other_intercept(train: Train,
     train(*SOLVER, start)
     (tmp_path / "first" / "model.safetensors").unlink()
     train(*SOLVER, start, "--resume")
-    assert "solver.intercept is False" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
+    assert "solver.intercept is false" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
 
 
 # --- signals ------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def resume(way: str, *arguments: str) -> int:
         # The last digits of the columns' statistics may be another processor's.
         saved = parts("checkpoint", way)[1]["origin"]["the data's fingerprint"]
-        monkeypatch.setattr("flashlogit.runs.task.fingerprint", lambda dataset: saved)
+        monkeypatch.setattr("flashlogit.runs.results.fingerprint", lambda dataset: saved)
         longer = "training.epochs=6" if way == "batches" else "solver.max_iterations=200"
         given = ["--config", f"{way}/run.yaml", "--quiet", longer, *arguments]
         return main(["train", *given])

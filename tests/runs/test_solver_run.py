@@ -21,8 +21,8 @@ from flashlogit.config.load import load_settings
 from flashlogit.fitting.fit import FitPoint
 from flashlogit.models.model import Model
 from flashlogit.runs import by_solver, results
+from flashlogit.runs.results import HistoryRow
 from flashlogit.runs.solver_progress import SolverProgress
-from flashlogit.runs.task import HistoryRow
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Train = Callable[..., str]
@@ -84,7 +84,7 @@ def test_a_run_at_its_limit_says_so_and_goes_on_when_resumed(train: Train, tmp_p
     assert run["ending"] == "limit"
     assert run["relative_gap"] > run["tolerance"]
     assert f"note: stopped at the limit of 4 iterations: the gap is {run['relative_gap']:.1e}" in printed
-    assert "raise solver.max_iterations" in printed
+    assert "raise max_iterations" in printed
     assert "resuming after iteration 4" in train("--resume", "solver.name=lbfgs")
     iterations = [row["iteration"] for row in history(folder)]
     assert iterations[:5] == [0, 1, 2, 3, 4]

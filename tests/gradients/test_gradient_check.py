@@ -21,15 +21,7 @@ from flashlogit.commands.check_gradients import table
 from flashlogit.commands.main import run_command
 from flashlogit.gradients import check as gradient_check
 from flashlogit.gradients import methods
-from flashlogit.gradients.check import (
-    GradientCheck,
-    KernelPlace,
-    Row,
-    check,
-    data_problem,
-    example_problem,
-    find_kernel,
-)
+from flashlogit.gradients.check import GradientCheck, KernelPlace, Row, check, example_problem, find_kernel
 from flashlogit.gradients.methods import ChainRule, Problem
 from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
 
@@ -240,7 +232,7 @@ def test_breast_cancer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_interpreter_gets_the_first_rows_of_a_seeded_point() -> None:
     overrides = ["data.rows=1e4", "data.columns=300", "device=cpu"]
     one, two, other = (
-        data_problem(ROOT / "configs/synthetic.yaml", [*overrides, f"seed={seed}"]) for seed in (1, 1, 2)
+        gradient_check.data_problem(ROOT / "configs/synthetic.yaml", [*overrides, f"seed={seed}"]) for seed in (1, 1, 2)
     )
     assert one.rows_in_all == 8000
     assert one.problem.X.shape == (2**20 // 300, 300)

@@ -53,6 +53,9 @@ def test_the_default_run_is_good_and_leaves_everything(train: Train, tmp_path: P
     train(*SMALL, "--overwrite")
     assert not (folder / "report.html").exists()
     assert list((folder / "pictures").iterdir()) == [own]
+    own.unlink()
+    train(*SMALL, "--overwrite")
+    assert not (folder / "pictures").exists()
 
 
 def test_the_resolved_config_trains_the_same_run_again(train: Train, tmp_path: Path) -> None:
@@ -69,10 +72,8 @@ def test_the_model_file_is_a_linear_layer_with_its_context(train: Train, tmp_pat
     with safe_open(path, framework="pt") as file:
         (value,) = file.metadata().values()
     about = json.loads(value)["content"]
-    assert about["feature_names"][0] == "mean radius"
-    assert about["label_names"] == ["benign", "malignant"]
-    assert len(about["standardization"]["mean"]) == len(about["standardization"]["scale"]) == 30
-    assert (about["eps"], about["threshold"]) == (1e-6, 0.3)
+    assert (about["feature_names"][0], about["label_names"]) == ("mean radius", ["benign", "malignant"])
+    assert (len(about["standardization"]["mean"]), about["eps"], about["threshold"]) == (30, 1e-6, 0.3)
     # The metrics are those of the model on the raw rows.
     found = metrics(folder)
     assert printed == {"directory": str(folder), **found}

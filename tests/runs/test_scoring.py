@@ -155,7 +155,7 @@ def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path: Path, table: pa.
 
 
 def test_an_array_of_another_width_is_refused(tmp_path: Path, command: Run) -> None:
-    made(np.ones(3), array_widths=(3, 4)).save(tmp_path / "model.safetensors")
+    made(np.ones(3), ("x0", "x1", "x2"), array_widths=(3, 4)).save(tmp_path / "model.safetensors")
     given = ["predict", "--data", tmp_path / "new.npy", "--out", tmp_path / "out.csv", "--overwrite"]
     for width, code in ((2, 2), (3, 0), (4, 0), (5, 2)):
         np.save(tmp_path / "new.npy", np.zeros((2, width)))
@@ -168,7 +168,10 @@ def test_columns_of_an_array_go_by_number(tmp_path: Path, command: Run) -> None:
     data = ["--data", tmp_path / "d.npy"]
     command("predict", *data, "--out", tmp_path / "p.csv", "--id", "0", "-1")
     assert pa.csv.read_csv(tmp_path / "p.csv").column_names[:2] == ["x0", "x2"]
-    assert json.loads(command("evaluate", *data, "--label", "-1", "--weight", "1", "--json"))["positives"] == 25
+    given = ["evaluate", *data, "--label", "-1", "--json"]
+    plain, weighted = (json.loads(command(*given, *more)) for more in ([], ["--weight", "1"]))
+    assert plain["positives"] == weighted["positives"] == 25
+    assert plain["log_loss"] != weighted["log_loss"]
     assert "--label is 7" in command("evaluate", *data, "--label", "7", code=2)
 
 

@@ -17,7 +17,6 @@ import textwrap
 from typing import Any
 
 from ..gradients.check import DataProblem, GradientCheck, Row, check, data_problem, example_problem, find_kernel
-from ..gradients.differences import Remark
 from ..gradients.methods import ChainRule, Problem
 from ..system.console import Output, aligned
 from ..system.errors import UserError
@@ -36,7 +35,7 @@ _EXAMPLE = {
 }
 """The numbers of one row: what each is where none is given, and what it means."""
 _FORMULA = """\
-z = x w + b    p = sigmoid(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
+z = x w + b    p = expit(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
 dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) x"""
 
 
@@ -82,7 +81,7 @@ def _result(outcome: GradientCheck) -> dict[str, Any]:
     methods: list[dict[str, Any]] = []
     for row in outcome.rows:
         methods.append({"method": row.method, "arithmetic": row.arithmetic})
-        if isinstance(row, Remark):
+        if row.gradient is None:
             methods[-1] |= {"agrees": row.agrees, "outcome": row.text}
         else:
             gradient = row.gradient
@@ -143,7 +142,7 @@ def _data_heading(data: DataProblem) -> str:
 
 def table(outcome: GradientCheck) -> str:
     """Return the rows of a check, what there is to know about them, and the verdict as the last line."""
-    columns = max(len(row.gradient.weight) for row in outcome.rows if isinstance(row, Row))
+    columns = max(len(row.gradient.weight) for row in outcome.rows if row.gradient)
     names = ["dL/dw"] if columns == 1 else [f"dL/dw[{j}]" for j in range(min(columns, _SHOWN_COLUMNS))]
     heading = ["method", "arithmetic", "loss", *names, "dL/db", "off by", "allowed"]
     # A single row shows every digit of a float64, unless very large or small numbers leave no room for them.
@@ -154,8 +153,8 @@ def table(outcome: GradientCheck) -> str:
     return "\n".join([body, "", _wrapped(*_legend(outcome), *outcome.notes), "", _verdict(outcome)])
 
 
-def _cells(row: Row | Remark, digits: int) -> list[str]:
-    if isinstance(row, Remark):
+def _cells(row: Row, digits: int) -> list[str]:
+    if row.gradient is None:
         return [row.method, row.arithmetic, row.text]
     off = ["(truth)", ""] if row.disagreement is None else [f"{row.disagreement:.1e}", f"{row.bound:.2g}"]
     shown = [*row.gradient.weight[:_SHOWN_COLUMNS].tolist(), row.gradient.bias]
@@ -168,15 +167,15 @@ def _legend(outcome: GradientCheck) -> list[str]:
         "autograd: torch's derivative of -(y log p + (1 - y) log(1 - p)), with log p as logsigmoid(z).",
         "off by: the largest error in loss and gradient, relative to the size of the terms that are added up.",
     ]
-    missing = {row.method for row in outcome.rows if isinstance(row, Remark) and row.agrees is None}
+    missing = {row.method for row in outcome.rows if row.gradient is None and row.agrees is None}
     legend += [f"The verdict is not about what did not run: {name}." for name in sorted(missing)]
     return legend
 
 
 def _verdict(outcome: GradientCheck) -> str:
-    refused = next((row for row in outcome.rows if isinstance(row, Remark) and row.agrees is False), None)
     worst = outcome.worst
-    if refused and (worst.disagreement or 0) <= worst.bound:
+    if worst.agrees and not outcome.agrees:
+        refused = next(row for row in outcome.rows if row.agrees is False)
         return f"{refused.method} {refused.text}: DISAGREE"
     verdict = "agree" if outcome.agrees else "DISAGREE"
     return (

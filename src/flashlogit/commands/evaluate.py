@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print the model's metrics on the file."""
     from ..report.text import metrics_table
-    from ..runs.evaluate import evaluate_file
+    from ..runs.scoring import evaluate_file
 
     columns = {"label": options.label, "weight": options.weight}
     result = evaluate_file(options.model, options.data, threshold=options.threshold, **columns)

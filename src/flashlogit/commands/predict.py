@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Write the probabilities."""
-    from ..runs.predict import predict_file
+    from ..runs.scoring import predict_file
 
     printed = str(options.out) == "-"
     if printed and options.json:

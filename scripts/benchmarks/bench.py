@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,8 @@ from flashlogit_kernels.gpu.launch import fits_registers, launch_config
 from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
 from flashlogit_kernels.gpu.table import LaunchConfig
 
-from .clock import clock_of
-from .problems import Call, dtype_of, make_problem, packed
+from .clock import clock_of, synchronize
+from .problems import Call, Table, dtype_of, make_problem, packed
 from .report import Record, reason, row, say
 
 _MOST_WORKERS = 14
@@ -90,14 +91,19 @@ class Bench:
             return numbers[: N * call.D].view(call.D, N).t()
         return numbers[: N * call.stride].view(N, call.stride)[:, : call.D]
 
+    def work(self, call: Call, N: int | None = None) -> Callable[[], torch.Tensor]:
+        """Return what makes the call on N rows, or on as many as its X of `bytes` has."""
+        X = self.matrix(call) if N is None else None
+        return packed(call, make_problem(call, N or 0, self.device, X=X), flashlogit_kernels)
+
     def ceiling(self, nbytes: float, ms: float) -> float | None:
         """Return bytes over time as a share of what the device reads at most, or None where that was not measured."""
         read = self.record.get("machine", {}).get("ceilings", {}).get("read_tb_s")
         return nbytes / (ms * 1e9) / read if read else None
 
 
-def compile_all(bench: Bench, tasks: Sequence[Any]) -> list[Record]:
-    """Return what each task, a `Call` or a `WarmFit`, compiled, in processes of their own and as far as time allows.
+def compile_all(bench: Bench, tasks: Sequence[Call | Table]) -> list[Record]:
+    """Return what each task, a `Call` or a `Table`, compiled, in processes of their own and as far as time allows.
 
     In the interpreter there is nothing to compile, and they run here.
     """
@@ -121,23 +127,23 @@ def compile_all(bench: Bench, tasks: Sequence[Any]) -> list[Record]:
     return found
 
 
-def compile_task(task: Any, device_name: str) -> Record:
-    """Make a task's calls on few rows: what that compiled, and how long it took."""
-    began = time.perf_counter()
-    entry: Record = {"name": task.name, "launch": str(getattr(task, "launch", None))}
+def compile_task(task: Call | Table, device_name: str) -> Record:
+    """Make a call, or the fits of a table, on few rows: what that compiled, and how long it took."""
+    began, device = time.perf_counter(), torch.device(device_name)
+    config = task.launch if isinstance(task, Call) else None
+    entry: Record = {"name": task.name, "launch": str(config)}
     try:
-        device = torch.device(device_name)
         with keeping() as kept:
-            asked = None
             if isinstance(task, Call):
                 N = 16 + task.odd if device.type == "cpu" else task.few_rows()
                 packed(task, make_problem(task, N, device), flashlogit_kernels)()
-                config = task.launch or table_launch(task, device)
-                asked = None if config is None else config.programs_per_sm
+                config = config or table_launch(task, device)
             else:
-                task.run(device)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+                X, y = replace(task, N=min(task.N, 40_000)).make(device)
+                for solver in task.solvers:
+                    task.fit(solver, X, y)
+            synchronize(device)
+            asked = None if config is None else config.programs_per_sm
             entry["kernels"] = [described(*each, device, asked) for each in kept.values()]
     except Exception as error:
         entry["error"] = reason(error)
@@ -148,9 +154,8 @@ def compile_task(task: Any, device_name: str) -> Record:
 def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
     """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
     kept: dict[int, tuple[str, Any]] = {}
-    kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
-    kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
-    jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
+    kernels = (_bce.onepass_kernel, _bce.rows_kernel, _columns.column_sums_kernel, _hessian.hessian_kernel)
+    jitted: list[Any] = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
 
     def keep(kernel: Any, *args: Any, **options: Any) -> Any:
         compiled = type(kernel).run(kernel, *args, **options)
@@ -168,12 +173,10 @@ def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
 
 def described(name: str, compiled: Any, device: torch.device, asked: int | None) -> Record:
     """Return what a kernel takes, and programs of a multiprocessor: asked for, fitting, and by the driver."""
-    warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
-    registers, spilled = compiled.n_regs, compiled.n_spills
-    fitting = resident_programs(Resources(registers, shared, spilled), warps, device_limits(device))
-    entry: Record = {"kernel": name, "registers": registers, "spilled": spilled, "shared": shared}
-    entry |= {"warps": warps, "asked": asked, "fitting": fitting}
-    return entry | {"driver": _driver_says(compiled.function, 32 * warps, shared)}
+    warps, needs = compiled.metadata.num_warps, Resources(compiled.n_regs, compiled.metadata.shared, compiled.n_spills)
+    entry: Record = {"kernel": name, "registers": needs.registers, "spilled": needs.spilled, "shared": needs.shared}
+    entry |= {"warps": warps, "asked": asked, "fitting": resident_programs(needs, warps, device_limits(device))}
+    return entry | {"driver": _driver_says(compiled.function, 32 * warps, needs.shared)}
 
 
 def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:

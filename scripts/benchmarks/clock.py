@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,6 +68,12 @@ def wall(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     found = work()
     synchronize(device)
     return (time.perf_counter() - began) * 1e3, found
+
+
+def ceilings(X: torch.Tensor) -> tuple[Work, Work]:
+    """Return what reads X and what copies it, which no pass over as many bytes is expected to outrun."""
+    target, total = torch.empty_like(X), torch.empty((), device=X.device)
+    return partial(torch.sum, X, dim=0, out=total), partial(target.copy_, X)
 
 
 class HostClock:

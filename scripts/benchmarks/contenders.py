@@ -61,6 +61,11 @@ class Solution(NamedTuple):
     iterations: Any = None
     passes: float | None = None
 
+    @property
+    def most_iterations(self) -> int | None:
+        """The iterations, of which a library may tell one number for each class."""
+        return None if self.iterations is None else int(torch.as_tensor(self.iterations).max())
+
 
 @dataclass(frozen=True, eq=False)
 class Contender:

@@ -7,36 +7,34 @@ float64 by the same code, and its time is that of its quickest setting whose rel
 alone), is within what is asked for. P* is the smallest objective known, from Newton's method in float64 and from all
 contenders. flashlogit has one setting only: its defaults, with that gap as the tolerance that it has to prove itself.
 Settings that may be a contender's best are timed in turn with the others'; without such a setting there is no time.
+
+The stage "fits" of `device` fits the same tables on a GPU, and writes down what flashlogit's fits launch and wait for.
 """
 
 import argparse
-import contextlib
 import math
 import statistics
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
+from unittest import mock
 
 import torch
-from threadpoolctl import threadpool_limits
+from torch.profiler import ProfilerActivity, profile
 
-from .clock import clock_of, timing, wall
+from flashlogit.solvers import start
+
+from .bench import Bench
+from .clock import clock_of, synchronize, timing, wall
 from .contenders import LIBRARIES, PACKAGES, Contender, Data, Solution, contenders
-from .problems import Table
+from .problems import GAP, TABLES, Objective, Table
 from .report import HEAD, Record, Report, between, parser_of, reason, row, say, times
-from .truth import Objective
 
-TABLES: dict[str, tuple[Table, Table]] = {
-    "1M x 28": (Table(1_000_000, 28, "correlated"), Table(50_000, 28, "correlated")),
-    "20k x 1024": (Table(20_000, 1024, "correlated"), Table(2_000, 256, "correlated")),
-    "569 x 30": (Table(569, 30, "breast cancer"), Table(569, 30, "breast cancer")),
-    "2M x 64 hard": (Table(2_000_000, 64, decades=3.0), Table(50_000, 64, decades=3.0)),
-    "200k x 1024": (Table(200_000, 1024, "correlated"), Table(5_000, 256, "correlated")),
-    "11M x 28": (Table(11_000_000, 28, "correlated"), Table(100_000, 28, "correlated")),
-}
-"""By name: what is fitted, and what is fitted with --quick. The first three are a CPU's default."""
+_WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 _SAME_IN_A_ROW = 6
 """Settings with the same objective after which the tolerance is taken to have no effect."""
 _HOPELESS = 5.0
@@ -79,26 +77,26 @@ class Attempt:
 
     def run(self) -> float:
         """Run it once and return the milliseconds; that a solver did not converge is what the gap says."""
-        one_thread = partial(threadpool_limits, limits=1, user_api="blas")
-        threads = one_thread() if self.one_thread else contextlib.nullcontext()
-        with warnings.catch_warnings(action="ignore"), threads:
+        from threadpoolctl import threadpool_limits  # which `device`, that does not race, can do without
+
+        limit = 1 if self.one_thread else None
+        with warnings.catch_warnings(action="ignore"), threadpool_limits(limit, "blas"):
             work = partial(self.contender.run, self.variant, self.value)
             ms, self.solution = wall(work, torch.device(self.contender.device))
         return ms
 
 
 class Race:
-    """All contenders for one table. `best` is the least objective known, which contenders may lower."""
+    """All contenders for one table, who may lower the least objective that is known."""
 
-    def __init__(self, objective: Objective, gap: float, repeats: int, limit: float, best: float) -> None:
+    def __init__(self, objective: Objective, gap: float, repeats: int, limit: float) -> None:
         self._objective, self._asked, self._repeats, self._limit = objective, gap, repeats, limit * 1e3
-        self.best = best
         self._found: dict[Contender, list[Attempt]] = {}
         self._failed: dict[Contender, str] = {}
 
     def gap(self, attempt: Attempt) -> float:
         """Return how far the objective is above the least one, as a share of the null model's; infinite for NaN."""
-        gap = (attempt.objective - self.best) / self._objective.null
+        gap = self._objective.gap(attempt.objective)
         return gap if math.isfinite(gap) else math.inf
 
     def climb(self, contender: Contender) -> Record:
@@ -114,18 +112,17 @@ class Race:
     def _climb_variant(self, contender: Contender, variant: str, found: list[Attempt]) -> None:
         first = Attempt(contender, variant, contender.ladder[0])
         first.run()  # compiles
-        one_thread = False
         if contender.blas:
             many, first.one_thread = first.run(), True
-            one_thread = first.run() < _MUCH_FASTER * many
+            first.one_thread = first.run() < _MUCH_FASTER * many
         quickest = min((attempt.median for attempt in self._likely(found)), default=math.inf)
         objectives: list[float] = []
         for value in contender.ladder:
-            attempt = Attempt(contender, variant, value, one_thread)
+            attempt = Attempt(contender, variant, value, first.one_thread)
             self._run(attempt)
             found.append(attempt)
-            objectives = [*objectives[1 - _SAME_IN_A_ROW :], attempt.objective]
-            stalled = len(objectives) == _SAME_IN_A_ROW and len(set(objectives)) == 1
+            objectives.append(attempt.objective)
+            stalled = objectives[-_SAME_IN_A_ROW:].count(attempt.objective) == _SAME_IN_A_ROW
             hopeless = attempt.median > min(self._limit, _HOPELESS * quickest)
             if stalled or hopeless or self.gap(attempt) <= self._asked:
                 break
@@ -135,7 +132,7 @@ class Race:
         attempt.ms.append(attempt.run())
         objective = self._objective(attempt.solution.weight, attempt.solution.bias)
         attempt.objective = max(objective, attempt.objective)  # NaN, which is first, where it is NaN
-        self.best = min(self.best, objective)
+        self._objective.best = min(self._objective.best, objective)
 
     def _likely(self, found: Sequence[Attempt]) -> list[Attempt]:
         """Return the quickest settings that reach the gap."""
@@ -146,11 +143,11 @@ class Race:
     def take_turns(self) -> None:
         """Time the settings that may be a contender's best, A B C, A B C, ..., as long as the limit of time allows."""
         likely = [attempt for found in self._found.values() for attempt in self._likely(found)]
-        timed = [(attempt, attempt.median) for attempt in likely if attempt.median <= self._limit]
-        for attempt, _ in timed:
+        timed = {attempt: attempt.median for attempt in likely if attempt.median <= self._limit}
+        for attempt in timed:
             attempt.ms = []
         for turn in range(self._repeats):
-            for attempt, expected in timed:
+            for attempt, expected in timed.items():
                 if turn * expected <= self._limit:
                     try:
                         self._turn(attempt, expected)
@@ -167,23 +164,19 @@ class Race:
 
     def record(self, contender: Contender) -> Record:
         """Return the record of the quickest setting that reaches the gap, or of the closest one without a time."""
-        found = self._found[contender]
+        found, failure = self._found[contender], self._failed.get(contender, "")
         known: Record = {"name": contender.name, "device": contender.device}
         finite = [each for each in found if self.gap(each) < math.inf]
         known["tried"] = [(each.setting, each.median, self.gap(each)) for each in finite]
-        likely, failure = self._likely(found), self._failed.get(contender, "")
-        if likely:
+        if likely := self._likely(found):
             best = min(likely, key=lambda attempt: attempt.median)
             known |= times(timing(best.ms, "wall")) | {"gap": self.gap(best), "setting": best.setting}
-            iterations, known["passes"] = best.solution.iterations, best.solution.passes
-            known["iterations"] = None if iterations is None else int(torch.as_tensor(iterations).max())
-        elif finite:
-            best = min(finite, key=self.gap)
-            why = f"at a gap of {self.gap(best):.1e} after {best.median:.4g} ms, {best.setting} {failure}"
-            known |= {"status": "stopped short", "reason": why.strip()}
-        else:
-            known |= {"status": "failed", "reason": failure or "no setting gave a finite answer"}
-        return known
+            return known | {"passes": best.solution.passes, "iterations": best.solution.most_iterations}
+        if not finite:
+            return known | {"status": "failed", "reason": failure or "no setting gave a finite answer"}
+        best = min(finite, key=self.gap)
+        why = f"at a gap of {self.gap(best):.1e} after {best.median:.4g} ms, {best.setting} {failure}"
+        return known | {"status": "stopped short", "reason": why.strip()}
 
 
 def race(name: str, table: Table, options: argparse.Namespace, report: Report) -> None:
@@ -191,8 +184,9 @@ def race(name: str, table: Table, options: argparse.Namespace, report: Report) -
     X, y = table.make(torch.device("cpu"))
     data, where = Data(X, y, options.C), options.devices[0]
     objective = Objective(X.to(where), y.to(where), data.l2)
+    objective.minimize()
     say(f"\n{name}: {table.name}, C = {options.C:g}\n{HEAD}")
-    run = Race(objective, options.gap, options.repeats, options.limit, objective.least())
+    run = Race(objective, options.gap, options.repeats, options.limit)
     found: list[Contender | Record] = []
     read_ms = {}
     for device in options.devices:
@@ -205,7 +199,7 @@ def race(name: str, table: Table, options: argparse.Namespace, report: Report) -
     records = [run.record(each) if isinstance(each, Contender) else each for each in found]
     ours = next((record.get("ms") for record in records if record["name"] == "flashlogit"), None)
     for record in records:
-        device = record.get("device", "")
+        device = record["device"]
         record |= {"line": record["name"], "panel": f"fits, {device}", "x": name, "y": "ms"}
         record["name"] = f"{name}: {record['name']}{f' ({device})' * (len(options.devices) > 1)}"
         if "ms" in record:
@@ -218,9 +212,10 @@ def race(name: str, table: Table, options: argparse.Namespace, report: Report) -
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     parser = parser_of("fit", __doc__)
-    parser.add_argument("--problems", nargs="+", choices=TABLES, metavar="NAME", help=", ".join(TABLES))
+    names = [name for name, table in TABLES.items() if not table.l1]
+    parser.add_argument("--problems", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--contenders", nargs="+", default=["*"], help="names such as 'scikit-learn*'")
-    parser.add_argument("--gap", type=between(1e-13, 0.5), default=1e-8, help="relative gap; default: 1e-8")
+    parser.add_argument("--gap", type=between(1e-13, 0.5), default=GAP, help="relative gap; default: 1e-8")
     parser.add_argument("--C", type=between(1e-30, 1e30), default=1.0, help="inverse penalty; default: 1")
     parser.add_argument("--repeats", type=between(1, 1000, int), help="turns; default: 5, with --quick 3")
     parser.add_argument("--limit", type=between(1e-3, 1e5), help="seconds; default: 60, with --quick 1")
@@ -233,7 +228,95 @@ def main(arguments: Sequence[str]) -> int:
             parser.error(f"--contenders is {pattern}, which matches no solver of {', '.join(LIBRARIES)}")
     report = Report("fit", __doc__, options, *PACKAGES)
     torch.set_float32_matmul_precision("highest")
-    for name in options.problems or list(TABLES)[: 3 if options.devices[0] == "cpu" else None]:
-        race(name, TABLES[name][options.quick], options, report)
+    for name in options.problems or names[: 3 if options.devices[0] == "cpu" else None]:
+        table = TABLES[name]
+        if options.quick and table.quick:
+            table = replace(table, N=table.quick[0], D=table.quick[1])
+        race(name, table, options, report)
     report.finish()
     return 0
+
+
+def tables(tiny: bool) -> list[Table]:
+    """Return what `device` fits."""
+    if tiny:
+        return [Table(400, 6, decades=1.0, solvers=("auto", "lbfgs")), Table(300, 4, l1=1e-2, solvers=("auto",))]
+    return [table for table in TABLES.values() if table.solvers]
+
+
+def fits(bench: Bench, record: Record) -> None:
+    """Fill in time, work and true gap of every table and solver, and of other libraries' fits."""
+    bench.clock.warm()
+    record["problems"] = []
+    for table in tables(bench.tiny):
+        bench.check_time(5.0)
+        entry: Record = {"name": table.name, "fits": []}
+        record["problems"].append(entry)
+        say(f"  {table.name}")
+        try:
+            X, y = table.make(bench.device)
+            objective = Objective(X, y, 0.0 if table.l1 else 1 / len(X), table.l1)
+            if table.l1:  # Newton's method does not apply: the project's own solver, at its tightest tolerance
+                found = table.fit("auto", X, y, 1e-12)
+                objective.best = objective(found.weight, found.bias)
+            else:
+                objective.minimize()
+        except Exception as error:
+            entry["error"] = reason(error)
+            continue
+        entry |= {"optimum": objective.best, "null": objective.null}
+        add = partial(bench.add, entry["fits"], needed=3)
+        for solver in table.solvers:
+            add(f"flashlogit {solver}", partial(_ours, bench, partial(table.fit, solver, X, y), objective))
+        if not bench.tiny:  # a GPU starts from the optimum of a sample of the rows for larger X only
+            with mock.patch.object(start, "LEAST_CUDA_BYTES", 0):
+                run = partial(table.fit, "auto", X, y)
+                add("flashlogit auto, from a sample", partial(_ours, bench, run, objective))
+        asked = [] if table.l1 else ["torch.optim.LBFGS", "scikit-learn lbfgs*"]
+        for other in contenders(Data(X, y, 1.0), bench.device.type, GAP, asked):
+            if isinstance(other, Contender):
+                add(other.name, partial(_theirs, bench, other, objective))
+        bench.save()
+
+
+def _ours(bench: Bench, run: Callable[[], Any], objective: Objective) -> Record:
+    """Time a first call and repeated ones, and look at one under the profiler."""
+    first_ms, first = wall(run, bench.device)
+    found = [wall(run, bench.device)[0] for _ in range(2 if bench.tiny or first_ms > 3e3 else 7)]
+    result = run()
+    known: Record = {"solver": result.solver, "wall_ms": statistics.median(found), "fastest_ms": min(found)}
+    known |= {"seconds": result.seconds, "first_seconds": first_ms / 1e3, "compile_seconds": first.compile_seconds}
+    known |= {"iterations": result.iterations, "passes": result.passes, "ending": result.ending}
+    known |= {"bound": result.relative_gap, "true_gap": objective.gap(objective(result.weight, result.bias))}
+    return known | {"notes": list(result.notes)} | profiled(run, bench)
+
+
+def _theirs(bench: Bench, contender: Contender, objective: Objective) -> Record:
+    """Time another library's fit in float32, at the first of its settings that reaches the gap."""
+    for setting in contender.ladder:
+        bench.check_time(2.0)
+        run = partial(contender.run, "float32", setting)
+        solution = run()
+        gap = objective.gap(objective(solution.weight, solution.bias))
+        if gap <= GAP:
+            break
+    ms = statistics.median(wall(run, bench.device)[0] for _ in range(3))
+    return {"wall_ms": ms, contender.knob: setting, "true_gap": gap} | {"iterations": solution.most_iterations}
+
+
+def profiled(run: Callable[[], object], bench: Bench) -> Record:
+    """Return launches, milliseconds of device work and waits for it, of one run; nothing where there is no device."""
+    if bench.tiny:
+        return {}
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as profiler:
+        run()
+        synchronize(bench.device)
+    kernels: dict[str, float] = defaultdict(float)
+    launched, waits = 0, 0
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            launched += 1
+            kernels[event.name[:48]] += event.time_range.elapsed_us() / 1e3
+        waits += event.name in _WAITS
+    longest = {name: kernels[name] for name in sorted(kernels, key=kernels.__getitem__)[:-7:-1]}
+    return {"launches": launched, "device_ms": sum(kernels.values()), "waits": waits, "longest_ms": longest}

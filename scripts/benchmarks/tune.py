@@ -12,13 +12,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import flashlogit_kernels
 from flashlogit_kernels.gpu import table
 from flashlogit_kernels.gpu.launch import block_width, machine_name, piece_widths, table_dtypes
 from flashlogit_kernels.gpu.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
 
 from .bench import Bench, compile_all, table_launch
-from .problems import Call, as_loaded, dtype_of, make_problem, packed
+from .problems import Call, as_loaded, dtype_of
 from .report import Record, reason
 
 _GAIN = 0.02
@@ -142,9 +141,7 @@ class Search:
             self._error = {"error": reason(error)}
 
     def _make(self, config: LaunchConfig | None) -> Any:
-        X = self._bench.matrix(self.call)
-        problem = make_problem(self.call, len(X), self._bench.device, X=X)
-        return packed(replace(self.call, launch=config), problem, flashlogit_kernels)
+        return self._bench.work(replace(self.call, launch=config))
 
     def result(self) -> Record:
         """Return the fastest against the table's launch, and all that was tried."""

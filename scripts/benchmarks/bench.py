@@ -5,8 +5,6 @@ calls on few rows, so that what is compiled is what will be launched. What the k
 against the driver's own answer.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import ctypes
 import multiprocessing
@@ -32,8 +30,8 @@ from .report import Record, reason, row, say
 _MOST_WORKERS = 14
 
 
-class OutOfTimeError(Exception):
-    """A stage's deadline has passed; what it has found so far counts."""
+class OutOfTime(BaseException):
+    """A stage's deadline has passed: no error, and nothing that handles errors may stop it. What it found counts."""
 
 
 class Bench:
@@ -57,9 +55,9 @@ class Bench:
         return self.deadline - time.monotonic()
 
     def check_time(self, needed: float = 0.0) -> None:
-        """Raise OutOfTimeError unless so many seconds are left."""
+        """Raise OutOfTime unless so many seconds are left."""
         if self.left() < needed:
-            raise OutOfTimeError
+            raise OutOfTime
 
     def add(self, records: list[Record], name: str, find: Callable[[], Record], needed: int = 1) -> Record:
         """Append what `find` finds under a name, or its error, and print it."""
@@ -67,8 +65,6 @@ class Bench:
         found: Record = {"name": name}
         try:
             found |= find()
-        except OutOfTimeError:
-            raise
         except Exception as error:
             found["error"] = reason(error)
         records.append(found)
@@ -103,33 +99,27 @@ class Bench:
 
 
 def compile_all(bench: Bench, tasks: Sequence[Call | Table]) -> list[Record]:
-    """Return what each task, a `Call` or a `Table`, compiled, in processes of their own and as far as time allows.
+    """Return what each task compiled, in processes of their own and as far as time allows.
 
     In the interpreter there is nothing to compile, and they run here.
     """
     if bench.tiny:
-        return [compile_task(task, str(bench.device)) for task in tasks]
+        return [compile_task(task, bench.device) for task in tasks]
     workers = max(1, min(_MOST_WORKERS, (os.cpu_count() or 4) - 2, len(tasks)))
     found: list[Record] = []
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        waiting = [pool.submit(compile_task, task, str(bench.device)) for task in tasks]
-        finished = concurrent.futures.as_completed(waiting, timeout=max(1.0, bench.left() - 5))
-        found.extend(done.result() for done in finished)
-    except (TimeoutError, concurrent.futures.process.BrokenProcessPool) as error:
-        say(f"  {len(found)} of {len(tasks)} calls compiled, then: {reason(error)}; the others compile later")
-    finally:
-        # Without the running ones: they would be waited for.
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:  # which at its end stops what still runs
+        finished = pool.imap_unordered(partial(compile_task, device=bench.device), tasks)
+        try:
+            while len(found) < len(tasks):
+                found.append(finished.next(timeout=max(1.0, bench.left() - 5)))
+        except multiprocessing.TimeoutError:
+            say(f"  {len(found)} of {len(tasks)} compiled in time; the others compile later")
     return found
 
 
-def compile_task(task: Call | Table, device_name: str) -> Record:
+def compile_task(task: Call | Table, device: torch.device) -> Record:
     """Make a call, or the fits of a table, on few rows: what that compiled, and how long it took."""
-    began, device = time.perf_counter(), torch.device(device_name)
+    began = time.perf_counter()
     config = task.launch if isinstance(task, Call) else None
     entry: Record = {"name": task.name, "launch": str(config)}
     try:
@@ -189,12 +179,8 @@ def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
 
 
 def _driver_says(function: int, threads: int, shared: int) -> int | None:
-    """Return the programs that a multiprocessor holds by the driver's own calculator; None where it cannot be asked."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        count = ctypes.c_int()
-        asked = ctypes.byref(count), ctypes.c_void_p(function), ctypes.c_int(threads), ctypes.c_size_t(shared)
-        failed = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(*asked)
-    except OSError:
-        return None
+    """Return the programs that a multiprocessor holds by the driver's own calculator; None where it does not tell."""
+    count = ctypes.c_int()
+    asked = ctypes.byref(count), ctypes.c_void_p(function), ctypes.c_int(threads), ctypes.c_size_t(shared)
+    failed = ctypes.CDLL("libcuda.so.1").cuOccupancyMaxActiveBlocksPerMultiprocessor(*asked)
     return None if failed else count.value

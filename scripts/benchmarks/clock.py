@@ -88,11 +88,10 @@ class HostClock:
 
     def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
         """Time A B C, A B C, ..., so that a machine that slows down for a while slows down all of them."""
-        threads = torch.get_num_threads()
         found: dict[Any, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                timer = Timer("call()", globals={"call": call}, num_threads=threads)
+                timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
                 found[name].append(timer.blocked_autorange(min_run_time=_SHORT_SECONDS).median * 1e3)
         return {name: timing(ms, "torch.utils.benchmark") for name, ms in found.items()}
 

@@ -8,20 +8,18 @@ import argparse
 import os
 import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from flashlogit_kernels.gpu import table
 
 from . import stages
-from .bench import Bench, OutOfTimeError
+from .bench import Bench, OutOfTime
 from .fit import fits
 from .report import HEAD, Record, between, named, new_file, reason, save, say, trouble
 from .tune import TUNED_COLUMNS, take_over, tuning
 
-STAGES: dict[str, tuple[Callable[[Bench, Record], None], int]] = {
+STAGES = {
     "machine": (stages.machine, 20),
     "compile": (stages.compiling, 90),
     "correctness": (stages.correctness, 60),
@@ -35,15 +33,14 @@ STAGES: dict[str, tuple[Callable[[Bench, Record], None], int]] = {
 """Of each stage what runs it, and the seconds that it may take: eleven minutes in all."""
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the command; returns 1 where something was wrong, 2 for what the user can mend, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="benchmark.py device", description=__doc__)
-    option = parser.add_argument
-    option("--out", type=new_file, required=True, help="the JSON file to write")
-    option("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these")
-    option("--tuning-seconds", type=between(1, 3600, int), default=160, help="default: 160")
-    option("--columns", type=int, nargs="+", default=(), metavar="D", help="tune only these column counts")
-    option("--update-table", action="store_true", help="put the launches found into the launch table")
+    parser.add_argument("--out", type=new_file, required=True, help="the JSON file to write")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these")
+    parser.add_argument("--tuning-seconds", type=between(1, 3600, int), default=160, help="default: 160")
+    parser.add_argument("--columns", type=int, nargs="+", default=(), metavar="D", help="tune only these column counts")
+    parser.add_argument("--update-table", action="store_true", help="put the launches found into the launch table")
     options = parser.parse_args(arguments)
     on_gpu = torch.cuda.is_available()
     if not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
@@ -65,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     return int(bool(wrong))
 
 
-def run(bench: Bench, limits: Mapping[str, int]) -> None:
+def run(bench: Bench, limits: dict[str, int]) -> None:
     """Run the stages with so many seconds one after the other, whatever becomes of each; the record and file grow.
 
     Ctrl-C ends it, with what there is in the file.
@@ -74,38 +71,27 @@ def run(bench: Bench, limits: Mapping[str, int]) -> None:
     for name, limit in limits.items():
         say(f"{f'{name} ...':<60}{HEAD[60:]}")
         bench.record[name] = stage = {}
-        began = time.monotonic()
+        began, status = time.monotonic(), "interrupted"
         bench.deadline = began + limit * (100 if bench.tiny else 1)  # the interpreter is slow
         try:
             STAGES[name][0](bench, stage)
-            stage["status"] = "done"
-        except OutOfTimeError:
-            stage["status"] = "out of time"
-        except KeyboardInterrupt:
-            stage["status"] = "interrupted"
-            raise
+            status = "done"
+        except OutOfTime:
+            status = "out of time"
         except Exception as error:
-            stage |= {"status": "failed", "reason": reason(error), "traceback": _traceback(error)}
+            status, stage["reason"] = "failed", reason(error)
         finally:
-            stage["took_s"] = round(time.monotonic() - began, 1)
+            stage |= {"status": status, "took_s": round(time.monotonic() - began, 1)}
             bench.save()
         say(f"  {stage['status']} in {stage['took_s']} s {stage.get('reason', '')}")
         if not bench.tiny:
             torch.cuda.empty_cache()
 
 
-def _traceback(error: BaseException) -> list[str]:
-    """Return its last frames, files by their names only."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return [f"{each.filename.rpartition('/')[2]}:{each.lineno} {each.name}: {each.line}" for each in frames]
-
-
 def failures(record: Record) -> list[str]:
     """Return what is wrong: stages and calls that failed, answers, gaps, captures, programs and tests."""
-    found = []
+    found = [f"{name}: {each['reason']}" for name, each in record.items() if "reason" in each]
     for name, stage in record.items():
-        if isinstance(stage, dict) and stage.get("status") == "failed":
-            found.append(f"{name}: {stage['reason']}")
         for path, entry in named(stage, name):
             # What other libraries' fits come to is their matter.
             if trouble(entry) and (name != "fits" or "flashlogit" in path or "fits" in entry):

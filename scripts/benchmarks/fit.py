@@ -1,6 +1,6 @@
 """The command `fit`: how long flashlogit and other libraries take to the same objective.
 
-Time to equal objective: mean logistic loss + l2/2 ||w||^2 with l2 = 1 / (C N), the intercept free. Data are float32;
+Time to equal objective: mean logistic loss + l2/2 ||w||^2 with l2 = 1 / N, the intercept free. Data are float32;
 every contender gets them in its own dtype, memory order and device, which is not timed; nor are imports and a first
 call, which may compile. Each is run at settings from loose to tight; the objective of each solution is evaluated in
 float64 by the same code, and its time is that of its quickest setting whose relative gap, (P - P*) / P(intercept
@@ -20,30 +20,24 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from flashlogit.solvers import start
-
 from .bench import Bench
 from .clock import clock_of, synchronize, timing, wall
-from .contenders import LIBRARIES, PACKAGES, Contender, Data, Solution, contenders
+from .contenders import LIBRARIES, Contender, Data, contenders
 from .problems import GAP, TABLES, Objective, Table
 from .report import HEAD, Record, Report, between, parser_of, reason, row, say, times
 
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
-_SAME_IN_A_ROW = 6
-"""Settings with the same objective after which the tolerance is taken to have no effect."""
-_HOPELESS = 5.0
-"""Times the contender's quickest setting that reaches the gap: a ladder that takes longer is left."""
 _MUCH_FASTER = 0.7
 """Share of the time with all BLAS threads below which a ladder is climbed with one thread. With several, those of
 BLAS and of OpenMP wait for each other's cores: on two busy cores scikit-learn's L-BFGS took 5 to 15 times as long."""
-_LIKELY, _MOST_TIMED = 1.5, 3
-"""Settings within this factor of the contender's quickest are timed in turn, at most so many."""
+_LIKELY = 1.5
+"""Settings that reach the gap within this factor of the contender's quickest are timed in turn."""
 _SETTLING_MS = 300.0
 """Before calls of less than three times as long, others of the same setting are run for so long: threads of an OpenMP
 that has just been used go on looking for work for 200 ms, on cores that somebody else needs."""
@@ -61,14 +55,13 @@ class Attempt:
     one_thread: bool = False
     objective: float = -math.inf
     ms: list[float] = field(default_factory=list)
-    solution: Solution = field(default_factory=lambda: Solution(None, None))
+    solution: Any = None
 
     @property
     def setting(self) -> str:
         """The whole setting, such as "float64, one BLAS thread, tol 1e-08"."""
-        knob = self.contender.knob
-        value = f"tol {self.value:.0e}" if knob == "tol" else f"{self.value:g} {knob}"
-        return f"{self.variant}{', one BLAS thread' * self.one_thread}, {value}"
+        threads = ", one BLAS thread" * self.one_thread
+        return f"{self.variant}{threads}, {self.contender.knob} {self.value:g}"
 
     @property
     def median(self) -> float:
@@ -81,13 +74,16 @@ class Attempt:
 
         limit = 1 if self.one_thread else None
         with warnings.catch_warnings(action="ignore"), threadpool_limits(limit, "blas"):
-            work = partial(self.contender.run, self.variant, self.value)
-            ms, self.solution = wall(work, torch.device(self.contender.device))
+            run = partial(self.contender.run, self.variant, self.value)
+            ms, self.solution = wall(run, torch.device(self.contender.device))
         return ms
 
 
 class Race:
-    """All contenders for one table, who may lower the least objective that is known."""
+    """All contenders for one table, who may lower the least objective that is known.
+
+    gap: that is asked for. repeats: turns. limit: seconds, after which a ladder or the turns of a setting end.
+    """
 
     def __init__(self, objective: Objective, gap: float, repeats: int, limit: float) -> None:
         self._objective, self._asked, self._repeats, self._limit = objective, gap, repeats, limit * 1e3
@@ -104,28 +100,19 @@ class Race:
         found = self._found[contender] = []
         for variant in contender.variants:
             try:
-                self._climb_variant(contender, variant, found)
+                first = Attempt(contender, variant, contender.ladder[0])
+                first.run()  # compiles
+                if contender.blas:
+                    many, first.one_thread = first.run(), True
+                    first.one_thread = first.run() < _MUCH_FASTER * many
+                for value in contender.ladder:
+                    found.append(Attempt(contender, variant, value, first.one_thread))
+                    self._run(found[-1])
+                    if found[-1].median > self._limit or self.gap(found[-1]) <= self._asked:
+                        break
             except Exception as error:
                 self._failed[contender] = f"{variant}: {reason(error)}"
         return self.record(contender)
-
-    def _climb_variant(self, contender: Contender, variant: str, found: list[Attempt]) -> None:
-        first = Attempt(contender, variant, contender.ladder[0])
-        first.run()  # compiles
-        if contender.blas:
-            many, first.one_thread = first.run(), True
-            first.one_thread = first.run() < _MUCH_FASTER * many
-        quickest = min((attempt.median for attempt in self._likely(found)), default=math.inf)
-        objectives: list[float] = []
-        for value in contender.ladder:
-            attempt = Attempt(contender, variant, value, first.one_thread)
-            self._run(attempt)
-            found.append(attempt)
-            objectives.append(attempt.objective)
-            stalled = objectives[-_SAME_IN_A_ROW:].count(attempt.objective) == _SAME_IN_A_ROW
-            hopeless = attempt.median > min(self._limit, _HOPELESS * quickest)
-            if stalled or hopeless or self.gap(attempt) <= self._asked:
-                break
 
     def _run(self, attempt: Attempt) -> None:
         """Run it and judge the solution: of several runs the worst counts, and none that is not finite."""
@@ -138,7 +125,7 @@ class Race:
         """Return the quickest settings that reach the gap."""
         reaching = [attempt for attempt in found if self.gap(attempt) <= self._asked]
         reaching.sort(key=lambda attempt: attempt.median)
-        return [each for each in reaching if each.median <= _LIKELY * reaching[0].median][:_MOST_TIMED]
+        return [attempt for attempt in reaching if attempt.median <= _LIKELY * reaching[0].median]
 
     def take_turns(self) -> None:
         """Time the settings that may be a contender's best, A B C, A B C, ..., as long as the limit of time allows."""
@@ -146,21 +133,13 @@ class Race:
         timed = {attempt: attempt.median for attempt in likely if attempt.median <= self._limit}
         for attempt in timed:
             attempt.ms = []
-        for turn in range(self._repeats):
-            for attempt, expected in timed.items():
-                if turn * expected <= self._limit:
-                    try:
-                        self._turn(attempt, expected)
-                    except Exception as error:
-                        self._failed[attempt.contender] = f"{attempt.setting}: {reason(error)}"
-                        attempt.objective = math.nan
-
-    def _turn(self, attempt: Attempt, expected: float) -> None:
-        began = time.perf_counter()
-        while expected < 3 * _SETTLING_MS and time.perf_counter() - began < _SETTLING_MS / 1e3:
-            attempt.run()
-        for _ in range(max(1, min(_MOST_IN_A_TURN, int(_SHORT_MS / expected)))):
-            self._run(attempt)
+        for turn, (attempt, expected) in product(range(self._repeats), timed.items()):
+            began = time.perf_counter()
+            while expected < 3 * _SETTLING_MS and time.perf_counter() - began < _SETTLING_MS / 1e3:
+                attempt.run()
+            if turn * expected <= self._limit:
+                for _ in range(max(1, min(_MOST_IN_A_TURN, int(_SHORT_MS / expected)))):
+                    self._run(attempt)
 
     def record(self, contender: Contender) -> Record:
         """Return the record of the quickest setting that reaches the gap, or of the closest one without a time."""
@@ -171,7 +150,7 @@ class Race:
         if likely := self._likely(found):
             best = min(likely, key=lambda attempt: attempt.median)
             known |= times(timing(best.ms, "wall")) | {"gap": self.gap(best), "setting": best.setting}
-            return known | {"passes": best.solution.passes, "iterations": best.solution.most_iterations}
+            return known | {"passes": best.solution.passes, "iterations": best.solution.iterations}
         if not finite:
             return known | {"status": "failed", "reason": failure or "no setting gave a finite answer"}
         best = min(finite, key=self.gap)
@@ -182,11 +161,11 @@ class Race:
 def race(name: str, table: Table, options: argparse.Namespace, report: Report) -> None:
     """Run all contenders for a table, printing each as soon as it is known, then time them in turn."""
     X, y = table.make(torch.device("cpu"))
-    data, where = Data(X, y, options.C), options.devices[0]
+    data, where = Data(X, y), options.devices[0]
     objective = Objective(X.to(where), y.to(where), data.l2)
     objective.minimize()
-    say(f"\n{name}: {table.name}, C = {options.C:g}\n{HEAD}")
-    run = Race(objective, options.gap, options.repeats, options.limit)
+    say(f"\n{name}: {table.name}\n{HEAD}")
+    run = Race(objective, options.gap, *((3, 1.0) if options.quick else (5, 60.0)))
     found: list[Contender | Record] = []
     read_ms = {}
     for device in options.devices:
@@ -199,9 +178,8 @@ def race(name: str, table: Table, options: argparse.Namespace, report: Report) -
     records = [run.record(each) if isinstance(each, Contender) else each for each in found]
     ours = next((record.get("ms") for record in records if record["name"] == "flashlogit"), None)
     for record in records:
-        device = record["device"]
-        record |= {"line": record["name"], "panel": f"fits, {device}", "x": name, "y": "ms"}
-        record["name"] = f"{name}: {record['name']}{f' ({device})' * (len(options.devices) > 1)}"
+        device, line = record["device"], record["name"]
+        record |= {"name": f"{name}: {line} ({device})", "line": line, "panel": f"fits, {device}", "x": name, "y": "ms"}
         if "ms" in record:
             record["speedup"] = ours / record["ms"] if ours else None
             record["fraction"] = record["passes"] and record["passes"] * read_ms[device] / record["ms"]
@@ -216,17 +194,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--problems", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--contenders", nargs="+", default=["*"], help="names such as 'scikit-learn*'")
     parser.add_argument("--gap", type=between(1e-13, 0.5), default=GAP, help="relative gap; default: 1e-8")
-    parser.add_argument("--C", type=between(1e-30, 1e30), default=1.0, help="inverse penalty; default: 1")
-    parser.add_argument("--repeats", type=between(1, 1000, int), help="turns; default: 5, with --quick 3")
-    parser.add_argument("--limit", type=between(1e-3, 1e5), help="seconds; default: 60, with --quick 1")
     options = parser.parse_args(arguments)
-    repeats, limit = (3, 1.0) if options.quick else (5, 60.0)
-    options.repeats, options.limit = options.repeats or repeats, options.limit or limit
-    tiny = Data(torch.zeros(2, 1), torch.tensor([0, 1], dtype=torch.uint8), 1.0)
+    tiny = Data(torch.zeros(2, 1), torch.tensor([0, 1], dtype=torch.uint8))
     for pattern in options.contenders:
         if not any(contenders(tiny, device, options.gap, [pattern]) for device in options.devices):
             parser.error(f"--contenders is {pattern}, which matches no solver of {', '.join(LIBRARIES)}")
-    report = Report("fit", __doc__, options, *PACKAGES)
+    report = Report("fit", __doc__, options)
     torch.set_float32_matmul_precision("highest")
     for name in options.problems or names[: 3 if options.devices[0] == "cpu" else None]:
         table = TABLES[name]
@@ -268,12 +241,8 @@ def fits(bench: Bench, record: Record) -> None:
         add = partial(bench.add, entry["fits"], needed=3)
         for solver in table.solvers:
             add(f"flashlogit {solver}", partial(_ours, bench, partial(table.fit, solver, X, y), objective))
-        if not bench.tiny:  # a GPU starts from the optimum of a sample of the rows for larger X only
-            with mock.patch.object(start, "LEAST_CUDA_BYTES", 0):
-                run = partial(table.fit, "auto", X, y)
-                add("flashlogit auto, from a sample", partial(_ours, bench, run, objective))
         asked = [] if table.l1 else ["torch.optim.LBFGS", "scikit-learn lbfgs*"]
-        for other in contenders(Data(X, y, 1.0), bench.device.type, GAP, asked):
+        for other in contenders(Data(X, y), bench.device.type, GAP, asked):
             if isinstance(other, Contender):
                 add(other.name, partial(_theirs, bench, other, objective))
         bench.save()
@@ -301,7 +270,7 @@ def _theirs(bench: Bench, contender: Contender, objective: Objective) -> Record:
         if gap <= GAP:
             break
     ms = statistics.median(wall(run, bench.device)[0] for _ in range(3))
-    return {"wall_ms": ms, contender.knob: setting, "true_gap": gap} | {"iterations": solution.most_iterations}
+    return {"wall_ms": ms, contender.knob: setting, "true_gap": gap} | {"iterations": solution.iterations}
 
 
 def profiled(run: Callable[[], object], bench: Bench) -> Record:

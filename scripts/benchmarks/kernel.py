@@ -22,10 +22,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import flashlogit_kernels
 from flashlogit import reference
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
-from flashlogit_kernels.padding import pad_rows
 
 from .clock import DeviceClock, HostClock, ceilings, clock_of
-from .problems import BOUND, Call, Problem, Truth, as_loaded, dtype_of, make_problem, packed, truth
+from .problems import BOUND, Call, Problem, Truth, dtype_of, make_problem, packed, truth
 from .report import Record, Report, between, parser_of, reason, times
 
 COLUMNS = (1, 4, 10, 28, 37, 50, 100, 256, 300, 513, 784, 1024, 2000, 4096, 8192, 16384, 32768)
@@ -73,54 +72,39 @@ class Way:
     bound: float
 
 
-def ways(X: Tensor, passes: Any, *, compiled: bool) -> Iterator[Way]:
-    """Yield all ways on X [N, D]: flashlogit's passes and torch's products, eager, by autograd and compiled."""
+def ways(X: Tensor, passes: Any) -> Iterator[Way]:
+    """Yield all ways on X [N, D]: flashlogit's passes and torch's products, eager and by autograd."""
     (N, D), storage = X.shape, str(X.dtype).removeprefix("torch.")
     natural = "float64" if storage == "float64" else "float32"
-    onepass, hessian_product, hessian = (
-        Call(name, D, storage, natural) for name in ("bce_onepass", "hessian_product", "bce_hessian")
-    )
-    calls = [onepass, hessian_product, hessian][: 2 + (D <= HESSIAN_COLUMNS)]
+    calls = [Call(name, D, storage, natural) for name in ("bce_onepass", "hessian_product", "bce_hessian")]
+    onepass, hessian_product, hessian = calls
+    del calls[2 + (D <= HESSIAN_COLUMNS) :]
     own = make_problem(onepass, N, X.device, X=X)
     known = {call.function: truth(call, own) for call in calls}
-
-    def ours(call: Call, name: str = "flashlogit", X: Tensor = X) -> Way:
+    for call in dict.fromkeys([*calls, replace(onepass, compute="float64")]):
         values = (value.to(dtype_of(call.compute)) for value in (own.w, own.b, own.v))
         run = packed(call, Problem(X, own.y, *values), passes)
-        return Way(name, call, run, known[call.function], BOUND[call.compute])
-
-    for call in dict.fromkeys([*calls, replace(onepass, compute="float64")]):
-        yield ours(call)
-    padded = as_loaded("bce_onepass", D, storage, natural)
-    if padded.options and X.device.type == "cuda":
-        yield ours(padded, "flashlogit, rows padded", pad_rows(X))
+        name = "flashlogit" if call in calls else "flashlogit, float64"
+        yield Way(name, call, run, known[call.function], BOUND[call.compute])
     w, b, v = (value.to(X.dtype) for value in (own.w, own.b, own.v))
     data, bound = (X, own.y.float(), w, b), _TORCH_16_BIT_BOUND if X.dtype.itemsize == 2 else _TORCH_BOUND
-    theirs: list[tuple[str, Call, Callable[[], Tensor]]] = [
-        ("torch eager", onepass, partial(eager, *data)),
-        ("torch eager", hessian_product, lambda: X.t() @ (v * (X @ w + b))),
-        ("torch eager", hessian, partial(eager_hessian, *data)),
-        ("torch autograd", onepass, partial(autograd, *data)),
-    ]
-    if compiled:
-        torch.compiler.reset()  # Dynamo gives up on a function after a few shapes
-        theirs.append(("torch.compile", onepass, partial(torch.compile(eager, dynamic=False), *data)))
-    for name, call, run in theirs:
-        if call in calls:
-            answer = known[call.function]
-            if call is hessian:  # without three sums of the pass that a user of torch has no use for
-                answer = Truth(*(torch.cat([part[: D + 2], part[D + 5 :]]) for part in (answer.value, answer.size)))
-            yield Way(name, call, run, answer, bound)
+    yield Way("torch eager", onepass, partial(eager, *data), known["bce_onepass"], bound)
+    product = known["hessian_product"]
+    yield Way("torch eager", hessian_product, lambda: X.t() @ (v * (X @ w + b)), product, bound)
+    if hessian in calls:  # without three sums of the pass that a user of torch has no use for
+        matrix = known["bce_hessian"]
+        fewer = Truth(*(torch.cat([part[: D + 2], part[D + 5 :]]) for part in (matrix.value, matrix.size)))
+        yield Way("torch eager", hessian, partial(eager_hessian, *data), fewer, bound)
+    yield Way("torch autograd", onepass, partial(autograd, *data), known["bce_onepass"], bound)
 
 
 def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rounds: int) -> Iterator[Record]:
     """Check every way, time those that are right in turn with the ceilings, and yield a record of each."""
-    (N, D), dtype = X.shape, str(X.dtype).removeprefix("torch.")
+    (N, D), nbytes = X.shape, X.numel() * X.element_size()
     records: dict[Any, Record] = {}
     works: dict[Any, Callable[[], object]] = {}
     for way in found:
-        exact = f", {way.call.compute}" if way.call.compute == "float64" != dtype else ""
-        record = records[way] = {"line": f"{way.call.function}: {way.contender}{exact}", "allowed": way.bound}
+        record = records[way] = {"line": f"{way.call.function}: {way.contender}", "allowed": way.bound}
         try:
             record["error"] = way.truth.error(way.run())
         except Exception as error:
@@ -131,12 +115,10 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
         else:
             why = f"off by {record.pop('error'):.1e} of its terms, {way.bound:.0e} is allowed"
             record |= {"status": "wrong", "reason": why}
-    nbytes = X.numel() * X.element_size()
     read, copy, mv = "ceiling: read (torch.sum)", "ceiling: copy, read and written", "ceiling: torch X @ w"
     works[read], works[copy] = ceilings(torch.ones(max(1, nbytes // 4), device=X.device))
     works[mv] = partial(torch.mv, X, X.new_ones(D))
     timed = clock(works, rounds)
-    per_ms = timed[read].ms / nbytes
     # Eager torch is the one to beat on a GPU, autograd on a CPU, where it has the pass.
     baselines: dict[str, float] = {}
     for name in ("torch eager", "torch autograd")[: 1 + (X.device.type == "cpu")]:
@@ -144,10 +126,10 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
     for key, work in timed.items():
         record = records.setdefault(key, {"line": key})
         moved = key.call.bytes_read(N) if isinstance(key, Way) else (1 + (key == copy)) * nbytes
-        record |= times(work) | {"fraction": moved * per_ms / work.ms}
+        record |= times(work) | {"fraction": moved / nbytes * timed[read].ms / work.ms}
         if isinstance(key, Way) and key.call.function in baselines:
             record["speedup"] = baselines[key.call.function] / work.ms
-    panel = f"{X.device.type}, {dtype}"
+    panel = f"{X.device.type}, {str(X.dtype).removeprefix('torch.')}"
     for record in records.values():
         name = f"{panel}, {N:,} x {D:,}: {record['line']}"
         yield {"name": name} | record | {"panel": panel, "x": str(D), "y": "fraction"}
@@ -166,8 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     report = Report("kernel", __doc__, options)
     torch.set_float32_matmul_precision("highest")
     for kind in options.devices:
-        gpu = kind == "cuda"
-        device = torch.device(kind, torch.cuda.current_device() if gpu else None)
+        gpu, device = kind == "cuda", torch.device(kind)
         clock, generator = clock_of(device), torch.Generator(device)
         gigabytes, rounds = _SCALES[kind, int(options.quick)]
         clock.warm()
@@ -175,9 +156,8 @@ def main(arguments: Sequence[str]) -> int:
             nbytes = (options.gigabytes or gigabytes) * 1e9
             N = min(math.ceil(nbytes / (D * dtype_of(name).itemsize)), _MOST_ROWS[kind])
             X = torch.randn(N, D, dtype=dtype_of(name), device=device, generator=generator.manual_seed(0))
-            found = list(ways(X, flashlogit_kernels if gpu else reference, compiled=gpu and not options.quick))
-            measured = measure(X, found, clock, options.repeats or rounds)
-            report.add(f"{kind}, {name}, {N:,} x {D:,}", measured)
-            del X, found, measured
+            found = list(ways(X, flashlogit_kernels if gpu else reference))
+            report.add(f"{kind}, {name}, {N:,} x {D:,}", measure(X, found, clock, options.repeats or rounds))
+            del X, found
     report.finish()
     return 0

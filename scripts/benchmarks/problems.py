@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from flashlogit_kernels.gpu.table import LaunchConfig
 from flashlogit_kernels.padding import pad_rows, padded_columns
 
 OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
-_FEW_ROWS = {64: 300_000, 4096: 20_000, 1 << 30: 2_000}
-"""Rows by columns that make a call launch what it does with millions: multiples of 16, and no tile is lowered."""
 _OUTPUTS = ("residual", "curvature", "logits")
+_PARTS = {"bce_onepass": ["packed"], "bce_hessian": ["sums.packed", "matrix"], "bce_rows": ["loss", "residual"]}
+"""By function: the tensors that its result consists of."""
 BOUND = {"float32": 1e-6, "float64": 1e-13}
 """Error of a number as a share of the absolute terms that it is the sum of: a few roundings of the arithmetic."""
 GAP = 1e-8
@@ -25,8 +26,7 @@ GAP = 1e-8
 
 def dtype_of(name: str) -> torch.dtype:
     """Return torch.float32 for "float32"."""
-    found: torch.dtype = getattr(torch, name)
-    return found
+    return getattr(torch, name)
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Call:
         return max(16, nbytes // (self.stride * dtype_of(self.storage).itemsize) // 16 * 16)
 
     def few_rows(self) -> int:
-        """Rows with which everything is compiled that more of them need."""
-        return next(rows for most, rows in _FEW_ROWS.items() if most >= self.D) + self.odd
+        """Rows that launch what millions of them do: multiples of 16, and so many that no tile is lowered."""
+        return (300_000 if self.D <= 64 else 20_000 if self.D <= 4096 else 2_000) + self.odd
 
     def bytes_read(self, N: int) -> int:
         """Bytes that the pass reads: X once, and the labels or the rows' values once."""
@@ -94,12 +94,8 @@ class Problem:
 
 def make_problem(call: Call, N: int, device: torch.device, *, X: Tensor | None = None) -> Problem:
     """Make the numbers of a call on the device, always the same; the rows of X, if it is given, count instead of N."""
-    generator = torch.Generator(device).manual_seed(call.D)
-    compute = dtype_of(call.compute)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
+    known = {"generator": torch.Generator(device).manual_seed(call.D), "device": device}
+    normal, uniform, compute = partial(torch.randn, **known), partial(torch.rand, **known), dtype_of(call.compute)
     if X is None:
         X = normal(N, call.D).to(dtype_of(call.storage))
         if "column_major" in call.options:
@@ -107,12 +103,12 @@ def make_problem(call: Call, N: int, device: torch.device, *, X: Tensor | None =
         if "padded" in call.options:
             X = pad_rows(X)
     N = len(X)
-    y = (torch.rand(N, generator=generator, device=device) < 0.3).to(dtype_of(call.labels))
+    y = (uniform(N) < 0.3).to(dtype_of(call.labels))
     visited = max(1, N // 32 * 16) if "rows" in call.options else N
     made: dict[str, tuple[str, Callable[[], Any]]] = {
-        "weights": ("sample_weight", lambda: torch.rand(N, generator=generator, device=device)),
+        "weights": ("sample_weight", lambda: uniform(N)),
         "pos_weight": ("pos_weight", lambda: torch.full((), 2.5, device=device)),
-        "rows": ("rows", lambda: torch.randint(N, (visited,), generator=generator, device=device)),
+        "rows": ("rows", lambda: torch.randint(N, (visited,), **known)),
         "center": ("center", lambda: normal(call.D)),
         "exact": ("clamp_gradient", lambda: "exact"),
     }
@@ -135,17 +131,16 @@ def packed(call: Call, problem: Problem, passes: Any) -> Callable[[], Tensor]:
     if call.function == "column_sums":
         return partial(passes.column_sums, X, v, **some)
     outputs = _OUTPUTS if "outputs" in call.options and call.function == "bce_onepass" else ()
-    parts: dict[str, Callable[[Any], list[Tensor]]] = {
-        "bce_onepass": lambda sums: [sums.packed, *(getattr(sums, name) for name in outputs)],
-        "bce_hessian": lambda found: [found.sums.packed, found.matrix.reshape(-1)],
-        "bce_rows": lambda found: [found.loss, found.residual],
-    }
-    if call.function not in parts:
-        raise ValueError(f"function is {call.function!r}; must be one of the passes")
     work = partial(getattr(passes, call.function), X, y, w, b, **options, **dict.fromkeys(outputs, True))
-    if call.function == "bce_onepass" and not outputs:
-        return lambda: work().packed  # a concatenation of one would be a launch more
-    return lambda: torch.cat(parts[call.function](work()))
+    parts = [attrgetter(name) for name in (*_PARTS[call.function], *outputs)]
+
+    def all_numbers() -> Tensor:
+        found = work()
+        if len(parts) == 1:
+            return parts[0](found)  # a concatenation of one would be a launch more
+        return torch.cat([part(found).reshape(-1) for part in parts])
+
+    return all_numbers
 
 
 @dataclass(frozen=True)
@@ -243,10 +238,7 @@ class Table:
             X = torch.from_numpy((columns - columns.mean(axis=0)) / columns.std(axis=0)).float()
             return X.to(device), torch.from_numpy(labels).to(device, torch.uint8)
         N, D, generator = self.N, self.D, torch.Generator(device).manual_seed(self.D)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, device=device)
-
+        normal = partial(torch.randn, generator=generator, device=device)
         if self.kind == "correlated":
             order = torch.arange(D, dtype=torch.float64, device=device)
             covariance = 0.7 * 0.5 ** (order[:, None] - order).abs() + 0.3

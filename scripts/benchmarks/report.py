@@ -21,6 +21,7 @@ import torch
 from .clock import Timing
 
 PACKAGES = ("torch", "triton", "numpy", "scikit-learn", "scipy", "jax", "optax", "cupy-cuda13x", "pytest")
+PACKAGES += ("scikit-learn-intelex", "glum", "cyanure", "cuml-cu12", "cuml-cu13", "skglm", "jaxlib")
 
 Record = dict[str, Any]
 """What is known of one contender, call or fit, as it is in the files.
@@ -37,10 +38,10 @@ _COUNTS = ("launches", "waits", "passes", "iterations", "device_ms", "table_ms",
 _COMPARED = ("ms", "us", "wall_ms", "launches", "waits")
 
 
-def facts(device: torch.device, *packages: str) -> Record:
+def facts(device: torch.device) -> Record:
     """Return date (UTC), versions, whether there is a C compiler, cores, the device and what nvidia-smi says of it."""
     versions, smi = {}, ""
-    for package in (*PACKAGES, *packages):
+    for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
@@ -131,9 +132,9 @@ def save(content: object, path: Path) -> None:
 class Report:
     """A run of `kernel` or `fit`, whose file is rewritten whenever something has been found."""
 
-    def __init__(self, kind: str, doc: str | None, options: argparse.Namespace, *packages: str) -> None:
+    def __init__(self, kind: str, doc: str | None, options: argparse.Namespace) -> None:
         self._options = options
-        machine = facts(torch.device(options.devices[0]), *packages)
+        machine = facts(torch.device(options.devices[0]))
         settings = {name: value for name, value in vars(options).items() if name not in ("out", "picture")}
         self.content: Record = {"kind": kind, "method": doc, "machine": machine, "settings": settings}
         self.content |= {"complete": False, "results": []}
@@ -223,26 +224,24 @@ def named(content: Any, where: str = "") -> Iterator[tuple[str, Record]]:
         yield from named(part, where)
 
 
-def compare(arguments: Sequence[str]) -> int:
-    """Say which numbers of a second file are slower than those of a first one, or wrong now; 1 where there are some."""
-    parser = argparse.ArgumentParser(prog="benchmark.py compare", description=compare.__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Run the command `compare`: say which numbers of a second file are slower than those of a first, or wrong now."""
+    parser = argparse.ArgumentParser(prog="benchmark.py compare", description=main.__doc__)
     parser.add_argument("files", nargs=2, type=Path, metavar="A.json B.json")
     slack = "share by which a number has to be larger, and by more than the spread; default: 0.05"
     parser.add_argument("--threshold", type=between(0, 10), default=0.05, help=slack)
     options = parser.parse_args(arguments)
-    files: list[Record] = []
+    files, kinds, devices = [], [], []
     for path in options.files:
         try:
             files.append(json.loads(path.read_text(encoding="utf-8")))
-            files[-1]["machine"]["device"]["name"]
+            kinds.append(files[-1]["kind"])
+            devices.append(files[-1]["machine"]["device"]["name"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             parser.error(f"{path} is no file of this program ({type(error).__name__}); name one of --out")
-    kinds, devices = zip(*((each.get("kind"), each["machine"]["device"]["name"]) for each in files), strict=True)
     if kinds[0] != kinds[1]:
         parser.error(f"the files are of the commands {' and '.join(kinds)}; name two of a kind")
     say(f"before: {devices[0]}, after: {devices[1]}")
-    if devices[0] != devices[1]:
-        say("the devices differ: ratios of passes are those of their shares of the bandwidth")
     before, after = (dict(found for key in each for found in named(each[key], key)) for each in files)
     bad = 0
     for name in [name for name in before if name in after]:
@@ -250,21 +249,12 @@ def compare(arguments: Sequence[str]) -> int:
         if bool(now) != bool(trouble(before[name])):
             bad += bool(now)
             say(f"{name:<70} {f'wrong now: {now}' if now else 'right now'}")
-        for mark, line in _changes(before[name], after[name], options.threshold, devices[0] != devices[1]):
-            bad += mark == "slower"
-            say(f"{name:<70} {line}")
+        spread = max(options.threshold, *(spread_of(each[name]) or 0.0 for each in (before, after)))
+        for key in _COMPARED:
+            old, new = before[name].get(key), after[name].get(key)
+            if old and new:
+                mark = "slower" if new / old > 1 + spread else "faster" if old / new > 1 + spread else ""
+                bad += mark == "slower"
+                say(f"{name:<70} {key:8} {number(old):>9} {number(new):>9} {new / old:>7.3f}  {mark}")
     say(f"{bad} numbers became slower or wrong" if bad else "nothing became slower or wrong")
     return int(bad > 0)
-
-
-def _changes(before: Record, after: Record, threshold: float, by_share: bool) -> Iterator[tuple[str, str]]:
-    """Yield (what became of a number, its line): "slower", "faster" or "" for each number of a record."""
-    spread = max(threshold, spread_of(before) or 0.0, spread_of(after) or 0.0)
-    for key in _COMPARED:
-        old, new = before.get(key), after.get(key)
-        if old and new:
-            ratio = new / old
-            if by_share and key == "ms" and before.get("fraction") and after.get("fraction"):
-                ratio = before["fraction"] / after["fraction"]
-            mark = "slower" if ratio > 1 + spread else "faster" if ratio < 1 / (1 + spread) else ""
-            yield mark, f"{key:8} {number(old):>9} {number(new):>9} {ratio:>7.3f}  {mark}"

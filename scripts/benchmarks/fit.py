@@ -121,16 +121,17 @@ class Race:
         attempt.objective = max(objective, attempt.objective)  # NaN, which is first, where it is NaN
         self._objective.best = min(self._objective.best, objective)
 
-    def _likely(self, found: Sequence[Attempt]) -> list[Attempt]:
-        """Return the quickest settings that reach the gap."""
+    def _reaching(self, found: Sequence[Attempt]) -> list[Attempt]:
+        """Return the settings that reach the gap, those that were timed in turn first, and the quickest first."""
         reaching = [attempt for attempt in found if self.gap(attempt) <= self._asked]
-        reaching.sort(key=lambda attempt: attempt.median)
-        return [attempt for attempt in reaching if attempt.median <= _LIKELY * reaching[0].median]
+        return sorted(reaching, key=lambda attempt: (len(attempt.ms) == 1, attempt.median))
 
     def take_turns(self) -> None:
         """Time the settings that may be a contender's best, A B C, A B C, ..., as long as the limit of time allows."""
-        likely = [attempt for found in self._found.values() for attempt in self._likely(found)]
-        timed = {attempt: attempt.median for attempt in likely if attempt.median <= self._limit}
+        timed: dict[Attempt, float] = {}
+        for reaching in map(self._reaching, self._found.values()):
+            most = min([self._limit, *(_LIKELY * attempt.median for attempt in reaching[:1])])
+            timed |= {attempt: attempt.median for attempt in reaching if attempt.median <= most}
         for attempt in timed:
             attempt.ms = []
         for turn, (attempt, expected) in product(range(self._repeats), timed.items()):
@@ -147,8 +148,8 @@ class Race:
         known: Record = {"name": contender.name, "device": contender.device}
         finite = [each for each in found if self.gap(each) < math.inf]
         known["tried"] = [(each.setting, each.median, self.gap(each)) for each in finite]
-        if likely := self._likely(found):
-            best = min(likely, key=lambda attempt: attempt.median)
+        if reaching := self._reaching(found):
+            best = reaching[0]
             known |= times(timing(best.ms, "wall")) | {"gap": self.gap(best), "setting": best.setting}
             return known | {"passes": best.solution.passes, "iterations": best.solution.iterations}
         if not finite:

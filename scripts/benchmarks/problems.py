@@ -192,7 +192,7 @@ def truth(call: Call, problem: Problem) -> Truth:
         X1 = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
         matrix, terms = X1.t() @ (h[:, None] * X1), X1.abs().t() @ ((h + slack)[:, None] * X1.abs())
         value, size = torch.cat([value, matrix.reshape(-1)]), torch.cat([size, terms.reshape(-1)])
-    if "outputs" in call.options:
+    if call.function == "bce_onepass" and "outputs" in call.options:
         value, size = torch.cat([value, r, h, z]), torch.cat([size, r.abs() + slack, h + slack, each])
     return Truth(value, size.clamp(min=1e-30))
 

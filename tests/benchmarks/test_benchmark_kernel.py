@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-from benchmarks import compare, kernel
+from benchmarks import kernel, report
 from benchmarks.clock import Timing
-from benchmarks.problems import Call, make_problem, packed
-from benchmarks.truth import truth
+from benchmarks.problems import Call, make_problem, packed, truth
 
 from flashlogit import reference
 
@@ -17,11 +16,12 @@ def instant(calls, rounds):
     return {name: Timing(float(n), n * 0.99, n * 1.01, rounds, "none") for n, name in enumerate(calls, 1)}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("D", [1, 28, 130])
+@pytest.mark.parametrize(
+    ("dtype", "D"), [(torch.float32, 1), (torch.float32, 130), (torch.bfloat16, 28), (torch.float64, 28)]
+)
 def test_every_way_is_right(dtype, D):
     X = torch.randn(300, D, generator=torch.Generator().manual_seed(0)).to(dtype)
-    found = list(kernel.measure(X, list(kernel.ways(X, reference, compiled=False)), instant, 3))
+    found = list(kernel.measure(X, list(kernel.ways(X, reference)), instant, 3))
     assert not [record["reason"] for record in found if "reason" in record]
     names = {record["line"] for record in found}
     assert "bce_onepass: torch autograd" in names
@@ -33,7 +33,7 @@ def test_every_way_is_right(dtype, D):
 
 def test_wrong_and_failing_ways_get_no_time():
     X = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
-    first, second, third, *rest = kernel.ways(X, reference, compiled=False)
+    first, second, third, *rest = kernel.ways(X, reference)
     ran = []
 
     def clock(calls, rounds):
@@ -80,37 +80,38 @@ def test_a_quick_run_is_read_back(tmp_path, capsys):
     assert record["error"] <= record["allowed"]
     record.update(q25_ms=record["ms"], q75_ms=record["ms"])
     files[0].write_text(json.dumps(content))
-    assert compare.main([str(files[0])] * 2) == 0
+    assert report.main([str(files[0])] * 2) == 0
 
     record.update({key: 2 * record[key] for key in ("ms", "q25_ms", "q75_ms")})
     files[1].write_text(json.dumps(content))
     capsys.readouterr()
-    assert compare.main([str(file) for file in files]) == 1
+    assert report.main([str(file) for file in files]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("slower")]
     assert record["name"] in line
     assert " 2.000 " in line
-    assert compare.main([str(file) for file in files[::-1]]) == 0
-    assert compare.main([*(str(file) for file in files), "--threshold", "1.5"]) == 0
+    assert report.main([str(file) for file in files[::-1]]) == 0
+    assert report.main([*(str(file) for file in files), "--threshold", "1.5"]) == 0
     record |= {"status": "wrong", "reason": "off by 1"}
     files[1].write_text(json.dumps(content))
-    assert compare.main([str(file) for file in files]) == 1
+    assert report.main([str(file) for file in files]) == 1
     assert "wrong now: wrong: off by 1" in capsys.readouterr().out
 
 
-def test_compare_takes_two_files_of_a_kind(tmp_path, capsys):
-    machine = {"device": {"name": "some"}}
-    for name, content in (
-        ("a", {"kind": "kernel", "machine": machine}),
-        ("b", {"kind": "fit", "machine": machine}),
-    ):
-        (tmp_path / name).write_text(json.dumps(content))
-    (tmp_path / "c").write_text("[1,")
-    for other, said in (
-        ("b", "of the commands kernel and fit"),
-        ("c", "JSONDecodeError"),
-        ("d", "FileNotFound"),
-    ):
-        with pytest.raises(SystemExit) as done:
-            compare.main([str(tmp_path / "a"), str(tmp_path / other)])
-        assert done.value.code == 2
-        assert said in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"kind": "fit", "machine": {"device": {"name": "some"}}}', "of the commands kernel and fit"),
+        ('{"kind": "kernel"}', "KeyError"),
+        ("[1,", "JSONDecodeError"),
+        (None, "FileNotFound"),
+    ],
+)
+def test_compare_takes_two_files_of_a_kind(text, said, tmp_path, capsys):
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text('{"kind": "kernel", "machine": {"device": {"name": "some"}}}')
+    if text is not None:
+        b.write_text(text)
+    with pytest.raises(SystemExit) as done:
+        report.main([str(a), str(b)])
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err

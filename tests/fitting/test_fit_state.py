@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import flashlogit
 from flashlogit.fitting.fit import Fit, FitState, fit_softmax
+from flashlogit.objectives.design import PassCounter
+from flashlogit.solvers.driver import Limits, Progress
 
 OPTIONS = [
     {"solver": "newton", "l2": 1e-4},
@@ -101,3 +104,13 @@ def test_a_state_of_another_problem_is_refused() -> None:
         solve(start=FitState("newton", states[1].tensors | {"hessian": torch.ones((1, 13, 13), dtype=torch.uint8)}))
     with pytest.raises(ValueError, match="hessian"):
         solve(start=FitState("newton", {k: v for k, v in states[1].tensors.items() if k != "hessian"}))
+
+
+def test_the_driver_knows_what_it_knew_unless_the_goal_is_another() -> None:
+    saved = Progress(0.05, best_gap=0.02, expected_gap=0.01, gap_stalled=3, iterations=7).saved(2.5, 1.0)
+    for tolerance, expected in ((0.1, 0.01), (0.2, 0.1)):
+        problem = SimpleNamespace(null_value=0.5, counter=PassCounter())
+        progress = Progress.begun(problem, Limits(tolerance, 10, lambda row, state: None, 0.0, saved))
+        assert progress.expected_gap == expected
+        assert (progress.best_gap, progress.gap_stalled, progress.iterations) == (0.02, 3, 7)
+        assert problem.counter.passes == 2.5

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashlogit import fit_softmax, reference
+from flashlogit import fit, fit_softmax, reference
+from flashlogit.fitting.result import theta_of
 from flashlogit.objectives.logistic import Logistic, smallest_margin
 from flashlogit.objectives.objective import Objective
 from flashlogit.objectives.softmax import Softmax
@@ -153,6 +154,37 @@ def test_a_softmaxs_certificate_bounds_the_distance_from_the_optimum(intercept: 
         if size <= 1e-4 and l2 and intercept:
             assert certificate.gap <= 300 * off
     assert loose == {True, False} or not intercept
+
+
+@CLASSES
+def test_the_certificate_is_the_duality_gap_of_corrected_residuals(classes: int) -> None:
+    """P - D(u) as a difference, for labels moved by an intercept that makes the residuals add up to 0."""
+    objective = made(classes, l2=0.05)
+    X, loss, S = objective.X, objective.loss, objective.loss.weight_sum
+    solve = fit if classes == 2 else fit_softmax
+    best = solve(X, loss.y, sample_weight=loss.sample_weight, l2=0.05)
+    theta = theta_of(objective, (best.weight, best.bias)) + 0.02 * random_theta(objective)
+    theta[-loss.columns :] += 0.1 * torch.arange(1, loss.columns + 1)[:, None]
+    certificate = objective.certify(objective.evaluate(theta, certified=True))
+    W, b = objective.to_user(theta)
+    assert certificate.objective == pytest.approx(float(formula(objective, W, b)), rel=1e-12)
+    z = X @ W + b
+    z = torch.cat([torch.zeros_like(z), z], dim=1) if classes == 2 else z
+    p, e, s = (
+        torch.softmax(z, 1),
+        torch.nn.functional.one_hot(loss.y.long(), classes),
+        loss.sample_weight[:, None],
+    )
+    curvature = torch.diag((s * p).sum(0)) - (s * p).t() @ p
+    t = torch.linalg.pinv(curvature, hermitian=True) @ (s * (p - e)).sum(0)
+    q = p * (1 - t + (p @ t)[:, None])
+    assert (s * (q - e)).sum(0).abs().max() < 1e-10
+    entropy = float((s * torch.special.entr(q)).sum() / S)
+    a = (X.t() @ (s * (q - e)) / S)[:, -loss.columns :]
+    gap = certificate.objective - entropy + float(a.square().sum()) / (2 * objective.l2)
+    bound = float(t @ curvature @ t) / S  # of a divergence of about half as much
+    assert gap <= certificate.gap <= gap + bound
+    assert bound > 1e-4 * gap
 
 
 def test_a_direction_in_which_it_is_flat_has_no_part_in_gradients() -> None:

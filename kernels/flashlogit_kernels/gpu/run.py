@@ -61,9 +61,11 @@ def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
         if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
             widths = {"GRADIENTS": (D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
             config = launch or _from_table("onepass", row_pass)
-            return reduce_partials(
-                *_launch(_bce.onepass_kernel, row_pass, config, build, widths, as_given=launch is not None)
+            grid, arguments, made = _arranged(
+                _bce.onepass_kernel, row_pass, config, build, widths, given=launch is not None
             )
+            _bce.onepass_kernel[grid](**arguments)
+            return reduce_partials(*made)
         if values.residual is None:
             values = dataclasses.replace(values, residual=row_pass.empty(residual=True).residual)
         totals = _launch_rows(row_pass, values, launch)
@@ -104,7 +106,10 @@ def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor,
     widths = {"PARTIALS": (sum(parts), row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
     with on_device(X):
         config = launch or _from_table("hessian", row_pass)
-        made = _launch(_hessian.hessian_kernel, row_pass, config, build, widths, as_given=launch is not None)
+        grid, arguments, made = _arranged(
+            _hessian.hessian_kernel, row_pass, config, build, widths, given=launch is not None
+        )
+        _hessian.hessian_kernel[grid](**arguments)
         sums = reduce_partials(*made)
     gradient, border, corner, matrix, scalars = torch.split(sums, [*parts, SCALARS])
     return torch.cat([gradient, scalars]), bordered(matrix.view(D, D), border, corner)
@@ -144,7 +149,9 @@ def _launch_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | No
         return {**row_arguments(row_pass, config), **value_arguments(values), "BLOCK_D": width}
 
     kernel, widths = _bce.rows_kernel, {"TOTALS": (SCALARS, torch.float64)}
-    return _launch(kernel, row_pass, launch or WIDE, build, widths, as_given=launch is not None)[0]
+    grid, arguments, made = _arranged(kernel, row_pass, launch or WIDE, build, widths, given=launch is not None)
+    kernel[grid](**arguments)
+    return made[0]
 
 
 def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | None) -> Tensor:
@@ -162,26 +169,30 @@ def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | 
         }
 
     kernel, widths = _columns.column_sums_kernel, {"SUMS": (D, row_pass.compute)}
-    given = launch is not None
-    return _launch(kernel, row_pass, launch or WIDE, build, widths, as_given=given, column_blocks=-(-D // width))[0]
+    given, blocks = launch is not None, -(-D // width)
+    grid, arguments, made = _arranged(
+        kernel, row_pass, launch or WIDE, build, widths, given=given, column_blocks=blocks
+    )
+    kernel[grid](**arguments)
+    return made[0]
 
 
-def _launch(
+def _arranged(
     kernel: Any,
     row_pass: RowPass,
     config: LaunchConfig,
     build: Build,
     widths: dict[str, tuple[int, torch.dtype]],
     *,
-    as_given: bool,
+    given: bool,
     column_blocks: int = 1,
-) -> list[Tensor]:
-    """What a kernel writes for each of its programs, [programs, width] each.
+) -> tuple[tuple[int, int], dict[str, Any], list[Tensor]]:
+    """The grid and the arguments of a launch, and what the kernel writes for each program, [programs, width] each.
 
-    A configuration that the caller gave is launched as it is; another one is fitted to the device.
+    A configuration that was given by the caller is taken as it is; another one is fitted to the device.
     """
     device = row_pass.X.device
-    if not as_given and are_fitted(device):
+    if not given and are_fitted(device):
         outputs = {name: dtype for name, (_, dtype) in widths.items()}
         config, arguments = settle(
             config, build, lambda arguments: loaded(kernel, device, arguments, outputs), device_limits(device)
@@ -191,8 +202,7 @@ def _launch(
     tiles, resident = grid_size(row_pass.n, config, device)
     programs = max(1, resident // column_blocks, -(-tiles // TILES_A_PROGRAM))
     made = {name: row_pass.X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}
-    kernel[(programs, column_blocks)](**arguments, **made, tiles=tiles, programs=programs)
-    return list(made.values())
+    return (programs, column_blocks), {**arguments, **made, "tiles": tiles, "programs": programs}, list(made.values())
 
 
 def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:

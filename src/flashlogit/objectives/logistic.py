@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flashlogit_kernels.checks import readable_labels, readable_weights
-from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, PassOptions
+from flashlogit_kernels.contract import HESSIAN_COLUMNS, PassOptions
 
 from ..passes.backend import Passes
 from .certificate import shrunk_divergence
@@ -75,9 +75,13 @@ class Logistic(Labels):
         return torch.tensor([[on * off]], dtype=torch.float64, device=self.y.device)
 
     def sums(self, design: Design, at: Coefficients, keep: Keep) -> RowSums:
-        """Sum losses and gradients in one pass over X; waits for nothing."""
+        """Sum losses and gradients in the dtype of `at`, in one pass over X; waits for nothing."""
         curvature = keep.products is not None or keep.intercepts
-        sums = self._onepass(design, at, torch.float64, curvature=curvature, logits=keep.margins)
+        options = self._options(design, at.W.dtype)
+        design.count()
+        sums = self.passes.bce_onepass(
+            design.X, self.y, at.W[:, 0], at.b, curvature=curvature, logits=keep.margins, **options
+        )
         h = sums.curvature
         rows = RowValues(None if h is None or keep.products is None else h.to(keep.products), h, sums.logits)
         return RowSums(sums.loss, Coefficients(sums.weight_grad[:, None], sums.bias_grad.reshape(1)), rows)
@@ -100,7 +104,7 @@ class Logistic(Labels):
             design.count()
             found = self.passes.bce_hessian(design.X, self.y, at.W[:, 0], at.b, **self._options(design, dtype))
             return design.in_coordinates(design.about_center(found.matrix))
-        h = self._onepass(design, at, dtype, curvature=True).curvature
+        h = self.sums(design, at, Keep(dtype, intercepts=False, margins=False)).rows.curvature
         assert h is not None
         return design.in_coordinates(design.gram(h, dtype))
 
@@ -144,15 +148,6 @@ class Logistic(Labels):
         if not total > 0 or min(positive, total - positive) / total * len(y) < 8 * parameters:
             return None
         return self.of(y, s, self.passes, intercept=self.intercept, narrow=True)
-
-    def _onepass(
-        self, design: Design, at: Coefficients, dtype: torch.dtype, *, curvature: bool, logits: bool = False
-    ) -> BCESums:
-        options = self._options(design, dtype)
-        design.count()
-        return self.passes.bce_onepass(
-            design.X, self.y, at.W[:, 0], at.b, curvature=curvature, logits=logits, **options
-        )
 
     def _options(self, design: Design, dtype: torch.dtype) -> PassOptions:
         return {

@@ -165,24 +165,21 @@ def drive(problem: Problem, method: Method, limits: Limits) -> Outcome:
         progress.reach(at.value, gap)
         if ending is None and progress.stalled(problem.null_value):
             ending = "precision"
-        if ending is None:
-            ending = _advance(method, limits, progress)
+        trials = 0
+        while ending is None:
+            if trials == PATIENCE.trials:
+                ending = "precision"
+            elif progress.iterations >= limits.iterations:
+                ending = "limit"
+            else:
+                trials, progress.iterations = trials + 1, progress.iterations + 1
+                if method.advance():
+                    break
     certificate = certificate or problem.certify(point)
     row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
     if certificate.gap <= progress.goal and ending != "separated":
         ending = "tolerance"
     return Outcome(point, ending, certificate, progress.iterations, history)
-
-
-def _advance(method: Method, limits: Limits, progress: Progress) -> Ending | None:
-    """Try points until one is accepted; return what ends the run instead, if something does."""
-    for _ in range(PATIENCE.trials):
-        if progress.iterations >= limits.iterations:
-            return "limit"
-        progress.iterations += 1
-        if method.advance():
-            return None
-    return "precision"
 
 
 def _row(problem: Problem, progress: Progress, limits: Limits, at: Numbers, gap: float) -> HistoryRow:

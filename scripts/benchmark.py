@@ -14,8 +14,9 @@ import importlib
 import os
 import sys
 
-COMMANDS = {"kernel": "kernel", "fit": "fit", "tune": "tune", "device": "device", "compare": "report"}
-"""By name: the module whose `main` it is."""
+TUNE = ["device", "--stages", "machine", "tuning"]
+COMMANDS = {"kernel": ["kernel"], "fit": ["fit"], "tune": TUNE, "device": ["device"], "compare": ["report"]}
+"""By name: the module whose `main` it is, and options of its own."""
 
 
 def main(arguments: list[str]) -> int:
@@ -24,8 +25,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("options", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
-    code: int = importlib.import_module(f"benchmarks.{COMMANDS[options.command]}").main(options.options)
-    return code
+    module, *own = COMMANDS[options.command]
+    return importlib.import_module(f"benchmarks.{module}").main([*own, *options.options])
 
 
 if __name__ == "__main__":

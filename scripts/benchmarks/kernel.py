@@ -113,8 +113,7 @@ def measure(X: Tensor, found: Sequence[Way], clock: DeviceClock | HostClock, rou
         if record["error"] <= way.bound:
             works[way] = way.run
         else:
-            why = f"off by {record.pop('error'):.1e} of its terms, {way.bound:.0e} is allowed"
-            record |= {"status": "wrong", "reason": why}
+            record |= {"status": "wrong", "reason": f"off by {record.pop('error'):.1e}, {way.bound:.0e} is allowed"}
     read, copy, mv = "ceiling: read (torch.sum)", "ceiling: copy, read and written", "ceiling: torch X @ w"
     works[read], works[copy] = ceilings(torch.ones(max(1, nbytes // 4), device=X.device))
     works[mv] = partial(torch.mv, X, X.new_ones(D))

@@ -226,8 +226,8 @@ class Table:
 
     def fit(self, solver: Any, X: Tensor, y: Tensor, gap: float = GAP) -> Any:
         """Fit by flashlogit with C = 1, or with l1 alone."""
-        l2 = 0.0 if self.l1 else 1 / len(X)
-        return flashlogit.fit(X, y, l1=self.l1, l2=l2, tolerance=gap, solver=solver, max_iterations=400)
+        penalty = {"l1": self.l1, "l2": 0.0 if self.l1 else 1 / len(X)}
+        return flashlogit.fit(X, y, **penalty, tolerance=gap, solver=solver, max_iterations=400)
 
     def make(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Make X [N, D] float32 and y [N] uint8 on the device, always the same."""

@@ -122,8 +122,10 @@ def say(line: object = "") -> None:
     print(line, flush=True)
 
 
-def save(content: object, path: Path) -> None:
-    """Write a JSON file; an interruption leaves the old one."""
+def save(content: object, path: Path | None) -> None:
+    """Write a JSON file, if one is asked for; an interruption leaves the old one."""
+    if path is None:
+        return
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -147,20 +149,16 @@ class Report:
         for record in records:
             say(row(record))
             self.content["results"].append(record)
-        self._save()
+        save(self.content, self._options.out)
 
     def finish(self) -> None:
         """Mark the run as complete, draw the picture and say where things are."""
         self.content["complete"] = True
-        self._save()
+        save(self.content, self._options.out)
         if self._options.picture is not None:
             draw(self.content["results"], self._options.picture)
         files = [str(path) for path in (self._options.out, self._options.picture) if path is not None]
         say(f"\nresults: {' and '.join(files) or 'not kept, as neither --out nor --picture names a file'}")
-
-    def _save(self) -> None:
-        if self._options.out is not None:
-            save(self.content, self._options.out)
 
 
 def draw(records: Sequence[Record], path: Path) -> None:

@@ -172,10 +172,3 @@ def take_over(record: Record, path: Path) -> None:
     better = {key(entry): entry for entry in found}
     kept = [better.pop(key(entry), entry) for entry in table.read(path)]
     table.write([*kept, *better.values()], path)
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command."""
-    from .device import main as device
-
-    return device(["--stages", "machine", "tuning", *arguments])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from flashlogit_kernels.gpu.launch import LaunchConfig
 
@@ -22,13 +22,8 @@ DTYPES = [torch.float64, torch.float32]
 
 
 def of_logits(
-    passes: ModuleType,
-    z: list[float],
-    y: list[float],
-    device: torch.device,
-    dtype: torch.dtype = torch.float64,
-    **options: object,
-) -> tuple[Tensor, Tensor]:
+    passes: ModuleType, z: list[float], y: list[float], device: torch.device, dtype: Any = torch.float64, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses and residuals of rows with these logits: x = z, w = 1."""
     X = torch.tensor(z, dtype=dtype, device=device)[:, None]
     labels = torch.tensor(y, dtype=dtype, device=device)

@@ -183,7 +183,7 @@ def test_which_rows_are_padded(columns, dtype, padded):
     assert pad_rows(column_major).stride() == ((padded, 1) if padded > columns else (1, 4))
 
 
-@pytest.mark.parametrize(("columns", "split"), [(17, False), (37, True), (50, False)])
+@pytest.mark.parametrize(("columns", "split"), [(17, False), (37, True)])
 def test_what_lies_in_the_padding_is_not_seen(columns, split, kernels, device):
     case = make_case(25, columns, storage=torch.bfloat16, device=device)
     case.options["center"] = case.X.double().mean(dim=0).float()

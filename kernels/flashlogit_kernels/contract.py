@@ -171,27 +171,27 @@ class BCESums:
     @property
     def bias_grad(self) -> Tensor:
         """sum_i s_i r_i, [] float64."""
-        return self.scalars[BIAS_GRAD]
+        return self.packed[BIAS_GRAD - SCALARS]
 
     @property
     def loss(self) -> Tensor:
         """sum_i s_i loss_i with the clamped loss, [] float64."""
-        return self.scalars[LOSS]
+        return self.packed[LOSS - SCALARS]
 
     @property
     def weight_sum(self) -> Tensor:
         """S = sum_i s_i, [] float64."""
-        return self.scalars[WEIGHT_SUM]
+        return self.packed[WEIGHT_SUM - SCALARS]
 
     @property
     def nonfinite(self) -> Tensor:
         """Number of rows whose logit is NaN or infinite, [] float64."""
-        return self.scalars[NONFINITE]
+        return self.packed[NONFINITE - SCALARS]
 
     @property
     def max_abs_logit(self) -> Tensor:
         """Largest |z| among the finite logits, [] float64."""
-        return self.scalars[MAX_ABS_LOGIT]
+        return self.packed[MAX_ABS_LOGIT - SCALARS]
 
     def add_scalars_to(self, total: Tensor) -> None:
         """Join the five scalars to a running `total` [5] in place."""
@@ -210,6 +210,8 @@ def packed_sums(
 ) -> Tensor:
     """`BCESums.packed` [..., D + 5] from the gradient [..., D] float64 and the scalars [...]."""
     values = (bias_grad, loss, weight_sum, nonfinite, max_abs_logit)
+    if all(isinstance(value, float) for value in values):
+        return torch.cat([weight_grad, weight_grad.new_tensor(values)])
     scalars = [torch.as_tensor(value, dtype=torch.float64, device=weight_grad.device) for value in values]
     return torch.cat([weight_grad, torch.stack(scalars, dim=-1)], dim=-1)
 

@@ -91,7 +91,8 @@ class Task:
     def limits(self) -> Limits:
         """How far the method goes: not kept, for it knows this task, and X would outlive a circle."""
         options = self._options
-        return Limits(options.tolerance, options.max_iterations, self._on_point, self._watch.began, self._saved)
+        on_point = None if options.on_point is None else self._on_point
+        return Limits(options.tolerance, options.max_iterations, on_point, self._watch.began, self._saved)
 
     def finished(self, outcome: Outcome) -> Fit:
         """Return the result of a run of the driver, and say how it went."""

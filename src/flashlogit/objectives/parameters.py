@@ -193,7 +193,7 @@ class Parameterisation:
         """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""
         of_weight, of_bias = sums
         if self.design.center is None:
-            of_weight = of_weight - torch.outer(self.design.coordinates.center, of_bias)
+            of_weight = of_weight.addr(self.design.coordinates.center, of_bias, alpha=-1)
         rows = [of_weight, of_bias[None, :]] if self.intercept else [of_weight]
         return (torch.cat(rows) * self.scale).reshape(-1, 1) / self.loss.weight_sum
 

@@ -67,14 +67,14 @@ class Limits:
     """How far a method goes.
 
     tolerance: on the certificate's relative gap. iterations: most evaluations after the first. on_point: called for
-    each accepted point with its row, and the state to go on from there, in which it is "theta". began: when the fit
-    did, on the clock of `time.perf_counter`; the history counts its seconds from there. saved: the entry "driver" of a
+    each accepted point with its row, and the state to go on from there, in which it is "theta"; or None. began: when
+    the fit did, on the clock of `time.perf_counter`; the history counts its seconds from there. saved: the entry "driver" of a
     state, where the method goes on from one.
     """
 
     tolerance: float
     iterations: int
-    on_point: Callable[[HistoryRow, State], object]
+    on_point: Callable[[HistoryRow, State], object] | None
     began: float
     saved: Tensor | None = None
 
@@ -151,8 +151,9 @@ def drive(problem: Problem, method: Method, limits: Limits) -> Outcome:
         gap = at.gap if problem.penalised else method.decrement
         row = _row(problem, progress, limits, at, gap)
         history.append(row)
-        driver = progress.saved(problem.counter.passes, float(row["seconds"] or 0.0))
-        limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
+        if limits.on_point is not None:
+            driver = progress.saved(problem.counter.passes, float(row["seconds"] or 0.0))
+            limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
         point, certificate = method.search.at, None
         if problem.separated(point):
             ending = "separated"

@@ -96,12 +96,12 @@ class Newton:
     def _correct(self, s: Tensor, y: Tensor) -> None:
         """Make H s = y, s being the last step and y what it changed in the gradient, [P, 1]."""
         assert self.hessian is not None
-        Hs = (self.hessian @ s.t()[:, :, None])[:, :, 0].t()
-        bent, curved = (s * Hs).sum(dim=0), (s * y).sum(dim=0)
+        H = self.hessian[0]
+        Hs = H @ s
+        bent, curved = (s * Hs).sum(), (s * y).sum()
+        less, more = Hs / bent.sqrt(), y / curved.sqrt()
         good = (bent > 0) & (curved > TUNING.curved * bent)
-        less = torch.einsum("pk,qk->kpq", Hs / bent.sqrt(), Hs / bent.sqrt())
-        more = torch.einsum("pk,qk->kpq", y / curved.sqrt(), y / curved.sqrt())
-        self.hessian = torch.where(good[:, None, None], self.hessian - less + more, self.hessian)
+        self.hessian = torch.where(good, H - less @ less.t() + more @ more.t(), H)[None]
         self._factors = None
 
     def _set_direction(self) -> float:
@@ -135,10 +135,7 @@ class Newton:
 
     def _change(self, H: Tensor, direction: Tensor, end: Tensor) -> Tensor:
         """Return what the model changes by along `direction` [P, 1], which leads to `end`, []."""
-        theta, l1 = self.search.theta, self.objective.l1_of
-        model = (
-            self.search.at.gradient * direction
-            + 0.5 * torch.einsum("kpq,qk->pk", H, direction) * direction
-            + l1 * (end.abs() - theta.abs())
-        )
+        model = (self.search.at.gradient + 0.5 * (H[0] @ direction)) * direction
+        if self.objective.l1 > 0:
+            model = model + self.objective.l1_of * (end.abs() - self.search.theta.abs())
         return model.sum()

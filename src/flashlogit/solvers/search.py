@@ -22,9 +22,9 @@ ROUNDING = 2e-14
 
 
 def read_back(tensors: Sequence[Tensor]) -> list[float]:
-    """Return the largest element of each of several tensors of one size, for one wait for their device."""
-    rows = torch.stack([tensor.reshape(-1).to(torch.float64) for tensor in tensors])
-    return [max(row) for row in rows.tolist()]
+    """Return the largest element of each of several tensors of one shape, for one wait for their device."""
+    rows = torch.stack(list(tensors)).reshape(len(tensors), -1)
+    return [float(max(row)) for row in rows.tolist()]
 
 
 @dataclass(frozen=True)

@@ -42,33 +42,11 @@ class Coordinates:
     rounding: float
     sizes: tuple[float, float]
 
-    @property
-    def columns(self) -> int:
-        """D."""
-        return self.center.shape[0]
-
     def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """(w [D, K], intercept [K] of the centred columns)."""
         scaled = theta * self.scale[:, None]
-        D = self.columns
+        D = len(self.center)
         return scaled[:D], scaled[D] if self.intercept else torch.zeros_like(scaled[0])
-
-    @property
-    def subtracted(self) -> Tensor | None:
-        """The centre that a pass over X is to subtract, if it is."""
-        return self.center if self.subtract else None
-
-    def for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(w [D], b [1]) that a pass takes for theta [P, 1]."""
-        w, b = self.centred(theta) if self.subtract else self.to_user(theta)
-        return w[:, 0], b
-
-    def pulled_back(self, weight_grad: Tensor, bias_grad: Tensor) -> Tensor:
-        """Derivatives [D] and [] by what `for_pass` gives, as one by theta, [P, 1]."""
-        if not self.subtract:
-            weight_grad = weight_grad - self.center * bias_grad
-        parts = [weight_grad, bias_grad.reshape(1)] if self.intercept else [weight_grad]
-        return (torch.cat(parts) * self.scale)[:, None]
 
     def about_center(self, matrix: Tensor) -> Tensor:
         """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - center, 1) (x - center, 1)^T."""

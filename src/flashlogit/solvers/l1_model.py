@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .interior_point import interior_point
-from .proximal import factor, solve, steepest_descent, try_factor
+from .proximal import factor, interior_point, solve, steepest_descent, try_factor
 
 
 @dataclass(frozen=True)

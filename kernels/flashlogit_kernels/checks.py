@@ -96,7 +96,12 @@ def _row_pass(
     y: Tensor | None,
     sample_weight: Tensor | None,
 ) -> RowPass:
-    q, rows = options.pos_weight, check_rows(options.rows)
+    q, rows, center = options.pos_weight, options.rows, options.center
+    if rows is not None and rows.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"rows is {rows.dtype}; must be int64 or int32 row numbers")
+    if center is not None and center.shape != X.shape[1:]:
+        raise ValueError(f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X")
+    check_real({"center": center})
     return RowPass(
         X=X,
         n=X.shape[0] if rows is None else rows.shape[0],
@@ -106,8 +111,8 @@ def _row_pass(
         y=y,
         sample_weight=sample_weight,
         pos_weight=None if q is None else q.detach().to(compute).reshape(1),
-        rows=rows,
-        center=check_center(options.center, X, compute),
+        rows=None if rows is None else rows.to(torch.int64).contiguous(),
+        center=None if center is None else center.detach().to(compute).contiguous(),
         clamp=clamp,
     )
 
@@ -170,34 +175,6 @@ def check_real(named: Mapping[str, Tensor | None]) -> None:
     for name, tensor in named.items():
         if tensor is not None and tensor.is_complex():
             raise TypeError(f"{name} is {tensor.dtype}; must be a real dtype")
-
-
-def check_rows(rows: Tensor | None) -> Tensor | None:
-    """Row numbers as contiguous int64.
-
-    Raises:
-        TypeError: not integers.
-    """
-    if rows is None:
-        return None
-    if rows.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"rows is {rows.dtype}; must be int64 or int32 row numbers")
-    return rows.to(torch.int64).contiguous()
-
-
-def check_center(center: Tensor | None, X: Tensor, compute_dtype: torch.dtype) -> Tensor | None:
-    """`center` [D] in the arithmetic's dtype, contiguous.
-
-    Raises:
-        TypeError: complex numbers.
-        ValueError: another shape.
-    """
-    if center is None:
-        return None
-    if center.shape != X.shape[1:]:
-        raise ValueError(f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X")
-    check_real({"center": center})
-    return center.detach().to(compute_dtype).contiguous()
 
 
 def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:

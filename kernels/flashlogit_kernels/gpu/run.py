@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..contract import SCALARS, BCESums, RowPass, RowValues
 from ..gram import bordered
-from . import _bce, _columns, _hessian, _reduce
+from . import _bce, _columns, _hessian
 from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
 from .launch import (
     REDUCE,
@@ -134,8 +134,8 @@ def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
         **launch_options(REDUCE),
     }
     if are_fitted(partials.device):  # so that the time to compile it is counted
-        loaded(_reduce.reduce_kernel, partials.device, arguments, {})
-    _reduce.reduce_kernel[(blocks + (totals is not None),)](
+        loaded(_columns.reduce_kernel, partials.device, arguments, {})
+    _columns.reduce_kernel[(blocks + (totals is not None),)](
         **arguments, partial_count=count, total_count=0 if totals is None else totals.shape[0]
     )
     return out

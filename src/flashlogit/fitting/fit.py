@@ -17,7 +17,7 @@ from flashlogit_kernels.checks import check_matrix, check_same_device, check_vec
 
 from ..objectives.logistic import Logistic
 from ..objectives.softmax import Softmax
-from ..passes.backend import BackendName, choose_backend
+from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
 from ..solvers.driver import drive
 from ..system.threads import threads_for_passes

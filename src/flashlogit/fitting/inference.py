@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective
-from ..passes.backend import BackendName, choose_backend
+from ..passes import BackendName, choose_backend
 from ..solvers.proximal import factor
 from ..system.errors import UserError
 from ..system.threads import threads_for_passes

@@ -14,7 +14,7 @@ import torch
 
 from flashlogit_kernels.contract import Clamp, ClampGradient
 
-from ..passes.backend import choose_backend
+from ..passes import choose_backend
 from ..system.errors import UserError
 from .allowance import Allowance
 from .differences import Remark, check_differences

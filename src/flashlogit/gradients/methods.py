@@ -20,7 +20,7 @@ import flashlogit_kernels
 from flashlogit_kernels.contract import Clamp
 
 from .. import reference
-from ..passes.backend import Passes
+from ..passes import Passes
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from flashlogit_kernels.checks import readable_labels, readable_weights
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, PassOptions
 
-from ..passes.backend import Passes
+from ..passes import Passes
 from .certificate import shrunk_divergence
 from .design import Design
 from .row_loss import Coefficients, Keep, Labels, RowSums, RowValues

@@ -9,7 +9,7 @@ import torch
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data import Dataset, load
-from ..passes.backend import choose_backend
+from ..passes import choose_backend
 from ..report.terminal import metrics_table
 from ..system.device import resolve_device
 from ..system.errors import UserError

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..config.settings import RunSettings
 from ..data import Dataset
 from ..fitting.inference import Inference
-from ..passes.backend import Backend
+from ..passes import Backend
 from ..report.summary import EpochSummary, SolverSummary
 from ..training.checkpoint import Checkpoint
 from .directory import RunDirectory

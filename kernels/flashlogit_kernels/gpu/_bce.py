@@ -21,15 +21,7 @@ from ._tiles import (
 
 @triton.jit
 def bce_row(
-    z,
-    source,
-    exists,
-    Y,
-    q,
-    BOUND: tl.constexpr,
-    TAIL: tl.constexpr,
-    ZERO_BEYOND: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    z, source, exists, Y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.constexpr, COMPUTE: tl.constexpr
 ):
     """(z, loss, r, dr/dz) of a tile's rows from their logits."""
     y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)

@@ -45,14 +45,7 @@ def column_sums_kernel(
 
 @triton.jit(do_not_specialize=["partial_count", "total_count"])
 def reduce_kernel(
-    PARTIALS,
-    TOTALS,
-    OUT,
-    partial_count,
-    total_count,
-    D: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    PARTIALS, TOTALS, OUT, partial_count, total_count, D: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows, always in the same order and in float64. Where
     TOTALS[total_count, SCALARS] is not None, its sums and the maximum of its last column follow in OUT, written by the

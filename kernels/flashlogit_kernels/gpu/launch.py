@@ -81,12 +81,7 @@ def _nearest(kernel: str, D: int, storage: str, compute: str, machine: str) -> L
             " pass launch="
         )
     best = min(
-        fitting,
-        key=lambda entry: (
-            block_width(entry.D),
-            entry.machine == ANY_MACHINE,
-            abs(math.log(entry.D / D)),
-        ),
+        fitting, key=lambda entry: (block_width(entry.D), entry.machine == ANY_MACHINE, abs(math.log(entry.D / D)))
     )
     return best.launch
 

@@ -53,13 +53,7 @@ class Inference:
         z = coefficient / standard_error
         reach = float(ndtri(0.5 + level / 2)) * standard_error
         return cls(
-            coefficient,
-            standard_error,
-            z,
-            2 * ndtr(-np.abs(z)),
-            coefficient - reach,
-            coefficient + reach,
-            level,
+            coefficient, standard_error, z, 2 * ndtr(-np.abs(z)), coefficient - reach, coefficient + reach, level
         )
 
 

@@ -103,9 +103,7 @@ def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     size = w.abs()
     inside = size * (l1 - toward) + 0.5 * l2 * size.square()
     outside = torch.where(
-        (toward > l1) & (w != 0),
-        (l2 * size - excess).square() / (2 * l2),
-        inside + excess.square() / (2 * l2),
+        (toward > l1) & (w != 0), (l2 * size - excess).square() / (2 * l2), inside + excess.square() / (2 * l2)
     )
     outside = torch.where(l2 > 0, outside, torch.inf)
     return torch.where(excess > 0, outside, inside)

@@ -85,12 +85,7 @@ class Design:
 
         def of_part(part: slice) -> Tensor:
             return weighted_gram(
-                self.X[part],
-                h[part].to(dtype),
-                None,
-                block_rows=height,
-                compute_dtype=dtype,
-                center=self.center,
+                self.X[part], h[part].to(dtype), None, block_rows=height, compute_dtype=dtype, center=self.center
             )
 
         self.count()

@@ -56,15 +56,7 @@ class Parameterisation:
     null_space: Tensor | None = None
 
     @classmethod
-    def of(
-        cls,
-        X: Tensor,
-        loss: RowLoss,
-        *,
-        l1: float,
-        l2: float,
-        tolerance: float = math.inf,
-    ) -> Self:
+    def of(cls, X: Tensor, loss: RowLoss, *, l1: float, l2: float, tolerance: float = math.inf) -> Self:
         """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
         spread = loss.null_curvature().diagonal()
         curvature = sum(p * (1 - p) for p in loss.shares) / len(loss.shares)

@@ -47,12 +47,7 @@ class Passes(Protocol):
     ) -> BCERows: ...
 
     def hessian_product(
-        self,
-        X: Tensor,
-        curvature: Tensor,
-        v: Tensor,
-        v_bias: Tensor | None = None,
-        **options: Unpack[ProductOptions],
+        self, X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None = None, **options: Unpack[ProductOptions]
     ) -> Tensor: ...
 
     def column_sums(self, X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor: ...

@@ -110,11 +110,7 @@ def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool =
 
 
 def bce_hessian(
-    X: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    **options: Unpack[PassOptions],
+    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
 ) -> BCEHessian:
     """Loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
@@ -127,12 +123,7 @@ def bce_hessian(
         packed = _sums(row_pass, values, part)
         X_part, rows_part = (X[part], None) if rows is None else (X, rows[part])
         matrix = weighted_gram(
-            X_part,
-            h[part],
-            rows_part,
-            block_rows=height,
-            compute_dtype=row_pass.compute,
-            center=row_pass.center,
+            X_part, h[part], rows_part, block_rows=height, compute_dtype=row_pass.compute, center=row_pass.center
         )
         return packed, matrix
 
@@ -141,11 +132,7 @@ def bce_hessian(
 
 
 def bce_rows(
-    X: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    **options: Unpack[PassOptions],
+    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
 ) -> BCERows:
     """Loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
@@ -157,11 +144,7 @@ def bce_rows(
 
 
 def hessian_product(
-    X: Tensor,
-    curvature: Tensor,
-    v: Tensor,
-    v_bias: Tensor | None = None,
-    **options: Unpack[ProductOptions],
+    X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None = None, **options: Unpack[ProductOptions]
 ) -> Tensor:
     """The Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
     row_pass = product_pass(X, curvature, v, v_bias, **options)

@@ -117,11 +117,7 @@ class Unpenalised:
         if self._two_classes:
             loss = objective.loss
             found = find_separation(
-                objective.X,
-                loss.y,
-                loss.sample_weight,
-                intercept=loss.intercept,
-                null_space=self._exchanges(),
+                objective.X, loss.y, loss.sample_weight, intercept=loss.intercept, null_space=self._exchanges()
             )
             if not isinstance(found, Undecided):
                 return found

@@ -64,12 +64,7 @@ class Undecided:
 
 
 def find_separation(
-    X: Tensor,
-    y: Tensor,
-    sample_weight: Tensor | None,
-    *,
-    intercept: bool,
-    null_space: Tensor | None = None,
+    X: Tensor, y: Tensor, sample_weight: Tensor | None, *, intercept: bool, null_space: Tensor | None = None
 ) -> Separation | Undecided | None:
     """A separating direction, or None where the classes overlap and the optimum is finite but for collinear columns.
 

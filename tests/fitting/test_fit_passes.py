@@ -75,7 +75,7 @@ def test_every_pass_is_counted(
     """One read more measures the columns, and a preconditioner's sample of rows is a part of one."""
     if solver == "newton-cg" and l1 > 0:
         pytest.skip("it takes no l1")
-    sampled, original = 0.0, design.second_moments
+    sampled, original = 0.0, design.Design.sampled_moments
 
     def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:
         nonlocal sampled
@@ -83,7 +83,7 @@ def test_every_pass_is_counted(
         sampled += share
         return matrix, share
 
-    monkeypatch.setattr("flashlogit.objectives.design.second_moments", second_moments)
+    monkeypatch.setattr("flashlogit.objectives.design.Design.sampled_moments", second_moments)
     X, y = data()
     result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
     assert result.converged

@@ -10,11 +10,9 @@ from ._tiles import (
     load_or_none,
     load_scalar,
     load_tile,
-    load_vector,
     one_thread_a_row,
     row_numbers,
     row_sums,
-    rows_or_none,
     scalar_or_none,
 )
 
@@ -110,13 +108,13 @@ def onepass_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
-    w = load_or_none(WEIGHT, columns, D, COMPUTE)
-    center = load_or_none(CENTER, columns, D, COMPUTE)
+    w = load_or_none(WEIGHT, columns, columns < D, COMPUTE)
+    center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     if REST_D:
         columns_rest = BLOCK_D + tl.arange(0, REST_D)
-        w_rest = load_or_none(WEIGHT, columns_rest, D, COMPUTE)
-        center_rest = load_or_none(CENTER, columns_rest, D, COMPUTE)
+        w_rest = load_or_none(WEIGHT, columns_rest, columns_rest < D, COMPUTE)
+        center_rest = load_or_none(CENTER, columns_rest, columns_rest < D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = scalar_or_none(POS_WEIGHT, COMPUTE)
@@ -135,11 +133,11 @@ def onepass_kernel(
                 z += row_sums(x_rest, w_rest, COMPUTE)
         if Y is None:
             # A number for each place in the pass and not for each row of X.
-            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
             z, loss, r, curvature = product_row(z, s, exists)
         else:
             z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
-            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
             loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
@@ -200,16 +198,16 @@ def rows_kernel(
             x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
                 COMPUTE
             )
-            x = centred(x, load_or_none(CENTER, columns, D, COMPUTE), COMPUTE)
-            products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
+            x = centred(x, load_or_none(CENTER, columns, columns < D, COMPUTE), COMPUTE)
+            products += x * load_or_none(WEIGHT, columns, columns < D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
         if Y is None:
             # A number for each place in the pass and not for each row of X.
-            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
             z, loss, r, curvature = product_row(z, s, exists)
         else:
             z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
-            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
             loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)

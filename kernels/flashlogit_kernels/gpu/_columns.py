@@ -32,7 +32,7 @@ def column_sums_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    center = load_or_none(CENTER, columns, D, COMPUTE)
+    center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)

@@ -24,12 +24,6 @@ def scalar_or_none(P, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def load_vector(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
-    """V [D] at int32 column numbers, 0 from D on."""
-    return tl.load(V + columns, mask=columns < D, other=0.0).to(COMPUTE)
-
-
-@triton.jit
 def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
     """(place in the pass, row of X, whether it exists) of a tile's rows. Places are int64: X may have 2^31 entries."""
     lanes = tl.arange(0, BLOCK_N)
@@ -43,11 +37,11 @@ def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def rows_or_none(V, rows, exists, COMPUTE: tl.constexpr):
-    """V at int64 row numbers, 0 for rows that do not exist; None where V is."""
+def load_or_none(V, places, exist, COMPUTE: tl.constexpr):
+    """V at row or column numbers, 0 where they do not exist; None where V is."""
     values = None
     if V is not None:
-        values = tl.load(V + rows, mask=exists, other=0.0).to(COMPUTE)
+        values = tl.load(V + places, mask=exist, other=0.0).to(COMPUTE)
     return values
 
 
@@ -89,15 +83,6 @@ def centred(x, center, COMPUTE: tl.constexpr):
     if center is not None:
         x = x.to(COMPUTE) - center[None, :]
     return x
-
-
-@triton.jit
-def load_or_none(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
-    """V [D] at int32 column numbers, 0 from D on; None where V is."""
-    values = None
-    if V is not None:
-        values = load_vector(V, columns, D, COMPUTE)
-    return values
 
 
 @triton.jit

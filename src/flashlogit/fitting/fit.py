@@ -69,16 +69,7 @@ def fit(
             or of another problem's size.
         TypeError: a dtype that cannot be used.
     """
-    options = FitOptions(
-        l1=l1,
-        l2=l2,
-        solver=solver,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        start=start,
-        names=names,
-        on_point=on_point,
-    )
+    options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     if not (bool((y >= 0).all()) and bool((y <= 1).all())):
         raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
@@ -121,16 +112,7 @@ def fit_softmax(
         ValueError: an argument outside of these bounds, a class without a row, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
-    options = FitOptions(
-        l1=l1,
-        l2=l2,
-        solver=solver,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        start=start,
-        names=names,
-        on_point=on_point,
-    )
+    options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
     task = Task(X, loss, options)

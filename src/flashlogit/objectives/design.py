@@ -103,12 +103,45 @@ class Design:
         return (matrix[:P, :P] * scale[:, None]).mul_(scale)
 
     def sampled_moments(self, h: Tensor, rows: int, *, dtype: torch.dtype, rough: bool) -> tuple[Tensor, float]:
-        """Return the sums [P, P] with weights h [N] in the coordinates over about `rows` rows, and their share.
+        """Return sums over about `rows` rows with weights h [N], [P, P], and the share of those rows.
 
-        dtype: of the sums. rough: whether products may be in half precision, where the device is quicker in it.
+            sum_i h_i v_i v_i^T,      v_i = (d (x_i - c), d_b)
+
+        The columns are centred and scaled before they are multiplied, so that products in half precision lose digits of
+        nothing but the result. dtype: of the sums and of the scaled columns. rough: whether products may be in half
+        precision, where the device is quicker in it.
         """
         half = half_dtype(self.X) if rough else None
-        matrix, share = second_moments(self.X, h, self.coordinates, rows, compute_dtype=dtype, product_dtype=half)
+        X, coordinates = self.X, self.coordinates
+        N, D = X.shape
+        few = _PIECES <= rows <= N // 2
+        starts = [k * N // _PIECES for k in range(_PIECES + 1)]
+        pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
+        center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
+
+        def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:
+            with torch.inference_mode():
+                upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
+                for piece in pieces[some]:
+                    root = h[piece].to(dtype).sqrt()
+                    block = (X[piece].to(dtype) - center).mul_(scale).mul_(root[:, None])
+                    border += block.t() @ root
+                    corner += root.square().sum()
+                    block = block if half is None else block.to(half)
+                    add_upper_half(upper, block, block)
+                return upper, border, corner
+
+        def merged(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+            for other in parts[1:]:
+                for mine, theirs in zip(parts[0], other, strict=True):
+                    mine += theirs
+            return _whole(*parts[0], coordinates)
+
+        # One matrix for each thread: it may be larger than a piece.
+        threads = 1 if X.is_cuda else thread_count()
+        with torch.inference_mode():
+            matrix = map_in_threads(of_pieces, [slice(k, None, threads) for k in range(threads)], merged)
+        share = sum(piece.stop - piece.start for piece in pieces) / N
         self.count(share)
         return matrix, share
 
@@ -159,54 +192,6 @@ def half_dtype(X: Tensor) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.get_device_capability(X.device) >= (8, 0) else None
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
-
-
-def second_moments(
-    X: Tensor,
-    h: Tensor,
-    coordinates: Coordinates,
-    rows: int,
-    *,
-    compute_dtype: torch.dtype,
-    product_dtype: torch.dtype | None,
-) -> tuple[Tensor, float]:
-    """Return sums over about `rows` rows of X [N, D] with the weights h [N], [P, P], and the share of those rows.
-
-        sum_i h_i v_i v_i^T,      v_i = (d (x_i - c), d_b)
-
-    The columns are centred and scaled before they are multiplied, so that products in half precision lose digits of
-    nothing but the result. compute_dtype: of the sums and of the scaled columns; product_dtype: of those
-    when they are multiplied, if another.
-    """
-    N, D = X.shape
-    few = _PIECES <= rows <= N // 2
-    starts = [k * N // _PIECES for k in range(_PIECES + 1)]
-    pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
-    center, scale = coordinates.center.to(compute_dtype), coordinates.scale[:D].to(compute_dtype)
-
-    def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.inference_mode():
-            upper, border, corner = (X.new_zeros(s, dtype=compute_dtype) for s in ((D, D), (D,), (1,)))
-            for piece in pieces[some]:
-                root = h[piece].to(compute_dtype).sqrt()
-                block = (X[piece].to(compute_dtype) - center).mul_(scale).mul_(root[:, None])
-                border += block.t() @ root
-                corner += root.square().sum()
-                block = block if product_dtype is None else block.to(product_dtype)
-                add_upper_half(upper, block, block)
-            return upper, border, corner
-
-    def merged(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        for other in parts[1:]:
-            for mine, theirs in zip(parts[0], other, strict=True):
-                mine += theirs
-        return _whole(*parts[0], coordinates)
-
-    # One matrix for each thread: it may be larger than a piece.
-    threads = 1 if X.is_cuda else thread_count()
-    with torch.inference_mode():
-        matrix = map_in_threads(of_pieces, [slice(k, None, threads) for k in range(threads)], merged)
-    return matrix, sum(piece.stop - piece.start for piece in pieces) / N
 
 
 def _whole(upper: Tensor, border: Tensor, corner: Tensor, coordinates: Coordinates) -> Tensor:

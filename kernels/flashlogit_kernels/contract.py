@@ -123,7 +123,7 @@ class RowPass:
     clamp: Clamp
 
     def empty(self, **wanted: bool) -> RowValues:
-        """Memory for the wanted numbers of each visited row."""
+        """Return memory for the wanted numbers of each visited row."""
         return RowValues(
             **{name: self.X.new_empty(self.n, dtype=self.compute) for name, asked in wanted.items() if asked}
         )
@@ -208,7 +208,7 @@ def packed_sums(
     nonfinite: Tensor | float,
     max_abs_logit: Tensor | float,
 ) -> Tensor:
-    """`BCESums.packed` [..., D + 5] from the gradient [..., D] float64 and the scalars [...]."""
+    """Return `BCESums.packed` [..., D + 5] from the gradient [..., D] float64 and the scalars [...]."""
     values = (bias_grad, loss, weight_sum, nonfinite, max_abs_logit)
     if all(isinstance(value, float) for value in values):
         return torch.cat([weight_grad, weight_grad.new_tensor(values)])
@@ -217,7 +217,8 @@ def packed_sums(
 
 
 def joined(packed: list[Tensor]) -> Tensor:
-    """`BCESums.packed` of all rows from those of parts of them: the last entry is a maximum, the others are sums."""
+    """Return `BCESums.packed` of all rows from those of parts of them: the last entry is a maximum, the others are
+    sums."""
     if len(packed) == 1:
         return packed[0].clone()  # an ordinary tensor also where the part was made in inference mode
     parts = torch.stack(packed)

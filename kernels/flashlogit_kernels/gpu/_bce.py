@@ -21,7 +21,7 @@ from ._tiles import (
 def bce_row(
     z, source, exists, Y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.constexpr, COMPUTE: tl.constexpr
 ):
-    """(z, loss, r, dr/dz) of a tile's rows from their logits."""
+    """Return (z, loss, r, dr/dz) of a tile's rows from their logits."""
     y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
     z = one_thread_a_row(z, y)
     loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
@@ -30,7 +30,7 @@ def bce_row(
 
 @triton.jit
 def weighted_row(s, exists, loss, r, curvature):
-    """(s loss, s r, s dr/dz), 0 for rows that do not exist; s is None for weights of 1."""
+    """Return (s loss, s r, s dr/dz), 0 for rows that do not exist; s is None for weights of 1."""
     if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
     return tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)
@@ -38,7 +38,8 @@ def weighted_row(s, exists, loss, r, curvature):
 
 @triton.jit
 def product_row(z, s, exists):
-    """(z, 0, s z, 0) of a tile's rows: s z is their part in a product with the Hessian, and s where z is None."""
+    """Return (z, 0, s z, 0) of a tile's rows: s z is their part in a product with the Hessian, and s where z is
+    None."""
     r = s
     if z is None:
         z = tl.zeros_like(s)
@@ -182,7 +183,8 @@ def rows_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not None.
+    """Write s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not
+    None.
 
     For rows of any width, which are walked in column blocks. Writes TOTALS[program, SCALARS] as `onepass_kernel` does.
     """

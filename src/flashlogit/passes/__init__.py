@@ -74,7 +74,7 @@ class Backend:
 
 @functools.cache
 def choose_backend(requested: BackendName, device: torch.device) -> Backend:
-    """The backend for tensors on `device`.
+    """Return the backend for tensors on `device`.
 
     `auto` takes the kernels where they can run and else the reference; a backend asked for by name is never replaced.
 

@@ -43,7 +43,8 @@ TUNING = Tuning()
 
 
 def factor(H: Tensor) -> Tensor:
-    """Lower Cholesky factors [K, P, P] of H [K, P, P], to whose diagonals just enough is added for there to be one."""
+    """Return lower Cholesky factors [K, P, P] of H [K, P, P], to whose diagonals just enough is added for there to be
+    one."""
     result, found = try_factor(H)
     if bool(found.all()):
         return result
@@ -60,21 +61,23 @@ def factor(H: Tensor) -> Tensor:
 
 
 def try_factor(H: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower Cholesky factors [K, P, P] of H [K, P, P] as it is, and whether it has any, [K] bool; waits for nothing."""
+    """Return lower Cholesky factors [K, P, P] of H [K, P, P] as it is, and whether it has any, [K] bool, without
+    waiting for the device."""
     with threads_for_algebra() if H.shape[-1] >= TUNING.threaded_from else nullcontext():
         factors, info = torch.linalg.cholesky_ex(H)
     return factors, (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1)
 
 
 def solve(factors: Tensor, v: Tensor) -> Tensor:
-    """H^-1 v for v [P, K] and the Cholesky factors [K, P, P] of H."""
+    """Return H^-1 v for v [P, K] and the Cholesky factors [K, P, P] of H."""
     return torch.cholesky_solve(v.t()[:, :, None], factors)[:, :, 0].t()
 
 
 def accelerated(
     times: Callable[[Tensor], Tensor], gradient: Tensor, theta: Tensor, l1: Tensor, *, steps: int
 ) -> Tensor:
-    """Accelerated proximal gradient descent on m from theta [P, K], given products with H only; its last point.
+    """Return the last point of accelerated proximal gradient descent on m from theta [P, K], given products with H
+    only.
 
     Beck and Teboulle 2009 (FISTA), restarted where the momentum points uphill (O'Donoghue and Candes 2015). It ends
     when nothing moves any more, and reads a value back every tenth step to know.
@@ -101,13 +104,13 @@ def accelerated(
 
 
 def steepest_descent(gradient: Tensor, theta: Tensor, l1: Tensor) -> Tensor:
-    """Minus the subgradient of least norm of the smooth part plus l1 |theta|, elementwise."""
+    """Return minus the subgradient of least norm of the smooth part plus l1 |theta|, elementwise."""
     at_zero = -torch.sign(gradient) * (gradient.abs() - l1).clamp(min=0.0)
     return torch.where(theta != 0, -(gradient + l1 * torch.sign(theta)), at_zero)
 
 
 def interior_point(H: Tensor, slope: Tensor, start: Tensor, l1: Tensor) -> Tensor:
-    """The minimum of m to rounding, [P] float64 with exact zeros, for H [P, P], which has a Cholesky factor.
+    """Return the minimum of m to rounding, [P] float64 with exact zeros, for H [P, P], which has a Cholesky factor.
 
     Args:
         H: the matrix.
@@ -160,14 +163,14 @@ class _Pairs:
     v: Tensor
 
     def mean_product(self) -> float:
-        """The mean of all p u and q v."""
+        """Return the mean of all p u and q v."""
         return float(self.p @ self.u + self.q @ self.v) / (2 * len(self.p))
 
     def moved(self, change: _Pairs, length: float) -> _Pairs:
         return _Pairs(*(a + length * b for a, b in zip(vars(self).values(), vars(change).values(), strict=True)))
 
     def longest(self, change: _Pairs) -> float:
-        """The length up to 1 at which the first of them becomes 0."""
+        """Return the length up to 1 at which the first of them becomes 0."""
         both = zip(vars(self).values(), vars(change).values(), strict=True)
         return min(float(torch.where(d < 0, -a / d, 1.0).min().clamp(max=1.0)) for a, d in both)
 

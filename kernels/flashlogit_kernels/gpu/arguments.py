@@ -66,8 +66,8 @@ def data_arguments(row_pass: RowPass) -> dict[str, Any]:
 
 
 def readable_columns(X: Tensor) -> int:
-    """Return the number of columns of a row-major X that may be read: D, or those up to the next whole 16 bytes where all
-    rows have them.
+    """Return how many columns of a row-major X may be read: D, or those up to the next whole 16 bytes where all rows
+    have them.
 
     They have where the rows are padded (see `padding`) or X is a part of a wider table. The last row must not end the
     memory that torch knows of.

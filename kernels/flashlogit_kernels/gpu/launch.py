@@ -99,8 +99,8 @@ def block_width(D: int) -> int:
 
 
 def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
-    """Return the widths of a tile's two pieces, each a power of two; the second is 0 unless the configuration splits the
-    tile."""
+    """Return the widths of a tile's two pieces, each a power of two; the second is 0 unless the configuration splits
+    the tile."""
     width = block_width(D)
     if not config.split or width == D:
         return width, 0

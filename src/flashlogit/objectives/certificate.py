@@ -110,7 +110,7 @@ def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
 
 
 def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
-    """Return the largest factor up to 1 that makes tau a feasible: min_j l1_j / |a_j| over columns with l2_j = 0, [K]."""
+    """Return the largest tau up to 1 that makes tau a feasible, [K]: min_j l1_j / |a_j| over columns with l2_j = 0."""
     ratio = torch.where((l2 > 0) | (a.abs() <= l1), 1.0, l1 / a.abs())
     return ratio.amin(dim=0)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashlogit import Fit, fit, fit_softmax, reference
-from flashlogit.objectives import design, sampled_hessian
-from flashlogit.solvers import newton, search
+from flashlogit.objectives import design
+from flashlogit.solvers import method, newton
 
 SOLVERS = ["newton", "lbfgs", "newton-cg"]
 
@@ -75,15 +75,15 @@ def test_every_pass_is_counted(
     """One read more measures the columns, and a preconditioner's sample of rows is a part of one."""
     if solver == "newton-cg" and l1 > 0:
         pytest.skip("it takes no l1")
-    sampled = 0.0
+    sampled, original = 0.0, design.Design.sampled_moments
 
     def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:
         nonlocal sampled
-        matrix, share = sampled_hessian.second_moments(*arguments, **options)
+        matrix, share = original(*arguments, **options)
         sampled += share
         return matrix, share
 
-    monkeypatch.setattr("flashlogit.objectives.design.second_moments", second_moments)
+    monkeypatch.setattr("flashlogit.objectives.design.Design.sampled_moments", second_moments)
     X, y = data()
     result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
     assert result.converged
@@ -216,14 +216,14 @@ def test_a_point_is_read_back_at_once(spy: Spy, monkeypatch: pytest.MonkeyPatch,
     """L-BFGS waits once for an evaluation and the driver not at all; Newton's method once more for its direction, and
     twice where that needs another Hessian, and CG once more for each product."""
     waits = 0
-    read_back = search.read_back
+    read_back = method.read_back
 
     def counted(tensors: list[Tensor]) -> list[float]:
         nonlocal waits
         waits += 1
         return read_back(tensors)
 
-    for module in (search, newton):
+    for module in (method, newton):
         monkeypatch.setattr(module, "read_back", counted)
     X, y = data(2_000, 20)
     X = X * torch.logspace(0, 2, 20)

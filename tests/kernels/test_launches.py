@@ -24,9 +24,8 @@ run = pytest.importorskip("flashlogit_kernels.gpu.run")
 
 KERNELS = {
     "_bce": ("onepass_kernel", "rows_kernel"),
-    "_columns": ("column_sums_kernel",),
+    "_columns": ("column_sums_kernel", "reduce_kernel"),
     "_hessian": ("hessian_kernel",),
-    "_reduce": ("reduce_kernel",),
 }
 
 

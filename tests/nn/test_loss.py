@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flashlogit import UserError, bce_loss
 from flashlogit.nn import ops
-from flashlogit.passes.backend import choose_backend
+from flashlogit.passes import choose_backend
 
 N, D = 12, 4
 REDUCTIONS = ["none", "mean", "sum"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flashlogit import fit, fit_softmax, reference
-from flashlogit.fitting.result import theta_of
+from flashlogit.fitting.task import theta_of
 from flashlogit.objectives.logistic import Logistic, smallest_margin
 from flashlogit.objectives.objective import Objective
 from flashlogit.objectives.softmax import Softmax

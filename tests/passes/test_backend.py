@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flashlogit import reference
-from flashlogit.passes.backend import Backend, choose_backend
+from flashlogit.passes import Backend, choose_backend
 from flashlogit.system.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

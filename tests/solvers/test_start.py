@@ -11,7 +11,7 @@ from flashlogit.objectives.logistic import Logistic
 from flashlogit.objectives.objective import Objective
 from flashlogit.objectives.softmax import Softmax
 from flashlogit.solvers.method import Start
-from flashlogit.solvers.start import start_from_sample
+from flashlogit.solvers.newton import start_from_sample
 
 N, DENSE, RARE = 120_000, 4, 12
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.settings import TrainingSettings
 from flashlogit.data import Rows
-from flashlogit.passes.backend import choose_backend
+from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
 from flashlogit.training.objective import Objective

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flashlogit.config.settings import ClassWeight
 from flashlogit.data import Rows
-from flashlogit.passes.backend import choose_backend
+from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.objective import Objective, class_weights, with_class_weight
 from flashlogit_kernels.contract import Clamp

@@ -21,7 +21,7 @@ from torch.autograd.gradcheck import gradcheck
 from flashlogit_kernels.contract import Clamp, ClampGradient
 
 from ..nn.loss import bce_loss
-from ..passes.backend import choose_backend
+from ..passes import choose_backend
 from ..system.errors import UserError
 from .methods import Allowance, Gradient, Problem, by_autograd, by_hand, by_kernel, by_reference
 

@@ -32,7 +32,7 @@ import flashlogit_kernels
 from flashlogit_kernels.contract import Clamp
 
 from .. import reference
-from ..passes.backend import Passes
+from ..passes import Passes
 
 BOUNDS = {torch.float64: (1e-12, 1e-10), torch.float32: (1e-6, 5e-4)}
 """Bounds for one row, and for a sum over rows: in float64 thousands of roundings; in float32 ten, and the most

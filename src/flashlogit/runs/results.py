@@ -23,7 +23,7 @@ from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
-from ..passes.backend import Backend
+from ..passes import Backend
 from ..report.build import build_report
 from ..report.coefficients import coefficient_table, write_coefficients
 from ..report.content import EpochSummary, RunSummary, SolverSummary

@@ -13,7 +13,7 @@ from ..config.settings import RunSettings
 from ..data import Dataset, load
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..models.model import Model
-from ..passes.backend import choose_backend
+from ..passes import choose_backend
 from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device

@@ -16,7 +16,7 @@ from flashlogit_kernels.contract import BCESums, Clamp
 
 from ..config.settings import ClassWeight
 from ..data import Rows
-from ..passes.backend import Backend
+from ..passes import Backend
 from ..system.errors import UserError
 
 

@@ -14,10 +14,10 @@ from flashlogit_kernels.gram import weighted_gram
 NAMES = [f"x{j}" for j in range(300)]
 
 
-def find(X, weight=None, *, intercept=True, centred=True) -> Collinear:
-    """Of X [N, D] in float64, whose means are taken off first where there is an intercept."""
+def find(X, weight=1.0, *, intercept=True, centred=True) -> Collinear:
+    """X [N, D] in float64, whose means are taken off first where there is an intercept, has rows of one weight."""
     X = torch.as_tensor(X).to(torch.float64)
-    h = torch.ones(len(X), dtype=torch.float64) if weight is None else torch.as_tensor(weight)
+    h = torch.full((len(X),), weight, dtype=torch.float64)
     if intercept and centred:
         X = X - (h @ X) / h.sum()
     gram = weighted_gram(X, h, None, block_rows=256, compute_dtype=torch.float64)
@@ -116,13 +116,6 @@ def test_scales_and_means() -> None:
     check(found, X)
 
 
-def test_means_that_are_not_taken_off() -> None:
-    X = normal(200, 4) + 1e3
-    assert not find(X, centred=False)
-    X[:, 3] = X[:, 0] + X[:, 1]
-    assert list(find(X, centred=False).dependent) == [3]
-
-
 @pytest.mark.parametrize("intercept", [False, True])
 def test_ill_conditioned_columns_are_independent(intercept) -> None:
     rng = np.random.default_rng(0)
@@ -141,14 +134,6 @@ def test_nearly_equal_columns_are_independent() -> None:
     assert torch.equal(found.minimum_norm(weight), weight)
 
 
-def test_rows_of_weight_0_do_not_count() -> None:
-    X = normal(100, 3)
-    X[10:, 2] = X[10:, 0]
-    weight = np.where(np.arange(100) < 10, 0.0, np.linspace(0.1, 3.0, 100))
-    assert list(find(X, weight).dependent) == [2]
-    assert not find(X)
-
-
 def test_fewer_rows_than_columns() -> None:
     X = normal(6, 9)
     found = find(X)
@@ -157,8 +142,8 @@ def test_fewer_rows_than_columns() -> None:
     assert list(find(X, intercept=False).dependent) == [6, 7, 8]
     assert find(X[:1]).constant == tuple(range(9))
     # Nor is there any row of weight above 0.
-    assert find(X, np.zeros(6), centred=False).constant == tuple(range(9))
-    assert find(X, np.zeros(6), intercept=False).dependent == {j: {} for j in range(9)}
+    assert find(X, 0.0, centred=False).constant == tuple(range(9))
+    assert find(X, 0.0, intercept=False).dependent == {j: {} for j in range(9)}
 
 
 @pytest.mark.parametrize("intercept", [False, True])

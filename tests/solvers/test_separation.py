@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -45,11 +44,11 @@ def kind_of(X, y, weight=None, *, intercept=True) -> str | None:
     return found.kind
 
 
-def draw(N, D, *, strength=1.0):
+def draw(N, D):
     """X [N, D], the logits of a model and labels drawn from it."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N, D))
-    z = X @ rng.normal(size=D) * (strength / D**0.5) + 0.3
+    z = X @ rng.normal(size=D) / D**0.5 + 0.3
     return X, z, (rng.random(N) < 1 / (1 + np.exp(-z))).astype(float)
 
 
@@ -64,20 +63,6 @@ def test_overlapping_and_separated_classes(N, D) -> None:
         wrong = z > 0
         wrong[np.abs(z).argsort()[N // 2]] ^= True
         assert kind_of(X, wrong) is None
-
-
-def test_classes_that_just_touch() -> None:
-    """Among 3,000 rows one of each class has the same place, or both are on the wrong side by little."""
-    X, z, _ = draw(3000, 1, strength=10.0)
-    y = (z > 0.3).astype(float)
-    first = np.flatnonzero(y == 0)[z[y == 0].argmax()]
-    last = np.flatnonzero(y == 1)[z[y == 1].argmin()]
-    assert kind_of(X, y) == "complete"
-    touching, swapped = X.copy(), y.copy()
-    touching[first] = X[last]
-    swapped[[first, last]] = y[[last, first]]
-    assert kind_of(touching, y) == "quasi-complete"
-    assert kind_of(X, swapped) is None
 
 
 def test_a_single_row_among_many() -> None:
@@ -106,25 +91,6 @@ def test_one_column(x, y, kind, factor) -> None:
     assert kind_of(np.array(x)[:, None] * factor, y) == kind
 
 
-def test_two_by_two_tables() -> None:
-    """Without an empty cell there is an optimum, with one there is none (Albert & Anderson's own example)."""
-    for counts in itertools.product([0, 3], repeat=4):
-        rows = [(a, b) for (a, b), n in zip(itertools.product([0, 1], repeat=2), counts, strict=True) for _ in range(n)]
-        if not rows:
-            continue
-        x, y = np.array(rows, dtype=float).T
-        complete = len(set(y)) == 1 or (len(set(rows)) == 2 and len(set(x)) == 2)
-        expected = "complete" if complete else "quasi-complete" if len(set(rows)) == 3 else None
-        assert kind_of(x[:, None], y) == expected, counts
-
-
-def test_a_free_intercept_can_be_what_separates() -> None:
-    x, y = np.array([[1.0], [2.0], [3.0], [4.0]]), [0, 0, 1, 1]
-    assert kind_of(x, y) == "complete"
-    assert kind_of(x, y, intercept=False) is None
-    assert kind_of(x - 2.5, y, intercept=False) == "complete"
-
-
 def test_one_class() -> None:
     X, _, _ = draw(30, 3)
     assert kind_of(X, np.ones(30)) == "complete"
@@ -141,16 +107,6 @@ def test_collinear_and_constant_columns_separate_nothing() -> None:
     assert kind_of(X.astype(np.float32), y) is None
     assert kind_of(X, z > 0) == "complete"
     assert kind_of(X[:, :7], y, intercept=False) is None
-
-
-def test_scales_and_means() -> None:
-    rng = np.random.default_rng(0)
-    X, z, y = draw(500, 11)
-    quasi = X.copy()
-    quasi[:, 4] = (y == 0) & (np.arange(500) % 7 == 0)
-    for columns, labels, kind in ((X, y, None), (X, z > 0.3, "complete"), (quasi, y, "quasi-complete")):
-        scaled = (columns + 100 * rng.normal(size=11)) * 10.0 ** rng.permutation(np.arange(-4, 7))
-        assert kind_of(scaled, labels) == kind
 
 
 def test_rows_of_weight_0_are_left_out() -> None:
@@ -171,16 +127,6 @@ def test_soft_labels_stay_on_the_plane() -> None:
     X[:, 2] = (y == 1) & (np.arange(3000) % 5 == 0)
     assert kind_of(X, np.where(X[:, 2] == 1, 1.0, 0.1 + 0.8 * y)) == "quasi-complete"
     assert kind_of(X, np.where(X[:, 2] == 1, 0.9, 0.1 + 0.8 * y)) is None
-
-
-@pytest.mark.parametrize("intercept", [False, True])
-def test_dummies_of_a_category(intercept) -> None:
-    rng = np.random.default_rng(0)
-    category = rng.integers(0, 40, size=4000)
-    X, y = np.eye(40)[category], (rng.random(4000) < 0.5).astype(float)
-    assert kind_of(X, y, intercept=intercept) is None
-    y[category == 1] = 0.0
-    assert kind_of(X, y, intercept=intercept) == "quasi-complete"
 
 
 @pytest.mark.parametrize("intercept", [False, True])

@@ -207,29 +207,18 @@ def test_a_wide_model_is_minimised_over_few_variables(monkeypatch: pytest.Monkey
     assert max(sizes) <= 300
 
 
-@pytest.mark.parametrize(("rounding", "sound"), [(0.0, True), (1e-6, False)])
-def test_a_model_that_rounding_has_made_concave_is_told(rounding: float, sound: bool) -> None:
-    """Copies, with so little l1 that the concave model would have no minimum."""
+@pytest.mark.parametrize(("rounding", "strength", "sound"), [(0.0, 1e-2, True), (0.0, 1e-7, True), (1e-6, 1e-7, False)])
+def test_the_model_where_columns_are_copies(rounding: float, strength: float, sound: bool) -> None:
+    """With so little l1 that a model that rounding has made concave would have no minimum, which is told."""
     A = drawn(50, 3)
     A = torch.cat([A, A, -A], dim=1)
     H = A.t() @ A / 50 - rounding * torch.eye(9, dtype=torch.float64)
-    gradient = A.t() @ drawn(50, 1, seed=1) / 50 + 1e-4 * drawn(9, 1, seed=2)
-    x, convex = minimise_model(H[None], gradient, torch.zeros_like(gradient), torch.full_like(gradient, 1e-7))
+    gradient = A.t() @ drawn(50, 1, seed=1) / 50 + 0.1 * rounding**0.5 * drawn(9, 1, seed=2)
+    l1 = torch.full_like(gradient, strength)
+    x, convex = minimise_model(H[None], gradient, torch.zeros_like(gradient), l1)
     assert x.isfinite().all()
     assert convex == sound
-
-
-@pytest.mark.parametrize("strength", [1e-2, 1e-5, 1e-8])
-def test_the_model_of_newtons_step_where_columns_are_copies(strength: float) -> None:
-    """A singular matrix, and an l1 term that is next to nothing beside the gradient: a dozen steps do."""
-    A = drawn(100, 12)
-    A = torch.cat([A, A[:, :3], A[:, 3:5] @ torch.ones((2, 2), dtype=torch.float64)], dim=1)
-    H, gradient = A.t() @ A / 100, A.t() @ drawn(100, 1, seed=1) / 100
-    l1 = torch.full_like(gradient, strength)
-    x, _ = minimise_model(H[None], gradient, torch.zeros_like(gradient), l1)
-    assert steepest_descent(gradient + H @ x, x, l1).norm() <= 1e-6 * gradient.norm()
-    twice = (x[:3] != 0) & (x[12:15] != 0)  # of copies one is enough, and which is not said
-    assert (torch.sign(x[:3]) == torch.sign(x[12:15]))[twice].all()
+    assert not sound or steepest_descent(gradient + H @ x, x, l1).norm() <= 1e-6 * gradient.norm()
 
 
 def test_factors_of_matrices_that_have_none() -> None:

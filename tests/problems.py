@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import entr
 from torch import Tensor
+
+from flashlogit import Fit, fit, fit_softmax, reference
+from flashlogit.objectives.logistic import Logistic
+from flashlogit.objectives.objective import Objective
+from flashlogit.objectives.softmax import Softmax
 
 Array = NDArray[np.float64]
 
@@ -148,13 +154,7 @@ def soft(seed: int = 4) -> Problem:
     return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * rng.random(len(problem.y)), 0, 1))
 
 
-ALL = {
-    "easy": easy,
-    "ill-conditioned": ill_conditioned,
-    "separable": separable,
-    "weighted": weighted,
-    "soft": soft,
-}
+ALL = {"easy": easy, "ill-conditioned": ill_conditioned, "separable": separable, "weighted": weighted, "soft": soft}
 PENALTIES = {"l2": (0.0, 1.0), "l1": (1.0, 0.0), "both": (0.5, 0.5)}
 
 
@@ -163,3 +163,45 @@ def problem(name: str, penalty: str, intercept: bool) -> Problem:
     made = ALL[name]()
     l1, l2 = PENALTIES[penalty]
     return replace(made, l1=l1 * made.l2, l2=l2 * made.l2, intercept=intercept)
+
+
+def fitted(X: Tensor, y: Tensor, classes: int = 2, **options: Any) -> Fit:
+    """The fit of two classes, or of a softmax."""
+    return fit(X, y, **options) if classes == 2 else fit_softmax(X, y, **options)
+
+
+def objective_of(
+    X: Tensor,
+    y: Tensor,
+    s: Tensor | None = None,
+    classes: int = 2,
+    *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept: bool = True,
+) -> Objective:
+    if classes == 2:
+        return Objective.of(X, Logistic.of(y, s, reference, intercept=intercept), l1=l1, l2=l2)
+    return Objective.of(X, Softmax.of(y, classes, s, intercept=intercept), l1=l1, l2=l2)
+
+
+def several(classes: int, far: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """400 rows of 5 columns in several units, one of them perhaps so far from 0 that it is centred; class numbers, and
+    weights, some of them 0."""
+    generator = torch.Generator().manual_seed(3)
+    X = torch.randn(400, 5, generator=generator, dtype=torch.float64) * torch.tensor([1, 30, 0.01, 1, 2.0])
+    y = torch.randint(classes, (400,), generator=generator)
+    s = torch.rand(400, generator=generator, dtype=torch.float64)
+    s[::9] = 0
+    X[:, 0] += 0.7 * y
+    return X + torch.tensor([0, 500.0 if far else 1.0, 0.01, 0, 0]), y, s
+
+
+def alike(classes: int) -> tuple[Tensor, Tensor]:
+    """600 rows of 12 columns that are much alike, so that no solver is done at once, and class numbers."""
+    generator = torch.Generator().manual_seed(classes)
+    X = torch.randn(600, 12, generator=generator, dtype=torch.float64)
+    X[:, 1:] = X[:, :1] + 0.3 * X[:, 1:]
+    z = X @ torch.randn(12, classes, generator=generator, dtype=torch.float64)
+    gumbel = -torch.rand(z.shape, generator=generator, dtype=torch.float64).log().neg().log()
+    return X, (z + 2 * gumbel).argmax(dim=1)

@@ -23,11 +23,12 @@ def data(N: int = 400, D: int = 6, dtype: torch.dtype = torch.float32) -> tuple[
     return X.to(dtype), y.float()
 
 
-@pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("dtype", "solver"), [(torch.float64, "newton"), (torch.bfloat16, "newton-cg"), (torch.float16, "lbfgs")]
+)
 def test_the_users_tensors_stay_as_they_are(dtype: torch.dtype, solver: Any) -> None:
     X, y = data(dtype=dtype)
-    s = torch.rand(len(y), generator=torch.Generator().manual_seed(0))
+    s = torch.rand(len(y))
     kept = X.clone(), y.clone(), s.clone()
     result = fit(X, y, sample_weight=s, l2=0.01, solver=solver, tolerance=1e-9)
     assert result.converged
@@ -56,23 +57,16 @@ def test_what_a_fit_says_of_itself(l1: float, l2: float) -> None:
     assert torch.allclose(heard[-1][1][0], result.weight, rtol=0 if l1 + l2 else 0.01, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
-def test_labels_of_any_dtype(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_a_penalty_that_leaves_nothing(solver: Any) -> None:
     X, y = data()
-    expected, given = fit(X, y, l2=0.01, tolerance=1e-12), fit(X, y.to(dtype), l2=0.01, tolerance=1e-12)
-    torch.testing.assert_close(given.weight, expected.weight, rtol=1e-7, atol=1e-9)
+    result = fit(X, y, l1=10.0, solver=solver)
+    assert (result.weight == 0).all()
+    assert result.relative_gap <= 1e-12
+    assert result.objective == pytest.approx(result.certificate.null_objective)
 
 
-def test_a_penalty_that_leaves_nothing() -> None:
-    X, y = data()
-    for solver in ("newton", "lbfgs"):
-        result = fit(X, y, l1=10.0, solver=solver)  # type: ignore[arg-type]
-        assert (result.weight == 0).all()
-        assert result.relative_gap <= 1e-12
-        assert result.objective == pytest.approx(result.certificate.null_objective)
-
-
-@pytest.mark.parametrize("shape", [(2, 1), (3, 5), (40, 120)])
+@pytest.mark.parametrize("shape", [(2, 1), (40, 120)])
 @pytest.mark.parametrize(("l1", "l2"), PENALTIES[:3])
 def test_small_and_wide(shape: tuple[int, int], l1: float, l2: float) -> None:
     X, y = data(*shape)
@@ -81,21 +75,19 @@ def test_small_and_wide(shape: tuple[int, int], l1: float, l2: float) -> None:
     assert result.converged, result.notes
 
 
-@pytest.mark.parametrize("rate", [1e-2, 1e-3])
-def test_rare_classes(rate: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    X = torch.randn(20_000, 5, generator=generator)
-    y = torch.rand(20_000, generator=generator) < rate
+@pytest.mark.parametrize(("l1", "l2"), PENALTIES)
+def test_rare_classes(l1: float, l2: float) -> None:
+    X = torch.randn(20_000, 5)
+    y = torch.rand(20_000) < 1e-3
     X[y] += 0.5
-    for l1, l2 in PENALTIES:
-        result = fit(X, y, l1=l1 * rate, l2=l2 * rate, tolerance=1e-9)
-        assert result.converged, (l1, l2, result.notes)
+    result = fit(X, y, l1=l1 * 1e-3, l2=l2 * 1e-3, tolerance=1e-9)
+    assert result.converged, result.notes
 
 
 def test_the_kernels_fit_too() -> None:
     """In Triton's interpreter, where there is no GPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    X, y = (tensor.to(device) for tensor in data(40, 3))
+    X, y = (tensor.to(device) for tensor in data(20, 2))
     expected = fit(X, y, l2=0.01, tolerance=1e-12, backend="torch")
     for solver in ("newton", "lbfgs", "newton-cg"):
         result = fit(X, y, l2=0.01, tolerance=1e-12, backend="triton", solver=solver)
@@ -133,8 +125,7 @@ def test_what_is_refused(changed: dict[str, Any], error: type[Exception], messag
         fit(**{"X": X, "y": y, "l2": 0.01, **changed})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("N", [400, 200_000])
+@pytest.mark.parametrize(("value", "N"), [(float("nan"), 400), (float("inf"), 200_000)])
 def test_values_that_are_not_finite(value: float, N: int) -> None:
     X, y = data(N)
     X[N // 2 + 1, 3] = value

@@ -67,7 +67,7 @@ def test_a_run_at_its_limit_says_so_and_goes_on_when_resumed(train: Train, tmp_p
     assert (run["converged"], run["ending"]) == (False, "limit")
     assert run["relative_gap"] > run["tolerance"]
     assert f"note: stopped at the limit of 4 iterations: the gap is {run['relative_gap']:.1e}" in printed
-    assert "raise max_iterations" in printed
+    assert "raise solver.max_iterations" in printed
     assert "resuming after iteration 4" in train("--resume", "solver.name=lbfgs")
     iterations = [row["iteration"] for row in history(folder)]
     assert iterations[:5] == [0, 1, 2, 3, 4]
@@ -93,7 +93,7 @@ def test_another_run_as_the_start(train: Train, tmp_path: Path) -> None:
 def test_separated_classes_are_named(train: Train, tmp_path: Path) -> None:
     printed = train("loss.l2=0", "report.html=true")
     assert "note: the classes are completely separated by" in printed
-    assert "penalty (l2)" in " ".join(printed.split())
+    assert "penalty (loss.l2)" in " ".join(printed.split())
     run = metrics(tmp_path / "newton")["run"]
     assert (run["separation"], run["converged"], run["certificate"]) == ("complete", False, "decrement")
     page = (tmp_path / "newton" / "report.html").read_text(encoding="utf-8")

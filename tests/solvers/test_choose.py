@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from flashlogit.solvers.newton import start_from_sample
 from problems import fitted, objective_of
 from torch import Tensor
 
 from flashlogit.solvers.choose import choose_method
 from flashlogit.solvers.method import Start
+from flashlogit.solvers.newton import start_from_sample
 from flashlogit.system.errors import UserError
 
 N, DENSE, RARE = 120_000, 4, 12

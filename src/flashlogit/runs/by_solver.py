@@ -19,6 +19,12 @@ from ..training.objective import class_weights, with_class_weight
 from .results import Learned, Task
 from .solver_progress import SolverProgress
 
+_SETTINGS = {
+    "raise max_iterations": "raise solver.max_iterations",
+    "larger tolerance": "larger solver.tolerance",
+    "penalty (l2)": "penalty (loss.l2)",
+}
+"""Parameters that a fit's notes advise to change, and the settings that they are in a run."""
 _SEPARATED = {
     "complete": "no finite optimum exists: the classes are completely separated",
     "quasi-complete": "no finite optimum exists: the classes are quasi-completely separated",
@@ -127,11 +133,19 @@ class SolverRun:
         return inference, ""
 
 
+def _in_settings(note: str) -> str:
+    """Return a fit's note with the settings that its parameters are in a run."""
+    for parameter, setting in _SETTINGS.items():
+        note = note.replace(parameter, setting)
+    return note
+
+
 def _summary(result: Fit) -> SolverSummary:
     certificate, separation = result.certificate, result.separation
     same: dict[str, Any] = {each.name: getattr(result, each.name, None) for each in fields(SolverSummary)}
     other = {
         "null_objective": certificate.null_objective,
+        "notes": tuple(map(_in_settings, result.notes)),
         "certificate": certificate.kind,
         "statement": certificate.sentence(),
         "separation": separation.kind if separation else None,

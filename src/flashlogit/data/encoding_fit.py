@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..config.data import FileData
-from ..system.errors import UserError
-from ..system.wording import column_word, listing, rows_text, some_of
+from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .files.tables import Mask, Table, refuse_not_numbers, repeated
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..config.data import BreastCancerData, Data, FileData, SyntheticData
-from ..system.errors import UserError
-from ..system.wording import column_word, listing
+from ..system.errors import UserError, column_word, listing
 from .builtin import breast_cancer, synthetic
 from .columns.encoding import EncodedTable, Encoding
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights

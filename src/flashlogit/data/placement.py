@@ -11,9 +11,8 @@ from torch import Tensor
 
 from flashlogit_kernels.padding import empty_padded, padded_columns
 
-from ..system.errors import UserError
+from ..system.errors import UserError, column_word, row_text
 from ..system.memory import require_free
-from ..system.wording import column_word, row_text
 from .dataset import Standardization
 from .files.tables import Table
 from .splits import DROPPED, TRAIN

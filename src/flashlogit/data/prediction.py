@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..system.errors import UserError
-from ..system.wording import listing
+from ..system.errors import UserError, listing
 from .columns.encoding import EncodedTable, Encoding
 from .files.open import open_files
 from .files.tables import PLAIN, REMEDY_FOR_ROWS, Table, repeated

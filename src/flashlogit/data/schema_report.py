@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..system.console import aligned
-from ..system.errors import UserError
-from ..system.wording import rows_text
+from ..system.errors import UserError, rows_text
 from .files.tables import PLAIN, Reading, Table, TableFile
 from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
 

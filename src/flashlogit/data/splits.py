@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.errors import UserError
-from ..system.wording import rows_text
+from ..system.errors import UserError, rows_text
 from .files.tables import Mask
 
 TRAIN, VALIDATION, TEST, DROPPED = range(4)

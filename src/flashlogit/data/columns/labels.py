@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import Label
-from ...system.errors import UserError
-from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text, some_of
+from ...system.errors import UserError, did_you_mean, listing, number_text, row_text, rows_text, some_of
 from ..files.tables import Mask, Table
 from ..files.text import is_number, without_dictionary
 

@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from ...system.errors import UserError
-from ...system.wording import listing
+from ...system.errors import UserError, listing
 from .arrow import ArrowFile, require_room_beside
 from .tables import PLAIN, Reading, no_rows, readable, refuse_duplicates
 from .text import PLAIN_NUMBER, without_marks

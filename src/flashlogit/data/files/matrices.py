@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...system.errors import UserError
+from ...system.errors import UserError, did_you_mean, listing
 from ...system.memory import require_free
-from ...system.wording import did_you_mean, listing
 from .tables import PLAIN, Reading, Table, TableFile, numbered_names, readable, refuse_duplicates
 
 

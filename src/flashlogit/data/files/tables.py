@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...system.errors import UserError
+from ...system.errors import UserError, did_you_mean, listing, row_text, some_of
 from ...system.memory import require_free
-from ...system.wording import did_you_mean, listing, row_text, some_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...system.errors import UserError
-from ...system.wording import listing, rows_text, some_of
+from ...system.errors import UserError, listing, rows_text, some_of
 from .tables import Reading
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"

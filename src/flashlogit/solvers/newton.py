@@ -115,14 +115,14 @@ class Newton:
         self.decrement = self._set_direction()
 
     def _correct(self, s: Tensor, y: Tensor) -> None:
-        """Make H s = y, s being the last step and y what it changed in the gradient, [P, 1]."""
+        """Make H s = y, s being the last step and y what it changed in the gradient, [P, K]."""
         assert self.hessian is not None
-        H = self.hessian[0]
-        Hs = H @ s
-        bent, curved = (s * Hs).sum(), (s * y).sum()
-        less, more = Hs / bent.sqrt(), y / curved.sqrt()
+        H = self.hessian
+        Hs = _times(H, s)
+        bent, curved = (s * Hs).sum(dim=0), (s * y).sum(dim=0)
+        less, more = (Hs / bent.sqrt()).t()[:, :, None], (y / curved.sqrt()).t()[:, :, None]
         good = (bent > 0) & (curved > TUNING.curved * bent)
-        self.hessian = torch.where(good, H - less @ less.t() + more @ more.t(), H)[None]
+        self.hessian = torch.where(good[:, None, None], H - less @ less.mT + more @ more.mT, H)
         self._factors = None
 
     def _set_direction(self) -> float:
@@ -155,11 +155,16 @@ class Newton:
         return max(0.0, -change)
 
     def _change(self, H: Tensor, direction: Tensor, end: Tensor) -> Tensor:
-        """Return what the model changes by along `direction` [P, 1], which leads to `end`, []."""
-        model = (self.search.at.gradient + 0.5 * (H[0] @ direction)) * direction
+        """Return what the models change by in all along `direction` [P, K], which leads to `end`, []."""
+        model = (self.search.at.gradient + 0.5 * _times(H, direction)) * direction
         if self.objective.l1 > 0:
             model = model + self.objective.l1_of * (end.abs() - self.search.theta.abs())
         return model.sum()
+
+
+def _times(H: Tensor, v: Tensor) -> Tensor:
+    """Return the products [P, K] of H [K, P, P] with the columns of v [P, K]."""
+    return (H @ v.t()[:, :, None])[:, :, 0].t()
 
 
 def start_from_sample(objective: Objective, start: Start) -> Start:

@@ -57,14 +57,6 @@ def test_quasi_complete_separation_is_proven_by_a_programme(solver: str) -> None
     assert '"x6"' in result.notes[-1]
 
 
-def test_overlapping_classes_are_not_called_separated() -> None:
-    for seed in range(3):
-        X, y, _ = problems.easy(seed).tensors()
-        result = fit(4 * X, y, tolerance=1e-10)
-        assert result.separation is None
-        assert result.converged
-
-
 @SOLVERS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_collinear_columns_are_named_and_get_the_least_norm(dtype: torch.dtype, solver: str) -> None:

@@ -1,8 +1,6 @@
 """Is the gradient right on this machine? python scripts/check_gradients.py, or with --config configs/bce.yaml"""
 
-import sys
-
 from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("check-gradients"))
+    raise SystemExit(run_command("check-gradients"))

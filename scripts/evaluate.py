@@ -1,8 +1,6 @@
 """Measure a model on a file: python scripts/evaluate.py --model runs/bce --data labelled.csv"""
 
-import sys
-
 from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("evaluate"))
+    raise SystemExit(run_command("evaluate"))

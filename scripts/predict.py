@@ -1,8 +1,6 @@
 """Probabilities for a file: python scripts/predict.py --model runs/bce --data new.csv --out probabilities.csv"""
 
-import sys
-
 from flashlogit.commands.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("predict"))
+    raise SystemExit(run_command("predict"))

@@ -1,13 +1,21 @@
-"""The package as a whole: what its import loads, and what its kernels depend on."""
+"""The package as a whole: its public names, which are those of 0.1.0, what its import loads, what its kernels need."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 import flashlogit
+import flashlogit_kernels
+from flashlogit.config.load import load_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,10 +47,62 @@ print(w.grad.tolist())
     assert run_python(code).strip() == "[-0.5, -0.5]"
 
 
-def test_the_public_names_exist() -> None:
-    for name in flashlogit.__all__:
-        assert getattr(flashlogit, name) is not None
-        assert name in dir(flashlogit)
+PASSES = {
+    "bce_onepass": "X y weight bias residual curvature logits options",
+    "bce_rows": "X y weight bias options",
+    "bce_hessian": "X y weight bias options",
+    "hessian_product": "X curvature v v_bias options",
+    "column_sums": "X v options",
+}
+FIT = "sample_weight l1 l2 intercept solver tolerance max_iterations start"
+PARAMETERS_OF_0_1_0 = {
+    "flashlogit.LogisticHead": "in_features bias eps clamp_gradient reduction device dtype",
+    "flashlogit.LogisticRegression": "penalty C l1_ratio dual tol fit_intercept intercept_scaling class_weight"
+    " random_state solver max_iter verbose warm_start n_jobs device backend learning_rate batch_size",
+    "flashlogit.bce_loss": "X y weight bias sample_weight pos_weight eps clamp_gradient reduction backend",
+    "flashlogit.fit": f"X y {FIT} backend names on_point",
+    "flashlogit.fit_softmax": f"X y classes {FIT} names on_point",
+    "flashlogit.reference.logits": "X weight bias",
+    **{f"flashlogit.reference.{name}": parameters for name, parameters in PASSES.items()},
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS_OF_0_1_0)
+def test_parameters_are_those_of_0_1_0(name: str) -> None:
+    module, _, function = name.rpartition(".")
+    public = getattr(importlib.import_module(module), function)
+    assert list(inspect.signature(public).parameters) == PARAMETERS_OF_0_1_0[name].split()
+
+
+def test_names_are_those_of_0_1_0() -> None:
+    names = "Fit FitState LogisticHead LogisticRegression UserError bce_loss fit fit_softmax"
+    assert flashlogit.__all__ == names.split()
+    assert all(getattr(flashlogit, name) is not None and name in dir(flashlogit) for name in flashlogit.__all__)
+    assert flashlogit_kernels.__all__ == sorted([*PASSES, "pad_rows"])
+    assert str(flashlogit.UserError("no")) == "no"
+
+
+def test_operators_take_what_those_of_0_1_0_took() -> None:
+    importlib.import_module("flashlogit.nn.ops")
+    X, y, weight, bias = torch.ones(3, 2), torch.ones(3), torch.zeros(2), torch.zeros(1)
+    sample_weight, pos_weight = torch.full((3,), 2.0), torch.tensor(3.0)
+    rest = (X, y, weight, bias, sample_weight, pos_weight, 1e-8, "through", "torch")
+    packed, residual = torch.ops.flashlogit.bce_onepass(*rest, True)
+    assert packed[:3].tolist() == [-9.0, -9.0, -9.0]
+    assert residual.tolist() == [-3.0] * 3
+    names = "X y weight bias sample_weight pos_weight eps clamp_gradient backend"
+    loss, same = torch.ops.flashlogit.bce_rows(**dict(zip(names.split(), rest, strict=True)))
+    torch.testing.assert_close(loss, torch.full((3,), 6 * math.log(2)))
+    assert torch.equal(same, residual)
+    assert torch.ops.flashlogit.column_sums(X=X, v=residual, backend="torch").tolist() == [-9.0, -9.0]
+
+
+CONFIGS = "bce elastic_net flights lbfgs million newton newton_cg own_file synthetic"
+
+
+@pytest.mark.parametrize("name", CONFIGS.split())
+def test_config_files_of_0_1_0_load(name: str) -> None:
+    assert load_settings(ROOT / f"configs/{name}.yaml").name == name
 
 
 def test_kernels_depend_on_torch_and_triton_only() -> None:
@@ -58,7 +118,10 @@ def test_kernels_depend_on_torch_and_triton_only() -> None:
 def test_files_of_jitted_functions_hold_nothing_else() -> None:
     for path in (ROOT / "kernels/flashlogit_kernels/gpu").glob("_[a-z]*.py"):
         for node in ast.parse(path.read_text()).body:
-            assert isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.FunctionDef), path
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.Assign):
+                assert ast.unparse(node.value).startswith("tl.constexpr("), path
+            elif isinstance(node, ast.FunctionDef):
                 (decorator,) = node.decorator_list
                 assert ast.unparse(decorator).partition("(")[0] == "triton.jit", node.name
+            else:
+                assert isinstance(node, ast.Expr | ast.Import | ast.ImportFrom), path

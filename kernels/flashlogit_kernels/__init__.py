@@ -6,9 +6,10 @@ flashlogit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from .lazy import attribute_loader
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .gpu.passes import bce_hessian as bce_hessian
@@ -19,5 +20,20 @@ if TYPE_CHECKING:
     from .padding import pad_rows as pad_rows
 
 __all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
+
+
+def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module-level `__getattr__` (PEP 562) for `package`, which imports a name at its first use, from the submodule
+    that `homes` gives."""
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load
+
 
 __getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "padding"})

@@ -18,7 +18,7 @@ FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def bce_pass(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given: Unpack[PassOptions]) -> RowPass:
-    """The pass that gives each visited row's loss and residual.
+    """Return the pass that gives each visited row's loss and residual.
 
     Raises:
         TypeError: a dtype that cannot be used.
@@ -44,7 +44,7 @@ def bce_pass(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given:
 def product_pass(
     X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None, **given: Unpack[ProductOptions]
 ) -> RowPass:
-    """The pass that gives each visited row's curvature times (x v + v_bias); errors as for `bce_pass`."""
+    """Return the pass that gives each visited row's curvature times (x v + v_bias); errors as for `bce_pass`."""
     options = RowOptions(**given)
     X = check_matrix(X)
     check_vector("curvature", curvature, _visited(X, options))
@@ -55,7 +55,7 @@ def product_pass(
 
 
 def column_pass(X: Tensor, v: Tensor, **given: Unpack[ProductOptions]) -> RowPass:
-    """The pass that gives each visited row's number in v; errors as for `bce_pass`, but there may be no rows."""
+    """Return the pass that gives each visited row's number in v; errors as for `bce_pass`, but there may be no rows."""
     options = RowOptions(**given)
     X = check_matrix(X)
     check_vector("v", v, _visited(X, options, empty=True))
@@ -67,7 +67,7 @@ _UNUSED = Clamp(0.0, "through")
 
 
 def _visited(X: Tensor, options: RowOptions, *, empty: bool = False) -> int:
-    """The number of visited rows.
+    """Return the number of visited rows.
 
     Raises:
         ValueError: there are none, unless `empty` allows that.
@@ -80,7 +80,7 @@ def _visited(X: Tensor, options: RowOptions, *, empty: bool = False) -> int:
 
 
 def _check_kinds(X: Tensor, named: dict[str, Tensor | None], weight: Tensor, options: RowOptions) -> torch.dtype:
-    """Check devices and kinds of numbers; the arithmetic's dtype."""
+    """Check devices and kinds of numbers; return the arithmetic's dtype."""
     check_same_device(X, {**named, "rows": options.rows, "center": options.center})
     check_real(named)
     return arithmetic_dtype(X, weight, options.compute_dtype)
@@ -96,7 +96,12 @@ def _row_pass(
     y: Tensor | None,
     sample_weight: Tensor | None,
 ) -> RowPass:
-    q, rows = options.pos_weight, check_rows(options.rows)
+    q, rows, center = options.pos_weight, options.rows, options.center
+    if rows is not None and rows.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"rows is {rows.dtype}; must be int64 or int32 row numbers")
+    if center is not None and center.shape != X.shape[1:]:
+        raise ValueError(f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X")
+    check_real({"center": center})
     return RowPass(
         X=X,
         n=X.shape[0] if rows is None else rows.shape[0],
@@ -106,8 +111,8 @@ def _row_pass(
         y=y,
         sample_weight=sample_weight,
         pos_weight=None if q is None else q.detach().to(compute).reshape(1),
-        rows=rows,
-        center=check_center(options.center, X, compute),
+        rows=None if rows is None else rows.to(torch.int64).contiguous(),
+        center=None if center is None else center.detach().to(compute).contiguous(),
         clamp=clamp,
     )
 
@@ -122,7 +127,7 @@ def check_hessian_columns(X: Tensor) -> None:
 
 
 def arithmetic_dtype(X: Tensor, weight: Tensor, asked: torch.dtype | None) -> torch.dtype:
-    """float64 where it was asked for or X or the weights hold it, else float32.
+    """Return float64 where it was asked for or X or the weights hold it, else float32.
 
     Raises:
         TypeError: an asked dtype that is neither.
@@ -135,7 +140,7 @@ def arithmetic_dtype(X: Tensor, weight: Tensor, asked: torch.dtype | None) -> to
 
 
 def check_matrix(X: Tensor) -> Tensor:
-    """X detached, copied only where neither its rows nor its columns lie contiguously.
+    """Return X detached, copied only where neither its rows nor its columns lie contiguously.
 
     Raises:
         TypeError: not one of the four floating dtypes.
@@ -172,34 +177,6 @@ def check_real(named: Mapping[str, Tensor | None]) -> None:
             raise TypeError(f"{name} is {tensor.dtype}; must be a real dtype")
 
 
-def check_rows(rows: Tensor | None) -> Tensor | None:
-    """Row numbers as contiguous int64.
-
-    Raises:
-        TypeError: not integers.
-    """
-    if rows is None:
-        return None
-    if rows.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"rows is {rows.dtype}; must be int64 or int32 row numbers")
-    return rows.to(torch.int64).contiguous()
-
-
-def check_center(center: Tensor | None, X: Tensor, compute_dtype: torch.dtype) -> Tensor | None:
-    """`center` [D] in the arithmetic's dtype, contiguous.
-
-    Raises:
-        TypeError: complex numbers.
-        ValueError: another shape.
-    """
-    if center is None:
-        return None
-    if center.shape != X.shape[1:]:
-        raise ValueError(f"center is {list(center.shape)}; must be [{X.shape[1]}], a number for each column of X")
-    check_real({"center": center})
-    return center.detach().to(compute_dtype).contiguous()
-
-
 def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
     """Raise ValueError for a tensor that is not on the device of X."""
     for name, tensor in others.items():
@@ -208,7 +185,8 @@ def check_same_device(X: Tensor, others: Mapping[str, Tensor | None]) -> None:
 
 
 def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:
-    """Labels in a dtype that is read as it is: uint8 (bool as its bytes), float32 or float64; others are cast."""
+    """Return labels in a dtype that is read as it is: uint8 (bool as its bytes), float32 or float64; others are
+    cast."""
     y = y.detach()
     if y.dtype == torch.bool:
         y = y.view(torch.uint8)
@@ -218,7 +196,7 @@ def readable_labels(y: Tensor, compute_dtype: torch.dtype) -> Tensor:
 
 
 def readable_weights(sample_weight: Tensor | None, compute_dtype: torch.dtype) -> Tensor | None:
-    """Weights of rows in a dtype that is read as it is, float32 or float64; others are cast."""
+    """Return weights of rows in a dtype that is read as it is, float32 or float64; others are cast."""
     if sample_weight is None:
         return None
     s = sample_weight.detach()

@@ -123,7 +123,7 @@ class RowPass:
     clamp: Clamp
 
     def empty(self, **wanted: bool) -> RowValues:
-        """Memory for the wanted numbers of each visited row."""
+        """Return memory for the wanted numbers of each visited row."""
         return RowValues(
             **{name: self.X.new_empty(self.n, dtype=self.compute) for name, asked in wanted.items() if asked}
         )
@@ -171,27 +171,27 @@ class BCESums:
     @property
     def bias_grad(self) -> Tensor:
         """sum_i s_i r_i, [] float64."""
-        return self.scalars[BIAS_GRAD]
+        return self.packed[BIAS_GRAD - SCALARS]
 
     @property
     def loss(self) -> Tensor:
         """sum_i s_i loss_i with the clamped loss, [] float64."""
-        return self.scalars[LOSS]
+        return self.packed[LOSS - SCALARS]
 
     @property
     def weight_sum(self) -> Tensor:
         """S = sum_i s_i, [] float64."""
-        return self.scalars[WEIGHT_SUM]
+        return self.packed[WEIGHT_SUM - SCALARS]
 
     @property
     def nonfinite(self) -> Tensor:
         """Number of rows whose logit is NaN or infinite, [] float64."""
-        return self.scalars[NONFINITE]
+        return self.packed[NONFINITE - SCALARS]
 
     @property
     def max_abs_logit(self) -> Tensor:
         """Largest |z| among the finite logits, [] float64."""
-        return self.scalars[MAX_ABS_LOGIT]
+        return self.packed[MAX_ABS_LOGIT - SCALARS]
 
     def add_scalars_to(self, total: Tensor) -> None:
         """Join the five scalars to a running `total` [5] in place."""
@@ -208,14 +208,17 @@ def packed_sums(
     nonfinite: Tensor | float,
     max_abs_logit: Tensor | float,
 ) -> Tensor:
-    """`BCESums.packed` [..., D + 5] from the gradient [..., D] float64 and the scalars [...]."""
+    """Return `BCESums.packed` [..., D + 5] from the gradient [..., D] float64 and the scalars [...]."""
     values = (bias_grad, loss, weight_sum, nonfinite, max_abs_logit)
+    if all(isinstance(value, float) for value in values):
+        return torch.cat([weight_grad, weight_grad.new_tensor(values)])
     scalars = [torch.as_tensor(value, dtype=torch.float64, device=weight_grad.device) for value in values]
     return torch.cat([weight_grad, torch.stack(scalars, dim=-1)], dim=-1)
 
 
 def joined(packed: list[Tensor]) -> Tensor:
-    """`BCESums.packed` of all rows from those of parts of them: the last entry is a maximum, the others are sums."""
+    """Return `BCESums.packed` of all rows from those of parts of them: the last entry is a maximum, the others are
+    sums."""
     if len(packed) == 1:
         return packed[0].clone()  # an ordinary tensor also where the part was made in inference mode
     parts = torch.stack(packed)

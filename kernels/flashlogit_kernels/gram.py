@@ -21,7 +21,7 @@ def weighted_gram(
     compute_dtype: torch.dtype,
     center: Tensor | None = None,
 ) -> Tensor:
-    """sum_i h_i (x_i - center, 1) (x_i - center, 1)^T over the visited rows, the intercept's entries last.
+    """Return sum_i h_i (x_i - center, 1) (x_i - center, 1)^T over the visited rows, the intercept's entries last.
 
     Returns [D + 1, D + 1] float64.
 
@@ -64,5 +64,5 @@ def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
 
 
 def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:
-    """[D + 1, D + 1] from X^T diag(h) X [D, D], X^T h [D] and sum h [1]."""
+    """Return [D + 1, D + 1] from X^T diag(h) X [D, D], X^T h [D] and sum h [1]."""
     return torch.cat([torch.cat([matrix, border[:, None]], dim=1), torch.cat([border, corner])[None, :]])

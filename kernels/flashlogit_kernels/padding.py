@@ -12,7 +12,7 @@ at 10 columns of bfloat16: 2.08 TB/s as they are, 2.02 padded)."""
 
 
 def padded_columns(D: int, dtype: torch.dtype) -> int:
-    """Columns between the beginnings of two rows of D columns: D, or a little more for float16 and bfloat16.
+    """Return how many columns lie between the beginnings of two rows: D, or a little more for float16 and bfloat16.
 
     Rows of four- and eight-byte numbers gain nothing worth their memory (float32 at 50 columns: 0.95 of the bandwidth
     without padding, measured on an H100).
@@ -24,12 +24,13 @@ def padded_columns(D: int, dtype: torch.dtype) -> int:
 
 
 def empty_padded(rows: int, D: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """An uninitialised X [rows, D] whose rows are `padded_columns` apart."""
+    """Return an uninitialised X [rows, D] whose rows are `padded_columns` apart."""
     return torch.empty(rows, padded_columns(D, dtype), dtype=dtype, device=device)[:, :D]
 
 
 def pad_rows(X: Tensor) -> Tensor:
-    """X [N, D] with rows at whole 16 bytes: X itself where they are already or where padding does not pay, else a copy.
+    """Return X [N, D] with rows at whole 16 bytes: X itself where they are already or where padding does not pay, else
+    a copy.
 
     The passes read either. The copy takes up to 7 numbers a row more memory: 12 % at 50 columns, 4 % at 100.
     """

@@ -5,14 +5,13 @@ calls on few rows, so that what is compiled is what will be launched. What the k
 against the driver's own answer.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import ctypes
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,15 +23,15 @@ from flashlogit_kernels.gpu.launch import fits_registers, launch_config
 from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
 from flashlogit_kernels.gpu.table import LaunchConfig
 
-from .clock import clock_of
-from .problems import Call, dtype_of, make_problem, packed
+from .clock import clock_of, synchronize
+from .problems import Call, Table, dtype_of, make_problem, packed
 from .report import Record, reason, row, say
 
 _MOST_WORKERS = 14
 
 
-class OutOfTimeError(Exception):
-    """A stage's deadline has passed; what it has found so far counts."""
+class OutOfTime(BaseException):
+    """A stage's deadline has passed: no error, and nothing that handles errors may stop it. What it found counts."""
 
 
 class Bench:
@@ -56,9 +55,9 @@ class Bench:
         return self.deadline - time.monotonic()
 
     def check_time(self, needed: float = 0.0) -> None:
-        """Raise OutOfTimeError unless so many seconds are left."""
+        """Raise OutOfTime unless so many seconds are left."""
         if self.left() < needed:
-            raise OutOfTimeError
+            raise OutOfTime
 
     def add(self, records: list[Record], name: str, find: Callable[[], Record], needed: int = 1) -> Record:
         """Append what `find` finds under a name, or its error, and print it."""
@@ -66,8 +65,6 @@ class Bench:
         found: Record = {"name": name}
         try:
             found |= find()
-        except OutOfTimeError:
-            raise
         except Exception as error:
             found["error"] = reason(error)
         records.append(found)
@@ -90,54 +87,53 @@ class Bench:
             return numbers[: N * call.D].view(call.D, N).t()
         return numbers[: N * call.stride].view(N, call.stride)[:, : call.D]
 
+    def work(self, call: Call, N: int | None = None) -> Callable[[], torch.Tensor]:
+        """Return what makes the call on N rows, or on as many as its X of `bytes` has."""
+        X = self.matrix(call) if N is None else None
+        return packed(call, make_problem(call, N or 0, self.device, X=X), flashlogit_kernels)
+
     def ceiling(self, nbytes: float, ms: float) -> float | None:
         """Return bytes over time as a share of what the device reads at most, or None where that was not measured."""
         read = self.record.get("machine", {}).get("ceilings", {}).get("read_tb_s")
         return nbytes / (ms * 1e9) / read if read else None
 
 
-def compile_all(bench: Bench, tasks: Sequence[Any]) -> list[Record]:
-    """Return what each task, a `Call` or a `WarmFit`, compiled, in processes of their own and as far as time allows.
+def compile_all(bench: Bench, tasks: Sequence[Call | Table]) -> list[Record]:
+    """Return what each task compiled, in processes of their own and as far as time allows.
 
     In the interpreter there is nothing to compile, and they run here.
     """
     if bench.tiny:
-        return [compile_task(task, str(bench.device)) for task in tasks]
+        return [compile_task(task, bench.device) for task in tasks]
     workers = max(1, min(_MOST_WORKERS, (os.cpu_count() or 4) - 2, len(tasks)))
     found: list[Record] = []
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        waiting = [pool.submit(compile_task, task, str(bench.device)) for task in tasks]
-        finished = concurrent.futures.as_completed(waiting, timeout=max(1.0, bench.left() - 5))
-        found.extend(done.result() for done in finished)
-    except (TimeoutError, concurrent.futures.process.BrokenProcessPool) as error:
-        say(f"  {len(found)} of {len(tasks)} calls compiled, then: {reason(error)}; the others compile later")
-    finally:
-        # Without the running ones: they would be waited for.
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:  # which at its end stops what still runs
+        finished = pool.imap_unordered(partial(compile_task, device=bench.device), tasks)
+        try:
+            while len(found) < len(tasks):
+                found.append(finished.next(timeout=max(1.0, bench.left() - 5)))
+        except multiprocessing.TimeoutError:
+            say(f"  {len(found)} of {len(tasks)} compiled in time; the others compile later")
     return found
 
 
-def compile_task(task: Any, device_name: str) -> Record:
-    """Make a task's calls on few rows: what that compiled, and how long it took."""
+def compile_task(task: Call | Table, device: torch.device) -> Record:
+    """Make a call, or the fits of a table, on few rows: what that compiled, and how long it took."""
     began = time.perf_counter()
-    entry: Record = {"name": task.name, "launch": str(getattr(task, "launch", None))}
+    config = task.launch if isinstance(task, Call) else None
+    entry: Record = {"name": task.name, "launch": str(config)}
     try:
-        device = torch.device(device_name)
         with keeping() as kept:
-            asked = None
             if isinstance(task, Call):
                 N = 16 + task.odd if device.type == "cpu" else task.few_rows()
                 packed(task, make_problem(task, N, device), flashlogit_kernels)()
-                config = task.launch or table_launch(task, device)
-                asked = None if config is None else config.programs_per_sm
+                config = config or table_launch(task, device)
             else:
-                task.run(device)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+                X, y = replace(task, N=min(task.N, 40_000)).make(device)
+                for solver in task.solvers:
+                    task.fit(solver, X, y)
+            synchronize(device)
+            asked = None if config is None else config.programs_per_sm
             entry["kernels"] = [described(*each, device, asked) for each in kept.values()]
     except Exception as error:
         entry["error"] = reason(error)
@@ -148,9 +144,8 @@ def compile_task(task: Any, device_name: str) -> Record:
 def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
     """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
     kept: dict[int, tuple[str, Any]] = {}
-    kernels: list[Any] = [_bce.onepass_kernel, _bce.rows_kernel]
-    kernels += [_columns.column_sums_kernel, _hessian.hessian_kernel]
-    jitted = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
+    kernels = (_bce.onepass_kernel, _bce.rows_kernel, _columns.column_sums_kernel, _hessian.hessian_kernel)
+    jitted: list[Any] = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
 
     def keep(kernel: Any, *args: Any, **options: Any) -> Any:
         compiled = type(kernel).run(kernel, *args, **options)
@@ -168,12 +163,10 @@ def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
 
 def described(name: str, compiled: Any, device: torch.device, asked: int | None) -> Record:
     """Return what a kernel takes, and programs of a multiprocessor: asked for, fitting, and by the driver."""
-    warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
-    registers, spilled = compiled.n_regs, compiled.n_spills
-    fitting = resident_programs(Resources(registers, shared, spilled), warps, device_limits(device))
-    entry: Record = {"kernel": name, "registers": registers, "spilled": spilled, "shared": shared}
-    entry |= {"warps": warps, "asked": asked, "fitting": fitting}
-    return entry | {"driver": _driver_says(compiled.function, 32 * warps, shared)}
+    warps, needs = compiled.metadata.num_warps, Resources(compiled.n_regs, compiled.metadata.shared, compiled.n_spills)
+    entry: Record = {"kernel": name, "registers": needs.registers, "spilled": needs.spilled, "shared": needs.shared}
+    entry |= {"warps": warps, "asked": asked, "fitting": resident_programs(needs, warps, device_limits(device))}
+    return entry | {"driver": _driver_says(compiled.function, 32 * warps, needs.shared)}
 
 
 def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
@@ -186,12 +179,8 @@ def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
 
 
 def _driver_says(function: int, threads: int, shared: int) -> int | None:
-    """Return the programs that a multiprocessor holds by the driver's own calculator; None where it cannot be asked."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        count = ctypes.c_int()
-        asked = ctypes.byref(count), ctypes.c_void_p(function), ctypes.c_int(threads), ctypes.c_size_t(shared)
-        failed = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(*asked)
-    except OSError:
-        return None
+    """Return the programs that a multiprocessor holds by the driver's own calculator; None where it does not tell."""
+    count = ctypes.c_int()
+    asked = ctypes.byref(count), ctypes.c_void_p(function), ctypes.c_int(threads), ctypes.c_size_t(shared)
+    failed = ctypes.CDLL("libcuda.so.1").cuOccupancyMaxActiveBlocksPerMultiprocessor(*asked)
     return None if failed else count.value

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,6 +70,12 @@ def wall(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return (time.perf_counter() - began) * 1e3, found
 
 
+def ceilings(X: torch.Tensor) -> tuple[Work, Work]:
+    """Return what reads X and what copies it, which no pass over as many bytes is expected to outrun."""
+    target, total = torch.empty_like(X), torch.empty((), device=X.device)
+    return partial(torch.sum, X, dim=0, out=total), partial(target.copy_, X)
+
+
 class HostClock:
     """Time of calls that return when their work is done, by torch's own timer.
 
@@ -81,11 +88,10 @@ class HostClock:
 
     def __call__(self, calls: Mapping[Any, Work], rounds: int) -> dict[Any, Timing]:
         """Time A B C, A B C, ..., so that a machine that slows down for a while slows down all of them."""
-        threads = torch.get_num_threads()
         found: dict[Any, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                timer = Timer("call()", globals={"call": call}, num_threads=threads)
+                timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
                 found[name].append(timer.blocked_autorange(min_run_time=_SHORT_SECONDS).median * 1e3)
         return {name: timing(ms, "torch.utils.benchmark") for name, ms in found.items()}
 

@@ -1,15 +1,17 @@
 """Who competes in `fit`: a function for each library, which gives its solvers with their ladders of settings.
 
 A function imports its library itself: where that fails the library is skipped with a note. Every solver gets the same
-penalty l2 = 1 / (C N) and leaves the intercept free; what is particular about one is said beside it.
+penalty l2 = 1 / N, which is scikit-learn's
+default of C = 1, and leaves the intercept free; what is particular about one is said beside it.
 """
 
+import fnmatch
 import os
+import re
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,6 @@ from flashlogit.fitting.fit import fit
 from .problems import dtype_of
 from .report import Record, reason
 
-PACKAGES = ("scikit-learn-intelex", "glum", "cyanure", "cuml-cu12", "cuml-cu13", "skglm", "jaxlib")
 _BOTH = ("float64", "float32")
 _MEMORY, _MOST = 20, 1000
 """Pairs that an L-BFGS keeps, and most iterations of a setting: with more, one that diverges would run for hours."""
@@ -30,27 +31,19 @@ _MEMORY, _MOST = 20, 1000
 class Data:
     """A table as contenders want it: any dtype, memory order and device, made once each and never timed."""
 
-    def __init__(self, X: Tensor, y: Tensor, C: float) -> None:
-        self.X, self.y, self.C, self.l2 = X, y, C, 1.0 / (C * len(X))
-        self._made: dict[Hashable, Any] = {}
+    def __init__(self, X: Tensor, y: Tensor) -> None:
+        self.X, self.y, self.l2 = X, y, 1.0 / len(X)
+        self.numpy, self.torch = cache(self._numpy), cache(self._torch)
 
-    def numpy(self, variant: str, labels: str = "int64") -> tuple[Any, Any]:
+    def _numpy(self, variant: str, labels: str = "int64") -> tuple[Any, Any]:
         """Return X and y in NumPy; a variant is a dtype, which ", column-major" may follow."""
         dtype, _, order = variant.partition(", ")
-        X = self.once(variant, lambda: np.asarray(self.X.cpu(), dtype=dtype, order="F" if order else "C"))
-        return X, self.once(("y", labels), lambda: np.asarray(self.y.cpu(), dtype=labels))
+        X = np.asarray(self.X.cpu(), dtype=dtype, order="F" if order else "C")
+        return X, np.asarray(self.y.cpu(), dtype=labels)
 
-    def torch(self, device: str, dtype: str, labels: str | None = None) -> tuple[Tensor, Tensor]:
+    def _torch(self, device: str, dtype: str, labels: str | None = None) -> tuple[Tensor, Tensor]:
         """Return X and y in torch, y in the dtype of X unless another one is asked for."""
-        X = self.once((device, dtype), lambda: self.X.to(device, dtype_of(dtype)))
-        labels = labels or dtype
-        return X, self.once((device, "y", labels), lambda: self.y.to(device, dtype_of(labels)))
-
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what `make` gave the first time."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        return self.X.to(device, dtype_of(dtype)), self.y.to(device, dtype_of(labels or dtype))
 
 
 class Solution(NamedTuple):
@@ -58,7 +51,7 @@ class Solution(NamedTuple):
 
     weight: Any
     bias: Any
-    iterations: Any = None
+    iterations: int | None = None
     passes: float | None = None
 
 
@@ -84,9 +77,10 @@ def _tolerances(first: int, last: int) -> list[float]:
 
 
 def _fitted(model: Any, X: Any, y: Any) -> Solution:
-    """Fit what has scikit-learn's interface."""
+    """Fit what has scikit-learn's interface, of whose numbers of iterations there may be one for each class."""
     model.fit(X, y)
-    return Solution(model.coef_, model.intercept_, getattr(model, "n_iter_", None))
+    iterations = getattr(model, "n_iter_", None)
+    return Solution(model.coef_, model.intercept_, None if iterations is None else int(np.max(iterations)))
 
 
 def _models(library: str, data: Data, make: Any, solvers: str, *variants: str) -> Iterator[Contender]:
@@ -120,12 +114,10 @@ def scikit_learn(data: Data, device: str, gap: float) -> Iterator[Contender]:
     import sklearn
     from sklearn.linear_model import LogisticRegression as Model
 
-    def make(solver: str, tolerance: float, most: int = _MOST) -> Any:
-        options = {"solver": solver, "intercept_scaling": 100.0 if solver == "liblinear" else 1.0}
-        return Model(C=data.C, tol=tolerance, max_iter=most, random_state=0, **options)
-
-    def epochs(solver: str, variant: str, count: float) -> Solution:
-        return _fitted(make(solver, 1e-14, int(count)), *data.numpy(variant))
+    def make(solver: str, tolerance: float) -> Any:
+        scaling = 100.0 if solver == "liblinear" else 1.0
+        most = 10 * _MOST if solver in ("sag", "saga") else _MOST  # epochs, which are cheap
+        return Model(solver=solver, tol=tolerance, max_iter=most, intercept_scaling=scaling, random_state=0)
 
     def on_the_gpu(variant: str, tolerance: float) -> Solution:
         with sklearn.config_context(array_api_dispatch=True):
@@ -134,11 +126,8 @@ def scikit_learn(data: Data, device: str, gap: float) -> Iterator[Contender]:
     if device != "cpu":
         yield Contender("scikit-learn lbfgs, array API", device, on_the_gpu, _tolerances(2, 10))
         return
-    yield from _models("scikit-learn", data, make, "lbfgs newton-cg newton-cholesky")
+    yield from _models("scikit-learn", data, make, "lbfgs newton-cg newton-cholesky sag saga")
     yield from _models("scikit-learn", data, make, "liblinear", "float64")
-    ladder = [digit * 10**k for k in range(4) for digit in (1, 2, 5)]
-    for solver in ("sag", "saga"):
-        yield Contender(f"scikit-learn {solver}", device, partial(epochs, solver), ladder, knob="epochs")
 
 
 def scikit_learn_intelex(data: Data, device: str, gap: float) -> Iterator[Contender]:
@@ -146,7 +135,7 @@ def scikit_learn_intelex(data: Data, device: str, gap: float) -> Iterator[Conten
     from sklearnex.linear_model import LogisticRegression as Model
 
     def make(solver: str, tolerance: float) -> Any:
-        return Model(C=data.C, solver=solver, tol=tolerance, max_iter=_MOST)
+        return Model(solver=solver, tol=tolerance, max_iter=_MOST)
 
     yield from _models("scikit-learn-intelex", data, make, "lbfgs newton-cg")
 
@@ -191,7 +180,7 @@ def cuml(data: Data, device: str, gap: float) -> Iterator[Contender]:
     from cuml.linear_model import LogisticRegression as Model
 
     def run(variant: str, tolerance: float) -> Solution:
-        model = Model(C=data.C, tol=tolerance, max_iter=_MOST, output_type="numpy")
+        model = Model(tol=tolerance, max_iter=_MOST, output_type="numpy")
         return _fitted(model, *(cupy.asarray(value) for value in data.torch(device, variant)))
 
     yield Contender("cuML qn", device, run, _tolerances(2, 12))
@@ -253,9 +242,12 @@ def jax_lbfgs(data: Data, device: str, gap: float) -> Iterator[Contender]:
         theta, state = jax.lax.while_loop(goes_on, step, (start, optimizer.init(start)))
         return theta[:-1], theta[-1], get(state, "count")
 
+    there = cache(lambda variant: jax.device_put(data.numpy(variant, variant), where))
+
     def run(variant: str, tolerance: float) -> Solution:
-        X, y = data.once(("jax", variant), lambda: jax.device_put(data.numpy(variant, variant), where))
-        return Solution(*map(np.array, solve(X, y, np.asarray(tolerance, dtype=variant))))
+        X, y = there(variant)
+        weight, bias, count = map(np.array, solve(X, y, np.asarray(tolerance, dtype=variant)))
+        return Solution(weight, bias, int(count))
 
     yield Contender("JAX optax.lbfgs", device, run, _tolerances(2, 10))
 
@@ -276,18 +268,15 @@ LIBRARIES: dict[str, tuple[Callable[[Data, str, float], Iterator[Contender]], Se
 
 def contenders(data: Data, device: str, gap: float, patterns: Sequence[str]) -> list[Contender | Record]:
     """Return all whose name or library matches a pattern, in any case; a record for each that cannot take part."""
-
-    def matches(*names: str) -> bool:
-        return any(fnmatchcase(name.lower(), pattern.lower()) for name in names for pattern in patterns)
-
+    asked = re.compile("|".join(map(fnmatch.translate, patterns)) or "(?!)", re.IGNORECASE)
     found: list[Contender | Record] = []
     for library in (name for name, (_, devices) in LIBRARIES.items() if device in devices):
         try:
             with warnings.catch_warnings(action="ignore"):
                 made = LIBRARIES[library][0](data, device, gap)
-                found += [each for each in made if matches(each.name, library)]
+                found += [each for each in made if asked.match(each.name) or asked.match(library)]
         except Exception as error:
             status = "skipped" if isinstance(error, ImportError) else "failed"
             absent = {"name": library, "device": device, "status": status, "reason": reason(error)}
-            found += [absent] if matches(library) else []
+            found += [absent] if asked.match(library) else []
     return found

@@ -1,26 +1,32 @@
-"""What is timed and checked: calls of the passes, as data, and tables to fit; and the numbers that both are made on."""
+"""What is timed and checked, calls of the passes and tables to fit as data, and what is right by torch in float64."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import flashlogit
 from flashlogit_kernels.gpu.table import LaunchConfig
 from flashlogit_kernels.padding import pad_rows, padded_columns
 
 OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
-_FEW_ROWS = {64: 300_000, 4096: 20_000, 1 << 30: 2_000}
-"""Rows by columns that make a call launch what it does with millions: multiples of 16, and no tile is lowered."""
 _OUTPUTS = ("residual", "curvature", "logits")
+_PARTS = {"bce_onepass": ["packed"], "bce_hessian": ["sums.packed", "matrix"], "bce_rows": ["loss", "residual"]}
+"""By function: the tensors that its result consists of."""
+BOUND = {"float32": 1e-6, "float64": 1e-13}
+"""Error of a number as a share of the absolute terms that it is the sum of: a few roundings of the arithmetic."""
+GAP = 1e-8
+"""Relative gap of a fit to the least objective, unless another one is asked for."""
 
 
 def dtype_of(name: str) -> torch.dtype:
     """Return torch.float32 for "float32"."""
-    found: torch.dtype = getattr(torch, name)
-    return found
+    return getattr(torch, name)
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ class Call:
         return max(16, nbytes // (self.stride * dtype_of(self.storage).itemsize) // 16 * 16)
 
     def few_rows(self) -> int:
-        """Rows with which everything is compiled that more of them need."""
-        return next(rows for most, rows in _FEW_ROWS.items() if most >= self.D) + self.odd
+        """Rows that launch what millions of them do: multiples of 16, and so many that no tile is lowered."""
+        return (300_000 if self.D <= 64 else 20_000 if self.D <= 4096 else 2_000) + self.odd
 
     def bytes_read(self, N: int) -> int:
         """Bytes that the pass reads: X once, and the labels or the rows' values once."""
@@ -87,33 +93,28 @@ class Problem:
 
 
 def make_problem(call: Call, N: int, device: torch.device, *, X: Tensor | None = None) -> Problem:
-    """Make the numbers of a call on the device, always the same; `X` [N, D] is taken in place of new numbers."""
-    generator = torch.Generator(device).manual_seed(call.D)
-    compute = dtype_of(call.compute)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
+    """Make the numbers of a call on the device, always the same; the rows of X, if it is given, count instead of N."""
+    known = {"generator": torch.Generator(device).manual_seed(call.D), "device": device}
+    normal, uniform, compute = partial(torch.randn, **known), partial(torch.rand, **known), dtype_of(call.compute)
     if X is None:
         X = normal(N, call.D).to(dtype_of(call.storage))
         if "column_major" in call.options:
             X = X.t().contiguous().t()
         if "padded" in call.options:
             X = pad_rows(X)
-    y = (torch.rand(N, generator=generator, device=device) < 0.3).to(dtype_of(call.labels))
-    options: dict[str, Any] = {}
-    visited = N
-    if "weights" in call.options:
-        options["sample_weight"] = torch.rand(N, generator=generator, device=device)
-    if "pos_weight" in call.options:
-        options["pos_weight"] = torch.full((), 2.5, device=device)
-    if "rows" in call.options:
-        visited = max(1, N // 32 * 16)
-        options["rows"] = torch.randint(N, (visited,), generator=generator, device=device)
-    if "center" in call.options:
-        options["center"] = normal(call.D)
+    N = len(X)
+    y = (uniform(N) < 0.3).to(dtype_of(call.labels))
+    visited = max(1, N // 32 * 16) if "rows" in call.options else N
+    made: dict[str, tuple[str, Callable[[], Any]]] = {
+        "weights": ("sample_weight", lambda: uniform(N)),
+        "pos_weight": ("pos_weight", lambda: torch.full((), 2.5, device=device)),
+        "rows": ("rows", lambda: torch.randint(N, (visited,), **known)),
+        "center": ("center", lambda: normal(call.D)),
+        "exact": ("clamp_gradient", lambda: "exact"),
+    }
+    options = {name: make() for option, (name, make) in made.items() if option in call.options}
     if "exact" in call.options:
-        options |= {"clamp_gradient": "exact", "eps": 0.1}
+        options["eps"] = 0.1
     w, b = normal(call.D).to(compute) / call.D**0.5, normal(1).to(compute)
     return Problem(X, y, w, b, normal(visited).abs().to(compute), options)
 
@@ -121,28 +122,83 @@ def make_problem(call: Call, N: int, device: torch.device, *, X: Tensor | None =
 def packed(call: Call, problem: Problem, passes: Any) -> Callable[[], Tensor]:
     """Return what makes the call, and gives all that it sums as one float64 vector."""
     X, y, w, b, v = problem.X, problem.y, problem.w, problem.b, problem.v
-    options: dict[str, Any] = {"compute_dtype": dtype_of(call.compute)}
+    options: dict[str, Any] = {"compute_dtype": dtype_of(call.compute)} | problem.options
     if call.launch is not None:
         options["launch"] = call.launch
-    some = options | {name: value for name, value in problem.options.items() if name in ("rows", "center")}
+    some = {name: value for name, value in options.items() if name in ("compute_dtype", "launch", "rows", "center")}
     if call.function == "hessian_product":
         return partial(passes.hessian_product, X, v, w, b, **some)
     if call.function == "column_sums":
         return partial(passes.column_sums, X, v, **some)
-    options |= problem.options
     outputs = _OUTPUTS if "outputs" in call.options and call.function == "bce_onepass" else ()
-    parts: dict[str, Callable[[Any], list[Tensor]]] = {
-        "bce_onepass": lambda sums: [sums.packed, *(getattr(sums, name) for name in outputs)],
-        "bce_hessian": lambda found: [found.sums.packed, found.matrix.reshape(-1)],
-        "bce_rows": lambda found: [found.loss, found.residual],
-    }
-    if call.function not in parts:
-        raise ValueError(f"function is {call.function!r}; must be one of the passes")
-    function, parts_of = partial(getattr(passes, call.function), X, y, w, b), parts[call.function]
-    options |= dict.fromkeys(outputs, True)
-    if call.function == "bce_onepass" and not outputs:
-        return lambda: function(**options).packed  # a concatenation of one would be a launch more
-    return lambda: torch.cat(parts_of(function(**options)))
+    work = partial(getattr(passes, call.function), X, y, w, b, **options, **dict.fromkeys(outputs, True))
+    parts = [attrgetter(name) for name in (*_PARTS[call.function], *outputs)]
+
+    def all_numbers() -> Tensor:
+        found = work()
+        if len(parts) == 1:
+            return parts[0](found)  # a concatenation of one would be a launch more
+        return torch.cat([part(found).reshape(-1) for part in parts])
+
+    return all_numbers
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A call's result in float64, and for each of its numbers the sum of absolute terms that it is made of."""
+
+    value: Tensor
+    size: Tensor
+
+    def error(self, found: Tensor) -> float:
+        """Return the largest error of the first numbers, as a share of their terms; NaN where one is not finite."""
+        count = len(found)
+        return float(((found.double() - self.value[:count]).abs() / self.size[:count]).max())
+
+
+def truth(call: Call, problem: Problem) -> Truth:
+    """Return the result of a call on the whole of X."""
+    options = problem.options
+    X, y, w, b, v = (value.double() for value in (problem.X, problem.y, problem.w, problem.b, problem.v))
+    s = options.get("sample_weight", torch.ones_like(y)).double()
+    if "rows" in options:
+        X, y, s = (value[options["rows"]] for value in (X, y, s))
+    if "center" in options:
+        X = X - options["center"].double()
+    if call.function == "column_sums":
+        return Truth(X.t() @ v, X.abs().t() @ v.abs())
+    z, each = X @ w + b, X.abs() @ w.abs() + b.abs()
+    if call.function == "hessian_product":
+        return Truth(_with_sum(X, v * z), _with_sum(X.abs(), v.abs() * each))
+    q = options.get("pos_weight", z.new_ones(())).double()
+    bound = math.log1p(-options.get("eps", 1e-8)) - math.log(options.get("eps", 1e-8))
+    c, p = z.clamp(-bound, bound), torch.sigmoid(z)
+    softplus = partial(torch.nn.functional.softplus, threshold=50.0)
+    loss = s * ((1 - y) * softplus(c) + q * y * softplus(-c))
+    r, on = s * ((1 - y) * p - q * y * (1 - p)), 1 - y + q * y
+    h = s * on * p * (1 - p)
+    if "exact" in call.options:
+        r, h = (torch.where(z.abs() > bound, 0.0, value) for value in (r, h))
+    if call.function == "bce_rows":
+        return Truth(torch.cat([loss, r]), torch.cat([loss.abs(), s * on]).clamp(min=1e-30))
+    # A number's own rounding is that of its terms and of the logits that they are functions of.
+    slack = h * each
+    zero = z.new_zeros(())
+    scalars = torch.stack([loss.sum(), s.sum(), zero, z.abs().max()])
+    terms = torch.stack([(loss + slack).sum(), s.sum(), zero, each.max()])
+    value = torch.cat([_with_sum(X, r), scalars])
+    size = torch.cat([_with_sum(X.abs(), r.abs() + slack), terms]).clamp(min=1e-30)
+    if call.function == "bce_hessian":
+        X1 = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+        matrix, terms = X1.t() @ (h[:, None] * X1), X1.abs().t() @ ((h + slack)[:, None] * X1.abs())
+        value, size = torch.cat([value, matrix.reshape(-1)]), torch.cat([size, terms.reshape(-1)])
+    if call.function == "bce_onepass" and "outputs" in call.options:
+        value, size = torch.cat([value, r, h, z]), torch.cat([size, r.abs() + slack, h + slack, each])
+    return Truth(value, size.clamp(min=1e-30))
+
+
+def _with_sum(X: Tensor, r: Tensor) -> Tensor:
+    return torch.cat([X.t() @ r, r.sum().reshape(1)])
 
 
 @dataclass(frozen=True)
@@ -151,7 +207,7 @@ class Table:
 
     kind: "mixed" columns, whose correlation matrix has singular values over so many decades; "correlated" ones, each
     with its neighbours and all through a common factor, and a signal with an AUC of about 0.7; or scikit-learn's
-    "breast cancer" data. solvers: those of flashlogit that the command device tries.
+    "breast cancer" data. quick: N and D with --quick. solvers: those of flashlogit that the command device tries.
     """
 
     N: int
@@ -159,7 +215,8 @@ class Table:
     kind: str = "mixed"
     decades: float = 0.0
     l1: float = 0.0
-    solvers: tuple[str, ...] = ("auto", "newton", "lbfgs", "newton-cg")
+    quick: tuple[int, int] | None = None
+    solvers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -167,16 +224,21 @@ class Table:
         kind = f", {self.decades:g} decades" if self.decades > 0 else ""
         return f"{self.N:,} x {self.D:,}{kind}{f', l1 {self.l1:g}' if self.l1 else ''}"
 
+    def fit(self, solver: Any, X: Tensor, y: Tensor, gap: float = GAP) -> Any:
+        """Fit by flashlogit with C = 1, or with l1 alone."""
+        penalty = {"l1": self.l1, "l2": 0.0 if self.l1 else 1 / len(X)}
+        return flashlogit.fit(X, y, **penalty, tolerance=gap, solver=solver, max_iterations=400)
+
     def make(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Make X [N, D] float32 and y [N] uint8 on the device, always the same."""
         if self.kind == "breast cancer":
-            return _breast_cancer(device)
-        generator = torch.Generator(device).manual_seed(self.D)
-        N, D = self.N, self.D
+            from sklearn.datasets import load_breast_cancer
 
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, device=device)
-
+            columns, labels = load_breast_cancer(return_X_y=True)
+            X = torch.from_numpy((columns - columns.mean(axis=0)) / columns.std(axis=0)).float()
+            return X.to(device), torch.from_numpy(labels).to(device, torch.uint8)
+        N, D, generator = self.N, self.D, torch.Generator(device).manual_seed(self.D)
+        normal = partial(torch.randn, generator=generator, device=device)
         if self.kind == "correlated":
             order = torch.arange(D, dtype=torch.float64, device=device)
             covariance = 0.7 * 0.5 ** (order[:, None] - order).abs() + 0.3
@@ -196,9 +258,55 @@ class Table:
         return X, (torch.rand(N, generator=generator, device=device) < chance).to(torch.uint8)
 
 
-def _breast_cancer(device: torch.device) -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_breast_cancer
+TABLES = {
+    "1M x 28": Table(1_000_000, 28, "correlated", quick=(50_000, 28)),
+    "20k x 1024": Table(20_000, 1024, "correlated", quick=(2_000, 256)),
+    "569 x 30": Table(569, 30, "breast cancer", solvers=("auto", "newton", "lbfgs", "newton-cg")),
+    "11M x 28": Table(11_000_000, 28, quick=(100_000, 28), solvers=("auto", "newton", "lbfgs", "newton-cg")),
+    "200k x 1024": Table(200_000, 1024, quick=(5_000, 256), solvers=("auto", "lbfgs")),
+    "2M x 64 hard": Table(2_000_000, 64, decades=3.0, quick=(50_000, 64), solvers=("auto", "newton", "newton-cg")),
+    "1M x 28 l1": Table(1_000_000, 28, l1=1e-3, solvers=("auto", "lbfgs")),
+}
+"""What is fitted: by `fit` those without l1, the first three on a CPU; by `device` those with solvers."""
 
-    X, y = load_breast_cancer(return_X_y=True)
-    X = (X - X.mean(axis=0)) / X.std(axis=0)
-    return torch.from_numpy(X).float().to(device), torch.from_numpy(y).to(torch.uint8).to(device)
+
+class Objective:
+    """The mean logistic loss over X [N, D] and y [N] plus l2/2 ||w||^2 + l1 ||w||_1, the intercept free."""
+
+    def __init__(self, X: Tensor, y: Tensor, l2: float, l1: float = 0.0) -> None:
+        self.X, self.y, self.l2, self.l1 = X.double(), y.double(), l2, l1
+        mean = float(self.y.mean())
+        self.null = -sum(p * math.log(p) for p in (mean, 1 - mean))
+        """The objective of the intercept alone."""
+        self.best = math.inf
+        """The least objective that is known."""
+
+    def __call__(self, weight: object, bias: object) -> float:
+        """Return the objective; NaN where the parameters are not finite."""
+        w, b = (torch.as_tensor(value).to(self.X).reshape(-1) for value in (weight, bias))
+        z = self.X @ w + b
+        loss = float((torch.nn.functional.softplus(z, threshold=50.0) - self.y * z).mean())
+        return loss + 0.5 * self.l2 * float(w @ w) + self.l1 * float(w.abs().sum())
+
+    def gap(self, value: float) -> float:
+        """Return how far an objective is above the least one, as a share of the null model's."""
+        return (value - self.best) / self.null
+
+    def minimize(self) -> None:
+        """Find the least objective without l1, by Newton's method with halved steps from zero."""
+        N, D = self.X.shape
+        X1 = torch.cat([self.X, self.X.new_ones(N, 1)], dim=1)
+        theta = X1.new_zeros(D + 1)
+        penalty = torch.full_like(theta, self.l2)
+        penalty[-1] = 0.0
+        self.best = self(theta[:D], theta[D:])
+        for _ in range(50):
+            p = torch.sigmoid(X1 @ theta)
+            gradient = theta * penalty + X1.t() @ (p - self.y) / N
+            H = torch.diag(penalty) + X1.t() @ (X1 * (p * (1 - p))[:, None]) / N
+            step = torch.linalg.solve(H, gradient)
+            trials = (theta - 0.5**k * step for k in range(20))
+            theta = next((t for t in trials if self(t[:D], t[D:]) <= self.best * (1 + 1e-15)), theta)
+            self.best = min(self.best, self(theta[:D], theta[D:]))
+            if float(gradient @ step) < 1e-15 * self.null:
+                break

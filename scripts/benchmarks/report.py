@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +21,7 @@ import torch
 from .clock import Timing
 
 PACKAGES = ("torch", "triton", "numpy", "scikit-learn", "scipy", "jax", "optax", "cupy-cuda13x", "pytest")
-
-
-def facts(device: torch.device, *packages: str) -> dict[str, Any]:
-    """Return date (UTC), versions, a C compiler, cores and the device."""
-    versions = {}
-    for package in (*PACKAGES, *packages):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
-    compiler = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
-    found = {"date": date, "python": platform.python_version(), "versions": versions, "c_compiler": compiler}
-    return found | {"cores": os.cpu_count(), "device": device_of(device), "smi": _smi()}
-
-
-def device_of(device: torch.device) -> dict[str, Any]:
-    """Describe a GPU as torch sees it, or a CPU, on which Triton's interpreter stands in for a GPU."""
-    if device.type == "cpu":
-        cpuinfo = Path("/proc/cpuinfo")
-        listed = cpuinfo.read_text() if cpuinfo.exists() else ""
-        model = re.search(r"^model name\s*:\s*(.+)$", listed, re.MULTILINE)
-        name = model.group(1) if model else platform.machine()
-        return {"name": "interpreter" if os.environ.get("TRITON_INTERPRET") == "1" else name}
-    gpu = torch.cuda.get_device_properties(device)
-    found = {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}"}
-    found |= {"multiprocessors": gpu.multi_processor_count, "l2_bytes": gpu.L2_cache_size}
-    return found | {"memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
-
-
-def _smi() -> str:
-    """Return driver, clocks, power and temperature as nvidia-smi tells them, in a line; empty without it."""
-    query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
-    command = ["nvidia-smi", query, "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.partition("\n")[0]
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
+PACKAGES += ("scikit-learn-intelex", "glum", "cyanure", "cuml-cu12", "cuml-cu13", "skglm", "jaxlib")
 
 Record = dict[str, Any]
 """What is known of one contender, call or fit, as it is in the files.
@@ -71,6 +35,35 @@ is wrong or missing has no time, but a status other than "ok" and a reason.
 HEAD = f"{'':<60} {'ms':>9} {'spread':>9} {'of read':>9} {'speed-up':>9} {'error':>9}"
 _WRONG = {"right": "off by ", "repeatable": "two calls differ, error ", "same": "replayed wrongly, error "}
 _COUNTS = ("launches", "waits", "passes", "iterations", "device_ms", "table_ms", "gain", "setting")
+_COMPARED = ("ms", "us", "wall_ms", "launches", "waits")
+
+
+def facts(device: torch.device) -> Record:
+    """Return date (UTC), versions, whether there is a C compiler, cores, the device and what nvidia-smi says of it."""
+    versions, smi = {}, ""
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["nvidia-smi", query, "--format=csv,noheader"]
+        smi = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.partition("\n")[0]
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    compiler = any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "clang"))
+    found = {"date": date, "python": platform.python_version(), "versions": versions, "c_compiler": compiler}
+    return found | {"cores": os.cpu_count(), "device": device_of(device), "smi": smi}
+
+
+def device_of(device: torch.device) -> Record:
+    """Describe a GPU as torch sees it, or a CPU, on which Triton's interpreter stands in for a GPU."""
+    if device.type == "cpu":
+        cpuinfo = Path("/proc/cpuinfo")
+        model = re.search(r"(?m)^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "")
+        name = model.group(1) if model else platform.machine()
+        return {"name": "interpreter" if os.environ.get("TRITON_INTERPRET") == "1" else name}
+    gpu = torch.cuda.get_device_properties(device)
+    found = {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "multiprocessors": gpu.multi_processor_count}
+    return found | {"l2_bytes": gpu.L2_cache_size, "memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
 
 
 def trouble(record: Record) -> str:
@@ -129,8 +122,10 @@ def say(line: object = "") -> None:
     print(line, flush=True)
 
 
-def save(content: object, path: Path) -> None:
-    """Write a JSON file; an interruption leaves the old one."""
+def save(content: object, path: Path | None) -> None:
+    """Write a JSON file, if one is asked for; an interruption leaves the old one."""
+    if path is None:
+        return
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -139,9 +134,9 @@ def save(content: object, path: Path) -> None:
 class Report:
     """A run of `kernel` or `fit`, whose file is rewritten whenever something has been found."""
 
-    def __init__(self, kind: str, doc: str | None, options: argparse.Namespace, *packages: str) -> None:
+    def __init__(self, kind: str, doc: str | None, options: argparse.Namespace) -> None:
         self._options = options
-        machine = facts(torch.device(options.devices[0]), *packages)
+        machine = facts(torch.device(options.devices[0]))
         settings = {name: value for name, value in vars(options).items() if name not in ("out", "picture")}
         self.content: Record = {"kind": kind, "method": doc, "machine": machine, "settings": settings}
         self.content |= {"complete": False, "results": []}
@@ -154,20 +149,16 @@ class Report:
         for record in records:
             say(row(record))
             self.content["results"].append(record)
-        self._save()
+        save(self.content, self._options.out)
 
     def finish(self) -> None:
         """Mark the run as complete, draw the picture and say where things are."""
         self.content["complete"] = True
-        self._save()
+        save(self.content, self._options.out)
         if self._options.picture is not None:
             draw(self.content["results"], self._options.picture)
         files = [str(path) for path in (self._options.out, self._options.picture) if path is not None]
         say(f"\nresults: {' and '.join(files) or 'not kept, as neither --out nor --picture names a file'}")
-
-    def _save(self) -> None:
-        if self._options.out is not None:
-            save(self.content, self._options.out)
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
@@ -182,8 +173,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
         axes = figure.add_subplot(len(panels), 1, place, title=panel)
         for i, line in enumerate(dict.fromkeys(record["line"] for record in there)):
             points = [(record["x"], record[record["y"]]) for record in there if record["line"] == line]
-            style = f"{'os^v'[i // 10 % 4]}-C{i % 10}"
-            axes.plot(*zip(*points, strict=True), style, label=line, lw=2.5 if "flashlogit" in line else 1)
+            axes.plot(*zip(*points, strict=True), f"{'os^v'[i // 10 % 4]}-C{i % 10}", label=line)
         by_time = there[0]["y"] == "ms"
         axes.set_ylabel("milliseconds to the gap" if by_time else "share of the measured bandwidth")
         axes.set_yscale("log" if by_time else "linear")
@@ -205,10 +195,8 @@ def between(least: float, most: float, convert: Callable[[str], float] = float) 
 def new_file(text: str) -> Path:
     """Return the path of a file that can be written: the type of an option."""
     path = Path(text)
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{path.parent} is no folder to write into; name another file")
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path} is no file that can be written; name one in a folder that exists")
     return path
 
 
@@ -221,3 +209,50 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=new_file, help="the JSON file to write")
     parser.add_argument("--picture", type=new_file, help="the PNG file to write")
     return parser
+
+
+def named(content: Any, where: str = "") -> Iterator[tuple[str, Record]]:
+    """Yield all that has a name, with the names that it is under."""
+    if isinstance(content, dict):
+        if "name" in content:
+            where = f"{where}{': ' * bool(where)}{content['name']}"
+            yield where, content
+        content = list(content.values())
+    for part in content if isinstance(content, list) else ():
+        yield from named(part, where)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command `compare`: say which numbers of a second file are slower than those of a first, or wrong now."""
+    parser = argparse.ArgumentParser(prog="benchmark.py compare", description=main.__doc__)
+    parser.add_argument("files", nargs=2, type=Path, metavar="A.json B.json")
+    slack = "share by which a number has to be larger, and by more than the spread; default: 0.05"
+    parser.add_argument("--threshold", type=between(0, 10), default=0.05, help=slack)
+    options = parser.parse_args(arguments)
+    files, kinds, devices = [], [], []
+    for path in options.files:
+        try:
+            files.append(json.loads(path.read_text(encoding="utf-8")))
+            kinds.append(files[-1]["kind"])
+            devices.append(files[-1]["machine"]["device"]["name"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"{path} is no file of this program ({type(error).__name__}); name one of --out")
+    if kinds[0] != kinds[1]:
+        parser.error(f"the files are of the commands {' and '.join(kinds)}; name two of a kind")
+    say(f"before: {devices[0]}, after: {devices[1]}")
+    before, after = (dict(found for key in each for found in named(each[key], key)) for each in files)
+    bad = 0
+    for name in [name for name in before if name in after]:
+        now = trouble(after[name])
+        if bool(now) != bool(trouble(before[name])):
+            bad += bool(now)
+            say(f"{name:<70} {f'wrong now: {now}' if now else 'right now'}")
+        spread = max(options.threshold, *(spread_of(each[name]) or 0.0 for each in (before, after)))
+        for key in _COMPARED:
+            old, new = before[name].get(key), after[name].get(key)
+            if old and new:
+                mark = "slower" if new / old > 1 + spread else "faster" if old / new > 1 + spread else ""
+                bad += mark == "slower"
+                say(f"{name:<70} {key:8} {number(old):>9} {number(new):>9} {new / old:>7.3f}  {mark}")
+    say(f"{bad} numbers became slower or wrong" if bad else "nothing became slower or wrong")
+    return int(bad > 0)

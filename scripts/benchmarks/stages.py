@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -10,7 +11,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,15 +20,14 @@ from flashlogit_kernels.gpu.run import reduce_partials
 from flashlogit_kernels.gpu.table import packaged
 
 from .bench import Bench, compile_all, table_launch
-from .clock import Work, capture, synchronize
-from .device_fits import profiled, warm_fits
-from .problems import Call, as_loaded, make_problem, packed
-from .report import Record, facts, reason, times
-from .truth import BOUND, truth
+from .clock import Work, capture, ceilings, synchronize, wall
+from .fit import profiled, tables
+from .problems import BOUND, Call, as_loaded, make_problem, packed, truth
+from .report import Record, facts, reason, times, trouble
 
 _ROOT = Path(__file__).parents[2]
-_ROOMS = ("kernels", "solvers", "training", "estimator")
-"""What the paths of tests have in them that are run."""
+_TESTS = ["tests/kernels", "tests/solvers/test_on_gpu.py", "tests/estimator/test_estimator_gpu.py"]
+_TESTS += ["tests/training/test_training.py"]
 _KEPT_LINES = 60
 
 
@@ -37,23 +36,20 @@ def machine(bench: Bench, record: Record) -> None:
     record |= facts(bench.device)
     bench.clock.warm()
     X = bench.numbers(torch.float32)
-    target, total = torch.empty_like(X), torch.empty((), device=bench.device)
-    calls = {"read": partial(torch.sum, X, dim=0, out=total), "copy": partial(target.copy_, X)}
-    found, nbytes = bench.clock(calls, bench.rounds), X.numel() * X.element_size()
-    read, copied = found["read"], found["copy"]
-    rates = {"read_tb_s": nbytes / read.ms / 1e9, "copy_tb_s": 2 * nbytes / copied.ms / 1e9}
+    found = bench.clock(dict(zip(("read", "copy"), ceilings(X), strict=True)), bench.rounds)
+    read, nbytes = found["read"], X.numel() * X.element_size() / 1e9
+    rates = {"read_tb_s": nbytes / read.ms, "copy_tb_s": 2 * nbytes / found["copy"].ms}
     record["ceilings"] = rates | {"method": read.method, "late": read.late}
 
 
 def compiling(bench: Bench, record: Record) -> None:
     """Compile what the stages correctness, host and passes launch, and the fits."""
-    tasks = [*warm_fits(bench.tiny), *timed_calls(bench.tiny), *checked_calls(bench.tiny)]
-    record["calls"] = compile_all(bench, list(dict.fromkeys(tasks)))
+    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny)])
+    record["calls"] = compile_all(bench, [*([] if bench.tiny else tables(bench.tiny)), *calls])
     found = [kernel for entry in record["calls"] for kernel in entry.get("kernels", ())]
     record |= {"kernels": len(found), "spilling": sum(bool(kernel["spilled"]) for kernel in found)}
     record["clamped"] = sum(kernel["fitting"] < (kernel["asked"] or 0) for kernel in found)
-    disagreeing = [kernel for kernel in found if kernel["driver"] not in (None, kernel["fitting"])]
-    record["disagreeing_with_the_driver"] = len(disagreeing)
+    record["disagreeing_with_the_driver"] = sum(kernel["driver"] not in (None, kernel["fitting"]) for kernel in found)
 
 
 def checked_calls(tiny: bool) -> list[Call]:
@@ -91,11 +87,10 @@ def checked_calls(tiny: bool) -> list[Call]:
 def correctness(bench: Bench, record: Record) -> None:
     """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
     asked = checked_calls(bench.tiny)
-    record |= {"asked": len(asked), "calls": [], "failed": []}
+    record |= {"asked": len(asked), "calls": []}
     for call in asked:
-        entry = bench.add(record["calls"], call.name, partial(check, call, bench))
-        if "error" in entry or not entry["right"] or not entry["repeatable"]:
-            record["failed"].append(call.name)
+        bench.add(record["calls"], call.name, partial(check, call, bench))
+    record["failed"] = [entry["name"] for entry in record["calls"] if trouble(entry)]
 
 
 def check(call: Call, bench: Bench) -> Record:
@@ -112,35 +107,29 @@ def check(call: Call, bench: Bench) -> Record:
 
 def bodies(bench: Bench) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]]:
     """Return what is captured, and a tensor that its result depends on."""
-    tiny, device = bench.tiny, bench.device
-    found: dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]] = {}
-    calls = [Call("bce_onepass", 40 if tiny else 20_000)]
+    device, found = bench.device, {}
+    calls = [Call("bce_onepass", 40 if bench.tiny else 20_000)]
     kinds = product(("bce_onepass", "bce_hessian"), ("float32", "float64"))
     calls += [Call(name, 28, compute=compute) for name, compute in kinds]
     calls += [Call(name, 28) for name in ("hessian_product", "column_sums", "bce_rows")]
     for call in calls:
-        problem = make_problem(call, 32 if tiny else call.few_rows(), device)
+        problem = make_problem(call, 32 if bench.tiny else call.few_rows(), device)
         # Sums over the columns depend on the values of the rows alone.
         changed = problem.v if call.function == "column_sums" else problem.w
         found[call.name] = packed(call, problem, passes), changed
-    X = torch.randn(64, 28, device=device)
-    y = torch.rand(64, device=device) < 0.5
-    w = torch.randn(28, device=device, requires_grad=True)
+    X, y, w = _small_problem(64, 28, device)
 
     def loss_and_gradient() -> torch.Tensor:
         loss = flashlogit.bce_loss(X, y, w)
         return torch.cat([loss.detach().reshape(1), *torch.autograd.grad(loss, w)])
 
     found["bce_loss and its gradient"] = loss_and_gradient, w.detach()
-    solve: Any = torch.linalg.solve_triangular
-    for P in (20, 31, 1025):
-        A = torch.randn(P, P, device=device, dtype=torch.float64)
-        A = A @ A.t() + P * torch.eye(P, device=device, dtype=torch.float64)
-        b = A[:, :1].contiguous()
-        found[f"solve_triangular {P}"] = partial(solve, A, b, upper=False), b
-        found[f"cholesky_ex {P}"] = lambda A=A: torch.linalg.cholesky_ex(A)[0].tril(), A
-    found["solve_ex 40"] = lambda A=A[:40, :40], b=b[:40]: torch.linalg.solve_ex(A, b)[0], b
     return found
+
+
+def _small_problem(N: int, D: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    w = torch.randn(D, device=device, requires_grad=True)
+    return torch.randn(N, D, device=device), torch.rand(N, device=device) < 0.5, w
 
 
 def recorded(bench: Bench, work: Work) -> Work:
@@ -151,41 +140,36 @@ def recorded(bench: Bench, work: Work) -> Work:
 def capturing(bench: Bench, record: Record) -> None:
     """Fill in whether replays on other values give what the bodies then give, and what a failing capture left."""
     record["bodies"] = []
-
-    def replayed(body: Callable[[], torch.Tensor], changed: torch.Tensor) -> Record:
-        results: list[torch.Tensor] = []
-        try:
-            body()
-            replay = recorded(bench, lambda: results.append(body()))
-            with torch.no_grad():
-                changed.mul_(0.5)
-            replay()
-            known = body()
-            error = float((results[-1] - known).abs().max() / known.abs().max())
-        except Exception as failure:
-            return {"captured": False, "reason": reason(failure)}
-        return {"captured": True, "same": error <= 1e-12, "relative_difference": error}
-
     for name, (body, changed) in bodies(bench).items():
-        bench.add(record["bodies"], name, partial(replayed, body, changed))
+        bench.add(record["bodies"], name, partial(_replayed, bench, body, changed))
     record["failing capture"] = failing_capture(bench)
+
+
+def _replayed(bench: Bench, body: Callable[[], torch.Tensor], changed: torch.Tensor) -> Record:
+    results: list[torch.Tensor] = []
+    body()
+    replay = recorded(bench, lambda: results.append(body()))
+    with torch.no_grad():
+        changed.mul_(0.5)
+    replay()
+    known = body()
+    error = float((results[-1] - known).abs().max() / known.abs().max())
+    return {"captured": True, "same": error <= 1e-12, "relative_difference": error}
 
 
 def failing_capture(bench: Bench) -> Record:
     """Capture a body that reads a value, which is forbidden: the stream afterwards is the one before, passes go on."""
-    call = Call("bce_onepass", 28)
-    make = packed(call, make_problem(call, 32 if bench.tiny else 4096, bench.device), passes)
+    make = bench.work(Call("bce_onepass", 28), 32 if bench.tiny else 4096)
     before = make()
     if bench.tiny:
         return {"raised": None, "stream_restored": True, "passes_go_on": torch.equal(make(), before)}
-    stream, raised = torch.cuda.current_stream(bench.device), ""
+    stream, left = torch.cuda.current_stream(bench.device), {"raised": ""}
     try:
         capture(lambda: make().sum().item(), bench.device)
     except Exception as error:
-        raised = reason(error)
-    restored = torch.cuda.current_stream(bench.device) == stream
-    random = bool(torch.randn(8, device=bench.device).isfinite().all())
-    left = {"raised": raised, "stream_restored": restored, "random_numbers_go_on": random}
+        left["raised"] = reason(error)
+    left |= {"stream_restored": torch.cuda.current_stream(bench.device) == stream}
+    left |= {"random_numbers_go_on": bool(torch.randn(8, device=bench.device).isfinite().all())}
     return left | {"passes_go_on": torch.equal(make(), before)}
 
 
@@ -195,13 +179,10 @@ def host(bench: Bench, record: Record) -> None:
     bench.clock.warm()
     one = torch.ones(30, device=bench.device)
     found: dict[str, Work] = {"torch addition": lambda: one + one, "torch .item()": lambda: one[0].item()}
-    calls = [Call("bce_onepass", 30), Call("bce_onepass", 30, compute="float64")]
-    calls += [Call("bce_onepass", 30, labels="int64")]
+    calls = [Call("bce_onepass", 30, **some) for some in ({}, {"compute": "float64"}, {"labels": "int64"})]
     calls += [Call(function, 30) for function in ("hessian_product", "column_sums", "bce_hessian")]
-    found |= {call.name: packed(call, make_problem(call, N, bench.device), passes) for call in calls}
-    X = torch.randn(N, 30, device=bench.device)
-    y = torch.rand(N, device=bench.device) < 0.5
-    w = torch.zeros(30, device=bench.device, requires_grad=True)
+    found |= {call.name: bench.work(call, N) for call in calls}
+    X, y, w = _small_problem(N, 30, bench.device)
     labels, plain = y.float(), torch.nn.functional.binary_cross_entropy_with_logits
     found["bce_loss and backward"] = lambda: torch.autograd.grad(flashlogit.bce_loss(X, y, w), w)
     found["torch's own loss and backward"] = lambda: torch.autograd.grad(plain(X @ w, labels), w)
@@ -221,24 +202,21 @@ def host_cost(call: Work, often: int, bench: Bench) -> Record:
         for _ in range(often):
             call()
         found.append((time.perf_counter() - began) / often * 1e6)
-    return {"us": sorted(found)[len(found) // 2], "launches": profiled(call, bench).get("launches")}
+    return {"us": statistics.median(found), "launches": profiled(call, bench).get("launches")}
 
 
 def _graph(bench: Bench, x: torch.Tensor) -> Record:
     """Return milliseconds to capture and instantiate a graph of 180 small kernels, and microseconds of its replay."""
+    if bench.tiny:
+        return {}
 
     def chain() -> None:
         for _ in range(180):
             x.add_(1.0)
 
-    recorded(bench, chain)
-    if bench.tiny:
-        return {}
-    synchronize(bench.device)
-    began = time.perf_counter()
     capture(chain, bench.device)
-    captured = time.perf_counter() - began
-    return {"capture_ms": captured * 1e3, "replay_us": bench.clock({"chain": chain}, 20)["chain"].ms * 1e3}
+    captured, _ = wall(partial(capture, chain, bench.device), bench.device)
+    return {"capture_ms": captured, "replay_us": bench.clock({"chain": chain}, 20)["chain"].ms * 1e3}
 
 
 def timed_calls(tiny: bool) -> list[Call]:
@@ -274,16 +252,14 @@ def passes_stage(bench: Bench, record: Record) -> None:
 
 def timed(bench: Bench, call: Call) -> Record:
     """Time one call: by the table as it is, where that can be asked for, and fitted, in turn."""
-    X = bench.matrix(call)
-    problem = make_problem(call, len(X), bench.device, X=X)
-    works: dict[str, Work] = {"fitted": packed(call, problem, passes)}
     fixed = call.function == "column_sums" or (call.function == "bce_hessian" and call.compute == "float64")
-    config = None if fixed else table_launch(call, bench.device)
+    config, N = None if fixed else table_launch(call, bench.device), call.rows_of(bench.bytes)
+    works = {"fitted": bench.work(call)}
     if config is not None:
-        works["as it is"] = packed(replace(call, launch=config), problem, passes)
+        works["as it is"] = bench.work(replace(call, launch=config))
     found = bench.clock(works, bench.rounds)
-    best, moved = found["fitted"], call.bytes_read(len(X))
-    entry: Record = {"N": len(X), "launch": None if config is None else asdict(config)} | times(best)
+    best, moved = found["fitted"], call.bytes_read(N)
+    entry: Record = {"N": N, "launch": None if config is None else asdict(config)} | times(best)
     entry["as_it_is_ms"] = None if config is None else found["as it is"].ms
     entry |= {"tb_s": moved / best.ms / 1e9, "fraction": bench.ceiling(moved, best.ms)}
     return entry | {"method": best.method, "late": best.late}
@@ -291,10 +267,9 @@ def timed(bench: Bench, call: Call) -> Record:
 
 def _torch(bench: Bench, D: int) -> Record:
     """Time X w, sigmoid, X^T r in float32 torch, each product a read of X."""
-    call = Call("bce_onepass", D)
-    X = bench.matrix(call)
-    problem = make_problem(call, len(X), bench.device, X=X)
-    y, w, b = problem.y.float(), problem.w, problem.b
+    call = Call("bce_onepass", D, labels="float32")
+    problem = make_problem(call, 0, bench.device, X=bench.matrix(call))
+    X, y, w, b = problem.X, problem.y, problem.w, problem.b
     ms = bench.clock({"torch": lambda: X.t() @ (torch.sigmoid(X @ w + b) - y)}, bench.rounds)["torch"].ms
     return {"ms": ms, "fraction": bench.ceiling(X.numel() * 4, ms)}
 
@@ -315,20 +290,13 @@ def gpu_tests(bench: Bench, record: Record) -> None:
     if importlib.util.find_spec("pytest") is None:
         record["summary"] = "not run, for pytest is not installed; pip install pytest"
         return
-    files = [str(path) for path in sorted((_ROOT / "tests").rglob("test_*.py")) if _matters(path)]
     how = ["--collect-only"] if bench.tiny else ["--maxfail=12", "--durations=5", "-pno:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *how, *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *how, *_TESTS]
     paths = os.pathsep.join([f"{_ROOT}/src", f"{_ROOT}/kernels", os.environ.get("PYTHONPATH", "")])
     env, limit = {**os.environ, "PYTHONPATH": paths}, max(5.0, bench.left() - 2)
     try:
         done = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, timeout=limit)
-        record["exit_code"], lines = done.returncode, (done.stderr + done.stdout).splitlines()
+        code, lines = done.returncode, (done.stderr + done.stdout).splitlines()
     except subprocess.TimeoutExpired:
-        record["exit_code"], lines = None, ["out of time"]
-    record["summary"] = lines[-1] if lines else ""
-    record["output"] = lines[-_KEPT_LINES:]
-
-
-def _matters(path: Path) -> bool:
-    where = str(path.relative_to(_ROOT))
-    return any(room in where for room in _ROOMS) and "mark.gpu" in path.read_text(encoding="utf-8")
+        code, lines = None, ["out of time"]
+    record |= {"exit_code": code, "summary": lines[-1] if lines else "", "output": lines[-_KEPT_LINES:]}

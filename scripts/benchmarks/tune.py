@@ -5,20 +5,18 @@ Its result is rows for the launch table, of this machine, ready to be taken over
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import flashlogit_kernels
 from flashlogit_kernels.gpu import table
 from flashlogit_kernels.gpu.launch import block_width, machine_name, piece_widths, table_dtypes
 from flashlogit_kernels.gpu.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
 
 from .bench import Bench, compile_all, table_launch
-from .problems import Call, as_loaded, dtype_of, make_problem, packed
+from .problems import Call, as_loaded, dtype_of
 from .report import Record, reason
 
 _GAIN = 0.02
@@ -98,13 +96,9 @@ class Search:
     """The search for a shape's launch."""
 
     def __init__(self, bench: Bench, call: Call) -> None:
-        self.call, self._bench = call, bench
-        incumbent = table_launch(call, bench.device)
-        assert incumbent is not None
-        self.incumbent: LaunchConfig = incumbent
+        self.call, self._bench, self.incumbent = call, bench, table_launch(call, bench.device)
         self._ms: dict[LaunchConfig, float] = {}
-        self._rejected: list[Record] = []
-        self._error: Record = {}
+        self._found: Record = {"table": asdict(self.incumbent), "tried": [], "rejected": []}
 
     def tiles(self) -> list[Call]:
         """Return what is to be compiled first."""
@@ -112,63 +106,57 @@ class Search:
 
     def variations(self) -> list[Call]:
         """Return what is to be compiled then: around the two fastest."""
-        fastest = sorted(self._ms, key=self._ms.__getitem__)[:2] or [self.incumbent]
-        found = dict.fromkeys(config for best in fastest for config in variations(self.call, best))
+        found = dict.fromkeys(new for best in self._fastest(2) for new in variations(self.call, best))
         return [replace(self.call, launch=config) for config in found if config not in self._ms]
 
-    def time(self, tasks: Sequence[Call], working: Mapping[tuple[str, str], Record]) -> None:
+    def _fastest(self, count: int) -> list[LaunchConfig]:
+        return sorted(self._ms, key=self._ms.__getitem__)[:count] or [self.incumbent]
+
+    def _works(self, configs: list[LaunchConfig | None]) -> dict[LaunchConfig | None, Any]:
+        return {config: self._bench.work(replace(self.call, launch=config)) for config in configs}
+
+    def time(self, tasks: list[Call], working: dict[tuple[str, str], Record]) -> None:
         """Time the tasks that are among the compiled, spill nothing and give the table's answer."""
         try:
-            works: dict[Any, Any] = {None: self._make(None)}
+            works = self._works([None])
             known = works[None]()
             for task in tasks:
-                entry, config = working.get((task.name, str(task.launch))), task.launch
-                assert config is not None
-                kernels, why = (entry["kernels"], "") if entry else ([], "not compiled")
-                if any(kernel["spilled"] for kernel in kernels):
-                    why = "spills"
-                most = min([config.programs_per_sm, *(kernel["fitting"] for kernel in kernels)])
-                config = replace(config, programs_per_sm=most)
+                kernels = working.get((task.name, str(task.launch)), {"kernels": None})["kernels"]
+                fitting = [kernel["fitting"] for kernel in kernels or ()]
+                config = replace(task.launch, programs_per_sm=min([task.launch.programs_per_sm, *fitting]))
+                why = "not compiled" if kernels is None else "spills" * any(kernel["spilled"] for kernel in kernels)
                 if not why:
-                    error = float((self._make(config)() - known).abs().max() / known.abs().max())
+                    works |= self._works([config])
+                    error = float((works[config]() - known).abs().max() / known.abs().max())
                     why = "" if error < 1e-5 else f"off by {error:.1e}"
                 if why:
-                    self._rejected.append(asdict(config) | {"why": why})
-                else:
-                    works[config] = self._make(config)
+                    works.pop(config, None)
+                    self._found["rejected"].append(asdict(config) | {"why": why})
             found = self._bench.clock(works, max(1, self._bench.rounds // 4))
             self._ms |= {config: timing.ms for config, timing in found.items() if config is not None}
         except Exception as error:
-            self._error = {"error": reason(error)}
-
-    def _make(self, config: LaunchConfig | None) -> Any:
-        X = self._bench.matrix(self.call)
-        problem = make_problem(self.call, len(X), self._bench.device, X=X)
-        return packed(replace(self.call, launch=config), problem, flashlogit_kernels)
+            self._found["error"] = reason(error)
 
     def result(self) -> Record:
         """Return the fastest against the table's launch, and all that was tried."""
-        entry: Record = {"table": asdict(self.incumbent)} | self._error
-        entry["tried"] = [asdict(config) | {"ms": ms} for config, ms in self._ms.items()]
-        entry["rejected"] = self._rejected
+        self._found["tried"] = [asdict(config) | {"ms": ms} for config, ms in self._ms.items()]
         if not self._ms:
-            return entry
+            return self._found
         share = partial(self._bench.ceiling, self.call.bytes_read(self.call.rows_of(self._bench.bytes)))
-        fastest = sorted(self._ms, key=self._ms.__getitem__)[:3]
-        works = {config: self._make(config) for config in (None, *fastest)}
-        ms = {config: found.ms for config, found in self._bench.clock(works, self._bench.rounds).items()}
-        best = min(fastest, key=ms.__getitem__)
-        entry |= {"table_ms": ms[None], "table_fraction": share(ms[None])}
-        entry |= {"best": asdict(best), "ms": ms[best]}
-        return entry | {"fraction": share(ms[best]), "gain": 1 - ms[best] / ms[None]}
+        timed = self._bench.clock(self._works([None, *self._fastest(3)]), self._bench.rounds)
+        ms = {config: found.ms for config, found in timed.items()}
+        table_ms = ms.pop(None)
+        best = min(ms, key=ms.__getitem__)
+        self._found |= {"table_ms": table_ms, "table_fraction": share(table_ms), "best": asdict(best), "ms": ms[best]}
+        return self._found | {"fraction": share(ms[best]), "gain": 1 - ms[best] / table_ms}
 
 
 def _table_row(bench: Bench, call: Call, found: Record) -> Record:
     """Return what a row of the launch table holds."""
     storage, compute = table_dtypes(dtype_of(call.storage), dtype_of(call.compute))
     machine, hessian = machine_name(bench.device), call.function == "bce_hessian"
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    row: Record = {"machine": ANY_MACHINE if machine == REFERENCE_MACHINE else machine, "measured": today}
+    row: Record = {"machine": ANY_MACHINE if machine == REFERENCE_MACHINE else machine}
+    row["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     row |= {"kernel": "hessian" if hessian else "onepass", "storage": storage, "compute": compute}
     row["D"] = max(16, block_width(call.D)) if hessian else call.D
     return row | {"launch": found["best"], "fraction": found["fraction"]}
@@ -184,10 +172,3 @@ def take_over(record: Record, path: Path) -> None:
     better = {key(entry): entry for entry in found}
     kept = [better.pop(key(entry), entry) for entry in table.read(path)]
     table.write([*kept, *better.values()], path)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command."""
-    from .device import main as device
-
-    return device(["--stages", "machine", "tuning", *arguments])

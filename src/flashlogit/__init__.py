@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashlogit_kernels.lazy import attribute_loader
+from flashlogit_kernels import attribute_loader
 
 if TYPE_CHECKING:
     from .estimator.logistic_regression import LogisticRegression as LogisticRegression

@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-from benchmarks import compare, kernel
+from benchmarks import kernel, report
 from benchmarks.clock import Timing
-from benchmarks.problems import Call, make_problem, packed
-from benchmarks.truth import truth
+from benchmarks.problems import Call, make_problem, packed, truth
 
 from flashlogit import reference
 
@@ -17,11 +16,12 @@ def instant(calls, rounds):
     return {name: Timing(float(n), n * 0.99, n * 1.01, rounds, "none") for n, name in enumerate(calls, 1)}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("D", [1, 28, 130])
+@pytest.mark.parametrize(
+    ("dtype", "D"), [(torch.float32, 1), (torch.float32, 130), (torch.bfloat16, 28), (torch.float64, 28)]
+)
 def test_every_way_is_right(dtype, D):
     X = torch.randn(300, D, generator=torch.Generator().manual_seed(0)).to(dtype)
-    found = list(kernel.measure(X, list(kernel.ways(X, reference, compiled=False)), instant, 3))
+    found = list(kernel.measure(X, list(kernel.ways(X, reference)), instant, 3))
     assert not [record["reason"] for record in found if "reason" in record]
     names = {record["line"] for record in found}
     assert "bce_onepass: torch autograd" in names
@@ -33,7 +33,7 @@ def test_every_way_is_right(dtype, D):
 
 def test_wrong_and_failing_ways_get_no_time():
     X = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
-    first, second, third, *rest = kernel.ways(X, reference, compiled=False)
+    first, second, third, *rest = kernel.ways(X, reference)
     ran = []
 
     def clock(calls, rounds):
@@ -65,52 +65,68 @@ def test_truth(function, options, compute):
     assert known.error(given) < (1e-6 if compute == "float32" else 1e-14)
 
 
-def test_a_quick_run_is_read_back(tmp_path, capsys):
-    files = [tmp_path / name for name in ("a.json", "b.json")]
+def test_a_quick_run(tmp_path, capsys):
+    out, picture = tmp_path / "a.json", tmp_path / "a.png"
     options = ["--quick", "--gigabytes", "0.0001", "--columns", "3", "--repeats", "2"]
-    assert kernel.main([*options, "--out", str(files[0]), "--picture", str(tmp_path / "a.png")]) == 0
+    assert kernel.main([*options, "--out", str(out), "--picture", str(picture)]) == 0
     assert "bce_onepass: torch eager" in capsys.readouterr().out
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    content = json.loads(files[0].read_text())
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    content = json.loads(out.read_text())
     assert content["complete"]
-    names = [record["name"] for record in content["results"]]
-    assert len(set(names)) == len(names)
-    record = next(r for r in content["results"] if r["line"] == "bce_onepass: flashlogit")
+    found = {record["line"]: record for record in content["results"]}
+    assert len({record["name"] for record in content["results"]}) == len(found)
+    record = found["bce_onepass: flashlogit"]
     assert record["fraction"] > 0
     assert record["error"] <= record["allowed"]
-    record.update(q25_ms=record["ms"], q75_ms=record["ms"])
-    files[0].write_text(json.dumps(content))
-    assert compare.main([str(files[0])] * 2) == 0
-
-    record.update({key: 2 * record[key] for key in ("ms", "q25_ms", "q75_ms")})
-    files[1].write_text(json.dumps(content))
-    capsys.readouterr()
-    assert compare.main([str(file) for file in files]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("slower")]
-    assert record["name"] in line
-    assert " 2.000 " in line
-    assert compare.main([str(file) for file in files[::-1]]) == 0
-    assert compare.main([*(str(file) for file in files), "--threshold", "1.5"]) == 0
-    record |= {"status": "wrong", "reason": "off by 1"}
-    files[1].write_text(json.dumps(content))
-    assert compare.main([str(file) for file in files]) == 1
-    assert "wrong now: wrong: off by 1" in capsys.readouterr().out
+    assert report.main([str(out)] * 2) == 0
 
 
-def test_compare_takes_two_files_of_a_kind(tmp_path, capsys):
-    machine = {"device": {"name": "some"}}
-    for name, content in (
-        ("a", {"kind": "kernel", "machine": machine}),
-        ("b", {"kind": "fit", "machine": machine}),
-    ):
-        (tmp_path / name).write_text(json.dumps(content))
-    (tmp_path / "c").write_text("[1,")
-    for other, said in (
-        ("b", "of the commands kernel and fit"),
-        ("c", "JSONDecodeError"),
-        ("d", "FileNotFound"),
-    ):
-        with pytest.raises(SystemExit) as done:
-            compare.main([str(tmp_path / "a"), str(tmp_path / other)])
-        assert done.value.code == 2
-        assert said in capsys.readouterr().err
+OLD = {"name": "a", "ms": 1.0, "q25_ms": 0.99, "q75_ms": 1.01}
+NOISY = OLD | {"q25_ms": 0.5, "q75_ms": 1.9}
+WRONG = {"name": "a", "status": "wrong", "reason": "off by 1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "said"),
+    [
+        (OLD, OLD | {"ms": 1.04}, 0, "1.040"),
+        (OLD, OLD | {"ms": 2.0}, 1, "2.000  slower"),
+        (OLD | {"ms": 2.0}, OLD, 0, "0.500  faster"),
+        (NOISY, OLD | {"ms": 2.0}, 0, "2.000"),
+        (OLD, NOISY | {"ms": 2.0, "q75_ms": 4.0}, 0, "2.000"),
+        (OLD | {"launches": 2}, OLD | {"launches": 3}, 1, "1.500  slower"),
+        (OLD, WRONG, 1, "wrong now: wrong: off by 1"),
+        (WRONG, OLD, 0, "right now"),
+        (WRONG, WRONG, 0, "nothing became"),
+        (OLD | {"right": True}, OLD | {"right": False}, 1, "wrong now: off by"),
+        (OLD, OLD | {"name": "b", "ms": 9.0}, 0, "nothing became"),
+    ],
+)
+def test_compare(before, after, code, said, tmp_path, capsys):
+    files = [tmp_path / name for name in ("before", "after")]
+    for path, record in zip(files, (before, after), strict=True):
+        path.write_text(json.dumps({"kind": "kernel", "machine": {"device": {"name": "some"}}, "results": [record]}))
+    assert report.main([str(path) for path in files]) == code
+    assert said in capsys.readouterr().out
+    if code and "ms" in after:
+        assert report.main([*map(str, files), "--threshold", "1.5"]) == (after.get("right") is False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"kind": "fit", "machine": {"device": {"name": "some"}}}', "of the commands kernel and fit"),
+        ('{"kind": "kernel"}', "KeyError"),
+        ("[1,", "JSONDecodeError"),
+        (None, "FileNotFound"),
+    ],
+)
+def test_compare_takes_two_files_of_a_kind(text, said, tmp_path, capsys):
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text('{"kind": "kernel", "machine": {"device": {"name": "some"}}}')
+    if text is not None:
+        b.write_text(text)
+    with pytest.raises(SystemExit) as done:
+        report.main([str(a), str(b)])
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -24,63 +25,37 @@ ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale without umlauts."""
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the one sentence of a train command that is refused."""
-    assert run_command("train", ["--config", *arguments]) == 2
+BAD = [
+    # What is said, the settings, and the table where they are of a file.
+    ("did you mean training.epochs", "training.epoch=3", None),
+    ("device is", "device=cuda:99", None),
+    ("training.early_stopping", "data.split.validation=0", None),
+    ("data.split.test", "data.split.test=0.0001", None),
+    ("name is", "name=../elsewhere", None),
+    ("cannot be written", "output={folder}/file", None),
+    ("data.path", "data.path={folder}/none.csv", ""),
+    ("table.csv", "data.label.column=y", ""),
+    ("row 2", "data.split={{validation: 0, test: 0}} training.early_stopping=null", "a,y\n1,0\nnan,1\n3,0\n4,1\n"),
+    ("data.label", "data.split={{validation: 0, test: 0}} training.early_stopping=null", "a,y\n1,0\n2,1\n3,2\n"),
+    ("split", "data.label.column=y", "a,y\n1,0\n2,1\n"),
+]
+
+
+@pytest.mark.parametrize(("said", "settings", "table"), BAD)
+def test_what_is_refused_leaves_no_run_directory(
+    said: str, settings: str, table: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()  # a file in place of a folder, as root may write into read-only folders
+    path = tmp_path / "table.csv"
+    path.write_text(table or "")
+    config = [BCE] if table is None else [OWN, f"data.path={path}"]
+    given = re.split(r" (?=\w+[.=])", settings.format(folder=tmp_path))
+    assert run_command("train", ["--config", *config, f"output={tmp_path}/runs", *given]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
+    assert said in error
     assert "Traceback" not in error
-    return error
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("training.epoch=3", "did you mean training.epochs"),
-        ("device=cuda:99", "device is"),
-        ("data.split.validation=0", "training.early_stopping"),
-        ("data.split.test=0.0001", "data.split.test"),
-        ("name=../elsewhere", "name is"),
-    ],
-)
-def test_bad_settings_leave_no_run_directory(
-    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert said in refused(capsys, BCE, f"output={tmp_path}/runs", override)
     assert not any(tmp_path.glob("runs/*"))
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ("a,y\n1,0\nnan,1\n3,0\n4,1\n", "row 2"),
-        ("a,y\n1,0\n2,1\n3,2\n", "data.label"),
-        ("a,y\n1,0\n2,1\n", "split"),
-        ("", "table.csv"),
-        (None, "data.path"),
-    ],
-)
-def test_bad_data_leave_no_run_directory(
-    table: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "table.csv"
-    if table is not None:
-        path.write_text(table)
-    settings = [f"data.path={path}", "data.label={column: y}", "data.weight=null", "data.drop=[]"]
-    if said != "split":
-        settings += ["data.split={validation: 0, test: 0}", "training.early_stopping=null"]
-    assert said in refused(capsys, OWN, f"output={tmp_path}/runs", *settings)
-    assert not any(tmp_path.glob("runs/*"))
-
-
-def test_an_unwritable_output_folder_is_refused_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # A file stands where the folder should be: root may write into read-only folders, but not below a file.
-    (tmp_path / "file").write_text("")
-    assert "cannot be written" in refused(capsys, BCE, f"output={tmp_path}/file")
-    with pytest.raises(UserError):
-        run_command("train", ["--config", BCE, f"output={tmp_path}/file", "--debug"])
 
 
 @pytest.mark.parametrize(
@@ -90,11 +65,7 @@ def test_an_unwritable_output_folder_is_refused_before_any_work(
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyboardInterrupt("saved"), 130, "saved\n"),
         (BrokenPipeError(), 141, ""),
-        (
-            FileNotFoundError(2, "No such file or directory", "gone"),
-            2,
-            "error: gone: No such file or directory\n",
-        ),
+        (FileNotFoundError(2, "No such file or directory", "gone"), 2, "error: gone: No such file or directory\n"),
         (OSError("two\nlines"), 2, "error: two lines\n"),
     ],
 )
@@ -127,36 +98,27 @@ def test_the_way_from_the_script_to_the_run_is_short(monkeypatch: pytest.MonkeyP
     assert way == ["<module>", "run_command", "run"]
 
 
-def say_umlauts(redirection: str = "", **about: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of ours that says one word."""
+@pytest.mark.parametrize(
+    ("redirection", "code", "said", "printed"),
+    [
+        (">/dev/full", 2, b"error: the output cannot be written to where it was sent (No space left", b""),
+        ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 141, b"", b""),
+        (">&- 2>&-", 0, b"", b""),
+        ("", 0, b"", rb"gr\xf6\xdfe"),
+    ],
+)
+def test_outputs_that_take_nothing_or_ascii_only(redirection: str, code: int, said: bytes, printed: bytes) -> None:
     program = (
         "import sys; from flashlogit.commands.shell import ending; from flashlogit.system.console import Output\n"
         "with ending(debug=False) as end: Output(False, False).say('gr\\xf6\\xdfe' * 5000)\n"
         "sys.exit(end.code)"
     )
     command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
-    return subprocess.run(command, check=False, capture_output=True, **about)
-
-
-@pytest.mark.parametrize(
-    ("redirection", "code", "said"),
-    [
-        (">/dev/full", 2, b"error: the output cannot be written to where it was sent (No space left"),
-        ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 141, b""),
-        (">&- 2>&-", 0, b""),
-    ],
-)
-def test_outputs_that_take_nothing(redirection: str, code: int, said: bytes) -> None:
-    done = say_umlauts(redirection)
+    done = subprocess.run(command, check=False, capture_output=True, env={**os.environ, **ASCII_ONLY})
     assert done.returncode == code
     assert done.stderr.startswith(said)
     assert done.stderr.count(b"\n") == len(said[:1])
-
-
-def test_a_terminal_of_ascii_gets_escapes() -> None:
-    done = say_umlauts(env={**os.environ, **ASCII_ONLY})
-    assert done.returncode == 0, done.stderr
-    assert rb"gr\xf6\xdfe" in done.stdout
+    assert printed in done.stdout
 
 
 def test_the_files_of_a_run_are_utf8_whatever_the_locale(tmp_path: Path) -> None:

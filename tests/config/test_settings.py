@@ -12,14 +12,19 @@ import pytest
 from pydantic import ValidationError
 
 from flashlogit.config.data import FileData, Label
-from flashlogit.config.learning import Adam, ClassWeight, EarlyStopping, LossSettings, TrainingSettings
 from flashlogit.config.load import dump_settings, load_settings
-from flashlogit.config.overrides import parse_override
-from flashlogit.config.settings import RunSettings, json_schema
+from flashlogit.config.settings import (
+    Adam,
+    ClassWeight,
+    EarlyStopping,
+    LossSettings,
+    TrainingSettings,
+    json_schema,
+)
+from flashlogit.config.yaml_text import parse_override
 from flashlogit.system.errors import UNSAID, UserError
 
 Write = Callable[[str], Path]
-
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -99,21 +104,14 @@ def test_refused_elsewhere(write: Write, said: str, overrides: str, setting: str
     assert said in f"{error.problem}; {error.remedy}"
 
 
-@pytest.mark.parametrize(("text", "setting"), [("data: {source: synthetic}", "name"), ("name: a", "data")])
-def test_keys_that_a_file_lacks(write: Write, text: str, setting: str) -> None:
-    error = refused(write(text))
-    assert (error.setting, error.origin, error.problem) == (setting, "run.yaml", "required and not given")
-
-
 def test_every_problem_has_a_line(write: Write) -> None:
+    for text, lacking in (("data: {source: synthetic}", "name"), ("name: a", "data")):
+        error = refused(write(text))
+        assert (error.setting, error.origin, error.problem) == (lacking, "run.yaml", "required and not given")
     text = f"{SYNTHETIC}seed: -1\nloss: {{class_weight: {{negative: 0, foo: 1}}}}\ntraining: {{epoch: 3}}\n"
-    error = refused(write(text))
-    assert [each.setting for each in (error, *error.others)] == [
-        "seed",
-        "loss.class_weight.negative",
-        "loss.class_weight.foo",
-        "training.epoch",
-    ]
+    error = refused(write(text), "training.epochs=2", "loss.l2=1")
+    settings = ["seed", "loss.class_weight.negative", "loss.class_weight.foo", "training.epoch"]
+    assert [(each.setting, each.origin) for each in (error, *error.others)] == [(each, "run.yaml") for each in settings]
     assert len(str(error).splitlines()) == 4
     many = refused(write(SYNTHETIC + "".join(f"k{i}: 1\n" for i in range(25))))
     assert str(many).splitlines()[-1] == "and 5 more problems like these"
@@ -128,34 +126,21 @@ def test_sections_that_contain_themselves_are_refused(write: Write) -> None:
 
 def test_overrides(write: Write) -> None:
     path = write(
-        "name: a\ndata: {source: file, path: x.csv}\nreport: {html: true}\n"
+        "name: a\ndata: {source: file, path: x.csv}\n"
         "training: {early_stopping: {patience: 3}, schedule: null, optimizer: {name: adam}}"
     )
-    overrides = [
-        "name=b",
-        "data.label.positive=M",
-        "data.drop=[a,b]",
-        "training.early_stopping=null",
-        "training.optimizer.name=sgd",
-        "training.schedule.name=cosine",
-        "training.epochs=5",
-        "training.epochs=7",
-        "loss.class_weight={negative: 1, positive: 3}",
-    ]
-    settings = load_settings(path, overrides)
+    given = "name=b data.label.positive=M data.drop=[a,b] training.early_stopping=null training.optimizer.name=sgd"
+    given += " training.schedule.name=cosine training.epochs=5 training.epochs=7"
+    settings = load_settings(path, [*given.split(), "loss.class_weight={negative: 1, positive: 3}"])
     assert settings.name == "b"
     assert settings.data == FileData(source="file", path="x.csv", drop=["a", "b"], label=Label(positive="M"))
-    assert settings.training.early_stopping is None
-    assert settings.training.optimizer.name == "sgd"
-    assert settings.training.schedule.name == "cosine"
-    assert settings.training.epochs == 7
+    training = settings.training
+    assert (training.optimizer.name, training.schedule.name, training.epochs) == ("sgd", "cosine", 7)
+    assert training.early_stopping is None
     assert settings.loss == LossSettings(class_weight=ClassWeight(negative=1, positive=3))
     assert load_settings(CONFIGS / "bce.yaml", ["data.label={positive: benign}"]).data.label.column == "diagnosis"
-    later = load_settings(
-        path,
-        ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"],
-    )
-    assert later.training.early_stopping == EarlyStopping(patience=2)
+    again = ["training.schedule.name=step", "training.early_stopping=null", "training.early_stopping.patience=2"]
+    assert load_settings(path, again).training.early_stopping == EarlyStopping(patience=2)
 
 
 def test_a_solver_takes_the_place_of_training_that_is_null(write: Write) -> None:
@@ -195,36 +180,12 @@ def test_a_problem_names_the_overrides_that_it_comes_from(
     assert (error.setting, error.origin.replace("override ", "")) == (setting, origin)
 
 
-def test_a_problem_of_the_file_names_the_file(write: Write) -> None:
-    error = refused(write(f"{SYNTHETIC}loss: {{eps: 0.7}}"), "training.epochs=2", "loss.l2=1")
-    assert (error.setting, error.origin) == ("loss.eps", "run.yaml")
-
-
-def test_settings_are_validated_once(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    validate = RunSettings.model_validate
-    monkeypatch.setattr(RunSettings, "model_validate", lambda tree: (calls.append(tree), validate(tree))[1])
-    refused(
-        write(SYNTHETIC),
-        "loss.eps=0.7",
-        "training.epochs=0",
-        "data.split.test=0.5",
-        "data.split.validation=0.6",
-    )
-    assert len(calls) == 1
-
-
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Adam(name="adam").lr = 1.0
 
 
 # --- The files in configs/ ----------------------------------------------------------------------------------
-
-
-def test_the_config_files_are_these() -> None:
-    names = "bce elastic_net flights lbfgs million newton newton_cg own_file synthetic"
-    assert [path.stem for path in CONFIG_FILES] == names.split()
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)

@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 
 from flashlogit.config.data import FileData, Label, SyntheticData
-from flashlogit.config.learning import LossSettings, SolverSettings
 from flashlogit.config.load import dump_settings, load_settings
-from flashlogit.config.overrides import parse_override
-from flashlogit.config.settings import RunSettings
-from flashlogit.config.yaml_dialect import parse_yaml
+from flashlogit.config.settings import LossSettings, RunSettings, SolverSettings
+from flashlogit.config.yaml_text import parse_override, parse_yaml
 from flashlogit.system.errors import UserError
 
 Write = Callable[[str], Path]
 
-
 SYNTHETIC = SyntheticData(source="synthetic")
 TEXT = "name: a\ndata: {source: synthetic}\n"
-
-
 WORDS = ["yes", "no", "on", "Y", "12:30:00", "2024-01-01", "1_000", "0b11", "1.2.3", "nil", "=", "groß"]
 NUMBERS = ["1", "-1", "017", "0o17", "0x1F", "1e-8", "1E5", ".5", "1.", "-2.5e+3", ".inf"]
 
@@ -52,7 +47,7 @@ def test_plain_words_follow_yaml_1_2() -> None:
         (f"a: {'1' * 5000}", "run.yaml", "cannot read a number"),
         ("a: 1\nb: \x01", "run.yaml, line 2", r"'\x01'"),
         ('a: "\\ud800"', "run.yaml, line 1", "half of a character"),
-        (f"a: {'[' * 5000}", "run.yaml", "too many brackets"),
+        (f"a: {'[' * 1000}", "run.yaml", "too many brackets"),
     ],
 )
 def test_yaml_that_is_refused(text: str, origin: str, problem: str) -> None:
@@ -62,20 +57,7 @@ def test_yaml_that_is_refused(text: str, origin: str, problem: str) -> None:
     assert problem in caught.value.problem
 
 
-TEXTS = [
-    "?",
-    "-",
-    "*.csv",
-    "sales #2.csv",
-    "#2.csv",
-    "[ab]*.csv",
-    "> 5",
-    "&a.csv",
-    "!x.csv",
-    "a: b: c",
-    "%a",
-    "a=b",
-]
+TEXTS = ["?", "-", "*.csv", "sales #2.csv", "#2.csv", "[ab]*.csv", "> 5", "&a.csv", "!x.csv", "a: b: c", "%a", "a=b"]
 LISTS = {"[?, -, n.a.]": ["?", "-", "n.a."], '["a #1", b] # two': ["a #1", "b"], "{a: 1}": {"a": 1}}
 VALUES = {"5 # five": 5, "null": None, "1e-3": 1e-3, "'> #'": "> #"}
 
@@ -86,42 +68,29 @@ def test_values_of_overrides(text: str, value: object) -> None:
     assert (override.path, override.value) == (("data", "path"), value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "=", "epochs", "=3", "a.b=", "a..b=3", ".a=3", "a.=3", "a b=3", "a=\udcff", "a=b\0"]
-)
+@pytest.mark.parametrize("text", ["", "=3", "epochs", "a.b=", "a..b=3", "a.=3", "a b=3", "a=\udcff", "a=b\0"])
 def test_overrides_that_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"must be section.key=value|not UTF-8") as caught:
         parse_override(text)
     assert caught.value.setting == f"override {text}"
+    for wrong in ("a=[b", "a={b: 1, b: 2}", "a='b"):
+        with pytest.raises(UserError, match=r"not valid YAML|key b is given twice") as caught:
+            parse_override(wrong)
+        assert caught.value.origin == f"override {wrong}, line 1"
 
 
-@pytest.mark.parametrize("text", ["a=[b", "a={b: 1, b: 2}", "a='b"])
-def test_overrides_that_are_no_yaml(text: str) -> None:
-    with pytest.raises(UserError, match=r"not valid YAML|key b is given twice") as caught:
-        parse_override(text)
-    assert caught.value.origin == f"override {text}, line 1"
+def test_whole_numbers_may_have_an_exponent_defaults_are_left_out_and_a_byte_order_mark_is_no_key(write: Write) -> None:
+    given = load_settings(write("\ufeffname: a\ndata: {source: synthetic, rows: 1e6, columns: 64.0}"))
+    # Of representations 1 and 1.0 differ.
+    assert repr(given) == repr(
+        RunSettings(name="a", data=SyntheticData(source="synthetic", rows=1_000_000, columns=64))
+    )
 
 
-def test_whole_numbers_may_be_written_with_an_exponent(write: Write) -> None:
-    data = load_settings(write("name: a\ndata: {source: synthetic, rows: 1e6, columns: 64.0}")).data
-    assert data == SyntheticData(source="synthetic", rows=1_000_000, columns=64)
-    assert isinstance(data, SyntheticData)
-    assert type(data.rows) is int
-
-
-def test_what_is_left_out_has_its_default_and_a_byte_order_mark_is_no_part_of_a_key(write: Write) -> None:
-    assert load_settings(write(f"\ufeff{TEXT}")) == RunSettings(name="a", data=SYNTHETIC)
-
-
-CONTENTS = {
-    b"name: \xff": "byte 6 is not UTF-8",
-    b"": "empty",
-    b"# a comment": "empty",
-    b"- a": "must hold keys",
-}
-
-
-@pytest.mark.parametrize(("content", "problem"), CONTENTS.items())
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"name: \xff", "byte 6 is not UTF-8"), (b"", "empty"), (b"# a comment", "empty"), (b"- a", "must hold keys")],
+)
 def test_files_that_are_refused(content: bytes, problem: str, write: Write) -> None:
     path = write(TEXT)
     path.write_bytes(content)
@@ -131,20 +100,12 @@ def test_files_that_are_refused(content: bytes, problem: str, write: Write) -> N
     assert problem in caught.value.problem
 
 
-def test_a_missing_file_or_a_folder_names_the_files_there(write: Write) -> None:
+@pytest.mark.parametrize("path", ["rum.yaml", "", "run.yaml/run.yaml", "a\0b"])
+def test_files_that_cannot_be_read(path: str, write: Write) -> None:
     write(TEXT)
-    for path, problem in ((Path("rum.yaml"), "No such file"), (Path(), "Is a directory")):
-        with pytest.raises(UserError) as caught:
-            load_settings(path)
-        assert problem in caught.value.problem
-        assert caught.value.remedy == ". holds run.yaml"
-
-
-@pytest.mark.parametrize("path", ["other.yaml/run.yaml", "a\0b"])
-def test_names_that_no_file_can_have(path: str, write: Write) -> None:
-    Path("other.yaml").touch()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read") as caught:
         load_settings(Path(path))
+    assert path not in ("rum.yaml", "") or caught.value.remedy == ". holds run.yaml"
 
 
 # --- Settings written back ----------------------------------------------------------------------------------
@@ -162,14 +123,9 @@ def test_dumped_settings_load_back_equal(write: Write, data: SyntheticData | Fil
     assert repr(loaded) == repr(settings)  # 1, 1.0 and true are equal, but not the same
 
 
-def test_dumped_keys_stand_in_the_order_of_declaration() -> None:
-    lines = dump_settings(RunSettings(name="a", data=SYNTHETIC)).splitlines()
-    keys = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
-    assert keys == [name for name in RunSettings.model_fields if name != "solver"]
-    assert lines[lines.index("data:") + 1] == "  source: synthetic"
-
-
-def test_a_solver_run_is_dumped_without_the_training_that_it_does_not_do() -> None:
-    text = dump_settings(RunSettings(name="a", data=SYNTHETIC, solver=SolverSettings(name="lbfgs")))
-    assert "training:" not in text
-    assert "  name: lbfgs" in text.splitlines()
+def test_dumped_keys_stand_in_the_order_of_declaration_without_the_way_to_learn_that_is_not_taken() -> None:
+    for solver, lacking in ((None, "solver"), (SolverSettings(name="lbfgs"), "training")):
+        lines = dump_settings(RunSettings(name="a", data=SYNTHETIC, solver=solver)).splitlines()
+        keys = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
+        assert keys == [name for name in RunSettings.model_fields if name != lacking]
+        assert lines[lines.index("data:") + 1] == "  source: synthetic"

@@ -6,6 +6,7 @@ pyarrow and flashlogit's settings are imported by the fixtures: a conftest canno
 from __future__ import annotations
 
 import gzip
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,11 @@ def write(tmp_path: Path) -> Callable[..., str]:
         path = tmp_path / name
         if isinstance(columns, str):
             data = columns.encode()
-            path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+            if name.endswith(".zip"):
+                with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                    archive.writestr("d.csv", data)
+            else:
+                path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         elif name.endswith(".npz"):
             np.savez(path, **columns)
         elif name.endswith(".npy"):
@@ -51,7 +56,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
             if name.endswith(".parquet"):
                 pq.write_table(table, path, row_group_size=64)
             else:
-                with pa.output_stream(str(path), compression="gzip" if name.endswith(".gz") else None) as out:
+                with pa.output_stream(str(path)) as out:  # packed as its name says
                     csv.write_csv(table, out)
         return str(path)
 

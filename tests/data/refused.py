@@ -1,4 +1,4 @@
-"""What an error says: its fields, and words of its sentence."""
+"""What an error says: its fields, and words of its sentence; and the splits of data that are all for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from flashlogit.system.errors import UserError
+
+NONE = {"validation": 0, "test": 0}
 
 
 @contextmanager

@@ -10,13 +10,7 @@ from pydantic import TypeAdapter
 from refused import refused
 
 from flashlogit.config.data import FileData
-from flashlogit.data.columns.encoding import (
-    CategoryColumn,
-    EncodedTable,
-    Encoding,
-    EncodingInJson,
-    NumberColumn,
-)
+from flashlogit.data.columns.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
 from flashlogit.data.splits import DROPPED, TEST, TRAIN
@@ -26,13 +20,9 @@ def table_of(**columns):
     return ArrowTable("t.csv", pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}))
 
 
-def settings_of(**settings):
-    return FileData.model_validate({"source": "file", "path": "t.csv", **settings})
-
-
 def encode(table, names, splits=None, **settings):
     """The encoding, its notes and all features."""
-    settings = settings_of(**settings)
+    settings = FileData(source="file", path="t.csv", **settings)
     splits = np.full(table.rows, TRAIN, np.uint8) if splits is None else np.array(splits, np.uint8)
     encoding, notes = fit_encoding(table, names, categorical_columns(table, names, settings), settings, splits)
     return encoding, notes, values_of(table, encoding)
@@ -43,39 +33,32 @@ def values_of(table, encoding):
 
 
 ONE = {"min_rows": 1}
+CITY = 'column "city" of t.csv'
+CITIES = ["a"] * 3 + ["b"] * 2 + ["c", "d"]
 
 
-def test_a_feature_for_each_value_in_order():
-    table = table_of(city=["b", "a", "b"], x=[1.0, 2.0, 3.0])
-    encoding, notes, values = encode(table, ["city", "x"], categories=ONE)
-    assert encoding.features == ("city=a", "city=b", "x")
-    assert values.tolist() == [[0, 1, 1], [1, 0, 2], [0, 1, 3]]
-    assert notes == ["Categories: city (2 values)"]
-
-
-def test_rare_values_share_a_bucket():
-    table = table_of(city=["a"] * 3 + ["b"] * 2 + ["c", "d"])
-    encoding, _, values = encode(table, ["city"], categories={"min_rows": 2})
-    assert encoding.features == ("city=a", "city=b", "city=(other)")
-    assert values.sum(axis=0).tolist() == [3, 2, 2]
-    encoding, notes, values = encode(table, ["city"], categories={"min_rows": 1, "max": 1})
-    assert encoding.features == ("city=a", "city=(other)")
-    assert values.sum(axis=0).tolist() == [3, 4]
-    assert "4 values" in notes[1]
-
-
-def test_only_training_rows_count():
-    table = table_of(city=["a", "a", "b", "b", "c"])
-    encoding, _, values = encode(table, ["city"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], categories=ONE)
-    assert encoding.features == ("city=a", "city=b")
-    assert values[4].tolist() == [0, 0]  # a value that training lacks
-
-
-def test_the_most_frequent_value_as_baseline():
-    table = table_of(city=["a", "b", "b", "c"])
-    encoding, _, values = encode(table, ["city"], categories={**ONE, "baseline": True})
-    assert encoding.features == ("city=a", "city=c")
-    assert values.tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]
+@pytest.mark.parametrize(
+    ("city", "splits", "categories", "values", "counts"),
+    [
+        (["b", "a", "b"], None, ONE, ["a", "b"], [1, 2]),
+        (CITIES, None, {"min_rows": 2}, ["a", "b", "(other)"], [3, 2, 2]),
+        (CITIES, None, {"min_rows": 1, "max": 1}, ["a", "(other)"], [3, 4]),
+        # A value that no training row has is 0 everywhere.
+        (["a", "a", "b", "b", "c"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], ONE, ["a", "b"], [2, 2]),
+        (["a", "b", "b", "c"], None, {**ONE, "baseline": True}, ["a", "c"], [1, 1]),
+    ],
+)
+def test_a_feature_for_each_value_in_order(city, splits, categories, values, counts):
+    table = table_of(x=range(len(city)), city=city)
+    encoding, notes, block = encode(table, ["city", "x"], splits, categories=categories)
+    assert encoding.features == (*(f"city={value}" for value in values), "x")
+    assert block.sum(axis=0)[:-1].tolist() == counts
+    assert block[:, -1].tolist() == list(range(len(city)))
+    for value, row in zip(city, block, strict=True):
+        bucket = value if value in values else "(other)"
+        assert row[:-1].tolist() == [float(each == bucket) for each in values]
+    assert notes[0].startswith("Categories: city (")
+    assert ("most frequent have a feature" in notes[-1]) == ("max" in categories)
 
 
 def test_missing_values_are_an_error_or_marked():
@@ -88,17 +71,6 @@ def test_missing_values_are_an_error_or_marked():
     assert 'column "x"' in notes[1]
     later = table_of(city=["a"], x=[7.0], z=pa.array([None], pa.int64()))
     assert values_of(later, encoding).tolist() == [[1, 0, 7, 0, 2]]  # z: the training rows' mean, unmarked
-
-
-def test_numbers_as_categories_by_name_only():
-    table = table_of(month=[1, 12, 1], x=[1, 2, 3])
-    encoding, _, _ = encode(table, ["month", "x"])
-    assert encoding.trivial
-    encoding, _, values = encode(table, ["month", "x"], categorical=["month"], categories=ONE)
-    assert encoding.features == ("month=1", "month=12", "x")
-    # Whatever type another file gives them.
-    for other in ([1.0, 12.0, 1.0], ["1", "12", "1"], pa.array(["1", "12", "1"]).dictionary_encode()):
-        assert np.array_equal(values_of(table_of(month=other, x=[1, 2, 3]), encoding), values)
 
 
 def test_blocks_are_the_whole():
@@ -116,12 +88,7 @@ def test_blocks_are_the_whole():
 @pytest.mark.parametrize(
     ("columns", "settings", "setting", "word"),
     [
-        (
-            {"name": [f"n{i}" for i in range(50)]},
-            {},
-            'column "name" of t.csv',
-            "50 values and none of them in 10",
-        ),
+        ({"name": [f"n{i}" for i in range(50)]}, {}, 'column "name" of t.csv', "50 values and none of them in 10"),
         ({"a": ["x", "y"], "a=x": [1.0, 2.0]}, {"categories": ONE}, "t.csv", 'same name, "a=x"'),
         ({"a": ["x"]}, {"categorical": ["b"]}, "data.categorical", '"b", which is not among the features'),
         (
@@ -130,26 +97,14 @@ def test_blocks_are_the_whole():
             'column "city" of t.csv',
             "rows without a value",
         ),
-        (
-            {"city": ["(other)"] * 2 + ["b"]},
-            {"categories": {"min_rows": 2}},
-            'column "city" of t.csv',
-            "rare values",
-        ),
+        ({"city": ["(other)"] * 2 + ["b"]}, {"categories": {"min_rows": 2}}, 'column "city" of t.csv', "rare values"),
+        ({"city": ["a"], "month": [1]}, {"categorical": ["month"]}, "t.csv", 'hold no numbers: "city"'),
         ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
     ],
 )
 def test_refused(columns, settings, setting, word):
     with refused(word, setting=setting):
         encode(table_of(**columns), list(columns), **settings)
-
-
-def test_text_and_some_numbers_as_categories():
-    table = table_of(city=["a", "b"], month=[1, 2], x=[1, 2])
-    encoding, _, _ = encode(table, ["city", "month", "x"], categorical=["auto", "month"], categories=ONE)
-    assert encoding.features == ("city=a", "city=b", "month=1", "month=2", "x")
-    with refused('hold no numbers: "city"'):
-        encode(table, ["city", "month", "x"], categorical=["month"], categories=ONE)
 
 
 def read_encoding(content):
@@ -166,24 +121,19 @@ def test_json_of_earlier_versions():
     assert values_of(table_of(x=[1], c=pa.array([None], pa.string())), encoding).tolist() == [[1, 0]]
     written = Encoding((CategoryColumn("c", ("1.0", "True"), baseline="False"),))
     assert values_of(table_of(c=["TRUE", "1", "false"]), written).tolist() == [[0, 1], [1, 0], [0, 0]]
-    marked = Encoding((NumberColumn("x"),), ("?", "-"))
-    assert read_encoding(marked.to_json()) == marked
-    assert not marked.trivial
 
 
 def test_json_and_back():
     city = CategoryColumn("city", ("ä", "b"), other=True, missing=True, baseline="c", required=True)
-    encoding = Encoding((NumberColumn("x", 2.5, True), NumberColumn("y"), city))
-    assert read_encoding(encoding.to_json()) == encoding
-    assert not encoding.trivial
+    for encoding in (Encoding((NumberColumn("x", 2.5, True), city)), Encoding((NumberColumn("x"),), ("?", "-"))):
+        assert read_encoding(encoding.to_json()) == encoding
+        assert not encoding.trivial
 
 
-@pytest.mark.parametrize(
-    "columns", [(NumberColumn("x"), NumberColumn("x")), (CategoryColumn("c", ("a",), baseline="a"),)]
-)
-def test_json_that_no_training_file_gives(columns):
-    with pytest.raises(ValueError, match=r"same name|one of its values"):
-        read_encoding(Encoding(columns).to_json())
+def test_json_that_no_training_file_gives():
+    for columns in ((NumberColumn("x"), NumberColumn("x")), (CategoryColumn("c", ("a",), baseline="a"),)):
+        with pytest.raises(ValueError, match=r"same name|one of its values"):
+            read_encoding(Encoding(columns).to_json())
 
 
 def test_many_features_are_named_once():

@@ -1,28 +1,76 @@
-"""From settings to a data set: weights, dropped rows, files of their own, the built-in set."""
+"""From settings to a data set: columns, weights, dropped rows, files of their own, and data that no file holds."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
-from refused import refused
+from refused import NONE, refused
 from sklearn.datasets import load_breast_cancer
 
-from flashlogit.config.data import BreastCancerData
+from flashlogit.config.data import BreastCancerData, FileData, SyntheticData
 from flashlogit.data import load
 
 CPU = torch.device("cpu")
-NONE = {"validation": 0, "test": 0}
+
+
+CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
+Y = np.array([0, 1, 0, 1])
+FILES = {
+    "d.csv": CSV,
+    "d.npy": {"a": np.arange(4.0), "b": np.arange(4.0), "y": Y},
+    "d.npz": {"X": np.ones((4, 2)), "y": Y, "s": np.ones(4)},
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "expected"),
+    [
+        ("d.csv", {}, ("age", "dose", "weight")),
+        ("d.csv", {"weight": "weight"}, ("age", "dose")),
+        ("d.csv", {"drop": ["age", "age", "y"]}, ("dose", "weight")),
+        ("d.csv", {"columns": ["dose", "age"]}, ("dose", "age")),
+        ("d.csv", {"label": {"column": "weight"}}, ("age", "dose", "y")),
+        ("d.npz", {}, ("x0", "x1")),
+    ],
+)
+def test_choice_of_columns(file, settings, expected, write, load_file):
+    data = load_file(write(file, FILES[file]), split=NONE, **settings)
+    assert data.feature_names == expected
+    assert data.train.X.shape == (4, len(expected))
+
+
+LABEL, COLUMNS = "data.label.column", "data.columns"
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "setting", "words"),
+    [
+        ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
+        ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
+        ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
+        ("d.csv", {"columns": ["age", "y"]}, COLUMNS, ['"y", the label column']),
+        ("d.csv", {"columns": ["age", "dose", "age"]}, COLUMNS, ['"age" more than once']),
+        ("d.csv", {"columns": ["age"], "drop": ["age"]}, COLUMNS, ['"age", and so does data.drop']),
+        ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),
+        ("d.csv", {"drop": ["age", "dose", "weight"]}, "d.csv", ["no feature columns left"]),
+        ("d.npy", {"label": {"column": 3}}, LABEL, ["3 columns", "from -3 to 2"]),
+        ("d.npy", {"label": {"column": 2}, "columns": ["x1", 1]}, COLUMNS, ['"x1" more than once']),
+        ("d.npy", {"label": {"column": 2}, "columns": [-1]}, COLUMNS, ['"x2", the label column']),
+        ("d.npz", {"label": {"column": "x0"}}, LABEL, ['name one of "y" and "s"']),
+        ("d.npz", {"columns": [2]}, COLUMNS, ["from -2 to 1"]),
+    ],
+)
+def test_columns_that_are_refused(file, settings, setting, words, write, load_file):
+    with refused(*words, setting=setting):
+        load_file(write(file, FILES[file]), split=NONE, **settings)
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "expected"),
-    [
-        ("d.csv", "float64", torch.float64),
-        ("d.parquet", "float32", torch.float32),
-        ("d.npy", "bfloat16", torch.float32),
-        ("d.npz", "float16", torch.float32),
-    ],
+    [("d.csv", "float64", torch.float64), ("d.npy", "bfloat16", torch.float32), ("d.npz", "float16", torch.float32)],
 )
 def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     a, y = np.arange(100.0), np.arange(100) % 2
@@ -31,7 +79,6 @@ def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     data = load_file(write(name, columns), dtype=dtype, standardize=False, **settings)
     assert len(data.feature_names) == 1
     for rows in data.splits.values():
-        assert rows.sample_weight is not None
         assert rows.sample_weight.dtype == expected
         assert torch.equal(rows.sample_weight.double() * 4, rows.X[:, 0].double())
 
@@ -40,36 +87,25 @@ def test_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     ("weights", "words"),
     [
         ([1, 1, -0.5, 1], ["row 3 (the first is 1) is negative", "must be 0 or more"]),
-        ([0, 0, 0, 0], ["zero in every row"]),
         ([1, None, 1, 1], ["row 2", "is missing (empty or NaN)"]),
         ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
         ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
         (["a", "b", "c", "d"], ["holds string", "a column of numbers"]),
+        ([0, 1, 0, 1], ['train rows have no rows of positive weight of the class "0"']),
     ],
 )
 def test_weights_that_are_refused(weights, words, write, load_file):
     path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": weights, "y": [0, 1, 0, 1]})
-    with refused(*words, setting=f'weight column "s" of {path}'):
-        load_file(path, weight="s", split=NONE)
-
-
-def test_a_class_without_weight_is_refused(write, load_file):
-    path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": [0, 1, 0, 1], "y": [0, 1, 0, 1]})
-    with refused('train rows have no rows of positive weight of the class "0"', setting=path):
+    with refused(*words, setting=path):
         load_file(path, weight="s", split=NONE)
 
 
 def test_rows_without_label_may_hold_anything(write, load_file):
-    columns = {
-        "a": [1.0, float("nan"), 3.0, float("inf"), 5.0],
-        "s": [1.0, -1.0, 1.0, None, 2.0],
-        "y": [0, None, 1, None, 1],
-    }
-    path = write("d.parquet", columns)
+    a = [1.0, float("nan"), 3.0, float("inf"), 5.0]
+    path = write("d.parquet", {"a": a, "s": [1.0, -1.0, 1.0, None, 2.0], "y": [0, None, 1, None, 1]})
+    settings = {"weight": "s", "label": {"missing": "drop"}, "split": NONE, "dtype": "float64"}
     for standardize in (True, False):
-        data = load_file(
-            path, weight="s", label={"missing": "drop"}, split=NONE, standardize=standardize, dtype="float64"
-        )
+        data = load_file(path, standardize=standardize, **settings)
         raw = data.train.X.numpy() * data.standardization.scale + data.standardization.mean
         np.testing.assert_allclose(raw[:, 0], [1, 3, 5])
         assert data.train.y.tolist() == [0, 1, 1]
@@ -100,38 +136,26 @@ def test_files_of_their_own(write, load_file):
     [
         ("a,s,y\n1,1,no\n", ['lacks "b", which training on data.path needs'], "error"),
         ("a,b,s\n1,1,1\n", ['lacks "y"', 'has "a", "b" and "s"'], "error"),
-        ("a,b,y\n1,1,no\n", ['lacks "s"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,2,1,maybe\n", ['holds "maybe" in row 2'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,2,1,no\n", ['the test rows have no rows of the class "yes"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", ['no numbers: "b"'], "error"),
         ("a,b,s,y\n1,2,1,no\n1,,1,yes\n", ['row 2 (the first is 1) of column "b" is missing'], "error"),
         ("a,b,s,y\n1,2,1,\n1,2,1,\n", ["no label in any row", "give rows"], "drop"),
-        ("a,b,s,y\n1,2,-1,no\n1,2,1,yes\n", ["is negative"], "error"),
     ],
 )
 def test_files_of_their_own_that_are_refused(text, words, missing, write, load_file):
-    paths = {
-        "path": write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n"),
-        "test_path": write("other.csv", text),
-    }
+    paths = {"path": write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n"), "test_path": write("other.csv", text)}
     with refused(*words, setting="other.csv"):
         load_file(**paths, weight="s", label={"positive": "yes", "missing": missing}, split=NONE)
 
 
 def test_the_seed_decides_the_split(numbers, write, load_file):
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y})
+    path = write("d.npz", dict(zip("Xy", numbers, strict=True)))
     first, again, other = (load_file(path, seed=seed, standardize=False) for seed in (1, 1, 2))
     assert torch.equal(first.test.X, again.test.X)
     assert not torch.equal(first.test.X, other.test.X)
-
-
-def test_fractions_of_zero_give_no_rows(numbers, write, load_file):
-    X, y = numbers
-    data = load_file(write("d.npz", {"X": X, "y": y}), split=NONE)
-    assert data.validation is None
-    assert data.test is None
-    assert len(data.train) == 200
+    whole = load_file(path, split=NONE)
+    assert (len(whole.train), whole.validation, whole.test) == (200, None, None)
 
 
 def test_breast_cancer():
@@ -144,8 +168,6 @@ def test_breast_cancer():
     assert data.encoding is None
     assert [len(rows) for rows in data.splits.values()] == [399, 85, 85]
     assert sum(int(rows.y.sum()) for rows in data.splits.values()) == 212
-    np.testing.assert_allclose(data.train.X.mean(dim=0), 0, atol=1e-12)
-    np.testing.assert_allclose(data.train.X.std(dim=0, correction=0), 1, atol=1e-12)
     raw = loaded(standardize=False, split=NONE, label={"positive": "benign"})
     assert raw.label_names == ("malignant", "benign")
     assert np.array_equal(raw.train.X.numpy(), bunch.data)
@@ -156,8 +178,7 @@ def test_device_without_room(monkeypatch, numbers, write, load_file):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y})
+    path = write("d.npz", dict(zip("Xy", numbers, strict=True)))
     monkeypatch.setattr(torch, "empty", full)
     with refused("X of 140 rows and 3 columns", "a narrower one", setting="data.dtype"):
         load_file(path)
@@ -165,15 +186,83 @@ def test_device_without_room(monkeypatch, numbers, write, load_file):
 
 @pytest.mark.gpu
 def test_rows_go_to_the_gpu(numbers, write):
-    from flashlogit.config.data import FileData
-
-    X, y = numbers
-    path = write("d.npz", {"X": X, "y": y, "s": np.arange(200.0)})
+    path = write("d.npz", dict(zip("Xys", (*numbers, np.arange(200.0)), strict=True)))
     settings = FileData(source="file", path=path, weight="s", dtype="bfloat16")
     on_gpu, on_cpu = (load(settings, seed=0, device=torch.device(device)) for device in ("cuda", "cpu"))
     for name, rows in on_gpu.splits.items():
-        assert rows.X.is_cuda
-        assert rows.y.is_cuda
-        assert rows.sample_weight.is_cuda
+        assert all(each.is_cuda for each in (rows.X, rows.y, rows.sample_weight))
         assert torch.equal(rows.X.cpu(), on_cpu.splits[name].X)
         assert torch.equal(rows.sample_weight.cpu(), on_cpu.splits[name].sample_weight)
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def made(device="cpu", seed=0, **settings):
+    return load(SyntheticData(source="synthetic", **settings), seed=seed, device=torch.device(device))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_shapes_names_and_moments(dtype, device):
+    data = made(device, rows=20_000, columns=5, dtype=dtype)
+    assert [len(rows) for rows in data.splits.values()] == [14_000, 3000, 3000]
+    assert data.feature_names == ("x0", "x1", "x2", "x3", "x4")
+    assert data.label_names == ("0", "1")
+    X = data.train.X
+    assert (X.dtype, X.device.type, data.train.y.dtype) == (getattr(torch, dtype), device, torch.uint8)
+    assert X.double().mean(dim=0).abs().max() < 5 / math.sqrt(len(X))
+    assert (X.double().std(dim=0) - 1).abs().max() < 5 / math.sqrt(len(X))
+    assert abs(data.train.y.double().mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_same_seed_same_data(device):
+    first, again, other = (made(device, rows=1000, columns=4, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(first.train.X, again.train.X)
+    assert torch.equal(first.train.y, again.train.y)
+    assert not torch.equal(first.train.X, other.train.X)
+
+
+def test_splits_share_one_allocation_and_narrow_dtypes_hold_the_same_data_rounded():
+    wide = made(rows=1000, columns=4)
+    assert len({rows.X.untyped_storage().data_ptr() for rows in wide.splits.values()}) == 1
+    assert all(rows.X.is_contiguous() for rows in wide.splits.values())
+    for dtype in ("bfloat16", "float16"):
+        narrow = made(rows=1000, columns=4, dtype=dtype).train.X
+        assert torch.equal(narrow, wide.train.X.to(narrow.dtype))
+
+
+def test_rows_beyond_one_block_without_splits(monkeypatch):
+    monkeypatch.setattr("flashlogit.data.builtin._BLOCK_VALUES", 1 << 10)
+    data = made(rows=1003, columns=4, split=NONE)
+    assert list(data.splits) == ["train"]
+    assert (data.train.X.double().std(dim=0) - 1).abs().max() < 0.2
+    assert data.train.X.unique(dim=0).shape == (1003, 4)
+
+
+@pytest.mark.parametrize(("signal", "intercept"), [(2.0, -1.5), (0.0, 1.0)])
+def test_labels_come_from_the_model(signal, intercept):
+    """A fit finds the intercept, and coefficients whose squares add up to about signal^2."""
+    from sklearn.linear_model import LogisticRegression
+
+    settings = {"signal": signal, "intercept": intercept, "dtype": "float64", "split": NONE}
+    data = made(rows=50_000, columns=50, **settings)
+    fit = LogisticRegression(C=1e6).fit(data.train.X.numpy(), data.train.y.numpy())
+    assert abs(fit.intercept_[0] - intercept) < 0.1
+    found = float((fit.coef_**2).sum()) ** 0.5
+    # A chi-distributed length of 50 draws has a relative spread of 0.1; noise alone gives 0.07 to 0.1.
+    assert abs(found - signal) < 0.12 + 0.35 * signal
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting", "word"),
+    [
+        ({"split": {"validation": 0.001}}, "data.split.validation", "this is 0 of 100 rows"),
+        ({"split": {"validation": 0.5, "test": 0.499}}, "data.split", "leaves 0 of 100 rows for training"),
+        ({"intercept": 50.0}, "data.source synthetic", "the train split of 70 rows has labels of one class"),
+    ],
+)
+def test_synthetic_data_that_are_refused(settings, setting, word):
+    with refused(word, setting=setting):
+        made(rows=100, columns=2, **settings)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -13,7 +10,7 @@ import pytest
 import torch
 from refused import refused
 
-from flashlogit.config.data import FileData, SyntheticData
+from flashlogit.config.data import SyntheticData
 from flashlogit.data import load
 from flashlogit.data.files.open import open_files
 from flashlogit.system import memory
@@ -34,30 +31,21 @@ def free(monkeypatch):
     return set_free
 
 
-def load_file(path, **more):
-    return load(FileData(source="file", path=str(path), **more), seed=0, device=CPU)
-
-
 def read(path):
     file = open_files(str(path), "data.path")
     return file.read(file.features, file.keys)
 
 
-@pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zip"])
-def test_text_that_unpacks_to_more_than_there_is(tmp_path, free, monkeypatch, ending):
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.csv.zip"])
+def test_text_that_unpacks_to_more_than_there_is(free, monkeypatch, write, name):
     monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 16))
-    path = tmp_path / f"d.{ending}"
-    text = b"a,b,y\n" + b"1,2,0\n0,1,1\n" * 200_000  # 2.4 MB, and as a table 9.6 MB
-    if ending == "csv.zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.writestr("d.csv", text)
-    else:
-        path.write_bytes(gzip.compress(text, 1) if ending == "csv.gz" else text)
-    free(8 << 20)
+    text = "a,b,y\n" + "1,2,0\n0,1,1\n" * 100_000  # 1.2 MB, and as a table 4.8 MB
+    path = write(name, text)
+    free(4 << 20)
     with refused("unpacks to"):
         read(path)
-    free(80 << 20)
-    assert read(path).rows == 400_000
+    free(40 << 20)
+    assert read(path).rows == 200_000
 
 
 def test_arrays_of_an_archive(tmp_path, free):
@@ -69,12 +57,10 @@ def test_arrays_of_an_archive(tmp_path, free):
     assert read(tmp_path / "d.npz").rows == 10_000
 
 
-@pytest.mark.parametrize("value", [1.5, "a" * 1000])
-def test_repeated_values_of_a_parquet_file(tmp_path, free, value):
-    N = 100_000 if isinstance(value, str) else 12_500_000
+@pytest.mark.parametrize(("value", "N"), [(1.5, 12_500_000), ("a" * 1000, 100_000)])
+def test_repeated_values_of_a_parquet_file(tmp_path, free, value, N):
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(N, np.int32)), pa.array([value]))
-    if not isinstance(value, str):
-        column = column.cast(pa.float64())
+    column = column if isinstance(value, str) else column.cast(pa.float64())
     pq.write_table(pa.table({"x": column}), tmp_path / "d.parquet", store_schema=False)
     assert (tmp_path / "d.parquet").stat().st_size < 1 << 20
     del column
@@ -85,13 +71,12 @@ def test_repeated_values_of_a_parquet_file(tmp_path, free, value):
     assert pa.total_allocated_bytes() - before < 10 << 20
 
 
-def test_many_values_of_a_category(tmp_path, free, monkeypatch):
-    (tmp_path / "d.csv").write_text("c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(1000)))
+def test_many_values_of_a_category(learn, free, monkeypatch):
+    text = "c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(1000))
     free(2 << 20)  # X of 1000 x 1000 takes 4 MB
     monkeypatch.setattr("flashlogit.data.loading.measure", lambda *_: pytest.fail("X was looked at"))
-    more = {"categories": {"min_rows": 1, "max": 1_000_000}, "split": {"validation": 0, "test": 0}}
     with refused("X of 1,000 rows and 1,000 columns", "takes 4.0 MB"):
-        load_file(tmp_path / "d.csv", **more)
+        learn(text, categories={"min_rows": 1, "max": 1_000_000})
 
 
 def test_a_file_of_libsvm_is_never_dense(tmp_path):
@@ -104,7 +89,7 @@ def test_a_file_of_libsvm_is_never_dense(tmp_path):
     assert table.block(["x50000", "x3"], 0, 2).tolist() == [[1, 0], [0, 2]]
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(10**15, 28), (10, 10**15), (10**15, 10**15)])
+@pytest.mark.parametrize(("rows", "columns"), [(10**15, 28), (10, 10**15)])
 def test_synthetic_data_that_fit_nowhere(rows, columns):
     settings = SyntheticData(source="synthetic", rows=rows, columns=columns)
     with refused(" GB of memory"):
@@ -117,18 +102,18 @@ def test_room_of_control_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_OWN_GROUPS", own)
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     monkeypatch.setattr(memory, "_available", lambda: 10**15)
-    own.write_text("0::/job/step\n3:cpu:/x\n")
     (tmp_path / "job/step").mkdir(parents=True)
-    (tmp_path / "job/step/memory.max").write_text("max\n")
-    assert memory.free_bytes() == 10**15
-    (tmp_path / "job/memory.max").write_text("5000\n")
-    (tmp_path / "job/memory.current").write_text("3000\n")
-    (tmp_path / "job/memory.stat").write_text("anon 7\ninactive_file 500\n")
-    assert memory.free_bytes() == 5000 - 3000 + 500
-    own.write_text("4:memory:/elsewhere\n")
     (tmp_path / "memory").mkdir()
-    (tmp_path / "memory/memory.limit_in_bytes").write_text("900\n")
-    (tmp_path / "memory/memory.usage_in_bytes").write_text("100\n")
-    assert memory.free_bytes() == 800
-    own.unlink()
-    assert memory.free_bytes() == 10**15
+    for groups, files, free in (
+        ("", {}, 10**15),
+        ("0::/job/step\n3:cpu:/x\n", {"job/step/memory.max": "max\n"}, 10**15),
+        (None, {"job/memory.max": "5000\n", "job/memory.current": "3000\n"}, 2000),
+        (None, {"job/memory.stat": "anon 7\ninactive_file 500\n"}, 2500),
+        ("4:memory:/elsewhere\n", {"memory/memory.limit_in_bytes": "900\n"}, 900),
+        (None, {"memory/memory.usage_in_bytes": "100\n"}, 800),
+    ):
+        if groups is not None:
+            own.write_text(groups)
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert memory.free_bytes() == free

@@ -1,24 +1,142 @@
-"""Row blocks into tensors: every row in its split, in every dtype, and X that does not fit."""
+"""Which rows are for what, drawn class by class; and row blocks into tensors, standardised by the training rows."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from refused import refused
+from refused import NONE, refused
+from sklearn.model_selection import train_test_split
 
 from flashlogit.data import Standardization
-from flashlogit.data.files.numpy import MatrixTable
-from flashlogit.data.placement import place
-from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION
+from flashlogit.data.files.matrices import MatrixTable
+from flashlogit.data.placement import measure, place
+from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION, stratified
+
+
+def divide(y, validation, test, seed=0, kept=None):
+    y = np.asarray(y, dtype=np.uint8)
+    kept = np.ones(len(y), dtype=bool) if kept is None else kept
+    return stratified(y, kept, {VALIDATION: validation, TEST: test}, ("no", "yes"), seed)
+
+
+@pytest.mark.parametrize(("positives", "fractions"), [(30, (0.45, 0.45)), (500, (0.15, 0.15)), (970, (0.0, 0.3))])
+def test_every_split_has_its_share_of_both_classes(fractions, positives):
+    y = np.random.default_rng(0).permutation(np.arange(1000) < positives)
+    splits = divide(y, *fractions)
+    shares = {VALIDATION: fractions[0], TEST: fractions[1], TRAIN: 1 - sum(fractions)}
+    for split, share in shares.items():
+        assert np.sum(splits == split) == round(1000 * share)
+        assert abs(np.sum(y[splits == split]) - positives * share) <= 1
+
+
+def test_same_seed_same_split():
+    y = np.arange(500) % 2
+    assert np.array_equal(divide(y, 0.2, 0.2, seed=3), divide(y, 0.2, 0.2, seed=3))
+    assert not np.array_equal(divide(y, 0.2, 0.2, seed=3), divide(y, 0.2, 0.2, seed=4))
+
+
+def test_rows_without_label_are_in_no_split():
+    y, kept = np.arange(100) % 2, np.arange(100) % 5 > 0
+    splits = divide(y, 0.25, 0.25, kept=kept)
+    assert np.array_equal(splits == DROPPED, ~kept)
+    assert np.bincount(splits).tolist() == [40, 20, 20, 20]
+
+
+@pytest.mark.parametrize("K", [2, 7])
+def test_splits_are_those_of_scikit_learn(K):
+    y = np.random.default_rng(K).integers(0, K, 1003).astype(np.uint8)
+    names = tuple(map(str, range(K)))
+    splits = stratified(y, np.ones(1003, bool), {VALIDATION: 0.2, TEST: 0.1}, names, seed=5)
+    rest, validation = train_test_split(np.arange(1003), test_size=201, stratify=y, random_state=5)
+    _, test = train_test_split(rest, test_size=100, stratify=y[rest], random_state=5)
+    assert np.array_equal(np.flatnonzero(splits == VALIDATION), np.sort(validation))
+    assert np.array_equal(np.flatnonzero(splits == TEST), np.sort(test))
+
+
+@pytest.mark.parametrize(
+    ("y", "validation", "test", "setting", "words"),
+    [
+        ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
+        ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
+        ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
+        ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
+        ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
+        ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
+    ],
+)
+def test_splits_that_are_refused(y, validation, test, setting, words):
+    with refused(*words, setting=setting):
+        divide(y, validation, test)
+
 
 CPU = torch.device("cpu")
 
 
-def placed(X, splits, dtype, standardization=None):
+def table_of(X):
     names = [f"x{j}" for j in range(X.shape[1])]
-    standardization = standardization or Standardization.identity(X.shape[1])
-    return place(MatrixTable("d.npy", X, names, {}), names, splits, standardization, dtype, CPU)
+    return MatrixTable("d.npy", X, names, {}), names
+
+
+def measured(X, splits=None):
+    return measure(*table_of(X), np.full(len(X), TRAIN, dtype=np.uint8) if splits is None else splits)
+
+
+def placed(X, splits, dtype, standardization=None):
+    return place(*table_of(X), splits, standardization or Standardization.identity(X.shape[1]), dtype, CPU)
+
+
+def exact(column):
+    """Mean and standard deviation in rational arithmetic, rounded once."""
+    values = [Fraction(float(v)) for v in column]
+    mean = sum(values) / len(values)
+    return float(mean), float(sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(1.7e9, 0.1), (-1e9, 1e-5), (1e15, 10), (1e-9, 1e-3)])
+def test_huge_mean_and_tiny_deviation(mean, sd):
+    X = np.random.default_rng(0).normal(mean, sd, size=(2000, 1))
+    wide = np.tile(X, (1, 600))  # so that there are several blocks
+    standardization, constant = measured(wide)
+    true_mean, true_sd = exact(X[:, 0])
+    assert constant == ()
+    np.testing.assert_allclose(standardization.mean, true_mean, rtol=1e-15, atol=1e-12 * sd)
+    np.testing.assert_allclose(standardization.scale, true_sd, rtol=1e-9)
+    assert abs(standardization.apply(wide).std() - 1) < 1e-9
+
+
+def test_a_first_row_far_from_the_others():
+    X = np.random.default_rng(0).normal(size=(5000, 1))
+    X[0] = 1e6
+    standardization, _ = measured(X)
+    np.testing.assert_allclose([standardization.mean[0], standardization.scale[0]], exact(X[:, 0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e8, 1e300])
+def test_constant_columns_have_scale_1(value):
+    X = np.column_stack([np.full(300, value), np.arange(300.0)])
+    standardization, constant = measured(X)
+    assert constant == ("x0",)
+    assert (standardization.mean[0], standardization.scale[0]) == (value, 1)
+    assert (standardization.apply(X)[:, 0] == 0).all()
+
+
+def test_only_training_rows_count():
+    X = np.random.default_rng(0).normal(size=(3000, 300))
+    splits = np.random.default_rng(1).choice([TRAIN, TEST, DROPPED], size=3000).astype(np.uint8)
+    X[splits == TEST] *= 1e6
+    X[splits == DROPPED] = np.nan
+    found, training = measured(X, splits)[0], X[splits == TRAIN]
+    np.testing.assert_allclose(found.mean, training.mean(axis=0), atol=1e-14)
+    np.testing.assert_allclose(found.scale, training.std(axis=0), rtol=1e-13)
+
+
+def test_values_too_far_apart():
+    for large in (1e308, 1e200):
+        with refused('column "x1" are too far apart', "data.drop", setting="d.npy"):
+            measured(np.array([[0.0, large], [1.0, -large], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -36,10 +154,10 @@ def test_rows_go_to_their_split_in_order(dtype):
         assert torch.equal(rows, expected)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "kept", "beyond"),
-    [(torch.float16, 65519.0, 65521.0), (torch.float32, 3.40282350e38, 3.4028236e38)],
-)
+GREATEST = [(torch.float16, 65519.0, 65521.0), (torch.float32, 3.40282350e38, 3.4028236e38)]
+
+
+@pytest.mark.parametrize(("dtype", "kept", "beyond"), GREATEST)
 def test_what_is_rounded_to_the_greatest_number_fits(dtype, kept, beyond):
     X, splits = np.array([[1.0, 2.0], [-kept, kept]]), np.zeros(2, np.uint8)
     assert placed(X, splits, dtype)[TRAIN].abs().max() == torch.finfo(dtype).max
@@ -53,3 +171,30 @@ def test_a_row_that_is_infinite_once_standardised():
     X, splits = np.array([[1.0], [1e300]]), np.array([TRAIN, TEST], np.uint8)
     with refused("row 2 "):
         placed(X, splits, torch.float64, Standardization(np.zeros(1), np.full(1, 1e-10)))
+
+
+def test_constant_columns_are_noted(write, load_file):
+    path = write("d.csv", "a,b,c,y\n1,2,5,0\n1,3,5,1\n")
+    data = load_file(path, split=NONE)
+    (note,) = data.notes
+    assert note.startswith(f'In {path}, columns "a" and "c" are constant over the training rows')
+    assert data.train.X.tolist() == [[0, -1, 0], [0, 1, 0]]
+    data = load_file(path, split=NONE, standardize=False)
+    assert data.notes == ()
+    assert (data.standardization.mean.tolist(), data.standardization.scale.tolist()) == ([0] * 3, [1] * 3)
+    assert data.train.X.tolist() == [[1, 2, 5], [1, 3, 5]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "words"),
+    [
+        ("float16", 7e4, ["6.55e+04", "rescale the column, or set data.dtype to bfloat16 or float32"]),
+        ("bfloat16", 3.4e38, ["set data.dtype to float64"]),
+    ],
+)
+def test_overflow_of_the_storage_dtype(dtype, value, words, write, load_file):
+    path = write("d.csv", {"a": [1.0, 2.0, 3.0], "b": [1.0, value, 3.0], "y": [0, 1, 0]})
+    with refused('row 2 (the first is 1) of column "b"', f"data.dtype {dtype}", *words, setting=path):
+        load_file(path, dtype=dtype, standardize=False, split=NONE)
+    if abs(value) < 1e30:
+        assert torch.isfinite(load_file(path, dtype=dtype, split=NONE).train.X).all()

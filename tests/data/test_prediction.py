@@ -1,14 +1,201 @@
-"""Rows of a file for a model that exists."""
+"""Rows for a model that exists: each means the same whatever else is in its file, and whatever file that is."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pytest
+from pydantic import TypeAdapter
 from refused import refused
 
 from flashlogit.data import read_for_prediction
+from flashlogit.data.columns.encoding import EncodingInJson
+from flashlogit.data.files.text import as_text
+
+HEADER = "flag,code,level,time,month,amount,y\n"
+VALUES = (
+    ["True", "False", "Unknown", "TRUE", "false"],
+    ["01234", "1234", "x1", "77", "77.0"],
+    ["1.0", "2", "low", " 1", "2.00"],
+    ["12:30", "never", "13:45", "12:30", "2024-01-01 10:00"],
+    ["01", "1", "2", "1.0", "12"],
+)
+ROWS = ["".join(f"{values[i % 5]}," for values in VALUES) + f"{i},{i % 2}\n" for i in range(10)]
+SETTINGS = {"categorical": ["flag", "code", "level", "time", "month"], "dtype": "float64"}
+
+
+def features(path, data):
+    rows = read_for_prediction(path, data.feature_names, encoding=data.encoding)
+    return np.concatenate(list(rows.blocks())).tolist(), rows.notes
+
+
+def test_every_slice_of_a_file_is_read_like_the_whole(write, learn):
+    data = learn(HEADER + "".join(ROWS), **SETTINGS)
+    assert data.feature_names == (
+        *("flag=Unknown", "flag=false", "flag=true"),
+        *("code=01234", "code=1234", "code=77", "code=x1"),
+        *("level=1", "level=2", "level=low"),
+        *("time=12:30", "time=13:45", "time=2024-01-01 10:00", "time=never"),
+        *("month=01", "month=1", "month=12", "month=2"),
+        "amount",
+    )
+    whole, notes = features(write("d.csv", HEADER + "".join(ROWS)), data)
+    assert notes == ()
+    assert whole == data.train.X.tolist()
+    for i, row in enumerate(ROWS):
+        assert features(write("one.csv", HEADER + row), data)[0] == [whole[i]]
+    both = write("test.csv", HEADER + ROWS[0] + ROWS[1])  # flags alone, codes alone
+    other = learn(HEADER + "".join(ROWS), **SETTINGS, test_path=both)
+    assert other.test.X.tolist() == whole[:2]
+
+
+def test_parquet_types_are_the_same_categories(write, learn):
+    text = "flag,month,y\n" + "True,1,1\nFalse,2,0\nUnknown,2,0\n" * 3
+    data = learn(text, categorical=["auto", "month"])
+    assert data.feature_names == ("flag=Unknown", "flag=false", "flag=true", "month=1", "month=2")
+    for flag in ([True, False], ["TRUE", "False"], pa.array(["true", "false"]).cast(pa.string_view())):
+        for month in ([2, 1], [2.0, 1.0], ["2.0", " 1"]):
+            other = write("d.parquet", {"flag": pa.array(flag), "month": pa.array(month)})
+            assert features(other, data)[0] == [[0, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1, 2], ["1", "2"]),
+        ([1.0, None, 1.5, -0.0], ["1", None, "1.5", "0"]),
+        ([True, False], ["true", "false"]),
+        ([2.0**53 - 1, 1e300], ["9007199254740991", "1e+300"]),
+        (["01", "1.", "-2.00", "1.50", "+3.0"], ["01", "1", "-2", "1.50", "+3"]),
+        ([" a ", "", " ", None], ["a", None, None, None]),
+    ],
+)
+def test_values_as_text(values, text):
+    """Each by itself as beside the others."""
+    assert as_text(pa.chunked_array([values])).to_pylist() == text
+    assert [as_text(pa.chunked_array([pa.array([v], pa.array(values).type)])).to_pylist()[0] for v in values] == text
+
+
+def test_great_numbers_stay_apart_however_they_are_written():
+    values = [2.0**53, 2.0**53 + 2, 1e18, 1e18 + 128]
+    assert len(set(as_text(pa.chunked_array([values])).to_pylist())) == 4
+
+
+def test_missing_categories_are_refused_where_training_had_none(write, learn):
+    text, message = "kind,a,y\n" + "u,1,1\nv,2,0\n" * 6, 'row 2 (the first is 1) of column "kind" is missing'
+    new = write("new.csv", "kind,a,y\nu,1,1\n,2,0\n")
+    with refused(message, setting=new):
+        features(new, learn(text))
+    with refused(message, setting=new):
+        learn(text, test_path=new)
+    # A row that is left out need not be whole.
+    unlabelled = write("part.csv", "kind,a,y\nu,1,1\nu,1,0\n,2,\n")
+    learn(text, test_path=unlabelled, label={"missing": "drop"})
+    assert features(new, learn(text, missing="impute"))[0] == [[1, 0, 1], [0, 0, 2]]
+
+
+def test_values_that_the_model_does_not_know_are_counted(write, learn):
+    text = "flag,a,y\n" + "yes,1,1\nno,2,0\n" * 12
+    new = write("new.csv", "flag,a,y\nmaybe,1,1\nyes,2,0\nperhaps,2,0\n")
+    data = learn(text, test_path=new)
+    sentence = '2 of 3 rows have a value of "flag" that the model does not know, such as "maybe"'
+    assert features(new, data)[1] == (sentence,)
+    assert data.notes[-1] == f"In {new}, {sentence}"
+    part = write("part.csv", "flag,a,y\nmaybe,1,1\nyes,2,0\nperhaps,2,0\nunseen,1,\n")  # one has no label
+    assert learn(text, test_path=part, label={"missing": "drop"}).notes[-1] == f"In {part}, {sentence}"
+    # Those that share a bucket are known.
+    data = learn(text + "rare,1,1\n", categories={"min_rows": 2})
+    assert "flag=(other)" in data.feature_names
+    assert features(new, data)[1] == ()
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_missing_values_of_ones_own_are_remembered(ending, write, learn):
+    def text(*rows):
+        return "\n".join(("\t" if ending == "tsv" else ",").join(row) for row in rows)
+
+    header = ["age", " kind", "y"]
+    rows = [["1", " u", "0"], ["3", " v", "1"], [" ?", " -", "0"], ["-", "u", "1"]] * 3
+    marks = {"missing_values": ["?", "-"]}
+    data = learn(text(header, *rows), f"d.{ending}", missing="impute", **marks)
+    assert data.feature_names == ("age", "age (missing)", "kind=u", "kind=v", "kind=(missing)")
+    assert data.train.X[:4].tolist() == [[1, 0, 1, 0, 0], [3, 0, 0, 1, 0], [2, 1, 0, 0, 1], [2, 1, 1, 0, 0]]
+    assert features(write(f"new.{ending}", text(header, ["?", "-", "1"])), data)[0] == [[2, 1, 0, 0, 1]]
+    # Numbers alone, of which none may be missing: the sentence is about the value, and not about its column's type.
+    data = learn("age,y\n1,0\n2,1\n", **marks)
+    with refused("is missing"):
+        features(write("new.csv", "age\n1\n?\n"), data)
+
+
+@pytest.mark.parametrize(("column", "word"), [("a", '"a" (list'), ("kind", "cannot be used as categories")])
+def test_remedies_fit_a_model_that_exists(column, word, write, learn):
+    data = learn("kind,a,y\n" + "u,1,1\nv,2,0\n" * 10)
+    other = write("new.parquet", {"kind": ["u"], "a": [1]} | {column: pa.array([[1]])})
+    with refused(word, "give the kind of values that the model has learnt from", setting="new.parquet"):
+        features(other, data)
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal", "kinds"),
+    [(";", ",", ("u", "v")), (";", ",", ("1", "2")), ("|", ".", ("u", "v")), ("\t", ",", ("1", "2"))],
+)
+def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, kinds, write, learn):
+    def text(*rows, separator=separator, decimal=decimal):
+        return "\n".join(separator.join(row).replace(".", decimal) for row in rows)
+
+    rows = text(("a", "kind", "y"), *[("1.5", kinds[0], "0"), ("-2", kinds[1], "1")] * 12)
+    if decimal == ",":
+        with refused("set data.decimal to a comma if that is their decimal point"):
+            learn(rows, separator=separator)
+    data = learn(rows, separator=separator, decimal=decimal)
+    assert data.train.X[:2].tolist() == ([[1.5, 1, 0], [-2, 0, 1]] if "u" in kinds else [[1.5, 1], [-2, 2]])
+    written = json.dumps(data.encoding.to_json())
+    data = replace(data, encoding=TypeAdapter(EncodingInJson).validate_json(written))
+    new = [("y", "a", "kind"), ("1", "0.5", kinds[1])]
+    ids = read_for_prediction(write("new.csv", text(*new)), data.feature_names, ["a"], encoding=data.encoding).ids
+    assert ids.to_pydict() == {"a": [f"0{decimal}5"]}
+    # The separator is the file's own; where it is a comma, the decimal point is none.
+    for other, point in ((separator, decimal), (",", "."), (";", decimal), ("|", decimal), ("\t", decimal)):
+        path = write("new.csv", text(*new, separator=other, decimal=point))
+        assert features(path, data)[0] == ([[0.5, 0, 1]] if "u" in kinds else [[0.5, 2]])
+
+
+def test_a_model_of_commas_reads_other_separators(write, learn):
+    data = learn("a,b,y\n" + "1.5,2,0\n2,1,1\n" * 6)
+    assert data.encoding is None
+    assert features(write("new.csv", "b;a\n1;0.5\n"), data)[0] == [[0.5, 1]]
+    with refused('text, such as "0,5"', "give the kind of values that the model"):
+        features(write("new.csv", "b;a\n1;0,5\n"), data)
+
+
+@pytest.mark.parametrize(
+    "kind_of_text", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_marks_of_missing_values_in_parquet(kind_of_text, write, learn):
+    """As in CSV: where nothing but numbers is left they are numbers, in every slice of the file."""
+    columns = {"age": ["1", "3", " ?", "-"] * 3, "kind": ["u", " -", "?", "v"] * 3, "y": ["0", "1", "0", "1"] * 3}
+    text = "age,kind,y\n" + "".join(",".join(row) + "\n" for row in zip(*columns.values(), strict=True))
+    settings = {"missing": "impute", "missing_values": ["?", "-"]}
+    expected = learn(text, **settings).train.X.tolist()
+    typed = columns | {name: pa.array(columns[name]).cast(kind_of_text) for name in ("age", "kind")}
+    data = learn(typed, "d.parquet", **settings)
+    assert data.feature_names == ("age", "age (missing)", "kind=u", "kind=v", "kind=(missing)")
+    assert data.train.X.tolist() == expected
+    for name in ("new.parquet", "new.csv"):
+        for i in range(4):
+            new = write(name, {each: columns[each][i : i + 1] for each in ("age", "kind")})
+            assert features(new, data)[0] == [expected[i]]
+    # Ids are as they stand there.
+    new = write("new.parquet", {"age": ["3", "?"], "kind": ["u", "-"], "id": ["-", "1"]})
+    rows = read_for_prediction(new, data.feature_names, ["id", "kind"], encoding=data.encoding)
+    assert rows.ids.to_pydict() == {"id": ["-", "1"], "kind": ["u", "-"]}
+    # Without such marks a column of text is what it is.
+    with refused('"age" holds numbers as text'):
+        learn(columns | {"age": ["1", "3"] * 6}, "d.parquet")
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet"])
@@ -57,31 +244,31 @@ def test_numpy_files(write):
         rows = read_for_prediction(path, ("x1", "x0"), ids)
         assert np.concatenate(list(rows.blocks())).tolist() == X[:, ::-1].tolist()
         assert rows.ids.to_pydict() == expected
+    path = write("d.npy", {"X": X})
+    with refused('lacks "x2"', setting=path):
+        read_for_prediction(path, ("x0", "x1", "x2"))
+    with refused("an array of 3 or 4 columns, and it has 2", setting=path):
+        read_for_prediction(path, ("x0", "x1"), array_widths=(3, 4))
 
 
 def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
     X = np.random.default_rng(0).normal(size=(5000, 600))
     rows = read_for_prediction(write("d.npz", {"X": X}), [f"x{j}" for j in range(600)])
-    blocks = list(rows.blocks())
-    assert len(blocks) > 1
-    assert np.array_equal(np.concatenate(blocks), X)
-    assert np.array_equal(np.concatenate(list(rows.blocks())), X)
-    assert rows.ids.num_columns == 0
+    for blocks in (list(rows.blocks()), list(rows.blocks())):
+        assert len(blocks) > 1
+        assert np.array_equal(np.concatenate(blocks), X)
+
+
+MODEL, ID = "which the model needs", "the id column"
 
 
 @pytest.mark.parametrize(
     ("names", "ids", "setting", "words"),
     [
-        (("a", "b", "c"), [], "d.csv", ['lacks "c", which the model needs', '"a", "b" and "id"']),
-        (("a",), ["idd"], "the id column", ['is "idd"', 'did you mean "id"?']),
-        (("a",), [0], "the id column", ["is 0", "has columns by name"]),
-        (("a",), ["id", "id"], "the id column", ['"id" is named more than once']),
-        (
-            ("a", "id"),
-            [],
-            "d.csv",
-            ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"],
-        ),
+        (("a", "b", "c"), [], "d.csv", [f'lacks "c", {MODEL}', '"a", "b" and "id"']),
+        (("a",), ["idd"], ID, ['is "idd"', 'did you mean "id"?']),
+        (("a",), ["id", "id"], ID, ['"id" is named more than once']),
+        (("a", "id"), [], "d.csv", ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"]),
     ],
 )
 def test_refused(names, ids, setting, words, write):
@@ -90,21 +277,8 @@ def test_refused(names, ids, setting, words, write):
         read_for_prediction(path, names, ids)
 
 
-def test_the_path_goes_by_the_name_it_is_given(tmp_path):
-    with refused("gone.csv", "there is no such file", setting="--data"):
-        read_for_prediction(tmp_path / "gone.csv", ("a",), setting="--data")
-
-
 @pytest.mark.parametrize(("value", "what"), [(None, "missing"), (float("nan"), "missing"), (float("inf"), "infinite")])
 def test_value_that_is_not_finite(value, what, write):
     rows = read_for_prediction(write("d.parquet", {"a": [1.0] * 4999 + [value]}), ("a",))
     with refused(f'row 5000 (the first is 1) of column "a" is {what}', "leave out the row"):
         list(rows.blocks())
-
-
-def test_npy_must_have_the_models_columns(write):
-    path = write("d.npy", {"a": np.zeros(3), "b": np.zeros(3)})
-    with refused('lacks "x2"', setting=path):
-        read_for_prediction(path, ("x0", "x1", "x2"))
-    with refused("an array of 3 or 4 columns, and it has 2", setting=path):
-        read_for_prediction(path, ("x0", "x1"), array_widths=(3, 4))

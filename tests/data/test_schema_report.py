@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flashlogit.commands.main import main
 from flashlogit.data.files.open import open_files
+from flashlogit.data.files.tables import Reading
 from flashlogit.data.schema_report import report_text, schema_report
 from flashlogit.system.errors import UserError
 
@@ -61,17 +61,13 @@ def test_row_numbers_are_suspected(write):
     assert "every row has a whole number of its own in id:" in report_text(report_of(path, "y")[0])
 
 
-def test_a_file_as_spreadsheets_leave_it(tmp_path, capsys):
-    (tmp_path / "a.csv").write_text("size;kind;y\n1,5;a;0\n?;b;1\n2,5;a;1\n")
-    path = str(tmp_path / "a.csv")
-    options = ["--separator", ";", "--decimal", ",", "--missing-values", "?", "-", "--json"]
-    assert main(["inspect", path, *options]) == 0
-    columns = {column["name"]: column for column in json.loads(capsys.readouterr().out)["columns"]}
-    assert (columns["size"]["use"], columns["size"]["missing"], columns["size"]["mean"]) == ("number", 1, 2.0)
-    assert main(["inspect", path]) == 2
-    assert "--separator" in capsys.readouterr().err
-    assert main(["inspect", path, "--decimal", ","]) == 2
-    assert "--decimal is a comma and so is --separator" in capsys.readouterr().err
+def test_a_file_as_spreadsheets_leave_it(write):
+    path = write("a.csv", "size;kind;y\n1,5;a;0\n?;b;1\n2,5;a;1\n")
+    reading = Reading(separator=";", decimal=",", missing=("?", "-"))
+    size = schema_report(open_files(path, "FILE", reading), None, reading=reading).columns[0]
+    assert (size.use, size.missing, size.mean) == ("number", 1, 2.0)
+    with pytest.raises(UserError, match="--separator"):
+        open_files(path, "FILE")
 
 
 def test_classes_of_a_label_by_its_values_and_by_a_bound(write):

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
     frame["kind"] = np.array(["a", "b", "c"])[kinds]
     frame[:1000].to_csv(folder / "train.csv", index=False)
     frame[1000:].to_csv(folder / "new.csv", index=False)
+    frame[1000:].drop(columns="churned").to_csv(folder / "unlabelled.csv", index=False)
     (folder / "c.yaml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -69,45 +70,29 @@ def train(run, name, *settings, **more):
 
 def test_inspection(run):
     seen = run("inspect train.csv --label churned --json")
-    uses = {column["name"]: column["use"] for column in seen["columns"]}
-    assert uses == dict.fromkeys(["id", "city", "churned", "kind"], "category") | dict.fromkeys(
-        ["age", "member"], "number"
-    )
+    numbers = {column["name"] for column in seen["columns"] if column["use"] == "number"}
+    assert numbers == {"age", "member"}
     assert sum(count for _, count in seen["classes"]) == 1000
-    text = run("inspect train.csv --label churned")
-    assert "1,000 rows, 6 columns" in text
-    assert "some features lack values, city, age" in text
     text = run("inspect train.csv --label age")
-    assert "nearly every row has a value of its own in id" in text
-    assert "--above" in text
+    for word in ("1,000 rows, 6 columns", "lack values, city:", "value of its own in id", "--above"):
+        assert word in text
     assert "--above" not in run("inspect train.csv --label id")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("inspect gone.csv", "no such file"),
-        ("inspect new.csv --label chured", 'did you mean "churned"?'),
-        ("inspect new.csv --label churned --above 3", "holds string"),
-        ("inspect new.csv --above 3", "no --label"),
-        ("inspect new.csv --label age --above nan", "--above is nan; must be a finite number"),
         (f"{EVALUATE} --label gone", '--label is "gone"'),
         (f"{EVALUATE} --label member --weight member", "named more than once"),
-        ("evaluate --model run --data unlabelled.csv", 'the run\'s label column is "churned"'),
         (f"{EVALUATE} --label kind", "which the training file does not have"),
-        (f"{EVALUATE} --threshold 2", "--threshold is 2"),
-        ("evaluate --model run --data gone.csv", "no such file"),
+        ("evaluate --model run --data unlabelled.csv", 'the run\'s label column is "churned"'),
         ("evaluate --model gone --data new.csv", "there is no model"),
-        ("predict --model run --data cityless.csv --out q.csv", 'lacks "city"'),
         ("predict --model run --data new.csv train.csv --out train.csv", "is the data file itself"),
         ("train --config c.yaml name=x data.missing=error", '"city" ('),
         ("train --config c.yaml name=x data.label.column=kind", "data.label.multiclass"),
     ],
 )
-def test_refused(arguments, message, folder, run):
-    new = pd.read_csv(folder / "new.csv")
-    new.drop(columns="churned").to_csv(folder / "unlabelled.csv", index=False)
-    new.drop(columns="city").to_csv(folder / "cityless.csv", index=False)
+def test_refused(arguments, message, run):
     assert message in run(arguments, code=2)
 
 
@@ -127,65 +112,38 @@ def test_from_training_to_probabilities(folder, run):
     assert predicted.probability[:200][positive].mean() > predicted.probability[:200][~positive].mean()
 
 
-def test_unknown_category_and_other_order_of_columns(folder, run):
-    new = pd.read_csv(folder / "new.csv").drop(columns=["churned", "kind"])
-    new.loc[0, "city"] = "Atlantis"
-    new[new.columns[::-1]].to_csv(folder / "other.csv", index=False)
-    run("predict --model run --data other.csv --out p.csv --overwrite")
-    assert pd.read_csv(folder / "p.csv").probability.notna().all()
-
-
 def test_three_classes(folder, run):
     settings = ["data.label={column: kind, multiclass: true}", "data.drop=[id, churned]"]
     trained = train(run, "classes", *settings)
     assert "3 classes: a " in trained
     assert "macro F1" in trained
-    metrics = json.loads((folder / "classes" / "metrics.json").read_text())
-    assert metrics["run"]["relative_gap"] <= 1e-6
-    assert metrics["test"]["accuracy"] > 0.5
     told = run("evaluate --model classes --data new.csv --json")
+    assert told["accuracy"] > 0.5
     run("predict --model classes --data new.csv --out k.csv")
     predicted = pd.read_csv(folder / "k.csv")
     assert list(predicted.columns) == ["probability_a", "probability_b", "probability_c", "prediction"]
     np.testing.assert_allclose(predicted.iloc[:, :3].sum(axis=1), 1.0)
     right = (predicted.prediction == pd.read_csv(folder / "new.csv").kind).mean()
     assert right == pytest.approx(told["accuracy"])
-    coefficients = pd.read_csv(folder / "classes" / "coefficients.csv")
-    assert coefficients["class"].unique().tolist() == ["a", "b", "c"]
-    threshold = "predict --model classes --data new.csv --out q.csv --threshold 0.3"
-    assert "has 3 classes" in run(threshold, code=2)
+    assert pd.read_csv(folder / "classes" / "coefficients.csv")["class"].unique().tolist() == ["a", "b", "c"]
     assert "there are 3 classes" in train(run, "b", *settings, "loss.class_weight={positive: 2}", code=2)
     assert "mini-batches do not train" in train(run, "b", *settings, "solver=null", code=2)
-    train(run, "again", *settings, "solver.start=classes")
-    again = json.loads((folder / "again" / "metrics.json").read_text())
-    assert again["run"]["iterations"] <= 1
-    train(run, "balanced", *settings, "loss.class_weight=balanced")
-    balanced = json.loads((folder / "balanced" / "metrics.json").read_text())
-    assert balanced["test"]["balanced_accuracy"] >= metrics["test"]["balanced_accuracy"] - 0.02
+    train(run, "balanced", *settings, "loss.class_weight=balanced", "solver.start=classes")
+    balanced = run("evaluate --model balanced --data new.csv --json")
+    assert balanced["balanced_accuracy"] >= told["balanced_accuracy"] - 0.02
 
 
-@pytest.mark.parametrize(
-    ("label", "drop"),
-    [("{column: age, above: 50, missing: drop}", "kind"), ("{column: kind, positive: b}", "churned")],
-)
-def test_other_labels_are_evaluated_alike(label, drop, folder, run):
-    train(run, drop, f"data.label={label}", f"data.drop=[id, {drop}]")
-    told, new = run(f"evaluate --model {drop} --data new.csv --json"), pd.read_csv(folder / "new.csv")
-    assert told["unlabelled"] == (new.age.isna().sum() if "age" in label else 0)
-    assert told["positives"] == ((new.age > 50) if "age" in label else (new.kind == "b")).sum()
-
-
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_missing_labels_are_spelled_alike_in_training_and_evaluation(ending, folder, run):
+def test_missing_labels_are_spelled_alike_in_training_and_evaluation(folder, run):
     """Also where there is nothing else that the model must know of files of text."""
     y = np.array(["0", "1"] * 100, dtype=object)
     frame = pd.DataFrame({"x": np.arange(200) % 7 + (y == "1"), "y": np.where(np.arange(200) % 10, y, "?")})
     frame.to_csv(folder / "m.csv", index=False)
     frame.to_parquet(folder / "m.parquet")
     settings = ["data.missing=error", "data.missing_values=['?']", "data.label={column: y, missing: drop}"]
-    train(run, f"m_{ending}", *settings, "data.drop=[]", f"data.path=m.{ending}")
-    told = run(f"evaluate --model m_{ending} --data m.{ending} --json")
-    assert (told["unlabelled"], told["positives"]) == (20, 100)
+    train(run, "m", *settings, "data.drop=[]", "data.path=m.parquet")
+    for ending in ("csv", "parquet"):
+        told = run(f"evaluate --model m --data m.{ending} --json")
+        assert (told["unlabelled"], told["positives"]) == (20, 100)
 
 
 def test_a_file_as_spreadsheets_leave_it(folder, run):

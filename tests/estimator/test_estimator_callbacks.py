@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_iris
-from sklearn.preprocessing import scale
+from estimator_data import IRIS, SCALED
 
 from flashlogit import LogisticRegression, UserError
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
-
-CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
 
 
 class Recorder:
@@ -38,8 +35,8 @@ class Recorder:
 @pytest.mark.parametrize(
     ("data", "max_iter", "solver"),
     [
-        ((scale(CANCER[0]), CANCER[1]), 1000, "lbfgs"),
-        ((scale(CANCER[0]), CANCER[1]), 0, "newton"),
+        (SCALED, 1000, "lbfgs"),
+        (SCALED, 0, "newton"),
         (IRIS, 1000, "newton"),
         (IRIS, 3, "lbfgs"),
     ],

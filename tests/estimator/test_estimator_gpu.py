@@ -5,13 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer
-from sklearn.preprocessing import StandardScaler
+from estimator_data import CANCER, SCALED
 
 from flashlogit import LogisticRegression
-
-CANCER = load_breast_cancer(return_X_y=True)
-SCALED = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
 
 
 @pytest.mark.gpu

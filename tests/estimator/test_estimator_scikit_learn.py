@@ -1,20 +1,27 @@
-"""What scikit-learn's own estimator and its tests do: classes without weight, sparse coefficients, no iterations."""
+"""What scikit-learn's own estimator does in its tests and its documentation: classes without weight, sparse
+coefficients, no iterations, ensembles."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from sklearn.datasets import load_breast_cancer, load_iris
+from estimator_data import CANCER, IRIS
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_multilabel_classification
+from sklearn.ensemble import BaggingClassifier, StackingClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain
+from sklearn.svm import l1_min_c
 
 from flashlogit import LogisticRegression
 from flashlogit.fitting.fit import fit_softmax
 
-CANCER, IRIS = load_breast_cancer(return_X_y=True), load_iris(return_X_y=True)
 FIVE = IRIS[1] + 2 * (np.arange(150) % 7 == 0)  # the last two classes are rare
 
 
@@ -28,12 +35,11 @@ FIVE = IRIS[1] + 2 * (np.arange(150) % 7 == 0)  # the last two classes are rare
         ([1, 3], True, {"C": np.inf}),
     ],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # some of these are separated
 def test_classes_without_weight_are_as_if_their_rows_were_not_there(lacking, fit_intercept, parameters):
     X, y = IRIS[0], FIVE
     weight = np.where(np.isin(y, lacking), 0.0, 1 + np.arange(150) % 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # some of these are separated
-        model = LogisticRegression(fit_intercept=fit_intercept, **parameters).fit(X, y, weight)
+    model = LogisticRegression(fit_intercept=fit_intercept, **parameters).fit(X, y, weight)
     kept = weight > 0
     present, numbers = np.unique(y[kept], return_inverse=True)
     assert model.classes_.tolist() == [0, 1, 2, 3, 4]
@@ -102,13 +108,11 @@ def test_rows_far_from_the_training_rows_are_of_no_class_without_weight():
 
 def test_class_weights_of_0():
     X, y = IRIS
-    names = np.array(["bar", "baz", "foo"])[y]
+    names, weight = np.array(["bar", "baz", "foo"])[y], np.array([1.0, 2.0, 0.0])[y]
     model = LogisticRegression(class_weight={"bar": 1, "baz": 2, "foo": 0}).fit(X, names)
-    assert model.classes_.tolist() == ["bar", "baz", "foo"]
     assert sorted(set(model.predict(X))) == ["bar", "baz"]
-    same = LogisticRegression().fit(X, names, sample_weight=np.array([1, 2, 0])[y])
+    same = LogisticRegression().fit(X, names, sample_weight=weight)
     np.testing.assert_allclose(model.coef_, same.coef_, atol=1e-9)
-    weight = np.array([1.0, 2.0, 0.0])[y]
     balanced = LogisticRegression(class_weight="balanced").fit(X, names, sample_weight=weight)
     same = LogisticRegression().fit(X, names, sample_weight=np.array([1.5, 0.75, 0])[y] * weight)
     np.testing.assert_allclose(balanced.coef_, same.coef_, atol=1e-9)
@@ -154,17 +158,36 @@ def test_sparsify_and_densify(kind, data):
 @pytest.mark.filterwarnings("ignore:max_iter is 0")
 def test_no_iterations_leave_the_start(data):
     X, y = data
-    with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
-        model = LogisticRegression(max_iter=0).fit(X, y)
+    model = LogisticRegression(max_iter=0).fit(X, y)
     K = len(set(y))
     assert (model.n_iter_.tolist(), model.gap_) == ([0], np.inf)
     assert model.coef_.shape == (1 if K == 2 else K, X.shape[1])
     np.testing.assert_array_equal(model.predict_proba(X), np.full((len(X), K), 1 / K))
     model = LogisticRegression(warm_start=True).fit(X, y)
-    coef, intercept = model.coef_, model.intercept_
-    model.set_params(max_iter=0).fit(X, y)
-    np.testing.assert_array_equal(model.coef_, coef)
-    np.testing.assert_array_equal(model.intercept_, intercept)
+    before = np.c_[model.coef_, model.intercept_]
+    with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
+        model.set_params(max_iter=0).fit(X, y)
+    np.testing.assert_array_equal(np.c_[model.coef_, model.intercept_], before)
     if K > 2:
         model = LogisticRegression(max_iter=0, class_weight={2: 0.0}).fit(X, y)
         np.testing.assert_array_equal(model.predict_proba(X), np.tile([0.5, 0.5, 0.0], (len(X), 1)))
+
+
+def test_uses_in_scikit_learns_documentation():
+    X, y = IRIS[0][IRIS[1] != 2], IRIS[1][IRIS[1] != 2]
+    X = X / X.max()
+    path = LogisticRegression(l1_ratio=1, solver="liblinear", tol=1e-6, warm_start=True)
+    strengths = l1_min_c(X, y, loss="log") * np.logspace(0, 1, 8)
+    sizes = [np.abs(path.set_params(C=C).fit(X, y).coef_).sum() for C in strengths]
+    assert sizes[0] < 1e-6  # the least C at which a coefficient is not 0
+    assert (np.diff(sizes) > 0).all()
+    one = LogisticRegression(random_state=1)
+    stack = StackingClassifier([("lr", one)], final_estimator=LogisticRegression(), cv=2)
+    for meta in (OneVsOneClassifier(one), OneVsRestClassifier(one), BaggingClassifier(one), stack):
+        assert meta.fit(*IRIS).score(*IRIS) > 0.94
+    assert log_loss(IRIS[1], CalibratedClassifierCV(one, cv=2).fit(*IRIS).predict_proba(IRIS[0])) < 0.4
+    selected = SelectFromModel(LogisticRegression(C=0.1, l1_ratio=1, solver="saga")).fit(*IRIS)
+    assert 0 < selected.transform(IRIS[0]).shape[1] < 4
+    assert RFE(one, n_features_to_select=2).fit(*IRIS).support_.sum() == 2
+    X, Y = make_multilabel_classification(n_samples=120, n_classes=3, random_state=0)
+    assert ClassifierChain(one, order="random", random_state=0).fit(X, Y).predict(X).shape == (120, 3)

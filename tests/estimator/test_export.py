@@ -8,14 +8,11 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from estimator_data import CANCER, SCALED, WINE
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.exceptions import NotFittedError
-from sklearn.preprocessing import scale
 
 from flashlogit import LogisticRegression, UserError
-
-CANCER, WINE = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
 
 
 def run(path, X):
@@ -91,7 +88,7 @@ def test_to_scikit_learn(data, make):
 
 
 def test_to_scikit_learn_keeps_what_a_clone_would_be_fitted_with():
-    X, y = scale(CANCER[0]), CANCER[1]
+    X, y = SCALED
     options = {"l1_ratio": 0.5, "C": 0.1, "class_weight": "balanced", "random_state": 3}
     ours = LogisticRegression(**options).fit(X, y)
     again = clone(ours.to_sklearn()).set_params(tol=1e-8, max_iter=10_000).fit(X, y)

@@ -87,7 +87,7 @@ def test_the_driver_knows_what_it_knew_unless_the_goal_is_another() -> None:
     saved = Progress(0.05, best_gap=0.02, expected_gap=0.01, gap_stalled=3, iterations=7).saved(2.5, 1.0)
     for tolerance, expected in ((0.1, 0.01), (0.2, 0.1)):
         problem = SimpleNamespace(null_value=0.5, counter=PassCounter())
-        progress = Progress.begun(problem, Limits(tolerance, 10, lambda row, state: None, 0.0, saved))
+        progress = Progress.begun(problem, Limits(tolerance, 10, None, None, 0.0, saved))
         assert progress.expected_gap == expected
         assert (progress.best_gap, progress.gap_stalled, progress.iterations) == (0.02, 3, 7)
         assert problem.counter.passes == 2.5

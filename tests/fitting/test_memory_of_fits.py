@@ -15,7 +15,7 @@ from problems import fitted
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import flashlogit
-from flashlogit.metrics.binary import evaluate
+from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 

@@ -20,19 +20,9 @@ from flashlogit import reference
 from flashlogit.commands.check_gradients import table
 from flashlogit.commands.main import run_command
 from flashlogit.gradients import check as gradient_check
-from flashlogit.gradients import differences, methods
-from flashlogit.gradients.check import (
-    GradientCheck,
-    KernelPlace,
-    Row,
-    check,
-    data_problem,
-    example_problem,
-    find_kernel,
-)
-from flashlogit.gradients.differences import Remark
+from flashlogit.gradients import methods
+from flashlogit.gradients.check import GradientCheck, KernelPlace, Row, check, example_problem, find_kernel
 from flashlogit.gradients.methods import ChainRule, Problem
-from flashlogit.system.errors import UserError
 from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
 
 main = partial(run_command, "check-gradients")
@@ -49,11 +39,11 @@ FLOAT32 = (6.691762447357178, 0.998770534992218)
 
 
 def rows_of(outcome: GradientCheck, method: str) -> list[Row]:
-    return [row for row in outcome.rows if isinstance(row, Row) and row.method.startswith(method)]
+    return [row for row in outcome.rows if row.gradient and row.method.startswith(method)]
 
 
 def remarks_of(outcome: GradientCheck) -> dict[str, bool | None]:
-    return {row.method: row.agrees for row in outcome.rows if isinstance(row, Remark)}
+    return {row.method: row.agrees for row in outcome.rows if not row.gradient}
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +58,12 @@ def test_golden_values(example: GradientCheck, method: str) -> None:
     assert single.arithmetic.startswith("float32")
     for row, tolerance in ((double, 1e-14), (single, 1e-6)):
         assert row.gradient.loss == pytest.approx(LOSS, abs=5e-5)
-        assert row.gradient.weight.item() == pytest.approx(FLOAT64[0], rel=tolerance, abs=0)
-        assert row.gradient.bias == pytest.approx(FLOAT64[1], rel=tolerance, abs=0)
-
-
-def test_the_example_agrees_and_float32_by_hand_has_the_known_digits(example: GradientCheck) -> None:
+        assert (row.gradient.weight.item(), row.gradient.bias) == pytest.approx(FLOAT64, rel=tolerance, abs=0)
+    if method == "chain rule by hand":
+        assert (single.gradient.weight.item(), single.gradient.bias) == FLOAT32
     assert example.agrees
     assert 0 < (example.worst.disagreement or 0) <= example.worst.bound <= 1e-6
     assert remarks_of(example) == {"finite differences": True}
-    _, single = rows_of(example, "chain rule by hand")
-    assert (single.gradient.weight.item(), single.gradient.bias) == FLOAT32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -133,11 +119,11 @@ def test_beyond_the_clamp(clamp_gradient: ClampGradient, weight: float, ways: di
     assert ("by design" in outcome.notes[0]) == (clamp_gradient == "through")
 
 
-def wrong_reference(monkeypatch: pytest.MonkeyPatch, factor: float, entry: int | slice) -> None:
+def wrong_reference(monkeypatch: pytest.MonkeyPatch, factor: float, entry: int, **options: Any) -> None:
     right = reference.bce_onepass
 
-    def wrong(*args: Any, **kwargs: Any) -> BCESums:
-        packed = right(*args, **kwargs).packed
+    def wrong(*args: Any, **given: Any) -> BCESums:
+        packed = right(*args, **given | options).packed
         packed[entry] *= factor
         return BCESums(packed)
 
@@ -151,9 +137,7 @@ def test_a_wrong_reference_is_found(
 ) -> None:
     wrong_reference(monkeypatch, factor, entry)
     assert main([]) == 1
-    verdict = capsys.readouterr().out.splitlines()[-1]
-    assert "reference" in verdict
-    assert verdict.endswith("DISAGREE")
+    assert re.search(r"\(reference, .*: DISAGREE$", capsys.readouterr().out)
 
 
 def test_one_wrong_column_of_the_data_is_found(
@@ -173,22 +157,14 @@ def test_differences_find_a_wrong_gradient_by_themselves(
     """Where every other method is wrong in the same way, as a formula that all of them share would be."""
     problem = rows(40, D, torch.float32, Clamp(1e-8, "through"))
     assert remarks_of(check(problem, NO_KERNEL))["finite differences"] is True
-    right = differences.bce_loss
+    right = gradient_check.bce_loss
 
-    class Shifted(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
-            return value.clone()
-
-        @staticmethod
-        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-            return 1.01 * grad
-
-    def scaled(X: Any, y: Any, w: Any, b: Any, **options: Any) -> Any:
-        w, b = (Shifted.apply(w), b) if part == "weight" else (w, Shifted.apply(b))
+    def scaled(X: Any, y: Any, *parameters: Any, **options: Any) -> Any:
+        w, b = (each.clone() for each in parameters)
+        (w if part == "weight" else b).register_hook(lambda gradient: 1.01 * gradient)
         return right(X, y, w, b, **options)
 
-    monkeypatch.setattr(differences, "bce_loss", scaled)
+    monkeypatch.setattr(gradient_check, "bce_loss", scaled)
     outcome = check(problem, NO_KERNEL)
     assert remarks_of(outcome)["finite differences"] is False
     assert not outcome.agrees
@@ -203,12 +179,7 @@ def test_a_wrong_truth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_wrong_clamp_convention_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = reference.bce_onepass
-
-    def through(*args: Any, **kwargs: Any) -> BCESums:
-        return right(*args, **(kwargs | {"clamp_gradient": "through"}))
-
-    monkeypatch.setattr(reference, "bce_onepass", through)
+    wrong_reference(monkeypatch, 1.0, 0, clamp_gradient="through")
     outcome = check(example_problem(10, 0, 1, 0, eps=1e-3, clamp_gradient="exact"), NO_KERNEL)
     assert not outcome.agrees
     assert outcome.worst.method == "reference"
@@ -257,21 +228,11 @@ def test_breast_cancer(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 100
 
 
-def test_own_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "table.csv"
-    lines = [f"{i % 7},{i * 0.1:.1f},{int(i % 3 == 0)}" for i in range(40)]
-    path.write_text("\n".join(["first,second,y", *lines]) + "\n")
-    assert main(["--config", OWN, f"data.path={path}", "data.dtype=float64", "device=cpu"]) == 0
-    out = capsys.readouterr().out
-    assert "2 columns stored in float64" in " ".join(out.split())
-    assert "dL/dw[1]: second" in out
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel runs on the GPU, on more rows")
 def test_the_interpreter_gets_the_first_rows_of_a_seeded_point() -> None:
     overrides = ["data.rows=1e4", "data.columns=300", "device=cpu"]
     one, two, other = (
-        data_problem(ROOT / "configs/synthetic.yaml", [*overrides, f"seed={seed}"]) for seed in (1, 1, 2)
+        gradient_check.data_problem(ROOT / "configs/synthetic.yaml", [*overrides, f"seed={seed}"]) for seed in (1, 1, 2)
     )
     assert one.rows_in_all == 8000
     assert one.problem.X.shape == (2**20 // 300, 300)
@@ -302,7 +263,6 @@ def test_numbers_that_float32_cannot_hold() -> None:
     ("arguments", "message"),
     [
         (["--y", "nan"], "--y is nan"),
-        (["--x", "inf"], "--x is inf"),
         (["--x", "1e200", "--w", "1e200"], "overflows"),
         (["--eps", "0.5"], "--eps is 0.5"),
         (["loss.eps=0"], "--config"),
@@ -313,17 +273,13 @@ def test_numbers_that_float32_cannot_hold() -> None:
 )
 def test_user_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ")
-    assert message in captured.err
-    assert "Traceback" not in captured.err
-    with pytest.raises(UserError):
-        main([*arguments, "--debug"])
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
 
 
-@pytest.mark.parametrize("arguments", [[], ["--x=-1.25e-201", "--w=7.123456789012345e200", "--b", "1.1e10"]])
-def test_the_output_is_at_most_100_columns_wide(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*arguments, "--eps", "1e-3"]) == 0
+def test_the_output_is_at_most_100_columns_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--x=-1.25e-201", "--w=7.123456789012345e200", "--b", "1.1e10", "--eps", "1e-3"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
@@ -332,10 +288,7 @@ def test_the_script_as_a_user_runs_it() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     script = [sys.executable, "-W", "error", str(ROOT / "scripts/check_gradients.py")]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    for number in (*FLOAT64, *FLOAT32, 6.70123):
-        assert f"{number:.16g}" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"{number:.16g}" in done.stdout for number in (*FLOAT64, *FLOAT32, 6.70123))
     label = "kernel" if torch.cuda.is_available() else "kernel (interpreter)"
     assert re.search(rf"^{re.escape(label)} +float32", done.stdout, re.MULTILINE)
-    assert done.stdout.splitlines()[-1].endswith(": agree")

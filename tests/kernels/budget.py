@@ -104,17 +104,9 @@ def compute(case: Case, dtype: torch.dtype) -> Outcome:
     if case.options.get("clamp_gradient") == "exact" and eps:
         residuals = torch.where(z.abs() > bound, 0.0, residuals)
         curvatures = torch.where(z.abs() > bound, 0.0, curvatures)
-    return Outcome(
-        weight_grad=X.t() @ residuals,
-        bias_grad=residuals.sum(),
-        loss=losses.sum(),
-        weight_sum=s.sum(),
-        absolute_weight_grad=X.t().abs() @ residuals.abs(),
-        losses=losses,
-        residuals=residuals,
-        curvatures=curvatures,
-        logits=z,
-    )
+    sums = {"weight_grad": X.t() @ residuals, "bias_grad": residuals.sum(), "loss": losses.sum(), "weight_sum": s.sum()}
+    rows = {"losses": losses, "residuals": residuals, "curvatures": curvatures, "logits": z}
+    return Outcome(absolute_weight_grad=X.t().abs() @ residuals.abs(), **sums, **rows)
 
 
 def plain_error(case: Case, name: str, exact: Tensor) -> float:

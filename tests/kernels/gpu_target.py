@@ -19,14 +19,8 @@ from unittest import mock
 import torch
 
 TARGET = ("cuda", 90, 32)
-_TYPES = {
-    torch.float64: "*fp64",
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.float16: "*fp16",
-    torch.uint8: "*u8",
-    torch.int64: "*i64",
-}
+_TYPES = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+_TYPES |= {torch.uint8: "*u8", torch.int64: "*i64"}
 
 
 def main() -> None:
@@ -38,9 +32,7 @@ def main() -> None:
         call = json.loads(line)
         reports: list[dict[str, Any]] = []
         with mock.patch.object(
-            JITFunction,
-            "run",
-            lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw)),
+            JITFunction, "run", lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw))
         ):
             run_call(kernels, call)
         print(json.dumps(reports), flush=True)
@@ -59,12 +51,8 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if "launch" in call:
         extras["launch"] = LaunchConfig(*call["launch"])
     if call.get("everything"):
-        extras |= {
-            "sample_weight": torch.ones(N),
-            "pos_weight": torch.ones(()),
-            "rows": torch.arange(N),
-            "clamp_gradient": "exact",
-        }
+        extras |= {"sample_weight": torch.ones(N), "pos_weight": torch.ones(())}
+        extras |= {"rows": torch.arange(N), "clamp_gradient": "exact"}
     if "eps" in call:
         extras["eps"] = call["eps"]
     if call.get("center"):

@@ -24,9 +24,8 @@ run = pytest.importorskip("flashlogit_kernels.gpu.run")
 
 KERNELS = {
     "_bce": ("onepass_kernel", "rows_kernel"),
-    "_columns": ("column_sums_kernel",),
+    "_columns": ("column_sums_kernel", "reduce_kernel"),
     "_hessian": ("hessian_kernel",),
-    "_reduce": ("reduce_kernel",),
 }
 
 
@@ -183,7 +182,7 @@ def test_which_rows_are_padded(columns, dtype, padded):
     assert pad_rows(column_major).stride() == ((padded, 1) if padded > columns else (1, 4))
 
 
-@pytest.mark.parametrize(("columns", "split"), [(17, False), (37, True), (50, False)])
+@pytest.mark.parametrize(("columns", "split"), [(17, False), (37, True)])
 def test_what_lies_in_the_padding_is_not_seen(columns, split, kernels, device):
     case = make_case(25, columns, storage=torch.bfloat16, device=device)
     case.options["center"] = case.X.double().mean(dim=0).float()

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from budget import Case, check, check_hessian, check_product, compute, make_case, plain_error
+from budget import Case, check, check_hessian, check_product, compute, make_case
 
-from flashlogit import reference
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
 from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers
 
@@ -91,51 +90,50 @@ def column_major(X: torch.Tensor) -> torch.Tensor:
 
 
 EVERYTHING = {
-    "sample_weight": uniform(25),
+    "sample_weight": uniform(17),
     "pos_weight": torch.tensor(0.5),
-    "rows": torch.tensor([3, 3, 0, 24, 7, 11, 12, 12, 1]),
+    "rows": torch.tensor([3, 3, 0, 16, 7, 11, 12, 12, 1]),
     "center": torch.linspace(-1, 1, 5),
     "clamp_gradient": "exact",
     "eps": 0.05,
 }
-ZEROS = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5] * 5)
-make = functools.partial(make_case, 25, 5)
+ZEROS = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5] * 4)[:17]
+make = functools.partial(make_case, 17, 5)
 CASES: dict[str, Callable[[torch.device], Case]] = {
     "weights, some zero": lambda on: make(sample_weight=ZEROS, device=on),
     "weights of many sizes": lambda on: make(
-        sample_weight=torch.tensor([1e6, 1.0, 1e-6, 3.0, 1e3] * 5), pos_weight=torch.tensor(3.5), device=on
+        sample_weight=torch.tensor([1e6, 1.0, 1e-6, 3.0, 1e3] * 4)[:17], pos_weight=torch.tensor(3.5), device=on
     ),
-    "whole weights, soft labels": lambda on: soft(make(sample_weight=torch.arange(25), device=on)),
-    "float64 weights": lambda on: make(sample_weight=uniform(25).double() + 0.1, device=on),
+    "whole weights, soft labels": lambda on: soft(make(sample_weight=torch.arange(17), device=on)),
     "no weight on the positives": lambda on: make(pos_weight=torch.tensor(0.0), device=on),
-    "soft labels, weighed": lambda on: soft(make(pos_weight=torch.tensor(3.5), device=on)),
     "soft float64 labels": lambda on: soft(make(storage=F64, device=on), F64),
-    "repeated rows": lambda on: make(rows=torch.tensor([3, 3, 3, 0, 24, 7, 7]), device=on),
+    "repeated rows": lambda on: make(rows=torch.tensor([3, 3, 3, 0, 16, 7, 7]), device=on),
     "int32 rows": lambda on: make(rows=torch.tensor([4, 2, 9], dtype=torch.int32), device=on),
-    "more rows than there are": lambda on: make(rows=torch.arange(75).flip(0) % 25, device=on),
+    "more rows than there are": lambda on: make(rows=torch.arange(51).flip(0) % 17, device=on),
     "everything": lambda on: make(**EVERYTHING, device=on),
-    "everything, soft": lambda on: soft(make(**EVERYTHING, device=on)),
-    "everything, column-major": lambda on: in_layout(column_major, make(**EVERYTHING, device=on)),
+    "everything, column-major, soft": lambda on: soft(in_layout(column_major, make(**EVERYTHING, device=on))),
     "everything, float64": lambda on: soft(make(**EVERYTHING, storage=F64, device=on)),
     "uint8 labels": lambda on: typed(make(device=on), y=torch.uint8),
     "int64 labels": lambda on: typed(make(device=on), y=torch.int64),
     "bfloat16 labels": lambda on: typed(make(device=on), y=BF16),
-    "float64 labels": lambda on: typed(make(device=on), y=F64),
     "bfloat16 parameters": lambda on: typed(make(device=on), weight=BF16, bias=BF16),
     "float64 parameters": lambda on: typed(make(storage=BF16, device=on), weight=F64),
     "float64 arithmetic": lambda on: make(storage=BF16, compute_dtype=F64, device=on),
     "part of a table": lambda on: in_layout(lambda X: torch.cat([X, X], dim=1)[:, :5], make(device=on)),
     "every other row": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=0)[::2], make(device=on)),
     "column-major": lambda on: in_layout(column_major, make(storage=BF16, device=on)),
-    "rows of a long table": lambda on: in_layout(lambda X: column_major(torch.cat([X, X]))[:25], make(device=on)),
+    "rows of a long table": lambda on: in_layout(lambda X: column_major(torch.cat([X, X]))[:17], make(device=on)),
     "neither layout": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=1)[:, ::2], make(device=on)),
+    "a single column of a table": lambda on: in_layout(
+        lambda X: torch.cat([X, X, X], dim=1)[:, 1:2], make_case(17, 1, device=on)
+    ),
+    "rows of a single column": lambda on: make_case(70, 1, rows=torch.tensor([5, 3, 60, 3]), device=on),
     "offset in memory": lambda on: in_layout(
         lambda X: torch.cat([X.flatten()[:1], X.flatten()])[1:].view(X.shape), make(storage=BF16, device=on)
     ),
-    "far columns": lambda on: far(make_case(60, 28, sample_weight=uniform(60), device=on)),
-    "far columns, float64": lambda on: far(make_case(60, 17, compute_dtype=F64, device=on)),
+    "far columns": lambda on: far(make_case(33, 28, sample_weight=uniform(33), device=on)),
     "far column": lambda on: far(make_case(60, 1, device=on)),
-    "far narrow columns": lambda on: far(make_case(60, 28, storage=BF16, device=on), 30.0),
+    "far narrow columns": lambda on: far(make_case(33, 28, storage=BF16, device=on), 30.0),
 }
 
 
@@ -144,10 +142,10 @@ def test_every_kind_of_argument(name, passes, device):
     check_all(passes, CASES[name](device))
 
 
-SIZES = [(n, d, storage) for n, d in [(1, 1), (7, 2), (8, 16), (9, 17), (17, 15)] for storage in (F32, BF16)]
+SIZES = [(1, 1, F64), (7, 2, F16), (8, 16, BF16), (9, 17, F64), (9, 17, F16), (17, 15, F32), (17, 15, BF16)]
 
 
-@pytest.mark.parametrize(("n", "d", "storage"), [*SIZES, (9, 17, F64), (17, 15, F16)])
+@pytest.mark.parametrize(("n", "d", "storage"), SIZES)
 def test_sizes_one_off_a_block(n, d, storage, passes, device):
     """Tiles have 8 or 16 rows and 1, 2, 16 or 32 columns."""
     check_all(passes, make_case(n, d, storage=storage, device=device, seed=n * 100 + d))
@@ -155,9 +153,9 @@ def test_sizes_one_off_a_block(n, d, storage, passes, device):
 
 @pytest.mark.parametrize("d", [28, HESSIAN_COLUMNS, 300])
 def test_the_tables_own_configurations(d, kernels, device):
-    case = make_case(90, d, device=device)
+    case = make_case(65, d, device=device)
     check(kernels.bce_onepass(*case.arguments()), case)
-    check_product(kernels, case, uniform(90).to(device))
+    check_product(kernels, case, uniform(65).to(device))
     if d <= HESSIAN_COLUMNS:
         check_hessian(kernels, case)
     far_off = far(case)
@@ -166,7 +164,7 @@ def test_the_tables_own_configurations(d, kernels, device):
 
 @pytest.mark.parametrize("d", [19, 37])
 def test_pipelining_changes_nothing_and_two_pieces_little(d, kernels, device):
-    case = make_case(40, d, device=device)
+    case = make_case(17, d, device=device)
     plain = kernels.bce_onepass(*case.arguments(), launch=SMALL).packed
     staged = LaunchConfig(8, 4, 1, num_stages=3)
     assert torch.equal(plain, kernels.bce_onepass(*case.arguments(), launch=staged).packed)
@@ -192,8 +190,7 @@ def test_rows_that_fit_the_registers():
     assert [fits_registers(d, F32, centred=True) for d in (8192, 8193)] == [True, False]
 
 
-@pytest.mark.parametrize(("d", "dtype"), [(1100, F32), (520, F64)])
-@pytest.mark.parametrize("layout", [torch.clone, column_major])
+@pytest.mark.parametrize(("d", "dtype", "layout"), [(1100, F32, torch.clone), (520, F64, column_major)])
 def test_rows_too_wide_for_the_registers(d, dtype, layout, passes, device, monkeypatch):
     """Registers for rows of 2 KB stand in for an H100's; 1,100 columns are two blocks of them."""
     monkeypatch.setattr("flashlogit_kernels.gpu.launch.REGISTER_ROW_BYTES", 2048)
@@ -207,32 +204,22 @@ def test_rows_too_wide_for_the_registers(d, dtype, layout, passes, device, monke
 
 
 def test_other_shapes_of_vectors_are_the_same_numbers(passes, device):
-    case = make(sample_weight=uniform(25), device=device)
+    case = make(sample_weight=uniform(17), device=device)
     expected = passes.bce_onepass(*case.arguments(), **case.options).packed
     case.y, case.weight = case.y.repeat_interleave(2)[::2], case.weight.repeat_interleave(3)[::3]
     case.options["sample_weight"] = case.options["sample_weight"].repeat_interleave(2)[::2]
     for shape in ((), (1, 1)):
         case.bias = case.bias.reshape(shape)
         assert torch.equal(passes.bce_onepass(*case.arguments(), **case.options).packed, expected)
-    case.X, case.bias = case.X[:1].expand(25, 5), None
+    case.X, case.bias = case.X[:1].expand(17, 5), None
     assert case.X.stride(0) == 0
     check(passes.bce_onepass(*case.arguments(), **case.options), case)
 
 
-def test_a_single_column_has_one_layout(passes, device):
-    """X [N, 1] is as well column-major as row-major; as a part of a wider table it is neither."""
-    case = make_case(70, 1, device=device)
-    expected = passes.bce_onepass(*case.arguments()).packed
-    case.X = torch.cat([case.X, case.X, case.X], dim=1)[:, 1:2]
-    torch.testing.assert_close(passes.bce_onepass(*case.arguments()).packed, expected, rtol=1e-6, atol=1e-6)
-    case.X, case.options["rows"] = case.X.contiguous(), torch.tensor([5, 3, 60, 3], device=device)
-    check(passes.bce_onepass(*case.arguments(), **case.options), case)
-
-
-@pytest.mark.parametrize(("d", "storage"), [(1, F32), (5, F64), (700, F32), (2100, BF16)])
+@pytest.mark.parametrize(("d", "storage"), [(1, F32), (5, F64), (2100, BF16)])
 def test_column_sums(d, storage, passes, device):
-    case = far(make_case(33, d, storage=storage, device=device), 30.0)
-    v, center = torch.randn(33, generator=torch.Generator().manual_seed(2)).to(device), case.options["center"]
+    case = far(make_case(17, d, storage=storage, device=device), 30.0)
+    v, center = torch.randn(17, generator=torch.Generator().manual_seed(2)).to(device), case.options["center"]
     for rows in (None, torch.tensor([3, 3, 10], device=device)):
         X, u = (case.X, v) if rows is None else (case.X[rows], v[:3])
         for c, compute_dtype in ((center, None), (None, F64), (center, F64)):
@@ -253,10 +240,10 @@ def test_sums_over_columns_meet_values_that_are_not_finite(passes, device):
 
 def test_nothing_outside_the_matrix_is_read(passes, device):
     case = make(device=device)
-    surrounded = torch.full((29, 9), torch.nan, device=device)
-    surrounded[2:27, 2:7] = case.X
+    surrounded = torch.full((21, 9), torch.nan, device=device)
+    surrounded[2:19, 2:7] = case.X
     expected = passes.bce_onepass(*case.arguments()).packed
-    case.X = surrounded[2:27, 2:7]
+    case.X = surrounded[2:19, 2:7]
     assert torch.equal(passes.bce_onepass(*case.arguments()).packed, expected)
 
 
@@ -282,19 +269,7 @@ def test_offsets_past_two_to_the_31(layout, passes, device):
     torch.testing.assert_close(answers(spread), answers(case.X), rtol=1e-6, atol=1e-6)
 
 
-def test_the_same_centre_folded_into_the_bias_fails_the_budget(device):
-    """What the subtraction is for."""
-    case = far(make_case(2000, 28, device=device))
-    center = case.options["center"].double()
-    bias = (case.bias.double() - center @ case.weight.double()).float()
-    folded = reference.bce_onepass(case.X, case.y, case.weight, bias)
-    truth = compute(case, F64)
-    budget = 1e-7 * truth.absolute_weight_grad.max() + plain_error(case, "weight_grad", truth.weight_grad)
-    error = folded.weight_grad - center * folded.bias_grad - truth.weight_grad
-    assert error.abs().max() > 20 * budget
-
-
-@pytest.mark.parametrize("d", [1, 28, 300])
+@pytest.mark.parametrize("d", [1, 28])
 def test_a_centre_of_zeros_changes_no_bit(d, passes, device):
     case = make_case(200, d, device=device)
     plain, again = (passes.bce_onepass(*case.arguments()).packed for _ in range(2))

@@ -11,7 +11,7 @@ import torch
 from problems import fitted, objective_of, several
 from torch import Tensor
 
-from flashlogit.fitting.result import theta_of
+from flashlogit.fitting.task import theta_of
 from flashlogit.objectives.logistic import smallest_margin
 from flashlogit.objectives.objective import Objective
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flashlogit import reference
-from flashlogit.passes.backend import Backend, choose_backend
+from flashlogit.passes import Backend, choose_backend
 from flashlogit.system.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -89,14 +89,12 @@ def test_the_c_compiler_that_cc_names_is_the_one_that_counts(machine):
     assert "/opt/none/cc" in machine.refused().problem
     machine.programs = {"/opt/none/cc"}
     assert machine.chosen("auto").name == "triton"
-
-
-def test_clang_will_do_and_the_interpreter_needs_none(machine):
+    machine.patch.delenv("CC")
     machine.programs = {"clang"}
     assert machine.chosen("auto").name == "triton"
     machine.programs = set()
     machine.patch.setenv("TRITON_INTERPRET", "1")
-    assert machine.chosen("triton").name == "triton"
+    assert machine.chosen("triton").name == "triton"  # the interpreter needs no compiler
 
 
 def test_triton_on_the_cpu_needs_the_interpreter(machine):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from flashlogit.config.settings import RunSettings
 from flashlogit.data import Standardization
 from flashlogit.fitting.inference import Inference
-from flashlogit.metrics.binary import evaluate, sigmoid
+from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
 from flashlogit.report.build import build_report
-from flashlogit.report.summary import EpochSummary, RunSummary, SolverSummary
+from flashlogit.report.content import EpochSummary, RunSummary, SolverSummary
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 ' + "x" * 300
@@ -32,7 +33,7 @@ def scores(n=500, K=2, seed=0, weighted=False):
     weight = rng.random(n) if weighted else None
     if K == 2:
         z = rng.normal(scale=2.0, size=n)
-        return SplitScores(z, (rng.random(n) < sigmoid(z)).astype(np.uint8), weight)
+        return SplitScores(z, (rng.random(n) < expit(z)).astype(np.uint8), weight)
     z = rng.normal(size=(n, K))
     return SplitScores(z, (z + rng.gumbel(size=z.shape)).argmax(axis=1), weight)
 
@@ -41,21 +42,10 @@ def one_class():
     return SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))
 
 
-def report(
-    K=2, *, columns=5, labels=None, names=None, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED
-):  # fmt: skip
-    """A report of K classes with the scores of `splits`; the columns are standardised with scale 2 and mean 3."""
+def model_of(K=2, *, columns=5, labels=None, names=None, threshold=0.5):
+    """A model of K classes on columns that are standardised with scale 2 and mean 3."""
     rng = np.random.default_rng(7)
-    settings = RunSettings.model_validate(
-        {
-            "name": "a-run",
-            "data": {"source": "synthetic", "columns": columns},
-            "loss": {"l2": 0.0 if inferred else 0.1},
-            "solver": {"name": "newton"},
-            "report": {"threshold": threshold},
-        }
-    )
-    model = Model(
+    return Model(
         weight=rng.normal(size=columns if K == 2 else (K, columns)),
         bias=rng.normal(size=1 if K == 2 else K),
         feature_names=names or tuple(f"column {j}" for j in range(columns)),
@@ -64,17 +54,27 @@ def report(
         eps=0.0,
         threshold=threshold,
     )
+
+
+def report(K=2, *, columns=5, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED, **names):
+    """A report of `model_of` K classes with the scores of `splits`."""
+    given = {
+        "name": "a-run",
+        "data": {"source": "synthetic", "columns": columns},
+        "loss": {"l2": 0.0 if inferred else 0.1},
+        "solver": {"name": "newton"},
+        "report": {"threshold": threshold},
+    }
     splits = splits or {name: scores(K=K, seed=i) for i, name in enumerate(("train", "validation", "test"))}
-    inference = Inference.of(np.arange(columns + 1.0), np.full(columns + 1, 0.5), 0.95) if inferred else None
     return build_report(
-        settings,
-        model,
+        RunSettings.model_validate(given),
+        model_of(K, columns=columns, threshold=threshold, **names),
         {name: evaluate(split, eps=0, threshold=threshold, bins=10) for name, split in splits.items()},
-        {name: bootstrap(split, eps=0, threshold=threshold, seed=0) for name, split in splits.items()},
+        {name: bootstrap(split, eps=0, threshold=threshold, seed=0, replicates=50) for name, split in splits.items()},
         splits,
         history=history,
         summary=RunSummary("cpu", "torch", learned, flashlogit="1.2.3", torch="2.0", gpu=None, threads=1),
-        deviation=model.standardization.scale,
-        inference=inference,
+        deviation=np.full(columns, 2.0),
+        inference=Inference.of(np.arange(columns + 1.0), np.full(columns + 1, 0.5), 0.95) if inferred else None,
         why_no_inference="the fit is penalised (l2 = 0.1)",
     )

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from itertools import pairwise
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from reports import GAPS, HOSTILE, one_class, report, scores
+from reports import HOSTILE, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
-from flashlogit.report.charts import by_split, history_chart, precision_recall_chart, roc_chart, scores_chart
-from flashlogit.report.names import isolated, joined, plain, shortened
-from flashlogit.report.png import (
-    CURVES_INCHES,
-    DPI,
-    PICTURES,
-    STYLES,
-    draw_curves,
-    draw_picture,
-    write_curves,
-    write_pictures,
-)
+from flashlogit.report import charts, png
 from flashlogit.runs.directory import PICTURE_FILES
 
 K = 23
@@ -33,99 +22,91 @@ K = 23
 
 @pytest.fixture(scope="module")
 def two():
-    return report()
+    return report(labels=("a long name of a class, the negative", "a long name of a class, the positive"))
 
 
 @pytest.fixture(scope="module")
 def many():
+    """Every picture of many classes with long names, by its file's name."""
     labels = tuple(f"class number {k} of a long table of classes" for k in range(K))
     names = tuple(f"the measurement with the number {j}" for j in range(5))
-    return report(K, splits={"train": scores(3000, K), "test": scores(9000, K, 1)}, labels=labels, names=names)
+    made = report(K, splits={"train": scores(2000, K), "test": scores(6000, K, 1)}, labels=labels, names=names)
+    figures = {name: png.draw_picture(made, name) for name in png.PICTURES}
+    for figure in figures.values():
+        figure.draw_without_rendering()
+    return figures
 
 
 def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_all_text_lies_within_the_picture(many, name):
-    figure = draw_picture(many, name)
-    figure.draw_without_rendering()
-    drawn = [text for legend in figure.legends for text in legend.get_texts()]
-    for axes in figure.axes:
-        drawn += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        if name in ("confusion.png", "coefficients.png"):
-            drawn += axes.get_yticklabels()
-    if name == "confusion.png":
-        drawn += figure.axes[0].get_xticklabels()
-    for text in (one for one in drawn if one.get_text()):
-        (left, bottom), (right, top) = text.get_window_extent().get_points()
-        assert min(left, bottom) >= 0, text.get_text()
-        assert right <= figure.bbox.x1, text.get_text()
-        assert top <= figure.bbox.y1, text.get_text()
+def test_all_text_lies_within_the_picture(many):
+    for name, figure in many.items():
+        drawn = [text for legend in figure.legends for text in legend.get_texts()]
+        for axes in figure.axes:
+            drawn += [axes.title, axes.xaxis.label, axes.yaxis.label]
+            drawn += axes.get_yticklabels() if name in ("confusion.png", "coefficients.png") else []
+            drawn += axes.get_xticklabels() if name == "confusion.png" else []
+        for text in (one for one in drawn if one.get_text()):
+            (left, bottom), (right, top) = text.get_window_extent().get_points()
+            assert min(left, bottom) >= 0, text.get_text()
+            assert right <= figure.bbox.x1, text.get_text()
+            assert top <= figure.bbox.y1, text.get_text()
 
 
 def test_counts_of_many_classes_are_apart(many):
-    figure = draw_picture(many, "confusion.png")
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    cell = axes.get_window_extent().width / (len(axes.get_xticks()))
+    axes = many["confusion.png"].axes[0]
+    cell = axes.get_window_extent().width / len(axes.get_xticks())
     widths = [text.get_window_extent().width for text in axes.texts]
     assert len(widths) == 21**2
     assert max(widths) < 0.95 * cell
-    labels = axes.get_xticklabels()
-    # Text at 45 degrees is apart where its anchors are further apart than 1.4 lines of it.
-    anchors = [text.get_window_extent().x1 for text in labels]
-    line = labels[0].get_fontsize() * figure.dpi / 72
-    assert min(later - earlier for earlier, later in pairwise(anchors)) > 1.42 * line
 
 
-def test_the_matrix_of_two_classes_has_their_names_and_counts():
-    made = report(labels=("a long name of a class, the negative", "a long name of a class, the positive"))
-    figure = draw_picture(made, "confusion.png")
+def test_the_matrix_of_two_classes_has_their_names_and_counts(two):
+    figure = png.draw_picture(two, "confusion.png")
     figure.draw_without_rendering()
     axes = figure.axes[0]
     left, right = (text.get_window_extent() for text in axes.get_xticklabels())
     assert left.x1 < right.x0
-    tn, fn, fp, tp = made.questions[0].headline("test").counts()
+    tn, fn, fp, tp = two.questions[0].headline("test").counts()
     assert [float(text.get_text()) for text in axes.texts] == [tn, fp, fn, tp]
 
 
-@pytest.mark.parametrize("options", [{}, {"K": 3}, {"splits": {"train": one_class()}}, {"columns": 1}])
-def test_every_chart_is_a_file(tmp_path, options):
-    write_pictures(report(**options), tmp_path / "pictures")
+HOSTILE_NAMES = {
+    "names": (HOSTILE, "$x_$", "%s", "", "e"),
+    "labels": ("$\\frac{{ 0", "\u6f22\u5b57 \u202eabc", "\u05e2\u05d1"),
+}
+
+
+@pytest.mark.parametrize("options", [{"splits": {"train": one_class()}, "columns": 1}, {"K": 3, **HOSTILE_NAMES}])
+def test_every_chart_is_a_file_and_warns_nobody(tmp_path, options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        png.write_pictures(report(**options), tmp_path / "pictures")
     files = {file.name for file in (tmp_path / "pictures").iterdir()}
-    assert files == set(PICTURES) == set(PICTURE_FILES)
+    assert files == set(png.PICTURES) == set(PICTURE_FILES)
     for file in files:
         assert imread(tmp_path / "pictures" / file)[..., :3].std() > 0.02
 
 
-def test_hostile_names_are_shown_as_they_are_and_warn_nobody(tmp_path):
-    labels = ("$\\frac{{ 0", "\u6f22\u5b57 \u202eabc", "\u05e2\u05d1")
-    made = report(3, names=(HOSTILE, "$x_$", "%s", "", "e"), labels=labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_pictures(made, tmp_path / "pictures")
-    ticks = [text.get_text() for text in draw_picture(made, "confusion.png").axes[0].get_yticklabels()]
+def test_hostile_names_are_shown_as_they_are():
+    made = report(3, **HOSTILE_NAMES)
+    ticks, bars = (
+        [text.get_text() for text in png.draw_picture(made, f"{name}.png").axes[0].get_yticklabels()]
+        for name in ("confusion", "coefficients")
+    )
     assert ticks == ["$\\frac{{ 0", "\u6f22\u5b57 \ufffdabc", "\u05e2\u05d1"]
-    bars = [text.get_text() for text in draw_picture(made, "coefficients.png").axes[0].get_yticklabels()]
     assert all(bar.startswith("\u2068") and " → " in bar for bar in bars)
 
 
-def test_curves_are_one_picture_and_touch_nothing_else(two, tmp_path):
-    before = dict(mpl.rcParams)
-    write_curves(two, tmp_path / "curves.png")
+def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two, tmp_path, monkeypatch):
+    before, path = dict(mpl.rcParams), tmp_path / "curves.png"
+    png.write_curves(two, path)
     assert dict(mpl.rcParams) == before
-    height, width = imread(tmp_path / "curves.png").shape[:2]
-    assert width == round(CURVES_INCHES[0] * DPI * 0.8)
-    assert height >= round(CURVES_INCHES[1] * DPI * 0.8)
-    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
-
-
-def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, monkeypatch):
-    path = tmp_path / "curves.png"
-    path.write_bytes(b"old")
+    assert imread(path).shape[1] == round(png.CURVES_INCHES[0] * png.DPI * 0.8)
+    old = path.read_bytes()
 
     def fails_halfway(self, target, **kwargs):
         target.write_bytes(b"half")
@@ -133,8 +114,8 @@ def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, m
 
     monkeypatch.setattr(Figure, "savefig", fails_halfway)
     with pytest.raises(OSError, match="disk full"):
-        write_curves(two, path)
-    assert path.read_bytes() == b"old"
+        png.write_curves(two, path)
+    assert path.read_bytes() == old
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
@@ -147,20 +128,20 @@ def test_failure_keeps_the_old_picture_and_leaves_no_other_file(two, tmp_path, m
         ([0.7, 0.0, float("nan"), None, 1e308], None, False),
         ([1e100, 1e-100, 5e-324], 1e-100, True),
         ([0.0], None, False),
+        ([1e99], None, False),
     ],
 )
-def test_the_axis_of_the_loss(losses, low, log):
-    history = [{"epoch": e, "train_loss": loss} for e, loss in enumerate(losses, start=1)]
-    chart = history_chart(history, tolerance=None, proven=False)
+def test_the_axis_of_the_loss(two, losses, low, log):
+    chart = charts.history_chart([{"epoch": e, "train_loss": loss} for e, loss in enumerate(losses, start=1)], TRAINED)
     (panel,) = chart.panels
     assert panel.y.log == log
     assert low is None or panel.y.low == pytest.approx(low)
-    assert all(tick == int(tick) for tick in panel.x.ticks)
     assert panel.x.ticks
+    assert all(tick == int(tick) for tick in panel.x.ticks)
     x = panel.series[0].x
     assert len(x) == sum(loss is not None and loss <= 1e100 for loss in losses)
-    assert (panel.y(panel.series[0].y) >= 0).all()
-    made = draw_curves(report(history=history))
+    assert ((panel.y(panel.series[0].y) >= 0) & (panel.y(panel.series[0].y) <= 1)).all()
+    made = png.draw_picture(replace(two, history=chart), "training.png")
     made.draw_without_rendering()
     assert made.axes[0].get_yscale() == ("log" if log else "linear")
 
@@ -170,74 +151,44 @@ def test_a_long_history_keeps_its_ends_and_peaks_and_names_its_best():
     losses[12_345] = 0.9
     losses[23_456] = 0.1
     history = [{"epoch": e, "train_loss": None, "validation_loss": loss} for e, loss in enumerate(losses)]
-    line, best = history_chart(history, tolerance=None, proven=True).legend
+    line, best = charts.history_chart(history, TRAINED).legend
     assert len(line.x) <= 402
     assert {0, 12_345, 23_456, 49_999} <= set(line.x.astype(int))
     assert (best.x.tolist(), best.words) == ([23_456], "0.1, epoch 23456")
 
 
-def test_legends_name_areas_and_splits_keep_their_colours(two):
-    figure = draw_curves(two)
-    parts = {part.axes[0].get_title(): part for part in figure.subfigs}
-    question = two.questions[0]
-    assert legend(parts["ROC"]) == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in question.decisions]
-    assert legend(parts["Calibration"])[0].startswith("train: expected error 0.0")
-    assert legend(parts["Duality gap"]) == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
-    expected = [STYLES[d.split].color for d in question.decisions]
-    assert len({(s.line, s.marker, s.color) for s in map(STYLES.get, ("train", "validation", "test"))}) == 3
-    for title in ("ROC", "Calibration"):
-        assert [line.get_color() for line in parts[title].axes[0].lines[1:4]] == expected
-    nothing = draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
+def test_charts_draw_their_own_curves_and_counts_with_the_splits_colours(two):
+    question, decisions = two.questions[0], two.questions[0].decisions
+    for name, build in (("roc", charts.roc_chart), ("precision_recall", charts.precision_recall_chart)):
+        lines = png.draw_picture(two, f"{name}.png").axes[0].lines
+        drawn = {line.get_color(): line for line in lines if len(line.get_xdata())}  # the legend's lines are empty
+        for series, decision in zip(build(charts.by_split(question), "").legend, decisions, strict=True):
+            curve, line = getattr(decision, name), drawn[png.STYLES[decision.split].color]
+            np.testing.assert_array_equal([series.x, series.y], [curve.x, curve.y])
+            np.testing.assert_array_equal(line.get_data(), [curve.x, curve.y])
+    negative, positive = charts.scores_chart(question, "test", threshold=True).legend
+    np.testing.assert_array_equal([negative.y, positive.y], question.headline("test").histogram)
+    assert len({(s.line, s.marker, s.color) for s in map(png.STYLES.get, ("train", "validation", "test"))}) == 3
+
+
+def test_legends_name_areas(two):
+    gap, roc, calibration = (legend(part) for part in png.draw_curves(two).subfigs)
+    assert gap == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
+    assert roc == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in two.questions[0].decisions]
+    assert calibration[0].startswith("train: expected error 0.0")
+    nothing = png.draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
     assert legend(nothing.subfigs[1])[1] == "test: one class only, no curve"
 
 
-def test_charts_draw_their_own_curves_and_counts(two):
-    question, decisions = two.questions[0], two.questions[0].decisions
-    for build, curve in ((roc_chart, "roc"), (precision_recall_chart, "precision_recall")):
-        for series, decision in zip(build(by_split(question), "").legend, decisions, strict=True):
-            np.testing.assert_array_equal(series.x, getattr(decision, curve).x)
-            np.testing.assert_array_equal(series.y, getattr(decision, curve).y)
-    negative, positive = scores_chart(question, "test", threshold=True).legend
-    headline = question.headline("test")
-    np.testing.assert_array_equal(negative.y, headline.negative_rows)
-    np.testing.assert_array_equal(positive.y, headline.positive_rows)
-
-
 def test_curves_of_classes_are_those_of_each_against_the_rest(many):
-    roc = draw_picture(many, "roc.png")
+    roc = many["roc.png"]
     assert "test rows, each class against the rest" in roc.axes[0].get_title()
     assert len(legend(roc)) == 20
-    styles = {(line.get_color(), line.get_linestyle()) for line in roc.axes[0].lines[1:21]}
-    assert len(styles) == 20
+    assert len({(line.get_color(), line.get_linestyle()) for line in roc.axes[0].lines[1:21]}) == 20
 
 
 def test_rows_of_each_bin_are_shown_on_an_axis_that_ends_where_they_do():
     split = SplitScores(np.array([-9.0, -9.0, -9.0, 9.0]), np.array([0, 0, 1, 1], np.uint8))
-    counts = draw_picture(report(splits={"train": split}), "calibration.png").axes[1]
+    counts = png.draw_picture(report(splits={"train": split}), "calibration.png").axes[1]
     np.testing.assert_array_equal(counts.patches[0].get_data().values, [3, *[0.5] * 8, 1])
     assert min(counts.get_yticks()) >= 1
-
-
-@pytest.mark.parametrize("iterations", [1, 2, 3])
-def test_iterations_are_whole(iterations):
-    axes = draw_picture(report(history=GAPS[:iterations]), "training.png").axes[0]
-    assert axes.get_xticks().size
-    np.testing.assert_array_equal(axes.get_xticks() % 1, 0)
-
-
-def test_long_names_keep_their_head_and_tail():
-    assert shortened("carrier=EV", 10) == "carrier=EV"
-    assert shortened("the temperature of the engine, front", 20) == "the temperatu… front"
-    whole = "\u2068x3\u2069 → \u2068class 17 of a table\u2069"
-    assert joined(["x3", "class 17 of a table"]) == whole
-    assert joined(["the temperature of the engine, front"], 20) == "\u2068the temperatu… front\u2069"
-    assert joined(["x3", "class 17 of a table"], 21) == "\u2068x3\u2069 → \u2068class 17 of… table\u2069"
-    assert joined(["class 17 of a table", "x3"], 21) == "\u2068class 17 of… table\u2069 → \u2068x3\u2069"
-    assert joined(["abc", "def"], 21) == "\u2068abc\u2069 → \u2068def\u2069"
-    assert len(joined(["a" * 30, "b" * 30], 21)) == 20 + len("\u2068\u2069 → \u2068\u2069")
-
-
-def test_plain_names_turn_no_text_around():
-    assert plain("a\u202eb\u2067c\nd") == "a\ufffdb\ufffdc d"
-    assert plain("\u05d0\u05d1") == "\u05d0\u05d1"
-    assert isolated("\u2069x") == "\u2068\ufffdx\u2069"

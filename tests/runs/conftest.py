@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_files import DRAWING, blank
+from run_files import CONFIGS, STAND_INS
 
 from flashlogit.commands.main import run_command
 from flashlogit.runs import results
-
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture
@@ -22,21 +20,23 @@ def pictures() -> None:
 @pytest.fixture(autouse=True)
 def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "pictures" not in request.fixturenames:
-        for name in DRAWING:
-            monkeypatch.setattr(results, name, blank, raising=False)
+        for name, stand_in in STAND_INS.items():
+            monkeypatch.setattr(results, name, stand_in)
 
 
 @pytest.fixture
-def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def train(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[..., str]:
     """Train into tmp_path by one of configs/, or by a file that says `name: run`; gives what was printed.
 
-    `code` is the exit code, None for any; the errors are what was printed where it is not 0.
+    The test module's CONFIG is the config unless another is named, and its OPTIONS come first. `code` is the exit code,
+    None for any; the errors are what was printed where it is not 0.
     """
     (tmp_path / "config.yaml").write_text("name: run\n")
+    usual, first = getattr(request.module, "CONFIG", ""), getattr(request.module, "OPTIONS", ())
 
-    def run(*arguments: str, config: str | Path = "", code: int | None = 0) -> str:
+    def run(*arguments: str, config: str | Path = usual, code: int | None = 0) -> str:
         path = CONFIGS / f"{config}.yaml" if isinstance(config, str) and config else config
-        given = ["--config", str(path or tmp_path / "config.yaml"), f"output={tmp_path}", *arguments]
+        given = ["--config", str(path or tmp_path / "config.yaml"), f"output={tmp_path}", *first, *arguments]
         found = run_command("train", given)
         captured = capsys.readouterr()
         assert code is None or found == code, captured.err

@@ -1,4 +1,4 @@
-"""What tests read of a run's folder."""
+"""What tests read of a run's folder, and write into one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from flashlogit.data import Standardization
+from flashlogit.models.model import Model
 from flashlogit.system.files import write_atomically
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -26,11 +32,18 @@ def metrics(folder: Path) -> dict[str, Any]:
     return content
 
 
-def blank(*given: Any, **options: Any) -> None:
-    """Stand in for drawing into the path among what is given; drawing takes nine tenths of a small run."""
-    path = next(each for each in given if isinstance(each, Path))
+def made(weight: Any, names: Any = "xyz", labels: Any = ("0", "1"), **more: Any) -> Model:
+    """A model of these weights, [D] or [K, D], on columns that are not standardised."""
+    D, weight = np.shape(weight)[-1], np.array(weight)
+    usual = {"bias": np.zeros(len(np.atleast_2d(weight))), "standardization": Standardization.identity(D)}
+    fields = {"eps": 0.0, "threshold": 0.5, **usual, **more}
+    return Model(weight=weight, feature_names=tuple(names)[:D], label_names=tuple(labels), **fields)
+
+
+def blank(report: Any, path: Path) -> None:
+    """Stand in for drawing, which takes nine tenths of a small run."""
     write_atomically(path, lambda temporary: temporary.write_bytes(b"no picture"))
 
 
-DRAWING = ("plot_run", "write_curves")
-"""Names in `flashlogit.runs.results` of what draws in every run."""
+STAND_INS = {"write_curves": blank, "write_pictures": lambda report, folder: None}
+"""By the names in `flashlogit.runs.results` of what draws."""

@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_files import DRAWING, blank, history
+from run_files import STAND_INS, history
 
 from flashlogit.commands.main import run_command
 from flashlogit.runs import results, run
@@ -47,51 +47,38 @@ def arguments(kind: str, folder: Path) -> list[str]:
 def train(given: list[str], hold: bool) -> None:
     """What a process of its own does; `hold` keeps it from its results, so that it is stopped before in any case."""
     torch.set_num_threads(1)
-    for name in DRAWING:
-        setattr(results, name, blank)
+    for name, stand_in in STAND_INS.items():
+        setattr(results, name, stand_in)
     if hold:
         write = run.write_results
         run.write_results = lambda *a: (time.sleep(60), write(*a))[1]
     os._exit(run_command("train", given))
 
 
-@pytest.fixture(scope="module")
-def start() -> Callable[..., Any]:
-    """Starts a training process that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flashlogit.runs.run", "flashlogit.commands.shell", __name__])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["flashlogit.runs.run", "flashlogit.commands.shell", __name__])
 
-    def process(given: list[str], hold: bool = False) -> Any:
-        started = context.Process(target=train, args=(given, hold))
-        started.start()
-        return started
 
+def start(given: list[str], hold: bool = False) -> Any:
+    """Start a training process that has imported everything and computed nothing."""
+    process = CONTEXT.Process(target=train, args=(given, hold))
+    process.start()
     return process
 
 
-@pytest.fixture(scope="module")
-def whole(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+@functools.cache
+def whole(kind: str) -> tuple[bytes, list[dict[str, Any]]]:
     """The model's bytes and the history of a run of a kind that nobody stopped."""
-
-    @functools.cache
-    def finished(kind: str) -> tuple[bytes, list[dict[str, Any]]]:
-        folder = tmp_path_factory.mktemp("whole")
-        process = start(arguments(kind, folder))
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(arguments(kind, Path(folder)))
         process.join(300)
         assert process.exitcode == 0
-        return (folder / "run" / "model.safetensors").read_bytes(), history(folder / "run")
-
-    return finished
+        return Path(folder, "run", "model.safetensors").read_bytes(), history(Path(folder, "run"))
 
 
 @pytest.mark.parametrize(("kind", "number"), STOPS, ids=lambda value: getattr(value, "name", value))
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    kind: str,
-    number: signal.Signals,
-    start: Callable[..., Any],
-    whole: Callable[[str], Any],
-    tmp_path: Path,
-    pytestconfig: pytest.Config,
+    kind: str, number: signal.Signals, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     rows = len(whole(kind)[1])
     assert rows > 2
@@ -103,9 +90,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
         # At any row, and any moment of it: while a file is written too.
         enough = chance.randrange(1, rows)
         checkpoint, lines = written / "checkpoint.safetensors", written / "history.jsonl"
-        while process.is_alive() and not (
-            checkpoint.exists() and lines.exists() and lines.read_bytes().count(b"\n") >= enough
-        ):
+        while not (checkpoint.exists() and lines.exists() and lines.read_bytes().count(b"\n") >= enough):
+            assert process.is_alive()
             time.sleep(0.0005)
         time.sleep(chance.uniform(0, 0.003))
         os.kill(process.pid, number)

@@ -23,9 +23,9 @@ from flashlogit.system.errors import UserError
 from flashlogit.system.stopping import SIGNALS, saving, stopped_by_signals
 from flashlogit.training.checkpoint import Checkpoint
 
-SMALL = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
-BATCHES = [*SMALL, "training.epochs=3", "training.batch_size=64"]
-SOLVER = [*SMALL, "solver.name=newton", "loss.l2=1e-3"]
+OPTIONS = ["data.source=synthetic", "data.rows=400", "data.columns=6", "report.html=false"]
+BATCHES = ["training.epochs=3", "training.batch_size=64"]
+SOLVER = ["solver.name=newton", "loss.l2=1e-3"]
 KINDS = pytest.mark.parametrize("kind", [BATCHES, SOLVER], ids=["batches", "solver"])
 Train = Callable[..., str]
 
@@ -38,8 +38,7 @@ def test_a_second_run_is_refused_while_the_first_goes_on(mode: str, train: Train
     train(*BATCHES)
     before = contents(tmp_path / "run")
     with RunDirectory(tmp_path / "run", "resume"):
-        message = train(*BATCHES, mode, code=2)
-    assert str(tmp_path / "run") in message
+        assert str(tmp_path / "run") in train(*BATCHES, mode, code=2)
     assert contents(tmp_path / "run") == before
     train(*BATCHES, mode)
 
@@ -56,21 +55,19 @@ def test_the_lock_of_a_dead_run_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path / "runs" / "run", "new"):
-        assert (tmp_path / "runs" / "run").is_dir()
-    assert not (tmp_path / "runs" / "run").exists()
-    with pytest.raises(UserError) as refused:
-        RunDirectory(tmp_path / "runs" / "run", "resume")
-    assert "--resume" in refused.value.remedy
-    assert not (tmp_path / "runs" / "run").exists()
+    folder = tmp_path / "runs" / "run"
+    with RunDirectory(folder, "new"):
+        assert folder.is_dir()
+    assert not folder.exists()
+    with pytest.raises(UserError, match="--resume"):
+        RunDirectory(folder, "resume")
+    assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=f"{tmp_path}/file/run: .*output="):
         RunDirectory(tmp_path / "file" / "run", "new")
-    assert refused.value.setting == str(tmp_path / "file" / "run")
-    assert "output=" in refused.value.remedy
 
 
 def test_what_a_killed_run_left_half_written_goes(train: Train, tmp_path: Path) -> None:
@@ -82,8 +79,7 @@ def test_what_a_killed_run_left_half_written_goes(train: Train, tmp_path: Path) 
     for file in [*left, *own]:
         file.write_bytes(b"half")
     train(*BATCHES, "--resume")
-    assert not any(file.exists() for file in left)
-    assert all(file.exists() for file in own)
+    assert [file for file in [*left, *own] if file.exists()] == own
 
 
 # --- an earlier run stays until the new one can begin -------------------------------------------------------
@@ -93,24 +89,20 @@ def test_a_run_that_cannot_begin_loses_nothing(train: Train, tmp_path: Path) -> 
     train(*SOLVER)
     train(*SOLVER, "name=other", "data.columns=5")
     before = contents(tmp_path / "run")
+    assert "replace it with --overwrite" in train(*SOLVER, code=2)
     for wrong in (
-        ["solver.name=newton-cg", "loss.l1=0.1"],
-        ["solver.name=newton", "data.columns=3000"],
-        ["solver.start=nowhere"],
-        [f"solver.start={tmp_path / 'other'}"],
-        ["data.rows=4"],
-        ["loss.class_weight={negative: 0, positive: 1}"],
+        ["--overwrite", "device=cuda:99"],
+        ["--overwrite", "solver.name=newton-cg", "loss.l1=0.1"],
+        ["--overwrite", "solver.name=newton", "data.columns=3000"],
+        ["--overwrite", "solver.start=nowhere"],
+        ["--overwrite", f"solver.start={tmp_path / 'other'}"],
+        ["--overwrite", "data.rows=4"],
+        ["--overwrite", "loss.class_weight={negative: 0, positive: 1}"],
+        ["--resume", "loss.l2=0.25"],
+        ["--resume", "solver.intercept=false"],
     ):
-        train(*SOLVER, "--overwrite", *wrong, code=2)
+        train(*SOLVER, *wrong, code=2)
         assert contents(tmp_path / "run") == before, wrong
-
-
-@KINDS
-def test_a_refused_resume_loses_nothing(kind: list[str], train: Train, tmp_path: Path) -> None:
-    train(*kind)
-    before = contents(tmp_path / "run")
-    train(*kind, "--resume", "loss.l2=0.25", code=2)
-    assert contents(tmp_path / "run") == before
 
 
 # --- solvers' checkpoints -----------------------------------------------------------------------------------
@@ -121,39 +113,29 @@ def test_a_solver_writes_checkpoints_as_often_as_asked(
 ) -> None:
     saved: list[int] = []
     save = Checkpoint.save
-
-    def counted(checkpoint: Checkpoint, path: Path) -> None:
-        saved.append(checkpoint.progress["iteration"])
-        save(checkpoint, path)
-
-    monkeypatch.setattr(Checkpoint, "save", counted)
+    monkeypatch.setattr(
+        Checkpoint, "save", lambda self, path: saved.append(self.progress["iteration"]) or save(self, path)
+    )
     train(*SOLVER, "solver.name=lbfgs")
     rows = len(history(tmp_path / "run"))
     assert saved == [rows - 1]
-    saved.clear()
     train(*SOLVER, "solver.name=lbfgs", "solver.checkpoint_seconds=0", "--overwrite")
-    assert saved == [*range(rows), rows - 1]
+    assert saved[1:] == [*range(rows), rows - 1]
 
 
 def test_a_run_goes_on_with_another_solver_from_the_same_point(train: Train, tmp_path: Path) -> None:
-    train(*SOLVER, "solver.name=lbfgs", "solver.max_iterations=3")
-    assert "newton starts anew from the point that lbfgs has reached" in train(*SOLVER, "--resume")
+    train(*SOLVER, "name=first")
+    # The run that is the start may go once there is a checkpoint.
+    start = f"solver.start={tmp_path / 'first'}"
+    train(*SOLVER, start, "solver.name=lbfgs", "solver.max_iterations=3", "loss.l2=1e-2")
+    (tmp_path / "first" / "model.safetensors").unlink()
+    assert "newton starts anew from the point that lbfgs" in train(*SOLVER, start, "loss.l2=1e-2", "--resume")
     rows = history(tmp_path / "run")
     assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
-    assert [row["iteration"] for row in rows] == sorted(row["iteration"] for row in rows)
-    objectives = [row["objective"] for row in rows]
-    assert objectives == sorted(objectives, reverse=True)
-    assert [row["passes"] for row in rows] == sorted(row["passes"] for row in rows)
+    for key, sign in (("iteration", 1), ("passes", 1), ("objective", -1)):
+        values = [sign * row[key] for row in rows]
+        assert values == sorted(values)
     assert metrics(tmp_path / "run")["run"]["converged"]
-
-
-def test_a_resumed_run_needs_no_start_and_takes_no_other_intercept(train: Train, tmp_path: Path) -> None:
-    train(*SOLVER, "name=first")
-    start = f"solver.start={tmp_path / 'first'}"
-    train(*SOLVER, start)
-    (tmp_path / "first" / "model.safetensors").unlink()
-    train(*SOLVER, start, "--resume")
-    assert "solver.intercept is False" in train(*SOLVER, start, "--resume", "solver.intercept=false", code=2)
 
 
 # --- signals ------------------------------------------------------------------------------------------------
@@ -181,9 +163,7 @@ def test_every_signal_to_stop_interrupts_but_no_saving(
 
     with ending(debug=False) as end:
         program()
-    assert end.code == 128 + number
-    assert done == ["saved"]
-    assert capsys.readouterr().err == "kept\n"
+    assert (end.code, done, capsys.readouterr().err) == (128 + number, ["saved"], "kept\n")
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
@@ -197,17 +177,15 @@ def test_a_signal_while_something_is_saved_interrupts_after_it() -> None:
 
     with stopped_by_signals() as stop, pytest.raises(KeyboardInterrupt):
         save()
-    assert saved == [1]
-    assert stop.exit_code == 128 + signal.SIGTERM
+    assert (saved, stop.exit_code) == ([1], 128 + signal.SIGTERM)
 
 
-def test_a_signal_that_was_lost_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_was_lost_may_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_REPEAT_SECONDS", 0.0)
-    with stopped_by_signals() as stop:
+    with stopped_by_signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGTERM)
-    assert stop.exit_code == 128 + signal.SIGTERM
 
 
 def test_signals_that_are_ignored_stay_so() -> None:
@@ -215,8 +193,7 @@ def test_signals_that_are_ignored_stay_so() -> None:
     try:
         with stopped_by_signals() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.signal is None
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        assert (stop.signal, signal.getsignal(signal.SIGTERM)) == (None, signal.SIG_IGN)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -225,32 +202,15 @@ def test_signals_that_are_ignored_stay_so() -> None:
 def test_an_interruption_while_results_are_written_says_what_is_safe(
     kind: list[str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_results", interrupted)
+        patch.setattr(run, "write_results", lambda *given: signal.raise_signal(signal.SIGINT))
         message = train(*kind, code=130)
     assert str(tmp_path / "run" / "checkpoint.safetensors") in message
     train(*kind, "--resume")
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-# --- disks and streams --------------------------------------------------------------------------------------
-
-
-def fill_up_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the disk be full once so many files have been written whole."""
-    left = [writes]
-    fsync = os.fsync
-
-    def full(handle: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(handle)
-
-    monkeypatch.setattr(atomic.os, "fsync", full)  # type: ignore[attr-defined]
+# --- full disks ---------------------------------------------------------------------------------------------
 
 
 @KINDS
@@ -261,38 +221,29 @@ def test_a_full_disk_is_named_with_what_is_safe(
     given = [*kind, "training.checkpoint_every=1" if kind is BATCHES else "solver.checkpoint_seconds=0"]
     train(*given, "name=whole")
     expected = (tmp_path / "whole" / "model.safetensors").read_bytes()
-    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
-    resumed = 0
+    checkpoint, fsync, room, resumed = tmp_path / "run" / "checkpoint.safetensors", os.fsync, 0, 0
+
+    def full(handle: int) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
     for writes in range(0, 60, 2):
+        room = writes
         with monkeypatch.context() as patch:
-            fill_up_after(writes, patch)
+            patch.setattr(atomic.os, "fsync", full)  # type: ignore[attr-defined]
             message = train(*given, "--overwrite", code=None)
         if not message:
             break
         assert os.strerror(errno.ENOSPC) in message
         assert str(tmp_path / "run") in message
+        assert (f"{checkpoint} is whole" if checkpoint.exists() else "nothing of the run was kept") in message
         if checkpoint.exists():
-            assert f"{checkpoint} is whole" in message
             assert not list((tmp_path / "run").glob(".*.tmp"))
             train(*given, "--resume")
             assert (tmp_path / "run" / "model.safetensors").read_bytes() == expected
             resumed += 1
-        else:
-            assert "nothing of the run was kept" in message
     assert writes > 5
     assert resumed > 1
-
-
-def test_streams_that_the_shell_closed_are_not_missed(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("name: run\n")
-    arguments = " ".join([*BATCHES, f"output={tmp_path}"])
-    done = subprocess.run(
-        f"{sys.executable} -m flashlogit train --config config.yaml {arguments} <&- 2>&-",
-        shell=True,
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0
-    assert (tmp_path / "run" / "metrics.json").exists()
-    assert b"results:" in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from run_files import contents, made
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
-from flashlogit.data import Standardization
-from flashlogit.models.model import Model
+from flashlogit.models.model import Model, raw_coefficients
 from flashlogit.system.errors import UserError
 from flashlogit.system.safetensors_file import write_safetensors
 from flashlogit.training.checkpoint import Checkpoint
@@ -64,7 +64,7 @@ def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
         yield from places(item, (*place, key))
 
 
-def changed(content: Any, place: tuple[str | int, ...], value: Any) -> Any:
+def changed(content: Any, place: Sequence[str | int], value: Any) -> Any:
     """A copy with another value in a place."""
     content = copy.deepcopy(content)
     inner = content
@@ -83,7 +83,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def resume(way: str, *arguments: str) -> int:
         # The last digits of the columns' statistics may be another processor's.
         saved = parts("checkpoint", way)[1]["origin"]["the data's fingerprint"]
-        monkeypatch.setattr("flashlogit.runs.task.fingerprint", lambda dataset: saved)
+        monkeypatch.setattr("flashlogit.runs.results.fingerprint", lambda dataset: saved)
         longer = "training.epochs=6" if way == "batches" else "solver.max_iterations=200"
         given = ["--config", f"{way}/run.yaml", "--quiet", longer, *arguments]
         return main(["train", *given])
@@ -116,8 +116,7 @@ def test_runs_of_0_1_0_go_on(way: str, tmp_path: Path, run: Callable[..., int]) 
 
 def test_a_transposed_array_is_written_in_its_own_order(tmp_path: Path) -> None:
     weight = np.arange(6.0).reshape(2, 3).T
-    model = Model(weight, np.zeros(3), ("x", "y"), ("a", "b", "c"), Standardization.identity(2), 0.0, 0.5)
-    model.save(tmp_path / "m")
+    made(weight, labels="abc").save(tmp_path / "m")
     assert Model.load(tmp_path / "m").weight.tolist() == weight.tolist()
     Checkpoint({"weight": torch.from_numpy(weight)}, {}, {}).save(tmp_path / "c")
     assert Checkpoint.load(tmp_path / "c").tensors["weight"].tolist() == weight.tolist()
@@ -127,10 +126,8 @@ def test_a_transposed_array_is_written_in_its_own_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_contents_are_equal_bytes(kind: str, way: str, tmp_path: Path) -> None:
     KINDS[kind](EARLIER / way / f"{kind}.safetensors").save(tmp_path / "first")
-    first = (tmp_path / "first").read_bytes()
-    for _ in range(3):
-        KINDS[kind](tmp_path / "first").save(tmp_path / "again")
-        assert (tmp_path / "again").read_bytes() == first
+    KINDS[kind](tmp_path / "first").save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -141,19 +138,12 @@ def test_no_flipped_bit_and_no_missing_byte_is_overlooked(kind: str, way: str, t
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     step = 1 + len(whole) // 80
-    for place in [*range(0, header, step), *range(header, len(whole), step), len(whole) - 1]:
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
+    places = [*range(0, header, step), *range(header, len(whole), step), len(whole) - 1]
+    flipped = [whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :] for place in places]
+    for damaged in [*flipped, *(whole[:size] for size in range(0, len(whole), 2 * step)), whole + b"\0"]:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"file\.safetensors"):
             load(path)
-    for size in range(0, len(whole), 2 * step):
-        path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match=r"file\.safetensors"):
-            load(path)
-    path.write_bytes(whole + b"\0")
-    with pytest.raises(UserError, match=r"file\.safetensors"):
-        load(path)
 
 
 def test_a_file_without_its_checksum_is_not_one_of_0_1_0(tmp_path: Path) -> None:
@@ -174,66 +164,51 @@ def test_a_model_with_another_value_is_refused_or_can_be_used(way: str, tmp_path
     columns = len(content["feature_names"])
     refused = 0
     for place in places(content):
-        for value in (None, -1, 1e308, float("nan"), "a", ["a", "a"], {}):
+        for value in (None, True, -1, 0.5, 1.0, 1e308, 10**30, float("nan"), "a", ["a", "a"], [0], [10**30], {}):
             as_0_1_0(path, tensors, changed(content, place, value))
             try:
                 model = Model.load(path)
             except UserError:
                 refused += 1
                 continue
-            assert len(model.feature_names) == columns
-            assert np.isfinite(model.weight / model.standardization.scale).all()
-            assert isinstance(model.threshold_or(None), float)
+            assert len({*model.feature_names}) == columns
+            assert len({*map(str.strip, model.label_names)}) == len(content["label_names"])
+            assert np.isfinite([*map(np.sum, model.raw())]).all()
+            assert (model.standardization.scale > 0).all()
+            assert (0 <= model.eps < 0.5, 0 < model.threshold < 1, type(model.threshold)) == (True, True, float)
+            assert all(0 < width < 2**31 for width in model.array_widths)
     assert refused > 200
 
 
-BAD_TENSORS: dict[str, Callable[[Arrays], Arrays]] = {
-    "more columns": lambda t: {"weight": np.ones((1, 7), np.float32), "bias": t["bias"]},
-    "more classes": lambda t: {"weight": np.ones((9, 5), np.float32), "bias": np.zeros(9, np.float32)},
-    "more biases": lambda t: {**t, "bias": np.zeros(9, np.float32)},
-    "no rows": lambda t: {**t, "weight": t["weight"][:0]},
-    "a vector": lambda t: {**t, "weight": t["weight"][0]},
-    "transposed": lambda t: {**t, "weight": np.ascontiguousarray(t["weight"].T)},
-    "NaN weights": lambda t: {**t, "weight": t["weight"] * np.float32(np.nan)},
-    "infinite bias": lambda t: {**t, "bias": t["bias"] + np.float32(np.inf)},
-    "far beyond": lambda t: {**t, "weight": np.full(t["weight"].shape, 1e308)},
-    "whole numbers": lambda t: {**t, "weight": t["weight"].astype(np.int64)},
-    "half precision": lambda t: {**t, "weight": t["weight"].astype(np.float16)},
-    "no bias": lambda t: {"weight": t["weight"]},
-    "another tensor": lambda t: {**t, "more": t["bias"]},
-    "nothing": lambda t: {},
-}
-BAD_HEADERS: dict[str, dict[str, Any]] = {
-    "scale 0": {"standardization": {"mean": [0.0] * 5, "scale": [0.0] * 5}},
-    "scale next to 0": {"standardization": {"mean": [0.0] * 5, "scale": [5e-324] * 5}},
-    "scale below 0": {"standardization": {"mean": [0.0] * 5, "scale": [-1.0] * 5}},
-    "infinite mean": {"standardization": {"mean": [float("inf")] * 5, "scale": [1.0] * 5}},
-    "one scale": {"standardization": {"mean": [0.0] * 5, "scale": [1.0]}},
-    "one name": {"feature_names": ["a"], "encoding": None},
-    "a name twice": {"feature_names": ["a", "a", "b", "c", "d"], "encoding": None},
-    "other names": {"feature_names": ["a", "e", "b", "c", "d"]},
-    "one label": {"label_names": ["a"], "rule": None},
-    "a label twice": {"label_names": ["a", "a"], "rule": None},
-    "numbers for labels": {"label_names": [0, 1], "rule": None},
-    "other labels": {"label_names": ["a", "b"]},
-    "threshold is text": {"threshold": "x"},
-    "threshold is true": {"threshold": True},
-    "threshold 1": {"threshold": 1.0},
-    "eps a half": {"eps": 0.5},
-    "widths below 1": {"array_widths": [0]},
-    "widths beyond": {"array_widths": [10**30]},
-    "encoding of numbers": {"encoding": [1]},
-    "encoding of another kind": {"encoding": [{"kind": "date", "name": "a"}]},
-    "encoding of other columns": {"encoding": [{"kind": "number", "name": "a"}]},
-    "separator of two marks": {"encoding": {"columns": [], "separator": "ab"}},
-    "rule of a class beyond": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [["a", 0], ["b", 2]]}},
-    "rule of one value twice": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[1, 0], [1.0, 1]]}},
-    "rule of a list": {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[[], 0], ["b", 1]]}},
-    "rule of other classes": {"rule": {"kind": "above", "above": 1.0}},
-    "rule above NaN": {"rule": {"kind": "above", "above": float("nan")}},
-    "rule of no kind": {"rule": {}},
-    "something else": {"more": 1},
-}
+BAD_TENSORS: list[Callable[[Arrays], Arrays]] = [
+    lambda t: {"weight": np.ones((1, 7), np.float32), "bias": t["bias"]},
+    lambda t: {**t, "bias": np.zeros(9, np.float32)},
+    lambda t: {**t, "weight": t["weight"] * np.float32(np.nan)},
+    lambda t: {**t, "bias": t["bias"] + np.float32(np.inf)},
+    lambda t: {**t, "weight": np.full(t["weight"].shape, 1e308)},
+    lambda t: {**t, "weight": t["weight"].astype(np.int64)},
+    lambda t: {**t, "weight": t["weight"].astype(np.float16)},
+    lambda t: {"weight": t["weight"]},
+    lambda t: {**t, "more": t["bias"]},
+]
+BAD_HEADERS: list[dict[str, Any]] = [
+    {"standardization": {"mean": [0.0] * 5, "scale": [0.0] * 5}},
+    {"standardization": {"mean": [0.0] * 5, "scale": [5e-324] * 5}},
+    {"standardization": {"mean": [0.0] * 5, "scale": [1.0]}},
+    {"feature_names": ["a"], "encoding": None},
+    {"feature_names": ["a", "e", "b", "c", "d"]},
+    {"label_names": ["a"], "rule": None},
+    {"label_names": ["a", "b"]},
+    {"encoding": [{"kind": "date", "name": "a"}]},
+    {"encoding": [{"kind": "number", "name": "a"}]},
+    {"encoding": {"columns": [], "separator": "ab"}},
+    {"rule": {"kind": "values", "names": ["no", "yes"], "values": [["a", 0], ["b", 2]]}},
+    {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[1, 0], [1.0, 1]]}},
+    {"rule": {"kind": "values", "names": ["no", "yes"], "values": [[[], 0], ["b", 1]]}},
+    {"rule": {"kind": "above", "above": 1.0}},
+    {"rule": {"kind": "above", "above": float("nan")}},
+    {"more": 1},
+]
 
 
 @pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
@@ -242,8 +217,9 @@ def test_a_model_of_parts_that_do_not_fit_is_refused(write: Write, tmp_path: Pat
     path = tmp_path / "model.safetensors"
     write(path, tensors, content)
     Model.load(path)
-    for damage in (*BAD_TENSORS, *BAD_HEADERS):
-        write(path, BAD_TENSORS.get(damage, dict)(tensors), content | BAD_HEADERS.get(damage, {}))
+    damaged = [(damage(tensors), content) for damage in BAD_TENSORS]
+    for each in [*damaged, *((tensors, content | header) for header in BAD_HEADERS)]:
+        write(path, *each)
         with pytest.raises(UserError, match=r"model\.safetensors"):
             Model.load(path)
 
@@ -267,30 +243,8 @@ def test_a_tensor_of_a_dtype_that_numpy_lacks_is_refused(dtype: str, tmp_path: P
             load(tmp_path / "m")
 
 
-@pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
-def test_every_way_to_a_model_checks_it(write: Write, tmp_path: Path) -> None:
-    tensors, content = parts("model", "batches")
-    path = tmp_path / "model.safetensors"
-    write(path, tensors | {"weight": tensors["weight"] * np.float32(np.nan)}, content)
-    given, data = ["--model", str(path)], ["--data", str(EARLIER / "table.csv")]
-    assert main(["predict", *given, *data, "--out", str(tmp_path / "p.csv")]) == 2
-    assert main(["evaluate", *given, *data, "--label", "kind"]) == 2
-    assert main(["export", *given, "--out", str(tmp_path / "m.joblib")]) == 2
-    with pytest.raises(UserError):
-        LogisticRegression.load(path)
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[1]",
-        '{"run": [1]}',
-        '{"run": {"iterations": 1e99}}',
-        '{"run": {"relative_gap": "x"}}',
-        "[" * 9000,
-    ],
+    "text", ["", "[1]", '{"run": [1]}', '{"run": {"iterations": 1e99}}', '{"run": {"relative_gap": "x"}}', "[" * 9000]
 )
 def test_metrics_that_say_nothing_do_not_keep_a_model_from_loading(text: str, tmp_path: Path) -> None:
     shutil.copy(EARLIER / "solver" / "model.safetensors", tmp_path)
@@ -303,93 +257,76 @@ def test_metrics_that_say_nothing_do_not_keep_a_model_from_loading(text: str, tm
     assert (loaded.n_iter_.tolist(), loaded.gap_) == ([7], 0.5)
 
 
+@pytest.mark.parametrize("names", ["0 1", "-1 1", "01 1", "1_0 10", "1" * 30 + " 2"])
+def test_labels_that_are_written_as_whole_numbers_become_numbers(names: str, tmp_path: Path) -> None:
+    made(np.ones(1), labels=names.split()).save(tmp_path / "m")
+    kind = int if names in ("0 1", "-1 1") else str
+    assert raw_coefficients(tmp_path / "m").classes.tolist() == sorted(map(kind, names.split()))
+
+
 @pytest.mark.parametrize("K", [2, 3])
 def test_a_logit_beyond_all_numbers_is_refused(K: int) -> None:
-    weight, identity = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]]), Standardization.identity(2)
-    weight, bias = (weight[0], np.zeros(1)) if K == 2 else (weight, np.zeros(3))
-    model = Model(weight, bias, ("x", "y"), tuple("abc"[:K]), identity, 0.0, 0.5)
+    weight = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]])
+    model = made(weight[0] if K == 2 else weight, labels="abc"[:K])
     assert np.isfinite(model.logits(np.array([[1e5, 2e5]]))).all()
     for row in ([1e10, 1e10], [1e9, 0.0]):
         with pytest.raises(UserError):
             model.logits(np.array([row]))
 
 
-BAD_PROGRESS: list[tuple[str, tuple[str | int, ...], Any]] = [
-    ("batches", ("progress",), {}),
-    ("batches", ("progress", "epoch"), "4"),
-    ("batches", ("progress", "epoch"), -1),
-    ("batches", ("progress", "epoch"), 10**30),
-    ("batches", ("progress", "epoch"), 0),
-    ("batches", ("progress", "history_length"), 2.5),
-    ("batches", ("progress", "history_length"), 0),
-    ("batches", ("progress", "history_length"), 9),
-    ("batches", ("progress", "threads"), None),
-    ("batches", ("progress", "optimizer"), []),
-    ("batches", ("progress", "optimizer", "param_groups"), []),
-    ("batches", ("progress", "optimizer", "param_groups", 0, "lr"), float("nan")),
-    ("batches", ("progress", "optimizer", "param_groups", 0, "lr"), 1e300),
-    ("batches", ("progress", "best"), None),
-    ("batches", ("progress", "best", "epoch"), 99),
-    ("batches", ("progress", "best", "loss"), "low"),
-    ("batches", ("origin",), []),
-    ("batches", ("origin", "seed"), [[]]),
-    ("batches", ("advance",), {}),
-    ("solver", ("progress",), {}),
-    ("solver", ("progress", "iteration"), None),
-    ("solver", ("progress", "history_length"), -1),
-    ("solver", ("origin", "data"), None),
+BAD_PROGRESS: list[tuple[str, list[str | int], list[Any]]] = [
+    ("batches", ["progress"], [{}]),
+    ("batches", ["progress", "epoch"], ["4", -1, 10**30, 0]),
+    ("batches", ["progress", "history_length"], [2.5, 0, 9]),
+    ("batches", ["progress", "threads"], [None]),
+    ("batches", ["progress", "optimizer", "param_groups"], [[]]),
+    ("batches", ["progress", "optimizer", "param_groups", 0, "lr"], [float("nan"), 1e300]),
+    ("batches", ["progress", "best"], [None]),
+    ("batches", ["progress", "best", "epoch"], [99]),
+    ("batches", ["progress", "best", "loss"], ["low"]),
+    ("batches", ["origin"], [[]]),
+    ("batches", ["origin", "seed"], [[[]]]),
+    ("batches", ["advance"], [{}]),
+    ("solver", ["progress"], [{}]),
+    ("solver", ["progress", "history_length"], [-1]),
+    ("solver", ["origin", "data"], [None]),
+]
+
+
+BAD_STATES: list[tuple[str, str, list[Callable[[Any], Any]]]] = [
+    ("batches", "weight", [lambda t: t[:-1], lambda t: t * np.float32(np.inf)]),
+    ("batches", "best.bias", [lambda t: t[None], lambda t: None]),
+    ("batches", "generator", [lambda t: t[:-1], lambda t: t * 0 + 255, lambda t: t.astype(np.float32)]),
+    ("batches", "optimizer.0.exp_avg", [lambda t: None]),
+    ("batches", "optimizer.0.exp_avg_sq", [lambda t: t * np.float32(np.nan)]),
+    ("batches", "optimizer.1.step", [lambda t: np.array(-1, np.float32)]),
+    ("batches", "optimizer.x.y", [lambda t: np.zeros(1, np.float32)]),
+    ("solver", "weight", [lambda t: t[:, :-1].copy(), lambda t: t * np.nan]),
+    ("solver", "bias", [lambda t: None]),
+    ("solver", "more", [lambda t: np.zeros(1)]),
 ]
 
 
 @pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
-def test_a_checkpoint_of_another_progress_is_refused(write: Write, tmp_path: Path, run: Callable[..., int]) -> None:
-    for way, place, value in BAD_PROGRESS:
+def test_a_checkpoint_of_another_state_is_refused(write: Write, tmp_path: Path, run: Callable[..., int]) -> None:
+    damaged = []
+    for way, place, values in BAD_PROGRESS:
         tensors, content = parts("checkpoint", way)
-        path = tmp_path / way / "checkpoint.safetensors"
-        write(path, tensors, changed(content, place, value))
-        kept, history = path.read_bytes(), (EARLIER / way / "history.jsonl").read_bytes()
-        assert run(way, "--resume") == 2, (way, place, value)
-        assert path.read_bytes() == kept
-        assert (tmp_path / way / "history.jsonl").read_bytes() == history
-
-
-@pytest.mark.parametrize(
-    ("way", "name", "damage"),
-    [
-        ("batches", "weight", lambda t: t[:-1]),
-        ("batches", "weight", lambda t: t * np.float32(np.inf)),
-        ("batches", "weight", lambda t: t.astype(np.int64)),
-        ("batches", "best.bias", lambda t: t[None]),
-        ("batches", "best.bias", lambda t: None),
-        ("batches", "generator", lambda t: t[:-1]),
-        ("batches", "generator", lambda t: t * 0 + 255),
-        ("batches", "generator", lambda t: t.astype(np.float32)),
-        ("batches", "optimizer.0.exp_avg", lambda t: None),
-        ("batches", "optimizer.0.exp_avg_sq", lambda t: t * np.float32(np.nan)),
-        ("batches", "optimizer.1.step", lambda t: np.array(-1, np.float32)),
-        ("batches", "optimizer.x.y", lambda t: np.zeros(1, np.float32)),
-        ("solver", "weight", lambda t: t[:, :-1].copy()),
-        ("solver", "weight", lambda t: t * np.nan),
-        ("solver", "bias", lambda t: None),
-        ("solver", "more", lambda t: np.zeros(1)),
-    ],
-)
-def test_a_checkpoint_of_other_tensors_is_refused(
-    way: str, name: str, damage: Callable[[Any], Any], tmp_path: Path, run: Callable[..., int]
-) -> None:
-    tensors, content = parts("checkpoint", way)
-    tensors[name] = damage(tensors.get(name))
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    with_checksum(tmp_path / way / "checkpoint.safetensors", tensors, content)
-    assert run(way, "--resume") == 2
+        damaged += [(way, tensors, changed(content, place, value)) for value in values]
+    for way, name, changes in BAD_STATES:
+        tensors, content = parts("checkpoint", way)
+        others = [tensors | {name: change(tensors.get(name))} for change in changes]
+        damaged += [(way, {k: v for k, v in other.items() if v is not None}, content) for other in others]
+    for way, tensors, content in damaged:
+        write(tmp_path / way / "checkpoint.safetensors", tensors, content)
+        before = contents(tmp_path / way)
+        assert run(way, "--resume") == 2, (way, content["progress"], tensors)
+        assert before.items() <= contents(tmp_path / way).items()
 
 
 def test_numbers_of_a_checkpoint_keep_all_their_digits(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).integers(2**63, size=2000).view(np.float64)
-    progress = {
-        "numbers": [*numbers[np.isfinite(numbers)].tolist(), float("inf")],
-        "nested": {"a": [None, {}]},
-    }
+    progress = {"numbers": [*numbers[np.isfinite(numbers)].tolist(), float("inf")], "nested": {"a": [None, {}]}}
     Checkpoint({"step": torch.tensor(7)}, progress, {}).save(tmp_path / "c")
     assert Checkpoint.load(tmp_path / "c").progress == progress
 
@@ -397,17 +334,12 @@ def test_numbers_of_a_checkpoint_keep_all_their_digits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda history: b"garbage\n" * 4,
         lambda history: history.replace(b"}\n", b"\n", 1),
         lambda history: history.replace(b'"epoch": 3', b'"epoch": "3"'),
-        lambda history: history.replace(b'"epoch": 3', b'"epoch": [3]'),
         lambda history: history.replace(b'"lr"', b'"lp"', 1),
         lambda history: history.replace(b'"epoch"', b'"epoc"'),
-        lambda history: b"{}\n" * 4,
         lambda history: b"[" * 9000 + b"\n" + history,
         lambda history: b"\xff" + history,
-        lambda history: b"\0" * len(history),
-        lambda history: b"",
         lambda history: history[:300],
     ],
 )

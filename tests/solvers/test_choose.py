@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flashlogit.solvers.choose import choose_method
 from flashlogit.solvers.method import Start
-from flashlogit.solvers.start import start_from_sample
+from flashlogit.solvers.newton import start_from_sample
 from flashlogit.system.errors import UserError
 
 N, DENSE, RARE = 120_000, 4, 12

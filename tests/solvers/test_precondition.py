@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flashlogit.fitting.fit import fit
 from flashlogit.objectives.objective import Objective, Point
-from flashlogit.solvers.precondition import Preconditioner, precondition
+from flashlogit.solvers.newton_cg import Preconditioner, precondition
 from flashlogit.solvers.proximal import factor
 
 
@@ -48,7 +48,7 @@ def test_residuals_of_any_size_survive_float32() -> None:
 
 @pytest.mark.parametrize(("decades", "half"), [(0.0, False), (3.0, True), (3.0, False)])
 def test_few_products_whatever_the_conditioning(decades: float, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashlogit.objectives.sampled_hessian._HALF_COLUMNS", 1 if half else 10**6)
+    monkeypatch.setattr("flashlogit.objectives.design._HALF_COLUMNS", 1 if half else 10**6)
     X, y = decaying(6000, 150, decades)
     result = fit(X, y, l2=1e-5, solver="newton-cg", tolerance=1e-9)
     assert result.converged
@@ -84,7 +84,7 @@ def test_it_pays_when_the_residual_stalls_and_never_for_too_many_columns(
 def test_the_second_is_made_of_more_rows_and_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     objective = objective_of(*decaying(6000, 300, 1), l2=1 / 6000)
-    monkeypatch.setattr("flashlogit.solvers.precondition.half_dtype", lambda X: torch.bfloat16)
+    monkeypatch.setattr("flashlogit.solvers.newton_cg.half_dtype", lambda X: torch.bfloat16)
     sampled = Objective.sampled_hessian
 
     def asking(self: Objective, at: Point, rows: int, *, rough: bool) -> Tensor:

@@ -13,13 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flashlogit.objectives.objective import Point
 from flashlogit.objectives.row_loss import RowValues
 from flashlogit.solvers import l1_model, lbfgs
-from flashlogit.solvers.interior_point import interior_point
 from flashlogit.solvers.l1_model import minimise_model
 from flashlogit.solvers.lbfgs import LBFGS, Pairs
-from flashlogit.solvers.method import Start
+from flashlogit.solvers.method import Search, Start
 from flashlogit.solvers.newton_cg import ConjugateGradients
-from flashlogit.solvers.proximal import accelerated, factor, solve, steepest_descent
-from flashlogit.solvers.search import Search
+from flashlogit.solvers.proximal import accelerated, factor, interior_point, solve, steepest_descent
 
 K_MODELS = pytest.mark.parametrize("K", [1, 3])
 

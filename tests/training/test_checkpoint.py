@@ -10,11 +10,7 @@ from flashlogit.training.checkpoint import Checkpoint, optimizer_state, optimize
 
 
 def test_a_checkpoint_reads_back_equal(tmp_path):
-    tensors = {
-        "weight": torch.randn(3),
-        "step": torch.tensor(7.0),
-        "state": torch.arange(5, dtype=torch.uint8),
-    }
+    tensors = {"weight": torch.randn(3), "step": torch.tensor(7.0), "state": torch.arange(5, dtype=torch.uint8)}
     progress = {"epoch": 3, "lr": 0.1 + 0.2, "nested": {"list": [1, 2.5, None]}}
     Checkpoint(tensors, progress, {"seed": 0}).save(tmp_path / "c")
     loaded = Checkpoint.load(tmp_path / "c")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from flashlogit.config.learning import TrainingSettings
+from flashlogit.config.settings import TrainingSettings
 from flashlogit.data import Rows
-from flashlogit.passes.backend import choose_backend
+from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
 from flashlogit.training.objective import Objective
@@ -63,20 +63,13 @@ def test_full_batches_reach_scikit_learns_optimum():
     rows = make_rows()
     assert rows.sample_weight is not None
     l2 = 0.05
-    trainer = make_trainer(l2=l2, epochs=3000, batch_size=10_000, optimizer={"name": "sgd", "lr": 1.0})
+    trainer = make_trainer(l2=l2, epochs=300, batch_size=10_000, optimizer={"name": "sgd", "lr": 1.0})
     run(trainer)
     total = rows.sample_weight.double().sum().item()
     peer = LogisticRegression(C=1 / (l2 * total), tol=1e-10, max_iter=10_000)
     peer.fit(rows.X.double().numpy(), rows.y.numpy(), sample_weight=rows.sample_weight.double().numpy())
     torch.testing.assert_close(trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
     assert trainer.bias.item() == pytest.approx(peer.intercept_[0], rel=1e-4)
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_every_optimizer_lowers_the_loss_in_mini_batches(optimizer):
-    history = run(make_trainer(epochs=8, batch_size=32, optimizer=optimizer))
-    assert history[-1]["train_loss"] < 0.75 * 0.6931
-    assert [row["epoch"] for row in history] == list(range(1, 9))
 
 
 def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone():
@@ -119,13 +112,9 @@ def test_an_improvement_below_min_delta_does_not_count():
 
 
 def test_without_early_stopping_the_last_weights_are_kept():
-    trainer = make_trainer(epochs=5, batch_size=16, optimizer={"name": "adam", "lr": 0.5})
-    run(trainer)
+    trainer = make_trainer(epochs=5, batch_size=16, optimizer={"name": "adam", "lr": 0.5}, validation=False)
+    assert [row["validation_loss"] for row in run(trainer)] == [None] * 5
     assert torch.equal(trainer.final_parameters()[0], trainer.weight.detach())
-
-
-def test_no_validation_rows_give_no_validation_loss():
-    assert run(make_trainer(epochs=1, validation=False))[0]["validation_loss"] is None
 
 
 def test_divergence_is_an_error_that_names_the_remedy():
@@ -158,6 +147,8 @@ def test_going_on_from_a_checkpoint_equals_an_uninterrupted_run(optimizer, sched
     }
     whole = make_trainer(**settings)
     expected = run(whole)
+    assert expected[-1]["train_loss"] < 0.75 * 0.6931
+    assert [row["epoch"] for row in expected] == list(range(1, 8))
 
     first, second = make_trainer(**settings), make_trainer(**settings)
     epochs = first.epochs()

@@ -8,9 +8,9 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from flashlogit.config.learning import ClassWeight
+from flashlogit.config.settings import ClassWeight
 from flashlogit.data import Rows
-from flashlogit.passes.backend import choose_backend
+from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.objective import Objective, class_weights, with_class_weight
 from flashlogit_kernels.contract import Clamp

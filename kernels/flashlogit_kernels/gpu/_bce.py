@@ -10,28 +10,18 @@ from ._tiles import (
     load_or_none,
     load_scalar,
     load_tile,
-    load_vector,
     one_thread_a_row,
     row_numbers,
     row_sums,
-    rows_or_none,
     scalar_or_none,
 )
 
 
 @triton.jit
 def bce_row(
-    z,
-    source,
-    exists,
-    Y,
-    q,
-    BOUND: tl.constexpr,
-    TAIL: tl.constexpr,
-    ZERO_BEYOND: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    z, source, exists, Y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.constexpr, COMPUTE: tl.constexpr
 ):
-    """(z, loss, r, dr/dz) of a tile's rows from their logits."""
+    """Return (z, loss, r, dr/dz) of a tile's rows from their logits."""
     y = tl.load(Y + source, mask=exists, other=0).to(COMPUTE)
     z = one_thread_a_row(z, y)
     loss, r, curvature = row_terms(z, y, q, BOUND, TAIL, ZERO_BEYOND)
@@ -40,7 +30,7 @@ def bce_row(
 
 @triton.jit
 def weighted_row(s, exists, loss, r, curvature):
-    """(s loss, s r, s dr/dz), 0 for rows that do not exist; s is None for weights of 1."""
+    """Return (s loss, s r, s dr/dz), 0 for rows that do not exist; s is None for weights of 1."""
     if s is not None:
         loss, r, curvature = s * loss, s * r, s * curvature
     return tl.where(exists, loss, 0.0), tl.where(exists, r, 0.0), tl.where(exists, curvature, 0.0)
@@ -48,7 +38,8 @@ def weighted_row(s, exists, loss, r, curvature):
 
 @triton.jit
 def product_row(z, s, exists):
-    """(z, 0, s z, 0) of a tile's rows: s z is their part in a product with the Hessian, and s where z is None."""
+    """Return (z, 0, s z, 0) of a tile's rows: s z is their part in a product with the Hessian, and s where z is
+    None."""
     r = s
     if z is None:
         z = tl.zeros_like(s)
@@ -118,13 +109,13 @@ def onepass_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
-    w = load_or_none(WEIGHT, columns, D, COMPUTE)
-    center = load_or_none(CENTER, columns, D, COMPUTE)
+    w = load_or_none(WEIGHT, columns, columns < D, COMPUTE)
+    center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
     if REST_D:
         columns_rest = BLOCK_D + tl.arange(0, REST_D)
-        w_rest = load_or_none(WEIGHT, columns_rest, D, COMPUTE)
-        center_rest = load_or_none(CENTER, columns_rest, D, COMPUTE)
+        w_rest = load_or_none(WEIGHT, columns_rest, columns_rest < D, COMPUTE)
+        center_rest = load_or_none(CENTER, columns_rest, columns_rest < D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = scalar_or_none(POS_WEIGHT, COMPUTE)
@@ -143,11 +134,11 @@ def onepass_kernel(
                 z += row_sums(x_rest, w_rest, COMPUTE)
         if Y is None:
             # A number for each place in the pass and not for each row of X.
-            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
             z, loss, r, curvature = product_row(z, s, exists)
         else:
             z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
-            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
             loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
@@ -192,7 +183,8 @@ def rows_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not None.
+    """Write s loss, s r, s dr/dz and z of each row to LOSS, RESIDUAL, CURVATURE and LOGITS [N], where they are not
+    None.
 
     For rows of any width, which are walked in column blocks. Writes TOTALS[program, SCALARS] as `onepass_kernel` does.
     """
@@ -208,16 +200,16 @@ def rows_kernel(
             x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
                 COMPUTE
             )
-            x = centred(x, load_or_none(CENTER, columns, D, COMPUTE), COMPUTE)
-            products += x * load_vector(WEIGHT, columns, D, COMPUTE)[None, :]
+            x = centred(x, load_or_none(CENTER, columns, columns < D, COMPUTE), COMPUTE)
+            products += x * load_or_none(WEIGHT, columns, columns < D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b
         if Y is None:
             # A number for each place in the pass and not for each row of X.
-            s = rows_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
             z, loss, r, curvature = product_row(z, s, exists)
         else:
             z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
-            s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+            s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
             loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)

@@ -1,8 +1,9 @@
-"""X^T v for a vector v over the rows."""
+"""Sums for each column: X^T v for a vector v over the rows, and the second stage, which adds up the programs' sums."""
 
 import triton
 import triton.language as tl
 
+from ._terms import MAX_ABS_LOGIT, SCALARS
 from ._tiles import centred, load_or_none, load_tile, row_numbers
 
 
@@ -31,7 +32,7 @@ def column_sums_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    center = load_or_none(CENTER, columns, D, COMPUTE)
+    center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
@@ -40,3 +41,35 @@ def column_sums_kernel(
         v = tl.load(V + place, mask=exists, other=0.0).to(COMPUTE)
         total += tl.sum(x * v[:, None], axis=0)
     tl.store(SUMS + program * D + columns, total, mask=columns < D)
+
+
+@triton.jit(do_not_specialize=["partial_count", "total_count"])
+def reduce_kernel(
+    PARTIALS, TOTALS, OUT, partial_count, total_count, D: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows, always in the same order and in float64. Where
+    TOTALS[total_count, SCALARS] is not None, its sums and the maximum of its last column follow in OUT, written by the
+    last program of the grid.
+    """
+    block = tl.program_id(0)
+    columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
+    chunk = tl.arange(0, BLOCK_P)
+    if block * BLOCK_D < D:
+        total = tl.zeros([BLOCK_P, BLOCK_D], tl.float64)
+        for start in tl.range(0, partial_count, BLOCK_P):
+            rows = (start + chunk)[:, None].to(tl.int64)
+            mask = (rows < partial_count) & (columns < D)[None, :]
+            total += tl.load(PARTIALS + rows * D + columns[None, :], mask=mask, other=0.0).to(tl.float64)
+        tl.store(OUT + columns, tl.sum(total, axis=0), mask=columns < D)
+    elif TOTALS is not None:
+        kinds = tl.arange(0, 8)
+        sums = tl.zeros([BLOCK_P, 8], tl.float64)
+        largest = tl.zeros([BLOCK_P], tl.float64)
+        for start in tl.range(0, total_count, BLOCK_P):
+            rows = start + chunk
+            mask = (rows < total_count)[:, None] & (kinds < MAX_ABS_LOGIT)[None, :]
+            sums += tl.load(TOTALS + rows[:, None] * SCALARS + kinds[None, :], mask=mask, other=0.0)
+            magnitudes = tl.load(TOTALS + rows * SCALARS + MAX_ABS_LOGIT, mask=rows < total_count, other=0.0)
+            largest = tl.maximum(largest, magnitudes)
+        tl.store(OUT + D + kinds, tl.sum(sums, axis=0), mask=kinds < MAX_ABS_LOGIT)
+        tl.store(OUT + D + MAX_ABS_LOGIT, tl.max(largest, axis=0))

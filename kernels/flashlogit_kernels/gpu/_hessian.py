@@ -11,10 +11,8 @@ from ._tiles import (
     load_or_none,
     load_scalar,
     load_tile,
-    load_vector,
     row_numbers,
     row_sums,
-    rows_or_none,
     scalar_or_none,
 )
 
@@ -60,8 +58,8 @@ def hessian_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
-    w = load_vector(WEIGHT, columns, D, COMPUTE)
-    center = load_or_none(CENTER, columns, D, COMPUTE)
+    w = load_or_none(WEIGHT, columns, columns < D, COMPUTE)
+    center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = scalar_or_none(POS_WEIGHT, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
@@ -75,7 +73,7 @@ def hessian_kernel(
         x = centred(x, center, COMPUTE)
         z = row_sums(x, w, COMPUTE) + b
         z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)
-        s = rows_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
+        s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
         loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
         gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)

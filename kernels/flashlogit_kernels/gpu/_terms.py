@@ -15,7 +15,7 @@ MAX_ABS_LOGIT = tl.constexpr(contract.MAX_ABS_LOGIT)
 
 @triton.jit
 def exp_of_negative(a):
-    """exp(-a) for a >= 0 to about one rounding; 0 below the smallest normal number.
+    """Return exp(-a) for a >= 0 to about one rounding; 0 below the smallest normal number.
 
     tl.exp in float32 rounds a * log2(e) before it takes the power, which costs a relative error of a * 6e-8: more than
     the accuracy promised for a single row. So the power of two is split off first (Cody and Waite): the product of
@@ -40,7 +40,7 @@ def exp_of_negative(a):
 
 @triton.jit
 def log1p_of_unit(e, reciprocal_u):
-    """log(1 + e) for 0 <= e <= 1, given 1 / (1 + e).
+    """Return log(1 + e) for 0 <= e <= 1, given 1 / (1 + e).
 
     In float32 a Chebyshev interpolant of log1p(e) / e of degree 9, whose relative error is 5e-9: no logarithm unit, and
     no cancellation where e is small.
@@ -65,7 +65,7 @@ def log1p_of_unit(e, reciprocal_u):
 
 @triton.jit
 def reciprocal(u):
-    """1 / u for 1 <= u <= 2.
+    """Return 1 / u for 1 <= u <= 2.
 
     In float32 the quadratic of least relative error, 1/99 (a Chebyshev polynomial of degree 3 divided by u), and two
     Newton steps, which square it twice: fewer instructions than a division, and 1e-8 besides rounding.
@@ -81,7 +81,7 @@ def reciprocal(u):
 
 @triton.jit
 def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.constexpr):
-    """(loss, r, dr/dz) of rows with logits z, labels y and pos_weight q, which is None for 1.
+    """Return (loss, r, dr/dz) of rows with logits z, labels y and pos_weight q, which is None for 1.
 
     loss = (1 - y) softplus(c) + q y softplus(-c) with c = clamp(z, -BOUND, BOUND), TAIL = exp(-BOUND);
     r = (1 - y) p - q y (1 - p); dr/dz = (1 - y + q y) p (1 - p).
@@ -128,7 +128,7 @@ def row_terms(z, y, q, BOUND: tl.constexpr, TAIL: tl.constexpr, ZERO_BEYOND: tl.
 
 @triton.jit
 def no_totals(COMPUTE: tl.constexpr, LANES: tl.constexpr):
-    """Totals of no rows: sums of residual, loss and weight, count of non-finite logits, largest finite |z|.
+    """Return the totals of no rows: sums of residual, loss and weight, count of non-finite logits, largest finite |z|.
 
     [LANES] each: every thread of a program keeps its own. Sums are float64, since a thread may add up thousands of
     equal terms; that costs a conversion and an addition, a reduction over each tile several times as much.
@@ -139,7 +139,7 @@ def no_totals(COMPUTE: tl.constexpr, LANES: tl.constexpr):
 
 @triton.jit
 def fold(values, LANES: tl.constexpr, RUN: tl.constexpr):
-    """Sums [LANES] of values [BLOCK_N] over the rows that a thread holds: runs of RUN rows, LANES runs apart."""
+    """Return sums [LANES] of values [BLOCK_N] over the rows that a thread holds: runs of RUN rows, LANES runs apart."""
     REPEATS: tl.constexpr = values.shape[0] // (LANES * RUN)
     if RUN > 1:
         values = tl.sum(tl.reshape(values, [REPEATS * LANES, RUN]), axis=1)
@@ -150,7 +150,7 @@ def fold(values, LANES: tl.constexpr, RUN: tl.constexpr):
 
 @triton.jit
 def fold_largest(values, LANES: tl.constexpr, RUN: tl.constexpr):
-    """Maxima [LANES] over the same rows as `fold`."""
+    """Return the maxima [LANES] over the same rows as `fold`."""
     REPEATS: tl.constexpr = values.shape[0] // (LANES * RUN)
     if RUN > 1:
         values = tl.max(tl.reshape(values, [REPEATS * LANES, RUN]), axis=1)
@@ -161,7 +161,7 @@ def fold_largest(values, LANES: tl.constexpr, RUN: tl.constexpr):
 
 @triton.jit
 def add_totals(totals, z, s, loss, r, exists, LANES: tl.constexpr, RUN: tl.constexpr):
-    """The totals with one more tile of rows; s is None for weights of 1."""
+    """Return the totals with one more tile of rows; s is None for weights of 1."""
     residual_sum, loss_sum, weight_sum, nonfinite, largest = totals
     a = tl.abs(z)
     finite = a < float("inf")

@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def load_scalar(P, default: tl.constexpr, COMPUTE: tl.constexpr):
-    """The number at P as [1], or `default` where P is None."""
+    """Return the number at P as [1], or `default` where P is None."""
     if P is not None:
         value = tl.load(P + tl.arange(0, 1)).to(COMPUTE)
     else:
@@ -16,7 +16,7 @@ def load_scalar(P, default: tl.constexpr, COMPUTE: tl.constexpr):
 
 @triton.jit
 def scalar_or_none(P, COMPUTE: tl.constexpr):
-    """The number at P as [1]; None where P is."""
+    """Return the number at P as [1]; None where P is."""
     value = None
     if P is not None:
         value = load_scalar(P, 0.0, COMPUTE)
@@ -24,14 +24,9 @@ def scalar_or_none(P, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def load_vector(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
-    """V [D] at int32 column numbers, 0 from D on."""
-    return tl.load(V + columns, mask=columns < D, other=0.0).to(COMPUTE)
-
-
-@triton.jit
 def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
-    """(place in the pass, row of X, whether it exists) of a tile's rows. Places are int64: X may have 2^31 entries."""
+    """Return (place in the pass, row of X, whether it exists) of a tile's rows. Places are int64: X may have 2^31
+    entries."""
     lanes = tl.arange(0, BLOCK_N)
     start = tile * BLOCK_N
     exists = lanes < tl.minimum(N - start, BLOCK_N).to(tl.int32)
@@ -43,11 +38,11 @@ def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def rows_or_none(V, rows, exists, COMPUTE: tl.constexpr):
-    """V at int64 row numbers, 0 for rows that do not exist; None where V is."""
+def load_or_none(V, places, exist, COMPUTE: tl.constexpr):
+    """Return V at row or column numbers, 0 where they do not exist; None where V is."""
     values = None
     if V is not None:
-        values = tl.load(V + rows, mask=exists, other=0.0).to(COMPUTE)
+        values = tl.load(V + places, mask=exist, other=0.0).to(COMPUTE)
     return values
 
 
@@ -63,7 +58,7 @@ def load_tile(
     column_stride,
     COLUMN_MAJOR: tl.constexpr,
 ):
-    """X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
+    """Return X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
 
     The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised. Columns
     from D to READABLE_D are read and thrown away, so that rows which begin at whole 16 bytes are read in such pieces.
@@ -81,7 +76,7 @@ def load_tile(
 
 @triton.jit
 def centred(x, center, COMPUTE: tl.constexpr):
-    """x - center for each row of a tile, in the arithmetic's dtype; x as it is where `center` is None.
+    """Return x - center for each row of a tile, in the arithmetic's dtype; x as it is where `center` is None.
 
     Subtracted before anything is multiplied: as a part of the intercept it would cost as many digits as a column's mean
     has more than its standard deviation. Rows that do not exist hold -center afterwards, and have r = 0.
@@ -92,17 +87,8 @@ def centred(x, center, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def load_or_none(V, columns, D: tl.constexpr, COMPUTE: tl.constexpr):
-    """V [D] at int32 column numbers, 0 from D on; None where V is."""
-    values = None
-    if V is not None:
-        values = load_vector(V, columns, D, COMPUTE)
-    return values
-
-
-@triton.jit
 def one_thread_a_row(z, loaded):
-    """z [BLOCK_N], in the layout in which `loaded` [BLOCK_N] was read from memory.
+    """Return z [BLOCK_N], in the layout in which `loaded` [BLOCK_N] was read from memory.
 
     A sum over the columns leaves each row's value in every thread that held a part of the row, up to 32 of them. What
     is computed from it would be computed by them all; here lay most of the kernel's instructions. Loads of a whole
@@ -114,13 +100,13 @@ def one_thread_a_row(z, loaded):
 
 @triton.jit
 def row_sums(x, w, COMPUTE: tl.constexpr):
-    """x w for each row of a tile."""
+    """Return x w for each row of a tile."""
     return tl.sum(x.to(COMPUTE) * w[None, :], axis=1)
 
 
 @triton.jit
 def column_sums(x, r, COMPUTE: tl.constexpr, GROUP: tl.constexpr, GROUP_RUN: tl.constexpr):
-    """x^T r as [GROUP, BLOCK_D] partial sums, each over the rows of a tile that one thread holds.
+    """Return x^T r as [GROUP, BLOCK_D] partial sums, each over the rows of a tile that one thread holds.
 
     GROUP threads hold GROUP_RUN consecutive rows of a column each, over and over. Adding up those needs no other
     thread, so that the sum over the threads is taken once for a program and not for every tile.

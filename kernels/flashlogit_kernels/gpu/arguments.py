@@ -16,7 +16,7 @@ _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
-    """What a row contributes, and the tile's height.
+    """Return what a row contributes, and the tile's height.
 
     LANES threads of a program hold RUN consecutive rows of a tile each, over and over, as Triton lays out a vector that
     it loads; another guess would be as right, but slower. The clamp's numbers are constants of the compiled kernel:
@@ -44,12 +44,12 @@ def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
 
 
 def value_arguments(values: RowValues) -> dict[str, Any]:
-    """Where the rows' own numbers are written."""
+    """Return where the rows' own numbers are written."""
     return {name.upper(): tensor for name, tensor in vars(values).items()}
 
 
 def data_arguments(row_pass: RowPass) -> dict[str, Any]:
-    """X, its strides, one of which is 1, its centre, and the visited rows."""
+    """Return X, its strides, one of which is 1, its centre, and the visited rows."""
     X, column_major = row_pass.X, is_column_major(row_pass.X)
     return {
         "X": X,
@@ -66,7 +66,8 @@ def data_arguments(row_pass: RowPass) -> dict[str, Any]:
 
 
 def readable_columns(X: Tensor) -> int:
-    """Columns of a row-major X that may be read: D, or those up to the next whole 16 bytes where all rows have them.
+    """Return how many columns of a row-major X may be read: D, or those up to the next whole 16 bytes where all rows
+    have them.
 
     They have where the rows are padded (see `padding`) or X is a part of a wider table. The last row must not end the
     memory that torch knows of.
@@ -81,7 +82,8 @@ def readable_columns(X: Tensor) -> int:
 
 
 def launch_options(config: LaunchConfig) -> dict[str, Any]:
-    """Options of the compiler. Fused multiply-adds are asked for by name because Triton is changing its default."""
+    """Return the compiler's options. Fused multiply-adds are asked for by name because Triton is changing its
+    default."""
     return {"num_warps": config.num_warps, "enable_fp_fusion": True}
 
 

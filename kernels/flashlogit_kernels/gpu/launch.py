@@ -42,7 +42,7 @@ REDUCE_BLOCK_D = 32
 def launch_config(
     kernel: KernelName, D: int, storage: torch.dtype, compute: torch.dtype, device: torch.device
 ) -> LaunchConfig:
-    """The table's entry for the nearest column count that needs as wide a tile, or else the next wider one.
+    """Return the table's entry for the nearest column count that needs as wide a tile, or else the next wider one.
 
     Entries of this machine come first; where it has none for a tile of this width, those of any machine serve.
     """
@@ -52,7 +52,8 @@ def launch_config(
 
 
 def fitted(config: LaunchConfig, n: int, device: torch.device) -> LaunchConfig:
-    """The configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread has none."""
+    """Return the configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread has
+    none."""
     block_n = config.block_n
     while block_n > 32 * config.num_warps and -(-n // (block_n // 2)) <= multiprocessors(device):
         block_n //= 2
@@ -60,7 +61,7 @@ def fitted(config: LaunchConfig, n: int, device: torch.device) -> LaunchConfig:
 
 
 def table_dtypes(storage: torch.dtype, compute: torch.dtype) -> tuple[str, str]:
-    """(storage, compute) under which the table lists a pair of dtypes: what counts is the width of each."""
+    """Return (storage, compute) under which the table lists a pair of dtypes: what counts is the width of each."""
     if compute == torch.float64:
         return "float64", "float64"
     return ("bfloat16" if storage.itemsize == 2 else "float32"), "float32"
@@ -81,29 +82,25 @@ def _nearest(kernel: str, D: int, storage: str, compute: str, machine: str) -> L
             " pass launch="
         )
     best = min(
-        fitting,
-        key=lambda entry: (
-            block_width(entry.D),
-            entry.machine == ANY_MACHINE,
-            abs(math.log(entry.D / D)),
-        ),
+        fitting, key=lambda entry: (block_width(entry.D), entry.machine == ANY_MACHINE, abs(math.log(entry.D / D)))
     )
     return best.launch
 
 
 @functools.cache
 def machine_name(device: torch.device) -> str:
-    """A GPU's name as torch gives it; "interpreter" on a CPU."""
+    """Return a GPU's name as torch gives it; "interpreter" on a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
 
 
 def block_width(D: int) -> int:
-    """The smallest power of two that holds D columns, which is how wide a tile of one piece must be."""
+    """Return the smallest power of two that holds D columns, which is how wide a tile of one piece must be."""
     return 1 << (D - 1).bit_length()
 
 
 def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
-    """Widths of a tile's two pieces, each a power of two; the second is 0 unless the configuration splits the tile."""
+    """Return the widths of a tile's two pieces, each a power of two; the second is 0 unless the configuration splits
+    the tile."""
     width = block_width(D)
     if not config.split or width == D:
         return width, 0
@@ -111,7 +108,8 @@ def piece_widths(D: int, config: LaunchConfig) -> tuple[int, int]:
 
 
 def vector_length(X: torch.Tensor) -> int:
-    """Neighbours in X that a thread can load at once: up to 16 bytes, as far as its rows (or columns) are aligned."""
+    """Return how many neighbours in X a thread can load at once: up to 16 bytes, as far as its rows (or columns) are
+    aligned."""
     vector = 16 // X.element_size()
     longest = X.stride(1 if is_column_major(X) else 0)
     while X.shape[1] > 1 and longest % vector:
@@ -120,7 +118,8 @@ def vector_length(X: torch.Tensor) -> int:
 
 
 def row_group(width: int, config: LaunchConfig, X: torch.Tensor, *, chosen_rows: bool = False) -> tuple[int, int]:
-    """(threads that hold a column's rows, consecutive rows of each) in a piece of this width, as Triton lays it out.
+    """Return (threads that hold a column's rows, consecutive rows of each) in a piece of this width, as Triton lays it
+    out.
 
     Another guess would be as right, but slower. `chosen_rows` are not neighbours in memory.
     """
@@ -133,17 +132,18 @@ def row_group(width: int, config: LaunchConfig, X: torch.Tensor, *, chosen_rows:
 
 
 def is_column_major(X: torch.Tensor) -> bool:
-    """Whether the columns of X [N, D] lie contiguously, and its rows do not or are a single number."""
+    """Return whether the columns of X [N, D] lie contiguously, and its rows do not or are a single number."""
     return X.stride(0) == 1 if X.shape[1] == 1 else X.stride(1) != 1
 
 
 def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:
-    """The configuration's stages, or 1 where rows begin at odd multiples of 2 bytes: copies ahead move at least 4."""
+    """Return the configuration's stages, or 1 where rows begin at odd multiples of 2 bytes: copies ahead move at least
+    4."""
     return config.num_stages if vector_length(X) * X.element_size() >= 4 else 1
 
 
 def beside_center(config: LaunchConfig, D: int, compute: torch.dtype) -> LaunchConfig:
-    """The configuration with room in the registers for a centre of D columns.
+    """Return the configuration with room in the registers for a centre of D columns.
 
     Half the rows where tiles fill the registers, and twice the warps where the weights do. Found by compiling for an
     H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread, 784 and 1,024 in float64 30 to 170.
@@ -158,12 +158,13 @@ def beside_center(config: LaunchConfig, D: int, compute: torch.dtype) -> LaunchC
 
 
 def fits_registers(D: int, compute: torch.dtype, *, centred: bool = False) -> bool:
-    """Whether a row can stay in registers between the logit and the gradient, and the columns' centre with it."""
+    """Return whether a row can stay in registers between the logit and the gradient, and the columns' centre with
+    it."""
     return D * compute.itemsize * (2 if centred else 1) <= REGISTER_ROW_BYTES
 
 
 def grid_size(n: int, config: LaunchConfig, device: torch.device) -> tuple[int, int]:
-    """(tiles, programs) that cover n rows: as many programs as fit the device at once, or a multiple of that."""
+    """Return (tiles, programs) that cover n rows: as many programs as fit the device at once, or a multiple of that."""
     tiles = -(-n // config.block_n)
     resident = config.programs_per_sm * multiprocessors(device)
     waves = -(-tiles // (resident * TILES_A_PROGRAM))
@@ -172,7 +173,8 @@ def grid_size(n: int, config: LaunchConfig, device: torch.device) -> tuple[int, 
 
 @functools.cache
 def multiprocessors(device: torch.device) -> int:
-    """Streaming multiprocessors of a GPU; 2 for Triton's interpreter, so that small tests have several programs."""
+    """Return the number of streaming multiprocessors of a GPU; 2 for Triton's interpreter, so that small tests have
+    several programs."""
     if device.type == "cpu":
         return 2
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

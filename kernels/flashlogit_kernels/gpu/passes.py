@@ -63,7 +63,7 @@ def bce_rows(
     launch: LaunchConfig | None = None,
     **options: Unpack[PassOptions],
 ) -> BCERows:
-    """s_i loss_i and s_i r_i of every visited row; arguments and errors as for `bce_onepass`."""
+    """Return s_i loss_i and s_i r_i of every visited row; arguments and errors as for `bce_onepass`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(loss=True, residual=True)
     run_rows(row_pass, values, launch)
@@ -114,7 +114,7 @@ def hessian_product(
     launch: LaunchConfig | None = None,
     **options: Unpack[ProductOptions],
 ) -> Tensor:
-    """sum_i h_i (x_i v + v_bias) (x_i, 1): the Hessian of the summed loss times (v, v_bias), reading X once.
+    """Return sum_i h_i (x_i v + v_bias) (x_i, 1): the Hessian of the summed loss times (v, v_bias), reading X once.
 
     Args:
         X: [N, D] as for `bce_onepass`, which a row too wide for the registers is read twice of here too.
@@ -136,7 +136,7 @@ def hessian_product(
 
 
 def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor:
-    """X^T v, or (X - center)^T v, [D] float64: the gradient once the residuals are known.
+    """Return X^T v, or (X - center)^T v, [D] float64: the gradient once the residuals are known.
 
     Args:
         X: [N, D] as for `bce_onepass`; it is read once, whatever its width.

@@ -68,18 +68,19 @@ _of_thread = threading.local()
 
 
 def compile_seconds() -> float:
-    """Seconds that this thread has waited for kernels to be compiled and loaded so far; 0 in Triton's interpreter."""
+    """Return the seconds that this thread has waited for kernels to be compiled and loaded so far; 0 in Triton's
+    interpreter."""
     seconds: float = getattr(_of_thread, "seconds", 0.0)
     return seconds
 
 
 def loaded_kernels() -> dict[tuple[Any, ...], Resources]:
-    """Every kernel that was compiled or loaded so far: its name, then what it was compiled for."""
+    """Return every kernel that was compiled or loaded so far: its name, then what it was compiled for."""
     return dict(_loaded)
 
 
 def are_fitted(device: torch.device) -> bool:
-    """Whether launches on this device are fitted to what is compiled: on NVIDIA's GPUs.
+    """Return whether launches on this device are fitted to what is compiled: on NVIDIA's GPUs.
 
     Not in Triton's interpreter, nor on an AMD GPU, which shares out its registers otherwise.
     """
@@ -89,7 +90,8 @@ def are_fitted(device: torch.device) -> bool:
 def settle(
     config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: Limits
 ) -> tuple[LaunchConfig, dict[str, Any]]:
-    """The configuration with no more programs than a multiprocessor holds, and the arguments that follow from it.
+    """Return the configuration with no more programs than a multiprocessor holds, and the arguments that follow from
+    it.
 
     Where a program takes more shared memory than the device gives to one, tiles are halved until it does not (the
     Hessian of 65 to 128 columns takes 128 KB at 64 rows, and an RTX 4090 gives 99 KB).
@@ -111,7 +113,7 @@ def settle(
 
 
 def resident_programs(found: Resources, num_warps: int, limits: Limits) -> int:
-    """Programs that a multiprocessor holds at once, at least 1.
+    """Return how many programs a multiprocessor holds at once, at least 1.
 
     As the occupancy calculator of CUDA has it; `scripts/benchmark.py device` holds it against the driver's own answer.
     """
@@ -124,7 +126,7 @@ def resident_programs(found: Resources, num_warps: int, limits: Limits) -> int:
 
 
 def loaded(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
-    """What the kernel takes that these arguments launch; compiles and loads it the first time.
+    """Return what the kernel takes that these arguments launch; the first time compile and load it.
 
     A kernel that needs more shared memory than there is, is compiled and not loaded: its registers are not known.
     """
@@ -149,7 +151,7 @@ def _compiled(kernel: Any, device: torch.device, arguments: Arguments, outputs: 
 
 
 def _specialised(arguments: Arguments) -> tuple[Any, ...]:
-    """What Triton compiles a kernel anew for: types, constants, and what it asks of addresses and counts."""
+    """Return what Triton compiles a kernel anew for: types, constants, and what it asks of addresses and counts."""
     return tuple(
         (value.dtype, value.data_ptr() % 16 == 0)
         if isinstance(value, Tensor)
@@ -162,7 +164,7 @@ def _specialised(arguments: Arguments) -> tuple[Any, ...]:
 
 @functools.cache
 def device_limits(device: torch.device) -> Limits:
-    """The limits of a GPU's multiprocessors, as torch tells them."""
+    """Return the limits of a GPU's multiprocessors, as torch tells them."""
     properties = torch.cuda.get_device_properties(device)
     # Not every build of torch tells all of them: what they are from compute capability 7.0 on, and before opting in.
     return Limits(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..contract import SCALARS, BCESums, RowPass, RowValues
 from ..gram import bordered
-from . import _bce, _columns, _hessian, _reduce
+from . import _bce, _columns, _hessian
 from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
 from .launch import (
     REDUCE,
@@ -40,7 +40,7 @@ After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 6
 
 
 def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> Tensor:
-    """The packed sums of a pass, [D + 5] float64; writes the wanted values."""
+    """Return the packed sums of a pass, [D + 5] float64, and write the wanted values."""
     X, D = row_pass.X, row_pass.X.shape[1]
 
     def build(config: LaunchConfig) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def run_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
 
 
 def run_columns(row_pass: RowPass) -> Tensor:
-    """(X - center)^T v for the rows' numbers v, [D] float64."""
+    """Return (X - center)^T v for the rows' numbers v, [D] float64."""
     if fits_registers(row_pass.X.shape[1], row_pass.compute, centred=row_pass.center is not None):
         return BCESums(run_pass(row_pass, RowValues())).weight_grad
     with on_device(row_pass.X):
@@ -87,7 +87,7 @@ def run_columns(row_pass: RowPass) -> Tensor:
 
 
 def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Tensor]:
-    """The packed sums [D + 5] and the bordered Hessian [D + 1, D + 1], float64, for float32 arithmetic."""
+    """Return the packed sums [D + 5] and the bordered Hessian [D + 1, D + 1], float64, for float32 arithmetic."""
     X, D = row_pass.X, row_pass.X.shape[1]
     width = max(_NARROWEST, block_width(D))
 
@@ -134,8 +134,8 @@ def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
         **launch_options(REDUCE),
     }
     if are_fitted(partials.device):  # so that the time to compile it is counted
-        loaded(_reduce.reduce_kernel, partials.device, arguments, {})
-    _reduce.reduce_kernel[(blocks + (totals is not None),)](
+        loaded(_columns.reduce_kernel, partials.device, arguments, {})
+    _columns.reduce_kernel[(blocks + (totals is not None),)](
         **arguments, partial_count=count, total_count=0 if totals is None else totals.shape[0]
     )
     return out
@@ -155,7 +155,7 @@ def _launch_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | No
 
 
 def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | None) -> Tensor:
-    """(X - center)^T v over each program's own row tiles, [programs, D] in the arithmetic's dtype."""
+    """Return (X - center)^T v over each program's own row tiles, [programs, D] in the arithmetic's dtype."""
     D = row_pass.X.shape[1]
     width = min(block_width(D), WIDE_BLOCK_D)
 
@@ -187,7 +187,8 @@ def _arranged(
     given: bool,
     column_blocks: int = 1,
 ) -> tuple[tuple[int, int], dict[str, Any], list[Tensor]]:
-    """The grid and the arguments of a launch, and what the kernel writes for each program, [programs, width] each.
+    """Return the grid and the arguments of a launch, and what the kernel writes for each program, [programs, width]
+    each.
 
     A configuration that was given by the caller is taken as it is; another one is fitted to the device.
     """
@@ -213,7 +214,7 @@ def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:
 
 
 def _precision(width: int, device: torch.device) -> str:
-    """How float32 tiles are multiplied: TF32 needs NVIDIA's units from compute capability 8.0 on."""
+    """Return how float32 tiles are multiplied: TF32 needs NVIDIA's units from compute capability 8.0 on."""
     if width <= _WIDEST_IEEE:
         return "ieee"
     if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):

@@ -59,7 +59,7 @@ _FIELDS = ["machine", "measured", "kernel", "storage", "compute", "D", *_LAUNCH_
 
 
 def read(path: Path = TABLE) -> list[Entry]:
-    """The table's rows, in the file's order.
+    """Return the table's rows, in the file's order.
 
     Raises:
         OSError: the file cannot be read.
@@ -94,7 +94,7 @@ def write(entries: Iterable[Entry], path: Path = TABLE) -> None:
 
 @functools.cache
 def packaged() -> tuple[Entry, ...]:
-    """The rows of the table that comes with the package, read once."""
+    """Return the rows of the table that comes with the package, read once."""
     return tuple(read())
 
 

@@ -1,11 +1,20 @@
-"""The command `evaluate`: how good a model is on a file with labels."""
+"""Measure a trained model on a file whose rows have labels.
+
+It prints log-loss, accuracy, ROC AUC, calibration and more. The label column,
+the classes and the weights are those of the run, unless named.
+
+examples:
+  --model runs/flights --data december.csv
+  --model runs/flights --data 'parts/*.parquet' --threshold 0.3 --json
+  --model model.safetensors --data new.csv --label churned --weight w
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from ..system.console import Output
-from .shell import Command, add_shared, column_name
+from .shell import add_shared, column_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print the model's metrics on the file."""
-    from ..report.terminal import metrics_table
-    from ..runs.evaluate import evaluate_file
+    from ..report.text import metrics_table
+    from ..runs.scoring import evaluate_file
 
     columns = {"label": options.label, "weight": options.weight}
     result = evaluate_file(options.model, options.data, threshold=options.threshold, **columns)
@@ -29,15 +38,3 @@ def run(options: argparse.Namespace, output: Output) -> None:
     if result.unlabelled:
         text += f"\nnote: left out {result.unlabelled:,} rows without a label"
     output.answer(text, {**result.metrics.to_json(), "unlabelled": result.unlabelled}, result.notes)
-
-
-COMMAND = Command(
-    "Measure a trained model on a file whose rows have labels: log-loss, accuracy, ROC AUC, calibration and more.\n"
-    "The label column, the classes and the weights are those of the run, unless named.",
-    """\
---model runs/flights --data december.csv
---model runs/flights --data 'parts/*.parquet' --threshold 0.3 --json
---model model.safetensors --data new.csv --label churned --weight w""",
-    add_arguments,
-    run,
-)

@@ -1,4 +1,13 @@
-"""The command `export`: a run's model for other programs."""
+"""Write a trained model for other programs.
+
+A file .onnx is an ONNX graph: input X [n, D] float64 in the columns' own units,
+outputs label and probabilities. A file .pkl or .joblib is a fitted scikit-learn
+LogisticRegression.
+
+examples:
+  --model runs/bce --out model.onnx
+  --model runs/bce --out model.joblib --overwrite
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ from pathlib import Path
 
 from ..system.console import Output
 from ..system.files import require_output, write_atomically
-from .shell import Command, add_shared
+from .shell import add_shared
 
 _FORMATS = {".onnx": "onnx", ".pkl": "sklearn", ".joblib": "sklearn"}
 
@@ -46,14 +55,3 @@ def run(options: argparse.Namespace, output: Output) -> None:
         {"out": str(out), "format": kind, "columns": columns, "classes": classes},
         [_BY_HAND] if Model.load(options.model).encoding else [],
     )
-
-
-COMMAND = Command(
-    "Write a trained model for other programs: an ONNX graph (.onnx: input X [n, D] float64 in the columns' own"
-    " units,\noutputs label and probabilities), or a fitted scikit-learn LogisticRegression (.pkl or .joblib).",
-    """\
---model runs/bce --out model.onnx
---model runs/bce --out model.joblib --overwrite""",
-    add_arguments,
-    run,
-)

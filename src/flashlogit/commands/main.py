@@ -1,29 +1,5 @@
-"""The program `flashlogit`: one command for everything, each of which is a program of its own in scripts/ too."""
+"""Logistic regression whose loss and gradient cost one read of the data.
 
-from __future__ import annotations
-
-import argparse
-import difflib
-import importlib
-import sys
-from collections.abc import Sequence
-
-from ..system.console import Output, Parser, complain
-from .shell import EXIT_USER_ERROR, Command, ending
-
-COMMANDS = {
-    "train": "train a model from a YAML config",
-    "predict": "write a model's probabilities for a file",
-    "evaluate": "measure a model on a file with labels",
-    "inspect": "say what a file holds, before training",
-    "export": "write a model for other programs: ONNX, scikit-learn",
-    "check-gradients": "compare the gradient by hand, autograd and kernel",
-}
-"""What each command does. It is the `COMMAND` of the module of its name, which is imported when the command runs."""
-
-_ELSEWHERE = {"benchmark": "the benchmarks are in the source tree; run python scripts/benchmark.py there"}
-
-_EXAMPLES = """\
 examples:
   flashlogit inspect flights.csv --label arr_delay
   flashlogit train --config configs/bce.yaml
@@ -38,7 +14,29 @@ exit codes:
   2    a setting, option or file that you can mend; one sentence says which
   130  interrupted (Ctrl-C); 143 and 129 where SIGTERM or SIGHUP ended it
 
-`flashlogit COMMAND --help` has the options of a command."""
+`flashlogit COMMAND --help` has the options of a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ..system.console import Output, Parser, complain
+from .shell import EXIT_USER_ERROR, command_parser, ending
+
+COMMANDS = {
+    "train": "train a model from a YAML config",
+    "predict": "write a model's probabilities for a file",
+    "evaluate": "measure a model on a file with labels",
+    "inspect": "say what a file holds, before training",
+    "export": "write a model for other programs: ONNX, scikit-learn",
+    "check-gradients": "compare the gradient by hand, autograd and kernel",
+}
+"""What each command does. The module of its name is imported when the command runs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
         return run_command(first, arguments[1:], f"flashlogit {first}")
-    if first in _ELSEWHERE:
-        complain(f"error: {_ELSEWHERE[first]}")
+    if first == "benchmark":
+        complain("error: the benchmarks are in the source tree; run python scripts/benchmark.py there")
         return EXIT_USER_ERROR
     parser = _parser()
     if wrong := _wrong_command(arguments):
@@ -66,9 +64,9 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
         argv: its arguments; None for those of the process.
         prog: the command's name in its help; None for the name of the process's script.
     """
-    command: Command = importlib.import_module(f".{name.replace('-', '_')}", __package__).COMMAND
+    command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
     # Settings, files and options may stand in any order.
-    options = command.parser(prog).parse_intermixed_args(argv)
+    options = command_parser(prog, command).parse_intermixed_args(argv)
     with ending(debug=options.debug) as end:
         end.code = command.run(options, Output(options.quiet, options.json)) or 0
     return end.code
@@ -93,11 +91,12 @@ def _parser() -> argparse.ArgumentParser:
 
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
+    about, _, examples = (__doc__ or "").partition("\n\n")
     parser = Parser(
         prog="flashlogit",
         usage="flashlogit COMMAND ...",
-        description=f"Logistic regression whose loss and gradient cost one read of the data.\n\ncommands:\n{listed}",
-        epilog=_EXAMPLES,
+        description=f"{about}\n\ncommands:\n{listed}",
+        epilog=examples.rstrip(),
     )
     parser.add_argument("--version", action="version", version=f"flashlogit {__version__}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)

@@ -1,15 +1,20 @@
-"""The command `predict`: a model's probabilities for a file."""
+"""Write a trained model's probabilities for the rows of a file.
+
+examples:
+  --model runs/bce --data new.csv --out probabilities.csv
+  --model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3
+  --model runs/bce --data new.csv --out - | head
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from ..system.console import Output, binary_stdout, writing_out
 from ..system.errors import UserError
-from .shell import Command, add_shared, column_name
+from .shell import add_shared, column_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Write the probabilities."""
-    from ..runs.predict import predict_file
+    from ..runs.scoring import predict_file
 
     printed = str(options.out) == "-"
     if printed and options.json:
@@ -32,8 +37,6 @@ def run(options: argparse.Namespace, output: Output) -> None:
             "--json prints its result there too", setting="--out", value="-", remedy="leave one of them out"
         )
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
-    if printed and not sys.stdout:
-        raise UserError("the standard output is closed", setting="--out", value="-", remedy="name a file")
     with writing_out() if printed else nullcontext():
         out = binary_stdout() if printed else options.out
         done = predict_file(options.model, options.data, out, **choices)
@@ -42,14 +45,3 @@ def run(options: argparse.Namespace, output: Output) -> None:
     else:
         result = {"rows": done.rows, "out": str(options.out)}
         output.answer(f"{done.rows:,} rows written to {options.out}", result, done.notes)
-
-
-COMMAND = Command(
-    "Write a trained model's probabilities for the rows of a file.",
-    """\
---model runs/bce --data new.csv --out probabilities.csv
---model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3
---model runs/bce --data new.csv --out - | head""",
-    add_arguments,
-    run,
-)

@@ -1,4 +1,8 @@
-"""What every command has: its parser, the arguments that several have, and its exit code."""
+"""What every command has: its parser, the arguments that several have, and its exit code.
+
+A command is a module with `add_arguments(parser)` and `run(options, output)`, which returns the exit code or None for
+0; its docstring is its help. scripts/ has each command as a program of its own too.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from ..system.console import Output, Parser, add_output, complain, flush_stdout
+from ..system.console import Parser, add_output, complain, flush_stdout
 from ..system.errors import UserError
 from ..system.stopping import stopped_by_signals
 
@@ -30,30 +36,16 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of `flashlogit`; scripts/ has each as a program of its own too."""
+def command_parser(prog: str | None, command: ModuleType) -> argparse.ArgumentParser:
+    """Return the parser of a command under the name `prog`; without one, under the script's.
 
-    description: str
-    examples: str
-    """A line each, without the command's name."""
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace, Output], int | None]
-    """It returns the exit code, or None for 0."""
-
-    def parser(self, prog: str | None) -> argparse.ArgumentParser:
-        """Return the parser of the command under the name `prog`; without one, under the script's."""
-        parser = program(prog, self.description, self.examples)
-        self.add_arguments(parser)
-        add_output(parser)
-        return parser
-
-
-def program(prog: str | None, description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a program's parser; its examples are given without its name, a line each."""
-    parser = Parser(prog=prog, description=description)
-    lines = "\n".join(f"  {parser.prog} {line}" for line in examples.splitlines())
-    parser.epilog = f"examples:\n{lines}"
+    Its help is the docstring of the command's module, whose examples get the name before them.
+    """
+    parser = Parser(prog=prog)
+    parser.description, _, examples = (command.__doc__ or "").rstrip().partition("\n\nexamples:\n")
+    parser.epilog = "examples:\n" + textwrap.indent(textwrap.dedent(examples), f"  {parser.prog} ")
+    command.add_arguments(parser)
+    add_output(parser)
     return parser
 
 

@@ -13,9 +13,8 @@ from ..config.data import FileData
 from ..system.errors import UserError
 from ..system.wording import column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
-from .files.tables import Table, refuse_not_numbers, repeated
-from .files.text_kinds import holds_dates, is_text, numbers_as_text, numbers_problem
-from .files.text_values import as_text
+from .files.tables import Mask, Table, refuse_not_numbers, repeated
+from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
 from .splits import DROPPED, TRAIN
 
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
@@ -50,15 +49,12 @@ def fit_encoding(
             column, count = _category(table, name, settings, training, notes)
             counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
             columns.append(column)
-        elif impute:
-            columns.append(NumberColumn(name, _mean(table, name, training), marked=name in missing))
         else:
-            columns.append(NumberColumn(name))
+            fill = _mean(table, name, training) if impute else None
+            columns.append(NumberColumn(name, fill, marked=name in missing))
     if filled := [name for name in missing if name not in categorical]:
-        notes.append(
-            f"Missing values of {column_word(filled)} are replaced by the training rows' mean, and marked in a"
-            " column of their own"
-        )
+        replaced = f"Missing values of {column_word(filled)} are replaced by the training rows' mean"
+        notes.append(f"{replaced}, and marked in a column of their own")
     if counts:
         notes.insert(0, f"Categories: {some_of(counts)}")
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
@@ -66,7 +62,7 @@ def fit_encoding(
     return encoding, notes
 
 
-def _missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
+def _missing_values(table: Table, names: Sequence[str], kept: Mask) -> dict[str, tuple[int, int]]:
     """Return how many kept rows have no value (empty or NaN), and the first of them, of the columns that lack some."""
     counts = {}
     for name in names:
@@ -83,9 +79,6 @@ def _missing_values(table: Table, names: Sequence[str], kept: NDArray[np.bool_])
 
 def _refuse_equal_names(table: Table, encoding: Encoding) -> None:
     """Raise UserError where two features would have the same name."""
-    twice = repeated(encoding.features)
-    if not twice:
-        return
     for column in encoding.columns:
         if isinstance(column, CategoryColumn):
             for bucket in repeated(column.buckets):
@@ -94,8 +87,9 @@ def _refuse_equal_names(table: Table, encoding: Encoding) -> None:
                 problem = f'has the value "{bucket}", which is what the feature of {what} is called'
                 remedy = "write it otherwise" + (", or list it in data.missing_values" if missing else "")
                 raise UserError(problem, setting=f'column "{column.name}" of {table.name}', remedy=remedy)
-    problem = f"the features of two columns would have the same name, {listing(twice)}"
-    raise UserError(problem, setting=table.name, remedy="rename one of the columns")
+    if twice := repeated(encoding.features):
+        problem = f"the features of two columns would have the same name, {listing(twice)}"
+        raise UserError(problem, setting=table.name, remedy="rename one of the columns")
 
 
 def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
@@ -108,16 +102,13 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting="data.categorical", remedy=f"name some of {listing(names)}")
     wrong = {name: what for name, what in table.not_numbers(names).items() if name not in chosen}
     text = {name for name in wrong if is_text(table.column(name).type)}
-    times = [name for name in wrong if _holds_times(table.column(name))]
-    if times:
+    if times := [name for name in wrong if _holds_times(table.column(name))]:
         remedy = "derive numbers, such as the hour or the weekday, leave them out with data.drop, or name them in"
         remedy += " data.categorical"
         raise UserError(f"dates or times in {column_word(times)}", setting=table.name, remedy=remedy)
     refuse_not_numbers(table.name, {name: wrong[name] for name in wrong if name not in text}, _REMEDY)
-    meant = {name: found for name in wrong if (found := numbers_as_text(table.column(name)))}
-    if meant:
-        free_comma = settings.separator != "," and settings.decimal == "."
-        problem, remedy = numbers_problem(meant, free_comma=free_comma)
+    if meant := {name: found for name in wrong if (found := numbers_as_text(table.column(name)))}:
+        problem, remedy = numbers_problem(meant, free_comma=settings.separator != "," and settings.decimal == ".")
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
@@ -128,49 +119,43 @@ def _holds_times(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_temporal(column.type)) or (is_text(column.type) and holds_dates(column))
 
 
-def _mean(table: Table, name: str, training: NDArray[np.bool_]) -> float:
+def _mean(table: Table, name: str, training: Mask) -> float:
     """Return the mean over the training rows that have a value, which takes the place of a missing one."""
     values = table.column(name).cast(pa.float64(), safe=False).to_numpy()[training]
     present = values[~np.isnan(values)]
     place = f'column "{name}" of {table.name}'
     if not len(present):
-        problem = "has no value in any training row"
-        raise UserError(problem, setting=place, remedy="leave it out with data.drop")
+        raise UserError("has no value in any training row", setting=place, remedy="leave it out with data.drop")
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(present.mean())
     if not np.isfinite(mean):
-        problem = "has a value that is infinite"
-        raise UserError(problem, setting=place, remedy="correct it, or leave out the column")
+        raise UserError("has a value that is infinite", setting=place, remedy="correct it, or leave out the column")
     return mean
 
 
 def _category(
-    table: Table, name: str, settings: FileData, training: NDArray[np.bool_], notes: list[str]
+    table: Table, name: str, settings: FileData, training: Mask, notes: list[str]
 ) -> tuple[CategoryColumn, int]:
     """Return the column, with the values that enough training rows have, the most frequent first chosen and then in
     order; and how many values there are. What the user should know is added to the notes."""
     bounds, place = settings.categories, f'column "{name}" of {table.name}'
     text = as_text(table.column(name), place).filter(pa.array(training))
-    counted = text.drop_null().value_counts()
-    values, counts = counted.field("values"), counted.field("counts").to_numpy()
-    frequent = np.flatnonzero(counts >= bounds.min_rows)
-    frequent = frequent[np.argsort(-counts[frequent], kind="stable")]
-    if not len(frequent):
+    values, counts = value_counts(text)
+    frequent = int(np.sum(counts.to_numpy() >= bounds.min_rows))
+    if not frequent:
         problem = f"has {len(values):,} values and none of them in {bounds.min_rows} training rows"
         remedy = "leave it out with data.drop, as names of single things, or lower data.categories.min_rows"
         raise UserError(problem, setting=place, remedy=remedy)
-    if len(frequent) > bounds.max:
-        notes.append(
-            f'Column "{name}" has {len(frequent):,} values in at least {bounds.min_rows} training rows; the'
-            f" {bounds.max:,} most frequent have a feature (data.categories.max), the rest is {name}={OTHER}"
-        )
-        frequent = frequent[: bounds.max]
-    names = [str(values[int(i)].as_py()) for i in frequent]
+    if frequent > bounds.max:
+        many = f'Column "{name}" has {frequent:,} values in at least {bounds.min_rows} training rows'
+        chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
+        notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
+    names = values[: min(frequent, bounds.max)].to_pylist()
     baseline = names[0] if bounds.baseline else None
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),
-        other=bool(counts.sum() > counts[frequent].sum()),
+        other=len(values) > len(names),
         missing=text.null_count > 0,
         baseline=baseline,
         required=settings.missing == "error",

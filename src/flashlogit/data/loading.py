@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -11,20 +12,64 @@ from numpy.typing import NDArray
 
 from ..config.data import BreastCancerData, Data, FileData, SyntheticData
 from ..system.errors import UserError
-from ..system.wording import column_word
-from .columns.choice import choose_columns
+from ..system.wording import column_word, listing
+from .builtin import breast_cancer, synthetic
 from .columns.encoding import EncodedTable, Encoding
-from .columns.labels import Labels, Rule, apply_rule, find_rule
-from .columns.weights import read_weights
+from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
 from .dataset import Dataset, Rows, Standardization
 from .encoding_fit import categorical_columns, fit_encoding
-from .files.numpy import MatrixTable
+from .files.matrices import MatrixTable
 from .files.open import open_files
-from .files.reading import Reading
-from .files.tables import Table, TableFile
+from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
 from .splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
-from .synthetic import synthetic
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names in the training file; other files are matched to them."""
+
+    features: tuple[str, ...]
+    label: str
+    weight: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that are read but are no features."""
+        return (self.label,) if self.weight is None else (self.label, self.weight)
+
+
+def choose_columns(file: TableFile, settings: FileData) -> Columns:
+    """Resolve the settings against a file's names.
+
+    Raises UserError for a name that is not in the file, one that is used twice, and if no feature is left.
+    """
+    label = file.find_key(settings.label.column, "data.label.column")
+    weight = None if settings.weight is None else file.find_key(settings.weight, "data.weight")
+    if weight == label:
+        problem = "data.label.column names it too"
+        raise UserError(problem, setting="data.weight", value=weight, remedy="name two columns")
+    taken = {label: "label"} if weight is None else {label: "label", weight: "weight"}
+    dropped = {file.find_feature(column, "data.drop") for column in settings.drop}
+    if settings.columns is None:
+        features = tuple(name for name in file.features if name not in taken and name not in dropped)
+    else:
+        features = tuple(str(c) if c in taken else file.find_feature(c, "data.columns") for c in settings.columns)
+        if shown := [name for name in features if name in taken]:
+            kind, remedy = taken[shown[0]], "take it out, for the model must not see it"
+            _refuse(f'lists "{shown[0]}", the {kind} column', remedy)
+        if twice := repeated(features):
+            _refuse(f"lists {listing(twice)} more than once", "list each column once")
+        if both := [name for name in features if name in dropped]:
+            _refuse(f"lists {listing(both)}, and so does data.drop", "take it out of one of them")
+    if not features:
+        remedy = "let data.columns and data.drop leave at least one; the label and the weight are none"
+        raise UserError("has no feature columns left", setting=file.name, remedy=remedy)
+    return Columns(features, label, weight)
+
+
+def _refuse(problem: str, remedy: str) -> NoReturn:
+    raise UserError(problem, setting="data.columns", remedy=remedy)
 
 
 def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
@@ -39,8 +84,6 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
     if isinstance(settings, SyntheticData):
         return synthetic(settings, seed=seed, device=device)
     if isinstance(settings, BreastCancerData):
-        from .breast_cancer import breast_cancer
-
         alike = {name: getattr(settings, name) for name in ("label", "split", "dtype", "standardize")}
         return _Loader(FileData(source="file", path="", **alike), breast_cancer(), device).load(seed)
     return _Loader(settings, open_files(settings.path, "data.path", _reading(settings)), device).load(seed)
@@ -109,7 +152,7 @@ class _Loader:
             self._notes += notes
             encoding = None if found.trivial else found
         names = names if encoding is None else encoding.features
-        table = self._encoded(table, names, encoding, labels.kept)
+        table = self._encoded(table, encoding, labels.kept)
         standardization = Standardization.identity(len(names))
         if settings.standardize:
             standardization, constant = measure(table, names, splits)
@@ -136,7 +179,7 @@ class _Loader:
         reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
-        table = self._encoded(table, data.feature_names, data.encoding, labels.kept)
+        table = self._encoded(table, data.encoding, labels.kept)
         if isinstance(table, EncodedTable):
             self._notes += [f"In {table.name}, {sentence}" for sentence in table.unknown]
         splits = np.where(labels.kept, split, DROPPED).astype(np.uint8)
@@ -150,20 +193,18 @@ class _Loader:
         column, place = table.column(self._columns.label), self._label_place(table)
         labels = apply_rule(rule, column, self._settings.label, place)
         if dropped := int((~labels.kept).sum()):
-            note = f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label"
-            self._notes.append(note)
+            self._notes.append(f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label")
         if self._columns.weight is None:
             return labels
         dtype = np.float64 if self._dtype == torch.float64 else np.float32
         return replace(labels, weights=read_weights(table, self._columns.weight, labels.kept, dtype))
 
-    def _encoded(
-        self, table: Table, names: tuple[str, ...], encoding: Encoding | None, kept: NDArray[np.bool_]
-    ) -> Table:
+    def _encoded(self, table: Table, encoding: Encoding | None, kept: Mask) -> Table:
         """Return a table of the features: another file's are made like the training file's.
 
         An error comes before any work on them where X would not fit into the memory.
         """
+        names = self._columns.features if encoding is None else encoding.features
         require_room(int(kept.sum()), len(names), self._dtype, self._device, table.name)
         if encoding is not None:
             return EncodedTable(table, encoding, kept)
@@ -182,12 +223,9 @@ class _Loader:
         rows = {}
         for split, X in tensors.items():
             here = splits == split
-            weights = None if labels.weights is None else self._to_device(labels.weights[here])
-            rows[split] = Rows(X, self._to_device(labels.y[here]), weights)
+            weights = None if labels.weights is None else torch.from_numpy(labels.weights[here]).to(self._device)
+            rows[split] = Rows(X, torch.from_numpy(labels.y[here]).to(self._device), weights)
         return rows
-
-    def _to_device(self, values: NDArray[np.integer] | NDArray[np.floating]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._device)
 
 
 def _require_all_classes(file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ def allocate(rows: int, columns: int, dtype: torch.dtype, device: torch.device) 
     """
     try:
         return empty_padded(rows, columns, dtype, device)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
             raise
         gigabytes = rows * padded_columns(columns, dtype) * dtype.itemsize / 1e9
@@ -100,8 +100,7 @@ def place(
     Rows keep the file's order. Raises UserError, naming row and column, for a value that is not finite, and
     for one beyond the range of `dtype`.
     """
-    sizes = {int(split): int(n) for split, n in enumerate(np.bincount(splits, minlength=DROPPED)) if n}
-    sizes.pop(DROPPED, None)
+    sizes = {split: int(n) for split, n in enumerate(np.bincount(splits)[:DROPPED]) if n}
     tensors = {split: allocate(n, len(names), dtype, device) for split, n in sizes.items()}
     filled = dict.fromkeys(sizes, 0)
     limit = torch.finfo(dtype).max

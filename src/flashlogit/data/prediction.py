@@ -14,8 +14,7 @@ from ..system.errors import UserError
 from ..system.wording import listing
 from .columns.encoding import EncodedTable, Encoding
 from .files.open import open_files
-from .files.reading import PLAIN
-from .files.tables import REMEDY_FOR_ROWS, Table, repeated
+from .files.tables import PLAIN, REMEDY_FOR_ROWS, Table, repeated
 
 _REMEDY = "give the kind of values that the model has learnt from"
 

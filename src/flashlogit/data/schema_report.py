@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from ..system.console import aligned
 from ..system.errors import UserError
 from ..system.wording import rows_text
-from .files.reading import PLAIN, Reading
-from .files.tables import Table, TableFile
-from .files.text_kinds import holds_dates, is_number, is_text, numbers_as_text, numbers_problem
-from .files.text_values import as_text
+from .files.tables import PLAIN, Reading, Table, TableFile
+from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
@@ -116,17 +114,10 @@ def _column(table: Table, name: str) -> ColumnReport:
     present = values[~np.isnan(values)]
     if not len(present):
         return ColumnReport(name, str(kind), "empty", missing)
-    return ColumnReport(
-        name,
-        str(kind),
-        "number",
-        missing,
-        distinct=pc.count_distinct(column, mode="only_valid").as_py(),
-        least=_finite(present.min()),
-        mean=_finite(_mean(present)),
-        greatest=_finite(present.max()),
-        infinite=int(np.isinf(present).sum()),
-    )
+    distinct, infinite = pc.count_distinct(column, mode="only_valid").as_py(), int(np.isinf(present).sum())
+    measured = present.min(), _mean(present), present.max()
+    least, mean, greatest = (float(value) if np.isfinite(value) else None for value in measured)  # JSON has no inf
+    return ColumnReport(name, str(kind), "number", missing, distinct, least, mean, greatest, infinite=infinite)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -136,17 +127,10 @@ def _mean(values: NDArray[np.float64]) -> float:
         return mean if np.isfinite(mean) else float((values / len(values)).sum())
 
 
-def _finite(value: float) -> float | None:
-    """Return None for what JSON cannot hold."""
-    return float(value) if np.isfinite(value) else None
-
-
 def _frequent(text: pa.ChunkedArray, most: int) -> tuple[tuple[tuple[str, int], ...], int]:
     """Return the most frequent values with their counts, and how many distinct ones there are."""
-    counted = text.drop_null().value_counts()
-    values, counts = counted.field("values"), counted.field("counts").to_numpy()
-    order = np.argsort(-counts, kind="stable")[:most]
-    return tuple((str(values[int(i)].as_py()), int(counts[i])) for i in order), len(counted)
+    values, counts = value_counts(text)
+    return tuple(zip(values[:most].to_pylist(), counts[:most].to_pylist(), strict=True)), len(values)
 
 
 def _classes(column: pa.ChunkedArray, above: float | None, name: str) -> tuple[tuple[tuple[str, int], ...], int]:
@@ -156,8 +140,7 @@ def _classes(column: pa.ChunkedArray, above: float | None, name: str) -> tuple[t
             values = column.cast(pa.float64(), safe=False).to_numpy()
         except pa.ArrowException as error:
             problem = f'the label column "{name}" holds {column.type}'
-            remedy = "name a column of numbers"
-            raise UserError(problem, setting="--above", value=above, remedy=remedy) from error
+            raise UserError(problem, setting="--above", value=above, remedy="name a column of numbers") from error
         positive, missing = int((values > above).sum()), int(np.isnan(values).sum())
         return ((f"> {above:g}", positive), (f"<= {above:g}", len(values) - missing - positive)), missing
     text = as_text(column)
@@ -171,20 +154,15 @@ def report_text(report: SchemaReport) -> str:
     """Return the report as an aligned table of text, what to do about its columns, and the balance of the classes."""
     heading = ("column", "type", "use", "missing", "distinct", "least", "mean", "greatest", "most frequent")
     rows = [heading, *(_line(column, report.rows) for column in report.columns)]
-    parts = [
-        f"{report.file}: {report.rows:,} rows, {len(report.columns):,} columns",
-        aligned(rows, left=(0, 1, 2, 8)),
-        *_hints(report),
-    ]
+    size = f"{report.file}: {report.rows:,} rows, {len(report.columns):,} columns"
+    parts = [size, aligned(rows, left=(0, 1, 2, 8)), *_hints(report)]
     if report.label is not None:
         total = sum(count for _, count in report.classes) or 1
         shares = ", ".join(f"{name} {count:,} ({count / total:.1%})" for name, count in report.classes)
         parts.append(f"label {report.label}: {shares}; {report.unlabelled:,} rows without a label")
         label = next(column for column in report.columns if column.name == report.label)
         if len(report.classes) > _MOST_CLASSES and label.use == "number":
-            parts.append(
-                "a label with that many values is a number: --above (data.label.above) makes two classes of it"
-            )
+            parts.append("a label with so many values is a number: --above (data.label.above) makes two classes of it")
     return "\n\n".join(parts)
 
 
@@ -203,8 +181,7 @@ def _hints(report: SchemaReport) -> list[str]:
         (names, "nearly every row has a value of its own in {}: it may name the rows"),
         (numbers, "every row has a whole number of its own in {}: it may number the rows"),
     )
-    drop = ", or leave it out (data.drop)"
-    said = [text.format(", ".join(columns)) + drop for columns, text in hints if columns]
+    said = [f"{text.format(', '.join(columns))}, or leave it out (data.drop)" for columns, text in hints if columns]
     return [*said, *report.warnings]
 
 

@@ -7,17 +7,14 @@ from numpy.typing import NDArray
 
 from ..system.errors import UserError
 from ..system.wording import rows_text
+from .files.tables import Mask
 
 TRAIN, VALIDATION, TEST, DROPPED = range(4)
 NAMES = ("train", "validation", "test")
 
 
 def stratified(
-    y: NDArray[np.integer],
-    kept: NDArray[np.bool_],
-    fractions: dict[int, float],
-    class_names: tuple[str, ...],
-    seed: int,
+    y: NDArray[np.integer], kept: Mask, fractions: dict[int, float], class_names: tuple[str, ...], seed: int
 ) -> NDArray[np.uint8]:
     """Return the split [N] of every row, drawn class by class: every split has the classes in one proportion.
 
@@ -54,8 +51,7 @@ def split_sizes(fractions: dict[int, float], rows: int, classes: int) -> dict[in
     training = rows - sum(sizes.values())
     if training < classes:
         problem = f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
-        remedy = "lower data.split.validation or data.split.test"
-        raise UserError(problem, setting="data.split", remedy=remedy)
+        raise UserError(problem, setting="data.split", remedy="lower data.split.validation or data.split.test")
     return sizes
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..models.export import write_onnx
-from ..models.saved_model import raw_coefficients
+from ..models.model import raw_coefficients
 from ..system.memory import cast_rows
 from .arrays import as_tensor, is_device_array, like, numpy_of, on_host
 from .inputs import Rows, feature_matrix

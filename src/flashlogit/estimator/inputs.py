@@ -12,10 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
-from ..system.device import resolve_device
+from ..system.memory import resolve_device
 from .arrays import as_tensor, densify, float_tensor, is_bfloat16, is_device_array, numpy_of
-from .labels import in_kind, labels_of, numbered
-from .weights import checked_weights, weighted
+from .labels import checked_weights, in_kind, labels_of, numbered, weighted
 
 _FRAME_DTYPES = {
     "float16": np.float16,
@@ -86,11 +85,7 @@ def training_rows(
     found, numbers = numbered(labels, None if classes is None else numpy_of(classes))
     numbers = numbers.to(matrix.device)
     weight, mass = weighted(
-        numbers,
-        numpy_of(found),
-        checked_weights(sample_weight, matrix),
-        estimator.class_weight,
-        fewest=fewest,
+        numbers, numpy_of(found), checked_weights(sample_weight, matrix), estimator.class_weight, fewest=fewest
     )
     return Rows(matrix, numbers, weight, mass, in_kind(found, X), X)
 

@@ -1,12 +1,14 @@
-"""scikit-learn's interface over the same objective and solvers."""
+"""scikit-learn's interface over the same objective and solvers, callbacks (`sklearn.callback`) included."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Tensor
@@ -16,11 +18,21 @@ from ..fitting.inference import MAX_COLUMNS, Inference, infer
 from ..system.errors import UserError
 from ..training.partial_fit import MiniBatches
 from .arrays import moved, numpy_of
-from .callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from .fitted import BELOW, FittedModel
 from .inputs import Rows, training_rows
 from .labels import class_labels
 from .parameters import CONSTRAINTS, check_parameters, fit_options, penalties, shortfall
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Without callbacks there is no `set_callbacks`."""
+
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the method as it is."""
+        return method
 
 
 class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[misc]
@@ -46,8 +58,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             for it.
         class_weight: None, "balanced" (S / (K S_k) for the sum of weights S_k of class k) or a dict by label.
         random_state: of the order of rows in `partial_fit`.
-        solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names are taken too: "newton-cholesky"
-            for "newton", "liblinear", "sag" and "saga" for "auto".
+        solver: "auto", "lbfgs", "newton" or "newton-cg". scikit-learn's other names, "newton-cholesky",
+            "liblinear", "sag" and "saga", are taken for "auto".
         max_iter: most evaluations of the objective; 0 leaves the coefficients at 0, or at those of a warm start.
         verbose: above 0 prints a line for each accepted point.
         warm_start: whether `fit` starts at the last solution, if its shape fits.
@@ -100,24 +112,9 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         learning_rate: float = 0.01,
         batch_size: int = 256,
     ) -> None:
-        self.penalty = penalty
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.dual = dual
-        self.tol = tol
-        self.fit_intercept = fit_intercept
-        self.intercept_scaling = intercept_scaling
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.solver = solver
-        self.max_iter = max_iter
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
+        given = dict(locals())
+        del given["self"]
+        self.__dict__.update(given)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go to the optimum over all rows.
@@ -168,7 +165,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             iterations, self.gap_ = 0, math.inf
         else:
             if K == 2:
-                result = fit(rows.X, rows.y, backend=self.backend, **options)  # type: ignore[arg-type]
+                result = fit(rows.X, rows.y, backend=self.backend, **options)
             else:
                 # Rows of the other classes have no weight, so that it does not matter where they are counted.
                 number = (present.cumsum(0) - 1).clamp(min=0)[rows.y]
@@ -259,3 +256,51 @@ def _zeros(rows: Rows, models: int) -> tuple[Tensor, Tensor]:
     """Return weights [models, D] and intercepts [models] of 0."""
     weight = torch.zeros(models, rows.X.shape[1], dtype=torch.float64, device=rows.X.device)
     return weight, weight.new_zeros(models)
+
+
+Attributes = Callable[[], dict[str, Any]]
+"""What turns a copy of the estimator into one that is fitted to here."""
+
+
+class FitTasks:
+    """The tasks of one fit: the whole, and in it one for each evaluation of the objective.
+
+    As in scikit-learn's estimator there is one at least, one more begins at the last point and does nothing, and the
+    wish of a callback to stop is not followed.
+    """
+
+    def __init__(self, estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any, max_tasks: int) -> None:
+        self._whole: Any = None
+        self._step: Any = None
+        self._begun = 0
+        self._latest: Attributes = dict
+        self._data: dict[str, Any] = {"estimator": estimator, "X": X, "y": y}
+        if sample_weight is not None:
+            self._data["metadata"] = {"sample_weight": sample_weight}
+        if hasattr(estimator, "_skl_callbacks"):
+            self._whole = estimator._init_callback_context(max_subtasks=max_tasks + 1)
+            self._whole.call_on_fit_task_begin(**self._data)
+
+    def point(self, evaluation: int, attributes: Attributes) -> None:
+        """Begin the tasks up to this accepted evaluation (0 is the start); those in between were not accepted."""
+        if self._whole is not None:
+            while self._begun < evaluation:
+                self._advance()
+            self._latest = attributes
+            self._advance()
+
+    def end(self, evaluations: int) -> None:
+        """End all tasks of a fit, whose attributes the estimator has by now."""
+        if self._whole is not None:
+            self._latest = dict
+            while self._begun <= max(1, evaluations):
+                self._advance()
+            self._step.call_on_fit_task_end(estimator=self._data["estimator"])
+            self._whole.call_on_fit_task_end(**self._data, reconstruction_attributes=dict)
+
+    def _advance(self) -> None:
+        if self._step is not None:
+            self._step.call_on_fit_task_end(**self._data, reconstruction_attributes=self._latest)
+        self._step = self._whole.subcontext(task_name="iteration")
+        self._step.call_on_fit_task_begin(**self._data, reconstruction_attributes=self._latest)
+        self._begun += 1

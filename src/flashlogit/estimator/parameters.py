@@ -12,16 +12,8 @@ from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 
 from ..fitting.fit import Fit
 
-SOLVERS = {
-    "auto": "auto",
-    "lbfgs": "lbfgs",
-    "newton": "newton",
-    "newton-cg": "newton-cg",
-    "newton-cholesky": "auto",
-    "liblinear": "auto",
-    "sag": "auto",
-    "saga": "auto",
-}
+SOLVERS = {name: name for name in ("auto", "lbfgs", "newton", "newton-cg")}
+SOLVERS |= dict.fromkeys(("newton-cholesky", "liblinear", "sag", "saga"), "auto")
 """scikit-learn's names and what they mean here: any solver ends at the same, certified optimum."""
 _L1_RATIOS = {"l2": 0.0, "l1": 1.0}
 """What a penalty sets `l1_ratio` to."""

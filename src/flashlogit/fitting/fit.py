@@ -17,12 +17,11 @@ from flashlogit_kernels.checks import check_matrix, check_same_device, check_vec
 
 from ..objectives.logistic import Logistic
 from ..objectives.softmax import Softmax
-from ..passes.backend import BackendName, choose_backend
+from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
 from ..solvers.driver import drive
 from ..system.threads import threads_for_passes
-from .result import Fit, FitPoint, FitState, Listener, Parameters
-from .task import FitOptions, Stopwatch, Task
+from .task import Fit, FitOptions, FitPoint, FitState, Listener, Parameters, Task
 
 __all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
 
@@ -70,23 +69,13 @@ def fit(
             or of another problem's size.
         TypeError: a dtype that cannot be used.
     """
-    watch = Stopwatch()
-    options = FitOptions(
-        l1=l1,
-        l2=l2,
-        solver=solver,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        start=start,
-        names=names,
-        on_point=on_point,
-    )
+    options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     if not (bool((y >= 0).all()) and bool((y <= 1).all())):
         raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
     passes = choose_backend(backend, X.device).passes
-    task = Task(X, Logistic.of(y, sample_weight, passes, intercept=intercept), options, watch)
-    return task.finished(drive(task.problem, task.method, task.limits))
+    task = Task(X, Logistic.of(y, sample_weight, passes, intercept=intercept), options)
+    return task.finished(drive(task.objective, task.method, task.limits))
 
 
 @threads_for_passes()
@@ -123,21 +112,11 @@ def fit_softmax(
         ValueError: an argument outside of these bounds, a class without a row, or values of X that are not finite.
         TypeError: a dtype that cannot be used.
     """
-    watch = Stopwatch()
-    options = FitOptions(
-        l1=l1,
-        l2=l2,
-        solver=solver,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        start=start,
-        names=names,
-        on_point=on_point,
-    )
+    options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
-    task = Task(X, loss, options, watch)
-    return task.finished(drive(task.problem, task.method, task.limits))
+    task = Task(X, loss, options)
+    return task.finished(drive(task.objective, task.method, task.limits))
 
 
 def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

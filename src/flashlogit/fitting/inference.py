@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective
-from ..passes.backend import BackendName, choose_backend
+from ..passes import BackendName, choose_backend
 from ..solvers.proximal import factor
 from ..system.errors import UserError
 from ..system.threads import threads_for_passes
@@ -49,17 +49,11 @@ class Inference:
 
     @classmethod
     def of(cls, coefficient: NDArray[np.float64], standard_error: NDArray[np.float64], level: float) -> Inference:
-        """From the coefficients and their standard errors."""
+        """Return the statistics of coefficients and their standard errors."""
         z = coefficient / standard_error
         reach = float(ndtri(0.5 + level / 2)) * standard_error
         return cls(
-            coefficient,
-            standard_error,
-            z,
-            2 * ndtr(-np.abs(z)),
-            coefficient - reach,
-            coefficient + reach,
-            level,
+            coefficient, standard_error, z, 2 * ndtr(-np.abs(z)), coefficient - reach, coefficient + reach, level
         )
 
 
@@ -77,8 +71,8 @@ def infer(
     scale: Tensor | None = None,
     backend: BackendName = "auto",
 ) -> Inference:
-    """Standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one pass over
-    X.
+    """Return standard errors, z and p values and confidence intervals at the optimum of an unpenalised fit, for one
+    pass over X.
 
     Args:
         X: [N, D] of any floating dtype, as it was fitted.

@@ -1,29 +1,130 @@
-"""A fit between its call and its result: where it starts, what its driver is given, and what is said of its end."""
+"""A fit between its call and its result: where it starts, what its driver is given, and what it gives in the end."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from flashlogit_kernels.gpu.resources import compile_seconds
 
+from ..objectives.certificate import Certificate
 from ..objectives.objective import Objective
 from ..objectives.parameters import RowLoss
-from ..solvers.choose import SolverName, choose_method, make_method
-from ..solvers.driver import HistoryRow, Limits, Outcome, Progress
+from ..solvers.choose import METHODS, SolverName, choose_method
+from ..solvers.driver import Ending, HistoryRow, Limits, Outcome, Progress
 from ..solvers.method import Method, Start, State, of_shapes
-from ..solvers.start import start_from_sample
-from ..solvers.unpenalised.finding import separation_message
+from ..solvers.newton import start_from_sample
+from ..solvers.unpenalised.finding import Separation, separation_message
 from ..solvers.unpenalised.problem import Unpenalised
 from ..system.threads import threads_as_before
-from .result import Fit, FitPoint, FitState, Listener, Parameters, parameters_of, theta_of
 
 _ROUNDING = 1e-14
 """A start that is worse by no more than this share of the null model's P is as good."""
+
+Parameters = tuple[Tensor, Tensor]
+"""(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
+
+
+@dataclass(frozen=True)
+class FitState:
+    """A fit at an accepted point, from which another one of the same data, penalties and solver goes on.
+
+    With the same number of threads it goes on as if it had never stopped, to the last bit.
+    """
+
+    solver: str
+    """The method, as in `Fit.solver`."""
+    tensors: State
+    """What it knows, by name: to be saved as they are."""
+
+
+@dataclass(frozen=True)
+class FitPoint:
+    """An accepted point of a fit: called, it gives its parameters."""
+
+    state: FitState
+    """What to go on from it with."""
+    objective: Objective = field(repr=False)
+
+    def __call__(self) -> Parameters:
+        """Return weights and intercepts, in the units of X."""
+        return parameters_of(self.objective, self.state.tensors["theta"])
+
+
+Listener = Callable[[HistoryRow, FitPoint], object]
+"""Called for each accepted point, with its row in the history."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model, and what is known about it."""
+
+    weight: Tensor
+    """[D] float64, in the units of X; [K, D] for more than two classes."""
+    bias: Tensor
+    """[1] float64, or [K]; 0 without an intercept."""
+    certificate: Certificate
+    """How far from the optimum it is at most."""
+    tolerance: float
+    """What was asked for of `certificate.relative`."""
+    solver: str
+    """The method that ran."""
+    ending: Ending
+    """Why it ended."""
+    iterations: int
+    """Evaluations of the objective over all rows, after the first."""
+    passes: float
+    """Passes over X; one over a part of its rows counts as that part."""
+    bytes_read: float
+    """Bytes of X that these read."""
+    seconds: float
+    """Time from the call to its end, without `compile_seconds`."""
+    compile_seconds: float
+    """Time within the fit in which kernels were compiled, or loaded from Triton's cache."""
+    history: list[HistoryRow] = field(repr=False)
+    """A row for each accepted point; its seconds are those since the call, with any compilation."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: how it ended if not well, collinear columns, separated classes."""
+    separation: Separation | None = None
+    """Whether the classes are separated, so that an unpenalised objective has no optimum."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether there is an optimum, and the certificate is within the tolerance."""
+        return self.ending == "tolerance" and self.separation is None
+
+    @property
+    def objective(self) -> float:
+        """P at the solution, in nats."""
+        return self.certificate.objective
+
+    @property
+    def gap(self) -> float:
+        """Proven bound on P - P*, in nats; see `Certificate.kind`."""
+        return self.certificate.gap
+
+    @property
+    def relative_gap(self) -> float:
+        """The same as a share of the null model's objective."""
+        return self.certificate.relative
+
+
+def parameters_of(objective: Objective, theta: Tensor) -> Parameters:
+    """Return the weights and intercepts of theta [P C, 1] in the shapes that a `Fit` has."""
+    weight, bias = objective.to_user(theta)
+    return (weight[:, 0] if objective.loss.columns == 1 else weight.t().contiguous()), bias
+
+
+def theta_of(objective: Objective, start: Parameters) -> Tensor:
+    """Return the theta [P C, 1] of weights and intercepts in any of these shapes, with the least penalty."""
+    weight, bias = (value.to(objective.X.device, torch.float64) for value in start)
+    C = objective.loss.columns
+    return objective.canonical(objective.from_user(weight.reshape(C, -1).t(), bias.reshape(C)))
 
 
 @dataclass(frozen=True)
@@ -38,6 +139,9 @@ class FitOptions:
     start: Parameters | FitState | None
     names: Sequence[str] | None
     on_point: Listener | None
+    began: float = field(default_factory=lambda: time.perf_counter())
+    compiled: float = field(default_factory=lambda: compile_seconds())
+    """Seconds that had been spent on compiling kernels when the fit began."""
 
     def __post_init__(self) -> None:
         for name, value in (("l1", self.l1), ("l2", self.l2)):
@@ -49,25 +153,11 @@ class FitOptions:
             raise ValueError(f"max_iterations is {self.max_iterations}; must be at least 1")
 
 
-class Stopwatch:
-    """Times a fit from where it is made, and tells compilation apart."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self._compiled = compile_seconds()
-
-    def read(self) -> tuple[float, float]:
-        """Return the seconds since then without compilation, and those of compilation."""
-        elapsed = time.perf_counter() - self.began
-        compiling = compile_seconds() - self._compiled
-        return elapsed - compiling, compiling
-
-
 class Task:
-    """A fit whose problem, method and limits the driver is given."""
+    """A fit whose objective, method and limits the driver is given."""
 
-    def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions, watch: Stopwatch) -> None:
-        self._options, self._watch = options, watch
+    def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions) -> None:
+        self._options, self._began = options, options.began
         D, start = X.shape[1], options.start
         if isinstance(start, tuple) and (start[0].numel() != D * loss.columns or start[1].numel() != loss.columns):
             raise ValueError(
@@ -77,13 +167,12 @@ class Task:
         self._name = choose_method(options.solver, D, outputs=loss.columns, l1=options.l1)
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
         self._unpenalised = None if objective.penalised else Unpenalised(objective)
-        self._objective = self._unpenalised.objective if self._unpenalised else objective
-        self.problem = self._unpenalised or objective
+        self.objective = self._unpenalised.objective if self._unpenalised else objective
         self._notes: list[str] = []
         self._saved: Tensor | None = None
         if isinstance(start, FitState):
             self.method, self._saved = self._resumed(start)
-            watch.began -= float(self._saved[-1])
+            self._began -= float(self._saved[-1])
         else:
             self.method = self._started(start)
 
@@ -91,11 +180,13 @@ class Task:
     def limits(self) -> Limits:
         """How far the method goes: not kept, for it knows this task, and X would outlive a circle."""
         options = self._options
-        return Limits(options.tolerance, options.max_iterations, self._on_point, self._watch.began, self._saved)
+        on_point = None if options.on_point is None else self._on_point
+        certify = (self._unpenalised or self.objective).certify
+        return Limits(options.tolerance, options.max_iterations, certify, on_point, self._began, self._saved)
 
     def finished(self, outcome: Outcome) -> Fit:
         """Return the result of a run of the driver, and say how it went."""
-        options, objective, unpenalised = self._options, self._objective, self._unpenalised
+        options, objective, unpenalised = self._options, self.objective, self._unpenalised
         separation, theta = None, outcome.point.theta
         if unpenalised:
             separation = unpenalised.separation(outcome)
@@ -114,7 +205,7 @@ class Task:
             notes.append(separation_message(separation, names))
         elif outcome.ending != "tolerance":
             notes.append(_shortfall(outcome, options.tolerance))
-        seconds, compiling = self._watch.read()
+        compiling = compile_seconds() - options.compiled
         return Fit(
             weight=weight,
             bias=bias,
@@ -125,7 +216,7 @@ class Task:
             iterations=outcome.iterations,
             passes=passes,
             bytes_read=passes * X.numel() * X.element_size(),
-            seconds=seconds,
+            seconds=time.perf_counter() - self._began - compiling,
             compile_seconds=compiling,
             history=outcome.history,
             notes=tuple(notes),
@@ -135,29 +226,29 @@ class Task:
     def _on_point(self, row: HistoryRow, state: State) -> None:
         if self._options.on_point is not None:
             with threads_as_before():
-                self._options.on_point(row, FitPoint(FitState(self._name, state), self._objective))
+                self._options.on_point(row, FitPoint(FitState(self._name, state), self.objective))
 
     def _make(self, start: Start) -> Method:
-        return make_method(self._name, self._objective, start)
+        return METHODS[self._name](self.objective, start)
 
     def _resumed(self, state: FitState) -> tuple[Method, Tensor]:
         """Return the method that goes on from a state, and what the driver knew there."""
         if state.solver != self._name:
             raise ValueError(f"start is a state of the solver {state.solver}; must be of {self._name} to go on from")
         # Copied, for a file's tensors lie in memory as they come, and products of such differ in their last digits.
-        tensors = {key: tensor.to(self._objective.X.device, copy=True) for key, tensor in state.tensors.items()}
+        tensors = {key: tensor.to(self.objective.X.device, copy=True) for key, tensor in state.tensors.items()}
         (saved,) = of_shapes(tensors, driver=(Progress.SAVED,))
         known = [saved[-Progress.COUNTS :], *(tensor for key, tensor in tensors.items() if key != "driver")]
         if bool(saved.isnan().any()) or not all(bool(each.isfinite().all()) for each in known):
             raise ValueError("start is a state with values that are not finite; take one that `on_point` was given")
-        return self._make(Start.resumed(self._objective, tensors, self._options.tolerance)), saved
+        return self._make(Start.resumed(self.objective, tensors, self._options.tolerance)), saved
 
     def _started(self, given: Parameters | None) -> Method:
         """Return the method at the first start that is no worse than the null model.
 
         From a worse one the steps lead through points where float64 sees no curvature; some runs ended there.
         """
-        objective, tolerance = self._objective, self._options.tolerance
+        objective, tolerance = self.objective, self._options.tolerance
         bound = (1 + _ROUNDING) * objective.null_value
         if given is not None:
             theta = theta_of(objective, given)

@@ -1,4 +1,7 @@
-"""Whether the gradient is right on this machine: every way to compute it, held against the chain rule in float64."""
+"""Whether the gradient is right on this machine: every way to compute it, held against the chain rule in float64.
+
+Finite differences are `torch.autograd.gradcheck` of `flashlogit.nn.loss.bce_loss` in float64.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +9,68 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.gradcheck import gradcheck
 
 from flashlogit_kernels.contract import Clamp, ClampGradient
 
-from ..passes.backend import choose_backend
+from ..nn.loss import bce_loss
+from ..passes import choose_backend
 from ..system.errors import UserError
-from .allowance import Allowance
-from .differences import Remark, check_differences
-from .methods import Gradient, Problem, by_autograd, by_hand, by_kernel, by_reference
+from .methods import Allowance, Gradient, Problem, by_autograd, by_hand, by_kernel, by_reference
 
 _ROWS, _NUMBERS = 1 << 14, 1 << 24
 """Most rows of the user's data, and numbers of X, that are checked."""
 _INTERPRETED_ROWS, _INTERPRETED_NUMBERS = 1 << 12, 1 << 20
 """The same for Triton's interpreter, which gets through them in some seconds."""
+_STEP = 1e-5
+"""Step of a logit: the cube root of float64's precision, where the error of central differences is least."""
+_SATURATED = 1e3
+"""Beyond this logit the float64 loss is a straight line, and a step in proportion to the logit loses nothing."""
+_EACH = 50
+"""Most columns that are moved one at a time. More are moved together, along a random direction."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What one method gave, and how far it is from the truth; the truth itself has no disagreement."""
+    """What one method gave and how far it is from the truth, which itself has no disagreement; or its outcome in words.
+
+    `agrees` is None for the truth, and where the method did not run; `text` then says why.
+    """
 
     method: str
     arithmetic: str
-    gradient: Gradient
-    disagreement: float | None
-    worst: str
+    agrees: bool | None = None
+    text: str = ""
+    gradient: Gradient | None = None
+    disagreement: float | None = None
+    worst: str = ""
     """The number that is furthest off: "loss", "dL/dw[3]" (columns counted from 0) or "dL/db"."""
-    bound: float
+    bound: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class GradientCheck:
     """The outcome of a check; `notes` are sentences that a reader of the rows should know."""
 
-    rows: tuple[Row | Remark, ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
     @property
     def worst(self) -> Row:
         """The row that comes nearest to its bound, or exceeds it most."""
-        compared = [row for row in self.rows if isinstance(row, Row) and row.disagreement is not None]
-        return max(compared, key=lambda row: (row.disagreement or 0.0) / row.bound)
+        return max(self.rows, key=lambda row: -1.0 if row.disagreement is None else row.disagreement / row.bound)
 
     @property
     def agrees(self) -> bool:
         """Whether every method that ran agrees with the truth."""
-        refused = any(isinstance(row, Remark) and row.agrees is False for row in self.rows)
-        return (self.worst.disagreement or 0.0) <= self.worst.bound and not refused
+        return all(row.agrees is not False for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -66,11 +80,6 @@ class KernelPlace:
     device: torch.device
     interpreted: bool
     obstacle: str | None = None
-
-    @property
-    def label(self) -> str:
-        """The kernel's name in the table."""
-        return "kernel (interpreter)" if self.interpreted else "kernel"
 
 
 def find_kernel(device: torch.device) -> KernelPlace:
@@ -102,15 +111,13 @@ def example_problem(
     Raises:
         UserError: a number that is not finite or out of bounds, or a logit that overflows.
     """
-    bounds = {
-        "y": ("must be from 0 to 1, the probability that the row is positive", 0 <= y <= 1),
-        "eps": ("must be at least 0 and less than 0.5 (0 for no clamp)", 0 <= eps < 0.5),
-    }
-    for name, value in (("x", x), ("y", y), ("w", w), ("b", b), ("eps", eps)):
-        problem, fits = bounds.get(name, ("", True))
-        if not (fits and math.isfinite(value)):
-            problem = problem if math.isfinite(value) else "must be a finite number"
-            raise UserError(problem, setting=f"--{name}", value=value)
+    for name, value in {"x": x, "y": y, "w": w, "b": b, "eps": eps}.items():
+        if not math.isfinite(value):
+            raise UserError("must be a finite number", setting=f"--{name}", value=value)
+    if not 0 <= y <= 1:
+        raise UserError("must be from 0 to 1, the probability that the row is positive", setting="--y", value=y)
+    if not 0 <= eps < 0.5:
+        raise UserError("must be at least 0 and less than 0.5 (0 for no clamp)", setting="--eps", value=eps)
     if not math.isfinite(abs(x * w) + abs(b)):
         raise UserError(f"--x {x:g} times --w {w:g} plus --b {b:g} overflows", remedy="take smaller numbers")
     X, label, weight = (torch.tensor(value, dtype=torch.float64) for value in ([[x]], [y], [w]))
@@ -135,7 +142,7 @@ def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
     """
     # Settings are checked before the slow imports, so that a typing mistake is answered at once.
     from ..config.load import load_settings
-    from ..system.device import resolve_device
+    from ..system.memory import resolve_device
 
     settings = load_settings(config, overrides)
     device = resolve_device(settings.device)
@@ -154,16 +161,10 @@ def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
     b = torch.randn((), generator=generator, dtype=torch.float64) / 2
     magnitude = (rows.X[:n].double() @ w).abs().mean()
     w = w / magnitude if magnitude > 0 else w
-    problem = Problem(
-        X=rows.X[:n],
-        y=rows.y[:n],
-        sample_weight=None if rows.sample_weight is None else rows.sample_weight[:n],
-        # Numbers that float32 holds exactly, so that all methods are asked about the same point.
-        weight=w.float().double(),
-        bias=b.float().item(),
-        clamp=Clamp(settings.loss.eps, settings.loss.clamp_gradient),
-    )
-    return DataProblem(problem, dataset.feature_names, N, kernel)
+    clamp = Clamp(settings.loss.eps, settings.loss.clamp_gradient)
+    # Numbers that float32 holds exactly, so that all methods are asked about the same point.
+    problem = Problem(rows.X, rows.y, w.float().double(), b.float().item(), clamp, rows.sample_weight)
+    return DataProblem(problem.only(slice(n)), dataset.feature_names, N, kernel)
 
 
 def check(problem: Problem, kernel: KernelPlace) -> GradientCheck:
@@ -179,26 +180,22 @@ def check(problem: Problem, kernel: KernelPlace) -> GradientCheck:
         notes.append("float32 cannot hold these numbers and is left out.")
     truth = by_hand(problem, torch.float64)
     allowances = {dtype: Allowance.of(problem, dtype) for dtype in dtypes}
-    rows: list[Row | Remark] = []
-
-    def add(name: str, compute: Callable[[Problem, torch.dtype], Gradient], at: Problem) -> None:
+    rows = []
+    label = "kernel (interpreter)" if kernel.interpreted else "kernel"
+    ways = {"chain rule by hand": by_hand, "autograd": by_autograd, "reference": by_reference, label: by_kernel}
+    for name, compute in ways.items():
+        device = kernel.device if compute is by_kernel else problem.X.device
         for dtype, allowance in allowances.items():
-            gradient = compute(at, dtype)
+            arithmetic = f"{str(dtype).removeprefix('torch.')}, {device}"
+            if compute is by_kernel and kernel.obstacle:
+                rows.append(Row(name, arithmetic, text=f"did not run: {kernel.obstacle}"))
+                continue
+            gradient = compute(problem.on(device), dtype)
             error, worst = allowance.worst(gradient, truth)
+            row = Row(name, arithmetic, error <= allowance.bound, "", gradient, error, worst, allowance.bound)
             is_truth = compute is by_hand and dtype == torch.float64
-            disagreement = None if is_truth else error
-            arithmetic = _arithmetic(dtype, at.X.device)
-            rows.append(Row(name, arithmetic, gradient, disagreement, worst, allowance.bound))
-
-    add("chain rule by hand", by_hand, problem)
-    add("autograd", by_autograd, problem)
-    add("reference", by_reference, problem)
-    if kernel.obstacle is None:
-        add(kernel.label, by_kernel, problem.on(kernel.device))
-    else:
-        why = f"did not run: {kernel.obstacle}"
-        rows += [Remark(kernel.label, _arithmetic(dtype, kernel.device), why) for dtype in dtypes]
-    differences, more = check_differences(problem)
+            rows.append(replace(row, agrees=None, disagreement=None) if is_truth else row)
+    differences, more = _differences(problem)
     return GradientCheck((*rows, *differences), (*notes, *more))
 
 
@@ -210,5 +207,66 @@ def _fits_float32(problem: Problem) -> bool:
     return bool(((sizes == 0) | (sizes >= limits.tiny)).all()) and bool((sizes <= limits.max).all())
 
 
-def _arithmetic(dtype: torch.dtype, device: torch.device) -> str:
-    return f"{str(dtype).removeprefix('torch.')}, {device}"
+def _differences(problem: Problem) -> tuple[list[Row], list[str]]:
+    """Compare, and return the outcome with sentences on rows near the clamp or beyond it.
+
+    Beyond the clamp the loss is flat: its derivative is 0, which is the gradient under "exact". Under "through" the
+    gradient is p - y there, which is the derivative of the loss without the clamp. So where rows lie beyond, each loss
+    is held against the gradient that belongs to it.
+    """
+    problem = problem.on(torch.device("cpu"))
+    X, _, _ = problem.rows(torch.float64)
+    w, b = problem.parameters(torch.float64)
+    z, terms = X @ w + b, float((X.abs() @ w.abs() + b.abs()).max())
+    nearest = float(z.abs().min())
+    step = _STEP * (nearest if nearest > _SATURATED else 1.0)
+    clamp = problem.clamp
+    N = len(z)
+    beyond, near = z.abs() > clamp.bound, (z.abs() - clamp.bound).abs() <= 2 * step * math.sqrt(len(w) + 1)
+    notes = []
+    if near.any():
+        notes.append(
+            f"{_count(near, N)} within {step:.1g} of the clamp, where the derivative jumps; differences leave it out."
+        )
+    kept = problem.only(~near)
+    ways = {"finite differences": Clamp(clamp.eps, "exact")}
+    if beyond.any() and clamp.gradient == "exact":
+        notes.append(f"{_count(beyond, N)} beyond the clamp, with gradient 0 (exact).")
+    elif beyond.any():
+        ways = {"differences, unclamped": Clamp(0.0, "through"), "differences, clamped": ways.popitem()[1]}
+        notes.append(
+            f"{_count(beyond, N)} beyond the clamp, where the clamped loss is flat and its derivative 0."
+            " clamp_gradient 'through' keeps p - y there, the derivative of the loss without the clamp (which autograd"
+            " is given here). So the differences of the clamped loss differ from the gradient above by design, and are"
+            " held against that of 'exact'."
+        )
+    return [_compare(name, replace(kept, clamp=each), step, terms) for name, each in ways.items()], notes
+
+
+def _compare(method: str, problem: Problem, step: float, terms: float) -> Row:
+    """Compare at one clamp, with steps that move no logit by more than `step` where logits are sums of `terms`."""
+    X, y, s = problem.rows(torch.float64)
+    w, b = problem.parameters(torch.float64)
+    rounding = 1e-15 * terms / step
+    if len(y) == 0 or rounding > 1e-4:
+        why = "every row lies at the clamp" if len(y) == 0 else "float64 cannot tell its steps apart"
+        return Row(method, "float64, cpu", text=f"did not run: {why}")
+    # In units of each column's largest value, so that one step is right for all of them.
+    scale = X.abs().amax(dim=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+
+    clamp: dict[str, Any] = {"eps": problem.clamp.eps, "clamp_gradient": problem.clamp.gradient}
+
+    def loss(w: Tensor, b: Tensor) -> Tensor:
+        return bce_loss(X / scale, y, w, b, sample_weight=s, backend="torch", **clamp)
+
+    point = (w * scale).requires_grad_(), b.reshape(1).requires_grad_()
+    options: dict[str, Any] = {"eps": step, "atol": 1e-8 + rounding, "rtol": 1e-6, "check_undefined_grad": False}
+    agrees = gradcheck(loss, point, raise_exception=False, fast_mode=len(w) > _EACH, **options)
+    outcome = "agree with" if agrees else "differ from"
+    return Row(method, "float64, cpu", agrees, f"{outcome} the gradient of bce_loss (gradcheck)")
+
+
+def _count(rows: Tensor, of: int) -> str:
+    n = int(rows.sum())
+    return "The row lies" if of == 1 else f"{n:,} of {of:,} rows {'lies' if n == 1 else 'lie'}"

@@ -23,10 +23,8 @@ from scipy.special import expit
 
 from flashlogit_kernels.contract import Clamp
 
-from .binary import rates
-from .multiclass import class_losses, class_rates
-from .ranking import Floats, areas, totals
-from .scores import SplitScores
+from .evaluation import class_losses, class_rates, rates
+from .scores import Floats, SplitScores, areas, totals
 
 CELLS = 2000
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
@@ -53,7 +51,7 @@ Drawn = dict[str, Floats]
 def bootstrap(
     split: SplitScores, *, eps: float, threshold: float, seed: int, replicates: int = REPLICATES
 ) -> dict[str, Interval]:
-    """Intervals of the fields of `flashlogit.metrics.binary.evaluate`'s metrics.
+    """Intervals of the fields of `flashlogit.metrics.evaluation.evaluate`'s metrics.
 
     Args:
         split, eps, threshold: as for `evaluate`.
@@ -66,7 +64,7 @@ def bootstrap(
     """
     rows = split.counted
     z, y = rows.logits, rows.y
-    # Of mean 1, since very small or large ones would leave float64 when squared.
+    # The weights get mean 1, since very small or large ones would leave float64 when squared.
     s = None if rows.sample_weight is None else rows.share * len(y)
     draws = _Draws(s, seed, replicates)
     if split.classes > 2:
@@ -126,15 +124,11 @@ class _Draws:
     def means(self, values: Floats, of: Mapping[str, Callable[[Floats], Floats]]) -> dict[str, Interval]:
         """Return intervals of the weighted means of increasing functions of values [N]."""
         order = np.argsort(values)
-        values, s, N = values[order], None if self._s is None else self._s[order], len(values)
-        del order
+        values, N = values[order], len(values)
+        s = np.ones(N) if self._s is None else self._s[order]
         begins = np.arange(min(N, CELLS)) * N // min(N, CELLS)
-        weight = np.diff(begins, append=N).astype(np.float64) if s is None else np.add.reduceat(s, begins)
-        squares = weight if s is None else np.add.reduceat(s * s, begins)
-        mean = {}
-        for name, function in of.items():
-            value = function(values)
-            mean[name] = np.add.reduceat(value if s is None else s * value, begins) / weight
+        weight, squares = np.add.reduceat(s, begins), np.add.reduceat(s * s, begins)
+        mean = {name: np.add.reduceat(s * function(values), begins) / weight for name, function in of.items()}
 
         def drawn_means(drawn: Floats) -> Drawn:
             return {name: drawn @ of_cell / drawn.sum(axis=-1) for name, of_cell in mean.items()}
@@ -142,11 +136,7 @@ class _Draws:
         return self.intervals(drawn_means, weight, squares)
 
     def intervals(
-        self,
-        of: Callable[[Floats], Drawn],
-        weight: Floats,
-        squares: Floats,
-        exact: Mapping[str, float] | None = None,
+        self, of: Callable[[Floats], Drawn], weight: Floats, squares: Floats, exact: Mapping[str, float] | None = None
     ) -> dict[str, Interval]:
         """The middle `LEVEL` of the replicates of `of` in which it is finite, by name.
 
@@ -192,15 +182,10 @@ def _areas(weight: Floats) -> Drawn:
 def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
     """Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for all.
 
-    Of weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
+    For weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
     and statistical inference". The four weights and sums of squares are as for `rates`.
     """
-    asked: dict[str, Any] = {
-        "accuracy": [0, 1, 2, 3],
-        "precision": [2, 3],
-        "recall": [1, 3],
-        "specificity": [0, 2],
-    }
+    asked: dict[str, Any] = {"accuracy": [0, 1, 2, 3], "precision": [2, 3], "recall": [1, 3], "specificity": [0, 2]}
     result = {}
     for name, rate in rates(weight).items():
         of = asked.get(name, [])

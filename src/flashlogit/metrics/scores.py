@@ -1,4 +1,5 @@
-"""What a model says about a split, and what is computed once from it."""
+"""What a model says about a split, and what is computed once from it: its ranking, from which curves, areas, counts at
+thresholds and intervals follow, its calibration curve and each class against the rest."""
 
 from __future__ import annotations
 
@@ -10,11 +11,118 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-from .calibration import Calibration, calibrate
-from .ranking import Floats, Ranking, rank
-
+Floats = NDArray[np.float64]
 _BLOCK = 65_536
 """Rows whose logits are copied at a time."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The different scores of a split, [S], the highest first, with the weight of the rows from each of them up.
+
+    Rows of equal score stand at one place.
+    """
+
+    score: Floats
+    positive: Floats
+    """[S]: cumulated weight of the positive rows."""
+    negative: Floats
+    """[S]: cumulated weight of the negative rows."""
+
+    @cached_property
+    def areas(self) -> tuple[float, float] | None:
+        """Area under the ROC curve and average precision; None where only one class has weight, and so no curve."""
+        if min(self.positive[-1], self.negative[-1]) <= 0:
+            return None
+        roc_auc, average_precision = areas(self.positive, self.negative)
+        return min(float(roc_auc), 1.0), min(float(average_precision), 1.0)  # rounding can exceed 1
+
+    def roc(self) -> tuple[Floats, Floats]:
+        """Return the false and the true positive rate, [S + 1] each, rising from 0 to 1."""
+        x, y = self.negative / self.negative[-1], self.positive / self.positive[-1]
+        return np.append(0.0, x), np.append(0.0, y)
+
+    def precision_recall(self) -> tuple[Floats, Floats]:
+        """Return recall and precision, [S] each. Between two places no other precision is reached."""
+        return self.positive / self.positive[-1], self.positive / (self.positive + self.negative)
+
+    def called(self, thresholds: Floats) -> tuple[Floats, Floats]:
+        """Return the weight of the positive and of the negative rows whose probability is at least each threshold."""
+        from_below = expit(self.score[::-1])
+        place = len(self.score) - np.searchsorted(from_below, thresholds)
+        return np.append(0.0, self.positive)[place], np.append(0.0, self.negative)[place]
+
+    def cells(self, most: int) -> NDArray[np.intp]:
+        """Return the last place of each of about `most` groups of neighbouring places; all places, if they are few.
+
+        The groups are of equal size where either class counts for a half. Were they equal in rows, a thousand
+        negatives would tie with a rare class's few rows. A place that fills half a group is a group of its own.
+        """
+        if len(self.score) <= most:
+            return np.arange(len(self.score))
+        share = (self.positive / self.positive[-1] + self.negative / self.negative[-1]) / 2
+        large = np.diff(share, prepend=0.0) >= 0.5 / most
+        ends = np.diff(np.floor(share * most)) > 0
+        return np.flatnonzero(np.append(ends | large[:-1] | large[1:], True))
+
+
+def totals(place: NDArray[np.integer], weight: NDArray[np.floating] | None, size: int = 0) -> Floats:
+    """Return the weight, or the number, of the rows at each of at least `size` places; `place` is [N]."""
+    return np.bincount(place, weight, minlength=size).astype(np.float64, copy=False)
+
+
+def rank(score: Floats, positive: NDArray[np.bool_], weight: NDArray[np.floating] | None) -> Ranking:
+    """Sort scores [N] of rows that are positive or not, of weights above 0 or of 1 each."""
+    order = np.argsort(score)[::-1]
+    score = score[order]
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    of_class = (positive[order], ~positive[order])
+    cumulated = (np.cumsum(of if weight is None else of * weight[order], dtype=np.float64) for of in of_class)
+    return Ranking(score[last], *(of[last] for of in cumulated))
+
+
+def areas(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
+    """Return the area under the ROC curve and the average precision of cumulated weights [..., S], highest score first.
+
+    Both are NaN where one class has no weight. Of equal scores half of the pairs count as ranked right.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y = negative / negative[..., -1:], positive / positive[..., -1:]
+        rise = np.diff(y, prepend=0.0)
+        roc_auc = (np.diff(x, prepend=0.0) * (y - rise / 2)).sum(axis=-1)
+        called = positive + negative
+        precision = positive / np.where(called > 0, called, 1.0)
+        return roc_auc, (rise * precision).sum(axis=-1) + 0 * roc_auc
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Observed against predicted probability in equal-width bins; arrays are [B], for B bins with weight.
+
+    scikit-learn's `calibration_curve` has them without weights only.
+    """
+
+    bins: int
+    """How many there are, those without weight included."""
+    bin: NDArray[np.int64]
+    """Which bin: bin k of n holds k/n < p <= (k + 1)/n, and bin 0 also p = 0 (as in scikit-learn)."""
+    mean_probability: Floats
+    """Weighted mean of the predicted probability."""
+    observed_rate: Floats
+    """Weighted share of positive labels."""
+    rows: NDArray[np.int64]
+    """Rows with a weight above 0; a plain count."""
+    share: Floats
+    """Share of the total weight; sums to 1."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: sum over bins of share * |mean probability - observed rate|.
+
+        Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian binning",
+        with the share of the weight in place of the share of the rows.
+        """
+        return float(np.sum(self.share * np.abs(self.mean_probability - self.observed_rate)))
 
 
 @dataclass(frozen=True)
@@ -34,10 +142,8 @@ class SplitScores:
     def __post_init__(self) -> None:
         N, classes = len(self.logits), self.classes
         if self.y.shape != (N,) or N == 0:
-            raise ValueError(
-                f"logits and y have shapes {self.logits.shape} and {self.y.shape};"
-                " both must have N rows, and at least 1 row"
-            )
+            shapes = f"{self.logits.shape} and {self.y.shape}"
+            raise ValueError(f"logits and y have shapes {shapes}; both must have N rows, and at least 1 row")
         finite = np.isfinite(self.logits)
         if not finite.all():
             wrong = finite.size - np.count_nonzero(finite)
@@ -49,11 +155,10 @@ class SplitScores:
         weight = np.asarray(self.sample_weight, dtype=np.float64)
         if weight.shape != (N,):
             raise ValueError(f"sample_weight has shape {weight.shape}; must be ({N},), one weight per row")
-        if not (math.isfinite(weight.sum()) and weight.sum() > 0 and weight.min() >= 0):
-            raise ValueError(
-                f"sample_weight has the sum {weight.sum():g} and the least value {weight.min():g};"
-                " weights must be finite, at least 0 and not all 0"
-            )
+        total, least = weight.sum(), weight.min()
+        if not (math.isfinite(total) and total > 0 and least >= 0):
+            found = f"the sum {total:g} and the least value {least:g}"
+            raise ValueError(f"sample_weight has {found}; weights must be finite, at least 0 and not all 0")
 
     @property
     def classes(self) -> int:
@@ -79,8 +184,7 @@ class SplitScores:
     @cached_property
     def probability(self) -> Floats:
         """The positive one's of two classes, [N]."""
-        result: Floats = expit(self.logits)
-        return result
+        return np.asarray(expit(self.logits))
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -89,12 +193,15 @@ class SplitScores:
         return rank(rows.logits, rows.y == 1, rows.sample_weight)
 
     def calibration(self, bins: int) -> Calibration:
-        """Return the calibration curve of two classes, which is computed once for a number of bins."""
-        rows, known = self.counted, self.__dict__.setdefault("_calibration", {})
-        if bins not in known:
-            known[bins] = calibrate(rows.probability, rows.y, rows.share, bins)
-        curve: Calibration = known[bins]
-        return curve
+        """Return the calibration curve of two classes in so many bins."""
+        if bins < 1:
+            raise ValueError(f"bins is {bins}; must be at least 1")
+        rows = self.counted
+        bin_of_row = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], rows.probability)
+        in_bin = np.bincount(bin_of_row, minlength=bins)
+        kept = np.flatnonzero(in_bin)
+        weight, mean, rate = (totals(bin_of_row, rows.share * of)[kept] for of in (1.0, rows.probability, rows.y))
+        return Calibration(bins, kept, mean / weight, rate / weight, in_bin[kept], weight)
 
     @cached_property
     def rest(self) -> AgainstTheRest:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..system.errors import UserError
 from ..system.files import write_atomically
 
+Array = NDArray[Any]
 _MODEL = """
 <ir_version: 8, opset_import: ["": 17], producer_name: "flashlogit">
 flashlogit (%(number)s[n, %(D)d] X) => (%(label)s[n] label, %(number)s[n, %(K)d] probabilities) {
@@ -28,11 +29,7 @@ flashlogit (%(number)s[n, %(D)d] X) => (%(label)s[n] label, %(number)s[n, %(K)d]
 
 
 def write_onnx(
-    path: Path,
-    coef: NDArray[Any],
-    intercept: NDArray[Any],
-    classes: NDArray[Any],
-    feature_names: Sequence[Any] | NDArray[Any] | None = None,
+    path: Path, coef: Array, intercept: Array, classes: Array, feature_names: Sequence[Any] | Array | None = None
 ) -> None:
     """Write an ONNX model: input X [n, D], outputs label [n] and probabilities [n, K].
 
@@ -53,8 +50,7 @@ def write_onnx(
         from onnx import checker, helper, numpy_helper, parser
     except ModuleNotFoundError as error:
         raise UserError(
-            "writing ONNX needs the package onnx, which is not installed",
-            remedy="pip install 'flashlogit[onnx]'",
+            "writing ONNX needs the package onnx, which is not installed", remedy="pip install 'flashlogit[onnx]'"
         ) from error
     classes = _onnx_labels(classes)
     number = "double" if coef.dtype == np.float64 else "float"
@@ -75,7 +71,7 @@ def write_onnx(
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
+def _onnx_labels(classes: Array) -> Array:
     if classes.dtype.kind in "biuf":
         with np.errstate(invalid="ignore"):
             numbers = classes.astype(np.int64)

@@ -1,17 +1,19 @@
-"""A trained model as a file: what is needed to turn a row of the user's table into a probability."""
+"""A trained model as a file: what is needed to turn a row of the user's table into a probability.
+
+`raw_coefficients` gives a saved one as scikit-learn has it: coefficients on the user's own columns, sorted classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
-from ..config.base import Settings
+from ..config.data import Settings
 from ..data import Standardization
 from ..data.columns.encoding import Encoding, EncodingInJson
 from ..data.columns.labels import Rule, RuleInJson, rule_to_json
@@ -68,11 +70,9 @@ class Model:
                 )
             z += self.bias.astype(np.float64)
         if not (np.abs(z) <= _LARGEST_LOGIT).all():  # NaN is not either
-            raise UserError(
-                f"they have a row whose logit is beyond {_LARGEST_LOGIT:g}, from which no probability can be computed",
-                setting="the data",
-                remedy="correct its values, or train the model again on columns of a usual size",
-            )
+            problem = f"they have a row whose logit is beyond {_LARGEST_LOGIT:g}, from which no probability follows"
+            remedy = "correct its values, or train the model again on columns of a usual size"
+            raise UserError(problem, setting="the data", remedy=remedy)
         return z
 
     def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -94,26 +94,15 @@ class Model:
         if not 0 < given < 1:
             raise UserError("must lie between 0 and 1", setting="--threshold", value=given)
         if len(self.label_names) > 2:
-            raise UserError(
-                f"the model has {len(self.label_names)} classes, the likeliest of which is predicted",
-                setting="--threshold",
-                value=given,
-                remedy="leave it out",
-            )
+            problem = f"the model has {len(self.label_names)} classes, the likeliest of which is predicted"
+            raise UserError(problem, setting="--threshold", value=given, remedy="leave it out")
         return given
 
     def save(self, path: Path) -> None:
         """Write a safetensors file whose tensors are the state_dict of torch.nn.Linear(D, 1), or Linear(D, K)."""
-        about = {
-            "feature_names": self.feature_names,
-            "label_names": self.label_names,
-            "standardization": {
-                "mean": self.standardization.mean.tolist(),
-                "scale": self.standardization.scale.tolist(),
-            },
-            "eps": self.eps,
-            "threshold": self.threshold,
-            "array_widths": self.array_widths,
+        of_columns = self.standardization
+        about = {name: getattr(self, name) for name in _Header.model_fields} | {
+            "standardization": {"mean": of_columns.mean.tolist(), "scale": of_columns.scale.tolist()},
             "encoding": None if self.encoding is None else self.encoding.to_json(),
             "rule": None if self.rule is None else rule_to_json(self.rule),
         }
@@ -175,8 +164,9 @@ def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
     mean, scale = np.array(header.standardization.mean), np.array(header.standardization.scale)
     if not len(mean) == len(scale) == D:
         raise ValueError(f"it has {D:,} columns, {len(mean):,} means and {len(scale):,} scales")
-    _require_unique("columns", header.feature_names)
-    _require_unique("classes", header.label_names)
+    for what, names in {"columns": header.feature_names, "classes": header.label_names}.items():
+        if len({*names}) < len(names):
+            raise ValueError(f"two of its {what} have the same name")
     weight, bias = tensors["weight"], tensors["bias"]
     if not {weight.dtype, bias.dtype} <= {np.dtype(np.float32), np.dtype(np.float64)}:
         raise ValueError(f"weight is {weight.dtype} and bias {bias.dtype}, and not float32 or float64")
@@ -194,6 +184,64 @@ def _checked(tensors: dict[str, NDArray[Any]], header: _Header) -> Model:
     return model
 
 
-def _require_unique(what: str, names: Sequence[str]) -> None:
-    if len({*names}) < len(names):
-        raise ValueError(f"two of its {what} have the same name")
+@dataclass(frozen=True)
+class RawCoefficients:
+    """What an estimator takes of a saved model."""
+
+    coef: NDArray[np.float64]
+    """[1, D], or [K, D], on columns in the user's units."""
+    intercept: NDArray[np.float64]
+    """[1], or [K]."""
+    classes: NDArray[Any]
+    """[K], sorted."""
+    feature_names: tuple[str, ...]
+    iterations: int
+    gap: float | None
+    """As a share of the null model's objective; None where the run had no solver."""
+
+
+def raw_coefficients(path: Path) -> RawCoefficients:
+    """Read a run directory or its model.safetensors.
+
+    Label names that are whole numbers become numbers; classes are sorted, and the coefficients with them.
+
+    Raises:
+        UserError: no such model.
+    """
+    model = Model.load(path)
+    weight, intercept = model.raw()
+    run = _run_of(path if path.is_dir() else path.parent)
+    classes = _labels(model.label_names)
+    # scikit-learn takes classes_ for sorted; a run has the positive class last, whatever it is called.
+    order = np.argsort(classes)
+    if len(weight) > 1:
+        weight, intercept = weight[order], intercept[order]
+    elif order[0] == 1:
+        weight, intercept = -weight, -intercept
+    return RawCoefficients(weight, intercept, classes[order], model.feature_names, run.iterations, run.relative_gap)
+
+
+def _labels(names: tuple[str, ...]) -> NDArray[Any]:
+    """Return them as integers where they are written as these are: "01" is a name."""
+    try:
+        numbers = np.array([int(name) for name in names], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return np.array(names)
+    return numbers if [str(number) for number in numbers.tolist()] == list(names) else np.array(names)
+
+
+class _Run(BaseModel):
+    """What metrics.json says about the fit of a solver."""
+
+    model_config = ConfigDict(strict=True)
+
+    iterations: int = Field(default=0, ge=0, lt=2**31, validation_alias=AliasPath("run", "iterations"))
+    relative_gap: float | None = Field(default=None, validation_alias=AliasPath("run", "relative_gap"))
+
+
+def _run_of(directory: Path) -> _Run:
+    """Return what a run says of itself, or as a run without a solver where it says nothing that can be used."""
+    try:
+        return _Run.model_validate_json((directory / "metrics.json").read_bytes())
+    except (OSError, ValueError):
+        return _Run()

@@ -11,7 +11,7 @@ from torch import Tensor
 from flashlogit_kernels.checks import arithmetic_dtype
 from flashlogit_kernels.contract import BCESums, ClampGradient
 
-from ..passes.backend import BackendName
+from ..passes import BackendName
 from . import ops
 
 Reduction = Literal["none", "mean", "sum"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from flashlogit_kernels.checks import arithmetic_dtype, bce_pass
 from flashlogit_kernels.contract import SCALARS, ClampGradient, PassOptions, RowPass, packed_sums
 
-from ..passes.backend import BackendName, Passes, choose_backend
+from ..passes import BackendName, Passes, choose_backend
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Certificate:
         return self.gap / self.null_objective
 
     def sentence(self) -> str:
-        """The bound in words."""
+        """Return the bound in words."""
         if self.kind == "gap":
             relative = f"relative to the null model: {self.relative:.1e}"
             return f"the objective is within {self.gap:.1e} of the optimum ({relative})"
@@ -70,7 +70,7 @@ class Certificate:
 def provable(
     l1: float, l2: float, coordinates: Coordinates, *, tolerance: float, null: float, classes: int = 1
 ) -> tuple[bool, bool]:
-    """Whether a gap is to be proven by l1, and by l2: not where rounding errors would hide one of `tolerance`.
+    """Return whether a gap is to be proven by l1, and by l2: not where rounding errors would hide one of `tolerance`.
 
     With l2 > 0 a gap is at least sum_j e_j^2 / (2 l2), e_j being the rounding error of dP/dw_j, and with l1 alone about
     max_j (e_j / l1)^2 of P: columns are shrunk until the largest |dP/dw_j| is l1. Where neither is large enough, what
@@ -94,7 +94,7 @@ def provable(
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
-    """w_j a_j + pen_j(w_j) + pen*_j(-a_j), each at least 0, in the shape of w.
+    """Return w_j a_j + pen_j(w_j) + pen*_j(-a_j), each at least 0, in the shape of w.
 
     Infinite where l2_j = 0 and |a_j| > l1_j: there the conjugate is.
     """
@@ -103,22 +103,20 @@ def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     size = w.abs()
     inside = size * (l1 - toward) + 0.5 * l2 * size.square()
     outside = torch.where(
-        (toward > l1) & (w != 0),
-        (l2 * size - excess).square() / (2 * l2),
-        inside + excess.square() / (2 * l2),
+        (toward > l1) & (w != 0), (l2 * size - excess).square() / (2 * l2), inside + excess.square() / (2 * l2)
     )
     outside = torch.where(l2 > 0, outside, torch.inf)
     return torch.where(excess > 0, outside, inside)
 
 
 def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
-    """The largest factor up to 1 that makes tau a feasible: min_j l1_j / |a_j| over the columns with l2_j = 0. [K]."""
+    """Return the largest tau up to 1 that makes tau a feasible, [K]: min_j l1_j / |a_j| over columns with l2_j = 0."""
     ratio = torch.where((l2 > 0) | (a.abs() <= l1), 1.0, l1 / a.abs())
     return ratio.amin(dim=0)
 
 
 def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float | Tensor) -> Tensor:
-    """KL(y + tau u | p) of every row, [N] float64, for logits z [N] float64, y [N] and u = r - shift h.
+    """Return KL(y + tau u | p) of every row, [N] float64, for logits z [N] float64, y [N] and u = r - shift h.
 
     With v = y + tau u = p - q, q = (1 - tau) r + tau shift h: KL = v log1p(-q / p) + (1 - v) log1p(q / (1 - p)), in
     which the terms of first order in q cancel to its own accuracy.

@@ -42,53 +42,31 @@ class Coordinates:
     rounding: float
     sizes: tuple[float, float]
 
-    @property
-    def columns(self) -> int:
-        """D."""
-        return self.center.shape[0]
-
     def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(w [D, K], intercept [K] of the centred columns)."""
+        """Return (w [D, K], intercept [K] of the centred columns)."""
         scaled = theta * self.scale[:, None]
-        D = self.columns
+        D = len(self.center)
         return scaled[:D], scaled[D] if self.intercept else torch.zeros_like(scaled[0])
 
-    @property
-    def subtracted(self) -> Tensor | None:
-        """The centre that a pass over X is to subtract, if it is."""
-        return self.center if self.subtract else None
-
-    def for_pass(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(w [D], b [1]) that a pass takes for theta [P, 1]."""
-        w, b = self.centred(theta) if self.subtract else self.to_user(theta)
-        return w[:, 0], b
-
-    def pulled_back(self, weight_grad: Tensor, bias_grad: Tensor) -> Tensor:
-        """Derivatives [D] and [] by what `for_pass` gives, as one by theta, [P, 1]."""
-        if not self.subtract:
-            weight_grad = weight_grad - self.center * bias_grad
-        parts = [weight_grad, bias_grad.reshape(1)] if self.intercept else [weight_grad]
-        return (torch.cat(parts) * self.scale)[:, None]
-
     def about_center(self, matrix: Tensor) -> Tensor:
-        """Sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - center, 1) (x - center, 1)^T."""
+        """Return sums over (x, 1) (x, 1)^T [D + 1, D + 1] as those over (x - center, 1) (x - center, 1)^T."""
         c = torch.cat([self.center, self.center.new_zeros(1)])
         border, corner = matrix[-1].clone(), matrix[-1, -1]
         return matrix.addr(c, border - corner * c, alpha=-1).addr_(border, c, alpha=-1)
 
     def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(w [D, K], b [K]) in the units of X."""
+        """Return (w [D, K], b [K]) in the units of X."""
         w, b = self.centred(theta)
         return w, b - self.center @ w
 
     def from_user(self, w: Tensor, b: Tensor) -> Tensor:
-        """theta [P, K] of w [D, K] and b [K]."""
+        """Return theta [P, K] of w [D, K] and b [K]."""
         rows = [w, (b + self.center @ w)[None, :]] if self.intercept else [w]
         return torch.cat(rows) / self.scale[:, None]
 
 
 def measure_coordinates(X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
-    """Coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
+    """Return coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
 
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
     its scale is 1.
@@ -147,7 +125,10 @@ class Moments:
         return Moments(count, self.mean + share * apart, within + share * (1 - share) * apart.square())
 
     def coordinates(self, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
-        """Those in which a loss of this curvature, and this penalty, have about unit curvature; one read-back."""
+        """Return the coordinates in which a loss of this curvature and this penalty have about unit curvature.
+
+        It waits for the device once.
+        """
         mean, variance = self.mean, self.variance
         center = mean if intercept else torch.zeros_like(mean)
         of_loss = curvature * (variance if intercept else variance + mean.square())

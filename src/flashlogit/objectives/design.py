@@ -1,19 +1,20 @@
-"""The table that passes read, and how often they have read it."""
+"""The table that passes read, how often they have read it, and matrices of it: of all rows, or of a sample."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.gram import weighted_gram
+from flashlogit_kernels.gram import add_upper_half, weighted_gram
 
 from ..reference.blocks import block_rows, over_parts, row_blocks
 from ..system.memory import cast_rows
+from ..system.threads import map_in_threads, thread_count
 from .coordinates import Coordinates, Moments, measure_coordinates
-from .sampled_hessian import half_dtype, second_moments
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Coordinates are measured from so many rows, or so many values of X, whichever are more rows."""
@@ -22,6 +23,11 @@ _GRAM_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 _SUPPORT = 8
 """A column must rest on so many rows of a sample. With 20 or 50, heavy-tailed columns are left out as well:
 400,000 x 28 of them took up to 45 passes over X instead of 22."""
+_PIECES = 32
+"""Places of X, evenly spread, from which rows come: to gather single rows takes longer than to multiply them."""
+_PANEL = 256
+_HALF_COLUMNS = 256
+"""Fewer columns are multiplied as fast in float32."""
 
 
 @dataclass
@@ -54,7 +60,7 @@ class Design:
     @property
     def center(self) -> Tensor | None:
         """The centre [D] that a pass subtracts from X, or None where it is folded into the intercept."""
-        return self.coordinates.subtracted
+        return self.coordinates.center if self.coordinates.subtract else None
 
     def count(self, part: float = 1.0) -> None:
         """Count a pass over a part of these rows."""
@@ -79,12 +85,7 @@ class Design:
 
         def of_part(part: slice) -> Tensor:
             return weighted_gram(
-                self.X[part],
-                h[part].to(dtype),
-                None,
-                block_rows=height,
-                compute_dtype=dtype,
-                center=self.center,
+                self.X[part], h[part].to(dtype), None, block_rows=height, compute_dtype=dtype, center=self.center
             )
 
         self.count()
@@ -102,12 +103,45 @@ class Design:
         return (matrix[:P, :P] * scale[:, None]).mul_(scale)
 
     def sampled_moments(self, h: Tensor, rows: int, *, dtype: torch.dtype, rough: bool) -> tuple[Tensor, float]:
-        """Return the sums [P, P] with weights h [N] in the coordinates over about `rows` rows, and their share.
+        """Return sums over about `rows` rows with weights h [N], [P, P], and the share of those rows.
 
-        dtype: of the sums. rough: whether products may be in half precision, where the device is quicker in it.
+            sum_i h_i v_i v_i^T,      v_i = (d (x_i - c), d_b)
+
+        The columns are centred and scaled before they are multiplied, so that products in half precision lose digits of
+        nothing but the result. dtype: of the sums and of the scaled columns. rough: whether products may be in half
+        precision, where the device is quicker in it.
         """
         half = half_dtype(self.X) if rough else None
-        matrix, share = second_moments(self.X, h, self.coordinates, rows, compute_dtype=dtype, product_dtype=half)
+        X, coordinates = self.X, self.coordinates
+        N, D = X.shape
+        few = _PIECES <= rows <= N // 2
+        starts = [k * N // _PIECES for k in range(_PIECES + 1)]
+        pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
+        center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
+
+        def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:
+            with torch.inference_mode():
+                upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
+                for piece in pieces[some]:
+                    root = h[piece].to(dtype).sqrt()
+                    block = (X[piece].to(dtype) - center).mul_(scale).mul_(root[:, None])
+                    border += block.t() @ root
+                    corner += root.square().sum()
+                    block = block if half is None else block.to(half)
+                    add_upper_half(upper, block, block)
+                return upper, border, corner
+
+        def merged(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+            for other in parts[1:]:
+                for mine, theirs in zip(parts[0], other, strict=True):
+                    mine += theirs
+            return _whole(*parts[0], coordinates)
+
+        # One matrix for each thread: it may be larger than a piece.
+        threads = 1 if X.is_cuda else thread_count()
+        with torch.inference_mode():
+            matrix = map_in_threads(of_pieces, [slice(k, None, threads) for k in range(threads)], merged)
+        share = sum(piece.stop - piece.start for piece in pieces) / N
         self.count(share)
         return matrix, share
 
@@ -148,3 +182,30 @@ def _supported(X: Tensor, *, intercept: bool) -> Tensor:
     for block in torch.split(X, cast_rows(X)):
         fourth += (block.double() - middle).square_().square_().sum(dim=0)
     return (second > 0) & (second.square() >= _SUPPORT * fourth)
+
+
+def half_dtype(X: Tensor) -> torch.dtype | None:
+    """Return bfloat16 where the device multiplies matrices of it several times as fast as float32, else None."""
+    if X.shape[1] < _HALF_COLUMNS:
+        return None
+    if X.is_cuda:
+        return torch.bfloat16 if torch.cuda.get_device_capability(X.device) >= (8, 0) else None
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+
+
+def _whole(upper: Tensor, border: Tensor, corner: Tensor, coordinates: Coordinates) -> Tensor:
+    """Return [P, P] from its upper half, without what has to do with an intercept that there is not."""
+    D, P = len(coordinates.center), len(coordinates.scale)
+    matrix = upper.new_empty((P, P))
+    matrix[:D, :D] = upper
+    for start in range(0, D, _PANEL):
+        stop = min(start + _PANEL, D)
+        square = matrix[start:stop, start:stop]
+        square.copy_(square.triu() + square.triu(1).t())
+        matrix[stop:D, start:stop] = matrix[start:stop, stop:D].t()
+    if P > D:
+        scale = coordinates.scale[D].to(upper.dtype)
+        matrix[D, :D] = matrix[:D, D] = border * scale
+        matrix[D, D] = corner[0] * scale.square()
+    return matrix

@@ -17,7 +17,7 @@ from torch import Tensor
 from flashlogit_kernels.checks import readable_labels, readable_weights
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, PassOptions
 
-from ..passes.backend import Passes
+from ..passes import Passes
 from .certificate import shrunk_divergence
 from .design import Design
 from .row_loss import Coefficients, Keep, Labels, RowSums, RowValues
@@ -31,13 +31,7 @@ class Logistic(Labels):
 
     @classmethod
     def of(
-        cls,
-        y: Tensor,
-        sample_weight: Tensor | None,
-        passes: Passes,
-        *,
-        intercept: bool,
-        narrow: bool = False,
+        cls, y: Tensor, sample_weight: Tensor | None, passes: Passes, *, intercept: bool, narrow: bool = False
     ) -> Self:
         """Return the loss of labels and weights of any real dtype, in dtypes that every pass reads as they are.
 
@@ -150,12 +144,7 @@ class Logistic(Labels):
         return self.of(y, s, self.passes, intercept=self.intercept, narrow=True)
 
     def _options(self, design: Design, dtype: torch.dtype) -> PassOptions:
-        return {
-            "sample_weight": self.sample_weight,
-            "center": design.center,
-            "eps": 0.0,
-            "compute_dtype": dtype,
-        }
+        return {"sample_weight": self.sample_weight, "center": design.center, "eps": 0.0, "compute_dtype": dtype}
 
 
 def _mass(y: Tensor, s: Tensor | None) -> tuple[float, float]:

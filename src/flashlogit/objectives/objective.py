@@ -71,10 +71,12 @@ class Objective(Parameterisation):
         sums = self.loss.sums(self.design, self.for_pass(theta), keep)
         data = self.off_flat(self.pulled_back(sums.gradient))
         l2_theta = self.l2_of * theta
-        smooth = (sums.loss / self.loss.weight_sum).reshape(1) + 0.5 * (l2_theta * theta).sum(dim=0)
-        value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
-        gap = self._gap_estimate(theta, data, value)
-        return Point(theta, data + l2_theta, value, gap, sums.rows)
+        value = (sums.loss / self.loss.weight_sum).reshape(1) + 0.5 * (l2_theta * theta).sum(dim=0)
+        if self.l1 > 0:
+            value = value + (self.l1_of * theta.abs()).sum(dim=0)
+        gradient = data + l2_theta
+        gap = self._gap_estimate(theta, data, gradient, value) if self.penalised else value
+        return Point(theta, gradient, value, gap, sums.rows)
 
     def product(self, point: Point, v: Tensor) -> Tensor:
         """Return the Hessian at a point evaluated for `products`, times v [P C, 1]; one pass over X."""
@@ -182,20 +184,19 @@ class Objective(Parameterisation):
         gap = max(of_rows + of_penalties - saving, 0.0)
         return Certificate("gap", min(gap, value), value, self.null_value)
 
-    def _gap_estimate(self, theta: Tensor, data: Tensor, value: Tensor) -> Tensor:
+    def _gap_estimate(self, theta: Tensor, data: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
         """Return about what `certify` would prove, [K]; data: the gradient without the penalty's."""
-        if not self.penalised:
-            return value
         weights = self.X.shape[1] * self.loss.columns
-        l1, l2 = self.l1_of[:weights], self.l2_of[:weights]
-        if not self.proving_l2 > 0:
-            l2 = torch.zeros_like(l2)
-        tau = shrinkage(data[:weights], l1, l2)
-        gap = penalty_gap(theta[:weights], tau * data[:weights], l1, l2).sum(dim=0)
-        # The divergence is of second order in 1 - tau; this is its size, not a bound.
-        gap = gap + (1 - tau).square() * value
+        l2 = self.l2_of[:weights]
+        if self.l1 == 0:  # what `penalty_gap` comes to then
+            gap = (gradient[:weights].square() / (2 * l2)).sum(dim=0)
+        else:
+            l1, l2 = self.l1_of[:weights], l2 if self.proving_l2 > 0 else torch.zeros_like(l2)
+            tau = shrinkage(data[:weights], l1, l2)
+            gap = penalty_gap(theta[:weights], tau * data[:weights], l1, l2).sum(dim=0)
+            # The divergence is of second order in 1 - tau; this is its size, not a bound.
+            gap = gap + (1 - tau).square() * value
         if self.intercept:
             # Twice what the intercepts alone could still gain, if their curvature were the null model's.
-            left = data[weights:].square()
-            gap = gap + (left[0] if len(left) == 1 else left.sum(dim=0))
+            gap = gap + data[weights:].square().sum(dim=0)
         return torch.minimum(gap, value)

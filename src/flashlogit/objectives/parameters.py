@@ -56,15 +56,7 @@ class Parameterisation:
     null_space: Tensor | None = None
 
     @classmethod
-    def of(
-        cls,
-        X: Tensor,
-        loss: RowLoss,
-        *,
-        l1: float,
-        l2: float,
-        tolerance: float = math.inf,
-    ) -> Self:
+    def of(cls, X: Tensor, loss: RowLoss, *, l1: float, l2: float, tolerance: float = math.inf) -> Self:
         """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
         spread = loss.null_curvature().diagonal()
         curvature = sum(p * (1 - p) for p in loss.shares) / len(loss.shares)
@@ -193,7 +185,7 @@ class Parameterisation:
         """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""
         of_weight, of_bias = sums
         if self.design.center is None:
-            of_weight = of_weight - torch.outer(self.design.coordinates.center, of_bias)
+            of_weight = of_weight.addr(self.design.coordinates.center, of_bias, alpha=-1)
         rows = [of_weight, of_bias[None, :]] if self.intercept else [of_weight]
         return (torch.cat(rows) * self.scale).reshape(-1, 1) / self.loss.weight_sum
 

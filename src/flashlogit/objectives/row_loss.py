@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -82,7 +83,7 @@ class Labels:
     weight_sum: float
     intercept: bool
 
-    @property
+    @cached_property
     def null_value(self) -> float:
         """The mean loss of the model with intercepts only, in nats; without an intercept that of W = 0."""
         return sum(-share * math.log(share) for share in self.shares if share > 0)

@@ -1,1 +1,126 @@
-"""Which implementation computes a pass over X."""
+"""Which implementation computes a pass: the Triton kernels or the torch reference."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Literal, Protocol, Unpack
+
+import torch
+from torch import Tensor
+
+from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, PassOptions, ProductOptions
+
+from ..system.errors import UserError
+
+BackendName = Literal["auto", "triton", "torch"]
+
+_OLDEST_CAPABILITY = (7, 0)
+"""Lowest compute capability for which Triton compiles."""
+
+
+class Passes(Protocol):
+    """What a backend offers; `flashlogit_kernels` documents it."""
+
+    def bce_onepass(
+        self,
+        X: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        residual: bool = False,
+        curvature: bool = False,
+        logits: bool = False,
+        **options: Unpack[PassOptions],
+    ) -> BCESums: ...
+
+    def bce_hessian(
+        self, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
+    ) -> BCEHessian: ...
+
+    def bce_rows(
+        self, X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
+    ) -> BCERows: ...
+
+    def hessian_product(
+        self, X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None = None, **options: Unpack[ProductOptions]
+    ) -> Tensor: ...
+
+    def column_sums(self, X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A chosen implementation, and in half a sentence why."""
+
+    name: Literal["triton", "torch"]
+    reason: str
+
+    @property
+    def passes(self) -> Passes:
+        """The implementation; an import error of Triton comes through as it is."""
+        if self.name == "triton":
+            import flashlogit_kernels
+
+            return flashlogit_kernels
+        from .. import reference
+
+        return reference
+
+
+@functools.cache
+def choose_backend(requested: BackendName, device: torch.device) -> Backend:
+    """Return the backend for tensors on `device`.
+
+    `auto` takes the kernels where they can run and else the reference; a backend asked for by name is never replaced.
+
+    Raises:
+        UserError: `triton` was asked for and cannot be had on this device.
+        ValueError: a name that is none of the three.
+    """
+    if requested not in ("auto", "triton", "torch"):
+        raise ValueError(f"backend is {requested!r}; must be 'auto', 'triton' or 'torch'")
+    if requested == "torch":
+        return Backend("torch", "asked for")
+    obstacle = _obstacle_to_triton(device)
+    if requested == "auto":
+        return Backend("triton", f"the data are on {device}") if obstacle is None else Backend("torch", obstacle)
+    if obstacle is None:
+        return Backend("triton", "asked for")
+    if device.type == "cpu" and _interpreting() and _triton_installed():
+        return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
+    elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
+    raise UserError(obstacle, setting="backend", value="triton", remedy=f"set backend to 'auto' or 'torch'{elsewhere}")
+
+
+def _obstacle_to_triton(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return f"the data are on {device.type}"
+    if not _triton_installed():
+        return "the package triton is not installed"
+    major, minor = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and (major, minor) < _OLDEST_CAPABILITY:
+        return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, below 7.0"
+    return None if _interpreting() else _obstacle_to_compiling()
+
+
+def _obstacle_to_compiling() -> str | None:
+    """Triton compiles a kernel's launcher with the C compiler that CC names, else with gcc or clang."""
+    named = os.environ.get("CC")
+    if named is not None and shutil.which(named) is None:
+        return f"Triton needs a C compiler and CC is {named!r}, which is no program here: install it or set CC"
+    if named is None and not (shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler and there is none: install gcc or set CC"
+    return None
+
+
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")

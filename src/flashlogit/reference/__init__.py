@@ -38,7 +38,7 @@ from flashlogit_kernels.contract import (
 )
 from flashlogit_kernels.gram import weighted_gram
 
-from ..system.scratch import scratch_buffer
+from ..system.memory import scratch_buffer
 from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
 from .terms import labels_of
 
@@ -54,7 +54,8 @@ def bce_onepass(
     logits: bool = False,
     **options: Unpack[PassOptions],
 ) -> BCESums:
-    """Clamped binary cross-entropy and its gradient, summed over rows: the twin of `flashlogit_kernels.bce_onepass`."""
+    """Return clamped binary cross-entropy and its gradient, summed over rows: the twin of
+    `flashlogit_kernels.bce_onepass`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
     packed = over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values), joined)
@@ -62,7 +63,7 @@ def bce_onepass(
 
 
 def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool = True) -> Tensor:
-    """`BCESums.packed` of the visited rows `part`; writes the wanted values of these rows.
+    """Return `BCESums.packed` of the visited rows `part`, and write the wanted values of these rows.
 
     Without `gradient` its first D entries are 0. What is cheaper for many rows at once waits for the end of the loop.
     """
@@ -110,13 +111,9 @@ def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool =
 
 
 def bce_hessian(
-    X: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    **options: Unpack[PassOptions],
+    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
 ) -> BCEHessian:
-    """Loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
+    """Return loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
     row_pass = bce_pass(X, y, weight, bias, **options)
     X, rows, values = row_pass.X, row_pass.rows, row_pass.empty(curvature=True)
@@ -127,12 +124,7 @@ def bce_hessian(
         packed = _sums(row_pass, values, part)
         X_part, rows_part = (X[part], None) if rows is None else (X, rows[part])
         matrix = weighted_gram(
-            X_part,
-            h[part],
-            rows_part,
-            block_rows=height,
-            compute_dtype=row_pass.compute,
-            center=row_pass.center,
+            X_part, h[part], rows_part, block_rows=height, compute_dtype=row_pass.compute, center=row_pass.center
         )
         return packed, matrix
 
@@ -141,13 +133,9 @@ def bce_hessian(
 
 
 def bce_rows(
-    X: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    **options: Unpack[PassOptions],
+    X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Unpack[PassOptions]
 ) -> BCERows:
-    """Loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
+    """Return loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(loss=True, residual=True)
     over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values, gradient=False), joined)
@@ -157,13 +145,9 @@ def bce_rows(
 
 
 def hessian_product(
-    X: Tensor,
-    curvature: Tensor,
-    v: Tensor,
-    v_bias: Tensor | None = None,
-    **options: Unpack[ProductOptions],
+    X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None = None, **options: Unpack[ProductOptions]
 ) -> Tensor:
-    """The Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
+    """Return the Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
     row_pass = product_pass(X, curvature, v, v_bias, **options)
     X, compute, h = row_pass.X, row_pass.compute, row_pass.sample_weight
     assert h is not None
@@ -183,7 +167,7 @@ def hessian_product(
 
 
 def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor:
-    """(X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
+    """Return (X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
     row_pass = column_pass(X, v, **options)
     X, compute = row_pass.X, row_pass.compute
     nothing = X.new_zeros(X.shape[1], dtype=torch.float64)
@@ -200,7 +184,7 @@ def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tens
 
 
 def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """z = X w + b, [N] in the arithmetic's dtype, block by block so that X is not copied to it as a whole."""
+    """Return z = X w + b, [N] in the arithmetic's dtype, block by block so that X is not copied to it as a whole."""
     X = check_matrix(X)
     compute = arithmetic_dtype(X, weight, None)
     w = weight.detach().to(compute)
@@ -214,7 +198,7 @@ _NEIGHBOURS = 64
 
 
 def _parameters(row_pass: RowPass) -> tuple[Tensor, Tensor | None]:
-    """Weights [D] and intercept [1] in the arithmetic's dtype."""
+    """Return weights [D] and intercept [1] in the arithmetic's dtype."""
     assert row_pass.weight is not None
     bias = None if row_pass.bias is None else row_pass.bias.to(row_pass.compute)
     return row_pass.weight.to(row_pass.compute), bias
@@ -225,7 +209,7 @@ def _added(parts: list[Tensor]) -> Tensor:
 
 
 def _total(values: Tensor) -> float | Tensor:
-    """The sum in float64: a number on the CPU, and a tensor where reading it would wait for the device.
+    """Return the sum in float64: a number on the CPU, and a tensor where reading it would wait for the device.
 
     A sum with dtype=torch.float64 first makes a float64 copy. Adding up a few neighbours in float32 is as good and
     takes a third of the time.

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..system.scratch import scratch_buffer
+from ..system.memory import scratch_buffer
 from ..system.threads import map_in_threads, thread_count
 
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ _PART_BYTES = 1 << 20
 
 
 def over_parts(X: Tensor, n: int, work: Callable[[slice], Result], combine: Callable[[list[Result]], Total]) -> Total:
-    """`combine` of the results of `work` for consecutive parts of n visited rows; on a CPU in several threads.
+    """Return `combine` of the results of `work` for consecutive parts of n visited rows; on a CPU in several threads.
 
     Autocast does not apply to `work`.
     """
@@ -52,7 +52,7 @@ def over_parts(X: Tensor, n: int, work: Callable[[slice], Result], combine: Call
 
 
 def linear(X: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
-    """X w + b of a block, [m] in `out`."""
+    """Write X w + b of a block to `out` [m], and return it."""
     if X.shape[1] == 1:
         torch.mul(X[:, 0], w, out=out)
         return out if b is None else out.add_(b)
@@ -60,14 +60,15 @@ def linear(X: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
 
 
 def transposed_product(X: Tensor, v: Tensor) -> Tensor:
-    """X^T v, [D]. BLAS takes six times as long over a single column, and its dot product adds up in one float32."""
+    """Return X^T v, [D]. BLAS takes six times as long over a single column, and its dot product adds up in one
+    float32."""
     if X.shape[1] == 1:
         return (X[:, 0] * v).sum(dtype=torch.float64).to(v.dtype).reshape(1)
     return torch.mv(X.t(), v)
 
 
 def gather(vector: Tensor | None, rows: Tensor | None, part: slice) -> Tensor | None:
-    """The visited rows `part` of a vector, if there is one."""
+    """Return the visited rows `part` of a vector, if there is one."""
     return vector if vector is None else vector[part] if rows is None else vector[rows[part]]
 
 
@@ -80,7 +81,7 @@ def row_blocks(
     *,
     touch: bool = False,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part.
+    """Yield row blocks of the visited rows `part` in the arithmetic's dtype, with their place within the part.
 
     `center` [D] in that dtype, if there is one, is subtracted from them. A block that had to be cast or centred lies in
     the same memory as the one before it: memory that is new each time costs as much as the arithmetic.
@@ -117,7 +118,7 @@ def row_blocks(
 
 
 def block_rows(X: Tensor, compute_dtype: torch.dtype) -> int:
-    """Rows of a block."""
+    """Return the number of rows of a block."""
     row_bytes = X.shape[1] * compute_dtype.itemsize
     if X.device.type != "cpu":
         return max(1, _GPU_BLOCK_BYTES // row_bytes)

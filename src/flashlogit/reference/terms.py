@@ -17,7 +17,8 @@ _SOFTPLUS_IS_LINEAR_FROM = 50.0
 
 
 def labels_of(y: Tensor, pos_weight: Tensor | None, s: Tensor | None, own: Tensor) -> Labels:
-    """Labels y [m] as they are cheapest to compute with; they keep `own` [m] in the arithmetic's dtype for themselves.
+    """Return labels y [m] as they are cheapest to compute with; they keep `own` [m] in the arithmetic's dtype for
+    themselves.
 
     bool and uint8 hold 0 and 1 only. Others are looked at on the CPU; on a GPU it would wait for the device. All are 0
     or 1 where y (1 - y), which is never negative, adds up to 0: a dot product of what is needed anyway.
@@ -33,7 +34,7 @@ def labels_of(y: Tensor, pos_weight: Tensor | None, s: Tensor | None, own: Tenso
 
 
 def _factor(y: Tensor, pos_weight: Tensor | None, s: Tensor | None) -> Tensor | None:
-    """s q where y is 1 and s where it is 0; None for ones."""
+    """Return s q where y is 1 and s where it is 0; None for ones."""
     if pos_weight is None:
         return s
     q = torch.where(y > 0, pos_weight, 1.0)
@@ -51,7 +52,7 @@ class HardLabels:
         self.factor = factor
 
     def split(self, height: int) -> Sequence[Labels]:
-        """The labels of blocks of so many rows."""
+        """Return the labels of blocks of so many rows."""
         t = torch.split(self.t, height)
         factors = [None] * len(t) if self.factor is None else torch.split(self.factor, height)
         return list(map(HardLabels, t, factors))
@@ -62,16 +63,16 @@ class HardLabels:
         self._weighted(out.mul_(self.t))
 
     def loss(self, c: Tensor) -> Tensor:
-        """softplus(c), times the factor, in place of the clamped margins c [m]."""
+        """Return softplus(c), times the factor, in place of the clamped margins c [m]."""
         torch.ops.aten.softplus.out(c, 1, _SOFTPLUS_IS_LINEAR_FROM, out=c)
         return self._weighted(c)
 
     def curvature(self, margin: Tensor, out: Tensor) -> Tensor:
-        """p (1 - p), times the factor, in `out`."""
+        """Return p (1 - p), times the factor, in `out`."""
         return self._weighted(_bernoulli_variance(margin, out))
 
     def logits(self, margin: Tensor, out: Tensor) -> Tensor:
-        """t t z, which is z to the last digit."""
+        """Return t t z, which is z to the last digit."""
         return torch.mul(margin, self.t, out=out)
 
     def _weighted(self, values: Tensor) -> Tensor:
@@ -86,16 +87,16 @@ class SoftLabels:
         self.on = on
 
     def split(self, height: int) -> Sequence[Labels]:
-        """The labels of blocks of so many rows."""
+        """Return the labels of blocks of so many rows."""
         return list(map(SoftLabels, torch.split(self.off, height), torch.split(self.on, height)))
 
     def residual(self, z: Tensor, out: Tensor) -> None:
-        """(1 - y) p - q y (1 - p), which does not cancel where a label is 0 or 1, times s."""
+        """Write (1 - y) p - q y (1 - p), which does not cancel where a label is 0 or 1, times s to `out`."""
         torch.mul(self.off, torch.sigmoid(z), out=out)
         out.addcmul_(self.on, torch.sigmoid(-z), value=-1)
 
     def loss(self, c: Tensor) -> Tensor:
-        """The two softplus together, with 0 times infinity taken as 0."""
+        """Return the two softplus together, with 0 times infinity taken as 0."""
         slope = torch.where(c > 0, self.off, self.on)
         magnitude = c.abs()
         linear = torch.where(slope == 0, 0.0, slope * magnitude)
@@ -106,7 +107,7 @@ class SoftLabels:
         return out.copy_(margin)
 
     def curvature(self, margin: Tensor, out: Tensor) -> Tensor:
-        """(1 - y + q y) p (1 - p), times s."""
+        """Return (1 - y + q y) p (1 - p), times s."""
         return _bernoulli_variance(margin, out).mul_(self.off + self.on)
 
 
@@ -114,6 +115,6 @@ Labels = HardLabels | SoftLabels
 
 
 def _bernoulli_variance(z: Tensor, out: Tensor) -> Tensor:
-    """p - p^2 for the smaller of p and 1 - p, which does not cancel; in `out`."""
+    """Return p - p^2 for the smaller of p and 1 - p, which does not cancel; in `out`."""
     p = torch.abs(z, out=out).neg_().sigmoid_()
     return p.addcmul_(p, p, value=-1)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from .names import isolated, joined
+from .text import digits, isolated, joined
 
 Floats = NDArray[np.float64]
 
@@ -122,21 +122,3 @@ class Chart:
         named = [(joined(bar.names), f"{digits(bar.value)} {panel.x.label}") for bar in panel.bars[:1]]
         named += [(isolated(series.name), series.words) for series in self.legend]
         return "; ".join(f"{name}: {words}" for name, words in named) + ". The table has the numbers."
-
-
-def number(value: float) -> str:
-    """A tick's label: 0.2, 1,000, 10^6 as 1e6."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e5 or size < 1e-3:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    text = f"{value:,.10g}" if size < 1 else f"{value:,.6g}"
-    return text.replace("-", "−")
-
-
-def digits(value: float | None, places: int = 4) -> str:
-    """A number with some significant digits, or a dash."""
-    return "–" if value is None else number(float(f"{value:.{places}g}"))

@@ -9,17 +9,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .chart import Axis, Bar, Chart, Panel, Series, digits, number
-from .content import Coefficients, Curve, Decision, Question, Report
-from .decisions import HISTOGRAM_BINS
-from .names import isolated, plain, shortened
+from .chart import Axis, Bar, Chart, Panel, Series
+from .coefficients import Coefficients
+from .content import EpochSummary, Report, SolverSummary
+from .decisions import HISTOGRAM_BINS, Curve, Decision, Question
+from .text import digits, isolated, number, shortened
 
 _COUNTS_LOG_FROM = 200
 """Rows in a bin from which a linear axis would hide the small bins."""
 _TABLE_POINTS = 11
 _MARKED_POINTS = 30
 """Points of a curve up to which each gets a marker."""
-_LABEL_CHARACTERS = 20
+_LABEL_CHARACTERS = 16
 _HISTORY_POINTS = 400
 _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
@@ -42,19 +43,20 @@ def by_class(report: Report) -> Subject:
     return [(q.positive, f"class {k}", q.headline(report.headline)) for k, q in enumerate(report.questions)]
 
 
-def history_chart(history: HistoryRows, *, tolerance: float | None, proven: bool) -> Chart | None:
+def history_chart(history: HistoryRows, learned: SolverSummary | EpochSummary) -> Chart | None:
     """Loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
 
     Args:
         history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`; or one per
             iteration of a solver with `iteration` and `relative_gap`. What is None, NaN or above 1e100 is left out.
-        tolerance: of a solver, on its relative gap.
-        proven: whether that is a duality gap; without a penalty it is half the squared Newton decrement.
+        learned: what the run says of them. Without a penalty the gap is half the squared Newton decrement.
     """
-    solved = bool(history) and "relative_gap" in history[-1]
-    title = "Loss" if not solved else "Duality gap" if proven else "Half the squared Newton decrement"
-    x_label = "iteration" if solved else "epoch"
-    columns = {"estimated": "relative_gap"} if solved else {"train": "train_loss", "validation": "validation_loss"}
+    if isinstance(learned, SolverSummary):
+        title = "Duality gap" if learned.certificate == "gap" else "Half the squared Newton decrement"
+        x_label, y_label, columns = "iteration", "share of the null objective", {"estimated": "relative_gap"}
+    else:
+        title, x_label, y_label = "Loss", "epoch", "mean loss (nats)"
+        columns = {"train": "train_loss", "validation": "validation_loss"}
     found = {name: _recorded(history, x_label, column) for name, column in columns.items()}
     curves = {name: curve for name, curve in found.items() if len(curve.x)}
     if not curves:
@@ -66,16 +68,14 @@ def history_chart(history: HistoryRows, *, tolerance: float | None, proven: bool
         words = f"{digits(float(best.y[0]))}, epoch {best.x[0]:g}"
         star = Series("best", best.x, best.y, "points", np.array([4.5]), "lowest validation loss", words)
         series.append(star)
-    if tolerance is not None and solved:
-        y = np.append(y, tolerance)
-        ends = np.array([x.min(), x.max()])
-        series.append(Series("guide", ends, np.full(2, tolerance), name="tolerance", words=number(tolerance)))
+    if isinstance(learned, SolverSummary):
+        y, ends, words = np.append(y, learned.tolerance), np.array([x.min(), x.max()]), number(learned.tolerance)
+        series.append(Series("guide", ends, np.full(2, learned.tolerance), name="tolerance", words=words))
     low, high, positive = float(y.min()), float(y.max()), y[y > 0]
-    margin = 0.06 * (high - low)
-    y_label = "share of the null objective" if solved else "mean loss (nats)"
-    if solved or (len(positive) and high > _WIDE * positive.min()):
+    if isinstance(learned, SolverSummary) or (len(positive) and high > _WIDE * positive.min()):
         vertical = Axis.decades(y_label, float(positive.min()), high)
     else:
+        margin = 0.06 * (high - low)
         vertical = Axis.linear(y_label, max(low - margin, 0), high + margin)
     horizontal = Axis.linear(x_label, float(x.min()), float(x.max()), whole=True)
     return _tabulated(Chart(title, (Panel(horizontal, vertical, tuple(series)),)))
@@ -146,7 +146,7 @@ def calibration_chart(subject: Subject, positive: str) -> Chart:
     probability = Axis.linear("predicted probability", 0, 1)
     rates, counts, rows = [_DIAGONAL], [], []
     for name, style, decision in subject:
-        curve, bins = decision.calibration, decision.bins
+        curve, bins = decision.calibration, decision.calibration.bins
         words = f"expected error {digits(curve.error, 3)}"
         size = np.sqrt(curve.share) * 5 + 2
         rates.append(Series(style, curve.mean_probability, curve.observed_rate, "line", size, name, words))
@@ -175,14 +175,11 @@ def _between(k: int, bins: int) -> str:
 def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
     """How many rows of each class have which probability, in one split; with a line at the threshold, if asked for."""
     decision = question.headline(split)
-    sides = {
-        "negative": (question.negative, decision.negative_rows),
-        "positive": (question.positive, decision.positive_rows),
-    }
-    stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, (name, rows) in sides.items()]
-    chart = _score_chart(stairs, split, f"“{isolated(shortened(plain(question.positive), _LABEL_CHARACTERS))}”")
-    pairs = zip(decision.negative_rows, decision.positive_rows, strict=True)
-    rows = [(_between(i, HISTOGRAM_BINS), f"{a:,}", f"{b:,}") for i, (a, b) in enumerate(pairs) if a or b]
+    sides = zip(("negative", "positive"), (question.negative, question.positive), decision.histogram, strict=True)
+    stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, name, rows in sides]
+    chart = _score_chart(stairs, split, f"“{isolated(shortened(question.positive, _LABEL_CHARACTERS))}”")
+    pairs = enumerate(decision.histogram.T.tolist())
+    rows = [(_between(i, HISTOGRAM_BINS), f"{a:,}", f"{b:,}") for i, (a, b) in pairs if a or b]
     chart = replace(chart, heads=("Probability", question.negative, question.positive), rows=tuple(rows))
     if not threshold:
         return chart
@@ -194,7 +191,7 @@ def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
 
 def class_scores_chart(report: Report) -> Chart:
     """How likely each class's own rows are found to be of it, in the headline split."""
-    stairs = [_histogram(name, style, decision.positive_rows) for name, style, decision in by_class(report)]
+    stairs = [_histogram(name, style, decision.histogram[1]) for name, style, decision in by_class(report)]
     return _score_chart(stairs, report.headline, "the own class")
 
 

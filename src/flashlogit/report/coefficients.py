@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from ..data.files.csv_cells import safe_cells
+from ..data.files.text import safe_cells
 from ..fitting.inference import Inference
 from ..models.model import Model
 from ..system.files import write_atomically
-from .content import Coefficient, Coefficients
 
 INTERCEPT = "(intercept)"
 LARGEST = 20
@@ -23,20 +23,53 @@ OTHERS = 1000
 _STATISTICS = ("standard_error", "z", "p_value", "ci_low", "ci_high")
 
 
+@dataclass(frozen=True)
+class Coefficient:
+    """A column's coefficient in the user's units and for one standard deviation more of it.
+
+    label is the class for K > 2 classes. log_odds and log_odds_per_deviation are the same two numbers as logarithms of
+    odds ratios: for K > 2 classes less their mean over the classes. The last five are None without standard errors.
+    """
+
+    column: str
+    label: str | None
+    coefficient: float
+    per_deviation: float | None
+    log_odds: float
+    log_odds_per_deviation: float | None
+    standard_error: float | None = None
+    z: float | None = None
+    p_value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The largest by what a standard deviation more of the column changes, then others, then the intercepts."""
+
+    largest: tuple[Coefficient, ...]
+    others: tuple[Coefficient, ...]
+    left_out: int
+    intercepts: tuple[Coefficient, ...]
+    why_no_inference: str
+    """Why there are no standard errors; empty where there are."""
+
+
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
 
     `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
-    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of `centred` coefficients.
-    The other columns are null without `inference`, which is of the same raw columns.
+    K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of the coefficient less its
+    mean over the classes. The other columns are null without `inference`, which is of the same raw columns.
     """
     columns = _columns(model, inference)
-    log_odds = columns.pop("log_odds")
+    labels = columns["label"]
     with np.errstate(over="ignore"):
-        odds = {"odds_ratio": np.exp(log_odds)}
-    named = {name: columns.pop(name) for name in ("class", "column", "coefficient") if name in columns}
-    statistics = {name: pa.array(values, pa.float64()) for name, values in columns.items()}
-    return pa.table(named | odds | statistics)
+        odds = np.exp(columns["log_odds"])
+    named = {} if labels[0] is None else {"class": labels}
+    named |= {"column": columns["column"], "coefficient": columns["coefficient"], "odds_ratio": odds}
+    return pa.table(named | {name: pa.array(columns[name], pa.float64()) for name in _STATISTICS})
 
 
 def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
@@ -45,28 +78,19 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
     K, size = len(coefficients), coefficients.size
-    columns: dict[str, Any] = {"class": [label for label in model.label_names for _ in names]} if K > 1 else {}
-    columns |= {
+    # Adding a number to a column's coefficient of every class changes no probability, so that single ones mean
+    # something against the mean of the classes only. l2 leaves it at 0; l1 does not.
+    log_odds = coefficients - coefficients.mean(axis=0) if K > 1 else coefficients
+    columns: dict[str, Any] = {
         "column": names * K,
+        "label": [label for label in model.label_names for _ in names] if K > 1 else [None] * size,
         "coefficient": coefficients.reshape(-1),
-        "log_odds": centred(coefficients).reshape(-1),
+        "log_odds": log_odds.reshape(-1),
     }
     for name in _STATISTICS:
         known = [] if inference is None else getattr(inference, name).tolist()
-        columns[name] = [
-            *known,
-            *[None] * (size - len(known)),
-        ]  # without an intercept there is nothing to say of it
+        columns[name] = [*known, *[None] * (size - len(known))]  # without an intercept there is nothing to say of it
     return columns
-
-
-def centred(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-    """w_k - mean_j w_j for the coefficients [K, D] of K > 2 classes; the one row [1, D] of two classes as it is.
-
-    Adding a number to a column's coefficient of every class changes no probability, so that single ones mean something
-    against the mean only. l2 leaves it at 0; l1 does not.
-    """
-    return coefficients - coefficients.mean(axis=0) if len(coefficients) > 1 else coefficients
 
 
 def write_coefficients(table: pa.Table, path: Path) -> None:
@@ -76,10 +100,7 @@ def write_coefficients(table: pa.Table, path: Path) -> None:
 
 
 def rank_coefficients(
-    model: Model,
-    deviation: NDArray[np.float64],
-    inference: Inference | None,
-    why_no_inference: str,
+    model: Model, deviation: NDArray[np.float64], inference: Inference | None, why_no_inference: str
 ) -> Coefficients:
     """The coefficients, ordered by what a standard deviation more of the column changes.
 
@@ -91,22 +112,16 @@ def rank_coefficients(
     """
     columns, D = _columns(model, inference), len(model.feature_names)
     deviations = np.tile([*deviation, np.nan], len(columns["column"]) // (D + 1))
-    per_deviation = columns["coefficient"] * deviations
-    order = np.argsort(-np.abs(per_deviation), kind="stable")
+    columns["per_deviation"] = columns["coefficient"] * deviations
+    columns["log_odds_per_deviation"] = columns["log_odds"] * deviations
     # Intercepts, which have no deviation, come last.
+    order = np.argsort(-np.abs(columns["per_deviation"]), kind="stable")
     order, intercepts = np.split(order, [len(order) - len(order) // (D + 1)])
 
     def row(i: int) -> Coefficient:
-        by, log_odds = float(deviations[i]), float(columns["log_odds"][i])
-        return Coefficient(
-            column=columns["column"][i],
-            label=columns["class"][i] if "class" in columns else None,
-            coefficient=float(columns["coefficient"][i]),
-            per_deviation=None if np.isnan(by) else float(per_deviation[i]),
-            log_odds=log_odds,
-            log_odds_per_deviation=None if np.isnan(by) else log_odds * by,
-            **{name: columns[name][i] for name in _STATISTICS},
-        )
+        # Without a deviation a number is NaN, which the page has as a dash.
+        values: dict[str, Any] = {k: None if of[i] != of[i] else of[i] for k, of in columns.items()}
+        return Coefficient(**values)
 
     rows = [row(i) for i in order[: LARGEST + OTHERS]]
     return Coefficients(

@@ -1,131 +1,97 @@
-"""What a report says, before any of it is drawn: the page and the pictures show the same numbers."""
+"""What a run says about itself and what its report says, before any of it is drawn: page and pictures show the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from ..metrics.calibration import Calibration
 from ..metrics.intervals import Interval
 from .chart import Chart
-
-_ROUNDING = 1e-12
-"""Of all weight: a difference of sums that is no larger is 0."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Points to draw, [P] float64 each."""
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-
-    def at(self, places: ArrayLike) -> Curve:
-        """Some of the points."""
-        kept = np.asarray(places, dtype=np.intp)
-        return Curve(self.x[kept], self.y[kept])
+from .coefficients import Coefficients
+from .decisions import ClassConfusion, Question
+from .text import plural
 
 
 @dataclass(frozen=True)
-class Decision:
-    """One yes-or-no question (the positive class, or a class against the rest), asked of the rows of one split.
+class SolverSummary:
+    """How a solver's fit ended, as `flashlogit.fitting.fit.Fit` has it."""
 
-    thresholds, true_positive and false_positive are [T]: the weight of the rows called positive at each threshold, by
-    their label. `at` is the place of the run's own threshold. `whole`: all weights are whole numbers. Histogram
-    counts are [H] plain rows that have a weight.
-    """
-
-    split: str
-    thresholds: NDArray[np.float64]
-    true_positive: NDArray[np.float64]
-    false_positive: NDArray[np.float64]
-    at: int
-    weighted: bool
-    whole: bool
-    roc: Curve | None
-    roc_auc: float | None
-    precision_recall: Curve | None
-    average_precision: float | None
-    calibration: Calibration
-    bins: int
-    negative_rows: NDArray[np.int64]
-    positive_rows: NDArray[np.int64]
-
-    def counts(self, at: int | None = None) -> NDArray[np.float64]:
-        """Weights of true and false negatives, false and true positives at a threshold's place, by default the run's.
-
-        All rows have a probability of at least the first threshold, 0. A difference of sums that is no larger than
-        their rounding is 0.
-        """
-        at = self.at if at is None else at
-        tp, fp = self.true_positive, self.false_positive
-        counts = np.array([fp[0] - fp[at], tp[0] - tp[at], fp[at], tp[at]])
-        return np.where(counts > _ROUNDING * (tp[0] + fp[0]), counts, 0.0)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A decision's splits, with the name of what counts as positive; one for two classes, K for K > 2."""
-
-    positive: str
-    negative: str
-    decisions: tuple[Decision, ...]
-
-    def headline(self, split: str) -> Decision:
-        """The decision about the rows of a split."""
-        return next(one for one in self.decisions if one.split == split)
-
-
-@dataclass(frozen=True)
-class ClassConfusion:
-    """Weight of one split's rows by class (rows of `weight` [k, k]) and likeliest class (columns)."""
-
-    split: str
-    labels: tuple[str, ...]
-    weight: NDArray[np.float64]
-    weighted: bool
-    whole: bool
-
-
-@dataclass(frozen=True)
-class Coefficient:
-    """A column's coefficient in the user's units and for one standard deviation more of it.
-
-    label is the class for K > 2 classes. log_odds and log_odds_per_deviation are the same two numbers as logarithms of
-    odds ratios: for K > 2 classes less their mean over the classes. The last five are None without standard errors.
-    """
-
-    column: str
-    label: str | None
-    coefficient: float
-    per_deviation: float | None
-    log_odds: float
-    log_odds_per_deviation: float | None
-    standard_error: float | None = None
-    z: float | None = None
-    p_value: float | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """The largest by what a standard deviation more of the column changes, then others, then the intercepts."""
-
-    largest: tuple[Coefficient, ...]
-    others: tuple[Coefficient, ...]
-    left_out: int
-    intercepts: tuple[Coefficient, ...]
-    why_no_inference: str
-    """Why there are no standard errors; empty where there are."""
+    solver: str
+    ending: str
+    converged: bool
+    objective: float
+    null_objective: float
+    certificate: str
+    """`gap` where the gap is a duality gap; `decrement` where it is half the squared Newton decrement."""
+    gap: float
+    relative_gap: float
+    tolerance: float
+    statement: str
+    """One sentence that says what the certificate proves."""
+    notes: tuple[str, ...]
+    separation: str | None
+    """`complete`, `quasi-complete` or `suspected`; None where the classes are not separated."""
+    iterations: int
+    passes: float
+    terabytes_per_second: float
+    seconds: float
+    compile_seconds: float
 
     @property
-    def inferred(self) -> bool:
-        """Whether there are standard errors."""
-        return not self.why_no_inference
+    def proven(self) -> bool:
+        """Whether a duality gap within the tolerance proves the optimum."""
+        return self.converged and self.certificate == "gap"
+
+    @property
+    def verdict(self) -> str:
+        """The statement in two or three words, which say too why there may be no proof."""
+        if self.proven:
+            return "✓ certified"
+        if self.separation is not None:
+            return f"classes {'may be' if self.separation == 'suspected' else 'are'} separated"
+        return "converged, no proof possible" if self.converged else "not converged"
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """How training by mini-batches ended."""
+
+    epochs: int
+    kept_epoch: int
+
+    # What a report asks a solver's summary too; not annotated, so that metrics.json has only the fields.
+    notes, converged, proven, verdict = (), True, False, "not certified"
+
+    @property
+    def statement(self) -> str:
+        """One sentence that says what such training proves."""
+        return (
+            f"trained by mini-batches for {plural(self.epochs, 'epoch')}, weights of epoch {self.kept_epoch:,} kept;"
+            " such training comes near the optimum and proves nothing about its distance"
+        )
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run: how the model was learned, and on what."""
+
+    device: str
+    backend: str
+    learned: SolverSummary | EpochSummary
+    flashlogit: str
+    """Version of the package."""
+    torch: str
+    """Version of torch."""
+    gpu: str | None
+    """Name of the GPU; None where the CPU computed."""
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `run` of metrics.json: all fields by name, those of `learned` among them."""
+        learned = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.learned).items()}
+        outer = {name: getattr(self, name) for name in ("flashlogit", "torch", "gpu", "threads")}
+        return {"device": self.device, "backend": self.backend, **learned, **outer}
 
 
 @dataclass(frozen=True)
@@ -134,14 +100,9 @@ class Report:
 
     title: str
     headline: str
-    statement: str
-    proven: bool
-    """Whether the statement is a certificate of the optimum within the tolerance."""
-    verdict: str
-    """The same in two or three words, which say too why there may be no proof."""
-    warnings: tuple[str, ...]
-    """Sentences on a solver that did not reach an optimum."""
+    learned: SolverSummary | EpochSummary
     notes: tuple[str, ...]
+    """Sentences on the data."""
     facts: tuple[tuple[str, str], ...]
     settings: str
     metrics: Mapping[str, Mapping[str, float | None]]
@@ -150,7 +111,6 @@ class Report:
     history: Chart | None
     questions: tuple[Question, ...]
     classes: int
-    shown_classes: int
     confusions: tuple[ClassConfusion, ...]
     coefficients: Coefficients
     category: str | None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from ..metrics.scores import SplitScores
-from .amounts import are_whole
-from .content import ClassConfusion, Curve, Decision
+from ..metrics.scores import Calibration, Floats, SplitScores, totals
+from .text import are_whole
 
 THRESHOLDS = np.arange(1001) / 1000
 """Where a row is called positive, beside the run's own."""
@@ -19,24 +19,96 @@ _QUANTILES, _CROWDED = 200, 5
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
+_ROUNDING = 1e-12
+"""Share of all weight: a difference of sums that is no larger is 0."""
 
 
-def threshold_stops(splits: Iterable[SplitScores]) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Curve:
+    """Points to draw, [P] float64 each."""
+
+    x: Floats
+    y: Floats
+
+    def at(self, places: ArrayLike) -> Curve:
+        """Some of the points."""
+        kept = np.asarray(places, dtype=np.intp)
+        return Curve(self.x[kept], self.y[kept])
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One yes-or-no question (the positive class, or a class against the rest), asked of the rows of one split.
+
+    thresholds, true_positive and false_positive are [T]: the weight of the rows called positive at each threshold, by
+    their label. `at` is the place of the run's own threshold. `whole`: all weights are whole numbers. `histogram`
+    [2, H]: plain rows that have a weight, negative and positive ones.
+    """
+
+    split: str
+    thresholds: Floats
+    true_positive: Floats
+    false_positive: Floats
+    at: int
+    weighted: bool
+    whole: bool
+    roc: Curve | None
+    roc_auc: float | None
+    precision_recall: Curve | None
+    average_precision: float | None
+    calibration: Calibration
+    histogram: NDArray[np.int64]
+
+    def counts(self) -> Floats:
+        """Weights of true and false negatives, false and true positives at the run's threshold.
+
+        All rows have a probability of at least the first threshold, 0. A difference of sums that is no larger than
+        their rounding is 0.
+        """
+        at, tp, fp = self.at, self.true_positive, self.false_positive
+        counts = np.array([fp[0] - fp[at], tp[0] - tp[at], fp[at], tp[at]])
+        return np.where(counts > _ROUNDING * (tp[0] + fp[0]), counts, 0.0)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A decision's splits, with the name of what counts as positive; one for two classes, K for K > 2."""
+
+    positive: str
+    negative: str
+    decisions: tuple[Decision, ...]
+
+    def headline(self, split: str) -> Decision:
+        """The decision about the rows of a split."""
+        return next(one for one in self.decisions if one.split == split)
+
+
+@dataclass(frozen=True)
+class ClassConfusion:
+    """Weight of one split's rows by class (rows of `weight` [k, k]) and likeliest class (columns)."""
+
+    split: str
+    labels: tuple[str, ...]
+    weight: Floats
+    weighted: bool
+    whole: bool
+
+
+def threshold_stops(splits: Iterable[SplitScores]) -> Floats:
     """Every thousandth, and within one that holds many rows of a split or of its positives some quantiles of them.
 
-    Of a rare class most probabilities may lie below the first thousandth.
+    Most probabilities of a rare class may lie below the first thousandth.
     """
     stops = [THRESHOLDS]
     for ranking in (split.ranking for split in splits):
         for cumulated in (ranking.positive + ranking.negative, ranking.positive):
-            if len(cumulated) and cumulated[-1] > 0:
+            if cumulated[-1] > 0:
                 sought = np.linspace(0, cumulated[-1], _QUANTILES + 1)
                 quantiles = expit(ranking.score[np.searchsorted(cumulated, sought)])
                 thousandth = np.floor(quantiles * 1000).astype(np.int64)
                 held = np.bincount(thousandth, minlength=1001)[thousandth]
                 stops.append(quantiles[held >= _CROWDED])
-    together: NDArray[np.float64] = np.unique(np.concatenate(stops))
-    return together
+    return np.unique(np.concatenate(stops))
 
 
 def decide(
@@ -46,7 +118,7 @@ def decide(
     threshold: float,
     bins: int,
     points: int = CURVE_POINTS,
-    stops: NDArray[np.float64] = THRESHOLDS,
+    stops: Floats = THRESHOLDS,
 ) -> Decision:
     """The decision about a split of two classes at every threshold, and its curves.
 
@@ -62,15 +134,13 @@ def decide(
     true_positive, false_positive = ranking.called(thresholds)
     roc = precision_recall = None
     roc_auc, average_precision = ranking.areas or (None, None)
-    if ranking.both_classes:
+    if ranking.areas:
         roc = _thinned(*ranking.roc(), points)
         # Steps: average precision is the area under them, and between two thresholds no other precision is reached.
         kept = _thinned(*ranking.precision_recall(), points // 2)
         precision_recall = Curve(np.append(0.0, np.repeat(kept.x, 2)[:-1]), np.repeat(kept.y, 2))
-    counts = True if split.sample_weight is None else split.sample_weight > 0
-    negative_rows, positive_rows = (
-        np.histogram(split.probability[(split.y == label) & counts], HISTOGRAM_BINS, (0, 1))[0] for label in (0, 1)
-    )
+    rows = split.counted
+    at_label = (rows.probability[rows.y == label] for label in (0, 1))
     return Decision(
         split=name,
         thresholds=thresholds,
@@ -84,18 +154,15 @@ def decide(
         precision_recall=precision_recall,
         average_precision=average_precision,
         calibration=split.calibration(bins),
-        bins=bins,
-        negative_rows=negative_rows,
-        positive_rows=positive_rows,
+        histogram=np.array([np.histogram(p, HISTOGRAM_BINS, (0, 1))[0] for p in at_label]),
     )
 
 
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int) -> Curve:
+def _thinned(x: Floats, y: Floats, points: int) -> Curve:
     """At most about so many points, evenly along the curve."""
-    curve = Curve(x, y)
+    curve, way = Curve(x, y), np.cumsum(np.abs(np.diff(x, prepend=x[0])) + np.abs(np.diff(y, prepend=y[0])))
     if len(x) <= points:
         return curve
-    way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
     kept = np.searchsorted(way, np.linspace(0, way[-1], points))
     return curve.at(np.unique([0, *kept.clip(max=len(x) - 1), len(x) - 1]))
 
@@ -109,7 +176,6 @@ def confuse(
     place[shown] = np.arange(len(shown))
     k = len(shown) + (len(shown) < K)
     y, predicted = place[np.asarray(split.y).astype(np.int64)], place[split.logits.argmax(axis=1)]
-    weight = np.bincount(y * k + predicted, split.sample_weight, minlength=k * k).reshape(k, k)
+    weight = totals(y * k + predicted, split.sample_weight, k * k).reshape(k, k)
     names = tuple(labels[int(j)] for j in shown) + ((others,) if k > len(shown) else ())
-    weighted, whole = split.sample_weight is not None, are_whole(split.sample_weight)
-    return ClassConfusion(name, names, weight.astype(np.float64), weighted, whole)
+    return ClassConfusion(name, names, weight, split.sample_weight is not None, are_whole(split.sample_weight))

@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from ..metrics.binary import rates
+from ..metrics.evaluation import rates
 from ..metrics.intervals import METHOD, Interval
 from ..system.files import write_atomically
 from . import charts
-from .amounts import amount
-from .chart import digits, number
-from .content import Decision, Question, Report
+from .content import Report
+from .decisions import Decision, Question
 from .svg import draw_svg, swatch
+from .text import METRICS, amount, digits, number
 
-METRIC_NAMES = {
-    "log_loss": "Log loss",
-    "clamped_log_loss": "Clamped log loss",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "roc_auc": "ROC AUC",
-    "macro_roc_auc": "ROC AUC, macro",
-    "average_precision": "Average precision",
-    "brier": "Brier score",
-    "calibration_error": "Calibration error",
-    "precision": "Precision",
-    "recall": "Recall",
-    "specificity": "Specificity",
-    "f1": "F1",
-    "macro_f1": "F1, macro",
-}
-_CARDS = (
-    "roc_auc",
-    "macro_roc_auc",
-    "log_loss",
-    "accuracy",
-    "average_precision",
-    "macro_f1",
-    "brier",
-    "balanced_accuracy",
-)
-_CARD_COUNT = 4
+METRIC_NAMES = {name: title for name, (title, _) in METRICS.items()}
+_CARDS = ("roc_auc", "macro_roc_auc", "log_loss", "accuracy", "average_precision", "macro_f1")
+"""Metrics above all others, of which either kind of run has four."""
 _LOG_ODDS = 300 * math.log(10)
 
 
@@ -61,49 +33,28 @@ def write_page(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as text. All that comes from the user is escaped, in the text and in the inlined JSON."""
+    loader = PackageLoader("flashlogit.report", ".")
     environment = Environment(
-        loader=PackageLoader("flashlogit.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"digits": digits, "metric": metric, "number": number, "p_value": p_value}
-    package = files("flashlogit.report")
-    two_classes = not report.confusions
-    of_headline = report.metrics[report.headline]
-    metric_rows = _metric_rows(report)
+    environment.globals.update(charts=charts, draw=draw_svg, swatch=swatch, interval=interval, odds=odds, amount=amount)
+    question = report.questions[0]
+    two_classes, of_headline = not report.confusions, report.metrics[report.headline]
+    names = {name: title for name, title in METRIC_NAMES.items() if name in of_headline}
+    if all(split.get("clamped_log_loss") == split["log_loss"] for split in report.metrics.values()):
+        del names["clamped_log_loss"]  # for eps = 0 nothing is clamped
     return environment.get_template("page.html.j2").render(
         report=report,
-        style=Markup(package.joinpath("style.css").read_text(encoding="utf-8")),
-        script=Markup(package.joinpath("script.js").read_text(encoding="utf-8")),
-        counts=_inlined(_counts(report.questions[0])) if two_classes else None,
-        names=METRIC_NAMES,
-        rows=metric_rows,
-        clamped_hidden="clamped_log_loss" not in metric_rows,
-        undefined=any(None in of_split.values() for of_split in report.metrics.values()),
+        style=Markup(loader.get_source(environment, "style.css")[0]),
+        script=Markup(loader.get_source(environment, "script.js")[0]),
+        counts=_counts(question) if two_classes else None,
+        names=names,
+        undefined=any(None in split.values() for split in report.metrics.values()),
         method=METHOD,
-        cards=[name for name in _CARDS if name in of_headline][:_CARD_COUNT],
-        interval=interval,
-        charts=charts,
-        draw=draw_svg,
-        swatch=swatch,
-        odds=odds,
-        category=report.category,
-        amount=amount,
-        confusion=_confusion(report.questions[0].headline(report.headline)) if two_classes else None,
+        cards=[name for name in _CARDS if name in of_headline],
+        confusion=_confusion(question.headline(report.headline)) if two_classes else None,
     )
-
-
-def _metric_rows(report: Report) -> list[str]:
-    """Metrics in order; without the clamped loss where nothing was clamped, as for eps = 0."""
-    of_headline = report.metrics[report.headline]
-    clamped = any(
-        of_split["clamped_log_loss"] != of_split["log_loss"]
-        for of_split in report.metrics.values()
-        if "clamped_log_loss" in of_split
-    )
-    return [name for name in METRIC_NAMES if name in of_headline and (clamped or name != "clamped_log_loss")]
 
 
 def interval(value: float | None, ends: Interval | None) -> str:
@@ -154,27 +105,14 @@ def _confusion(decision: Decision) -> dict[str, str]:
     return dict(zip(("tn", "fn", "fp", "tp"), texts, strict=True)) | shares
 
 
-def _counts(question: Question) -> dict[str, Any]:
-    """What the slider needs: counts by threshold, and no row of the data."""
-
-    def plain(values: NDArray[np.float64], weighted: bool) -> list[float]:
-        return values.tolist() if weighted else [round(v) for v in values.tolist()]
-
-    return {
-        "thresholds": question.decisions[0].thresholds.tolist(),
-        "at": question.decisions[0].at,
-        "splits": {
-            one.split: {
-                "whole": one.whole,
-                "tp": plain(one.true_positive, one.weighted),
-                "fp": plain(one.false_positive, one.weighted),
-            }
-            for one in question.decisions
-        },
-    }
-
-
-def _inlined(content: Mapping[str, Any]) -> Markup:
-    """JSON inside of a script element, which only `<` could end."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
+def _counts(question: Question) -> Markup:
+    """What the slider needs: counts by threshold and no row of the data, as JSON inside of a script element, which only
+    `<` could end."""
+    splits = {}
+    for one in question.decisions:
+        of_label = {"tp": one.true_positive, "fp": one.false_positive}
+        plain = {name: of.astype(float if one.weighted else int).tolist() for name, of in of_label.items()}
+        splits[one.split] = {"whole": one.whole, **plain}
+    first = question.decisions[0]
+    counts = {"thresholds": first.thresholds.tolist(), "at": first.at, "splits": splits}
+    return Markup(json.dumps(counts, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

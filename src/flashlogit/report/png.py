@@ -1,29 +1,27 @@
 """The report's charts as PNG, for slides and papers.
 
-Drawn with matplotlib's object interface on an Agg canvas: no display, no pyplot, no global setting touched.
+Drawn with matplotlib's object interface: no display, no pyplot, no global setting touched.
 """
 
 from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
 from . import charts
-from .amounts import amount
-from .chart import Axis, Chart, Panel, Series, number
+from .chart import Axis, Chart, Panel, Series
 from .content import Report
-from .names import joined, plain, shortened
+from .text import amount, joined, number, plain, shortened
 
 DPI = 150
 _SIZE = (6.4, 4.8)
@@ -78,10 +76,10 @@ def _style(name: str) -> Style:
     return STYLES.get(name, Style("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D"))
 
 
-_CURVES: dict[str, tuple[str, Callable[[charts.Subject, str], Chart]]] = {
-    "roc.png": ("ROC", charts.roc_chart),
-    "precision_recall.png": ("Precision and recall", charts.precision_recall_chart),
-    "calibration.png": ("Calibration", charts.calibration_chart),
+_CURVES = {
+    "roc.png": charts.roc_chart,
+    "precision_recall.png": charts.precision_recall_chart,
+    "calibration.png": charts.calibration_chart,
 }
 PICTURES = ("training.png", *_CURVES, "scores.png", "confusion.png", "coefficients.png")
 
@@ -104,7 +102,6 @@ def write_curves(report: Report, path: Path) -> None:
 def draw_picture(report: Report, name: str) -> Figure:
     """Return one of `PICTURES` as a figure."""
     figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     if name == "confusion.png":
         _draw_confusion(report, figure)
     else:
@@ -116,7 +113,6 @@ def draw_curves(report: Report) -> Figure:
     """Return the figure of `write_curves`."""
     width, height = CURVES_INCHES
     figure = Figure(figsize=CURVES_INCHES, dpi=DPI * 0.8)
-    FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     figure.suptitle(textwrap.fill(plain(report.title), _TITLE_CHARACTERS), parse_math=False)
     parts: Any = figure.subfigures(1, 3)
@@ -143,7 +139,7 @@ def _draw_confusion(report: Report, figure: Figure) -> None:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     counts = [[amount(count, whole=whole) for count in row] for row in weight.tolist()]
     longest = max(len(count) for row in counts for count in row)
-    names = [_named(label) if k > 2 else textwrap.fill(_named(label), 16) for label in labels]
+    names = [textwrap.fill(shortened(label, _NAME_CHARACTERS), 16 if k == 2 else _NAME_CHARACTERS) for label in labels]
     cell = max(_CELL, 0.065 * longest, 3.0 / k)
     figure.set_size_inches(max(_SIZE[0], cell * k + 2.6), max(_SIZE[1], cell * k + (2.4 if k > 2 else 1.6)))
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if k > 2 else {}
@@ -160,10 +156,9 @@ def _chart(report: Report, name: str) -> Chart | None:
     """The chart in a file; its curves are those of all splits, or for K > 2 classes of each in the headline split."""
     several = bool(report.confusions)
     if name in _CURVES:
-        title, build = _CURVES[name]
         subject = charts.by_class(report) if several else charts.by_split(report.questions[0])
-        of = f", {report.headline} rows, each class against the rest" if several else ""
-        return replace(build(subject, ""), title=title + of)
+        chart, of = _CURVES[name](subject, ""), f", {report.headline} rows, each class against the rest"
+        return replace(chart, title=chart.title + of) if several else chart
     if name == "scores.png":
         if several:
             return charts.class_scores_chart(report)
@@ -201,10 +196,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         places = np.arange(len(values))
         axes.barh(places, values, color=np.where(values > 0, _POSITIVE, _NEGATIVE))
         axes.set_yticks(
-            places,
-            [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars],
-            fontsize="small",
-            parse_math=False,
+            places, [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars], fontsize="small", parse_math=False
         )
         axes.set_ylim(len(values) - 0.4, -0.6)
         axes.axvline(0, color="black", lw=0.8)
@@ -249,8 +241,8 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
             marker = "" if series.size is None else style.marker
             (handle,) = axes.plot([], [], c=style.color, ls=line, marker=marker, mfc="none")
         handles.append(handle)
-        name = _named(series.name, 24 if many else _NAME_CHARACTERS)
-        # Of many the last two words have room for two columns, such as "error 0.01".
+        name = shortened(series.name, 24 if many else _NAME_CHARACTERS)
+        # Two columns have room for the last two words of many, such as "error 0.01".
         words = " ".join(series.words.split()[-2:]) if many else series.words
         labels.append(f"{name}: {words}" if words else name)
     if not labels:
@@ -263,15 +255,10 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
     return _LEGEND_LINE * (-(-len(labels) // columns) - 1)
 
 
-def _named(name: str, most: int = _NAME_CHARACTERS) -> str:
-    """A user's name at a length that leaves room for the picture."""
-    return shortened(plain(name), most)
-
-
 def _write(figure: Figure, path: Path) -> None:
     """Write a figure; it appears whole or not at all.
 
-    Of a name in a script that matplotlib's own font lacks there are boxes. Nobody can mend that by a warning on the
+    A name in a script that matplotlib's own font lacks becomes boxes. Nobody can mend that by a warning on the
     terminal for each of its characters; the page has the name.
     """
     with warnings.catch_warnings():

@@ -18,7 +18,7 @@
   const split = by("split");
   const line = document.querySelector("line.threshold");
 
-  // The same as `amount` in amounts.py, to the last digit.
+  // The same as `amount` in text.py, to the last digit.
   const amount = (value, whole) => {
     if (value === 0) return "0";
     const [mantissa, power] = value.toExponential(4).split("e");

@@ -8,34 +8,30 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup, escape
 
-from .chart import Axis, Chart, Floats, Panel, Series, number
-from .names import joined
+from .chart import Chart, Floats, Panel, Series
+from .text import joined, number
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""
 _TOP, _RIGHT, _GAP, _BELOW = 10.0, 12.0, 14.0, 46.0
-_BAR_LEFT, _BAR_CHARACTERS = 148.0, 20
+_BAR_LEFT, _BAR_CHARACTERS = 148.0, 18
 
 
 def draw_svg(chart: Chart, identity: str) -> Markup:
     """Return an <svg> that says what it shows to those who do not see it; `identity` begins its ids."""
-    left = _BAR_LEFT if chart.panels[0].bars else _room(*(panel.y for panel in chart.panels))
+    # The upright axes' numbers have room in the size that phones have, and the label beside them.
+    longest = max((len(number(tick)) for panel in chart.panels for tick in panel.y.ticks), default=0)
+    left = _BAR_LEFT if chart.panels[0].bars else max(60.0, 32 + 7.6 * longest)
     top, parts = _TOP, []
     for panel in chart.panels:
-        parts.append(_Frame(panel, identity, left, top).markup(last=panel is chart.panels[-1]))
+        parts.append(_Frame(panel, left, top).markup(last=panel is chart.panels[-1]))
         top += panel.height + _GAP
-    # A pattern beside the colour: shapes that cross stay apart without it.
-    hatch = (
-        f'<defs><pattern id="{identity}-hatch" width="5" height="5" patternUnits="userSpaceOnUse"'
-        ' patternTransform="rotate(45)"><line class="hatch" y2="5"/></pattern></defs>'
-    )
-    hatched = any(series.kind == "stairs" and series.style == "positive" for series in chart.legend)
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {top - _GAP + _BELOW:g}" role="img"'
         f' aria-labelledby="{identity}-t" aria-describedby="{identity}-d">'
         f'<title id="{identity}-t">{escape(chart.subject or chart.title)}</title>'
         f'<desc id="{identity}-d">{escape(chart.description)}</desc>'
-        f"{hatch if hatched else ''}{''.join(parts)}</svg>"
+        f"{''.join(parts)}</svg>"
     )
 
 
@@ -51,16 +47,11 @@ def swatch(series: Series) -> Markup:
     return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>')
 
 
-def _room(*axes: Axis) -> float:
-    """Units on the left for the upright axes' numbers, in the size that phones have, and for the label beside them."""
-    return max(60.0, 32 + 7.6 * max(len(number(tick)) for axis in axes for tick in axis.ticks))
-
-
 class _Frame:
     """A panel at its place in the chart."""
 
-    def __init__(self, panel: Panel, identity: str, left: float, top: float) -> None:
-        self._panel, self._identity, self._left, self._top = panel, identity, left, top
+    def __init__(self, panel: Panel, left: float, top: float) -> None:
+        self._panel, self._left, self._top = panel, left, top
         self._width = WIDTH - _RIGHT - left
 
     def _at(self, x: Floats | float, y: Floats | float) -> list[tuple[float, float]]:
@@ -115,12 +106,8 @@ class _Frame:
         """The outline of a histogram, closed along the axis."""
         base = np.full(1, self._panel.y.low)
         places = self._at(np.repeat(series.x, 2), np.concatenate([base, np.repeat(series.y, 2), base]))
-        filled = {"negative": "", "positive": f' style="fill:url(#{self._identity}-hatch)"'}
-        outline = "" if series.style in filled else "outline "
-        return (
-            f'<polygon class="stairs {outline}{series.style}"{filled.get(series.style, "")}'
-            f' points="{_points(places)}"/>'
-        )
+        outline = "" if series.style in ("negative", "positive") else "outline "
+        return f'<polygon class="stairs {outline}{series.style}" points="{_points(places)}"/>'
 
     def _bars(self) -> list[str]:
         step = self._panel.height / len(self._panel.bars)

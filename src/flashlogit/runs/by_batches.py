@@ -6,13 +6,13 @@ import time
 
 from flashlogit_kernels.contract import Clamp
 
-from ..config.learning import CosineSchedule
-from ..report.summary import EpochSummary
+from ..config.settings import CosineSchedule
+from ..report.content import EpochSummary
 from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.objective import Objective, class_weights, with_class_weight
 from ..training.trainer import Trainer
-from .task import Bar, HistoryRow, Interrupted, Learned, Task
+from .results import Bar, HistoryRow, Interrupted, Learned, Task
 
 
 class BatchRun:
@@ -26,11 +26,8 @@ class BatchRun:
         """
         loss, dataset, settings = task.settings.loss, task.dataset, task.settings.training
         if len(dataset.label_names) > 2:
-            raise UserError(
-                f"has {len(dataset.label_names)} classes, which mini-batches do not train",
-                setting="data.label",
-                remedy="add a section `solver` (`solver: {name: auto}`)",
-            )
+            problem = f"has {len(dataset.label_names)} classes, which mini-batches do not train"
+            raise UserError(problem, setting="data.label", remedy="add a section `solver` (`solver: {name: auto}`)")
         factors = class_weights(dataset.train, loss.class_weight)
         clamp = Clamp(loss.eps, loss.clamp_gradient)
         train, validation = (
@@ -77,10 +74,7 @@ class BatchRun:
         except KeyboardInterrupt:
             with saving():
                 directory.keep(newest)
-                raise Interrupted(
-                    f"interrupted: {directory.checkpoint} holds the state after epoch {newest.progress['epoch']};"
-                    " go on with --resume"
-                ) from None
+                raise Interrupted.after(f"epoch {newest.progress['epoch']}", directory) from None
         stopping = settings.early_stopping is not None
         kept = trainer.best.epoch if stopping and trainer.best else trainer.epoch
         if epochs := trainer.epoch - first:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import torch
 
-from ..config.learning import SolverSettings
 from ..data import Dataset, Rows
-from ..fitting.fit import Fit, FitState, Listener, Parameters, fit, fit_softmax
+from ..fitting.fit import Fit, Parameters, fit, fit_softmax
 from ..fitting.inference import Inference, infer
 from ..models.model import Model
-from ..report.summary import SolverSummary
+from ..report.content import SolverSummary
 from ..solvers.choose import choose_method
 from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.objective import class_weights, with_class_weight
+from .results import Learned, Task
 from .solver_progress import SolverProgress
-from .task import Learned, Task
 
 _SEPARATED = {
     "complete": "no finite optimum exists: the classes are completely separated",
@@ -37,9 +36,12 @@ class SolverRun:
         Raises:
             UserError: a solver that cannot take the problem, or a checkpoint or model of other data.
         """
-        self._call = FitCall(task)
-        self._progress = SolverProgress(task, self._call.settings, self._call.solver())
-        self._task = task
+        assert task.settings.solver is not None
+        self._task, self._settings, self._loss = task, task.settings.solver, task.settings.loss
+        self._classes, train = len(task.dataset.label_names), task.dataset.train
+        factors = class_weights(train, self._loss.class_weight, classes=self._classes)
+        self._rows: Rows = with_class_weight(train, factors)
+        self._progress = SolverProgress(task, self._settings, self._solver())
         self._start = self._progress.resumed()
         if start is not None and self._start is None:
             self._start = _on_columns(start, task.dataset)
@@ -54,7 +56,7 @@ class SolverRun:
         task, progress = self._task, self._progress
         with progress.bar:
             try:
-                result = self._call.fit(self._start, progress.add)
+                result = self._fit()
                 with saving():
                     progress.finished(result)
             except KeyboardInterrupt:
@@ -70,53 +72,30 @@ class SolverRun:
             + (f" (after {compiled:.1f} s of compilation)" if compiled >= 0.05 else "")
         )
         task.say("\n".join([summary.statement, *(f"note: {note}" for note in summary.notes)]))
-        return Learned(result.weight, result.bias, progress.history, summary, *self._call.infer(result))
+        return Learned(result.weight, result.bias, progress.history, summary, *self._infer(result))
 
-
-class FitCall:
-    """The one place where the settings of a run become arguments of the library's fits, for two classes or more."""
-
-    def __init__(self, task: Task) -> None:
-        assert task.settings.solver is not None
-        self._task, self.settings, self._loss = task, task.settings.solver, task.settings.loss
-        self._classes = len(task.dataset.label_names)
-        train = task.dataset.train
-        factors = class_weights(train, self._loss.class_weight, classes=self._classes)
-        self._rows: Rows = with_class_weight(train, factors)
-
-    def solver(self) -> str:
+    def _solver(self) -> str:
         """Return the method that the fit will take; UserError where the one asked for cannot take the problem."""
-        name = self.settings.name
+        name, outputs = self._settings.name, 1 if self._classes == 2 else self._classes
         try:
-            outputs = 1 if self._classes == 2 else self._classes
             return choose_method(name, self._rows.X.shape[1], outputs=outputs, l1=self._loss.l1)
         except UserError as error:
             if error.setting != "solver":  # the library's own name of the parameter
                 raise
             raise UserError(error.problem, setting="solver.name", value=name, remedy=error.remedy) from error
 
-    def fit(self, start: Parameters | FitState | None, on_point: Listener) -> Fit:
-        """Fit the training rows from `start`; `on_point` is told of every accepted point."""
-        rows, settings = self._rows, self.settings
-        binary = self._classes == 2
-        given: dict[str, Any] = {"backend": self._task.backend.name} if binary else {"classes": self._classes}
-        return (fit if binary else fit_softmax)(
-            rows.X,
-            rows.y,
-            sample_weight=rows.sample_weight,
-            l1=self._loss.l1,
-            l2=self._loss.l2,
-            intercept=settings.intercept,
-            solver=settings.name,
-            tolerance=settings.tolerance,
-            max_iterations=settings.max_iterations,
-            start=start,
-            names=self._task.dataset.feature_names,
-            on_point=on_point,
-            **given,
-        )
+    def _fit(self) -> Fit:
+        """Fit the training rows: the one place where a run's settings become arguments of the library's fits."""
+        rows, settings = self._rows, self._settings
+        options = settings.model_dump(include={"intercept", "tolerance", "max_iterations"})
+        options |= self._loss.model_dump(include={"l1", "l2"})
+        options |= {"solver": settings.name, "sample_weight": rows.sample_weight, "start": self._start}
+        options |= {"names": self._task.dataset.feature_names, "on_point": self._progress.add}
+        if self._classes > 2:
+            return fit_softmax(rows.X, rows.y, classes=self._classes, **options)
+        return fit(rows.X, rows.y, backend=self._task.backend.name, **options)
 
-    def infer(self, result: Fit) -> tuple[Inference | None, str]:
+    def _infer(self, result: Fit) -> tuple[Inference | None, str]:
         """Return the statistics of the raw columns' coefficients, or None and the reason why there are none."""
         l1, l2 = self._loss.l1, self._loss.l2
         if l1 > 0 or l2 > 0:
@@ -138,7 +117,7 @@ class FitCall:
                 result.weight,
                 result.bias,
                 sample_weight=self._rows.sample_weight,
-                intercept=self.settings.intercept,
+                intercept=self._settings.intercept,
                 mean=torch.from_numpy(standardization.mean),
                 scale=torch.from_numpy(standardization.scale),
                 backend=self._task.backend.name,
@@ -148,60 +127,31 @@ class FitCall:
         return inference, ""
 
 
-def check_start(settings: SolverSettings | None) -> Model | None:
-    """Return the model that `solver.start` names, if it names one; UserError where there is none."""
-    if settings is None or settings.start is None:
-        return None
-    path = Path(settings.start).expanduser()
-    if not path.exists():
-        raise UserError(
-            "there is no such run or model",
-            setting="solver.start",
-            value=settings.start,
-            remedy="correct it or leave it out",
-        )
-    return Model.load(path)
-
-
 def _summary(result: Fit) -> SolverSummary:
-    return SolverSummary(
-        solver=result.solver,
-        ending=result.ending,
-        converged=result.converged,
-        objective=result.objective,
-        null_objective=result.certificate.null_objective,
-        certificate=result.certificate.kind,
-        gap=result.gap,
-        relative_gap=result.relative_gap,
-        tolerance=result.tolerance,
-        statement=result.certificate.sentence(),
-        notes=result.notes,
-        separation=result.separation.kind if result.separation else None,
-        iterations=result.iterations,
-        passes=result.passes,
-        terabytes_per_second=result.bytes_read / max(result.seconds, 1e-9) / 1e12,
-        seconds=result.seconds,
-        compile_seconds=result.compile_seconds,
-    )
+    certificate, separation = result.certificate, result.separation
+    same: dict[str, Any] = {each.name: getattr(result, each.name, None) for each in fields(SolverSummary)}
+    other = {
+        "null_objective": certificate.null_objective,
+        "certificate": certificate.kind,
+        "statement": certificate.sentence(),
+        "separation": separation.kind if separation else None,
+        "terabytes_per_second": result.bytes_read / max(result.seconds, 1e-9) / 1e12,
+    }
+    return SolverSummary(**same | other)
 
 
 def _on_columns(model: Model, dataset: Dataset) -> Parameters:
     """Return a model's parameters on the columns of this data set, which may be standardised otherwise."""
-    columns = model.feature_names, dataset.feature_names
-    _require_start(columns[0] == columns[1], "columns", *columns)
-    classes = model.label_names, dataset.label_names
-    _require_start(len(classes[0]) == len(classes[1]), "classes", *classes)
-    raw, intercept = model.raw()
-    here = dataset.standardization
-    weight, bias = torch.from_numpy(raw * here.scale), torch.from_numpy(intercept + raw @ here.mean)
-    return (weight[0] if len(model.label_names) == 2 else weight), bias
-
-
-def _require_start(fits: bool, what: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
-    if not fits:
+    columns, classes = (model.feature_names, dataset.feature_names), (model.label_names, dataset.label_names)
+    if columns[0] != columns[1] or len(classes[0]) != len(classes[1]):
+        what, (theirs, ours) = ("columns", columns) if columns[0] != columns[1] else ("classes", classes)
         raise UserError(
             f"is a model of {len(theirs):,} {what}, the first {theirs[0]!r}; the data have {len(ours):,}, the first"
             f" {ours[0]!r}",
             setting="solver.start",
             remedy=f"choose a model of the same {what}, or leave it out",
         )
+    raw, intercept = model.raw()
+    here = dataset.standardization
+    weight, bias = torch.from_numpy(raw * here.scale), torch.from_numpy(intercept + raw @ here.mean)
+    return (weight[0] if len(model.label_names) == 2 else weight), bias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,26 +18,23 @@ from ..system.files import naming, probe, remove_unfinished, write_atomically
 if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
     from ..training.checkpoint import Checkpoint
 
-PICTURE_FILES = tuple(
-    f"{name}.png"
-    for name in ("training", "roc", "precision_recall", "calibration", "scores", "confusion", "coefficients")
-)
+_CHARTS = "training roc precision_recall calibration scores confusion coefficients"
+PICTURE_FILES = tuple(f"{name}.png" for name in _CHARTS.split())
 """The charts of the report as files."""
 
-_ROW: TypeAdapter[dict[str, int | float | None]] = TypeAdapter(
-    dict[str, int | float | None], config=ConfigDict(strict=True)
-)
+_Row = dict[str, int | float | None]
+_ROW: TypeAdapter[_Row] = TypeAdapter(_Row, config=ConfigDict(strict=True))
 """A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
 
 Mode = Literal["new", "overwrite", "resume"]
 _AGAIN = "start again with --overwrite"
 
 
-class RunDirectory:
+class RunDirectory(AbstractContextManager["RunDirectory"]):
     """`<output>/<name>/` with its files; opening it checks that it can be written and changes no file in it."""
 
     def __init__(self, path: Path, mode: Mode) -> None:
-        """Lock the folder until `close`, and remove what a run that was killed left half written.
+        """Lock the folder until the end of its `with`, and remove what a run that was killed left half written.
 
         Raises:
             UserError: the folder cannot be written, holds a run that must not be replaced, or one that is going on.
@@ -64,16 +61,10 @@ class RunDirectory:
             self._open()
             self._check_mode(mode)  # once more: another run may have come and gone
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
 
-    def __enter__(self) -> RunDirectory:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Let other runs have the folder, and leave none behind where nothing came of the run."""
         try:
             if self._lock.is_locked and not self._is_used():
@@ -99,7 +90,7 @@ class RunDirectory:
         if self.listener:
             self.listener(row)
 
-    def read_history(self, length: int, keys: Collection[str] = ()) -> list[dict[str, int | float | None]]:
+    def read_history(self, length: int, keys: Collection[str] = ()) -> list[_Row]:
         """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
 
         Raises:
@@ -107,12 +98,9 @@ class RunDirectory:
         """
         lines = self.history.read_bytes().splitlines()[:length] if self.history.is_file() else []
         if len(lines) < length:
-            raise UserError(
-                f"it has {len(lines)} rows, and the checkpoint counts {length}",
-                setting=self.history,
-                remedy=_AGAIN,
-            )
-        rows: list[dict[str, int | float | None]] = []
+            problem = f"it has {len(lines)} rows, and the checkpoint counts {length}"
+            raise UserError(problem, setting=self.history, remedy=_AGAIN)
+        rows: list[_Row] = []
         for number, line in enumerate(lines, 1):
             try:
                 row = _ROW.validate_json(line)
@@ -131,33 +119,20 @@ class RunDirectory:
                 os.fsync(file.fileno())
         checkpoint.save(self.checkpoint)
 
-    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Write one JSON object in one step; numbers that JSON does not know raise ValueError."""
-        self.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
     def write_text(self, path: Path, content: str) -> None:
         """Write a text file in one step."""
         write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
 
     def _is_used(self) -> bool:
-        try:
-            return any(file.name != ".lock" for file in self.path.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return any(file.name != ".lock" for file in self.path.glob("*"))
 
     def _check_mode(self, mode: Mode) -> None:
         if mode == "resume" and not self.checkpoint.is_file():
-            raise UserError(
-                "there is no such checkpoint",
-                setting=self.checkpoint,
-                remedy="start the run without --resume",
-            )
+            remedy = "start the run without --resume"
+            raise UserError("there is no such checkpoint", setting=self.checkpoint, remedy=remedy)
         if mode == "new" and self._is_used():
-            raise UserError(
-                "the run directory exists",
-                setting=self.path,
-                remedy="choose another with name=..., go on with it with --resume, or replace it with --overwrite",
-            )
+            remedy = "choose another with name=..., go on with it with --resume, or replace it with --overwrite"
+            raise UserError("the run directory exists", setting=self.path, remedy=remedy)
 
     def _open(self) -> None:
         try:
@@ -166,17 +141,11 @@ class RunDirectory:
             for file in self._files:
                 remove_unfinished(file)
         except Timeout:
-            raise UserError(
-                "another run is writing to it",
-                setting=self.path,
-                remedy="wait for its end, or choose another with name=...",
-            ) from None
+            remedy = "wait for its end, or choose another with name=..."
+            raise UserError("another run is writing to it", setting=self.path, remedy=remedy) from None
         except OSError as error:
-            raise UserError(
-                f"the run directory cannot be written ({error.strerror})",
-                setting=self.path,
-                remedy="choose another with output=...",
-            ) from error
+            problem = f"the run directory cannot be written ({error.strerror})"
+            raise UserError(problem, setting=self.path, remedy="choose another with output=...") from error
 
     def _acquire(self) -> None:
         """Lock the folder, and make it again where a run of which nothing came has just taken it away."""

@@ -1,7 +1,10 @@
-"""What a finished run writes: the model, its metrics and its pictures."""
+"""What every way of learning a model gets from a run and gives back, and what a finished run writes of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,22 +12,105 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from .. import __version__, reference
+from ..config.settings import RunSettings
 from ..data import Dataset
-from ..metrics.binary import Metrics, evaluate
+from ..fitting.inference import Inference
+from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
-from ..metrics.multiclass import ClassMetrics
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
+from ..passes import Backend
 from ..report.build import build_report
 from ..report.coefficients import coefficient_table, write_coefficients
+from ..report.content import EpochSummary, RunSummary, SolverSummary
 from ..report.page import write_page
 from ..report.png import write_curves, write_pictures
-from ..report.summary import RunSummary
 from ..system.memory import cast_rows
-from .task import Learned, Task
+from ..training.checkpoint import Checkpoint
+from .directory import RunDirectory
+
+HistoryRow = dict[str, float | int | None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training; its message says what was kept."""
+
+    @classmethod
+    def after(cls, step: str, directory: RunDirectory) -> Interrupted:
+        """Say after which epoch or iteration the checkpoint was taken."""
+        return cls(f"interrupted: {directory.checkpoint} holds the state after {step}; go on with --resume")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run whose data are loaded. `saved` is the checkpoint it goes on from, if it does."""
+
+    settings: RunSettings
+    dataset: Dataset
+    backend: Backend
+    device: torch.device
+    directory: RunDirectory
+    saved: Checkpoint | None
+    say: Callable[[str], None]
+    quiet: bool
+
+    def origin(self, *sections: str) -> dict[str, Any]:
+        """Return what must be the same when the run is resumed, as JSON: sections of the settings, and the data."""
+        kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
+        return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
+
+    def note_threads(self, threads: int | None) -> None:
+        """Tell the user where a run goes on with another number of threads than it began with."""
+        here = torch.get_num_threads()
+        if threads not in (None, here):
+            self.say(
+                f"note: the run began with {threads} threads and goes on with {here}; its last digits may differ from"
+                " an uninterrupted run's"
+            )
+
+
+class Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar of a run, in a terminal only, that begins no thread of its own: beside one a fit is slower."""
+
+    monitor_interval = 0
+
+    def __init__(self, task: Task, **options: Any) -> None:
+        """`options` are tqdm's."""
+        # None: no bar where the output is not a terminal.
+        super().__init__(desc=task.settings.name, disable=True if task.quiet else None, **options)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A model: weight [D] and bias [1], or [K, D] and [K], on the columns as they are stored.
+
+    `inference` is of the raw columns; where it is None `why_no_inference` says why, without a full stop.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    history: list[HistoryRow]
+    summary: SolverSummary | EpochSummary
+    inference: Inference | None = None
+    why_no_inference: str = "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return a short hash of names, labels, statistics and two rows, which tells data sets apart without reading X."""
+    train = dataset.train
+    digest = hashlib.sha256(repr((dataset.feature_names, dataset.label_names, tuple(train.X.shape))).encode())
+    digest.update(train.y.cpu().numpy().tobytes())
+    digest.update(train.X[[0, -1]].double().cpu().numpy().tobytes())
+    digest.update(dataset.standardization.mean.tobytes() + dataset.standardization.scale.tobytes())
+    return digest.hexdigest()[:16]
+
+
+_OF_DATASET = ("feature_names", "label_names", "standardization", "array_widths", "encoding", "rule")
+"""What a model has of the data set it was learned from."""
 
 
 @dataclass(frozen=True)
@@ -41,39 +127,26 @@ class Results:
         It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric, and
         the `run`.
         """
-        splits = {
-            name: {metric: list(ends) for metric, ends in of_split.items()} for name, of_split in self.intervals.items()
-        }
-        return {name: of_split.to_json() for name, of_split in self.metrics.items()} | {
-            "intervals": {
-                "level": LEVEL,
-                "method": METHOD,
-                "splits": splits,
-            },
-            "run": self.run.to_json(),
-        }
+        intervals = {"level": LEVEL, "method": METHOD, "splits": self.intervals}
+        metrics = {name: of_split.to_json() for name, of_split in self.metrics.items()}
+        return {**metrics, "intervals": intervals, "run": self.run.to_json()}
 
 
 def write_results(task: Task, learned: Learned) -> Results:
     """Write model.safetensors, coefficients.csv, metrics.json, curves.png and the report."""
     directory, settings, dataset = task.directory, task.settings, task.dataset
-    weight, bias, summary = learned.weight, learned.bias, learned.summary
+    weight, bias = learned.weight, learned.bias
+    eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
     model = Model(
         weight=weight.cpu().numpy(),
         bias=bias.cpu().numpy(),
-        feature_names=dataset.feature_names,
-        label_names=dataset.label_names,
-        standardization=dataset.standardization,
-        eps=settings.loss.eps,
-        threshold=settings.report.threshold,
-        array_widths=dataset.array_widths,
-        encoding=dataset.encoding,
-        rule=dataset.rule,
+        eps=eps,
+        threshold=threshold,
+        **{name: getattr(dataset, name) for name in _OF_DATASET},
     )
     model.save(directory.model)
     write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
     scores = score(dataset, weight, bias)
-    eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
     metrics = {name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()}
     intervals = {
         name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed) for name, split in scores.items()
@@ -81,14 +154,15 @@ def write_results(task: Task, learned: Learned) -> Results:
     run = RunSummary(
         device=str(task.device),
         backend=task.backend.name,
-        learned=summary,
+        learned=learned.summary,
         flashlogit=__version__,
         torch=torch.__version__,
         gpu=torch.cuda.get_device_name(weight.device) if weight.is_cuda else None,
         threads=torch.get_num_threads(),
     )
     results = Results(metrics, intervals, run)
-    directory.write_json(directory.metrics, results.to_json())
+    # Numbers that JSON does not know raise ValueError.
+    directory.write_text(directory.metrics, json.dumps(results.to_json(), indent=2, allow_nan=False) + "\n")
     report = build_report(
         settings,
         model,
@@ -134,7 +208,8 @@ def column_deviation(dataset: Dataset) -> NDArray[np.float64]:
 
     It is known where columns were standardised, and else measured.
     """
-    if not bool((dataset.standardization.scale == 1).all()):
-        return dataset.standardization.scale
-    deviation: NDArray[np.float64] = Moments.of(dataset.train.X).variance.sqrt().cpu().numpy()
-    return deviation
+    scale = dataset.standardization.scale
+    if (scale != 1).any():
+        return scale
+    measured: NDArray[np.float64] = np.sqrt(Moments.of(dataset.train.X).variance.cpu().numpy())
+    return measured

@@ -1,34 +1,31 @@
-"""One training run from settings to results: load, learn, measure, write."""
+"""One training run from settings to results: load, learn, measure, write, and log for TensorBoard if asked to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data import Dataset, load
-from ..passes.backend import choose_backend
-from ..report.terminal import metrics_table
-from ..system.device import resolve_device
+from ..metrics.evaluation import ClassMetrics, Metrics
+from ..models.model import Model
+from ..passes import choose_backend
+from ..report.text import metrics_table
 from ..system.errors import UserError
+from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
 from .by_batches import BatchRun
-from .by_solver import SolverRun, check_start
+from .by_solver import SolverRun
 from .directory import Mode, RunDirectory
-from .results import Results, write_results
-from .task import Interrupted, Task
-from .tensorboard_log import TensorBoardLog, check_tensorboard
+from .results import Interrupted, Results, Task, write_results
 
 
 def train_run(
-    settings: RunSettings,
-    directory: RunDirectory,
-    mode: Mode,
-    *,
-    say: Callable[[str], None] = print,
-    quiet: bool = False,
+    settings: RunSettings, directory: RunDirectory, mode: Mode, *, say: Callable[[str], None], quiet: bool
 ) -> Results:
     """Learn as the settings say and fill the run directory; with mode "resume" go on from its checkpoint.
 
@@ -47,9 +44,12 @@ def train_run(
     backend = choose_backend(settings.backend, device)
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
-    start = None if saved else check_start(settings.solver)
-    if settings.report.tensorboard:
-        check_tensorboard()
+    named = settings.solver.start if settings.solver else None
+    start = None if saved or named is None else Model.load(Path(named).expanduser())
+    if settings.report.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
+        problem = "the package tensorboard is not installed"
+        raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
     task = Task(settings, dataset, backend, device, directory, saved, say, quiet)
@@ -60,7 +60,7 @@ def train_run(
     try:
         directory.write_text(directory.config, dump_settings(settings))
         if settings.report.tensorboard:
-            log = TensorBoardLog(directory.tensorboard)
+            log = _TensorBoardLog(directory.tensorboard)
             directory.listener = log.add
         results = write_results(task, run.learn())
         if log:
@@ -70,9 +70,8 @@ def train_run(
     except KeyboardInterrupt:
         if not directory.checkpoint.is_file():
             raise
-        raise Interrupted(
-            f"interrupted while the results were written: {directory.checkpoint} is whole; go on with --resume"
-        ) from None
+        whole = f"{directory.checkpoint} is whole; go on with --resume"
+        raise Interrupted(f"interrupted while the results were written: {whole}") from None
     except OSError as error:
         raise _unwritten(error, directory) from error
     finally:
@@ -93,19 +92,51 @@ def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
 
 
 def describe(dataset: Dataset) -> str:
-    """Return a line on the data, and a line for each note."""
+    """Return a line on the rows, the columns and the share that each class has, and a line for each note."""
+    y, names = dataset.train.y, dataset.label_names
+    if len(names) == 2:
+        classes = f"{y.double().mean().item():.1%} of the training rows are positive ({names[1]})"
+    else:
+        shares = (torch.bincount(y.long(), minlength=len(names)).double() / len(y)).tolist()
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+        classes = f"{len(names)} classes: {listed}"
     rows = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    line = f"data: {rows} rows, {len(dataset.feature_names):,} columns; {_balance(dataset)}"
+    line = f"data: {rows} rows, {len(dataset.feature_names):,} columns; {classes}"
     return "\n".join([line, *(f"note: {note}" for note in dataset.notes)])
 
 
-def _balance(dataset: Dataset) -> str:
-    """Say which share of the training rows each class has."""
-    y, names = dataset.train.y, dataset.label_names
-    if len(names) == 2:
-        return f"{y.double().mean().item():.1%} of the training rows are positive ({names[1]})"
-    counts = torch.bincount(y.long(), minlength=len(names)).double()
-    shares = (counts / len(y)).tolist()
-    return f"{len(names)} classes: " + ", ".join(
-        f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True)
-    )
+class _TensorBoardLog:
+    """Writes events to a folder while a run goes on: `tensorboard --logdir runs` shows all runs beside each other."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+        self._step = 0
+        self._last: Mapping[str, float | int | None] = {}
+
+    def add(self, row: Mapping[str, float | int | None]) -> None:
+        """Take a row of the history, which is written when the next step begins: a step's last row counts."""
+        step = int(row.get("epoch", row.get("iteration")) or 0)
+        if step != self._step:
+            self._write()
+        self._step, self._last = step, row
+
+    def _write(self) -> None:
+        for name, value in self._last.items():
+            if value is not None and name not in ("epoch", "iteration"):
+                self._writer.add_scalar(f"history/{name}", value, self._step)
+        self._last = {}
+
+    def finish(self, metrics: Mapping[str, Metrics | ClassMetrics]) -> None:
+        """Write the metrics of every split, at the last step."""
+        for split, of_split in metrics.items():
+            for name, value in of_split.to_json().items():
+                if isinstance(value, int | float):
+                    self._writer.add_scalar(f"{split}/{name}", value, self._step)
+        self._writer.close()
+
+    def flush(self) -> None:
+        """Write what is left, as after Ctrl-C."""
+        self._write()
+        self._writer.flush()

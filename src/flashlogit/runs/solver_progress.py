@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..config.learning import SolverSettings
+from ..config.settings import SolverSettings
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters
 from ..system.errors import UserError
 from ..system.threads import thread_count
 from ..training.checkpoint import Checkpoint, Progress
-from .task import Bar, HistoryRow, Interrupted, Task
+from .results import Bar, HistoryRow, Interrupted, Task
 
 _STATE = "state."
 """Prefix in a checkpoint of the names of the tensors that a solver goes on from."""
@@ -45,9 +46,8 @@ class SolverProgress:
     def __init__(self, task: Task, settings: SolverSettings, solver: str) -> None:
         self._task, self._settings, self._solver = task, settings, solver
         self._origin = task.origin("loss")
-        self._newest: tuple[HistoryRow, int, FitPoint] | None = None
-        """The newest point: its row, how many rows come before that, and the point. One value, for a signal may come
-        between two."""
+        self._newest: tuple[_Saved, FitPoint] | None = None
+        """The newest point and its numbers. One value, for a signal may come between two."""
         self._before = dict.fromkeys(_COUNTS, 0.0)
         """What another solver, from whose point this one went on, had counted."""
         self._saved_at = time.monotonic()
@@ -73,16 +73,13 @@ class SolverProgress:
         weight, bias = (torch.empty(D), torch.empty(1)) if K == 2 else (torch.empty(K, D), torch.empty(K))
         replace(saved, tensors=point).check_tensors({"weight": weight, "bias": bias})
         if state and progress.intercept != self._settings.intercept:
-            raise UserError(
-                f"was {progress.intercept} in the run of {task.directory.checkpoint}",
-                setting="solver.intercept",
-                value=self._settings.intercept,
-                remedy="set it back, choose another name, or start again with --overwrite",
-            )
+            problem = f"was {progress.intercept} in the run of {task.directory.checkpoint}"
+            remedy = "set it back, choose another name, or start again with --overwrite"
+            raise UserError(problem, setting="solver.intercept", value=self._settings.intercept, remedy=remedy)
         self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
         task.say(f"resuming after iteration {progress.iteration}")
         if state and progress.solver == self._solver:
-            self._before |= progress.before
+            self._before = {key: progress.before.get(key, 0.0) for key in _COUNTS}
             task.note_threads(progress.threads)
             return FitState(self._solver, state)
         self._before = {key: float(getattr(progress, key)) for key in _COUNTS}
@@ -92,9 +89,18 @@ class SolverProgress:
 
     def add(self, row: HistoryRow, point: FitPoint) -> None:
         """Keep an accepted point's row of the history, and the point if a checkpoint is due."""
-        row = row | {key: (row[key] or 0) + before for key, before in self._before.items()}
-        row["iteration"] = int(row["iteration"] or 0)
-        self._newest = row, len(self.history), point
+        counts: dict[str, Any] = {key: (row[key] or 0) + before for key, before in self._before.items()}
+        counts["iteration"] = int(counts["iteration"])
+        row = row | counts
+        saved = _Saved(
+            **counts,
+            history_length=len(self.history),
+            before=self._before,
+            solver=point.state.solver,
+            intercept=self._settings.intercept,
+            threads=thread_count(),
+        )
+        self._newest = saved, point
         self.history.append(row)
         self._task.directory.append_history(row)
         self.bar.show(row)
@@ -106,12 +112,9 @@ class SolverProgress:
         if self._newest is None:
             kept = "nothing was kept" if self._task.saved is None else "the checkpoint is as it was"
             return Interrupted(f"interrupted before the first iteration; {kept}")
-        row, _, point = self._newest
+        saved, point = self._newest
         self._save(point())
-        return Interrupted(
-            f"interrupted: {self._task.directory.checkpoint} holds the state after iteration {row['iteration']};"
-            " go on with --resume"
-        )
+        return Interrupted.after(f"iteration {saved.iteration}", self._task.directory)
 
     def finished(self, result: Fit) -> None:
         """Save the result, and write the gap that was proven of it into its row of the history."""
@@ -124,20 +127,10 @@ class SolverProgress:
     def _save(self, parameters: tuple[Tensor, Tensor]) -> None:
         """Save the newest point's state, and these parameters for a run that goes on with another solver."""
         assert self._newest is not None
-        row, rows_before, point = self._newest
-        progress = _Saved(
-            iteration=int(row["iteration"] or 0),
-            history_length=rows_before,
-            passes=float(row["passes"] or 0.0),
-            seconds=float(row["seconds"] or 0.0),
-            before=self._before,
-            solver=point.state.solver,
-            intercept=self._settings.intercept,
-            threads=thread_count(),
-        )
+        saved, point = self._newest
         tensors = {f"{_STATE}{name}": tensor for name, tensor in point.state.tensors.items()}
         tensors |= dict(zip(("weight", "bias"), parameters, strict=True))
-        self._task.directory.keep(Checkpoint(tensors, progress.model_dump(), self._origin))
+        self._task.directory.keep(Checkpoint(tensors, saved.model_dump(), self._origin))
         self._saved_at = time.monotonic()
 
 

@@ -31,10 +31,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..objectives.objective import Objective
 from ..system.errors import UserError
 from .lbfgs import LBFGS
-from .method import Method, Start
 from .newton import Newton
 from .newton_cg import NewtonCG
 
@@ -80,18 +78,10 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
         )
     if name == "newton-cg" and l1 > 0:
         raise UserError(
-            f"it takes no l1, and l1 is {l1:g}",
-            setting="solver",
-            value=name,
-            remedy="set it to auto, newton or lbfgs",
+            f"it takes no l1, and l1 is {l1:g}", setting="solver", value=name, remedy="set it to auto, newton or lbfgs"
         )
     if name != "auto":
         return name
     if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     return "lbfgs" if l1 > 0 else "newton-cg"
-
-
-def make_method(name: str, objective: Objective, start: Start) -> Method:
-    """Return the method of this name at its start."""
-    return METHODS[name](objective, start)

@@ -6,16 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..objectives.certificate import Certificate
-from ..objectives.design import PassCounter
-from ..objectives.objective import Point
+from ..objectives.objective import Objective, Point
 from .method import Method, State
-from .search import Numbers
 
 Ending = Literal["tolerance", "limit", "precision", "separated"]
 HistoryRow = dict[str, float | int | None]
@@ -40,41 +38,20 @@ class Patience:
 PATIENCE = Patience()
 
 
-class Problem(Protocol):
-    """What the driver asks of an objective, or of one without a penalty to certify it by."""
-
-    @property
-    def null_value(self) -> float:
-        """P of the null model, by which gaps are measured."""
-
-    @property
-    def penalised(self) -> bool:
-        """Whether a point's gap is an estimate of the certificate; else the method's decrement is."""
-
-    @property
-    def counter(self) -> PassCounter:
-        """The passes over X."""
-
-    def certify(self, point: Point) -> Certificate:
-        """Return the certificate of a point."""
-
-    def separated(self, point: Point) -> bool:
-        """Return whether the point proves that there is no optimum."""
-
-
 @dataclass(frozen=True)
 class Limits:
     """How far a method goes.
 
-    tolerance: on the certificate's relative gap. iterations: most evaluations after the first. on_point: called for
-    each accepted point with its row, and the state to go on from there, in which it is "theta". began: when the fit
-    did, on the clock of `time.perf_counter`; the history counts its seconds from there. saved: the entry "driver" of a
-    state, where the method goes on from one.
+    tolerance: on the certificate's relative gap. iterations: most evaluations after the first. certify: gives the
+    certificate of a point. on_point: called for each accepted point with its row, and the state to go on from there, in
+    which it is "theta"; or None. began: when the fit did, on the clock of `time.perf_counter`; the history counts its
+    seconds from there. saved: the entry "driver" of a state, where the method goes on from one.
     """
 
     tolerance: float
     iterations: int
-    on_point: Callable[[HistoryRow, State], object]
+    certify: Callable[[Point], Certificate]
+    on_point: Callable[[HistoryRow, State], object] | None
     began: float
     saved: Tensor | None = None
 
@@ -102,13 +79,13 @@ class Progress:
     iterations: int = 0
 
     @classmethod
-    def begun(cls, problem: Problem, limits: Limits) -> Progress:
+    def begun(cls, objective: Objective, limits: Limits) -> Progress:
         """Return the progress before the first point, or that of a state, perhaps with another tolerance."""
-        goal = limits.tolerance * problem.null_value
+        goal = limits.tolerance * objective.null_value
         if limits.saved is None:
             return cls(goal, expected_gap=goal)
         best, expected, before, lowest, gap, value, iterations, passes, _ = limits.saved.tolist()
-        problem.counter.passes = passes
+        objective.counter.passes = passes
         expected = expected if before == goal else goal
         return cls(goal, best, expected, lowest, int(gap), int(value), int(iterations))
 
@@ -141,29 +118,42 @@ class Outcome:
     history: list[HistoryRow] = field(default_factory=list)
 
 
-def drive(problem: Problem, method: Method, limits: Limits) -> Outcome:
-    """Advance a method from its start until the gap is at most the goal, or until it stalls or meets a limit."""
-    progress = Progress.begun(problem, limits)
+def drive(objective: Objective, method: Method, limits: Limits) -> Outcome:
+    """Advance a method from its start until the gap is at most the goal, or until it stalls or meets a limit.
+
+    A point's gap is an estimate of its certificate; where the penalty proves none, the method's decrement is.
+    """
+    progress = Progress.begun(objective, limits)
     history: list[HistoryRow] = []
     ending: Ending | None = None
     while ending is None:
         at = method.search.numbers
-        gap = at.gap if problem.penalised else method.decrement
-        row = _row(problem, progress, limits, at, gap)
+        gap = at.gap if objective.penalised else method.decrement
+        row: HistoryRow = {
+            "iteration": progress.iterations,
+            "objective": at.value,
+            "gap": gap,
+            "relative_gap": gap / objective.null_value,
+            "gradient_norm": at.gradient_norm,
+            "step": at.step,
+            "passes": objective.counter.passes,
+            "seconds": time.perf_counter() - limits.began,
+        }
         history.append(row)
-        driver = progress.saved(problem.counter.passes, float(row["seconds"] or 0.0))
-        limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
+        if limits.on_point is not None:
+            driver = progress.saved(objective.counter.passes, float(row["seconds"] or 0.0))
+            limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
         point, certificate = method.search.at, None
-        if problem.separated(point):
+        if objective.separated(point):
             ending = "separated"
         elif gap <= progress.expected_gap:
-            certificate = problem.certify(point)
+            certificate = limits.certify(point)
             row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
             progress.expected_gap = PATIENCE.next_certificate * gap
             if certificate.gap <= progress.goal:
                 ending = "tolerance"
         progress.reach(at.value, gap)
-        if ending is None and progress.stalled(problem.null_value):
+        if ending is None and progress.stalled(objective.null_value):
             ending = "precision"
         trials = 0
         while ending is None:
@@ -175,21 +165,8 @@ def drive(problem: Problem, method: Method, limits: Limits) -> Outcome:
                 trials, progress.iterations = trials + 1, progress.iterations + 1
                 if method.advance():
                     break
-    certificate = certificate or problem.certify(point)
+    certificate = certificate or limits.certify(point)
     row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
     if certificate.gap <= progress.goal and ending != "separated":
         ending = "tolerance"
     return Outcome(point, ending, certificate, progress.iterations, history)
-
-
-def _row(problem: Problem, progress: Progress, limits: Limits, at: Numbers, gap: float) -> HistoryRow:
-    return {
-        "iteration": progress.iterations,
-        "objective": at.value,
-        "gap": gap,
-        "relative_gap": gap / problem.null_value,
-        "gradient_norm": at.gradient_norm,
-        "step": at.step,
-        "passes": problem.counter.passes,
-        "seconds": time.perf_counter() - limits.began,
-    }

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .interior_point import interior_point
-from .proximal import factor, solve, steepest_descent, try_factor
+from .proximal import factor, interior_point, solve, steepest_descent, try_factor
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ TUNING = Tuning()
 
 
 def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tuple[Tensor, bool]:
-    """The x [P, 1] that minimises m, for H [1, P, P] and gradient, theta and l1 [P, 1]; all float64.
+    """Return the x [P, 1] that minimises m, for H [1, P, P] and gradient, theta and l1 [P, 1]; all float64.
 
     Ends when a millionth of the subgradient is left: the next outer step starts from there. The second value is whether
     H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
@@ -81,7 +80,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
 
 
 def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
-    """Whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P] bool."""
+    """Return whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P]."""
     needed = (x != 0) | (l1 == 0)
     others = torch.where(needed, 0.0, down.abs())
     count = max(TUNING.least_new, int(needed.sum()))
@@ -93,7 +92,7 @@ def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
 def _minimise(
     H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, *, stalls: bool
 ) -> tuple[Tensor, bool, float]:
-    """The minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
+    """Return the minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
 
     goal: the subgradient that may be left. stalls: whether active sets are known to stall.
     Gives the point, whether they did, and what had to be added to the diagonal of H.
@@ -114,7 +113,7 @@ def _minimise(
 def _by_active_sets(
     H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, steps: int
 ) -> tuple[Tensor, bool]:
-    """A better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
+    """Return a better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
     end = start
     noise = TUNING.noise * (slope.abs() + l1)
     here = slope + H @ (end - x)
@@ -132,7 +131,7 @@ def _by_active_sets(
 
 
 def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> tuple[Tensor, float, bool]:
-    """A better x [P], what m gains by it, and whether it is the minimum over the free variables.
+    """Return a better x [P], what m gains by it, and whether it is the minimum over the free variables.
 
     slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
     """
@@ -160,7 +159,7 @@ def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tens
 
 
 def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
-    """H^-1 down over the free variables [P], and 0 for the others."""
+    """Return H^-1 down over the free variables [P], and 0 for the others."""
     here = torch.nonzero(free).reshape(-1)
     step = torch.zeros_like(down)
     step[here] = solve(factor(H[here][:, here][None]), down[here, None])[:, 0]
@@ -168,7 +167,7 @@ def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
 
 
 def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
-    """Step lengths to try, [T]: halves, and where the first, second, fourth, ... of the variables [P] become 0.
+    """Return step lengths to try, [T]: halves, and where the first, second, fourth, ... of the variables [P] become 0.
 
     Near a singular H the Newton step is so long that all halves of it end in the corner of the orthant. Up to the first
     variable that becomes 0 nothing is cut off, so that this step gains whatever H is.
@@ -181,7 +180,7 @@ def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:
 
 
 def _missing(H: Tensor) -> float:
-    """What, added to the diagonal of H [P, P], gives it factors: 0 or powers of ten times its mean."""
+    """Return what, added to the diagonal of H [P, P], gives it factors: 0 or powers of ten times its mean."""
     size = float(H.diagonal().mean())
     eye = torch.eye(len(H), dtype=H.dtype)
     for power in range(-16, 1):
@@ -192,7 +191,7 @@ def _missing(H: Tensor) -> float:
 
 
 def _model(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, moved: Tensor) -> Tensor:
-    """m(x + moved) - m(x), [T], for T moves [T, P]."""
+    """Return m(x + moved) - m(x), [T], for T moves [T, P]."""
     quadratic = (slope + 0.5 * moved @ H) * moved
     end = x + moved
     # Where the sign stays, without the rounding errors of the absolute values: near the minimum these are all there is.

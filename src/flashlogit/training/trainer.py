@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from flashlogit_kernels.contract import SCALARS, BCESums
 
-from ..config.learning import TrainingSettings
+from ..config.settings import TrainingSettings
 from ..system.errors import UserError
 from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
 from .objective import Objective

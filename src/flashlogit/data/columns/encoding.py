@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
-from ..files.reading import Reading
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Table
-from ..files.text_values import as_text
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table
+from ..files.text import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
 
@@ -77,7 +76,7 @@ class CategoryColumn:
         """The features' names."""
         return tuple(f"{self.name}={bucket}" for bucket in self.buckets)
 
-    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], Mask]:
         """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
         that the column does not know."""
         # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
@@ -85,7 +84,7 @@ class CategoryColumn:
         found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
         places: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy().astype(np.int64) - 1
         absent = pc.is_null(text).to_numpy().astype(np.bool_)
-        strange: NDArray[np.bool_] = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
+        strange: Mask = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
         places[strange] = len(self.values) if self.other else -1
         places[absent] = len(self.buckets) - 1 if self.missing else -1
         return places, strange & (not self.other)
@@ -152,11 +151,7 @@ class EncodedTable(Table):
     """A table's features, made block by block from its columns."""
 
     def __init__(
-        self,
-        table: Table,
-        encoding: Encoding,
-        kept: NDArray[np.bool_] | None = None,
-        remedy: str = NUMBERS_REMEDY,
+        self, table: Table, encoding: Encoding, kept: Mask | None = None, remedy: str = NUMBERS_REMEDY
     ) -> None:
         """The rows where `kept` [N] is true (all if None) must be usable; `remedy` is for columns that are not.
 
@@ -175,11 +170,9 @@ class EncodedTable(Table):
             if isinstance(column, CategoryColumn):
                 name = column.name
                 text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
-                if column.required and text.null_count:
-                    missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
-                    if missing.any():
-                        row = int(np.argmax(missing))
-                        raise table.unusable_value(name, row, MISSING_VALUE)
+                missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
+                if column.required and missing.any():
+                    raise table.unusable_value(name, int(np.argmax(missing)), MISSING_VALUE)
                 self._buckets[name], strange = column.look_up(text)
                 strange &= kept
                 if count := int(strange.sum()):
@@ -199,20 +192,19 @@ class EncodedTable(Table):
         """Return rows of all features; `names` must be those of the encoding."""
         assert len(names) == len(self._encoding.features)
         block = np.zeros((stop - start, len(names)), dtype=np.float64)
-        numbers = self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]
+        numbers = iter((self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]).T)
         here = np.arange(stop - start)
-        place, number = 0, 0
+        place = 0
         for column, width in zip(self._encoding.columns, self._widths, strict=True):
             if isinstance(column, CategoryColumn):
                 bucket = self._buckets[column.name][start:stop]
                 known = bucket >= 0
                 block[here[known], place + bucket[known]] = 1.0
             else:
-                values = numbers[:, number]
+                values = next(numbers)
                 missing = np.isnan(values)
                 block[:, place] = values if column.fill is None else np.where(missing, column.fill, values)
                 if column.marked:
                     block[:, place + 1] = missing
-                number += 1
             place += width
         return block

@@ -7,7 +7,10 @@ class, or to spell one differently, cannot change what 1 means. It goes into the
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,11 +22,72 @@ from pydantic import AfterValidator, Field
 from ...config.data import Label
 from ...system.errors import UserError
 from ...system.wording import did_you_mean, listing, number_text, row_text, rows_text, some_of
-from ..files.text_kinds import is_number
-from .label_values import LabelText, Matcher, encode, means_yes, text_of
+from ..files.tables import Mask, Table
+from ..files.text import is_number, without_dictionary
 
+LabelText: TypeAlias = bool | int | float | str
+
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""What YAML 1.1 reads as true and false when it is not quoted."""
+_NO_OF = {"yes": "no", "y": "n", "true": "false", "t": "f", "on": "off"}
 MOST_CLASSES = 1000
 """The most classes that a softmax has."""
+_NO_LABEL = "has no label in any row"
+
+
+def _encode(column: pa.ChunkedArray) -> tuple[list[LabelText], NDArray[np.int32]]:
+    """Return the distinct values of a column [N] without missing ones, and each row's position [N] among them."""
+    if pa.types.is_floating(column.type):
+        column = pc.add(column, pa.scalar(0.0, column.type))  # -0.0 becomes 0.0
+    distinct = pc.unique(column)
+    positions: NDArray[np.int32] = pc.index_in(column, value_set=distinct).to_numpy()
+    if pa.types.is_float32(distinct.type):
+        # The shortest decimals, so that 0.1 stays 0.1 and equals the 0.1 of a CSV file.
+        return [float(str(value)) for value in distinct.to_numpy()], positions
+    return distinct.to_pylist(), positions
+
+
+def _text_of(value: LabelText) -> str:
+    """Return how a value is shown, and what its class is called: `true`, `1` for 1.0, `malignant`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+class _Matcher:
+    """Finds the one of some values that another means: the same, or else the same but for how it is written.
+
+    1, 1.0, "1" and true are alike, and so are true, "true" and "yes". A value that is like two of them is
+    like none.
+    """
+
+    def __init__(self, values: Iterable[LabelText]) -> None:
+        self._alike: dict[bool | Decimal | str, list[LabelText]] = defaultdict(list)
+        self._exact = set()
+        for value in values:
+            self._exact.add((type(value), value))
+            self._alike[_meaning(value)].append(value)
+
+    def find(self, wanted: LabelText) -> LabelText | None:
+        """Return the value that `wanted` means, or None."""
+        if (type(wanted), wanted) in self._exact:
+            return wanted
+        alike = self._alike.get(_meaning(wanted), [])
+        return alike[0] if len(alike) == 1 else None
+
+
+def _meaning(value: LabelText) -> bool | Decimal | str:
+    """Return numbers, booleans and text that stands for them in a form that compares (True equals Decimal(1))."""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip()
+    if text.casefold() in _TRUTH:
+        return _TRUTH[text.casefold()]
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        return text
+    return number if number.is_finite() else text
 
 
 @dataclass(frozen=True)
@@ -32,7 +96,7 @@ class Labels:
     label); kept [N], false where the row has no label; and weights [N], if there are any."""
 
     y: NDArray[np.integer]
-    kept: NDArray[np.bool_]
+    kept: Mask
     weights: NDArray[np.floating] | None = None
 
 
@@ -48,46 +112,44 @@ class Threshold:
         """Names of the negative and the positive class."""
         return f"<= {number_text(self.above)}", f"> {number_text(self.above)}"
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.uint8]:
         """Return 0 and 1 for a column [n] without missing values; UserError if it holds no numbers."""
         if not is_number(column.type):
             problem = f"{place} holds {column.type}, not numbers"
             remedy = "name the positive value in data.label.positive instead"
             raise UserError(problem, setting="data.label.above", value=self.above, remedy=remedy)
         # In the column's own precision: a float32 column's 0.1 is not above 0.1.
-        threshold = pa.scalar(self.above, pa.float64())
-        if pa.types.is_float32(column.type):
-            threshold = threshold.cast(pa.float32())
-        else:
-            column = column.cast(pa.float64(), safe=False)
-        above: NDArray[np.uint8] = pc.greater(column, threshold).to_numpy().astype(np.uint8)
-        return above
+        kind = pa.float32() if pa.types.is_float32(column.type) else pa.float64()
+        above = pc.greater(column.cast(kind, safe=False), pa.scalar(self.above, kind))
+        return np.asarray(above.to_numpy(), np.uint8)
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """The training file's label values, each with its class."""
+    """The training file's label values, each with its class: pairs, since a key in JSON is no number."""
 
     names: tuple[str, ...]
-    classes: dict[LabelText, int]
+    values: tuple[tuple[LabelText, int], ...]
+    kind: Literal["values"] = "values"
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.integer]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.integer]:
         """Return class numbers for a column [n] without missing values; UserError for a value that the training file
         lacks.
 
         `kept` [N] is true for the n rows of the file that the column has, for the error.
         """
-        values, positions = encode(column)
-        known = Matcher(self.classes)
+        values, positions = _encode(column)
+        classes = dict(self.values)
+        known = _Matcher(classes)
         table = np.zeros(len(values), _class_dtype(self.names))
         for i, value in enumerate(values):
             match = known.find(value)
             if match is None:
                 row = int(np.flatnonzero(kept)[np.argmax(positions == i)])
-                problem = f'holds "{text_of(value)}" in {row_text(row)}, which the training file does not have'
-                remedy = f"correct it to one of {listing(map(text_of, self.classes))}, or leave out the row"
+                problem = f'holds "{_text_of(value)}" in {row_text(row)}, which the training file does not have'
+                remedy = f"correct it to one of {listing(map(_text_of, classes))}, or leave out the row"
                 raise UserError(problem, setting=place, remedy=remedy)
-            table[i] = self.classes[match]
+            table[i] = classes[match]
         return table[positions]
 
 
@@ -103,28 +165,19 @@ class OneAgainstRest:
         """Names of the negative and the positive class."""
         return f"not {self.positive}", self.positive
 
-    def classes_of(self, column: pa.ChunkedArray, kept: NDArray[np.bool_], place: str) -> NDArray[np.uint8]:
+    def classes_of(self, column: pa.ChunkedArray, kept: Mask, place: str) -> NDArray[np.uint8]:
         """Return 0 and 1 for a column [n] without missing values."""
-        values, positions = encode(column)
-        known = Matcher([self.positive])
+        values, positions = _encode(column)
+        known = _Matcher([self.positive])
         return np.array([known.find(value) is not None for value in values], dtype=np.uint8)[positions]
 
 
 Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """A `Mapping` in JSON, whose keys are text: here a value may be a number."""
-
-    names: tuple[str, ...]
-    values: tuple[tuple[LabelText, int], ...]
-    kind: Literal["values"] = "values"
-
-
-def _checked(rule: Threshold | OneAgainstRest | _Pairs) -> Rule:
+def _checked(rule: Rule) -> Rule:
     """Raise ValueError for a mapping that no label column gives."""
-    if not isinstance(rule, _Pairs):
+    if not isinstance(rule, Mapping):
         return rule
     classes = dict(rule.values)
     if len(classes) < len(rule.values):
@@ -133,22 +186,19 @@ def _checked(rule: Threshold | OneAgainstRest | _Pairs) -> Rule:
         raise ValueError("the label values are not of all the classes, or of more")
     if any(isinstance(value, int) and not -(2**63) <= value < 2**64 for value in classes):
         raise ValueError("a label value is no whole number of 64 bits")
-    return Mapping(rule.names, classes)
+    return rule
 
 
-RuleInJson: TypeAlias = Annotated[
-    Annotated[Threshold | OneAgainstRest | _Pairs, Field(discriminator="kind")], AfterValidator(_checked)
-]
+RuleInJson: TypeAlias = Annotated[Rule, Field(discriminator="kind"), AfterValidator(_checked)]
 """What `rule_to_json` gives. It is the type of a field of a pydantic model, and the field's value is a Rule."""
 
 
 def rule_to_json(rule: Rule) -> dict[str, Any]:
     """Return a rule as JSON values; of two classes with very many values only the positive ones."""
-    if not isinstance(rule, Mapping):
-        return asdict(rule)
-    if len(rule.classes) > MOST_CLASSES:  # a column of names against one of them would outgrow the weights
-        return asdict(OneAgainstRest(rule.names[1]))
-    return asdict(_Pairs(rule.names, tuple(rule.classes.items())))
+    if isinstance(rule, Mapping) and len(rule.values) > MOST_CLASSES:
+        # A column of names against one of them would outgrow the weights.
+        rule = OneAgainstRest(rule.names[1])
+    return asdict(rule)
 
 
 def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
@@ -160,7 +210,7 @@ def find_rule(column: pa.ChunkedArray, label: Label, place: str) -> Rule:
     column = _plain(column, place)
     column = column.filter(pc.invert(pc.is_null(column, nan_is_null=True)))
     if len(column) == 0:
-        raise _no_labels(place, "name the label column in data.label.column")
+        raise UserError(_NO_LABEL, setting=place, remedy="name the label column in data.label.column")
     return _mapping(column, label, place) if label.above is None else _threshold(column, label.above, place)
 
 
@@ -168,9 +218,9 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
     """Return the labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be
     dropped."""
     column = _plain(column, place)
-    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
+    missing: Mask = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
     if missing.all():
-        raise _no_labels(place, "give rows with labels")
+        raise UserError(_NO_LABEL, setting=place, remedy="give rows with labels")
     if missing.any():
         if label.missing == "error":
             count, first = rows_text(missing.sum()), row_text(int(np.argmax(missing)))
@@ -187,10 +237,6 @@ def _class_dtype(names: tuple[str, ...]) -> np.dtype[np.integer]:
     return np.dtype(np.uint8 if len(names) == 2 else np.int64)
 
 
-def _no_labels(place: str, remedy: str) -> UserError:
-    return UserError("has no label in any row", setting=place, remedy=remedy)
-
-
 def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
     threshold = Threshold(above)
     classes = threshold.classes_of(column, np.ones(len(column), np.bool_), place)
@@ -204,54 +250,50 @@ def _threshold(column: pa.ChunkedArray, above: float, place: str) -> Threshold:
 
 
 def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
-    values, positions = encode(column)
-    counts = np.bincount(positions, minlength=len(values))
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    held = some_of([f'"{text_of(values[i])}" ({rows_text(counts[i])})' for i in order], 5)
-    in_order = [values[i] for i in order]
+    values, positions = _encode(column)
+    rows = dict(zip(values, np.bincount(positions), strict=True))
+    in_order = sorted(values)
+    held = some_of([f'"{_text_of(value)}" ({rows_text(rows[value])})' for value in in_order], 5)
     if len(values) == 1:
-        problem = f"has one class only, {held}"
-        raise UserError(problem, setting=place, remedy="give rows of two classes, which training needs")
+        remedy = "give rows of two classes, which training needs"
+        raise UserError(f"has one class only, {held}", setting=place, remedy=remedy)
     if label.multiclass:
         if len(values) > MOST_CLASSES:
             problem = f"has {len(values):,} values, {held}, and there may be {MOST_CLASSES} classes"
             remedy = "name the column of classes in data.label.column, or set data.label.above to a bound"
             raise UserError(problem, setting=place, remedy=remedy)
-        return Mapping(tuple(map(text_of, in_order)), {value: k for k, value in enumerate(in_order)})
+        return Mapping(tuple(map(_text_of, in_order)), tuple((value, k) for k, value in enumerate(in_order)))
     positive = _positive(in_order, held, label, place)
     others = [value for value in values if value != positive]
-    negative = text_of(others[0]) if len(others) == 1 else f"not {text_of(positive)}"
-    return Mapping((negative, text_of(positive)), {value: int(value == positive) for value in values})
+    negative = _text_of(others[0]) if len(others) == 1 else f"not {_text_of(positive)}"
+    return Mapping((negative, _text_of(positive)), tuple((value, int(value == positive)) for value in values))
 
 
 def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:
     """Return which of the two or more sorted values is the positive class; `held` tells of them in errors."""
     if label.positive is not None:
-        positive = Matcher(values).find(label.positive)
+        positive = _Matcher(values).find(label.positive)
         if positive is None:
-            near = did_you_mean(label.positive, [text_of(value) for value in values])
-            problem, wanted = f"{place} has no such value{near}", text_of(label.positive)
+            near = did_you_mean(label.positive, [_text_of(value) for value in values])
+            problem, wanted = f"{place} has no such value{near}", _text_of(label.positive)
             raise UserError(problem, setting="data.label.positive", value=wanted, remedy=f"it has {held}")
         return positive
     numeric, remedy = not isinstance(values[0], str), "name the positive one in data.label.positive"
     if len(values) > 2:
         above = ", or a number that positive rows exceed in data.label.above" if numeric else ""
-        problem = f"has {len(values)} values, {held}, and there must be two"
         remedy = f"{remedy}{above}, or set data.label.multiclass to true for a model of all of them"
-        raise UserError(problem, setting=place, remedy=remedy)
+        raise UserError(f"has {len(values)} values, {held}, and there must be two", setting=place, remedy=remedy)
     if numeric:
         return values[1]
     for first, second in (values, values[::-1]):
-        if means_yes(first, second):
+        if _NO_OF.get(str(first).strip().casefold()) == str(second).strip().casefold():
             return first
-    problem = f"has the values {held}, and either could be the positive class"
-    raise UserError(problem, setting=place, remedy=remedy)
+    raise UserError(f"has the values {held}, and either could be the positive class", setting=place, remedy=remedy)
 
 
 def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     """Return the column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = without_dictionary(column)
     kind = column.type
     if pa.types.is_float16(kind):
         column = column.cast(pa.float32())
@@ -261,11 +303,40 @@ def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
         try:
             column = column.cast(pa.string())
         except pa.ArrowException as error:
-            remedy = "a label must be a number, a boolean or text"
-            raise UserError(f"holds {kind}", setting=place, remedy=remedy) from error
+            problem = f"holds {kind}, and a label must be a number, a boolean or text"
+            raise UserError(problem, setting=place) from error
     if pa.types.is_floating(column.type):
         infinite = pc.index(pc.is_inf(column), True).as_py()
         if infinite >= 0:
-            remedy = "correct it, or leave out the row"
-            raise UserError(f"is infinite in {row_text(infinite)}", setting=place, remedy=remedy)
+            problem = f"is infinite in {row_text(infinite)}"
+            raise UserError(problem, setting=place, remedy="correct it, or leave out the row")
     return column
+
+
+def read_weights(table: Table, name: str, kept: Mask, dtype: type[np.floating]) -> NDArray[np.floating]:
+    """Return the weights [N] in `dtype` of all rows of a table; rows that are not `kept` have weight 0.
+
+    Raises UserError, naming the row, if a kept row's weight is missing, not finite (in `dtype`) or negative,
+    and if all of them are zero.
+    """
+    place = f'weight column "{name}" of {table.name}'
+    column = table.column(name)
+    try:
+        values = np.where(kept, column.cast(pa.float64(), safe=False).to_numpy(), 0.0)
+    except pa.ArrowException as error:
+        remedy = "let data.weight name a column of numbers"
+        raise UserError(f"holds {column.type}", setting=place, remedy=remedy) from error
+    for wrong, what, remedy in (
+        (np.isnan(values), "is missing (empty or NaN)", "give every row a weight"),
+        (np.isinf(values), "is infinite", "weights must be finite numbers"),
+        (values < 0, "is negative", "weights must be 0 or more"),
+        (values > np.finfo(dtype).max, f"is larger than {np.dtype(dtype)} holds", "give smaller weights"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise UserError(f"the weight in {row_text(row)} {what}", setting=place, remedy=remedy)
+    weights: NDArray[np.floating] = values.astype(dtype)
+    if not weights.any():
+        remedy = "give at least one row of each class a positive weight"
+        raise UserError("is zero in every row", setting=place, remedy=remedy)
+    return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 
 from ...system.memory import free_bytes, require_free
 from ...system.wording import row_text
-from .reading import PLAIN, Reading, readable
-from .tables import Table, TableFile, refuse_duplicates
-from .text_kinds import PLAIN_NUMBER, is_number, is_text
-from .text_values import read_as_text_file
+from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates
+from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
+
+_Read: TypeAlias = Callable[[list[str], Reading], pa.Table]
 
 
 class ArrowTable(Table):
@@ -49,14 +50,7 @@ class ArrowFile(TableFile):
     `typed` says whether the columns have types of their own, so that a `Reading` matters to those of text alone.
     """
 
-    def __init__(
-        self,
-        name: str,
-        columns: Sequence[str],
-        read_arrow: Callable[[list[str], Reading], pa.Table],
-        *,
-        typed: bool = True,
-    ) -> None:
+    def __init__(self, name: str, columns: Sequence[str], read_arrow: _Read, *, typed: bool = True) -> None:
         self.name = name
         self.features = self.keys = tuple(columns)
         self.typed = typed
@@ -144,8 +138,7 @@ def _not_a_number(column: pa.ChunkedArray) -> str:
         odd = pc.fill_null(pc.invert(pc.match_substring_regex(text, PLAIN_NUMBER)), False)
         first = pc.index(odd, True).as_py()
         return f'text, such as "{text[first].as_py()[:40]}" in {row_text(first)}' if first >= 0 else "text"
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if is_number(kind) or pa.types.is_null(kind):
         return ""
     return "dates or times" if pa.types.is_temporal(kind) else str(kind)

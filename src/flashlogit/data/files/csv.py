@@ -18,10 +18,8 @@ import pyarrow.csv as csv
 from ...system.errors import UserError
 from ...system.wording import listing
 from .arrow import ArrowFile, require_room_beside
-from .reading import PLAIN, Reading, no_rows, readable
-from .tables import refuse_duplicates
-from .text_kinds import PLAIN_NUMBER
-from .text_values import without_marks
+from .tables import PLAIN, Reading, no_rows, readable, refuse_duplicates
+from .text import PLAIN_NUMBER, without_marks
 
 # One line of a CSV file must fit: 8 MiB are some 400,000 numbers.
 _BLOCK_BYTES = 8 << 20
@@ -102,8 +100,7 @@ class _Watched:
     def read(self, size: int) -> bytes:
         """Return the next bytes; UserError where there is no room."""
         require_room_beside(pa.total_allocated_bytes(), self._name, taken=True)
-        data: bytes = self._stream.read(size)
-        return data
+        return bytes(self._stream.read(size))
 
 
 @contextmanager
@@ -170,8 +167,7 @@ def _read_names(stream: Any, parse: csv.ParseOptions, file: str) -> list[str]:
         _csv_errors(file),
         csv.open_csv(stream, read_options=options, parse_options=parse, convert_options=convert) as reader,
     ):
-        names: list[str] = reader.schema.names
-        return names
+        return list(reader.schema.names)
 
 
 def _check_header(header: list[str], file: str) -> None:
@@ -186,8 +182,7 @@ def _check_header(header: list[str], file: str) -> None:
     only = len(numbers) == len(header)
     if (only and not counting) or (2 * len(numbers) >= len(header) and not rising):
         problem = f"the first line holds numbers ({listing(numbers, 3)}) and looks like a row of data"
-        remedy = f"{_ADD_HEADER}, or give the columns names that are no numbers"
-        raise UserError(problem, setting=file, remedy=remedy)
+        raise UserError(problem, setting=file, remedy=f"{_ADD_HEADER}, or give the columns names that are no numbers")
     if "" in header:
         problem = f"the header line has an empty name for column {header.index('') + 1}"
         remedy = "name it (pandas leaves it empty for an index: write with index=False)"

@@ -1,20 +1,21 @@
-"""From a path to its table: the kind of file goes by the name's ending."""
+"""From a path to its table: the kind of file goes by the name's ending, and several files are one."""
 
 from __future__ import annotations
 
 import glob
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from ...system.errors import UserError
-from .arrow import open_parquet
+from .arrow import ArrowFile, open_parquet
 from .csv import open_csv
-from .many import open_many
-from .numpy import NpyFile, NpzFile
-from .reading import PLAIN, Reading
-from .svmlight import SvmlightFile
-from .tables import TableFile
+from .matrices import NpyFile, NpzFile, SvmlightFile
+from .tables import PLAIN, Reading, TableFile
+from .text import as_text, is_number, is_text, with_column, without_dictionary
 
 _TEXT = (".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".tsv.zip")
 _IN_FOLDERS = (".parquet", *_TEXT)
@@ -33,7 +34,7 @@ def open_files(paths: str | Path | Sequence[str], setting: str, reading: Reading
     names, and for files that cannot be one table.
     """
     opened = [_open_file(file, setting, reading) for file in named_files(paths, setting)]
-    return opened[0] if len(opened) == 1 else open_many(opened, setting)
+    return opened[0] if len(opened) == 1 else _open_many(opened, setting)
 
 
 def named_files(paths: str | Path | Sequence[str], setting: str) -> list[Path]:
@@ -119,3 +120,62 @@ def _open_file(path: Path, setting: str, reading: Reading) -> TableFile:
     if path.stat().st_size == 0:
         raise _unusable(path, setting, "it is empty", "give a file with data")
     return open_csv(path, setting, reading) if ending in _TEXT else _OTHERS[ending](path, setting)
+
+
+def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
+    """Return the rows of all files, one after the other, with the columns that any of them has.
+
+    UserError for files that are no tables, and on reading for one that lacks a column that is read.
+    """
+    parts = [file for file in files if isinstance(file, ArrowFile)]
+    if len(parts) < len(files):
+        other = next(file for file in files if not isinstance(file, ArrowFile))
+        problem = f"among its {len(files)} files is {other.name}, and several files must be .csv or .parquet"
+        raise UserError(problem, setting=setting, remedy="name that one alone")
+    columns = tuple(dict.fromkeys(name for part in parts for name in part.features))
+    typed = all(part.typed for part in parts)
+
+    def read(names: list[str], reading: Reading) -> pa.Table:
+        for part in parts:
+            part.require(names, (), setting)
+        tables = [_decoded(part.read_arrow(names, reading), reading.text) for part in parts]
+        mixed = {name for name in names if len({_kind(table, name) for table in tables} - {"null"}) > 1}
+        if mixed and not typed:
+            # As in one file of text that had all these values.
+            reading = replace(reading, text=reading.text | mixed)
+            tables = [_decoded(part.read_arrow(names, reading), reading.text) for part in parts]
+        joined = [_joined(name, [table.column(name) for table in tables], parts, setting) for name in names]
+        return pa.table(joined, names=names)
+
+    name = f"{parts[0].name} and {len(parts) - 1} more file{'s' if len(parts) > 2 else ''}"
+    return ArrowFile(name, columns, read, typed=typed)
+
+
+def _decoded(table: pa.Table, text: frozenset[str]) -> pa.Table:
+    """Return the table without dictionaries, which differ from file to file, and with the columns `text` as text."""
+    for field in table.schema:
+        column = without_dictionary(table.column(field.name))
+        if field.name in text and not is_text(column.type):
+            column = as_text(column, f'column "{field.name}"')
+        table = with_column(table, field.name, column)
+    return table
+
+
+def _kind(table: pa.Table, name: str) -> str:
+    """Return what a column is: kinds that differ from file to file do not go together."""
+    kind = table.schema.field(name).type
+    return "number" if is_number(kind) else "text" if is_text(kind) else str(kind)
+
+
+def _joined(name: str, columns: Sequence[pa.ChunkedArray], parts: Sequence[ArrowFile], setting: str) -> pa.ChunkedArray:
+    """Return a column's rows of all files, true and false as 1 and 0 where another file has numbers."""
+    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+    as_number = [column.cast(pa.int8()) if column.type == pa.bool_() else column for column in columns]
+    tables = [pa.table([column], names=[name]) for column in (as_number if len(kinds) > 1 else columns)]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").column(0)
+    except pa.ArrowException as error:
+        first = columns[0].type
+        other, part = next((c.type, p) for c, p in zip(columns, parts, strict=True) if c.type != first)
+        problem = f'column "{name}" is {first} in {parts[0].name} and {other} in {part.name}'
+        raise UserError(problem, setting=setting, remedy="give it the same kind of values in all files") from error

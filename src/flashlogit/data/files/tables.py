@@ -1,11 +1,17 @@
-"""What the rest of the package sees of a file: names, one column at a time, and float64 row blocks."""
+"""What the rest of the package sees of a file: names, one column at a time, and float64 row blocks.
+
+Here is also how a file is read: what is to be taken from text, and the one error for files that cannot be read.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +20,64 @@ from numpy.typing import NDArray
 from ...system.errors import UserError
 from ...system.memory import require_free
 from ...system.wording import did_you_mean, listing, row_text, some_of
-from .reading import PLAIN, Reading, no_rows
 
+
+@dataclass(frozen=True)
+class Reading:
+    """How the values of a text file are to be taken; in files whose columns have types, it matters to those of text.
+
+    Types that are inferred depend on the other rows of a file: 01234 is a number among numbers and text beside a word.
+    A model must see the same row the same way in every file.
+
+    Attributes:
+        text: columns to take as text, whatever their values look like.
+        missing: spellings of a missing value beside the usual ones (empty, NA, NULL, nan, ...).
+        separator: what stands between the columns of a .csv file.
+        decimal: the decimal point.
+        verbatim: columns of which no value is missing, and all are text as it stands in a file of text, as ids are.
+        any_separator: whether another separator that a file's header line shows is taken instead.
+    """
+
+    text: frozenset[str] = frozenset()
+    missing: tuple[str, ...] = ()
+    separator: str = ","
+    decimal: str = "."
+    verbatim: frozenset[str] = frozenset()
+    any_separator: bool = False
+
+    @property
+    def marks(self) -> list[str]:
+        """The spellings in `missing` as whole fields: a field after a comma and a blank begins with the blank."""
+        return [field for mark in self.missing for field in (mark, f" {mark}")]
+
+
+PLAIN = Reading()
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Turn what a reader raises for a file that it gives up on into a UserError with its reason; `what` names the
+    file. For files that are damaged, protected or of another kind, Arrow, NumPy, gzip and zipfile raise errors of any
+    class, SyntaxError and TokenError among them."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "it ends too early"
+        # zipfile raises RuntimeError for a password and NotImplementedError for a compression that it does not have.
+        locked = type(error) in (RuntimeError, NotImplementedError)
+        remedy = "unpack it and give the file in it" if locked else "check that it is complete and of its kind"
+        raise UserError(f"cannot be read ({reason})", setting=what, remedy=remedy) from error
+
+
+def no_rows(file: str) -> UserError:
+    """Return the error for a file without a row of data."""
+    return UserError("there are no rows", setting=file, remedy="give a file with at least one row of data")
+
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""Which of N rows [N]."""
 _NAME_BYTES = 100
 """Bytes that a column's name takes, and what a program keeps of each column."""
 _BLOCK_BYTES = 4 << 20
@@ -49,8 +111,7 @@ def repeated(names: Iterable[str]) -> list[str]:
 def refuse_duplicates(names: Iterable[str], file: str) -> None:
     """Raise UserError where two columns have one name."""
     if twice := repeated(names):
-        problem = f"two columns have the name {listing(twice)}"
-        raise UserError(problem, setting=file, remedy="rename one of them")
+        raise UserError(f"two columns have the name {listing(twice)}", setting=file, remedy="rename one of them")
 
 
 def refuse_not_numbers(file: str, wrong: Mapping[str, str], remedy: str) -> None:
@@ -86,7 +147,7 @@ class Table(ABC):
         refuse_not_numbers(self.name, self.not_numbers(names), remedy)
 
     def finite_blocks(
-        self, names: Sequence[str], kept: NDArray[np.bool_] | None = None, remedy: str = _REMEDY
+        self, names: Sequence[str], kept: Mask | None = None, remedy: str = _REMEDY
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """Yield the rows where `kept` [N] is true (all if None), in order: (row indices [n], fresh float64 block
         [n, D]).
@@ -133,6 +194,8 @@ class TableFile(ABC):
     keys: tuple[str, ...]
     numbered: bool = False
     """Whether the columns have no names of their own, so that only their positions tell which they are."""
+    by_number: tuple[str, ...] = ()
+    """Which of `features` and `keys` a whole number is the position in, -1 for the last."""
 
     @abstractmethod
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
@@ -145,11 +208,11 @@ class TableFile(ABC):
 
     def find_feature(self, column: str | int, setting: str) -> str:
         """Return the name of the feature column that `setting` calls `column`, or raise UserError."""
-        return self._find(column, self.features, self._feature_set, setting)
+        return self._find(column, "features", setting)
 
     def find_key(self, column: str | int, setting: str) -> str:
         """Return the name of the label, weight or id column that `setting` calls `column`, or raise UserError."""
-        return self._find(column, self.keys, self._key_set, setting)
+        return self._find(column, "keys", setting)
 
     def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
         """Raise UserError for a file that lacks some of these columns, and for numbered columns of another count than
@@ -157,28 +220,27 @@ class TableFile(ABC):
         if self.numbered and widths and self.width not in widths:
             wanted = " or ".join(map(str, widths))
             problem = f"{needed_by} needs an array of {wanted} columns, and it has {self.width}"
-            remedy = "give one with the same columns in the same order"
-            raise UserError(problem, setting=self.name, remedy=remedy)
-        missing = [name for name in features if name not in self._feature_set]
-        missing += [name for name in keys if name not in self._key_set]
-        if missing:
+            raise UserError(problem, setting=self.name, remedy="give one with the same columns in the same order")
+        missing = [name for name in features if name not in self._known["features"]]
+        if missing := missing + [name for name in keys if name not in self._known["keys"]]:
             present = listing(dict.fromkeys(self.features + self.keys))
             problem = f"lacks {listing(missing)}, which {needed_by} needs, and has {present}"
             raise UserError(problem, setting=self.name, remedy="give a file with all of them")
 
     @cached_property
-    def _feature_set(self) -> frozenset[str]:
-        return frozenset(self.features)
+    def _known(self) -> dict[str, frozenset[str]]:
+        return {"features": frozenset(self.features), "keys": frozenset(self.keys)}
 
-    @cached_property
-    def _key_set(self) -> frozenset[str]:
-        return frozenset(self.keys)
-
-    def _find(self, column: str | int, names: tuple[str, ...], known: frozenset[str], setting: str) -> str:
+    def _find(self, column: str | int, among: Literal["features", "keys"], setting: str) -> str:
+        names: tuple[str, ...] = getattr(self, among)
+        what, remedy = "columns by name", f"name one of {listing(names)}"
+        if among in self.by_number and not isinstance(column, str):
+            if -len(names) <= column < len(names):
+                return names[column]
+            what, remedy = f"{len(names)} columns", f"give a number from {-len(names)} to {len(names) - 1}"
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
-        if str(column) in known:
+        elif str(column) in self._known[among]:
             return str(column)
-        named = isinstance(column, str)
-        what = f"no such column{did_you_mean(column, names)}" if named else "columns by name"
-        problem = f"{self.name} has {what}"
-        raise UserError(problem, setting=setting, value=column, remedy=f"name one of {listing(names)}")
+        elif isinstance(column, str):
+            what = f"no such column{did_you_mean(column, names)}"
+        raise UserError(f"{self.name} has {what}", setting=setting, value=column, remedy=remedy)

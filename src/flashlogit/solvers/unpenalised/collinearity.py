@@ -57,7 +57,8 @@ class Collinear:
         return self.null_space.shape[1] > 0
 
     def minimum_norm(self, weight: Tensor) -> Tensor:
-        """The coefficients of least norm that give the same logits but for a constant, w - N N^T w, [D] or [D, K].
+        """Return the coefficients of least norm that give the same logits but for a constant, w - N N^T w, [D] or [D,
+        K].
 
         The intercept of centred columns stays as it is; that of the raw columns changes by their means times the change
         of w. In the dtype of `weight`; the arithmetic is float64.
@@ -73,7 +74,7 @@ class Collinear:
 
 
 def find_collinear(gram: Tensor, *, intercept: bool) -> Collinear:
-    """Constant and linearly dependent columns of X.
+    """Return the constant and the linearly dependent columns of X.
 
     Args:
         gram: [D + 1, D + 1] float64, sum_i h_i (x_i, 1) (x_i, 1)^T with h_i >= 0, as `weighted_gram` returns it. The
@@ -112,7 +113,7 @@ def find_collinear(gram: Tensor, *, intercept: bool) -> Collinear:
 
 
 def _null_space(correlation: Tensor) -> Tensor:
-    """Eigenvectors [d, r] of eigenvalues that count as 0."""
+    """Return the eigenvectors [d, r] of eigenvalues that count as 0."""
     if correlation.shape[0] == 0:
         return correlation
     values, vectors = torch.linalg.eigh(correlation)
@@ -121,7 +122,7 @@ def _null_space(correlation: Tensor) -> Tensor:
 
 
 def _combinations(null: Tensor, columns: Sequence[int], deviation: Tensor) -> dict[int, dict[int, float]]:
-    """Each dependent column in the others' terms, from null vectors [d, r] of the standardised columns."""
+    """Return each dependent column in the others' terms, from null vectors [d, r] of the standardised columns."""
     null = null.cpu()
     solved = _solved_for(null)
     if not solved:
@@ -138,7 +139,7 @@ def _combinations(null: Tensor, columns: Sequence[int], deviation: Tensor) -> di
 
 
 def _solved_for(null: Tensor) -> list[int]:
-    """r rows of null [d, r], orthonormal columns, that are independent: the last that are clearly so.
+    """Return r rows of null [d, r], orthonormal columns, that are independent: the last that are clearly so.
 
     What is not taken has a residual below the bound; the squares of all residuals add up to at least 1 until r rows are
     taken, so that a bound below 1 / sqrt(d) always finds as many.
@@ -161,7 +162,7 @@ def _solved_for(null: Tensor) -> list[int]:
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:
-    """An orthonormal basis [d, r] of what vectors [d, r] of very different rows span.
+    """Return an orthonormal basis [d, r] of what vectors [d, r] of very different rows span.
 
     The triangular solve keeps each row's relative precision, which X n = 0 needs where columns have different units and
     an orthogonal factor would not keep; the second round makes it orthonormal to rounding.
@@ -185,6 +186,6 @@ def _phrase(names: Sequence[str], j: int, others: Mapping[int, float]) -> str:
 
 
 def _first(words: list[str], rest: str) -> list[str]:
-    """The first few, and "5 more" where there are more."""
+    """Return the first few, and "5 more" where there are more."""
     left = len(words) - TUNING.named
     return [*words[: TUNING.named], f"{left:,} {rest}"] if left > 0 else words

@@ -52,7 +52,8 @@ class Separation:
 
 
 def fewest_columns(standardized: Tensor, bias: float, null_space: Tensor, units: Tensor, mean: Tensor) -> Tensor:
-    """The weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on the CPU.
+    """Return the weights of the smallest sum of magnitudes among those that give the same logits, [D]; all float64 on
+    the CPU.
 
     The columns of a one-hot group add up to 1, so that a number can move between all of their weights and the
     intercept: a single category that separates is a direction of all of them, until all but that one are 0. Where two
@@ -113,7 +114,8 @@ def separation_message(separation: Separation, names: Sequence[str]) -> str:
 
 
 def _leading_columns(separation: Separation, names: Sequence[str]) -> str:
-    """by ... with the columns of the largest coefficients in standard deviations; nothing where they are unknown."""
+    """Return "by ..." with the columns of the largest coefficients in standard deviations; nothing where they are
+    unknown."""
     if separation.standardized is None:
         return ""
     size = separation.standardized.abs()

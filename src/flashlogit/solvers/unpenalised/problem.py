@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ...objectives.certificate import Certificate
-from ...objectives.design import PassCounter
 from ...objectives.objective import Objective, Point
 from ..driver import Outcome
 from ..newton_cg import ConjugateGradients
@@ -62,8 +61,6 @@ class Unpenalised:
     objective: the one to minimise, which knows the directions that leave it flat.
     """
 
-    penalised = False
-
     def __init__(self, objective: Objective) -> None:
         """Look for collinear columns, which takes a pass over X with its second moments."""
         self.objective = objective
@@ -79,20 +76,6 @@ class Unpenalised:
         self.collinear = find_collinear(self._gram, intercept=objective.intercept)
         if self.collinear and self._dense:
             self.objective = objective.flattened(self.collinear.null_space)
-
-    @property
-    def null_value(self) -> float:
-        """P of the null model."""
-        return self.objective.null_value
-
-    @property
-    def counter(self) -> PassCounter:
-        """The passes over X."""
-        return self.objective.counter
-
-    def separated(self, point: Point) -> bool:
-        """Return whether a point proves complete separation."""
-        return self.objective.separated(point)
 
     def notes(self, names: Sequence[str]) -> list[str]:
         """Return a sentence on collinear columns, `names` [D] being those of all, if there are any."""
@@ -134,11 +117,7 @@ class Unpenalised:
         if self._two_classes:
             loss = objective.loss
             found = find_separation(
-                objective.X,
-                loss.y,
-                loss.sample_weight,
-                intercept=loss.intercept,
-                null_space=self._exchanges(),
+                objective.X, loss.y, loss.sample_weight, intercept=loss.intercept, null_space=self._exchanges()
             )
             if not isinstance(found, Undecided):
                 return found

@@ -64,14 +64,10 @@ class Undecided:
 
 
 def find_separation(
-    X: Tensor,
-    y: Tensor,
-    sample_weight: Tensor | None,
-    *,
-    intercept: bool,
-    null_space: Tensor | None = None,
+    X: Tensor, y: Tensor, sample_weight: Tensor | None, *, intercept: bool, null_space: Tensor | None = None
 ) -> Separation | Undecided | None:
-    """A separating direction, or None where the classes overlap and the optimum is finite but for collinear columns.
+    """Return a separating direction, or None where the classes overlap and the optimum is finite but for collinear
+    columns.
 
     The programme is solved for few rows at first; rows that its solution puts on the wrong side are added until there
     are none. Fewer constraints only raise the maximum, so that a maximum of 0 settles the matter at any time.
@@ -140,7 +136,7 @@ class _Table:
         self.total = self._with_intercept(total, t.sum()).cpu().numpy()
 
     def margins(self, direction: NDArray[np.float64]) -> Tensor:
-        """t_i (x_i . w + b) of every row, [n]; of soft labels -|x_i . w + b|."""
+        """Return t_i (x_i . w + b) of every row, [n]; of soft labels -|x_i . w + b|."""
         v = torch.from_numpy(direction).to(self.X.device)
         w, b = v[: self.D] * self.factor, v[self.D] if self.intercept else 0.0
         margin = self.X.new_empty(self.n, dtype=torch.float64)
@@ -149,7 +145,7 @@ class _Table:
         return torch.where(self.soft, -margin.abs(), margin * self.sign)
 
     def constraints(self, places: Tensor) -> NDArray[np.float64]:
-        """t_i (x_i, 1) of the rows at `places` [m], [m, D] or [m, D + 1]."""
+        """Return t_i (x_i, 1) of the rows at `places` [m], [m, D] or [m, D + 1]."""
         X = self.X[places if self.rows is None else self.rows[places]].to(torch.float64)
         X = self._with_intercept((X - self.mean) * self.factor, X.new_ones(X.shape[0]))
         result: NDArray[np.float64] = (X * self.sign[places, None]).cpu().numpy()
@@ -158,7 +154,7 @@ class _Table:
     def separation(
         self, kind: Literal["complete", "quasi-complete"], evidence: str, direction: NDArray[np.float64]
     ) -> Separation:
-        """A direction [D] or [D + 1] of the standardised columns in the units of X."""
+        """Return a direction [D] or [D + 1] of the standardised columns in the units of X."""
         v = torch.from_numpy(direction)
         factor, mean = self.factor.cpu(), self.mean.cpu()
         weight = v[: self.D] * factor
@@ -211,7 +207,7 @@ def _search(table: _Table, deadline: float) -> Separation | None:
 
 
 def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separation | None:
-    """Complete separation, or None where not even the chosen rows are; adds to these.
+    """Return complete separation, or None where not even the chosen rows are separated; add to these.
 
     The plane of the widest margin is right about most of the other rows too, and so takes the fewest rounds.
     """
@@ -226,7 +222,8 @@ def _widest(table: _Table, chosen: Tensor, more: int, deadline: float) -> Separa
 
 
 def _first_rows(table: _Table, count: int) -> Tensor:
-    """[n] bool: up to `count` rows of label 0, of label 1 and of other labels, drawn the same way every time."""
+    """Return which rows come first, [n] bool: up to `count` rows of label 0, of label 1 and of other labels, drawn the
+    same way every time."""
     order = torch.randperm(table.n, generator=torch.Generator().manual_seed(0)).to(table.sign.device)
     chosen = torch.zeros(table.n, dtype=torch.bool, device=order.device)
     for group in (table.soft, ~table.soft & (table.sign > 0), ~table.soft & (table.sign < 0)):
@@ -244,7 +241,8 @@ def _add_worst(chosen: Tensor, margin: Tensor, wrong: Tensor, count: int) -> Non
 
 
 def _solve(table: _Table, chosen: Tensor, deadline: float, *, widest: bool) -> NDArray[np.float64]:
-    """The direction [D] or [D + 1] that maximises the sum of all margins, or with `widest` the smallest of the chosen.
+    """Return the direction [D] or [D + 1] that maximises the sum of all margins, or with `widest` the smallest of the
+    chosen.
 
     Only the chosen rows are constraints.
     """

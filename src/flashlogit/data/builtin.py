@@ -1,18 +1,31 @@
-"""Data from a known logistic model, made where it is used."""
+"""Data that no file holds: scikit-learn's breast-cancer set, and rows of a known logistic model."""
 
 from __future__ import annotations
 
 import math
 
+import pyarrow as pa
 import torch
-from torch import Tensor
 
 from ..config.data import SyntheticData
 from ..system.errors import UserError
 from .dataset import Dataset, Rows, Standardization
+from .files.arrow import ArrowFile
 from .files.tables import numbered_names
 from .placement import allocate, require_room
 from .splits import NAMES, TEST, TRAIN, VALIDATION, split_sizes
+
+
+def breast_cancer() -> ArrowFile:
+    """Return 569 rows: 30 feature columns and the text column `diagnosis`, `malignant` or `benign`."""
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    columns = {str(name): bunch.data[:, j] for j, name in enumerate(bunch.feature_names)}
+    columns["diagnosis"] = bunch.target_names[bunch.target].astype(str)
+    table = pa.table(columns)
+    return ArrowFile("the breast_cancer data", table.column_names, lambda names, _: table.select(names))
+
 
 _BLOCK_VALUES = 1 << 24
 
@@ -43,23 +56,12 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         probability = torch.sigmoid(X_block.to(wide) @ w + settings.intercept)
         y_block.copy_(torch.bernoulli(probability, generator=generator))
     splits: dict[str, Rows] = {}
-    stop = 0
-    for split, size in sizes.items():
-        start, stop = stop, stop + size
-        splits[NAMES[split]] = _rows(NAMES[split], X[start:stop], y[start:stop])
-    return Dataset(
-        train=splits["train"],
-        validation=splits.get("validation"),
-        test=splits.get("test"),
-        feature_names=names,
-        label_names=("0", "1"),
-        standardization=Standardization.identity(settings.columns),
-    )
-
-
-def _rows(name: str, X: Tensor, y: Tensor) -> Rows:
-    if int(y.sum(dtype=torch.int64)) in (0, len(y)):
-        problem = f"the {name} split of {len(y)} rows has labels of one class only"
-        remedy = "raise data.rows, or bring data.intercept nearer to 0"
-        raise UserError(problem, setting="data.source synthetic", remedy=remedy)
-    return Rows(X=X, y=y)
+    counts = list(sizes.values())
+    for split, X_part, y_part in zip(sizes, torch.split(X, counts), torch.split(y, counts), strict=True):
+        splits[NAMES[split]] = Rows(X_part, y_part)
+        if int(y_part.sum(dtype=torch.int64)) in (0, len(y_part)):
+            problem = f"the {NAMES[split]} split of {len(y_part)} rows has labels of one class only"
+            remedy = "raise data.rows, or bring data.intercept nearer to 0"
+            raise UserError(problem, setting="data.source synthetic", remedy=remedy)
+    train, validation, test = splits["train"], splits.get("validation"), splits.get("test")
+    return Dataset(train, validation, test, names, ("0", "1"), Standardization.identity(settings.columns))

@@ -1,10 +1,12 @@
-"""Tables that are NumPy's: .npy files, memory-mapped, and .npz archives."""
+"""Tables that are matrices: .npy files, memory-mapped, .npz archives, and files of libsvm and svmlight."""
 
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from numpy.typing import NDArray
 from ...system.errors import UserError
 from ...system.memory import require_free
 from ...system.wording import did_you_mean, listing
-from .reading import PLAIN, Reading, readable
-from .tables import Table, TableFile, numbered_names, refuse_duplicates
+from .tables import PLAIN, Reading, Table, TableFile, numbered_names, readable, refuse_duplicates
 
 
 class MatrixTable(Table):
@@ -49,6 +50,7 @@ class NpyFile(TableFile):
     """One matrix [N, D] of numbers; its columns are x0 .. x{D-1}, or go by number (-1 is the last)."""
 
     numbered = True
+    by_number = ("features", "keys")
 
     def __init__(self, path: Path, setting: str) -> None:
         self.name = str(path)
@@ -60,12 +62,11 @@ class NpyFile(TableFile):
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         return MatrixTable(self.name, self._matrix, self.features, {})
 
-    def _find(self, column: str | int, names: tuple[str, ...], known: frozenset[str], setting: str) -> str:
-        return _by_number(column, names, setting, self.name) or super()._find(column, names, known, setting)
-
 
 class NpzFile(TableFile):
     """Arrays `X` [N, D], labels, weights and ids [N] by name, and optionally `feature_names` [D]."""
+
+    by_number = ("features",)
 
     def __init__(self, path: Path, setting: str) -> None:
         self.name = str(path)
@@ -93,9 +94,6 @@ class NpzFile(TableFile):
         arrays = {name: self._load(name).reshape(rows) for name in keys}
         return MatrixTable(self.name, self._load("X"), self.features, arrays)
 
-    def find_feature(self, column: str | int, setting: str) -> str:
-        return _by_number(column, self.features, setting, self.name) or super().find_feature(column, setting)
-
     def _load(self, member: str) -> NDArray[Any]:
         shape, dtype = self._headers[member]
         require_free(
@@ -104,43 +102,29 @@ class NpzFile(TableFile):
             "give fewer rows or columns, a narrower type, or X in a .npy file, which is read as it is used",
         )
         with readable(f'array "{member}" in {self.name}'), np.load(self._path, allow_pickle=False) as archive:
-            loaded: NDArray[Any] = archive[member]
-            return loaded
+            return np.asarray(archive[member])
 
     def _names(self, columns: int) -> tuple[str, ...]:
         """Return the names in `feature_names`; UserError where they are not one for each column of X."""
         count, place = math.prod(self._headers["feature_names"][0]), f"feature_names in {self.name}"
         if count != columns:
-            problem = f"holds {count} names, and X has {columns} columns"
-            raise UserError(problem, setting=place, remedy="name each once")
+            raise UserError(f"holds {count} names, and X has {columns} columns", setting=place, remedy="name each once")
         names = tuple(str(name) for name in self._load("feature_names").astype(str).ravel())
         refuse_duplicates(names, place)
-        both = [name for name in names if name in self.keys]
-        if both:
-            problem = f"holds {listing(both)}, which are arrays too"
-            raise UserError(problem, setting=place, remedy="rename one of them")
+        if both := [name for name in names if name in self.keys]:
+            raise UserError(f"holds {listing(both)}, which are arrays too", setting=place, remedy="rename one of them")
         return names
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return the shape and dtype of an array in an archive, without its values; ValueError where they are too few."""
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        old = version == (1, 0)
+        old = np.lib.format.read_magic(file) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size - file.tell():
             raise ValueError(f"it is too short for an array of shape {list(shape)} and type {dtype}")
     return shape, dtype
-
-
-def _by_number(column: str | int, names: tuple[str, ...], setting: str, file: str) -> str | None:
-    if isinstance(column, str):
-        return None
-    if not -len(names) <= column < len(names):
-        remedy = f"give a number from {-len(names)} to {len(names) - 1}"
-        raise UserError(f"{file} has {len(names)} columns", setting=setting, value=column, remedy=remedy)
-    return names[column]
 
 
 def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
@@ -149,3 +133,70 @@ def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> No
         raise UserError(f"has shape {list(shape)} and {wanted}", setting=what)
     if dtype.kind not in "biuf":
         raise UserError(f"has type {dtype} and must hold whole or floating-point numbers", setting=what)
+
+
+class SvmlightFile(TableFile):
+    """Columns x1 .. xD, or x0 .. xD where a row has an index 0, and the label y. A name tells the file's own index, so
+    that it means the same in every file, whichever indices occur there; what a file does not have is 0."""
+
+    numbered = True
+
+    def __init__(self, path: Path, setting: str) -> None:
+        from sklearn.datasets import load_svmlight_file
+
+        self.name = str(path)
+        with readable(f"{setting} {self.name}"):
+            self._X, self._y = load_svmlight_file(str(path), zero_based=True)
+        self._first = min(1, int(self._X.indices.min(initial=1)))
+        self.features = numbered_names(self._first, self._X.shape[1], self.name)
+        self.keys = ("y",)
+
+    @property
+    def width(self) -> int:
+        """How many columns an array has whose first column is x0."""
+        return int(self._X.shape[1])
+
+    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
+        """Raise UserError as for any file, but features by index need not occur. `widths` bound the indices from above;
+        and where all of them from 1 on are needed, the file must not begin at 0."""
+        named = [name for name in features if not re.fullmatch("x[0-9]+", name)]
+        super().require(named, keys, needed_by)
+        end = max(widths, default=self.width)
+        if self.width > end:
+            problem = f"has the index {self.width - 1}, and {needed_by} has features up to the index {end - 1}"
+            raise UserError(problem, setting=self.name, remedy="leave out what is beyond")
+        if widths and self._first == 0 and list(features) == [f"x{j}" for j in range(1, end)]:
+            problem = f"has an index 0, and the indices of what {needed_by} has begin at 1"
+            raise UserError(problem, setting=self.name, remedy="number them from 1 on")
+
+    def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
+        """Read these features, which are made dense by row blocks."""
+        indices = [int(name.removeprefix("x")) for name in features]
+        X = self._X
+        if indices != list(range(self.width)):
+            X = X.copy()
+            X.resize(X.shape[0], max([self.width, *(j + 1 for j in indices)]))
+            X = X[:, indices]
+        return _SparseTable(self.name, X, features, {"y": np.asarray(self._y)})
+
+
+class _SparseTable(MatrixTable):
+    """Named columns of a CSR matrix [N, D], whose cells without a value are 0, and arrays [N] beside it."""
+
+    _matrix: Any
+
+    @cached_property
+    def _by_column(self) -> Any:
+        return self._matrix.tocsc()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        if name in self._arrays:
+            return super().column(name)
+        j = self._positions[name]
+        return pa.chunked_array([pa.array(self._by_column[:, [j]].toarray().ravel())])
+
+    def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
+        columns = [self._positions[name] for name in names]
+        rows = self._matrix[start:stop]
+        every = columns == list(range(rows.shape[1]))
+        return np.asarray((rows if every else rows[:, columns]).toarray(), np.float64)

@@ -1,0 +1,208 @@
+"""A model that a run left, on a file of rows: their probabilities, and where there are labels how good these are.
+
+The labels, classes and weights of a file are what the model's run knew of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from scipy.special import expit, softmax
+
+from ..config.data import FileData, Label
+from ..config.load import load_settings
+from ..data import PredictionRows, read_for_prediction
+from ..data.columns.labels import Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
+from ..data.files.open import named_files
+from ..data.files.text import safe_cells
+from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
+from ..metrics.scores import SplitScores
+from ..models.model import Model
+from ..system.errors import UserError
+from ..system.files import require_output, write_atomically
+
+Data = str | Path | Sequence[str]
+PROBABILITY, PREDICTION = "probability", "prediction"
+_BINS = 10
+_WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pa.parquet.ParquetWriter}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How many rows were written, and sentences on values that the model does not know."""
+
+    rows: int
+    notes: tuple[str, ...]
+
+
+def predict_file(
+    model_path: Path,
+    data: Data,
+    out: Path | BinaryIO,
+    *,
+    id_columns: Sequence[str | int],
+    threshold: float | None,
+    overwrite: bool,
+) -> Predicted:
+    """Write the id columns, the probability of the positive class (or of each of several) and the predicted label.
+
+    Columns are matched by name; the label and other columns of the data are ignored. The file is put in place when it
+    is whole.
+
+    Args:
+        model_path: a run directory or its model.safetensors.
+        data: a file, a list of files, a pattern or a folder, as for `flashlogit.data.files.open.open_files`.
+        out: a .csv or .parquet file, or a stream that takes CSV, block by block.
+        id_columns: columns to copy to the output.
+        threshold: probability from which a row is called positive; None for the model's.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UserError: a file, column or value that cannot be used.
+    """
+    writer = pa.csv.CSVWriter
+    if isinstance(out, Path):
+        if out.resolve() in {file.resolve() for file in named_files(data, "--data")}:
+            raise UserError("it is the data file itself", setting="--out", value=out, remedy="choose another file")
+        require_output(out, list(_WRITERS), overwrite)
+        writer = _WRITERS[out.suffix.lower()]
+    model = Model.load(model_path)
+    threshold = model.threshold_or(threshold)
+    rows = _read(model, data, id_columns, ["--id"] * len(id_columns), verbatim=True)
+    several = len(model.label_names) > 2
+    probabilities = [f"{PROBABILITY}_{name}" for name in model.label_names] if several else [PROBABILITY]
+    taken = {*probabilities, PREDICTION} & set(rows.ids.column_names)
+    if taken:
+        remedy = f"rename it in {rows.table.name}"
+        raise UserError("it has the name of an output column", setting="--id", value=taken.pop(), remedy=remedy)
+    _require_writable(rows.ids.schema, writer, rows.table.name)
+    columns = [(name, pa.float64()) for name in probabilities]
+    schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
+    batches = _predictions(model, rows, schema, threshold)
+    if writer is pa.csv.CSVWriter:
+        schema, batches = safe_cells(schema.empty_table()).schema, map(safe_cells, batches)
+
+    def write(target: Any) -> None:
+        with writer(target, schema) as file:
+            for table in batches:
+                file.write_table(table)
+
+    if isinstance(out, Path):
+        write_atomically(out, write)
+    else:
+        write(out)
+    return Predicted(len(rows), rows.notes)
+
+
+def _read(model: Model, data: Data, more: Sequence[str | int], called: Sequence[str], verbatim: bool) -> PredictionRows:
+    """Read the model's columns of --data, and `more` columns, which errors name as they are `called`."""
+    return read_for_prediction(
+        data,
+        model.feature_names,
+        more,
+        called=called,
+        array_widths=model.array_widths,
+        encoding=model.encoding,
+        setting="--data",
+        verbatim=verbatim,
+    )
+
+
+def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float) -> Iterator[pa.Table]:
+    names = pa.array(model.label_names)
+    start = 0
+    for block in rows.blocks():
+        z = model.logits(block)
+        if z.ndim == 1:
+            p = expit(z)[:, None]
+            number = (p[:, 0] >= threshold).astype(np.int64)
+        else:
+            p, number = softmax(z, axis=1), z.argmax(axis=1)
+        ids = rows.ids.slice(start, len(block)).columns
+        yield pa.Table.from_arrays([*ids, *map(pa.array, p.T), names.take(pa.array(number))], schema=schema)
+        start += len(block)
+
+
+def _require_writable(ids: pa.Schema, writer: Any, file: str) -> None:
+    """Raise UserError for an id column whose type the kind of output cannot hold, such as lists in CSV."""
+    for field in ids:
+        schema = pa.schema([field])
+        try:
+            with writer(BytesIO(), schema) as trial:
+                trial.write_table(schema.empty_table())
+        except pa.ArrowException as error:
+            kind, other = ("CSV", ".parquet") if writer is pa.csv.CSVWriter else ("Parquet", ".csv")
+            problem = f"is a column of {field.type} in {file}, which {kind} cannot hold"
+            remedy = f"leave it out, or write a {other} file"
+            raise UserError(problem, setting="--id", value=field.name, remedy=remedy) from error
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a file, how many of its rows had no label and were left out, and sentences on values that the model
+    does not know."""
+
+    metrics: Metrics | ClassMetrics
+    unlabelled: int
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_file(
+    model_path: Path, data: Data, *, label: str | int | None, weight: str | int | None, threshold: float | None
+) -> Evaluation:
+    """Measure a model on rows that have labels; those without are left out.
+
+    Args:
+        model_path: a run directory, or its model.safetensors.
+        data: files as for `flashlogit.data.files.open.open_files`.
+        label: the label column; None for the run's.
+        weight: a column of weights; None for the run's, if the label is.
+        threshold: probability from which a row is called positive; None for the model's.
+
+    Raises:
+        UserError: a file, column or value that cannot be used.
+    """
+    model = Model.load(model_path)
+    threshold = model.threshold_or(threshold)
+    config = (model_path if model_path.is_dir() else model_path.parent) / "config.yaml"
+    settings = load_settings(config, []) if config.is_file() else None
+    label_called, weight_called = "--label", "--weight"
+    if label is None:
+        if settings is None or not isinstance(settings.data, FileData):
+            problem = "it does not say which column is the label"
+            raise UserError(problem, setting=model_path, remedy="name it with --label")
+        label, label_called = settings.data.label.column, "the run's label column"
+        if weight is None:
+            weight, weight_called = settings.data.weight, "the run's weight column"
+    columns = {label_called: label} if weight is None else {label_called: label, weight_called: weight}
+    rows = _read(model, data, [*columns.values()], [*columns], verbatim=False)
+    names = rows.ids.column_names
+    column = rows.ids.column(0)
+    rule = _guessed_rule(model.label_names, column.type) if model.rule is None else model.rule
+    labels = apply_rule(rule, column, Label(missing="drop"), f'label column "{names[0]}" of {rows.table.name}')
+    kept = labels.kept
+    weights = read_weights(rows.table, names[1], kept, np.float64)[kept] if len(names) > 1 else None
+    logits = np.concatenate([model.logits(block) for block in rows.blocks()])[kept]
+    bins = _BINS if settings is None else settings.report.calibration_bins
+    metrics = evaluate(SplitScores(logits, labels.y[kept], weights), eps=model.eps, threshold=threshold, bins=bins)
+    return Evaluation(metrics, int((~kept).sum()), rows.notes)
+
+
+def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:
+    """Return what the names of the classes say of labels of this type, for models that do not have the rule."""
+    if len(names) == 2:
+        above = names[1].removeprefix("> ")
+        numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if numbers and names == (f"<= {above}", f"> {above}"):
+            return Threshold(float(above))
+        if names[0] == f"not {names[1]}":
+            return OneAgainstRest(names[1])
+    return Mapping(names, tuple((name, k) for k, name in enumerate(names)))

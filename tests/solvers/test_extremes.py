@@ -94,12 +94,12 @@ def test_a_start_worse_than_the_null_model_is_left_out(size: float, classes: int
     assert any("left out" in note for note in far.notes)
 
 
-@pytest.mark.parametrize("options", [{"l2": 0.01}, {"l1": 10.0}], ids=str)
-def test_a_good_start_is_taken(options: dict[str, float]) -> None:
+@pytest.mark.parametrize(("classes", "options"), [(2, {"l2": 0.01}), (3, {"l2": 0.01}), (2, {"l1": 10.0})])
+def test_a_good_start_is_taken(classes: int, options: dict[str, float]) -> None:
     """One at the null model is as good as it."""
-    X, y = data(2)
-    first = fit(X, y, tolerance=1e-12, **options)
-    again = fit(X, y, tolerance=1e-9, start=(first.weight, first.bias), **options)
+    X, y = data(classes)
+    first = fitted(X, y, classes, tolerance=1e-12, **options)
+    again = fitted(X, y, classes, tolerance=1e-9, start=(first.weight, first.bias), **options)
     assert again.iterations == 0
     assert again.notes == ()
 

@@ -127,6 +127,9 @@ def test_soft_labels_stay_on_the_plane() -> None:
     X[:, 2] = (y == 1) & (np.arange(3000) % 5 == 0)
     assert kind_of(X, np.where(X[:, 2] == 1, 1.0, 0.1 + 0.8 * y)) == "quasi-complete"
     assert kind_of(X, np.where(X[:, 2] == 1, 0.9, 0.1 + 0.8 * y)) is None
+    labels = np.where(X[:, 2] == 1, 1.0, 0.1 + 0.8 * y)
+    X[2999, 2], labels[2999] = 1.0, 0.9  # one among many is enough
+    assert kind_of(X, labels) is None
 
 
 @pytest.mark.parametrize("intercept", [False, True])

@@ -70,7 +70,7 @@ def test_it_bounds_the_true_gap_at_every_iterate_of_every_solver(name: str, pena
 
 def test_the_penalty_gap_is_fenchels() -> None:
     """w a + pen(w) + pen*(-a), with the conjugate by its definition over a fine grid."""
-    grid = torch.linspace(-60, 60, 12_001, dtype=torch.float64)[:, None]
+    grid = torch.linspace(-60, 60, 6_001, dtype=torch.float64)[:, None]
     w, a, l1, l2 = torch.cartesian_prod(
         torch.tensor([-2.0, -0.1, 0.0, 0.5, 3.0]),
         torch.tensor([-1.5, -1.0, -0.2, 0.0, 0.3, 1.2]),
@@ -79,7 +79,7 @@ def test_the_penalty_gap_is_fenchels() -> None:
     ).T.double()
     conjugate = (-a * grid - l1 * grid.abs() - 0.5 * l2 * grid.square()).amax(dim=0)
     given = penalty_gap(w, a, l1, l2)
-    torch.testing.assert_close(given, w * a + l1 * w.abs() + 0.5 * l2 * w * w + conjugate, rtol=0, atol=2e-5)
+    torch.testing.assert_close(given, w * a + l1 * w.abs() + 0.5 * l2 * w * w + conjugate, rtol=0, atol=1e-4)
     assert (given >= 0).all()
     w, a, l1 = torch.tensor([1.0, 1.0]), torch.tensor([-0.5, -2.0]), torch.ones(2)
     assert penalty_gap(w, a, l1, torch.zeros(2)).tolist() == [0.5, math.inf]

@@ -47,6 +47,8 @@ def columns(kind: str, X: Tensor) -> Tensor:
         X[:, 1] = 1.0 + 2.0**-7 * (X[:, 2] > 0)
     elif kind == "far means":
         X[:, 1:] += 1e6
+    elif kind == "no intercept":
+        X[:, 1:] += 1e4
     return X
 
 
@@ -60,30 +62,21 @@ def columns(kind: str, X: Tensor) -> Tensor:
         ("nearly constant", torch.float16, 1e-8),
         ("far means", torch.float32, 1e-8),
         ("far means", torch.float32, 1e-30),
+        ("no intercept", torch.float32, 1e-6),
     ],
 )
 def test_narrow_columns_reach_the_optimum(kind: str, dtype: torch.dtype, l2: float, classes: int) -> None:
+    """L-BFGS is too slow for far means without an intercept."""
     X, y = data(classes)
     X = columns(kind, X).to(dtype)
-    results = [fitted(X, y, classes, l2=l2, solver=solver, tolerance=1e-8) for solver in NAMES]
+    intercept = kind != "no intercept"
+    options = {"l2": l2, "intercept": intercept, "tolerance": 1e-8}
+    results = [fitted(X, y, classes, solver=solver, **options) for solver in NAMES[: 2 + intercept]]
     values = [objective(result, X, y, 0.0, l2) for result in results]
     for result, value in zip(results, values, strict=True):
         assert result.converged
         assert result.iterations < 60
         assert value - min(values) <= 2 * result.gap + 1e-14
-
-
-@CLASSES
-@pytest.mark.parametrize("solver", ["newton", "newton-cg"])
-def test_far_means_without_an_intercept(solver: Any, classes: int) -> None:
-    X, y = data(classes)
-    X[:, 1:] += 1e4
-    options = {"l2": 1e-6, "intercept": False, "tolerance": 1e-8}
-    exact = fitted(X.float().double(), y, classes, solver="newton", **options)
-    result = fitted(X.float(), y, classes, solver=solver, **options)
-    assert exact.converged
-    assert result.converged
-    assert result.objective == pytest.approx(exact.objective, rel=2e-8)
 
 
 @SOLVERS
@@ -101,12 +94,12 @@ def test_a_start_worse_than_the_null_model_is_left_out(size: float, classes: int
     assert any("left out" in note for note in far.notes)
 
 
-@pytest.mark.parametrize("options", [{"l2": 0.01}, {"l1": 10.0}], ids=str)
-def test_a_good_start_is_taken(options: dict[str, float]) -> None:
+@pytest.mark.parametrize(("classes", "options"), [(2, {"l2": 0.01}), (3, {"l2": 0.01}), (2, {"l1": 10.0})])
+def test_a_good_start_is_taken(classes: int, options: dict[str, float]) -> None:
     """One at the null model is as good as it."""
-    X, y = data(2)
-    first = fit(X, y, tolerance=1e-12, **options)
-    again = fit(X, y, tolerance=1e-9, start=(first.weight, first.bias), **options)
+    X, y = data(classes)
+    first = fitted(X, y, classes, tolerance=1e-12, **options)
+    again = fitted(X, y, classes, tolerance=1e-9, start=(first.weight, first.bias), **options)
     assert again.iterations == 0
     assert again.notes == ()
 
@@ -162,28 +155,23 @@ def test_separated_classes_have_an_optimum_with_any_penalty(l2: float, solver: A
 
 
 @pytest.mark.parametrize(
-    ("size", "classes", "options"),
+    ("size", "classes", "tolerance", "options"),
     [
-        (1e9, 2, {"l1": 3e-4, "l2": 1e-4}),
-        (1e9, 2, {"l2": 5e-4}),
-        (1e9, 3, {"l1": 5e-4}),
-        (2e6, 3, {"l2": 5e-4}),
+        (1e9, 2, 1e-10, {"l1": 3e-4, "l2": 1e-4}),
+        (1e9, 3, 1e-10, {"l1": 5e-4}),
+        (2e6, 3, 1e-10, {"l2": 5e-4}),
+        (1.0, 2, 1e-30, {"l1": 0.05}),
+        (1.0, 2, 1e-30, {"l2": 0.05}),
     ],
 )
-def test_one_column_of_large_units_takes_no_proof_away(size: float, classes: int, options: dict[str, float]) -> None:
+def test_neither_large_units_nor_a_tolerance_below_rounding_take_a_proof_away(
+    size: float, classes: int, tolerance: float, options: dict[str, float]
+) -> None:
     X, y = data(classes, N=1000)
     X[:, 3] = size * (3 + X[:, 3])
-    result = fitted(X, y, classes, tolerance=1e-10, **options)
-    assert result.converged
+    result = fitted(X, y, classes, tolerance=tolerance, **options)
     assert result.certificate.kind == "gap"
-
-
-@pytest.mark.parametrize("options", [{"l1": 0.05}, {"l2": 0.05}], ids=str)
-def test_a_tolerance_below_rounding_makes_no_penalty_less(options: dict[str, float]) -> None:
-    X, y = data(2)
-    result = fit(X, y, tolerance=1e-30, **options)
-    assert result.certificate.kind == "gap"
-    assert result.relative_gap <= 1e-15
+    assert result.relative_gap <= max(tolerance, 1e-15)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, make_classification
 
 from flashlogit.fitting.fit import fit
+from flashlogit.solvers.unpenalised.problem import Unpenalised
 
 SOLVERS = pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
 
@@ -57,14 +58,6 @@ def test_quasi_complete_separation_is_proven_by_a_programme(solver: str) -> None
     assert '"x6"' in result.notes[-1]
 
 
-def test_overlapping_classes_are_not_called_separated() -> None:
-    for seed in range(3):
-        X, y, _ = problems.easy(seed).tensors()
-        result = fit(4 * X, y, tolerance=1e-10)
-        assert result.separation is None
-        assert result.converged
-
-
 @SOLVERS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_collinear_columns_are_named_and_get_the_least_norm(dtype: torch.dtype, solver: str) -> None:
@@ -87,3 +80,14 @@ def test_a_constant_column_changes_nothing(solver: str) -> None:
     assert result.weight[-1] == 0
     assert torch.allclose(result.weight[:-1], plain.weight, atol=1e-6)
     assert any("x6" in note for note in result.notes)
+
+
+def test_an_l1_term_that_the_decrement_leaves_out_is_added() -> None:
+    X, y, _ = problems.easy().tensors()
+    gaps = []
+    for l1 in (0.0, 1e-3):
+        objective = problems.objective_of(X, y, l1=l1)
+        theta = objective.null_theta() + 0.1
+        gaps.append(Unpenalised(objective).certify(objective.evaluate(theta, certified=True)).gap)
+    penalty = 1e-3 * float(objective.to_user(theta)[0].abs().sum())
+    assert gaps[1] - gaps[0] == pytest.approx(penalty, rel=1e-9)

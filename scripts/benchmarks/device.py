@@ -30,7 +30,7 @@ STAGES = {
     "tuning": (tuning, 160),
     "tests": (stages.gpu_tests, 70),
 }
-"""Of each stage what runs it, and the seconds that it may take: eleven minutes in all."""
+"""What runs each stage, and the seconds that it may take: eleven minutes in all."""
 
 
 def main(arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..fitting.fit import Fit, FitPoint, fit, fit_softmax
 from ..fitting.inference import MAX_COLUMNS, Inference, infer
+from ..passes import BackendName
 from ..system.errors import UserError
 from ..training.partial_fit import MiniBatches
 from .arrays import moved, numpy_of
@@ -108,13 +109,28 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         warm_start: bool = False,
         n_jobs: int | None = None,
         device: str = "auto",
-        backend: str = "auto",
+        backend: BackendName = "auto",
         learning_rate: float = 0.01,
         batch_size: int = 256,
     ) -> None:
-        given = dict(locals())
-        del given["self"]
-        self.__dict__.update(given)
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.device = device
+        self.backend = backend
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go to the optimum over all rows.

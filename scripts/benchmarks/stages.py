@@ -26,8 +26,8 @@ from .problems import BOUND, Call, as_loaded, make_problem, packed, truth
 from .report import Record, facts, reason, times, trouble
 
 _ROOT = Path(__file__).parents[2]
-_TESTS = ["tests/kernels", "tests/solvers/test_on_gpu.py", "tests/estimator/test_estimator_gpu.py"]
-_TESTS += ["tests/training/test_training.py"]
+_TESTS = ["tests/kernels", "tests/solvers/test_agreement.py", "tests/estimator/test_estimator_gpu.py"]
+_TESTS += ["tests/training/test_training.py", "tests/fitting/test_fit_state.py"]
 _KEPT_LINES = 60
 
 

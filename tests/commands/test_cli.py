@@ -108,9 +108,10 @@ def test_the_way_from_the_script_to_the_run_is_short(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_outputs_that_take_nothing_or_ascii_only(redirection: str, code: int, said: bytes, printed: bytes) -> None:
+    """The text is longer than a pipe holds, so that a reader who leaves is noticed."""
     program = (
         "import sys; from flashlogit.commands.shell import ending; from flashlogit.system.console import Output\n"
-        "with ending(debug=False) as end: Output(False, False).say('gr\\xf6\\xdfe' * 5000)\n"
+        "with ending(debug=False) as end: Output(False, False).say('gr\\xf6\\xdfe' * 20000)\n"
         "sys.exit(end.code)"
     )
     command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]

@@ -101,8 +101,9 @@ def test_a_run_that_cannot_begin_loses_nothing(train: Train, tmp_path: Path) -> 
         ["--resume", "loss.l2=0.25"],
         ["--resume", "solver.intercept=false"],
     ):
-        train(*SOLVER, *wrong, code=2)
+        message = train(*SOLVER, *wrong, code=2)
         assert contents(tmp_path / "run") == before, wrong
+        assert "solver.start" in message or "start" not in wrong[1]
 
 
 # --- solvers' checkpoints -----------------------------------------------------------------------------------

@@ -44,8 +44,12 @@ def train_run(
     backend = choose_backend(settings.backend, device)
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
-    named = settings.solver.start if settings.solver else None
-    start = None if saved or named is None else Model.load(Path(named).expanduser())
+    start = None
+    if settings.solver and settings.solver.start and not saved:
+        path, remedy = Path(settings.solver.start).expanduser(), "correct it or leave it out"
+        if not path.exists():
+            raise UserError("there is no such run or model", setting="solver.start", value=path, remedy=remedy)
+        start = Model.load(path)
     if settings.report.tensorboard and importlib.util.find_spec("tensorboard") is None:
         remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
         problem = "the package tensorboard is not installed"

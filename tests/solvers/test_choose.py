@@ -97,3 +97,8 @@ def test_rare_categories_take_few_reads(classes: int) -> None:
     result = fitted(*flights_like(classes), classes, l2=1e-7, tolerance=1e-6, solver="newton")
     assert result.converged
     assert result.passes <= 16 or classes > 2
+
+
+def test_a_name_that_no_solver_has() -> None:
+    with pytest.raises(ValueError, match="'newton_cg'; must be auto, newton, newton-cg, lbfgs"):
+        choose_method("newton_cg", 10, l1=0.0)  # type: ignore[arg-type]

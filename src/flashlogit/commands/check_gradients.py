@@ -35,7 +35,7 @@ _EXAMPLE = {
 }
 """The numbers of one row: what each is where none is given, and what it means."""
 _FORMULA = """\
-z = x w + b    p = expit(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
+z = x w + b    p = sigmoid(z)    L = -(y log p + (1 - y) log(1 - p)), p clamped to [eps, 1 - eps]
 dL/dw = dL/dp * dp/dz * dz/dw = (p - y) / (p (1 - p)) * p (1 - p) * x = (p - y) x"""
 
 

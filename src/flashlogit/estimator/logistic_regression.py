@@ -218,7 +218,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         classes = classes if first else self.classes_
         rows = training_rows(self, X, y, sample_weight, fewest=1, reset=first, classes=classes)
         options: dict[str, Any] = penalties(self, float(rows.mass.sum()))
-        options |= {"learning_rate": self.learning_rate, "batch_size": self.batch_size}
+        options |= {"learning_rate": self.learning_rate, "batch_size": int(self.batch_size)}
         # A copy: an epoch that fails leaves this estimator as it was, and copies of it are trained apart.
         batches = moved(self._batches or self._first_batches(rows), rows.X.device)
         self._orders += 1

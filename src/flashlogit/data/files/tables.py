@@ -60,7 +60,7 @@ def readable(what: str) -> Iterator[None]:
     class, SyntaxError and TokenError among them."""
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or "it ends too early"

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,8 @@ class NpyFile(TableFile):
     def __init__(self, path: Path, setting: str) -> None:
         self.name = str(path)
         with readable(f"{setting} {self.name}"):
+            with path.open("rb") as file:
+                _read_header(file)
             self._matrix = np.lib.format.open_memmap(path, mode="r")
         _check_matrix(self._matrix.shape, self._matrix.dtype, f"the array in {self.name}")
         self.features = self.keys = numbered_names(0, self._matrix.shape[1], self.name)
@@ -115,12 +117,23 @@ class NpzFile(TableFile):
         return names
 
 
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and dtype that the header of an array states; ValueError where it states none.
+
+    NumPy reads the header by Python's parser, which says of one nested too deeply that memory is short."""
+    old = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    try:
+        shape, _, dtype = read(file)
+    except MemoryError as error:
+        raise ValueError("its header is no header of an array") from error
+    return shape, dtype
+
+
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return the shape and dtype of an array in an archive, without its values; ValueError where they are too few."""
     with archive.open(member) as file:
-        old = np.lib.format.read_magic(file) == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, dtype = _read_header(file)
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size - file.tell():
             raise ValueError(f"it is too short for an array of shape {list(shape)} and type {dtype}")
     return shape, dtype

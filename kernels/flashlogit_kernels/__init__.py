@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .contract import pad_rows as pad_rows
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
-    from .padding import pad_rows as pad_rows
 
 __all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
 
@@ -36,4 +36,4 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "padding"})
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "contract"})

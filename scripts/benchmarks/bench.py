@@ -19,9 +19,8 @@ import torch
 
 import flashlogit_kernels
 from flashlogit_kernels.gpu import _bce, _columns, _hessian
-from flashlogit_kernels.gpu.launch import fits_registers, launch_config
+from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers, launch_config
 from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
-from flashlogit_kernels.gpu.table import LaunchConfig
 
 from .clock import clock_of, synchronize
 from .problems import Call, Table, dtype_of, make_problem, packed

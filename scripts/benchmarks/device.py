@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from flashlogit_kernels.gpu import table
+from flashlogit_kernels.gpu.launch import TABLE
 
 from . import stages
 from .bench import Bench, OutOfTime
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     limits = {name: limit for name, (_, limit) in STAGES.items()} | {"tuning": options.tuning_seconds}
     run(bench, {name: limit for name, limit in limits.items() if name in options.stages})
     if options.update_table:
-        take_over(bench.record["tuning"], table.TABLE)
+        take_over(bench.record["tuning"], TABLE)
     wrong = failures(bench.record)
     for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)

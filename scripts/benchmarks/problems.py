@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import flashlogit
-from flashlogit_kernels.gpu.table import LaunchConfig
-from flashlogit_kernels.padding import pad_rows, padded_columns
+from flashlogit_kernels.contract import pad_rows, padded_columns
+from flashlogit_kernels.gpu.launch import LaunchConfig
 
 OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
 _OUTPUTS = ("residual", "curvature", "logits")

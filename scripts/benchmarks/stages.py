@@ -16,8 +16,8 @@ import torch
 
 import flashlogit
 import flashlogit_kernels as passes
+from flashlogit_kernels.gpu.launch import packaged
 from flashlogit_kernels.gpu.run import reduce_partials
-from flashlogit_kernels.gpu.table import packaged
 
 from .bench import Bench, compile_all, table_launch
 from .clock import Work, capture, ceilings, synchronize, wall

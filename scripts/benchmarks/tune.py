@@ -11,9 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from flashlogit_kernels.gpu import table
-from flashlogit_kernels.gpu.launch import block_width, machine_name, piece_widths, table_dtypes
-from flashlogit_kernels.gpu.table import ANY_MACHINE, REFERENCE_MACHINE, Entry, LaunchConfig
+from flashlogit_kernels.gpu import launch as table
+from flashlogit_kernels.gpu.launch import LaunchConfig, block_width, piece_widths
 
 from .bench import Bench, compile_all, table_launch
 from .problems import Call, as_loaded, dtype_of
@@ -153,9 +152,9 @@ class Search:
 
 def _table_row(bench: Bench, call: Call, found: Record) -> Record:
     """Return what a row of the launch table holds."""
-    storage, compute = table_dtypes(dtype_of(call.storage), dtype_of(call.compute))
-    machine, hessian = machine_name(bench.device), call.function == "bce_hessian"
-    row: Record = {"machine": ANY_MACHINE if machine == REFERENCE_MACHINE else machine}
+    storage, compute = table.table_dtypes(dtype_of(call.storage), dtype_of(call.compute))
+    machine, hessian = table.machine_name(bench.device), call.function == "bce_hessian"
+    row: Record = {"machine": table.ANY_MACHINE if machine == table.REFERENCE_MACHINE else machine}
     row["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     row |= {"kernel": "hessian" if hessian else "onepass", "storage": storage, "compute": compute}
     row["D"] = max(16, block_width(call.D)) if hessian else call.D
@@ -165,10 +164,10 @@ def _table_row(bench: Bench, call: Call, found: Record) -> Record:
 def take_over(record: Record, path: Path) -> None:
     """Put the rows that were found into a launch table, in the place of those for the same machine and shape."""
 
-    def key(entry: Entry) -> tuple[str, str, str, str, int]:
+    def key(entry: table.Entry) -> tuple[str, str, str, str, int]:
         return entry.machine, entry.kernel, entry.storage, entry.compute, entry.D
 
-    found = [Entry(**{**row, "launch": LaunchConfig(**row["launch"])}) for row in record.get("rows", ())]
+    found = [table.Entry(**{**row, "launch": LaunchConfig(**row["launch"])}) for row in record.get("rows", ())]
     better = {key(entry): entry for entry in found}
-    kept = [better.pop(key(entry), entry) for entry in table.read(path)]
-    table.write([*kept, *better.values()], path)
+    kept = [better.pop(key(entry), entry) for entry in table.read_table(path)]
+    table.write_table([*kept, *better.values()], path)

@@ -15,8 +15,8 @@ from benchmarks import device, fit, kernel, report, stages, tune
 from benchmarks.bench import Bench
 from benchmarks.problems import OPTIONS, TABLES, Call
 
-from flashlogit_kernels.gpu import _bce, resources, table
-from flashlogit_kernels.gpu.table import Entry, LaunchConfig
+from flashlogit_kernels.gpu import _bce, resources
+from flashlogit_kernels.gpu.launch import Entry, LaunchConfig, read_table, write_table
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -222,11 +222,11 @@ def test_rows_are_taken_over(tmp_path):
     path, launch = tmp_path / "table.csv", LaunchConfig(64, 2, 8, 3)
     kept = Entry("any", "", "onepass", "float32", "float32", 28, LaunchConfig(512, 4, 2))
     old = Entry("any", "", "hessian", "float32", "float32", 32, LaunchConfig(128, 4, 4))
-    table.write([kept, old], path)
+    write_table([kept, old], path)
     row = {"measured": "2026-01-02", "storage": "float32", "compute": "float32", "launch": vars(launch)}
     rows = [{"machine": "any", "kernel": "hessian", "D": 32}, {"machine": "A", "kernel": "onepass", "D": 28}]
     tune.take_over({"rows": [row | some | {"fraction": 0.5} for some in rows]}, path)
-    found = table.read(path)
+    found = read_table(path)
     assert found[0] == kept
     assert [(entry.machine, entry.launch) for entry in found[1:]] == [("any", launch), ("A", launch)]
 

@@ -11,9 +11,9 @@ from refused import refused
 
 from flashlogit.config.data import FileData
 from flashlogit.data.columns.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
+from flashlogit.data.dataset import DROPPED, TEST, TRAIN
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
-from flashlogit.data.splits import DROPPED, TEST, TRAIN
 
 
 def table_of(**columns):

@@ -11,9 +11,9 @@ from refused import NONE, refused
 from sklearn.model_selection import train_test_split
 
 from flashlogit.data import Standardization
+from flashlogit.data.dataset import DROPPED, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.files.matrices import MatrixTable
 from flashlogit.data.placement import measure, place
-from flashlogit.data.splits import DROPPED, TEST, TRAIN, VALIDATION, stratified
 
 
 def divide(y, validation, test, seed=0, kept=None):

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, BCESums, Clamp, joined, packed_sums
-from flashlogit_kernels.gpu.launch import TILES_A_PROGRAM, block_width, fitted, grid_size, launch_config, piece_widths
-from flashlogit_kernels.gpu.table import LaunchConfig
+from flashlogit_kernels.gpu.launch import (
+    TILES_A_PROGRAM,
+    LaunchConfig,
+    block_width,
+    fitted,
+    grid_size,
+    launch_config,
+    piece_widths,
+)
 
 GOOD = {"X": torch.ones(4, 3), "y": torch.ones(4), "weight": torch.ones(3), "bias": torch.ones(1)}
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -13,9 +13,9 @@ from budget import check, make_case
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from flashlogit_kernels.contract import pad_rows, padded_columns
 from flashlogit_kernels.gpu.arguments import readable_columns
 from flashlogit_kernels.gpu.launch import LaunchConfig, is_column_major, pipeline_stages, vector_length
-from flashlogit_kernels.padding import pad_rows, padded_columns
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from flashlogit_kernels.gpu import resources, run
+from flashlogit_kernels.gpu.launch import LaunchConfig
 from flashlogit_kernels.gpu.resources import Limits, Resources, resident_programs, settle
-from flashlogit_kernels.gpu.table import LaunchConfig
 
 H100 = Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
 RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376, programs=24)

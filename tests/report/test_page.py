@@ -14,7 +14,7 @@ from reports import GAPS, HOSTILE, SOLVED, TRAINED, one_class, report, scores
 from flashlogit.metrics.intervals import METHOD
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.build import MAX_CLASSES
-from flashlogit.report.chart import Axis, Chart, Panel, Series
+from flashlogit.report.content import Axis, Chart, Panel, Series
 from flashlogit.report.page import METRIC_NAMES, interval, metric, odds, render, write_page
 from flashlogit.report.svg import draw_svg
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.load import load_settings
 from flashlogit.models.model import Model
-from flashlogit.runs import by_solver, results
+from flashlogit.runs import learning, results
 
 CONFIG, OPTIONS = "newton", ["report.html=false"]
 Train = Callable[..., str]
@@ -122,7 +122,7 @@ def test_data_that_no_fit_can_take_end_in_a_sentence(train: Train, monkeypatch: 
         raise ValueError("X is odd")
 
     train("solver.max_iterations=2")
-    monkeypatch.setattr(by_solver, "fit", refused)
+    monkeypatch.setattr(learning, "fit", refused)
     assert train("name=other", code=2) == "error: X is odd\n"
     assert "X is odd" in train("--resume", code=2)
 

@@ -13,9 +13,8 @@ from flashlogit.data import Rows
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
-from flashlogit.training.objective import Objective
 from flashlogit.training.partial_fit import shuffled_batches
-from flashlogit.training.trainer import Trainer
+from flashlogit.training.trainer import Objective, Trainer
 from flashlogit_kernels.contract import Clamp
 
 OPTIMIZERS: list[dict[str, Any]] = [

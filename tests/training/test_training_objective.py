@@ -10,9 +10,10 @@ from torch import Tensor
 
 from flashlogit.config.settings import ClassWeight
 from flashlogit.data import Rows
+from flashlogit.data.dataset import class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
-from flashlogit.training.objective import Objective, class_weights, with_class_weight
+from flashlogit.training.trainer import Objective
 from flashlogit_kernels.contract import Clamp
 
 L2 = 0.7

@@ -69,8 +69,8 @@ def readable_columns(X: Tensor) -> int:
     """Return how many columns of a row-major X may be read: D, or those up to the next whole 16 bytes where all rows
     have them.
 
-    They have where the rows are padded (see `padding`) or X is a part of a wider table. The last row must not end the
-    memory that torch knows of.
+    They have where the rows are padded (see `contract.pad_rows`) or X is a part of a wider table. The last row must not
+    end the memory that torch knows of.
     """
     N, D = X.shape
     unit = 16 // X.element_size()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .table import LaunchConfig
+from .launch import LaunchConfig
 
 _REGISTER_UNIT = 8
 """Registers of a thread are given in multiples of it."""

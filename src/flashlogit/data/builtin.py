@@ -9,11 +9,10 @@ import torch
 
 from ..config.data import SyntheticData
 from ..system.errors import UserError
-from .dataset import Dataset, Rows, Standardization
+from .dataset import NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, Standardization, split_sizes
 from .files.arrow import ArrowFile
 from .files.tables import numbered_names
 from .placement import allocate, require_room
-from .splits import NAMES, TEST, TRAIN, VALIDATION, split_sizes
 
 
 def breast_cancer() -> ArrowFile:

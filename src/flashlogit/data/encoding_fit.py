@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..config.data import FileData
 from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
+from .dataset import DROPPED, TRAIN
 from .files.tables import Mask, Table, refuse_not_numbers, repeated
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
-from .splits import DROPPED, TRAIN
 
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 

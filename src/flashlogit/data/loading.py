@@ -15,13 +15,12 @@ from ..system.errors import UserError, column_word, listing
 from .builtin import breast_cancer, synthetic
 from .columns.encoding import EncodedTable, Encoding
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
-from .dataset import Dataset, Rows, Standardization
+from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, Standardization, stratified
 from .encoding_fit import categorical_columns, fit_encoding
 from .files.matrices import MatrixTable
 from .files.open import open_files
 from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
-from .splits import DROPPED, NAMES, TEST, TRAIN, VALIDATION, stratified
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.padding import empty_padded, padded_columns
+from flashlogit_kernels.contract import empty_padded, padded_columns
 
 from ..system.errors import UserError, column_word, row_text
 from ..system.memory import require_free
-from .dataset import Standardization
+from .dataset import DROPPED, TRAIN, Standardization
 from .files.tables import Table
-from .splits import DROPPED, TRAIN
 
 
 def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.device, file: str) -> None:

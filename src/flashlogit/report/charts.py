@@ -9,9 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .chart import Axis, Bar, Chart, Panel, Series
 from .coefficients import Coefficients
-from .content import EpochSummary, Report, SolverSummary
+from .content import Axis, Bar, Chart, EpochSummary, Panel, Report, Series, SolverSummary
 from .decisions import HISTOGRAM_BINS, Curve, Decision, Question
 from .text import digits, isolated, number, shortened
 

@@ -19,8 +19,7 @@ from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
 from . import charts
-from .chart import Axis, Chart, Panel, Series
-from .content import Report
+from .content import Axis, Chart, Panel, Report, Series
 from .text import amount, joined, number, plain, shortened
 
 DPI = 150

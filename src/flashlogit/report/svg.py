@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup, escape
 
-from .chart import Chart, Floats, Panel, Series
+from .content import Chart, Floats, Panel, Series
 from .text import joined, number
 
 WIDTH = 360

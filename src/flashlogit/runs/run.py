@@ -18,9 +18,8 @@ from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
-from .by_batches import BatchRun
-from .by_solver import SolverRun
 from .directory import Mode, RunDirectory
+from .learning import BatchRun, SolverRun
 from .results import Interrupted, Results, Task, write_results
 
 

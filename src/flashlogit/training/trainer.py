@@ -7,6 +7,7 @@ without being copied, and losses add up there. Once an epoch one small tensor is
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
 
-from flashlogit_kernels.contract import SCALARS, BCESums
+from flashlogit_kernels.contract import SCALARS, BCESums, Clamp
 
 from ..config import settings as config
 from ..config.settings import TrainingSettings
+from ..data import Rows
+from ..passes import Backend
 from ..system.errors import UserError
 from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
-from .objective import Objective
 from .partial_fit import shuffled_batches
 
 HistoryRow = dict[str, float | int | None]
@@ -61,6 +63,45 @@ class TrainerProgress(Progress):
     threads: int
     optimizer: _SavedOptimizer
     best: _SavedBest | None
+
+
+class Objective:
+    """What training minimises, over `rows`, whose sample_weight s already holds the class weights:
+
+        P(w, b) = 1/S sum_i s_i loss_i + l2/2 ||w||^2,      S = sum_i s_i
+
+    The intercept b is not penalised.
+
+    ``sums(w, b)`` is a pass over all rows at w [D] and b [1], and ``sums(w, b, rows=numbers)`` one over some of them.
+    """
+
+    def __init__(self, rows: Rows, clamp: Clamp, l2: float, backend: Backend) -> None:
+        s = rows.sample_weight
+        self.rows = rows
+        self.l2 = l2
+        self.weight_sum = len(rows) if s is None else s.sum(dtype=torch.float64).item()
+        self.sums = functools.partial(
+            backend.passes.bce_onepass,
+            rows.X,
+            rows.y,
+            sample_weight=s,
+            eps=clamp.eps,
+            clamp_gradient=clamp.gradient,
+        )
+
+    def mean_loss(self, w: Tensor, b: Tensor) -> float:
+        """1/S sum_i s_i loss_i over all rows, without the penalty. Waits for the device."""
+        return float(self.sums(w, b).loss) / self.weight_sum
+
+    def gradient(self, sums: BCESums, w: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """dP/dw [D] and dP/db [1] at w, in its dtype, estimated without bias from the sums over n rows.
+
+        They are scaled by N / (n S) and not by the batch's own weight sum, whose expectation would not be the gradient
+        of P.
+        """
+        scale = len(self.rows) / n / self.weight_sum
+        weight_grad = (sums.weight_grad * scale).to(w.dtype).add_(w, alpha=self.l2)
+        return weight_grad, (sums.bias_grad * scale).to(w.dtype).reshape(1)
 
 
 class Trainer:

@@ -20,6 +20,9 @@ _L1_RATIOS = {"l2": 0.0, "l1": 1.0}
 _LOOSEST = 0.5
 """Largest relative gap that a fit is asked for: the intercept-only model's is at most 1."""
 
+_CALLED = {"l2": "a finite C", "tolerance": "tol", "max_iterations": "max_iter"}
+"""What the estimator's user calls the parameters that a fit's notes speak of."""
+
 CONSTRAINTS = {
     # "deprecated" is scikit-learn's own default, which leaves it to C and l1_ratio, as elasticnet does.
     "penalty": [StrOptions({"elasticnet", "l2", "l1"}), Hidden(StrOptions({"deprecated"})), None],
@@ -109,20 +112,7 @@ def shortfall(result: Fit | None) -> str:
     """Return a sentence on a fit that has not converged, or was none as `max_iter` is 0, in the estimator's words."""
     if result is None:
         return "max_iter is 0: the coefficients are where a fit starts, and nothing is known of their gap"
-    if result.separation is not None:
-        return "; ".join(result.notes)
-    what = "gap" if result.certificate.kind == "gap" else "half squared Newton decrement"
-    gap, asked = result.relative_gap, result.tolerance
-    reached = f"the {what} is {gap:.1e} of the null model's objective, and {asked:g} was asked for"
-    if result.ending == "limit":
-        return (
-            f"stopped at the limit of {result.iterations} iteration{'s' if result.iterations != 1 else ''}: {reached};"
-            " raise max_iter, or take a larger tol or penalty"
-        )
-    return (
-        f"stopped where rounding ends all progress: {reached}; take a larger tol or penalty, or store X as float64 if"
-        " its columns are nearly collinear"
-    )
+    return "; ".join(result.notes_with(_CALLED))
 
 
 def _l1_ratio(e: BaseEstimator) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -88,10 +88,34 @@ class Fit:
     """Time within the fit in which kernels were compiled, or loaded from Triton's cache."""
     history: list[HistoryRow] = field(repr=False)
     """A row for each accepted point; its seconds are those since the call, with any compilation."""
-    notes: tuple[str, ...] = ()
-    """Sentences for the user: how it ended if not well, collinear columns, separated classes."""
+    names: Sequence[str] = field(repr=False)
+    """[D] of the columns."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on a start that was left out, and on collinear columns."""
     separation: Separation | None = None
     """Whether the classes are separated, so that an unpenalised objective has no optimum."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: the remarks, and if it did not end well why, and what to do."""
+        return self.notes_with({})
+
+    def notes_with(self, parameters: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the notes in the words of a caller who has other names for l2, tolerance or max_iterations."""
+        l2, tolerance, limit = (parameters.get(name, name) for name in ("l2", "tolerance", "max_iterations"))
+        if self.separation is not None:
+            return *self.remarks, separation_message(self.separation, self.names, l2)
+        if self.ending == "tolerance":
+            return self.remarks
+        what = "gap" if self.certificate.kind == "gap" else "half squared Newton decrement"
+        if self.ending == "limit":
+            ended = f"at the limit of {self.iterations} iteration{'s' if self.iterations != 1 else ''}"
+            remedy = f"raise {limit}, or take a larger {tolerance} or penalty"
+        else:
+            ended = "where rounding ends all progress"
+            remedy = f"take a larger {tolerance} or penalty, or store X as float64 if its columns are nearly collinear"
+        reached = f"the {what} is {self.relative_gap:.1e} of the null model's objective"
+        return *self.remarks, f"stopped {ended}: {reached}, and {self.tolerance:g} was asked for; {remedy}"
 
     @property
     def converged(self) -> bool:
@@ -168,7 +192,7 @@ class Task:
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
         self._unpenalised = None if objective.penalised else Unpenalised(objective)
         self.objective = self._unpenalised.objective if self._unpenalised else objective
-        self._notes: list[str] = []
+        self._remarks: list[str] = []
         self._saved: Tensor | None = None
         if isinstance(start, FitState):
             self.method, self._saved = self._resumed(start)
@@ -200,11 +224,6 @@ class Task:
         weight, bias = parameters_of(objective, theta)
         X, passes = objective.X, objective.counter.passes
         names = options.names or [f"x{j}" for j in range(X.shape[1])]
-        notes = [*self._notes, *(unpenalised.notes(names) if unpenalised else [])]
-        if separation:
-            notes.append(separation_message(separation, names))
-        elif outcome.ending != "tolerance":
-            notes.append(_shortfall(outcome, options.tolerance))
         compiling = compile_seconds() - options.compiled
         return Fit(
             weight=weight,
@@ -219,7 +238,8 @@ class Task:
             seconds=time.perf_counter() - self._began - compiling,
             compile_seconds=compiling,
             history=outcome.history,
-            notes=tuple(notes),
+            names=names,
+            remarks=(*self._remarks, *(unpenalised.remarks(names) if unpenalised else [])),
             separation=separation,
         )
 
@@ -258,7 +278,7 @@ class Task:
                 return method
             if not bool(theta.isfinite().all()):
                 raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
-            self._notes.append(
+            self._remarks.append(
                 f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
                 " null model"
             )
@@ -272,19 +292,3 @@ class Task:
         if not math.isfinite(method.search.numbers.value):
             raise ValueError("the objective is not finite at the null model; X, y and sample_weight must be finite")
         return method
-
-
-def _shortfall(outcome: Outcome, tolerance: float) -> str:
-    """Return a sentence on a run that did not reach its tolerance, and what to do."""
-    what = "gap" if outcome.certificate.kind == "gap" else "half squared Newton decrement"
-    gap, count = outcome.certificate.relative, outcome.iterations
-    reached = f"the {what} is {gap:.1e} of the null model's objective, and {tolerance:g} was asked for"
-    if outcome.ending == "limit":
-        return (
-            f"stopped at the limit of {count} iteration{'s' if count != 1 else ''}: {reached}; raise"
-            " max_iterations, or take a larger tolerance or penalty"
-        )
-    return (
-        f"stopped where rounding ends all progress: {reached}; take a larger tolerance or penalty, or store X as"
-        " float64 if its columns are nearly collinear"
-    )

@@ -24,12 +24,8 @@ from ..training.trainer import Objective, Trainer
 from .results import Bar, HistoryRow, Interrupted, Learned, Task
 from .solver_progress import SolverProgress
 
-_SETTINGS = {
-    "raise max_iterations": "raise solver.max_iterations",
-    "larger tolerance": "larger solver.tolerance",
-    "penalty (l2)": "penalty (loss.l2)",
-}
-"""Parameters that a fit's notes advise to change, and the settings that they are in a run."""
+_SETTINGS = {"l2": "loss.l2", "tolerance": "solver.tolerance", "max_iterations": "solver.max_iterations"}
+"""What a run's user calls the parameters that a fit's notes speak of."""
 _SEPARATED = {
     "complete": "no finite optimum exists: the classes are completely separated",
     "quasi-complete": "no finite optimum exists: the classes are quasi-completely separated",
@@ -209,19 +205,12 @@ class SolverRun:
         return inference, ""
 
 
-def _in_settings(note: str) -> str:
-    """Return a fit's note with the settings that its parameters are in a run."""
-    for parameter, setting in _SETTINGS.items():
-        note = note.replace(parameter, setting)
-    return note
-
-
 def _summary(result: Fit) -> SolverSummary:
     certificate, separation = result.certificate, result.separation
     same: dict[str, Any] = {each.name: getattr(result, each.name, None) for each in fields(SolverSummary)}
     other = {
         "null_objective": certificate.null_objective,
-        "notes": tuple(map(_in_settings, result.notes)),
+        "notes": result.notes_with(_SETTINGS),
         "certificate": certificate.kind,
         "statement": certificate.sentence(),
         "separation": separation.kind if separation else None,

@@ -95,12 +95,13 @@ def fewest_columns(standardized: Tensor, bias: float, null_space: Tensor, units:
     return least
 
 
-def separation_message(separation: Separation, names: Sequence[str]) -> str:
-    """For users, without a full stop: what was found, the columns that matter most in it, and the remedy.
+def separation_message(separation: Separation, names: Sequence[str], l2: str = "l2") -> str:
+    """Return, without a full stop, what was found, the columns that matter most in it, and the remedy.
 
     Args:
         separation: of a fit without a penalty.
         names: [D] of the columns of X.
+        l2: the parameter that sets the penalty.
     """
     found, so = {
         "complete": ("are completely separated", "no finite optimum exists"),
@@ -109,7 +110,7 @@ def separation_message(separation: Separation, names: Sequence[str]) -> str:
     }[separation.kind]
     return (
         f"the classes {found}{_leading_columns(separation, names)} ({separation.evidence}), so that {so}: add a"
-        " penalty (l2), or leave out columns that give the label away"
+        f" penalty ({l2}), or leave out columns that give the label away"
     )
 
 

@@ -77,7 +77,7 @@ class Unpenalised:
         if self.collinear and self._dense:
             self.objective = objective.flattened(self.collinear.null_space)
 
-    def notes(self, names: Sequence[str]) -> list[str]:
+    def remarks(self, names: Sequence[str]) -> list[str]:
         """Return a sentence on collinear columns, `names` [D] being those of all, if there are any."""
         if not self.collinear:
             return []

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from flashlogit.config.data import FileData, Label
+from flashlogit.config.load import load_settings
+from flashlogit.data import load
 from flashlogit.system.console import aligned
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output
@@ -32,6 +35,17 @@ def test_sentences_of_errors(error: UserError, sentence: str) -> None:
     assert str(error) == sentence
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.problem, copy.setting, copy.origin) == (error.problem, error.setting, error.origin)
+
+
+def test_sentences_of_settings_and_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_settings(Path(__file__).parents[2] / "configs/bce.yaml", ["loss.l2=-1"])
+    assert str(caught.value) == "override loss.l2=-1: loss.l2 is -1; must be at least 0"
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,0\n")
+    with pytest.raises(UserError) as caught:
+        load(FileData(source="file", path=str(path), label=Label(column="bb")), seed=0, device=CPU)
+    assert str(caught.value) == 'data.label.column is "bb"; %s has no such column; name one of "a" and "b"' % path
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""The gradient of the mean loss in four ways that share no code, for `flashlogit.gradients.check` to compare.
+"""The gradient of the mean loss in five ways that share no code, for `flashlogit.gradients.check` to compare.
 
     by hand      dL/dp * dp/dz * dz/dw, factor by factor
     autograd     torch differentiates -(y log p + (1 - y) log(1 - p)), with log p = logsigmoid(z)
     reference    flashlogit.reference
     kernel       flashlogit_kernels
+    differences  (L(w + h) - L(w - h)) / 2h
 
 The loss and what `clamp_gradient` means are those of `flashlogit_kernels.contract.Clamp`.
 
@@ -178,6 +179,28 @@ def _by_pass(passes: Passes, problem: Problem, dtype: torch.dtype) -> Gradient:
         compute_dtype=dtype,
     )
     return Gradient.mean(sums.loss, sums.weight_grad, sums.bias_grad, sums.weight_sum)
+
+
+def by_differences(problem: Problem, step: float, most: int) -> tuple[Gradient, Tensor]:
+    """Take central differences, with steps that move no logit by more than `step`.
+
+    Returns:
+        The gradient for the first `most` columns, and these columns' largest values [K], in units of which it was
+        taken: one step is right for all of them then.
+    """
+    w, b = problem.parameters(torch.float64)
+    X, y, s = problem.rows(torch.float64)
+    z = X @ w + b
+    moved = X[:, :most]
+    scale = moved.abs().amax(dim=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    # What a step does to each logit; a row's own change is taken before the sum, where it could drown.
+    shift = step * torch.cat([moved / scale, torch.ones_like(moved[:, :1])], dim=1)
+    up, down = z[:, None] + shift, z[:, None] - shift
+    change = row_loss(up, y[:, None], problem.clamp) - row_loss(down, y[:, None], problem.clamp)
+    slopes = s @ change / (2 * step)
+    loss = (s * row_loss(z, y, problem.clamp)).sum()
+    return Gradient.mean(loss, slopes[:-1] * scale, slopes[-1], s), scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,10 +141,12 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[in
 
 def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
     if len(shape) != 2 or min(shape) < 1:
-        wanted = "must be a matrix [rows, columns] with at least one of each"
-        raise UserError(f"has shape {list(shape)} and {wanted}", setting=what)
+        problem = f"has shape {list(shape)} and must be a matrix [rows, columns] with at least one of each"
+        raise UserError(problem, setting=what, remedy="reshape it before it is saved")
     if dtype.kind not in "biuf":
-        raise UserError(f"has type {dtype} and must hold whole or floating-point numbers", setting=what)
+        problem = f"has type {dtype} and must hold whole or floating-point numbers"
+        remedy = "convert it before it is saved, or write a .csv or .parquet file, whose columns of text are categories"
+        raise UserError(problem, setting=what, remedy=remedy)
 
 
 class SvmlightFile(TableFile):

@@ -23,8 +23,8 @@ __all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_pro
 
 
 def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module-level `__getattr__` (PEP 562) for `package`, which imports a name at its first use, from the submodule
-    that `homes` gives."""
+    """Return a module-level `__getattr__` (PEP 562) for `package`, which imports a name at its first use, from the
+    submodule that `homes` gives."""
 
     def load(name: str) -> Any:
         if name not in homes:

@@ -151,7 +151,8 @@ class DeviceClock:
 
 
 def capture(call: Work, device: torch.device, cuda: Any = torch.cuda) -> Work:
-    """Record one call in a graph and return what replays it; the current stream is what it was, whatever happens.
+    """Record one call in a graph and return what replays it; the current stream is what it was, whatever
+    happens.
 
     Where ending the capture raises, torch does not restore the stream, and version 2.11 tells neither its allocator nor
     its random generator that the capture is over: emptying the cache would raise, and so would torch.randn.

@@ -61,15 +61,15 @@ class Call:
         return padded_columns(self.D, dtype_of(self.storage)) if "padded" in self.options else self.D
 
     def rows_of(self, nbytes: int) -> int:
-        """Rows of an X of about so many bytes, a multiple of 16."""
+        """Return rows of an X of about so many bytes, a multiple of 16."""
         return max(16, nbytes // (self.stride * dtype_of(self.storage).itemsize) // 16 * 16)
 
     def few_rows(self) -> int:
-        """Rows that launch what millions of them do: multiples of 16, and so many that no tile is lowered."""
+        """Return rows that launch what millions of them do: multiples of 16, and so many that no tile is lowered."""
         return (300_000 if self.D <= 64 else 20_000 if self.D <= 4096 else 2_000) + self.odd
 
     def bytes_read(self, N: int) -> int:
-        """Bytes that the pass reads: X once, and the labels or the rows' values once."""
+        """Return bytes that the pass reads: X once, and the labels or the rows' values once."""
         beside = self.compute if self.function in ("hessian_product", "column_sums") else self.labels
         return N * (self.stride * dtype_of(self.storage).itemsize + dtype_of(beside).itemsize)
 

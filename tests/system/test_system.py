@@ -45,7 +45,8 @@ def test_sentences_of_settings_and_files(tmp_path: Path) -> None:
     path.write_text("a,b\n1,0\n")
     with pytest.raises(UserError) as caught:
         load(FileData(source="file", path=str(path), label=Label(column="bb")), seed=0, device=CPU)
-    assert str(caught.value) == 'data.label.column is "bb"; %s has no such column; name one of "a" and "b"' % path
+    sentence = f'data.label.column is "bb"; {path} has no such column (did you mean "b"?); name one of "a" and "b"'
+    assert str(caught.value) == sentence
 
 
 @pytest.mark.parametrize(

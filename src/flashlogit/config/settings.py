@@ -203,7 +203,7 @@ class ReportSettings(Settings):
 
 
 def _said(pattern: str) -> dict[str, Any]:
-    """A pattern in words, under the keyword that editors and `flashlogit.config.load` show instead of it."""
+    """Return a pattern in words, under the keyword that editors and `flashlogit.config.load` show instead of it."""
     return {"patternErrorMessage": f"must be {pattern}"}
 
 
@@ -278,7 +278,7 @@ class _UntitledFields(GenerateJsonSchema):
 
 
 def json_schema() -> str:
-    """The JSON schema of a config file, as text."""
+    """Return the JSON schema of a config file, as text."""
     schema = RunSettings.model_json_schema(schema_generator=_UntitledFields)
     return json.dumps({"$schema": _UntitledFields.schema_dialect, **schema}, indent=2) + "\n"
 

@@ -157,7 +157,7 @@ def _require_rows(least: int, y: NDArray[np.integer], class_names: tuple[str, ..
 
 
 def with_class_weight(rows: Rows, class_weight: tuple[float, ...]) -> Rows:
-    """The rows with their weights multiplied by their class's, [K] in the order of the classes."""
+    """Return the rows with their weights multiplied by their class's, [K] in the order of the classes."""
     if all(factor == 1 for factor in class_weight):
         return rows
     dtype = torch.float32 if rows.sample_weight is None else rows.sample_weight.dtype
@@ -167,7 +167,9 @@ def with_class_weight(rows: Rows, class_weight: tuple[float, ...]) -> Rows:
 
 
 def class_weights(rows: Rows, setting: ClassWeight | str | None, *, classes: int = 2) -> tuple[float, ...]:
-    """Factors [K] in the order of the classes; "balanced" gives all classes of the training `rows` the weight S / K.
+    """Return factors [K] in the order of the classes.
+
+    "balanced" gives all classes of the training `rows` the weight S / K.
 
     Raises:
         UserError: factors of the negative and the positive class where there are more than two.

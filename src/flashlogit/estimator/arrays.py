@@ -35,7 +35,7 @@ _SHARE = 0.5
 
 
 def is_device_array(value: Any) -> bool:
-    """Whether `value` is a torch tensor or another library's array that offers DLPack."""
+    """Return whether `value` is a torch tensor or another library's array that offers DLPack."""
     if isinstance(value, Tensor):
         return True
     host = isinstance(value, np.ndarray | np.generic) or _library(value) in ("pandas", "polars", "pyarrow")
@@ -80,7 +80,7 @@ def as_tensor(value: Any) -> Tensor:
 
 
 def is_bfloat16(value: Any) -> bool:
-    """Whether `value` is a NumPy array of ml_dtypes' bfloat16."""
+    """Return whether `value` is a NumPy array of ml_dtypes' bfloat16."""
     return isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
 
 

@@ -196,7 +196,8 @@ def check(problem: Problem, kernel: KernelPlace) -> GradientCheck:
 
 
 def _fits_float32(problem: Problem) -> bool:
-    """Whether float32 holds the numbers, and the logits at their largest, without overflow or loss of precision."""
+    """Return whether float32 holds the numbers, and the logits at their largest, without overflow or loss of
+    precision."""
     limits = torch.finfo(torch.float32)
     X, w = problem.X.double().abs(), problem.weight.abs()
     sizes = torch.cat([X.flatten(), w, X @ w + abs(problem.bias)])

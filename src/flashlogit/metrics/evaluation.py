@@ -171,7 +171,7 @@ def class_rates(true: Floats, called: Floats, right: Floats) -> dict[str, Floats
     class, and by both where they agree. Without any weight they are NaN."""
 
     def mean(values: Floats, of: Floats) -> Floats:
-        """Mean over the classes that have some weight."""
+        """Return mean over the classes that have some weight."""
         return np.asarray((values / np.where(of > 0, of, 1)).sum(axis=-1) / (of > 0).sum(axis=-1))
 
     with np.errstate(invalid="ignore"):

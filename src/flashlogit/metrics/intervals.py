@@ -51,7 +51,7 @@ Drawn = dict[str, Floats]
 def bootstrap(
     split: SplitScores, *, eps: float, threshold: float, seed: int, replicates: int = REPLICATES
 ) -> dict[str, Interval]:
-    """Intervals of the fields of `flashlogit.metrics.evaluation.evaluate`'s metrics.
+    """Return intervals of the fields of `flashlogit.metrics.evaluation.evaluate`'s metrics.
 
     Args:
         split, eps, threshold: as for `evaluate`.
@@ -89,7 +89,7 @@ def bootstrap(
 
 
 def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
-    """The same for K > 2 classes."""
+    """Return the same for K > 2 classes."""
     rows, K = split.counted, split.classes
     values = dict(zip(("log_loss", "brier"), class_losses(rows.logits, rows.y), strict=True))
     if split.macro_area is not None:
@@ -138,7 +138,7 @@ class _Draws:
     def intervals(
         self, of: Callable[[Floats], Drawn], weight: Floats, squares: Floats, exact: Mapping[str, float] | None = None
     ) -> dict[str, Interval]:
-        """The middle `LEVEL` of the replicates of `of` in which it is finite, by name.
+        """Return the middle `LEVEL` of the replicates of `of` in which it is finite, by name.
 
         Names whose replicates all agree are left out: where no row is wrong no replicate has a wrong one, and an
         interval from 1 to 1 would claim a certainty that a hundred rows cannot give.
@@ -174,13 +174,14 @@ class _Draws:
 
 
 def _areas(weight: Floats) -> Drawn:
-    """Areas of weights [n, 2, C] of the negatives and the positives of each cell, the highest scores first."""
+    """Return areas of weights [n, 2, C] of the negatives and the positives of each cell, the highest scores first."""
     cumulated = weight.cumsum(axis=-1)
     return dict(zip(("roc_auc", "average_precision"), areas(cumulated[:, 1], cumulated[:, 0]), strict=True))
 
 
 def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
-    """Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for all.
+    """Return Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for
+    all.
 
     For weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
     and statistical inference". The four weights and sums of squares are as for `rates`.

@@ -48,7 +48,7 @@ class LogisticHead(nn.Linear):
     def forward(self, X: Tensor, y: Tensor, **weights: Unpack[LossWeights]) -> Tensor: ...
 
     def forward(self, X: Tensor, y: Tensor | None = None, **weights: Unpack[LossWeights]) -> Tensor:
-        """Logits [N, 1] of X [N, D]; with labels y [N] the loss instead."""
+        """Return the logits [N, 1] of X [N, D]; with labels y [N] the loss instead."""
         if y is None:
             return super().forward(X)
         eps, gradient = self.clamp.eps, self.clamp.gradient
@@ -64,6 +64,6 @@ class LogisticHead(nn.Linear):
         )
 
     def extra_repr(self) -> str:
-        """The options behind nn.Linear's own."""
+        """Return the options behind nn.Linear's own."""
         options = f"eps={self.clamp.eps}, clamp_gradient={self.clamp.gradient!r}, reduction={self.reduction!r}"
         return f"{super().extra_repr()}, {options}"

@@ -30,7 +30,7 @@ def bce_loss(
     reduction: Reduction = "mean",
     backend: BackendName = "auto",
 ) -> Tensor:
-    """Clamped binary cross-entropy of sigmoid(X @ weight + bias) against y, for one read of X.
+    """Return the clamped binary cross-entropy of sigmoid(X @ weight + bias) against y, for one read of X.
 
     z = X @ weight + bias, c = clamp(z, -Z, Z) with Z = log((1 - eps) / eps), and
     loss = (1 - y) softplus(c) + pos_weight y softplus(-c), which clamps the probability to [eps, 1 - eps].
@@ -93,7 +93,7 @@ class _Settings:
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:
-    """No autocast on the device of `tensor`: what turns it off inside a rule of vmap comes too late."""
+    """Switch autocast off on the device of `tensor`: what turns it off inside a rule of vmap comes too late."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 

@@ -49,7 +49,7 @@ class Arguments:
         return choose_backend(self.backend, self.X.device).passes
 
     def checked(self) -> RowPass:
-        """The pass; raises for a mistake in the arguments."""
+        """Return the pass; raises for a mistake in the arguments."""
         return bce_pass(self.X, self.y, self.weight, self.bias, **self.options)
 
 
@@ -62,7 +62,7 @@ _SCHEMA = ", ".join(f"{_TYPES.get(kind, kind)} {name}" for name, kind in _FIELDS
     "flashlogit::bce_onepass", mutates_args=(), schema=f"({_SCHEMA}, bool residual) -> (Tensor, Tensor)"
 )
 def bce_onepass(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """`BCESums.packed` [D + 5] float64, and the residual [N], or [0] where it is not asked for."""
+    """Return `BCESums.packed` [D + 5] float64, and the residual [N], or [0] where it is not asked for."""
     *rest, residual = arguments
     a = Arguments(*rest)
     sums = a.passes.bce_onepass(a.X, a.y, a.weight, a.bias, residual=residual, **a.options)
@@ -80,7 +80,7 @@ def _(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("flashlogit::bce_rows", mutates_args=(), schema=f"({_SCHEMA}) -> (Tensor, Tensor)")
 def bce_rows(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """s_i loss_i and s_i r_i, [N] each."""
+    """Return s_i loss_i and s_i r_i, [N] each."""
     a = Arguments(*arguments)
     rows = a.passes.bce_rows(a.X, a.y, a.weight, a.bias, **a.options)
     return rows.loss, rows.residual
@@ -95,7 +95,7 @@ def _(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("flashlogit::column_sums", mutates_args=())
 def column_sums(X: Tensor, v: Tensor, backend: str) -> Tensor:
-    """X^T v, [D] float64."""
+    """Return X^T v, [D] float64."""
     return choose_backend(backend, X.device).passes.column_sums(X, v)
 
 
@@ -154,7 +154,7 @@ class _BatchedRows:
 
 
 def _batched_rows(B: int, in_dims: Dims, arguments: Sequence[Any]) -> _BatchedRows:
-    """`bce_rows` for each of B entries of a batch: their logits as the only column of one pass.
+    """Return `bce_rows` for each of B entries of a batch: their logits as the only column of one pass.
 
     torch's operations and the operators here only, so that it works inside another vmap. The caller turns autocast off.
     """
@@ -183,10 +183,10 @@ def _batched_rows(B: int, in_dims: Dims, arguments: Sequence[Any]) -> _BatchedRo
 
 
 def _batched_column_sums(X: Tensor, v: Tensor) -> Tensor:
-    """X^T v, [B, D] float64, of X [B, N, D] or [N, D] and v [B, N] in the same dtype."""
+    """Return X^T v, [B, D] float64, of X [B, N, D] or [N, D] and v [B, N] in the same dtype."""
     return (v[:, None] @ X)[:, 0].double()
 
 
 def _batch_first(values: Sequence[Any], in_dims: Dims) -> list[Any]:
-    """The values, with the dimension of the batch in front of tensors that have one."""
+    """Return the values, with the dimension of the batch in front of tensors that have one."""
     return [t if dim is None else t.movedim(dim, 0) for t, dim in zip(values, in_dims, strict=False)]

@@ -43,7 +43,7 @@ def build_report(
     why_no_inference: str,
     notes: Iterable[str] = (),
 ) -> Report:
-    """Everything that a run's page and pictures show.
+    """Return everything that a run's page and pictures show.
 
     Args:
         settings, model: of the run.
@@ -94,7 +94,7 @@ def build_report(
 def _facts(
     settings: RunSettings, summary: RunSummary, metrics: Mapping[str, Metrics | ClassMetrics], model: Model
 ) -> tuple[tuple[str, str], ...]:
-    """Short facts about the run for a list of terms."""
+    """Return short facts about the run for a list of terms."""
     names, loss, learned = model.label_names, settings.loss, summary.learned
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     listed = ", ".join(map(isolated, names[:_LISTED])) + more

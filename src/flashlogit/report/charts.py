@@ -33,17 +33,17 @@ HistoryRows = Sequence[Mapping[str, float | None]]
 
 
 def by_split(question: Question) -> Subject:
-    """The question's decision in each split."""
+    """Return the question's decision in each split."""
     return [(decision.split, decision.split, decision) for decision in question.decisions]
 
 
 def by_class(report: Report) -> Subject:
-    """Each class's decision against the rest in the headline split."""
+    """Return each class's decision against the rest in the headline split."""
     return [(q.positive, f"class {k}", q.headline(report.headline)) for k, q in enumerate(report.questions)]
 
 
 def history_chart(history: HistoryRows, learned: SolverSummary | EpochSummary) -> Chart | None:
-    """Loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
+    """Draw loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
 
     Args:
         history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`; or one per
@@ -81,7 +81,8 @@ def history_chart(history: HistoryRows, learned: SolverSummary | EpochSummary) -
 
 
 def _history_line(name: str, curve: Curve) -> Series:
-    """The curve, with the extremes of each stretch of a long one, so that no peak is lost; markers on a short one."""
+    """Return the curve, with the extremes of each stretch of a long one, so that no peak is lost; markers on a short
+    one."""
     kept = np.arange(len(curve.x))
     if len(kept) > _HISTORY_POINTS:
         starts = np.linspace(0, len(kept), _HISTORY_POINTS // 2).astype(np.int64)
@@ -94,7 +95,7 @@ def _history_line(name: str, curve: Curve) -> Series:
 
 
 def _recorded(history: HistoryRows, x: str, y: str) -> Curve:
-    """What of two columns can be drawn: gaps above 0, and losses from 0 on."""
+    """Return what of two columns can be drawn: gaps above 0, and losses from 0 on."""
     # None becomes NaN in a float array, and a comparison with NaN is false.
     pairs = np.array([(row[x], row.get(y)) for row in history], dtype=np.float64).reshape(-1, 2)
     least = _SMALLEST if y == "relative_gap" else 0.0
@@ -103,7 +104,7 @@ def _recorded(history: HistoryRows, x: str, y: str) -> Curve:
 
 
 def roc_chart(subject: Subject, positive: str) -> Chart:
-    """True positive rate over false positive rate."""
+    """Draw the true positive rate over the false positive rate."""
     x, y = Axis.linear("false positive rate", 0, 1), Axis.linear("true positive rate (recall)", 0, 1)
     series = (_curve(name, style, one.roc, "AUC", one.roc_auc) for name, style, one in subject)
     panel = Panel(x, y, (_DIAGONAL, *series))
@@ -111,7 +112,7 @@ def roc_chart(subject: Subject, positive: str) -> Chart:
 
 
 def precision_recall_chart(subject: Subject, positive: str) -> Chart:
-    """Precision over recall."""
+    """Draw precision over recall."""
     series = (
         _curve(name, style, one.precision_recall, "average precision", one.average_precision)
         for name, style, one in subject
@@ -127,7 +128,7 @@ def _curve(name: str, style: str, curve: Curve | None, area: str, value: float |
 
 
 def _tabulated(chart: Chart) -> Chart:
-    """The chart with some points of each of its lines as a table."""
+    """Return the chart with some points of each of its lines as a table."""
     (panel,) = chart.panels
     rows = [
         (series.name, digits(float(series.x[i])), digits(float(series.y[i])))
@@ -140,7 +141,7 @@ def _tabulated(chart: Chart) -> Chart:
 
 
 def calibration_chart(subject: Subject, positive: str) -> Chart:
-    """Observed rate over predicted probability, and below it the rows of every bin."""
+    """Draw the observed rate over the predicted probability, and below it the rows of every bin."""
     most = max(int(decision.calibration.rows.max()) for _, _, decision in subject)
     probability = Axis.linear("predicted probability", 0, 1)
     rates, counts, rows = [_DIAGONAL], [], []
@@ -172,7 +173,8 @@ def _between(k: int, bins: int) -> str:
 
 
 def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
-    """How many rows of each class have which probability, in one split; with a line at the threshold, if asked for."""
+    """Draw how many rows of each class have which probability, in one split; with a line at the threshold, if asked
+    for."""
     decision = question.headline(split)
     sides = zip(("negative", "positive"), (question.negative, question.positive), decision.histogram, strict=True)
     stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, name, rows in sides]
@@ -189,7 +191,7 @@ def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
 
 
 def class_scores_chart(report: Report) -> Chart:
-    """How likely each class's own rows are found to be of it, in the headline split."""
+    """Draw how likely each class's own rows are found to be of it, in the headline split."""
     stairs = [_histogram(name, style, decision.histogram[1]) for name, style, decision in by_class(report)]
     return _score_chart(stairs, report.headline, "the own class")
 
@@ -210,7 +212,7 @@ def _score_chart(stairs: Sequence[Series], split: str, of: str) -> Chart:
 
 
 def coefficients_chart(coefficients: Coefficients) -> Chart | None:
-    """The largest coefficients for a standard deviation more of the column, as bars from 0; None without any."""
+    """Draw the largest coefficients for a standard deviation more of the column, as bars from 0; None without any."""
     bars = [
         Bar((row.column,) if row.label is None else (row.column, row.label), row.per_deviation or 0.0)
         for row in coefficients.largest

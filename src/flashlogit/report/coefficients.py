@@ -57,7 +57,7 @@ class Coefficients:
 
 
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
-    """A row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
+    """Return a row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
 
     `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
     K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of the coefficient less its
@@ -73,7 +73,7 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
 
 
 def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
-    """Values by name for each class, and within it for each column and the intercept."""
+    """Return values by name for each class, and within it for each column and the intercept."""
     coefficients, names = np.column_stack(model.raw()), [*model.feature_names, INTERCEPT]
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
@@ -94,7 +94,7 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
 
 
 def write_coefficients(table: pa.Table, path: Path) -> None:
-    """As CSV, names as `safe_cells` has them; what is unknown is empty."""
+    """Write them as CSV, names as `safe_cells` has them; what is unknown is empty."""
     table = safe_cells(table)
     write_atomically(path, lambda temporary: pyarrow.csv.write_csv(table, temporary))
 
@@ -102,7 +102,7 @@ def write_coefficients(table: pa.Table, path: Path) -> None:
 def rank_coefficients(
     model: Model, deviation: NDArray[np.float64], inference: Inference | None, why_no_inference: str
 ) -> Coefficients:
-    """The coefficients, ordered by what a standard deviation more of the column changes.
+    """Return the coefficients, ordered by what a standard deviation more of the column changes.
 
     Args:
         model: of two classes, or K > 2.

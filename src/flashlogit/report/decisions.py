@@ -31,7 +31,7 @@ class Curve:
     y: Floats
 
     def at(self, places: ArrayLike) -> Curve:
-        """Some of the points."""
+        """Return some of the points."""
         kept = np.asarray(places, dtype=np.intp)
         return Curve(self.x[kept], self.y[kept])
 
@@ -60,7 +60,7 @@ class Decision:
     histogram: NDArray[np.int64]
 
     def counts(self) -> Floats:
-        """Weights of true and false negatives, false and true positives at the run's threshold.
+        """Return weights of true and false negatives, false and true positives at the run's threshold.
 
         All rows have a probability of at least the first threshold, 0. A difference of sums that is no larger than
         their rounding is 0.
@@ -79,7 +79,7 @@ class Question:
     decisions: tuple[Decision, ...]
 
     def headline(self, split: str) -> Decision:
-        """The decision about the rows of a split."""
+        """Return the decision about the rows of a split."""
         return next(one for one in self.decisions if one.split == split)
 
 
@@ -95,7 +95,8 @@ class ClassConfusion:
 
 
 def threshold_stops(splits: Iterable[SplitScores]) -> Floats:
-    """Every thousandth, and within one that holds many rows of a split or of its positives some quantiles of them.
+    """Return every thousandth, and within one that holds many rows of a split or of its positives some quantiles of
+    them.
 
     Most probabilities of a rare class may lie below the first thousandth.
     """
@@ -120,7 +121,7 @@ def decide(
     points: int = CURVE_POINTS,
     stops: Floats = THRESHOLDS,
 ) -> Decision:
-    """The decision about a split of two classes at every threshold, and its curves.
+    """Return the decision about a split of two classes at every threshold, and its curves.
 
     Args:
         name: of the split.
@@ -159,7 +160,7 @@ def decide(
 
 
 def _thinned(x: Floats, y: Floats, points: int) -> Curve:
-    """At most about so many points, evenly along the curve."""
+    """Return at most about so many points, evenly along the curve."""
     curve, way = Curve(x, y), np.cumsum(np.abs(np.diff(x, prepend=x[0])) + np.abs(np.diff(y, prepend=y[0])))
     if len(x) <= points:
         return curve
@@ -170,7 +171,7 @@ def _thinned(x: Floats, y: Floats, points: int) -> Curve:
 def confuse(
     name: str, split: SplitScores, labels: tuple[str, ...], shown: NDArray[np.int64], others: str
 ) -> ClassConfusion:
-    """Rows of logits [N, K] by class and likeliest class; classes not in `shown` [S] are counted as `others`."""
+    """Return rows of logits [N, K] by class and likeliest class; classes not in `shown` [S] are counted as `others`."""
     K = split.logits.shape[1]
     place = np.full(K, len(shown))
     place[shown] = np.arange(len(shown))

@@ -32,7 +32,7 @@ def write_page(report: Report, path: Path) -> None:
 
 
 def render(report: Report) -> str:
-    """The page as text. All that comes from the user is escaped, in the text and in the inlined JSON."""
+    """Return the page as text. All that comes from the user is escaped, in the text and in the inlined JSON."""
     loader = PackageLoader("flashlogit.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -58,8 +58,8 @@ def render(report: Report) -> str:
 
 
 def interval(value: float | None, ends: Interval | None) -> str:
-    """`0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align; with
-    more decimals where both would be 1.0000.
+    """Return `0.91–0.95`, or nothing. Ends are written like the value above them, where that and the upper one align;
+    with more decimals where both would be 1.0000.
     """
     if ends is None:
         return ""
@@ -71,7 +71,7 @@ def interval(value: float | None, ends: Interval | None) -> str:
 
 
 def metric(value: float | None) -> str:
-    """Four decimals, which align; or four digits where those would not be enough."""
+    """Return four decimals, which align; or four digits where those would not be enough."""
     return digits(value) if value is None or not _aligns(value) else _decimals(value, 4)
 
 
@@ -84,12 +84,12 @@ def _decimals(value: float, places: int) -> str:
 
 
 def p_value(value: float) -> str:
-    """Three decimals, or that it is smaller."""
+    """Return three decimals, or that it is smaller."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def odds(coefficient: float | None) -> str:
-    """The odds ratio exp(coefficient) in four digits, or beyond which power of ten it is."""
+    """Return the odds ratio exp(coefficient) in four digits, or beyond which power of ten it is."""
     if coefficient is None:
         return "–"
     if abs(coefficient) < _LOG_ODDS:
@@ -98,7 +98,7 @@ def odds(coefficient: float | None) -> str:
 
 
 def _confusion(decision: Decision) -> dict[str, str]:
-    """The matrix and its rates at the run's threshold, as the script would write them."""
+    """Return the matrix and its rates at the run's threshold, as the script would write them."""
     counts = decision.counts()
     texts = [amount(value, whole=decision.whole) for value in counts.tolist()]
     shares = {name: "–" if np.isnan(value) else f"{value:.1%}" for name, value in rates(counts).items()}
@@ -106,8 +106,8 @@ def _confusion(decision: Decision) -> dict[str, str]:
 
 
 def _counts(question: Question) -> Markup:
-    """What the slider needs: counts by threshold and no row of the data, as JSON inside of a script element, which only
-    `<` could end."""
+    """Return what the slider needs: counts by threshold and no row of the data, as JSON inside of a script element,
+    which only `<` could end."""
     splits = {}
     for one in question.decisions:
         of_label = {"tp": one.true_positive, "fp": one.false_positive}

@@ -68,7 +68,8 @@ _LINES = ("solid", "dashed", "dotted", "dashdot")
 
 
 def _style(name: str) -> Style:
-    """The style of a series; classes have the ten colours of matplotlib's cycle, with another line the second time."""
+    """Return the style of a series; classes have the ten colours of matplotlib's cycle, with another line the second
+    time."""
     if name.startswith("class "):
         k = int(name.removeprefix("class "))
         return Style(f"C{k % 10}", _LINES[k % 4])
@@ -122,7 +123,7 @@ def draw_curves(report: Report) -> Figure:
 
 
 def _draw_confusion(report: Report, figure: Figure) -> None:
-    """Weight by class and decision, on a figure of the size that its counts need."""
+    """Draw weight by class and decision, on a figure of the size that its counts need."""
     title, question = f"Confusion matrix, {report.headline} rows", report.questions[0]
     if report.confusions:
         shown = next(one for one in report.confusions if one.split == report.headline)
@@ -152,7 +153,8 @@ def _draw_confusion(report: Report, figure: Figure) -> None:
 
 
 def _chart(report: Report, name: str) -> Chart | None:
-    """The chart in a file; its curves are those of all splits, or for K > 2 classes of each in the headline split."""
+    """Return the chart in a file; its curves are those of all splits, or for K > 2 classes of each in the headline
+    split."""
     several = bool(report.confusions)
     if name in _CURVES:
         subject = charts.by_class(report) if several else charts.by_split(report.questions[0])
@@ -202,7 +204,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _scale(axes: Axes, name: Literal["x", "y"], axis: Axis) -> None:
-    """The chart's own ticks, and a little room beyond its ends."""
+    """Return the chart's own ticks, and a little room beyond its ends."""
     if axis.log:
         room = (axis.high / axis.low) ** 0.02
         axes.set(**{f"{name}scale": "log", f"{name}lim": (axis.low / room, axis.high * room)})
@@ -228,7 +230,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
 
 
 def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) -> float:
-    """Below the picture, where it can cover no curve."""
+    """Put it below the picture, where it can cover no curve."""
     many = len(chart.legend) > _MANY_CLASSES
     handles, labels = [], []
     for series in chart.legend:

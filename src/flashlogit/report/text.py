@@ -42,7 +42,8 @@ METRICS = {
 
 
 def amount(value: float, *, whole: bool) -> str:
-    """A number of rows or a sum of weights: `1,234`, `12.345` or `1.2346e−6`; what is whole has all digits below 10^9.
+    """Return a number of rows or a sum of weights: `1,234`, `12.345` or `1.2346e−6`; what is whole has all digits below
+    10^9.
 
     Halves are rounded up, as JavaScript's `toFixed` and `toExponential` do: `amount` in script.js is the same function.
     """
@@ -59,12 +60,12 @@ def _rounded(value: Decimal, places: int) -> Decimal:
 
 
 def are_whole(weight: NDArray[np.floating] | None) -> bool:
-    """Whether sums of these weights are whole numbers; None stands for ones."""
+    """Return whether sums of these weights are whole numbers; None stands for ones."""
     return weight is None or bool((np.rint(weight) == weight).all())
 
 
 def number(value: float) -> str:
-    """A tick's label: 0.2, 1,000, 10^6 as 1e6."""
+    """Return a tick's label: 0.2, 1,000, 10^6 as 1e6."""
     value = value or 0.0  # for −0 too
     size = abs(value)
     if size >= 1e5 or 0 < size < 1e-3:
@@ -76,17 +77,18 @@ def number(value: float) -> str:
 
 
 def digits(value: float | None, places: int = 4) -> str:
-    """A number with some significant digits, or a dash."""
+    """Return a number with some significant digits, or a dash."""
     return "–" if value is None else number(float(f"{value:.{places}g}"))
 
 
 def plural(count: int, what: str) -> str:
-    """`1 epoch`, `2 epochs`."""
+    """Return `1 epoch`, `2 epochs`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def shortened(name: str, most: int) -> str:
-    """The plain name in at most so many characters, the middle left out: names of a table often begin or end alike."""
+    """Return the plain name in at most so many characters, the middle left out: names of a table often begin or end
+    alike."""
     name = plain(name)
     if len(name) <= most:
         return name
@@ -95,8 +97,8 @@ def shortened(name: str, most: int) -> str:
 
 
 def joined(names: Sequence[str], most: int | None = None) -> str:
-    """One or two names isolated from each other, of at most so many characters together with what joins two; what one
-    leaves the other may have."""
+    """Return one or two names isolated from each other, of at most so many characters together with what joins two;
+    what one leaves the other may have."""
     if most is not None and len(names) == 1:
         names = [shortened(names[0], most)]
     elif most is not None:
@@ -107,12 +109,12 @@ def joined(names: Sequence[str], most: int | None = None) -> str:
 
 
 def plain(name: str) -> str:
-    """The name in one line and without the characters that would turn the direction of what follows it."""
+    """Return the name in one line and without the characters that would turn the direction of what follows it."""
     return "".join(_harmless(character) for character in name)
 
 
 def isolated(name: str) -> str:
-    """A plain name for text of an SVG, of whose direction what stands around it knows nothing."""
+    """Return a plain name for text of an SVG, of whose direction what stands around it knows nothing."""
     return f"{_FIRST_ISOLATE}{plain(name)}{_POP_ISOLATE}"
 
 
@@ -123,7 +125,7 @@ def _harmless(character: str) -> str:
 
 
 def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
-    """An aligned table with one line per split, in the order given, and a heading; no newline at its end.
+    """Return an aligned table with one line per split, in the order given, and a heading; no newline at its end.
 
     Numbers have 4 significant digits, `-` stands for None. At most 80 columns wide for split names of up to
     10 characters and up to 10^12 rows: where four digits do not fit, all numbers get fewer.
@@ -142,7 +144,7 @@ def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
 
 
 def _measured(value: float | None, places: int) -> str:
-    """So many significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
+    """Return so many significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
     if value is None:
         return "-"
     text = f"{value:.{places - 1}e}" if 0 < value < 1e-3 else f"{value:#.{places}g}".removesuffix(".")

@@ -91,7 +91,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
             self.listener(row)
 
     def read_history(self, length: int, keys: Collection[str] = ()) -> list[_Row]:
-        """The first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
+        """Return the first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
 
         Raises:
             UserError: the file has fewer rows, or one that is no row of a history with these keys.

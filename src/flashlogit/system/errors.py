@@ -111,6 +111,6 @@ def number_text(value: float) -> str:
 
 
 def some_of(parts: Sequence[str], limit: int = 8) -> str:
-    """`a, b, c`; beyond `limit` parts the rest is only counted."""
+    """Return `a, b, c`; beyond `limit` parts the rest is only counted."""
     more = f" and {len(parts) - limit} more" if len(parts) > limit else ""
     return ", ".join(parts[:limit]) + more

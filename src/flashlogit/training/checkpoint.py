@@ -92,14 +92,14 @@ class Checkpoint:
                 raise self.unusable(f"its tensor {name!r} has a value that none of a run has")
 
     def progress_as(self, kind: type[AnyProgress]) -> AnyProgress:
-        """The progress as that kind of it; UserError where it is not."""
+        """Return the progress as that kind of it; UserError where it is not."""
         try:
             return kind.model_validate(self.progress)
         except ValidationError as error:
             raise self.unusable(f"of its progress, {first_problem(error)}") from error
 
     def unusable(self, reason: str) -> UserError:
-        """The error that the run cannot go on from here, for a reason that is a part of a sentence."""
+        """Return the error that the run cannot go on from here, for a reason that is a part of a sentence."""
         where = "the checkpoint" if self.path is None else self.path
         return UserError(f"a run cannot go on from it: {reason}", setting=where, remedy=_REMEDY)
 
@@ -117,7 +117,7 @@ class Checkpoint:
 
 
 def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of an optimiser's state_dict, as `optimizer.<parameter>.<name>`."""
+    """Return the tensors of an optimiser's state_dict, as `optimizer.<parameter>.<name>`."""
     return {
         f"optimizer.{index}.{name}": value.detach().clone()
         for index, values in state["state"].items()
@@ -127,7 +127,7 @@ def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """The part `state` of the state_dict that `optimizer_tensors` took apart; other tensors are passed over."""
+    """Return the part `state` of the state_dict that `optimizer_tensors` took apart; other tensors are passed over."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         first, _, rest = name.partition(".")
@@ -138,7 +138,7 @@ def optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor
 
 
 def generator_state(generator: torch.Generator) -> Tensor:
-    """A copy of a generator's state, uint8."""
+    """Return a copy of a generator's state, uint8."""
     return generator.get_state().clone()
 
 

@@ -22,7 +22,7 @@ _CURVATURE = 0.25
 
 
 def shuffled_batches(N: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
-    """Row numbers of the batches of one epoch in a new random order, on `device`."""
+    """Return row numbers of the batches of one epoch in a new random order, on `device`."""
     order = torch.randperm(N, generator=generator, device=generator.device).to(device)
     return torch.split(order, size)
 
@@ -97,7 +97,7 @@ class MiniBatches:
             self.weight, self.bias = W.t().contiguous(), b
 
     def _state_in(self, c: Coordinates) -> dict[str, Any]:
-        """The optimiser's state, whose gradients grow with a coordinate's scale."""
+        """Return the optimiser's state, whose gradients grow with a coordinate's scale."""
         assert self.scale is not None
         ratio = (c.scale / self.scale)[:, None]
         powers = {"exp_avg": ratio, "exp_avg_sq": ratio.square()}
@@ -110,7 +110,7 @@ class MiniBatches:
 
 
 def _losses(X: Tensor, y: Tensor, W: Tensor, b: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """The weighted sum of the rows' losses, []."""
+    """Return the weighted sum of the rows' losses, []."""
     if W.shape[1] == 1:
         return bce_loss(X, y, W[:, 0], b, sample_weight=sample_weight, eps=0.0, reduction="sum").double()
     losses = torch.nn.functional.cross_entropy(X @ W + b, y, reduction="none").double()

@@ -90,11 +90,11 @@ class Objective:
         )
 
     def mean_loss(self, w: Tensor, b: Tensor) -> float:
-        """1/S sum_i s_i loss_i over all rows, without the penalty. Waits for the device."""
+        """Return 1/S sum_i s_i loss_i over all rows, without the penalty. Waits for the device."""
         return float(self.sums(w, b).loss) / self.weight_sum
 
     def gradient(self, sums: BCESums, w: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """dP/dw [D] and dP/db [1] at w, in its dtype, estimated without bias from the sums over n rows.
+        """Return dP/dw [D] and dP/db [1] at w, in its dtype, estimated without bias from the sums over n rows.
 
         They are scaled by N / (n S) and not by the batch's own weight sum, whose expectation would not be the gradient
         of P.
@@ -162,7 +162,7 @@ class Trainer:
             yield self._finish_epoch(BCESums(total.cpu()), start)
 
     def _finish_epoch(self, sums: BCESums, start: float) -> HistoryRow:
-        """The history row of the epoch that began at `start`, from its five scalars, read back at once."""
+        """Return the history row of the epoch that began at `start`, from its five scalars, read back at once."""
         lr = self.optimizer.param_groups[0]["lr"]
         loss, nonfinite, largest = sums.loss.item(), sums.nonfinite.item(), sums.max_abs_logit.item()
         if nonfinite:
@@ -194,13 +194,13 @@ class Trainer:
         }
 
     def final_parameters(self) -> tuple[Tensor, Tensor]:
-        """Weights [D] and intercept [1] to keep: the best epoch's with early stopping, else the last."""
+        """Return weights [D] and intercept [1] to keep: the best epoch's with early stopping, else the last."""
         if self.settings.early_stopping and self.best:
             return self.best.weight, self.best.bias
         return self.weight.detach().clone(), self.bias.detach().clone()
 
     def checkpoint(self, origin: dict[str, Any], history_length: int) -> Checkpoint:
-        """A copy of the state at an epoch's end."""
+        """Return a copy of the state at an epoch's end."""
         optimizer = self.optimizer.state_dict()
         tensors = {
             "weight": self.weight.detach().clone(),
@@ -252,7 +252,7 @@ class Trainer:
         return saved
 
     def _expected(self, *, started: bool, best: bool) -> dict[str, Tensor]:
-        """Tensors like those of this run's checkpoints: `started` of those after an epoch."""
+        """Return tensors like those of this run's checkpoints: `started` of those after an epoch."""
         expected = {"weight": self.weight, "bias": self.bias, "generator": generator_state(self.generator)}
         if started:
             # An optimiser makes its state in its first step.
@@ -265,7 +265,7 @@ class Trainer:
 
 
 def build_optimizer(settings: config.Optimizer, w: nn.Parameter, b: nn.Parameter) -> Optimizer:
-    """The optimiser of weights w and intercept b; weight decay touches w only."""
+    """Return the optimiser of weights w and intercept b; weight decay touches w only."""
     if isinstance(settings, config.SGD):
         return SGD([w, b], lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
     if isinstance(settings, config.AdamW):
@@ -278,7 +278,7 @@ def build_optimizer(settings: config.Optimizer, w: nn.Parameter, b: nn.Parameter
 
 
 def build_schedule(settings: config.Schedule, optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """The schedule of the learning rate, to be stepped once an epoch."""
+    """Return the schedule of the learning rate, to be stepped once an epoch."""
     if isinstance(settings, config.CosineSchedule):
         return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=settings.final_lr)
     if isinstance(settings, config.StepSchedule):

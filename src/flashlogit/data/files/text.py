@@ -239,7 +239,7 @@ _FORMULA = "^'*[=+@\\-\\t\\r\\n＝＋－＠]"
 
 
 def safe_cells(table: pa.Table) -> pa.Table:
-    """The table with an apostrophe before each column name and text that begins like a formula and is no number.
+    """Return the table with an apostrophe before each column name and text that begins like a formula and is no number.
 
     So does text that begins with apostrophes before such a beginning: taking one apostrophe away from each gives the
     text back. Columns of numbers are as they were.

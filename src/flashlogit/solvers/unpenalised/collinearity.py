@@ -67,7 +67,7 @@ class Collinear:
         return (w - self.null_space @ (self.null_space.t() @ w)).to(weight.dtype)
 
     def describe(self, names: Sequence[str]) -> str:
-        """For users, in one line without a full stop, "" where nothing was found; `names` [D] are the columns'."""
+        """Return in one line without a full stop what was found, "" where nothing was; `names` [D] are the columns'."""
         phrases = [f'column "{names[j]}" is constant' for j in self.constant]
         phrases += [_phrase(names, j, others) for j, others in self.dependent.items()]
         return "; ".join(_first(phrases, "more"))

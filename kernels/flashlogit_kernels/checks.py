@@ -7,7 +7,7 @@ calls and refuse the same mistakes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def bce_pass(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given:
         TypeError: a dtype that cannot be used.
         ValueError: shapes that do not fit, tensors on several devices, no rows, or eps outside [0, 0.5).
     """
-    options = RowOptions(**given)
+    options = _options(PassOptions.__optional_keys__, given)
     clamp = Clamp(options.eps, options.clamp_gradient)
     X = check_matrix(X)
     s, q, N = options.sample_weight, options.pos_weight, X.shape[0]
@@ -45,7 +45,7 @@ def product_pass(
     X: Tensor, curvature: Tensor, v: Tensor, v_bias: Tensor | None, **given: Unpack[ProductOptions]
 ) -> RowPass:
     """Return the pass that gives each visited row's curvature times (x v + v_bias); errors as for `bce_pass`."""
-    options = RowOptions(**given)
+    options = _options(ProductOptions.__optional_keys__, given)
     X = check_matrix(X)
     check_vector("curvature", curvature, _visited(X, options))
     check_vector("v", v, X.shape[1])
@@ -56,7 +56,7 @@ def product_pass(
 
 def column_pass(X: Tensor, v: Tensor, **given: Unpack[ProductOptions]) -> RowPass:
     """Return the pass that gives each visited row's number in v; errors as for `bce_pass`, but there may be no rows."""
-    options = RowOptions(**given)
+    options = _options(ProductOptions.__optional_keys__, given)
     X = check_matrix(X)
     check_vector("v", v, _visited(X, options, empty=True))
     compute = _check_kinds(X, {"v": v}, v, options)
@@ -64,6 +64,13 @@ def column_pass(X: Tensor, v: Tensor, **given: Unpack[ProductOptions]) -> RowPas
 
 
 _UNUSED = Clamp(0.0, "through")
+
+
+def _options(names: frozenset[str], given: Mapping[str, Any]) -> RowOptions:
+    """Return the options; TypeError for one that is none of the names."""
+    if unknown := given.keys() - names:
+        raise TypeError(f"the pass has no option {min(unknown)}; it has {', '.join(sorted(names))}")
+    return RowOptions(**given)
 
 
 def _visited(X: Tensor, options: RowOptions, *, empty: bool = False) -> int:
@@ -143,9 +150,12 @@ def check_matrix(X: Tensor) -> Tensor:
     """Return X detached, copied only where neither its rows nor its columns lie contiguously.
 
     Raises:
-        TypeError: not one of the four floating dtypes.
+        TypeError: no dense tensor, or not of one of the four floating dtypes.
         ValueError: not two-dimensional, or without columns.
     """
+    check_tensor("X", X)
+    if X.layout != torch.strided:
+        raise TypeError(f"X is {X.layout}; must be dense: use X.to_dense()")
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X is {list(X.shape)}; must be [rows, columns] with at least one column")
     if X.dtype not in FLOAT_DTYPES:
@@ -154,10 +164,18 @@ def check_matrix(X: Tensor) -> Tensor:
     return X if 1 in X.stride() else X.contiguous()
 
 
+def check_tensor(name: str, value: Any) -> None:
+    """Raise TypeError for what is no tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}; must be a torch tensor: use torch.as_tensor({name})")
+
+
 def check_vector(name: str, vector: Tensor | None, length: int | None) -> None:
-    """Raise ValueError unless `vector` is None or one-dimensional, and of this length where one is given."""
+    """Raise ValueError unless `vector` is None or one-dimensional, and of this length where one is given; TypeError for
+    what is no tensor."""
     if vector is None:
         return
+    check_tensor(name, vector)
     if vector.ndim != 1:
         raise ValueError(f"{name} is {list(vector.shape)}; must have one dimension: use {name}.reshape(-1)")
     if length is not None and vector.shape[0] != length:
@@ -165,7 +183,9 @@ def check_vector(name: str, vector: Tensor | None, length: int | None) -> None:
 
 
 def check_scalar(name: str, scalar: Tensor | None) -> None:
-    """Raise ValueError unless `scalar` is None or holds one number."""
+    """Raise ValueError unless `scalar` is None or holds one number; TypeError for what is no tensor."""
+    if scalar is not None:
+        check_tensor(name, scalar)
     if scalar is not None and scalar.numel() != 1:
         raise ValueError(f"{name} is {list(scalar.shape)}; must hold one number, as one model has one {name}")
 

@@ -87,7 +87,7 @@ def _read_tree(path: Path) -> dict[Any, Any]:
     if tree is None:
         raise UserError("empty; it must hold at least the keys name and data", setting=path)
     if not isinstance(tree, dict):
-        raise UserError("must hold keys with values", setting=path, value=tree, remedy="such as `name: my_run`")
+        raise UserError("must hold keys with values, such as `name: my_run`", setting=path, value=tree)
     return tree
 
 
@@ -106,7 +106,7 @@ _WANTED = {
     "greater_than_equal": "at least {ge:.12g}",
     "less_than_equal": "at most {le:.12g}",
     "invalid_key": "text, as every key",
-    "missing": "a value",
+    "missing": "text",  # as all keys without a default that are no sections
 }
 """What each kind of error wants; pydantic's own words are plain enough for the others."""
 
@@ -194,7 +194,7 @@ def worded(place: Place, details: list[ErrorDetails]) -> tuple[UserError, list[l
         path, missing, value = (*path, key), key not in value, value.get(key)
         wanted = _kinds(place.sections)
     if missing:
-        return UserError("required and not given", setting=dotted(path), remedy=f"set it to {wanted}"), causes
+        return UserError(f"required key; it must be {wanted}", setting=dotted(path)), causes
     listed = isinstance(value, str) and any(each["type"] == "list_type" for each in details)
     remedy = f"write [{value}]" if listed else ""
     return UserError(f"must be {wanted}", setting=dotted(path), value=value, remedy=remedy), causes

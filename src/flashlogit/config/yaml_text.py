@@ -160,8 +160,8 @@ def parse_override(text: str) -> Override:
         raise UserError("is not UTF-8 text; write it, or the file's name, in UTF-8", setting=origin)
     keys, _, value = (part.strip() for part in text.partition("="))
     if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", keys) or not value:
-        remedy = "such as training.epochs=100 (or training.early_stopping=null for none)"
-        raise UserError("must be section.key=value", setting=origin, remedy=remedy)
+        example = "training.epochs=100 (or training.early_stopping=null for none)"
+        raise UserError(f"must be section.key=value, such as {example}", setting=origin)
     return Override(text, tuple(keys.split(".")), parse_value(value, origin))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from flashlogit_kernels.checks import check_matrix, check_same_device, check_vector
+from flashlogit_kernels.checks import check_matrix, check_real, check_same_device, check_vector
 
 from ..objectives.logistic import Logistic
 from ..objectives.softmax import Softmax
@@ -130,6 +130,7 @@ def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor
     check_vector("y", y, N)
     check_vector("sample_weight", sample_weight, N)
     check_same_device(X, {"y": y, "sample_weight": sample_weight})
+    check_real({"y": y, "sample_weight": sample_weight})
     if N == 0:
         raise ValueError(f"X is {list(X.shape)}: there are no rows; a fit needs rows of both classes")
     if sample_weight is not None and not (

@@ -173,8 +173,17 @@ class FitOptions:
                 raise ValueError(f"{name} is {value}; must be at least 0 and finite")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance is {self.tolerance}; must lie between 0 and 1")
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations is {self.max_iterations}; must be at least 1")
+        if not self.max_iterations >= 1 or self.max_iterations % 1 != 0:
+            raise ValueError(f"max_iterations is {self.max_iterations}; must be a whole number of at least 1")
+
+
+def _check_start(start: Parameters, weights: int, intercepts: int) -> None:
+    """Raise TypeError or ValueError for what is no pair of so many weights and intercepts."""
+    if not isinstance(start, Sequence) or len(start) != 2 or not all(isinstance(each, Tensor) for each in start):
+        raise TypeError("start is no pair of tensors, weight and bias; give one, or the state of a `FitPoint`")
+    found = start[0].numel(), start[1].numel()
+    if found != (weights, intercepts):
+        raise ValueError(f"start has {found[0]} weights and {found[1]} intercepts; must be {weights} and {intercepts}")
 
 
 class Task:
@@ -183,11 +192,10 @@ class Task:
     def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions) -> None:
         self._options, self._began = options, options.began
         D, start = X.shape[1], options.start
-        if isinstance(start, tuple) and (start[0].numel() != D * loss.columns or start[1].numel() != loss.columns):
-            raise ValueError(
-                f"start has {start[0].numel()} weights and {start[1].numel()} intercepts; must be"
-                f" {D * loss.columns} and {loss.columns}"
-            )
+        if options.names is not None and len(options.names) != D:
+            raise ValueError(f"names has {len(options.names)} entries; must have {D}, one for each column of X")
+        if start is not None and not isinstance(start, FitState):
+            _check_start(start, D * loss.columns, loss.columns)
         self._name = choose_method(options.solver, D, outputs=loss.columns, l1=options.l1)
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
         self._unpenalised = None if objective.penalised else Unpenalised(objective)

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.checks import arithmetic_dtype
+from flashlogit_kernels.checks import arithmetic_dtype, check_tensor
 from flashlogit_kernels.contract import BCESums, ClampGradient
 
 from ..passes import BackendName
@@ -62,6 +62,9 @@ def bce_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction is {reduction!r}; must be 'none', 'mean' or 'sum'")
+    optional = {name: value for name, value in (("bias", bias), ("sample_weight", sample_weight)) if value is not None}
+    for name, value in ({"X": X, "y": y, "weight": weight} | optional).items():
+        check_tensor(name, value)
     if isinstance(pos_weight, int | float):
         if not pos_weight >= 0:
             raise ValueError(f"pos_weight is {pos_weight}; must be at least 0")

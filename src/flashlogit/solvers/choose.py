@@ -71,10 +71,9 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
         raise ValueError(f"solver is {name!r}; must be auto, {', '.join(METHODS)}")
     size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
     if name == "newton" and size > BOUNDS.limit:
-        many = f"{D:,} columns" if outputs == 1 else f"{D:,} columns and {outputs} classes"
-        most = "it takes at most" if outputs == 1 else "their product may be at most"
+        many = f"{D:,} columns" if outputs == 1 else f"{size:,} parameters, an intercept and {D:,} of each class"
         raise UserError(
-            f"there are {many}; {most} {BOUNDS.limit:,}",
+            f"there are {many}; it takes at most {BOUNDS.limit:,}",
             setting="solver",
             value=name,
             remedy="set it to auto, lbfgs or newton-cg",

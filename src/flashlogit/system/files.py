@@ -54,7 +54,7 @@ def require_output(path: Path, endings: Sequence[str], overwrite: bool) -> None:
     example = path / f"out{endings[0]}" if path.is_dir() else path.with_suffix(endings[0])
     problem = remedy = ""
     if path.suffix.lower() not in endings:
-        problem, remedy = f"must end in {', '.join(endings[:-1])} or {endings[-1]}", f"such as {example}"
+        problem, remedy = f"must end in {', '.join(endings[:-1])} or {endings[-1]}", f"give a name such as {example}"
     elif path.is_dir():
         problem, remedy = "is a folder", f"give the name of a file, such as {example}"
     elif path.exists() and not path.is_file():

@@ -39,13 +39,13 @@ def resolve_device(name: str | torch.device) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise UserError("must be 'auto', 'cpu', 'cuda' or 'cuda:N'", setting="device", value=name)
+        raise UserError(f"device is {name!r}; must be auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return torch.device("cpu")
     index = device.index or 0
     if index >= count:
         problem = f"torch sees {count or 'no'} CUDA devices"
-        raise UserError(problem, setting="device", value=str(name), remedy="set device to 'auto' or 'cpu'")
+        raise UserError(problem, setting="device", value=str(name), remedy="set it to auto or cpu")
     return torch.device("cuda", index)
 
 

@@ -148,9 +148,9 @@ class RowValues:
 class BCESums:
     """Sums over rows of one pass, s_i being the rows' weights.
 
-    packed [D + 5] float64: dL/dw [D], then the five scalars whose places are named above. All but the last add up
-    over row blocks and devices, see `joined`. Where they were asked for, [n] in the arithmetic's dtype: residual
-    s_i r_i, curvature s_i dr_i/dz_i, and logits z_i.
+    packed [D + 5] float64: dL/dw [D], then the five scalars at the places `BIAS_GRAD` to `MAX_ABS_LOGIT`. All but the
+    last add up over row blocks and devices, see `joined`. Where they were asked for, [n] in the arithmetic's dtype:
+    residual s_i r_i, curvature s_i dr_i/dz_i, and logits z_i.
     """
 
     packed: Tensor

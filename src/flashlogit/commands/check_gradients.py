@@ -67,7 +67,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
         outcome = check(data.problem, data.kernel)
     else:
         if options.overrides:
-            raise UserError("changes a config file", setting=options.overrides[0], remedy="name the file with --config")
+            raise UserError(
+                "it changes a config file", setting=options.overrides[0], remedy="name the file with --config"
+            )
         numbers = {name: getattr(options, name) if name in given else value for name, (value, _) in _EXAMPLE.items()}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
         output.say(_example_heading(problem))

@@ -31,14 +31,16 @@ class Conflict(ValueError):  # noqa: N818
     """Values that are each in bounds and do not go together.
 
     Attributes:
-        problem: what is wrong with the first key.
+        problem: what is wrong with `about`.
         keys: the keys that are at odds, as seen from the section whose validator raises, such as "split.validation".
+        about: the first of them, or "" for the section itself.
         remedy: what to do.
     """
 
-    def __init__(self, problem: str, *keys: str, remedy: str = "") -> None:
+    def __init__(self, problem: str, *keys: str, about: str | None = None, remedy: str = "") -> None:
         super().__init__(f"{keys[0]}: {problem}; {remedy}")
         self.problem, self.keys, self.remedy = problem, keys, remedy
+        self.about = keys[0] if about is None else about
 
 
 StorageDtype = Literal["float64", "float32", "bfloat16", "float16"]
@@ -92,8 +94,8 @@ class SplitFractions(Settings):
     def _training_rows_left(self) -> Self:
         held_out = self.validation + self.test
         if held_out >= 1:
-            problem = f"{held_out:g} together with `test`; must be less than 1, so that training rows remain"
-            raise Conflict(problem, "validation", "test")
+            problem = f"validation + test is {held_out:g}; must be less than 1, so that training rows remain"
+            raise Conflict(problem, "validation", "test", about="")
         return self
 
 

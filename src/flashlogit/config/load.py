@@ -81,11 +81,11 @@ def _read_tree(path: Path) -> dict[Any, Any]:
         remedy = f"{folder} holds {', '.join(names)}" if names else "choose another file"
         raise UserError(f"cannot be read: {error.strerror}", setting=path, remedy=remedy) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"byte {error.start} is not UTF-8; save the file as UTF-8 text", setting=path) from error
+        raise UserError(f"is not UTF-8 at byte {error.start}; save it as UTF-8 text", setting=path) from error
     except ValueError as error:  # a NUL in the file's name
         raise UserError(f"cannot be read: {error}", setting=path, remedy="correct the file's name") from error
     if tree is None:
-        raise UserError("empty; it must hold at least the keys name and data", setting=path)
+        raise UserError("is empty; it must hold at least the keys name and data", setting=path)
     if not isinstance(tree, dict):
         raise UserError("must hold keys with values, such as `name: my_run`", setting=path, value=tree)
     return tree
@@ -184,10 +184,11 @@ def worded(place: Place, details: list[ErrorDetails]) -> tuple[UserError, list[l
     if detail["type"] == "value_error":
         conflict: Conflict = context["error"]
         keys: list[KeyPath] = [(*path, *key.split(".")) for key in conflict.keys]
-        return UserError(conflict.problem, setting=dotted(keys[0]), remedy=conflict.remedy), [keys]
+        about = (*path, *filter(None, conflict.about.split(".")))
+        return UserError(conflict.problem, setting=dotted(about), remedy=conflict.remedy), [keys]
     if detail["type"] == "extra_forbidden":
         return _unknown_key(place), causes
-    wanted = " or ".join(dict.fromkeys(_wanted(each, place) for each in details))
+    wanted = " or ".join(dict.fromkeys([*(_wanted(each, place) for each in details), *_or_null(place)]))
     missing = detail["type"] == "missing"
     if detail["type"] in _WRONG_KIND:
         key = _kind(place.sections[0])[0]
@@ -215,6 +216,12 @@ def _wanted(detail: ErrorDetails, place: Place) -> str:
         return str(extra["patternErrorMessage"]).removeprefix("must be ")
     words = _WANTED.get(kind)
     return words.format_map(detail.get("ctx", {})) if words else detail["msg"].removeprefix("Input should be ")
+
+
+def _or_null(place: Place) -> list[str]:
+    """Return "null" where the key may have it, of which pydantic says nothing."""
+    field = place.owner.model_fields.get(str(place.path[-1])) if place.path else None
+    return ["null"] if field and NoneType in get_args(field.annotation) else []
 
 
 def _unknown_key(place: Place) -> UserError:

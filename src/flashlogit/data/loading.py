@@ -73,9 +73,9 @@ def _refuse(problem: str, remedy: str) -> NoReturn:
 def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
     """Load, split, standardise and store the data that the settings name.
 
-    X of every split is [N, D] on `device` in the dtype `settings.dtype`, y [N] uint8, and sample_weight,
-    where there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of
-    both classes. The same settings, files and seed give the same rows in the same order.
+    X of every split is [N, D] on `device` in the dtype `settings.dtype`, y as `Rows` has it, and sample_weight, where
+    there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of both classes; of
+    more classes the training split has. The same settings, files and seed give the same rows in the same order.
 
     Raises UserError for whatever the user can mend: a file, a column, a value or a setting.
     """

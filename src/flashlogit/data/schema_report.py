@@ -174,13 +174,13 @@ def _hints(report: SchemaReport) -> list[str]:
     names = [column.name for column in features if _names_rows(column, report.rows)]
     numbers = [column.name for column in features if _numbers_rows(column, report.rows)]
     hints = (
-        (dates, "dates are no features: derive numbers from {}, or name them in data.categorical"),
-        (infinite, "there are infinite values in {}: correct them"),
-        (lacking, "some features lack values, {}: set data.missing to impute"),
-        (names, "nearly every row has a value of its own in {}: it may name the rows"),
-        (numbers, "every row has a whole number of its own in {}: it may number the rows"),
+        (dates, "dates are no features: derive numbers from {}, name them in data.categorical, or leave out with"),
+        (infinite, "there are infinite values in {}: correct them, or leave the column out with"),
+        (lacking, "some features lack values, {}: set data.missing to impute, or leave out with"),
+        (names, "nearly every row has a value of its own in {}: if that names the rows, leave it out with"),
+        (numbers, "every row has a whole number of its own in {}: if that numbers the rows, leave it out with"),
     )
-    said = [f"{text.format(', '.join(columns))}, or leave it out (data.drop)" for columns, text in hints if columns]
+    said = [f"{text.format(', '.join(columns))} data.drop" for columns, text in hints if columns]
     return [*said, *report.warnings]
 
 

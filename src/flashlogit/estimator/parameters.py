@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, get_args
 
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Hidden, Interval, StrOptions
 
 from ..fitting.fit import Fit
+from ..passes import BackendName
+from ..solvers.choose import SolverName
 
-SOLVERS = {name: name for name in ("auto", "lbfgs", "newton", "newton-cg")}
+SOLVERS = {name: name for name in get_args(SolverName)}
 SOLVERS |= dict.fromkeys(("newton-cholesky", "liblinear", "sag", "saga"), "auto")
 """scikit-learn's names and what they mean here: any solver ends at the same, certified optimum."""
 _L1_RATIOS = {"l2": 0.0, "l1": 1.0}
@@ -37,7 +39,7 @@ CONSTRAINTS = {
     "max_iter": [Interval(Integral, 0, None, closed="left")],
     "verbose": [Interval(Real, 0, None, closed="left"), "boolean"],
     "warm_start": ["boolean"],
-    "backend": [StrOptions({"auto", "triton", "torch"})],
+    "backend": [StrOptions(set(get_args(BackendName)))],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "batch_size": [Interval(Integral, 1, 2**63, closed="left")],
 }

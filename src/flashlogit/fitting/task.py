@@ -163,8 +163,8 @@ class FitOptions:
     start: Parameters | FitState | None
     names: Sequence[str] | None
     on_point: Listener | None
-    began: float = field(default_factory=lambda: time.perf_counter())
-    compiled: float = field(default_factory=lambda: compile_seconds())
+    began: float = field(default_factory=time.perf_counter)
+    compiled: float = field(default_factory=compile_seconds)
     """Seconds that had been spent on compiling kernels when the fit began."""
 
     def __post_init__(self) -> None:

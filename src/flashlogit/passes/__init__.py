@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Literal, Protocol, Unpack
+from typing import Literal, Protocol, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -82,8 +82,8 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
         UserError: `triton` was asked for and cannot be had on this device.
         ValueError: a name that is none of the three.
     """
-    if requested not in ("auto", "triton", "torch"):
-        raise ValueError(f"backend is {requested!r}; must be 'auto', 'triton' or 'torch'")
+    if requested not in get_args(BackendName):
+        raise ValueError(f"backend is {requested!r}; must be {', '.join(get_args(BackendName))}")
     if requested == "torch":
         return Backend("torch", "asked for")
     obstacle = _obstacle_to_triton(device)
@@ -94,7 +94,7 @@ def choose_backend(requested: BackendName, device: torch.device) -> Backend:
     if device.type == "cpu" and _interpreting() and _triton_installed():
         return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
     elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
-    raise UserError(obstacle, setting="backend", value="triton", remedy=f"set backend to 'auto' or 'torch'{elsewhere}")
+    raise UserError(obstacle, setting="backend", value="triton", remedy=f"set it to auto or torch{elsewhere}")
 
 
 def _obstacle_to_triton(device: torch.device) -> str | None:

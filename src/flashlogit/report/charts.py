@@ -43,7 +43,7 @@ def by_class(report: Report) -> Subject:
 
 
 def history_chart(history: HistoryRows, learned: SolverSummary | EpochSummary) -> Chart | None:
-    """Draw loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
+    """Return the chart of loss over epochs, or a solver's gap over its iterations; None where nothing can be drawn.
 
     Args:
         history: one mapping per epoch with `epoch`, `train_loss` and, where there is one, `validation_loss`; or one per
@@ -104,7 +104,7 @@ def _recorded(history: HistoryRows, x: str, y: str) -> Curve:
 
 
 def roc_chart(subject: Subject, positive: str) -> Chart:
-    """Draw the true positive rate over the false positive rate."""
+    """Return the chart of the true positive rate over the false positive rate."""
     x, y = Axis.linear("false positive rate", 0, 1), Axis.linear("true positive rate (recall)", 0, 1)
     series = (_curve(name, style, one.roc, "AUC", one.roc_auc) for name, style, one in subject)
     panel = Panel(x, y, (_DIAGONAL, *series))
@@ -112,7 +112,7 @@ def roc_chart(subject: Subject, positive: str) -> Chart:
 
 
 def precision_recall_chart(subject: Subject, positive: str) -> Chart:
-    """Draw precision over recall."""
+    """Return the chart of precision over recall."""
     series = (
         _curve(name, style, one.precision_recall, "average precision", one.average_precision)
         for name, style, one in subject
@@ -141,7 +141,7 @@ def _tabulated(chart: Chart) -> Chart:
 
 
 def calibration_chart(subject: Subject, positive: str) -> Chart:
-    """Draw the observed rate over the predicted probability, and below it the rows of every bin."""
+    """Return the chart of the observed rate over the predicted probability, and below it the rows of every bin."""
     most = max(int(decision.calibration.rows.max()) for _, _, decision in subject)
     probability = Axis.linear("predicted probability", 0, 1)
     rates, counts, rows = [_DIAGONAL], [], []
@@ -173,8 +173,8 @@ def _between(k: int, bins: int) -> str:
 
 
 def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
-    """Draw how many rows of each class have which probability, in one split; with a line at the threshold, if asked
-    for."""
+    """Return the chart of how many rows of each class have which probability, in one split; with a line at the
+    threshold, if asked for."""
     decision = question.headline(split)
     sides = zip(("negative", "positive"), (question.negative, question.positive), decision.histogram, strict=True)
     stairs = [_histogram(name, style, rows, f"{rows.sum():,} rows") for style, name, rows in sides]
@@ -191,7 +191,7 @@ def scores_chart(question: Question, split: str, *, threshold: bool) -> Chart:
 
 
 def class_scores_chart(report: Report) -> Chart:
-    """Draw how likely each class's own rows are found to be of it, in the headline split."""
+    """Return the chart of how likely each class's own rows are found to be of it, in the headline split."""
     stairs = [_histogram(name, style, decision.histogram[1]) for name, style, decision in by_class(report)]
     return _score_chart(stairs, report.headline, "the own class")
 
@@ -212,7 +212,8 @@ def _score_chart(stairs: Sequence[Series], split: str, of: str) -> Chart:
 
 
 def coefficients_chart(coefficients: Coefficients) -> Chart | None:
-    """Draw the largest coefficients for a standard deviation more of the column, as bars from 0; None without any."""
+    """Return the chart of the largest coefficients for a standard deviation more of the column, as bars from 0; None
+    without any."""
     bars = [
         Bar((row.column,) if row.label is None else (row.column, row.label), row.per_deviation or 0.0)
         for row in coefficients.largest

@@ -107,8 +107,8 @@ def rank_coefficients(
     Args:
         model: of two classes, or K > 2.
         deviation: [D], the columns' standard deviations in the user's units.
-        inference: of the user's units, for two classes; or None,
-        why_no_inference: and why.
+        inference: standard errors in the user's units, for two classes; or None.
+        why_no_inference: the reason for None.
     """
     columns, D = _columns(model, inference), len(model.feature_names)
     deviations = np.tile([*deviation, np.nan], len(columns["column"]) // (D + 1))

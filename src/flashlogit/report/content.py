@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -175,8 +175,11 @@ class EpochSummary:
     epochs: int
     kept_epoch: int
 
-    # What a report asks a solver's summary too; not annotated, so that metrics.json has only the fields.
-    notes, converged, proven, verdict = (), True, False, "not certified"
+    # What a report asks a solver's summary too.
+    notes: ClassVar[tuple[str, ...]] = ()
+    converged: ClassVar[bool] = True
+    proven: ClassVar[bool] = False
+    verdict: ClassVar[str] = "not certified"
 
     @property
     def statement(self) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
-from . import charts
+from . import PICTURES, charts
 from .content import Axis, Chart, Panel, Report, Series
 from .text import amount, joined, number, plain, shortened
 
@@ -81,7 +81,6 @@ _CURVES = {
     "precision_recall.png": charts.precision_recall_chart,
     "calibration.png": charts.calibration_chart,
 }
-PICTURES = ("training.png", *_CURVES, "scores.png", "confusion.png", "coefficients.png")
 
 
 def write_pictures(report: Report, folder: Path) -> None:
@@ -204,7 +203,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _scale(axes: Axes, name: Literal["x", "y"], axis: Axis) -> None:
-    """Return the chart's own ticks, and a little room beyond its ends."""
+    """Set the chart's own ticks, and leave a little room beyond its ends."""
     if axis.log:
         room = (axis.high / axis.low) ** 0.02
         axes.set(**{f"{name}scale": "log", f"{name}lim": (axis.low / room, axis.high * room)})

@@ -36,7 +36,7 @@ def draw_svg(chart: Chart, identity: str) -> Markup:
 
 
 def swatch(series: Series) -> Markup:
-    """Draw a legend's sample of a line, with its marker if it has some, or of a filled shape."""
+    """Return a legend's sample of a line, with its marker if it has some, or of a filled shape."""
     if series.kind == "stairs":
         inside = f'<rect class="stairs {series.style}" x="3" y="2" width="22" height="10"/>'
     else:
@@ -60,7 +60,7 @@ class _Frame:
         return list(zip(across.tolist(), down.tolist(), strict=True))
 
     def markup(self, *, last: bool) -> str:
-        """Draw grid, axes and marks; numbers and label of the x axis below the last panel only."""
+        """Return grid, axes and marks; numbers and label of the x axis below the last panel only."""
         panel = self._panel
         left, right, top, bottom = self._left, self._left + self._width, self._top, self._top + panel.height
         parts = []
@@ -103,7 +103,7 @@ class _Frame:
         return "".join([line if series.kind == "line" else "", *markers])
 
     def _stairs(self, series: Series) -> str:
-        """Draw the outline of a histogram, closed along the axis."""
+        """Return the outline of a histogram, closed along the axis."""
         base = np.full(1, self._panel.y.low)
         places = self._at(np.repeat(series.x, 2), np.concatenate([base, np.repeat(series.y, 2), base]))
         outline = "" if series.style in ("negative", "positive") else "outline "
@@ -133,7 +133,7 @@ def _text(style: str, text: str, x: float, y: float, anchor: str = "middle") -> 
 
 
 def _marker(a: float, b: float, r: float, style: str) -> str:
-    """Draw a circle, for `validation` a square and for `test` a triangle of about the same area."""
+    """Return a circle, for `validation` a square and for `test` a triangle of about the same area."""
     if style == "validation":
         return f'<rect class="mark {style}" x="{a - r:.1f}" y="{b - r:.1f}" width="{2 * r:.1f}" height="{2 * r:.1f}"/>'
     if style == "test":

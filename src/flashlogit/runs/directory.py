@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from ..report import PICTURES
 from ..system.errors import UserError
 from ..system.files import naming, probe, remove_unfinished, write_atomically
 
 if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
     from ..training.checkpoint import Checkpoint
 
-_CHARTS = "training roc precision_recall calibration scores confusion coefficients"
-PICTURE_FILES = tuple(f"{name}.png" for name in _CHARTS.split())
-"""The charts of the report as files."""
-
-_Row = dict[str, int | float | None]
-_ROW: TypeAdapter[_Row] = TypeAdapter(_Row, config=ConfigDict(strict=True))
+HistoryRow = dict[str, float | int | None]
+"""Numbers of an epoch, or of a solver's step, by name."""
+_ROW: TypeAdapter[HistoryRow] = TypeAdapter(HistoryRow, config=ConfigDict(strict=True))
 """A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
 
 Mode = Literal["new", "overwrite", "resume"]
@@ -51,7 +49,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._files = [self.config, self.history, self.model, self.metrics, self.coefficients, self.curves]
-        self._files += [self.report, *(self.pictures / name for name in PICTURE_FILES), self.checkpoint]
+        self._files += [self.report, *(self.pictures / name for name in PICTURES), self.checkpoint]
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
         """It is told of every row of the history."""
         # Of the system, so that it ends with its process, however that ends.
@@ -90,7 +88,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         if self.listener:
             self.listener(row)
 
-    def read_history(self, length: int, keys: Collection[str] = ()) -> list[_Row]:
+    def read_history(self, length: int, keys: Collection[str] = ()) -> list[HistoryRow]:
         """Return the first `length` rows; later ones, of epochs that will be trained again, are dropped from the file.
 
         Raises:
@@ -100,7 +98,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         if len(lines) < length:
             problem = f"it has {len(lines)} rows, and the checkpoint counts {length}"
             raise UserError(problem, setting=self.history, remedy=_AGAIN)
-        rows: list[_Row] = []
+        rows: list[HistoryRow] = []
         for number, line in enumerate(lines, 1):
             try:
                 row = _ROW.validate_json(line)

@@ -21,7 +21,8 @@ from ..solvers.choose import choose_method
 from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.trainer import Objective, Trainer
-from .results import Bar, HistoryRow, Interrupted, Learned, Task
+from .directory import HistoryRow
+from .results import Bar, Interrupted, Learned, Task
 from .solver_progress import SolverProgress
 
 _SETTINGS = {"l2": "loss.l2", "tolerance": "solver.tolerance", "max_iterations": "solver.max_iterations"}

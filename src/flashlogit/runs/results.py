@@ -31,9 +31,7 @@ from ..report.page import write_page
 from ..report.png import write_curves, write_pictures
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
-from .directory import RunDirectory
-
-HistoryRow = dict[str, float | int | None]
+from .directory import HistoryRow, RunDirectory
 
 
 class Interrupted(KeyboardInterrupt):
@@ -133,7 +131,8 @@ class Results:
 
 
 def write_results(task: Task, learned: Learned) -> Results:
-    """Write model.safetensors, coefficients.csv, metrics.json, curves.png and the report."""
+    """Write model.safetensors, coefficients.csv, metrics.json, curves.png and the report with its pictures; return what
+    was measured."""
     directory, settings, dataset = task.directory, task.settings, task.dataset
     weight, bias = learned.weight, learned.bias
     eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins

@@ -16,7 +16,8 @@ from ..fitting.fit import Fit, FitPoint, FitState, Parameters
 from ..system.errors import UserError
 from ..system.threads import thread_count
 from ..training.checkpoint import Checkpoint, Progress
-from .results import Bar, HistoryRow, Interrupted, Task
+from .directory import HistoryRow
+from .results import Bar, Interrupted, Task
 
 _STATE = "state."
 """Prefix in a checkpoint of the names of the tensors that a solver goes on from."""

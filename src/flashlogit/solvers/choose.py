@@ -80,7 +80,10 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
         )
     if name == "newton-cg" and l1 > 0:
         raise UserError(
-            f"it takes no l1, and l1 is {l1:g}", setting="solver", value=name, remedy="set it to auto, newton or lbfgs"
+            f"it takes no l1 term, here of {l1:g}",
+            setting="solver",
+            value=name,
+            remedy="set it to auto, newton or lbfgs",
         )
     if name != "auto":
         return name

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
+_VERBS = {"is", "was", "has", "lacks", "holds", "lists", "cannot", "lies", "exists", "needs", "belongs", "leaves"}
+"""With which a problem begins whose subject is the setting."""
 UNSAID: Final = object()
 """The value of an error that is about no value."""
 
@@ -40,12 +42,15 @@ class UserError(Exception):
         self.setting, self.origin = str(self.setting), str(self.origin)
 
     def __str__(self) -> str:
-        """Return `SETTING is VALUE; PROBLEM; REMEDY`, or `SETTING: PROBLEM; REMEDY` where there is no value."""
-        head = f"{self.origin}: " if self.origin else ""
+        """Return `SETTING is VALUE; PROBLEM; REMEDY`, or without a value `SETTING: PROBLEM; REMEDY`.
+
+        A problem that begins with a verb has the setting for its subject: `d.csv has no column "y"; ...`.
+        """
+        head, told = f"{self.origin}: " if self.origin else "", self.problem.partition(" ")[0] in _VERBS
         if self.value is not UNSAID:
-            head += f"{self.setting} is {shortened(_VALUES.repr(self.value), 200)}; "
+            head += f"{self.setting} is {shortened(_VALUES.repr(self.value), 200)}; {'it ' if told else ''}"
         elif self.setting:
-            head += f"{self.setting}: "
+            head += self.setting + (" " if told or self.problem.startswith("must ") else ": ")
         sentence = head + self.problem + (f"; {self.remedy}" if self.remedy else "")
         return "\n".join([sentence, *map(str, self.others)])
 

@@ -25,11 +25,10 @@ from ..config import settings as config
 from ..config.settings import TrainingSettings
 from ..data import Rows
 from ..passes import Backend
+from ..solvers.driver import HistoryRow
 from ..system.errors import UserError
 from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
 from .partial_fit import shuffled_batches
-
-HistoryRow = dict[str, float | int | None]
 
 
 @dataclass

@@ -132,7 +132,7 @@ class Encoding:
 
 
 def _checked(encoding: Encoding | _Columns) -> Encoding:
-    """Raise ValueError for an encoding that no training file gives."""
+    """Return the encoding; ValueError for one that no training file gives."""
     encoding = encoding if isinstance(encoding, Encoding) else Encoding(encoding)
     if len({*encoding.names}) < len(encoding.names):
         raise ValueError("two columns have the same name")

@@ -132,9 +132,11 @@ def _find_separator(stream: Any, separator: str, file: str, *, adapt: bool) -> s
     line = next((line for line in head.removeprefix(_MARK).splitlines() if line), b"")
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 3 * line.count(b"\0") > len(line):
         raise _not_utf8(file, "UTF-16")
-    if b"\0" in line or not line.strip():
-        problem = "the first line has bytes that are no text" if line.strip() else "there is no header line"
-        raise UserError(problem, setting=file, remedy=_ADD_HEADER)
+    if b"\0" in line:
+        problem, remedy = "the first line has bytes that are no text", "check that the file is what its name says"
+        raise UserError(problem, setting=file, remedy=remedy)
+    if not line.strip():
+        raise UserError("there is no header line", setting=file, remedy=_ADD_HEADER)
     # Latin-1 has a character for every byte: the bytes of a character may be cut, and separators are ASCII.
     text = line.decode("latin-1")
     marks = [mark for mark in _SEPARATORS if mark != separator and mark in text]

@@ -55,9 +55,8 @@ class NpyFile(TableFile):
         self.name = str(path)
         with readable(f"{setting} {self.name}"):
             with path.open("rb") as file:
-                _read_header(file)
+                _check_matrix(*_read_header(file), f"the array in {self.name}")
             self._matrix = np.lib.format.open_memmap(path, mode="r")
-        _check_matrix(self._matrix.shape, self._matrix.dtype, f"the array in {self.name}")
         self.features = self.keys = numbered_names(0, self._matrix.shape[1], self.name)
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:

@@ -18,8 +18,6 @@ import torch
 if TYPE_CHECKING:
     from flashlogit.data import Dataset
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def numbers() -> tuple[np.ndarray, np.ndarray]:
@@ -70,9 +68,8 @@ def load_file() -> Callable[..., Dataset]:
     from flashlogit.config.data import FileData
     from flashlogit.data import load
 
-    def load_with(path: str, **settings: Any) -> Dataset:
-        seed = settings.pop("seed", 0)
-        return load(FileData(source="file", path=path, **settings), seed=seed, device=CPU)
+    def load_with(path: str, seed: int = 0, **settings: Any) -> Dataset:
+        return load(FileData(source="file", path=path, **settings), seed=seed, device=torch.device("cpu"))
 
     return load_with
 

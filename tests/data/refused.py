@@ -1,4 +1,5 @@
-"""What an error says: its fields, and words of its sentence; and the splits of data that are all for training."""
+"""What an error says: its fields, and words of its sentence; and settings that many tests share: splits that leave all
+rows for training, categories of which each value is one, and a device."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from flashlogit.system.errors import UserError
 
 NONE = {"validation": 0, "test": 0}
+ONE = {"min_rows": 1}
+CPU = torch.device("cpu")
 
 
 @contextmanager

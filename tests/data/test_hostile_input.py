@@ -1,6 +1,5 @@
-"""Input that someone else wrote: formulas for spreadsheets, sequences for terminals, settings beyond reason."""
-
-from __future__ import annotations
+"""Input that someone else wrote: formulas for spreadsheets, sequences for terminals, settings beyond reason, damaged
+files, and files that unpack to more than the free memory, which is looked at before it is taken."""
 
 import io
 import struct
@@ -10,13 +9,16 @@ import zipfile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
 import pytest
+from refused import refused
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
 from flashlogit.data.files.open import open_files
 from flashlogit.data.files.text import safe_cells
+from flashlogit.system import memory
 from flashlogit.system.console import Output, Parser, binary_stdout, complain, visible
 from flashlogit.system.errors import UserError
 
@@ -44,13 +46,13 @@ def test_a_run_on_such_names(tmp_path, capsys):
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said
     assert all(each in said for each in ("\\x1b]0;owned\\x07", "\\x1b[6m", "\\x1b[7m"))
-    names = pyarrow.csv.read_csv(tmp_path / "r/coefficients.csv").column("column").to_pylist()
+    names = csv.read_csv(tmp_path / "r/coefficients.csv").column("column").to_pylist()
     assert names[0] == "'=cmd|' /C calc'!A0"
     predict = ["--model", f"{tmp_path}/r", "--data", f"{tmp_path}/d.csv", "--id", "@id", "--quiet", "--out"]
     assert run_command("predict", [*predict, f"{tmp_path}/p.csv"]) == 0
     assert (tmp_path / "p.csv").read_text().splitlines()[0] == '"\'@id","probability","prediction"'
     assert run_command("predict", [*predict, f"{tmp_path}/p.parquet"]) == 0
-    assert pa.parquet.read_schema(tmp_path / "p.parquet").names[0] == "@id"
+    assert pq.read_schema(tmp_path / "p.parquet").names[0] == "@id"
 
 
 def test_everything_that_is_said_is_visible(capsys):
@@ -73,7 +75,7 @@ def test_results_on_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stdout", Terminal())
-    pyarrow.csv.write_csv(pa.table({"a": ["\x1b[1mé"]}), binary_stdout())
+    csv.write_csv(pa.table({"a": ["\x1b[1mé"]}), binary_stdout())
     assert sys.stdout.getvalue() == '"a"\n"\\x1b[1mé"\n'
 
 
@@ -167,7 +169,7 @@ def test_damaged_files(tmp_path, name, write):
         path.write_text("".join(f"{i % 2} 1:{i} 3:2\n" for i in range(50)))
     else:
         write(name, matrix if ".np" in name else text)
-    whole, refused = path.read_bytes(), 0
+    whole, errors = path.read_bytes(), 0
     for _ in range(50):
         damaged = bytearray(whole)
         for _ in range(rng.integers(1, 4)):
@@ -177,5 +179,92 @@ def test_damaged_files(tmp_path, name, write):
             file = open_files(str(path), "data.path")
             file.read(file.features[:3], file.keys[:1])
         except UserError:
-            refused += 1
-    assert refused > 5
+            errors += 1
+    assert errors > 5
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets the free memory, in bytes, less what Arrow takes from then on."""
+
+    def set_free(size):
+        before = pa.total_allocated_bytes()
+        left = lambda device=None: size - (pa.total_allocated_bytes() - before)  # noqa: E731
+        monkeypatch.setattr("flashlogit.system.memory.free_bytes", left)
+        monkeypatch.setattr("flashlogit.data.files.arrow.free_bytes", left)
+
+    return set_free
+
+
+def read(path):
+    file = open_files(str(path), "data.path")
+    return file.read(file.features, file.keys)
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.csv.zip", "d.npz"])
+def test_what_unpacks_to_more_than_there_is(free, monkeypatch, write, name):
+    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 12))
+    content, words = "a,b,y\n" + "1,2,0\n0,1,1\n" * 5000, ["unpacks to"]  # 60 kB, and as a table 240 kB
+    if name == "d.npz":
+        content, words = {"X": np.zeros((10_000, 100))}, ['array "X" of shape [10000, 100]', "8.0 MB"]
+    path = write(name, content)
+    free(200 << 10)
+    with refused(*words):
+        read(path)
+    free(20 << 20)
+    assert read(path).rows == 10_000
+
+
+@pytest.mark.parametrize(("value", "N"), [(1.5, 12_500_000), ("a" * 1000, 100_000)])
+def test_repeated_values_of_a_parquet_file(tmp_path, free, value, N):
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(N, np.int32)), pa.array([value]))
+    column = column if isinstance(value, str) else column.cast(pa.float64())
+    pq.write_table(pa.table({"x": column}), tmp_path / "d.parquet", store_schema=False)
+    assert (tmp_path / "d.parquet").stat().st_size < 1 << 20
+    del column
+    free(60 << 20)  # the column takes 100 MB
+    before = pa.total_allocated_bytes()
+    with refused("unpacks to 0.1 GB"):
+        read(tmp_path / "d.parquet")
+    assert pa.total_allocated_bytes() - before < 10 << 20
+
+
+def test_many_values_of_a_category(learn, free, monkeypatch):
+    text = "c,y\n" + "".join(f"v{i},{i % 2}\n" for i in range(1000))
+    free(2 << 20)  # X of 1000 x 1000 takes 4 MB
+    monkeypatch.setattr("flashlogit.data.loading.measure", lambda *_: pytest.fail("X was looked at"))
+    with refused("X of 1,000 rows and 1,000 columns", "takes 4.0 MB"):
+        learn(text, categories={"min_rows": 1, "max": 1_000_000})
+
+
+def test_a_file_of_libsvm_is_never_dense(tmp_path):
+    (tmp_path / "d.svmlight").write_text("1 2:5 50000:1\n0 3:2\n" * 150)
+    table = read(tmp_path / "d.svmlight")
+    blocks = [block for _, block in table.blocks([f"x{j}" for j in range(1, 50_001)])]
+    assert max(block.nbytes for block in blocks) <= 64 << 20
+    assert sum(map(len, blocks)) == 300
+    assert table.column("x2").to_pylist() == [5.0, 0.0] * 150
+    assert table.block(["x50000", "x3"], 0, 2).tolist() == [[1, 0], [0, 2]]
+
+
+def test_room_of_control_groups(tmp_path, monkeypatch):
+    """Both versions of Linux's interface, a limit of a group above, and one that a container calls the root."""
+    own = tmp_path / "cgroup"
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_available", lambda: 10**15)
+    (tmp_path / "job/step").mkdir(parents=True)
+    (tmp_path / "memory").mkdir()
+    for groups, files, free in (
+        ("", {}, 10**15),
+        ("0::/job/step\n3:cpu:/x\n", {"job/step/memory.max": "max\n"}, 10**15),
+        (None, {"job/memory.max": "5000\n", "job/memory.current": "3000\n"}, 2000),
+        (None, {"job/memory.stat": "anon 7\ninactive_file 500\n"}, 2500),
+        ("4:memory:/elsewhere\n", {"memory/memory.limit_in_bytes": "900\n"}, 900),
+        (None, {"memory/memory.usage_in_bytes": "100\n"}, 800),
+    ):
+        if groups is not None:
+            own.write_text(groups)
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert memory.free_bytes() == free

@@ -40,17 +40,17 @@ CITY = 'column "city" of t.csv'
 CITIES = ["a"] * 3 + ["b"] * 2 + ["c", "d"]
 
 
-@pytest.mark.parametrize(
-    ("city", "splits", "categories", "values", "counts"),
-    [
-        (["b", "a", "b"], None, ONE, ["a", "b"], [1, 2]),
-        (CITIES, None, {"min_rows": 2}, ["a", "b", "(other)"], [3, 2, 2]),
-        (CITIES, None, {"min_rows": 1, "max": 1}, ["a", "(other)"], [3, 4]),
-        # A value that no training row has is 0 everywhere.
-        (["a", "a", "b", "b", "c"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], ONE, ["a", "b"], [2, 2]),
-        (["a", "b", "b", "c"], None, {**ONE, "baseline": True}, ["a", "c"], [1, 1]),
-    ],
-)
+CATEGORIES = [
+    (["b", "a", "b"], None, ONE, ["a", "b"], [1, 2]),
+    (CITIES, None, {"min_rows": 2}, ["a", "b", "(other)"], [3, 2, 2]),
+    (CITIES, None, {"min_rows": 1, "max": 1}, ["a", "(other)"], [3, 4]),
+    # A value that no training row has is 0 everywhere.
+    (["a", "a", "b", "b", "c"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], ONE, ["a", "b"], [2, 2]),
+    (["a", "b", "b", "c"], None, {**ONE, "baseline": True}, ["a", "c"], [1, 1]),
+]
+
+
+@pytest.mark.parametrize(("city", "splits", "categories", "values", "counts"), CATEGORIES)
 def test_a_feature_for_each_value_in_order(city, splits, categories, values, counts):
     table = table_of(x=range(len(city)), city=city)
     encoding, notes, block = encode(table, ["city", "x"], splits, categories=categories)
@@ -66,7 +66,7 @@ def test_a_feature_for_each_value_in_order(city, splits, categories, values, cou
 
 def test_missing_values_are_an_error_or_marked():
     table = table_of(city=["a", None, "a"], x=[1.0, np.nan, 4.0], z=[1, 2, 3])
-    with refused('"city" (1 row, first row 2), "x" (1 row, first row 2)', setting="t.csv"):
+    with refused('"city" (1 row, first row 2), "x" (1 row,', "set data.missing to impute", setting="t.csv"):
         encode(table, ["city", "x", "z"], categories=ONE)
     encoding, notes, values = encode(table, ["city", "x", "z"], categories=ONE, missing="impute")
     assert encoding.features == ("city=a", "city=(missing)", "x", "x (missing)", "z")
@@ -86,18 +86,20 @@ def test_blocks_are_the_whole():
     np.testing.assert_array_equal(values[:, :3], pd.get_dummies(pd.Series(city)))
 
 
-@pytest.mark.parametrize(
-    ("columns", "settings", "setting", "word"),
-    [
-        ({"city": [f"n{i}" for i in range(50)]}, {}, CITY, "50 values and none of them in 10"),
-        ({"a": ["x", "y"], "a=x": [1.0, 2.0]}, {"categories": ONE}, "t.csv", 'same name, "a=x"'),
-        ({"a": ["x"]}, {"categorical": ["b"]}, "data.categorical", '"b", which is not among the features'),
-        ({"city": ["(missing)", "b", None]}, {"categories": ONE, "missing": "impute"}, CITY, "rows without a value"),
-        ({"city": ["(other)"] * 2 + ["b"]}, {"categories": {"min_rows": 2}}, CITY, "rare values"),
-        ({"city": ["a"], "month": [1]}, {"categorical": ["month"]}, "t.csv", 'hold no numbers: "city"'),
-        ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
-    ],
-)
+REFUSED_COLUMNS = [
+    ({"city": [f"n{i}" for i in range(50)]}, {}, CITY, "50 values and none of them in 10"),
+    ({"a": ["x", "y"], "a=x": [1.0, 2.0]}, {"categories": ONE}, "t.csv", 'same name, "a=x"'),
+    ({"a": ["x"]}, {"categorical": ["b"]}, "data.categorical", '"b", which is not among the features'),
+    ({"city": ["(missing)", "b", None]}, {"categories": ONE, "missing": "impute"}, CITY, "rows without a value"),
+    ({"city": ["(other)"] * 2 + ["b"]}, {"categories": {"min_rows": 2}}, CITY, "rare values"),
+    ({"city": ["a"], "month": [1]}, {"categorical": ["month"]}, "t.csv", 'hold no numbers: "city"'),
+    ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
+    ({"x": [None, None]}, {"missing": "impute"}, 'column "x" of t.csv', "no value in any training row"),
+    ({"x": [None, None], "z": [1, None]}, {}, "t.csv", 'columns "x" (2 rows, first row 1), "z" (1 row, first row 2)'),
+]
+
+
+@pytest.mark.parametrize(("columns", "settings", "setting", "word"), REFUSED_COLUMNS)
 def test_columns_that_are_refused(columns, settings, setting, word):
     with refused(word, setting=setting):
         encode(table_of(**columns), list(columns), **settings)
@@ -156,36 +158,36 @@ def classes(values, kind=None, **label):
     return find_rule(values, Label(**label), PLACE).names, labelled(values, values, **label).y.tolist()
 
 
-@pytest.mark.parametrize(
-    ("values", "kind", "names"),
-    [
-        ([0, 1, 0], pa.int8(), ("0", "1")),
-        ([-0.0, 1.0, 0.0], pa.float64(), ("0", "1")),
-        ([0.1, 0.7, 0.1], pa.float32(), ("0.1", "0.7")),
-        ([np.float16(0), np.float16(1), np.float16(0)], pa.float16(), ("0", "1")),
-        ([False, True, False], pa.bool_(), ("false", "true")),
-        ([decimal.Decimal("0.50"), decimal.Decimal("2"), decimal.Decimal("0.5")], None, ("0.5", "2")),
-    ],
-)
+NUMBERS = [
+    ([0, 1, 0], pa.int8(), ("0", "1")),
+    ([-0.0, 1.0, 0.0], pa.float64(), ("0", "1")),
+    ([0.1, 0.7, 0.1], pa.float32(), ("0.1", "0.7")),
+    ([np.float16(0), np.float16(1), np.float16(0)], pa.float16(), ("0", "1")),
+    ([False, True, False], pa.bool_(), ("false", "true")),
+    ([decimal.Decimal("0.50"), decimal.Decimal("2"), decimal.Decimal("0.5")], None, ("0.5", "2")),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "names"), NUMBERS)
 def test_larger_of_two_numbers_is_positive(values, kind, names):
     assert classes(values, kind) == (names, [0, 1, 0])
     flipped = classes(values, kind, positive=values[0] if kind != pa.float16() else 0.0)
     assert flipped == (names[::-1], [1, 0, 1])
 
 
-@pytest.mark.parametrize(
-    ("values", "positive"),
-    [
-        *(([1, 2, 1], positive) for positive in (1.0, "1", "1.0")),
-        *(([1.0, 2.0, 1.0], positive) for positive in (1, "1")),
-        *((["1", "2", "1"], 1), (["1.0", "2.0", "1.0"], "1"), ([1, 0, 1], True)),
-        *(([True, False, True], positive) for positive in ("true", "TRUE", True, 1)),
-        (["True", "False", "True"], "true"),
-        (["yes", "no", "yes"], True),
-        (["no", "yes", "no"], False),
-        ([" a", "b", " a"], "a"),
-    ],
-)
+SPELLINGS = [
+    *(([1, 2, 1], positive) for positive in (1.0, "1", "1.0")),
+    *(([1.0, 2.0, 1.0], positive) for positive in (1, "1")),
+    *((["1", "2", "1"], 1), (["1.0", "2.0", "1.0"], "1"), ([1, 0, 1], True)),
+    *(([True, False, True], positive) for positive in ("true", "TRUE", True, 1)),
+    (["True", "False", "True"], "true"),
+    (["yes", "no", "yes"], True),
+    (["no", "yes", "no"], False),
+    ([" a", "b", " a"], "a"),
+]
+
+
+@pytest.mark.parametrize(("values", "positive"), SPELLINGS)
 def test_positive_is_matched_however_it_is_written(values, positive):
     assert classes(values, positive=positive)[1] == [1, 0, 1]
 
@@ -196,18 +198,18 @@ def test_the_same_spelling_wins_over_a_like_one():
         classes(["1.0", "01", "2"], positive=1)
 
 
-@pytest.mark.parametrize(
-    ("values", "label", "names", "y"),
-    [
-        (["m", "b", "m"], {"positive": "m"}, ("b", "m"), [1, 0, 1]),
-        (["a", "b", "c", "a"], {"positive": "a"}, ("not a", "a"), [1, 0, 0, 1]),
-        (["c", "a", "b"], {"multiclass": True}, ("a", "b", "c"), [2, 0, 1]),
-        ([10, 15, 16], {"above": 15}, ("<= 15", "> 15"), [0, 0, 1]),
-        (np.float32([0.1, 0.2, 0.1]), {"above": 0.1}, ("<= 0.1", "> 0.1"), [0, 1, 0]),
-        ([False, True, False], {"above": 0.5}, ("<= 0.5", "> 0.5"), [0, 1, 0]),
-        ([2**62, 3, -(2**62)], {"above": 0}, ("<= 0", "> 0"), [1, 1, 0]),
-    ],
-)
+NAMED = [
+    (["m", "b", "m"], {"positive": "m"}, ("b", "m"), [1, 0, 1]),
+    (["a", "b", "c", "a"], {"positive": "a"}, ("not a", "a"), [1, 0, 0, 1]),
+    (["c", "a", "b"], {"multiclass": True}, ("a", "b", "c"), [2, 0, 1]),
+    ([10, 15, 16], {"above": 15}, ("<= 15", "> 15"), [0, 0, 1]),
+    (np.float32([0.1, 0.2, 0.1]), {"above": 0.1}, ("<= 0.1", "> 0.1"), [0, 1, 0]),
+    ([False, True, False], {"above": 0.5}, ("<= 0.5", "> 0.5"), [0, 1, 0]),
+    ([2**62, 3, -(2**62)], {"above": 0}, ("<= 0", "> 0"), [1, 1, 0]),
+]
+
+
+@pytest.mark.parametrize(("values", "label", "names", "y"), NAMED)
 def test_names_and_classes(values, label, names, y):
     assert classes(values, **label) == (names, y)
 
@@ -220,23 +222,23 @@ def test_categories_dates_and_several_chunks():
     assert labelled(chunks, chunks).y.tolist() == [1, 0, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("values", "label", "setting", "words"),
-    [
-        (["b", "m"], {}, PLACE, ['"b" (1 row), "m" (1 row), and either', POSITIVE]),
-        ([1, 2, 3], {}, PLACE, ["has 3 values", f"or a number that positive rows exceed in {ABOVE}"]),
-        (list(range(1001)), {"multiclass": True}, PLACE, ["has 1,001 values", "there may be 1000 classes"]),
-        ([1, 1, 1], {}, PLACE, ['one class only, "1" (3 rows)']),
-        (["b", "m"], {"positive": "M"}, POSITIVE, ['is "M"', '(did you mean "m"?)', 'it has "b"']),
-        ([1, 2], {"above": 2}, ABOVE, ["lies between 1 and 2", "one class only"]),
-        ([1.5, 2], {"above": 0.5}, ABOVE, ["choose a number from 1.5 up to, but less than, 2"]),
-        (["a", "b"], {"above": 1}, ABOVE, ["holds string, not numbers", POSITIVE]),
-        ([float("nan"), None], {"missing": "drop"}, PLACE, ["no label in any row"]),
-        ([0.0, 1.0, float("inf")], {}, PLACE, ["is infinite in row 3 (the first is 1)"]),
-        ([0.0, None, float("nan"), 1.0], {}, PLACE, ["in 2 rows, the first of them row 2", "missing to drop"]),
-        ([[1], [2]], {}, PLACE, ["holds list<", "a label must be"]),
-    ],
-)
+REFUSED_LABELS = [
+    (["b", "m"], {}, PLACE, ['"b" (1 row), "m" (1 row), and either', POSITIVE]),
+    ([1, 2, 3], {}, PLACE, ["has 3 values", f"or a number that positive rows exceed in {ABOVE}"]),
+    (list(range(1001)), {"multiclass": True}, PLACE, ["has 1,001 values", "there may be 1000 classes"]),
+    ([1, 1, 1], {}, PLACE, ['one class only, "1" (3 rows)']),
+    (["b", "m"], {"positive": "M"}, POSITIVE, ['is "M"', '(did you mean "m"?)', 'it has "b"']),
+    ([1, 2], {"above": 2}, ABOVE, ["lies between 1 and 2", "one class only"]),
+    ([1.5, 2], {"above": 0.5}, ABOVE, ["choose a number from 1.5 up to, but less than, 2"]),
+    (["a", "b"], {"above": 1}, ABOVE, ["holds string, not numbers", POSITIVE]),
+    ([float("nan"), None], {"missing": "drop"}, PLACE, ["no label in any row"]),
+    ([0.0, 1.0, float("inf")], {}, PLACE, ["is infinite in row 3 (the first is 1)"]),
+    ([0.0, None, float("nan"), 1.0], {}, PLACE, ["in 2 rows, the first of them row 2", "missing to drop"]),
+    ([[1], [2]], {}, PLACE, ["holds list<", "a label must be"]),
+]
+
+
+@pytest.mark.parametrize(("values", "label", "setting", "words"), REFUSED_LABELS)
 def test_labels_that_are_refused(values, label, setting, words):
     with refused(*words, setting=setting):
         classes(values, **label)
@@ -252,16 +254,16 @@ def test_missing_labels_can_be_dropped(kind, label):
     assert (labels.kept.tolist(), labels.y.tolist()) == ([True, False, True, False, True], [1, 0, 0, 0, 1])
 
 
-@pytest.mark.parametrize(
-    ("train", "other"),
-    [
-        (["b", "m"], ["m", "m", "b"]),
-        ([0, 1], [1.0, 1.0, 0.0]),
-        ([0.1, 0.3], np.float32([0.3, 0.3, 0.1])),
-        ([False, True], ["true", "TRUE", "no"]),
-        ([0, 1], ["1", "1.0", "0"]),
-    ],
-)
+OTHER_FILES = [
+    (["b", "m"], ["m", "m", "b"]),
+    ([0, 1], [1.0, 1.0, 0.0]),
+    ([0.1, 0.3], np.float32([0.3, 0.3, 0.1])),
+    ([False, True], ["true", "TRUE", "no"]),
+    ([0, 1], ["1", "1.0", "0"]),
+]
+
+
+@pytest.mark.parametrize(("train", "other"), OTHER_FILES)
 def test_other_files_follow_the_training_file(train, other):
     train, other = column(train), column(other)
     assert labelled(train, other, positive=train[1].as_py()).y.tolist() == [1, 1, 0]

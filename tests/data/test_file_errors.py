@@ -8,31 +8,23 @@ from refused import NONE, ONE, refused
 
 from flashlogit.data.files.text import holds_dates
 
-CSV = "a,b,y\n1,2,0\n3,4,1\n"
 LAST = {"column": -1}
 DATA_ROWS = (b"1,2,0", b'"1","2","3"', b"1,a,0", b"a,1,1", b"a,2,-1e3")
 
 
-@pytest.mark.parametrize("setting", ["path", "validation_path", "test_path"])
-def test_missing_file_names_the_setting(setting, write, load_file, tmp_path):
-    paths = {"path": write("d.csv", CSV)} | {setting: str(tmp_path / "gone.csv")}
-    with refused("gone.csv", setting=f"data.{setting}"):
-        load_file(**paths)
+PATHS = [
+    ("gone.csv", ["there is no such file", "relative to"]),
+    ("package:sklearn/gone.csv", ["there is no such file"]),
+    ("package:nowhere/data.csv", ["there is no package 'nowhere'"]),
+    ("d.txt", ["must end in .csv, .csv.gz", ".libsvm"]),
+    ("folder.csv", ["a folder without a file that ends in .parquet"]),
+    ("~nobodyx/a.csv", ["no such user's folder", "in full"]),
+    ("a" * 300 + ".csv", ["cannot be looked at (File name too long)"]),
+    ("package:__main__/x.csv", ["there is no package '__main__'"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("gone.csv", ["there is no such file", "relative to"]),
-        ("package:sklearn/gone.csv", ["there is no such file"]),
-        ("package:nowhere/data.csv", ["there is no package 'nowhere'"]),
-        ("d.txt", ["must end in .csv, .csv.gz", ".libsvm"]),
-        ("folder.csv", ["a folder without a file that ends in .parquet"]),
-        ("~nobodyx/a.csv", ["no such user's folder", "in full"]),
-        ("a" * 300 + ".csv", ["cannot be looked at (File name too long)"]),
-        ("package:__main__/x.csv", ["there is no package '__main__'"]),
-    ],
-)
+@pytest.mark.parametrize(("path", "words"), PATHS)
 def test_paths(path, words, load_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
@@ -52,25 +44,25 @@ def test_files_that_are_empty_or_cut_or_of_another_kind(name, write, load_file, 
             load_file(str(path), label=LAST if name == "d.npy" else {})
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"a,y\n1,0\n1,2,3\n", ["cannot be read", "Expected 2 columns, got 3"]),
-        ("größe,y\n1,0\n".encode("latin-1"), ["iconv -f LATIN1"]),
-        ("größe;y\n1;0\n".encode("latin-1"), ["iconv -f LATIN1"]),
-        ("a,y\nß,0\n1,1\n".encode("latin-1"), ["iconv -f LATIN1"]),
-        ("größe,y\n1,0\n".encode("utf-16"), ["iconv -f UTF-16"]),
-        (b"a,y\x00\x01,b\n1,0,1\n", ["no text"]),
-        (b"  \na,b,y\n1,2,0\n", ["no header line"]),
-        (b"a,y\n", ["there are no rows"]),
-        *((header + b"\n1,2,0\n", ["looks like a row of data"]) for header in DATA_ROWS),
-        (b",a,y\n0,1,0\n", ["empty name for column 1", "index=False"]),
-        (b"a,a,y\n1,2,0\n", ['two columns have the name "a"']),
-        (b"a;b;y\n1,5;2;0\n", ['one name, "a;b;y"', "commas instead of semicolons", "data.separator"]),
-        (b"a\tb\n1\t2,3,4\n", ["instead of tabs", ".tsv", '"\\t"']),
-        (b"age,when,y\n1,2020-01-01,0\n2,2020-01-02,1\n", ['dates or times in column "when"', "data.drop"]),
-    ],
-)
+CSV_FILES = [
+    (b"a,y\n1,0\n1,2,3\n", ["cannot be read", "Expected 2 columns, got 3"]),
+    ("größe,y\n1,0\n".encode("latin-1"), ["iconv -f LATIN1"]),
+    ("größe;y\n1;0\n".encode("latin-1"), ["iconv -f LATIN1"]),
+    ("a,y\nß,0\n1,1\n".encode("latin-1"), ["iconv -f LATIN1"]),
+    ("größe,y\n1,0\n".encode("utf-16"), ["iconv -f UTF-16"]),
+    (b"a,y\x00\x01,b\n1,0,1\n", ["no text"]),
+    (b"  \na,b,y\n1,2,0\n", ["no header line"]),
+    (b"a,y\n", ["there are no rows"]),
+    *((header + b"\n1,2,0\n", ["looks like a row of data"]) for header in DATA_ROWS),
+    (b",a,y\n0,1,0\n", ["empty name for column 1", "index=False"]),
+    (b"a,a,y\n1,2,0\n", ['two columns have the name "a"']),
+    (b"a;b;y\n1,5;2;0\n", ['one name, "a;b;y"', "commas instead of semicolons", "data.separator"]),
+    (b"a\tb\n1\t2,3,4\n", ["instead of tabs", ".tsv", '"\\t"']),
+    (b"age,when,y\n1,2020-01-01,0\n2,2020-01-02,1\n", ['dates or times in column "when"', "data.drop"]),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), CSV_FILES)
 def test_csv(content, words, load_file, tmp_path):
     (tmp_path / "d.csv").write_bytes(content)
     with refused(*words, setting="d.csv"):
@@ -107,29 +99,21 @@ def test_value_that_is_not_finite(standardize, name, write, load_file):
             load_file(write(name, columns), standardize=standardize)
 
 
-def test_columns_that_lack_values(write, load_file):
-    path = write("d.csv", {"a": [1.0, 2.0, None], "b": [None] * 3, "y": [0, 1, 0]})
-    with refused('"a" (1 row, first row 3), "b" (3 rows, first row 1)', "set data.missing to impute"):
-        load_file(path, split=NONE)
-    with refused("no value in any training row", setting=f'column "b" of {path}'):
-        load_file(path, split=NONE, missing="impute")
-
-
 ODD = "name the column in data.categorical, "
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ([*range(20), "?"], ['"?" (3 rows)', f'{ODD}list "?" in data.missing_values, or correct']),
-        # A third of the rows, but few marks and many numbers.
-        ([*range(20), *["?"] * 10, "-"], ['"?" (30 rows), "-" (3 rows)', 'list "?" and "-" in']),
-        ([*range(10), "N.a.", "Unknown", "K"], [f'{ODD}list "N.a." and "Unknown" in']),
-        (["K", "PK", *range(1, 13)], ['"K" (3 rows), "PK" (3 rows)', "data.categorical, or correct the file"]),
-        ([*range(20), "1,200"], ['numbers as text, such as "1,200"', "as plain numbers", "data.categorical"]),
-        (["$3", "$4.50", "-$1,000.25"], ['such as "$3"']),
-    ],
-)
+ODD_NUMBERS = [
+    ([*range(20), "?"], ['"?" (3 rows)', f'{ODD}list "?" in data.missing_values, or correct']),
+    # A third of the rows, but few marks and many numbers.
+    ([*range(20), *["?"] * 10, "-"], ['"?" (30 rows), "-" (3 rows)', 'list "?" and "-" in']),
+    ([*range(10), "N.a.", "Unknown", "K"], [f'{ODD}list "N.a." and "Unknown" in']),
+    (["K", "PK", *range(1, 13)], ['"K" (3 rows), "PK" (3 rows)', "data.categorical, or correct the file"]),
+    ([*range(20), "1,200"], ['numbers as text, such as "1,200"', "as plain numbers", "data.categorical"]),
+    (["$3", "$4.50", "-$1,000.25"], ['such as "$3"']),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), ODD_NUMBERS)
 def test_numbers_with_something_among_them_are_no_categories(values, words, write, load_file):
     path = write("d.csv", "age,y\n" + "".join(f'"{value}",{i % 2}\n' for i, value in enumerate(values * 3)))
     with refused(*words, setting="d.csv"):
@@ -189,25 +173,25 @@ GAPS[2998, 3], GAPS[2999, 0] = np.nan, np.inf
 NAMED = [f"x{j}" for j in range(199)]
 
 
-@pytest.mark.parametrize(
-    ("array", "words"),
-    [
-        (np.zeros(5), ["shape [5] and must be a matrix"]),
-        (np.zeros(3, dtype=[("a", "f8")]), ["must be a matrix"]),
-        (np.zeros((2, 0)), ["shape [2, 0] and must be"]),
-        (np.zeros((0, 2)), ["shape [0, 2] and must be"]),
-        (np.zeros((2, 2), dtype=complex), ["type complex128"]),
-        (np.array([["a", 1]], dtype=object), ["cannot be read"]),
-        ({"x": X}, ['no array "X"', '(did you mean "x"?)', 'it has "y" and "x"']),
-        ({"X": X, "y": Y[:3]}, ['array "y"', "shape [3] and must have [3000]"]),
-        ({"X": X[0]}, ['array "X"', "must be a matrix"]),
-        ({"X": GAPS}, ['row 2999 (the first is 1) of column "x3" is missing']),
-        ({"X": X, "feature_names": ["a"]}, ["1 names, and X has 200 columns"]),
-        ({"X": X, "feature_names": [*NAMED, "x0"]}, ["feature_names", 'two columns have the name "x0"']),
-        ({"X": X, "feature_names": [*NAMED, "y"]}, ['"y", which are arrays too']),
-        ({"X": X, "y": np.array([None, *Y[1:]])}, ['array "y"', "cannot be read"]),
-    ],
-)
+ARRAYS = [
+    (np.zeros(5), ["shape [5] and must be a matrix"]),
+    (np.zeros(3, dtype=[("a", "f8")]), ["must be a matrix"]),
+    (np.zeros((2, 0)), ["shape [2, 0] and must be"]),
+    (np.zeros((0, 2)), ["shape [0, 2] and must be"]),
+    (np.zeros((2, 2), dtype=complex), ["type complex128"]),
+    (np.array([["a", 1]], dtype=object), ["cannot be read"]),
+    ({"x": X}, ['no array "X"', '(did you mean "x"?)', 'it has "y" and "x"']),
+    ({"X": X, "y": Y[:3]}, ['array "y"', "shape [3] and must have [3000]"]),
+    ({"X": X[0]}, ['array "X"', "must be a matrix"]),
+    ({"X": GAPS}, ['row 2999 (the first is 1) of column "x3" is missing']),
+    ({"X": X, "feature_names": ["a"]}, ["1 names, and X has 200 columns"]),
+    ({"X": X, "feature_names": [*NAMED, "x0"]}, ["feature_names", 'two columns have the name "x0"']),
+    ({"X": X, "feature_names": [*NAMED, "y"]}, ['"y", which are arrays too']),
+    ({"X": X, "y": np.array([None, *Y[1:]])}, ['array "y"', "cannot be read"]),
+]
+
+
+@pytest.mark.parametrize(("array", "words"), ARRAYS)
 def test_arrays(array, words, load_file, tmp_path):
     of_names = isinstance(array, dict)
     path = tmp_path / ("d.npz" if of_names else "d.npy")

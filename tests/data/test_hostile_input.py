@@ -82,20 +82,20 @@ def test_results_on_a_terminal(monkeypatch):
 LISTS = "".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40))
 
 
-@pytest.mark.parametrize(
-    ("text", "overrides"),
-    [
-        (SYNTHETIC + "".join(f"key{i}: 1\n" for i in range(MANY)), []),
-        (SYNTHETIC, [f"data.key{i}=1" for i in range(MANY)]),
-        (SYNTHETIC, [f"seed=-{i}" for i in range(1, MANY)]),
-        (SYNTHETIC + "loss: " + "[" * 5_000, []),
-        (SYNTHETIC, ["name." + ".".join("a" * MANY) + "=1"]),
-        (f"k0: &a0 [x]\n{LISTS}name: *a39\ndata: {{source: file, path: *a39}}\n", []),
-        (SYNTHETIC + f"seed: 0x{'f' * 100_000}\n", []),
-    ],
-    ids=["keys", "overrides", "one_override", "deep", "path", "aliases", "digits"],
-)
-def test_time_and_words_stay_in_proportion(tmp_path, text, overrides):
+LONG = {
+    "keys": (SYNTHETIC + "".join(f"key{i}: 1\n" for i in range(MANY)), []),
+    "overrides": (SYNTHETIC, [f"data.key{i}=1" for i in range(MANY)]),
+    "one override": (SYNTHETIC, [f"seed=-{i}" for i in range(1, MANY)]),
+    "deep": (SYNTHETIC + "loss: " + "[" * 5_000, []),
+    "path": (SYNTHETIC, ["name." + ".".join("a" * MANY) + "=1"]),
+    "aliases": (f"k0: &a0 [x]\n{LISTS}name: *a39\ndata: {{source: file, path: *a39}}\n", []),
+    "digits": (SYNTHETIC + f"seed: 0x{'f' * 100_000}\n", []),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_time_and_words_stay_in_proportion(tmp_path, what):
+    text, overrides = LONG[what]
     (tmp_path / "c.yaml").write_text(text)
     start = time.process_time()
     with pytest.raises(UserError) as caught:
@@ -109,15 +109,15 @@ def train(folder, *overrides):
     return run_command("train", ["--config", str(folder / "c.yaml"), f"output={folder}", *overrides])
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        *(f"training.optimizer={{name: {each}}}" for each in ("adam, lr: 1e300", "sgd, lr: 1e39")),
-        *(f"loss.class_weight={{negative: {each}}}" for each in ("5e-324", "1e-7, positive: 1e7")),
-        *("loss.l2=1e300", "data.rows=1e18", f"data.rows=1{'0' * 400}", "data.intercept=-1e300"),
-        *('output="a\\0b"', "name=a\udcffb", 'data={source: file, path: "a\\0b"}'),
-    ],
-)
+BEYOND = [
+    *(f"training.optimizer={{name: {each}}}" for each in ("adam, lr: 1e300", "sgd, lr: 1e39")),
+    *(f"loss.class_weight={{negative: {each}}}" for each in ("5e-324", "1e-7, positive: 1e7")),
+    *("loss.l2=1e300", "data.rows=1e18", f"data.rows=1{'0' * 400}", "data.intercept=-1e300"),
+    *('output="a\\0b"', "name=a\udcffb", 'data={source: file, path: "a\\0b"}'),
+]
+
+
+@pytest.mark.parametrize("override", BEYOND)
 def test_settings_beyond_reason(tmp_path, capsys, override):
     assert train(tmp_path, override) == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -140,15 +140,14 @@ def test_options_with_a_nul(option, capsys):
 SHAPES = "(-5, 5)", "(-5, -5)", "(1, 10000000000)"
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        *(f"{{'descr': '<f8', 'shape': {shape}, 'fortran_order': False}}".encode() for shape in SHAPES),
-        b"{'descr': '<f8', 'shape': (5, 5), 'fortran_order': False (",
-        b"{'descr': 'O', 'shape': (5, 5), 'fortran_order': False}",
-        *(b"-" * 9000, b"\xff" * 50),
-    ],
-)
+HEADERS = [
+    *(f"{{'descr': '<f8', 'shape': {shape}, 'fortran_order': False}}".encode() for shape in SHAPES),
+    b"{'descr': '<f8', 'shape': (5, 5), 'fortran_order': False (",
+    *(b"-" * 9000, b"\xff" * 50),
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
 def test_headers_of_arrays(tmp_path, header):
     array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\0" * 400
     (tmp_path / "d.npy").write_bytes(array)
@@ -163,12 +162,9 @@ def test_headers_of_arrays(tmp_path, header):
 def test_damaged_files(tmp_path, name, write):
     """Either they are read or refused in a sentence."""
     rng, path = np.random.default_rng(0), tmp_path / name
-    text = "a,b,y\n" + "".join(f"{i},{i * 2},{i % 2}\n" for i in range(50))
-    matrix = {"X": rng.normal(size=(50, 3)), "y": np.arange(50)}
-    if name == "d.svmlight":
-        path.write_text("".join(f"{i % 2} 1:{i} 3:2\n" for i in range(50)))
-    else:
-        write(name, matrix if ".np" in name else text)
+    text, line = ("", "{1} 1:{0} 3:2\n") if "svm" in name else ("a,b,y\n", "{0},{0}.5,{1}\n")
+    text += "".join(line.format(i, i % 2) for i in range(50))
+    write(name, {"X": rng.normal(size=(50, 3)), "y": np.arange(50)} if ".np" in name else text)
     whole, errors = path.read_bytes(), 0
     for _ in range(50):
         damaged = bytearray(whole)

@@ -35,33 +35,33 @@ def test_choice_of_columns(write, load_file):
 LABEL, COLUMNS = "data.label.column", "data.columns"
 
 
-@pytest.mark.parametrize(
-    ("file", "settings", "setting", "words"),
-    [
-        ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
-        ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
-        ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
-        ("d.csv", {"columns": ["age", "y"]}, COLUMNS, ['"y", the label column']),
-        ("d.csv", {"columns": ["age", "dose", "age"]}, COLUMNS, ['"age" more than once']),
-        ("d.csv", {"columns": ["age"], "drop": ["age"]}, COLUMNS, ['"age", and so does data.drop']),
-        ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),
-        ("d.csv", {"drop": ["age", "dose", "weight"]}, "d.csv", ["no feature columns left"]),
-        ("d.npy", {"label": {"column": 3}}, LABEL, ["3 columns", "from -3 to 2"]),
-        ("d.npy", {"label": {"column": 2}, "columns": ["x1", 1]}, COLUMNS, ['"x1" more than once']),
-        ("d.npy", {"label": {"column": 2}, "columns": [-1]}, COLUMNS, ['"x2", the label column']),
-        ("d.npz", {"label": {"column": "x0"}}, LABEL, ['name one of "y" and "s"']),
-        ("d.npz", {"columns": [2]}, COLUMNS, ["from -2 to 1"]),
-    ],
-)
+REFUSED_COLUMNS = [
+    ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
+    ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
+    ("d.csv", {"drop": ["agee"]}, "data.drop", ['did you mean "age"?']),
+    ("d.csv", {"columns": ["age", "y"]}, COLUMNS, ['"y", the label column']),
+    ("d.csv", {"columns": ["age", "dose", "age"]}, COLUMNS, ['"age" more than once']),
+    ("d.csv", {"columns": ["age"], "drop": ["age"]}, COLUMNS, ['"age", and so does data.drop']),
+    ("d.csv", {"weight": "y"}, "data.weight", ["data.label.column names it too"]),
+    ("d.csv", {"drop": ["age", "dose", "weight"]}, "d.csv", ["no feature columns left"]),
+    ("d.npy", {"label": {"column": 3}}, LABEL, ["3 columns", "from -3 to 2"]),
+    ("d.npy", {"label": {"column": 2}, "columns": ["x1", 1]}, COLUMNS, ['"x1" more than once']),
+    ("d.npy", {"label": {"column": 2}, "columns": [-1]}, COLUMNS, ['"x2", the label column']),
+    ("d.npz", {"label": {"column": "x0"}}, LABEL, ['name one of "y" and "s"']),
+    ("d.npz", {"columns": [2]}, COLUMNS, ["from -2 to 1"]),
+]
+
+
+@pytest.mark.parametrize(("file", "settings", "setting", "words"), REFUSED_COLUMNS)
 def test_columns_that_are_refused(file, settings, setting, words, write, load_file):
     with refused(*words, setting=setting):
         load_file(write(file, FILES[file]), split=NONE, **settings)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "expected"),
-    [("d.csv", "float64", torch.float64), ("d.npy", "bfloat16", torch.float32), ("d.npz", "float16", torch.float32)],
-)
+KINDS = [("d.csv", "float64", torch.float64), ("d.npy", "bfloat16", torch.float32), ("d.npz", "float16", torch.float32)]
+
+
+@pytest.mark.parametrize(("name", "dtype", "expected"), KINDS)
 def test_labels_and_weights_stay_with_their_rows(dtype, expected, name, write, load_file):
     a, y = np.arange(100.0), np.arange(100) % 2
     columns = {"X": a[:, None], "y": y, "s": a / 4} if name == "d.npz" else {"a": a, "y": y, "s": a / 4}
@@ -76,17 +76,17 @@ def test_labels_and_weights_stay_with_their_rows(dtype, expected, name, write, l
         assert (values.diff() > 0).all()  # in the file's order
 
 
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [
-        ([1, 1, -0.5, 1], ["row 3 (the first is 1) is negative", "must be 0 or more"]),
-        ([1, None, 1, 1], ["row 2", "is missing (empty or NaN)"]),
-        ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
-        ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
-        (["a", "b", "c", "d"], ["holds string", "a column of numbers"]),
-        ([0, 1, 0, 1], ['train rows have no rows of positive weight of the class "0"']),
-    ],
-)
+WEIGHTS = [
+    ([1, 1, -0.5, 1], ["row 3 (the first is 1) is negative", "must be 0 or more"]),
+    ([1, None, 1, 1], ["row 2", "is missing (empty or NaN)"]),
+    ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
+    ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
+    (["a", "b", "c", "d"], ["holds string", "a column of numbers"]),
+    ([0, 1, 0, 1], ['train rows have no rows of positive weight of the class "0"']),
+]
+
+
+@pytest.mark.parametrize(("weights", "words"), WEIGHTS)
 def test_weights_that_are_refused(weights, words, write, load_file):
     path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": weights, "y": [0, 1, 0, 1]})
     with refused(*words, setting=path):
@@ -122,20 +122,22 @@ def test_files_of_their_own(write, load_file):
     data = load_file(path, validation_path=path, test_path=write("t.csv.gz", other), label=label)
     assert (len(data.train), len(data.validation), len(data.test)) == (100, 100, 4)
     assert torch.equal(data.train.X, data.validation.X)
+    for setting in ("validation_path", "test_path"):
+        with refused("there is no such file", setting=f"data.{setting}"):
+            load_file(path, label=label, **{setting: "gone.csv"})
 
 
-@pytest.mark.parametrize(
-    ("text", "words", "missing"),
-    [
-        ("a,s,y\n1,1,no\n", ['lacks "b", which training on data.path needs'], "error"),
-        ("a,b,s\n1,1,1\n", ['lacks "y"', 'has "a", "b" and "s"'], "error"),
-        ("a,b,s,y\n1,2,1,no\n1,2,1,maybe\n", ['holds "maybe" in row 2'], "error"),
-        ("a,b,s,y\n1,2,1,no\n1,2,1,no\n", ['the test rows have no rows of the class "yes"'], "error"),
-        ("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", ['no numbers: "b"'], "error"),
-        ("a,b,s,y\n1,2,1,no\n1,,1,yes\n", ['row 2 (the first is 1) of column "b" is missing'], "error"),
-        ("a,b,s,y\n1,2,1,\n1,2,1,\n", ["no label in any row", "give rows"], "drop"),
-    ],
-)
+OTHER_FILES = [
+    ("a,s,y\n1,1,no\n", ['lacks "b", which training on data.path needs'], "error"),
+    ("a,b,s\n1,1,1\n", ['lacks "y"', 'has "a", "b" and "s"'], "error"),
+    ("a,b,s,y\n1,2,1,no\n1,2,1,no\n", ['the test rows have no rows of the class "yes"'], "error"),
+    ("a,b,s,y\n1,2,1,no\n1,x,1,yes\n", ['no numbers: "b"'], "error"),
+    ("a,b,s,y\n1,2,1,no\n1,,1,yes\n", ['row 2 (the first is 1) of column "b" is missing'], "error"),
+    ("a,b,s,y\n1,2,1,\n1,2,1,\n", ["no label in any row", "give rows"], "drop"),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "missing"), OTHER_FILES)
 def test_files_of_their_own_that_are_refused(text, words, missing, write, load_file):
     paths = {"path": write("train.csv", "a,b,s,y\n1,2,1,no\n3,4,1,yes\n"), "test_path": write("other.csv", text)}
     with refused(*words, setting="other.csv"):
@@ -231,15 +233,15 @@ def test_labels_come_from_the_model(signal, intercept):
     assert abs(found - signal) < 0.12 + 0.35 * signal
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"split": {"validation": 0.001}}, "this is 0 of 100 rows"),
-        ({"intercept": 50.0}, "synthetic: the train split of 70 rows has labels of one class"),
-        ({"rows": 10**15, "columns": 28}, " GB of memory"),
-        ({"rows": 10, "columns": 10**15}, " GB of memory"),
-    ],
-)
+SYNTHETIC = [
+    ({"split": {"validation": 0.001}}, "this is 0 of 100 rows"),
+    ({"intercept": 50.0}, "synthetic: the train split of 70 rows has labels of one class"),
+    ({"rows": 10**15, "columns": 28}, " GB of memory"),
+    ({"rows": 10, "columns": 10**15}, " GB of memory"),
+]
+
+
+@pytest.mark.parametrize(("settings", "word"), SYNTHETIC)
 def test_synthetic_data_that_are_refused(settings, word):
     with refused(word):
         made(**{"rows": 100, "columns": 2} | settings)

@@ -40,17 +40,17 @@ def test_splits_are_those_of_scikit_learn(K, shares, seed):
     assert np.array_equal(np.flatnonzero(splits == TRAIN), np.sort(rest))
 
 
-@pytest.mark.parametrize(
-    ("y", "validation", "test", "setting", "words"),
-    [
-        ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
-        ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
-        ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
-        ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
-        ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
-        ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
-    ],
-)
+REFUSED_SPLITS = [
+    ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
+    ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
+    ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
+    ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
+    ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
+    ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
+]
+
+
+@pytest.mark.parametrize(("y", "validation", "test", "setting", "words"), REFUSED_SPLITS)
 def test_splits_that_are_refused(y, validation, test, setting, words):
     with refused(*words, setting=setting):
         divide(y, validation, test)

@@ -1,7 +1,5 @@
 """Rows for a model that exists: each means the same whatever else is in its file, and whatever file that is."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
@@ -63,26 +61,24 @@ def test_parquet_types_are_the_same_categories(write, learn):
             assert features(other, data)[0] == [[0, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
 
 
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([1, 2], ["1", "2"]),
-        ([1.0, None, 1.5, -0.0], ["1", None, "1.5", "0"]),
-        ([True, False], ["true", "false"]),
-        ([2.0**53 - 1, 1e300], ["9007199254740991", "1e+300"]),
-        (["01", "1.", "-2.00", "1.50", "+3.0"], ["01", "1", "-2", "1.50", "+3"]),
-        ([" a ", "", " ", None], ["a", None, None, None]),
-    ],
-)
+GREAT = ["9.007199254740992e+15", "9.007199254740994e+15", "1e+18", "1.0000000000000001e+18"]
+TEXTS = [
+    ([1, 2], ["1", "2"]),
+    ([1.0, None, 1.5, -0.0], ["1", None, "1.5", "0"]),
+    ([True, False], ["true", "false"]),
+    ([2.0**53 - 1, 1e300], ["9007199254740991", "1e+300"]),
+    # Great numbers stay apart.
+    ([2.0**53, 2.0**53 + 2, 1e18, 1e18 + 128], GREAT),
+    (["01", "1.", "-2.00", "1.50", "+3.0"], ["01", "1", "-2", "1.50", "+3"]),
+    ([" a ", "", " ", None], ["a", None, None, None]),
+]
+
+
+@pytest.mark.parametrize(("values", "text"), TEXTS)
 def test_values_as_text(values, text):
     """Each by itself as beside the others."""
     assert as_text(pa.chunked_array([values])).to_pylist() == text
     assert [as_text(pa.chunked_array([pa.array([v], pa.array(values).type)])).to_pylist()[0] for v in values] == text
-
-
-def test_great_numbers_stay_apart_however_they_are_written():
-    values = [2.0**53, 2.0**53 + 2, 1e18, 1e18 + 128]
-    assert len(set(as_text(pa.chunked_array([values])).to_pylist())) == 4
 
 
 def test_missing_categories_are_refused_where_training_had_none(write, learn):
@@ -113,18 +109,12 @@ def test_values_that_the_model_does_not_know_are_counted(write, learn):
     assert features(new, data)[1] == ()
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv"])
-def test_missing_values_of_ones_own_are_remembered(ending, write, learn):
-    def text(*rows):
-        return "\n".join(("\t" if ending == "tsv" else ",").join(row) for row in rows)
-
-    header = ["age", " kind", "y"]
-    rows = [["1", " u", "0"], ["3", " v", "1"], [" ?", " -", "0"], ["-", "u", "1"]] * 3
+def test_missing_values_of_ones_own_are_remembered(write, learn):
     marks = {"missing_values": ["?", "-"]}
-    data = learn(text(header, *rows), f"d.{ending}", missing="impute", **marks)
+    data = learn("age, kind,y\n" + "1, u,0\n3, v,1\n ?, -,0\n-,u,1\n" * 3, missing="impute", **marks)
     assert data.feature_names == ("age", "age (missing)", "kind=u", "kind=v", "kind=(missing)")
     assert data.train.X[:4].tolist() == [[1, 0, 1, 0, 0], [3, 0, 0, 1, 0], [2, 1, 0, 0, 1], [2, 1, 1, 0, 0]]
-    assert features(write(f"new.{ending}", text(header, ["?", "-", "1"])), data)[0] == [[2, 1, 0, 0, 1]]
+    assert features(write("new.tsv", "age\t kind\n?\t-\n"), data)[0] == [[2, 1, 0, 0, 1]]
     # Numbers alone, of which none may be missing: the sentence is about the value, and not about its column's type.
     data = learn("age,y\n1,0\n2,1\n", **marks)
     with refused("is missing"):
@@ -139,10 +129,10 @@ def test_remedies_fit_a_model_that_exists(column, word, write, learn):
         features(other, data)
 
 
-@pytest.mark.parametrize(
-    ("separator", "decimal", "kinds"),
-    [(";", ",", ("u", "v")), (";", ",", ("1", "2")), ("|", ".", ("u", "v")), ("\t", ",", ("1", "2"))],
-)
+MARKS = [(";", ",", ("u", "v")), (";", ",", ("1", "2")), ("|", ".", ("u", "v")), ("\t", ",", ("1", "2"))]
+
+
+@pytest.mark.parametrize(("separator", "decimal", "kinds"), MARKS)
 def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, kinds, write, learn):
     def text(*rows, separator=separator, decimal=decimal):
         return "\n".join(separator.join(row).replace(".", decimal) for row in rows)
@@ -172,9 +162,10 @@ def test_a_model_of_commas_reads_other_separators(write, learn):
         features(write("new.csv", "b;a\n1;0,5\n"), data)
 
 
-@pytest.mark.parametrize(
-    "kind_of_text", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
-)
+KINDS_OF_TEXT = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+
+
+@pytest.mark.parametrize("kind_of_text", KINDS_OF_TEXT)
 def test_marks_of_missing_values_in_parquet(kind_of_text, write, learn):
     """As in CSV: where nothing but numbers is left they are numbers, in every slice of the file."""
     columns = {"age": ["1", "3", " ?", "-"] * 3, "kind": ["u", " -", "?", "v"] * 3, "y": ["0", "1", "0", "1"] * 3}
@@ -198,14 +189,12 @@ def test_marks_of_missing_values_in_parquet(kind_of_text, write, learn):
         learn(columns | {"age": ["1", "3"] * 6}, "d.parquet")
 
 
-@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.parquet"])
+@pytest.mark.parametrize("name", ["d.csv", "d.parquet"])
 def test_columns_come_in_the_models_order(name, write):
     columns = {"note": ["u", "v"], "b": [3, 4], "id": ["r1", "r2"], "a": [1.5, 2.5], "when": [7, 8]}
     rows = read_for_prediction(write(name, columns), ("a", "b"), ["id", "when"])
-    assert len(rows) == 2
     (block,) = rows.blocks()
-    assert block.dtype == np.float64
-    assert block.tolist() == [[1.5, 3], [2.5, 4]]
+    assert (len(rows), block.dtype, block.tolist()) == (2, np.float64, [[1.5, 3], [2.5, 4]])
     written = [7, 8] if name == "d.parquet" else ["7", "8"]
     assert rows.ids.to_pydict() == {"id": ["r1", "r2"], "when": written}
     assert rows.ids.schema.field("id").type == pa.string()
@@ -218,8 +207,7 @@ def test_ids_stay_as_they_are_written(write):
     assert rows.ids.to_pydict() == {"id": ids, "a": [str(i) for i in range(6)]}
     assert next(rows.blocks())[:, 0].tolist() == list(range(6))
     rows = read_for_prediction(path, ("a",), ["y"], verbatim=False)
-    assert rows.ids.to_pydict() == {"y": [1] * 6}
-    assert rows.table.column("y").to_pylist() == [1] * 6
+    assert rows.ids.to_pydict() == {"y": rows.table.column("y").to_pylist()} == {"y": [1] * 6}
 
 
 @pytest.mark.parametrize(("ids", "parses"), [(["id"], 1), (["id", "a"], 2), ([], 1)])
@@ -237,10 +225,10 @@ def test_a_file_is_parsed_once_where_no_id_is_a_feature(ids, parses, write, lear
 
 def test_numpy_files(write):
     X = np.arange(6.0).reshape(3, 2)
-    for path, ids, expected in [
-        (write("d.npy", {"X": X, "id": np.array([7, 8, 9])}), [-1], {"x2": [7.0, 8.0, 9.0]}),
-        (write("d.npz", {"X": X, "id": np.array(["a", "b", "c"])}), ["id"], {"id": ["a", "b", "c"]}),
-    ]:
+    for path, ids, expected in (
+        (write("d.npy", {"X": X, "id": [7, 8, 9]}), [-1], {"x2": [7.0, 8.0, 9.0]}),
+        (write("d.npz", {"X": X, "id": ["a", "b", "c"]}), ["id"], {"id": ["a", "b", "c"]}),
+    ):
         rows = read_for_prediction(path, ("x1", "x0"), ids)
         assert np.concatenate(list(rows.blocks())).tolist() == X[:, ::-1].tolist()
         assert rows.ids.to_pydict() == expected
@@ -262,23 +250,17 @@ def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
 MODEL, ID = "which the model needs", "the id column"
 
 
-@pytest.mark.parametrize(
-    ("names", "ids", "setting", "words"),
-    [
-        (("a", "b", "c"), [], "d.csv", [f'lacks "c", {MODEL}', '"a", "b" and "id"']),
-        (("a",), ["idd"], ID, ['is "idd"', 'did you mean "id"?']),
-        (("a",), ["id", "id"], ID, ['"id" is named more than once']),
-        (("a", "id"), [], "d.csv", ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"]),
-    ],
-)
+REFUSED = [
+    (("a", "b", "d"), [], "d.csv", [f'lacks "d", {MODEL}', '"a", "b", "c" and "id"']),
+    (("a", "c"), [], "d.csv", ['row 2 (the first is 1) of column "c" is missing', "leave out the row"]),
+    (("a",), ["idd"], ID, ['is "idd"', 'did you mean "id"?']),
+    (("a",), ["id", "id"], ID, ['"id" is named more than once']),
+    (("a", "id"), [], "d.csv", ['no numbers: "id" (text, such as "u" in row 1', "that the model has learnt"]),
+]
+
+
+@pytest.mark.parametrize(("names", "ids", "setting", "words"), REFUSED)
 def test_refused(names, ids, setting, words, write):
-    path = write("d.csv", "a,b,id\n1,2,u\n3,4,v\n")
+    path = write("d.csv", "a,b,c,id\n1,2,5,u\n3,4,,v\n")
     with refused(*words, setting=setting):
-        read_for_prediction(path, names, ids)
-
-
-@pytest.mark.parametrize(("value", "what"), [(None, "missing"), (float("nan"), "missing"), (float("inf"), "infinite")])
-def test_value_that_is_not_finite(value, what, write):
-    rows = read_for_prediction(write("d.parquet", {"a": [1.0] * 4999 + [value]}), ("a",))
-    with refused(f'row 5000 (the first is 1) of column "a" is {what}', "leave out the row"):
-        list(rows.blocks())
+        list(read_for_prediction(path, names, ids).blocks())

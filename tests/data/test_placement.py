@@ -1,6 +1,6 @@
 """Which rows are for what, drawn class by class; and row blocks into tensors, standardised by the training rows."""
 
-from fractions import Fraction
+import statistics
 
 import numpy as np
 import pytest
@@ -69,13 +69,6 @@ def placed(X, splits, dtype, standardization=None):
     return place(*table_of(X), splits, standardization or Standardization.identity(X.shape[1]), dtype, CPU)
 
 
-def exact(column):
-    """Mean and standard deviation in rational arithmetic, rounded once."""
-    values = [Fraction(float(v)) for v in column]
-    mean = sum(values) / len(values)
-    return float(mean), float(sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
-
-
 SCALES = [(1.7e9, 0.1, None), (-1e9, 1e-5, None), (1e15, 10, None), (1e-9, 1e-3, None), (0, 1, 1e6)]
 
 
@@ -85,7 +78,8 @@ def test_huge_means_tiny_deviations_and_a_first_row_far_from_the_others(mean, sd
     X[0] = first or X[0]
     wide = np.tile(X, (1, 600))  # so that there are several blocks
     standardization, constant = measured(wide)
-    true_mean, true_sd = exact(X[:, 0])
+    values = X[:, 0].tolist()
+    true_mean, true_sd = statistics.mean(values), statistics.pstdev(values)  # in rational arithmetic, rounded once
     assert constant == ()
     np.testing.assert_allclose(standardization.mean, true_mean, rtol=1e-15, atol=1e-12 * true_sd)
     np.testing.assert_allclose(standardization.scale, true_sd, rtol=1e-9)
@@ -163,5 +157,4 @@ def test_constant_columns_are_noted(write, load_file):
     assert data.train.X.tolist() == [[0, -1, 0], [0, 1, 0]]
     data = load_file(path, split=NONE, standardize=False)
     assert data.notes == ()
-    assert (data.standardization.mean.tolist(), data.standardization.scale.tolist()) == ([0] * 3, [1] * 3)
     assert data.train.X.tolist() == [[1, 2, 5], [1, 3, 5]]

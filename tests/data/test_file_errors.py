@@ -11,7 +11,6 @@ from refused import NONE, ONE, refused
 
 from flashlogit.data.files.text import holds_dates
 
-LAST = {"column": -1}
 DATA_ROWS = (b"1,2,0", b'"1","2","3"', b"1,a,0", b"a,1,1", b"a,2,-1e3")
 PATHS = [
     ("gone.csv", ["there is no such file", "relative to"]),
@@ -42,7 +41,7 @@ def test_files_that_are_empty_or_cut_or_of_another_kind(name, write, load_file, 
     for word, content in contents.items():
         path.write_bytes(content)
         with refused(word, name):
-            load_file(str(path), label=LAST if name == "d.npy" else {})
+            load_file(str(path), label={"column": -1 if name == "d.npy" else "y"})
 
 
 CSV_FILES = [
@@ -140,11 +139,9 @@ def test_codes_are_categories_and_dates_are_not(values, dates, write, load_file)
 def test_dates_with_others_among_them():
     days = [f"{d}.{m}.{y}" for y in range(2000, 2004) for m in range(1, 13) for d in range(1, 29)]
     short, others = [f"{day[:-4]}{day[-2:]}" for day in days], [f"u{i}" for i in range(1000)]
-    for values in (days, [*days, "?"], short):
-        assert holds_dates(pa.chunked_array([values]))
+    assert all(holds_dates(pa.chunked_array([values])) for values in (days, [*days, "?"], short))
     # All of them must be dates where the year has two digits.
-    for values in ([*short, "?"], days + others, others + days):
-        assert not holds_dates(pa.chunked_array([values]))
+    assert not any(holds_dates(pa.chunked_array([values])) for values in ([*short, "?"], days + others, others + days))
 
 
 def test_what_parquet_holds_beside_numbers(write, load_file, tmp_path):
@@ -186,7 +183,7 @@ def test_arrays(array, words, load_file, tmp_path):
     path = tmp_path / ("d.npz" if of_names else "d.npy")
     np.savez(path, **{"y": Y} | array) if of_names else np.save(path, array)
     with refused(*words, setting=path.name):
-        load_file(str(path), label={} if of_names else LAST)
+        load_file(str(path), label={"column": "y" if of_names else -1})
 
 
 def test_archives_that_cannot_be_unpacked(write, load_file, tmp_path):

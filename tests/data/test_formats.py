@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as csv
-import pyarrow.parquet as pq
 import pytest
 import torch
 from refused import NONE, refused
@@ -48,12 +47,10 @@ def test_npy_of_any_numeric_type_and_order(kind, tmp_path, load_file):
             np.testing.assert_array_equal(data.train.y, matrix[:, 2 if label == "x2" else 0])
 
 
-def test_several_row_blocks_and_row_groups(tmp_path, load_file):
+def test_several_row_blocks_and_row_groups(write, load_file):
     X, y = np.random.default_rng(2).normal(size=(5000, 200)), np.arange(5000) % 2
-    pq.write_table(pa.table(columns_of(X, y)), tmp_path / "d.parquet", row_group_size=777)
-    np.savez(tmp_path / "d.npz", X=X, y=y)
-    for name in ("d.parquet", "d.npz"):
-        rows = load_file(f"{tmp_path}/{name}", dtype="float64", split=NONE, standardize=False).train
+    for name, columns in (("d.parquet", columns_of(X, y)), ("d.npz", {"X": X, "y": y})):
+        rows = load_file(write(name, columns), dtype="float64", split=NONE, standardize=False).train
         np.testing.assert_array_equal(rows.X, X)
         np.testing.assert_array_equal(rows.y, y)
 
@@ -217,7 +214,7 @@ def test_libsvm(tmp_path):
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
+def test_libsvm_indices_mean_the_same_in_every_file_and_fit_the_memory(tmp_path, first, monkeypatch):
     names = [f"x{j}" for j in range(first, first + 4)]
     whole = svmlight(tmp_path, "".join(f"1 {first}:1 {first + k}:{k + 1}\n" for k in range(1, 4)))
     assert whole.features == tuple(names)
@@ -230,9 +227,6 @@ def test_libsvm_indices_mean_the_same_in_every_file(tmp_path, first):
     if first:
         with refused("has an index 0", "begin at 1", setting="svmlight"):
             svmlight(tmp_path, "1 0:1 2:1\n").require(names, (), "the model", (whole.width,))
-
-
-def test_libsvm_within_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("flashlogit.system.memory.free_bytes", lambda _: 1000)
     svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):

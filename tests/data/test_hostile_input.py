@@ -46,8 +46,7 @@ def test_a_run_on_such_names(tmp_path, capsys):
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said
     assert all(each in said for each in ("\\x1b]0;owned\\x07", "\\x1b[6m", "\\x1b[7m"))
-    names = csv.read_csv(tmp_path / "r/coefficients.csv").column("column").to_pylist()
-    assert names[0] == "'=cmd|' /C calc'!A0"
+    assert csv.read_csv(tmp_path / "r/coefficients.csv").column("column")[0].as_py() == "'=cmd|' /C calc'!A0"
     predict = ["--model", f"{tmp_path}/r", "--data", f"{tmp_path}/d.csv", "--id", "@id", "--quiet", "--out"]
     assert run_command("predict", [*predict, f"{tmp_path}/p.csv"]) == 0
     assert (tmp_path / "p.csv").read_text().splitlines()[0] == '"\'@id","probability","prediction"'

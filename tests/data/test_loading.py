@@ -13,11 +13,10 @@ from flashlogit.config.data import BreastCancerData, FileData, SyntheticData
 from flashlogit.data import load
 
 CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
-Y = np.array([0, 1, 0, 1])
 FILES = {
     "d.csv": CSV,
-    "d.npy": {"a": np.arange(4.0), "b": np.arange(4.0), "y": Y},
-    "d.npz": {"X": np.ones((4, 2)), "y": Y, "s": np.ones(4)},
+    "d.npy": {"a": np.arange(4.0), "b": np.arange(4.0), "y": [0, 1, 0, 1]},
+    "d.npz": {"X": np.ones((4, 2)), "y": [0, 1, 0, 1], "s": np.ones(4)},
 }
 
 
@@ -87,9 +86,8 @@ WEIGHTS = [
 
 @pytest.mark.parametrize(("weights", "words"), WEIGHTS)
 def test_weights_that_are_refused(weights, words, write, load_file):
-    path = write("d.csv", {"a": [1.0, 2.0, 3.0, 4.0], "s": weights, "y": [0, 1, 0, 1]})
-    with refused(*words, setting=path):
-        load_file(path, weight="s", split=NONE)
+    with refused(*words, setting="d.csv"):
+        load_file(write("d.csv", {"a": [1.0, 2, 3, 4], "s": weights, "y": [0, 1, 0, 1]}), weight="s", split=NONE)
 
 
 def test_rows_without_label_may_hold_anything(write, load_file):
@@ -156,8 +154,7 @@ def test_breast_cancer():
 
     data, bunch = loaded(), load_breast_cancer()
     assert data.feature_names == tuple(bunch.feature_names)
-    assert data.label_names == ("benign", "malignant")
-    assert data.encoding is None
+    assert (data.label_names, data.encoding) == (("benign", "malignant"), None)
     assert [len(rows) for rows in data.splits.values()] == [399, 85, 85]
     assert sum(int(rows.y.sum()) for rows in data.splits.values()) == 212
     raw = loaded(standardize=False, split=NONE, label={"positive": "benign"})

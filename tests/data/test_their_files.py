@@ -97,7 +97,7 @@ def test_refused(arguments, message, run):
 
 
 def test_from_training_to_probabilities(folder, run):
-    names = pd.read_csv(folder / "run" / "coefficients.csv").column.tolist()
+    names = pd.read_csv(folder / "run/coefficients.csv").column.tolist()
     cities = ["city=Köln", "city=Rome", "city=Ulm", "city=(missing)"]
     assert names == [*cities, "age", "age (missing)", "member", "(intercept)"]
     told = run(f"{EVALUATE} --json")
@@ -123,8 +123,7 @@ def test_three_classes(folder, run):
     predicted = pd.read_csv(folder / "k.csv")
     assert list(predicted.columns) == ["probability_a", "probability_b", "probability_c", "prediction"]
     np.testing.assert_allclose(predicted.iloc[:, :3].sum(axis=1), 1.0)
-    right = (predicted.prediction == pd.read_csv(folder / "new.csv").kind).mean()
-    assert right == pytest.approx(told["accuracy"])
+    assert (predicted.prediction == pd.read_csv("new.csv").kind).mean() == pytest.approx(told["accuracy"])
     assert pd.read_csv(folder / "classes" / "coefficients.csv")["class"].unique().tolist() == ["a", "b", "c"]
     assert "there are 3 classes" in train(run, "b", *settings, "loss.class_weight={positive: 2}", code=2)
     assert "mini-batches do not train" in train(run, "b", *settings, "solver=null", code=2)
@@ -157,9 +156,9 @@ def test_a_file_as_spreadsheets_leave_it(folder, run):
     assert "Categories: city (2 values)" in train(run, "sheet", *settings, "data.label.column=y", "data.drop=[id]")
     names = pd.read_csv(folder / "sheet" / "coefficients.csv").column.tolist()
     assert names == ["dose", "dose (missing)", "city=Ulm", "city=(other)", "city=(missing)", "(intercept)"]
-    for name, N in (("s.csv", 301), ("commas.csv", 300)):
+    for name, size in (("s.csv", 301), ("commas.csv", 300)):
         told = run(f"evaluate --model sheet --data {name} --json")
-        assert told["rows"] == N
+        assert told["rows"] == size
         assert told["accuracy"] > 0.99
     run("predict --model sheet --data commas.csv --out s_p.csv --id id")
     predicted = pd.read_csv(folder / "s_p.csv", dtype=str)

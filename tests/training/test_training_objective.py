@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor
 
 from flashlogit.config.settings import ClassWeight
 from flashlogit.data import Rows
@@ -28,41 +26,26 @@ def rows() -> Rows:
     return Rows(X, y, torch.rand(50, generator=generator, dtype=torch.float64))
 
 
-@pytest.fixture
-def objective(rows: Rows) -> Objective:
-    return Objective(rows, Clamp(1e-8, "through"), L2, choose_backend("torch", torch.device("cpu")))
-
-
-def by_torch(rows: Rows, w: Tensor, b: Tensor, l2: float) -> Tensor:
-    z = rows.X @ w + b
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(z, rows.y.double(), reduction="none")
-    return (rows.sample_weight * loss).sum() / rows.sample_weight.sum() + l2 / 2 * w.square().sum()
-
-
-def test_gradient_is_that_of_the_weighted_mean_loss_plus_half_l2(rows, objective):
+def test_loss_and_gradient_are_those_of_the_formula_and_batches_average_to_the_whole(rows):
+    objective = Objective(rows, Clamp(1e-8, "through"), L2, choose_backend("torch", torch.device("cpu")))
     w, b = W.clone().requires_grad_(), B.clone().requires_grad_()
-    expected = torch.autograd.grad(by_torch(rows, w, b, L2), (w, b))
+    share = rows.sample_weight / rows.sample_weight.sum()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(rows.X @ w + b, rows.y.double(), share, reduction="sum")
+    assert objective.mean_loss(W, B) == pytest.approx(loss.item(), rel=1e-13)  # without the penalty
+    expected = torch.autograd.grad(loss + L2 / 2 * w.square().sum(), (w, b))
     gradient = objective.gradient(objective.sums(W, B), W, len(rows))
     torch.testing.assert_close(gradient, expected, rtol=1e-13, atol=1e-15)
-
-
-def test_mini_batch_gradients_average_to_the_full_gradient(rows, objective):
     batches = torch.randperm(50, generator=torch.Generator().manual_seed(1)).split(10)
     each = [objective.gradient(objective.sums(W, B, rows=batch), W, 10) for batch in batches]
     mean = tuple(torch.stack(parts).mean(dim=0) for parts in zip(*each, strict=True))
-    whole = objective.gradient(objective.sums(W, B), W, len(rows))
-    torch.testing.assert_close(mean, whole, rtol=1e-13, atol=1e-15)
-
-
-def test_mean_loss_leaves_the_penalty_out(rows, objective):
-    assert objective.mean_loss(W, B) == pytest.approx(by_torch(rows, W, B, 0.0).item(), rel=1e-13)
+    torch.testing.assert_close(mean, gradient, rtol=1e-13, atol=1e-15)
 
 
 def test_balanced_gives_both_classes_half_of_the_weight(rows):
     weighted = with_class_weight(rows, class_weights(rows, "balanced")).sample_weight
-    for label in (0, 1):
-        assert weighted[rows.y == label].sum().item() == pytest.approx(rows.sample_weight.sum().item() / 2)
-    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=rows.y.numpy())
+    of_classes = [weighted[rows.y == label].sum().item() for label in (0, 1)]
+    assert of_classes == pytest.approx([rows.sample_weight.sum().item() / 2] * 2)
+    expected = compute_class_weight("balanced", classes=rows.y.unique().numpy(), y=rows.y.numpy())
     assert class_weights(Rows(rows.X, rows.y), "balanced") == pytest.approx(tuple(expected))
 
 

@@ -130,7 +130,6 @@ REFUSED = [
 ELSEWHERE = [
     # The same where the setting at fault is not the one that is given.
     ("must be text or a whole number", "data.drop=[a, 1.5]", "data.drop[1]", 1.5),
-    ("must be text", "data.test_path=[1]", "data.test_path[0]", 1),
     ("not given", f"{BETAS}=[0.9]", f"{BETAS}[1]", UNSAID),
     (f"not given; set it to {KINDS}", "data={path: a}", "data.source", UNSAID),
     ("must be text, as every key", "loss={1: 2}", "loss[1]", 1),

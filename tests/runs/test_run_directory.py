@@ -72,12 +72,10 @@ def test_a_run_that_cannot_begin_loses_nothing(train, tmp_path):
     for wrong in (
         ["--overwrite", "device=cuda:99"],
         ["--overwrite", "solver.name=newton-cg", "loss.l1=0.1"],
-        ["--overwrite", "solver.name=newton", "data.columns=3000"],
         ["--overwrite", "solver.start=nowhere"],
         ["--overwrite", f"solver.start={tmp_path / 'other'}"],
         ["--overwrite", "data.rows=4"],
         ["--overwrite", "loss.class_weight={negative: 0, positive: 1}"],
-        ["--resume", "loss.l2=0.25"],
         ["--resume", "solver.intercept=false"],
     ):
         message = train(*SOLVER, *wrong, code=2)

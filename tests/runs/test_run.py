@@ -92,7 +92,6 @@ def test_configs_run_small_in_every_storage_dtype(dtype, train, tmp_path):
 def test_own_file_config_runs_on_a_table_of_its_kind(train, tmp_path):
     """own_file.yaml names a file and columns that only its reader has; here a table with those names stands in."""
     settings = load_settings(CONFIGS / "own_file.yaml").data
-    assert settings.source == "file"
     generator = np.random.default_rng(0)
     table = pd.DataFrame(generator.normal(size=(300, 3)), columns=["a", "b", "c"])
     table[settings.label.column] = (table["a"] + generator.normal(size=300) > 0).astype(int)

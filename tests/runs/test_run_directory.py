@@ -119,7 +119,7 @@ def test_every_signal_to_stop_interrupts_but_no_saving(number, capsys, monkeypat
     before = [signal.getsignal(each) for each in SIGNALS]
     done = []
 
-    def program():
+    with ending(debug=False) as end:
         try:
             os.kill(os.getpid(), number)
             time.sleep(5)
@@ -131,9 +131,6 @@ def test_every_signal_to_stop_interrupts_but_no_saving(number, capsys, monkeypat
                     os.kill(os.getpid(), each)
                 done.append("saved")
                 raise KeyboardInterrupt("kept") from None
-
-    with ending(debug=False) as end:
-        program()
     assert (end.code, done, capsys.readouterr().err) == (128 + number, ["saved"], "kept\n")
     assert [signal.getsignal(each) for each in SIGNALS] == before
 

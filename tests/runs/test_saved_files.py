@@ -270,11 +270,9 @@ BAD_STATES: list[tuple[str, str, list[Callable[[Any], Any]]]] = [
     ("batches", "best.bias", [lambda t: t[None], lambda t: None]),
     ("batches", "generator", [lambda t: t[:-1], lambda t: t * 0 + 255, lambda t: t.astype(np.float32)]),
     ("batches", "optimizer.0.exp_avg", [lambda t: None]),
-    ("batches", "optimizer.0.exp_avg_sq", [lambda t: t * np.float32(np.nan)]),
     ("batches", "optimizer.1.step", [lambda t: np.array(-1, np.float32)]),
     ("batches", "optimizer.x.y", [lambda t: np.zeros(1, np.float32)]),
     ("solver", "weight", [lambda t: t[:, :-1].copy(), lambda t: t * np.nan]),
-    ("solver", "bias", [lambda t: None]),
 ]
 
 

@@ -72,6 +72,7 @@ def test_a_run_that_cannot_begin_loses_nothing(train, tmp_path):
     for wrong in (
         ["--overwrite", "device=cuda:99"],
         ["--overwrite", "solver.name=newton-cg", "loss.l1=0.1"],
+        ["--overwrite", "solver.name=newton", "data.columns=3000"],
         ["--overwrite", "solver.start=nowhere"],
         ["--overwrite", f"solver.start={tmp_path / 'other'}"],
         ["--overwrite", "data.rows=4"],

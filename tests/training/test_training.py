@@ -1,4 +1,4 @@
-"""The loop: what it converges to, early stopping, divergence, schedules, and going on from a checkpoint's file."""
+"""The objective against its formula, and the loop: where it ends, schedules, going on from a checkpoint's file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.class_weight import compute_class_weight
 
-from flashlogit.config.settings import TrainingSettings
+from flashlogit.config.settings import ClassWeight, TrainingSettings
 from flashlogit.data import Rows
+from flashlogit.data.dataset import class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
@@ -39,7 +41,7 @@ def make_rows(n: int = 200, seed: int = 0, dtype: torch.dtype = torch.float32, s
     X = torch.randn(n, 5, generator=generator)
     truth = torch.tensor([1.0, -2.0, 0.0, 0.5, 0.0])
     y = (torch.rand(n, generator=generator) < torch.sigmoid(X @ truth + 0.3)).to(torch.uint8)
-    return Rows(scale * X.to(dtype), y, torch.rand(n, generator=generator) + 0.5)
+    return Rows(scale * X.to(dtype), y, torch.rand(n, generator=generator, dtype=dtype) + 0.5)
 
 
 def make_trainer(
@@ -54,6 +56,52 @@ def run(trainer: Trainer, epochs: int | None = None) -> list[dict[str, Any]]:
     """The history of some epochs or of all, without what a clock says."""
     rows = islice(trainer.epochs(), epochs)
     return [{k: v for k, v in row.items() if k not in ("seconds", "rows_per_second")} for row in rows]
+
+
+# --- The objective ------------------------------------------------------------------------------------------
+
+
+def test_loss_and_gradient_are_those_of_the_formula_and_batches_average_to_the_whole():
+    rows = make_rows(50, dtype=torch.float64)
+    objective = make_trainer(rows, l2=0.7).training
+    W, B = torch.tensor([0.3, -0.2, 0.5, 1.0, 0.7]).double(), torch.tensor([0.1]).double()
+    w, b = W.clone().requires_grad_(), B.clone().requires_grad_()
+    share = rows.sample_weight / rows.sample_weight.sum()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(rows.X @ w + b, rows.y.double(), share, reduction="sum")
+    assert objective.mean_loss(W, B) == pytest.approx(loss.item(), rel=1e-13)  # without the penalty
+    expected = torch.autograd.grad(loss + 0.7 / 2 * w.square().sum(), (w, b))
+    gradient = objective.gradient(objective.sums(W, B), W, len(rows))
+    torch.testing.assert_close(gradient, expected, rtol=1e-13, atol=1e-15)
+    batches = torch.randperm(50, generator=torch.Generator().manual_seed(1)).split(10)
+    each = [objective.gradient(objective.sums(W, B, rows=batch), W, 10) for batch in batches]
+    mean = tuple(torch.stack(parts).mean(dim=0) for parts in zip(*each, strict=True))
+    torch.testing.assert_close(mean, gradient, rtol=1e-13, atol=1e-15)
+
+
+def test_balanced_gives_both_classes_half_of_the_weight():
+    rows = make_rows(50, dtype=torch.float64)
+    weighted = with_class_weight(rows, class_weights(rows, "balanced")).sample_weight
+    of_classes = [weighted[rows.y == label].sum().item() for label in (0, 1)]
+    assert of_classes == pytest.approx([rows.sample_weight.sum().item() / 2] * 2)
+    expected = compute_class_weight("balanced", classes=rows.y.unique().numpy(), y=rows.y.numpy())
+    assert class_weights(Rows(rows.X, rows.y), "balanced") == pytest.approx(tuple(expected))
+
+
+def test_given_class_weights_multiply_the_rows_own():
+    rows = make_rows(50, dtype=torch.float64)
+    setting = ClassWeight(negative=2.0, positive=5.0)
+    factors = torch.where(rows.y == 1, 5.0, 2.0)
+    weighted = with_class_weight(rows, class_weights(rows, setting))
+    torch.testing.assert_close(weighted.sample_weight, rows.sample_weight * factors)
+    alone = with_class_weight(Rows(rows.X, rows.y), class_weights(rows, setting))
+    assert torch.equal(alone.sample_weight, factors)
+    assert with_class_weight(rows, class_weights(rows, None)) is rows
+    with pytest.raises(UserError) as caught:
+        class_weights(rows, setting, classes=3)
+    assert caught.value.setting == "loss.class_weight"
+
+
+# --- The loop -----------------------------------------------------------------------------------------------
 
 
 def test_full_batches_reach_scikit_learns_optimum():

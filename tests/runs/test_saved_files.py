@@ -177,6 +177,7 @@ BAD_HEADERS: list[dict[str, Any]] = [
     {"standardization": {"mean": [0.0] * 5, "scale": [5e-324] * 5}},
     {"standardization": {"mean": [0.0] * 5, "scale": [1.0]}},
     {"feature_names": ["a", "e", "b", "c", "d"]},
+    {"feature_names": ["a", "b", "c", "d", "d"], "encoding": None},
     {"label_names": ["a"], "rule": None},
     {"label_names": ["a", "b"]},
     {"encoding": [{"kind": "date", "name": "a"}]},

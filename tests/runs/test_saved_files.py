@@ -278,7 +278,7 @@ BAD_STATES: list[tuple[str, str, list[Callable[[Any], Any]]]] = [
 
 
 @pytest.mark.parametrize("write", [with_checksum, as_0_1_0])
-def test_a_checkpoint_of_another_state_is_refused(write, tmp_path, run):
+def test_a_checkpoint_of_another_state_is_refused(write, tmp_path, run, capsys):
     saved = {way: parts("checkpoint", way) for way in ("batches", "solver")}
     damaged = []
     for way, place, values in BAD_PROGRESS:
@@ -290,6 +290,7 @@ def test_a_checkpoint_of_another_state_is_refused(write, tmp_path, run):
         write(tmp_path / way / "checkpoint.safetensors", tensors, content)
         before = contents(tmp_path / way)
         assert run(way, "--resume") == 2, (way, content["progress"], tensors)
+        assert f"error: {way}/checkpoint.safetensors" in capsys.readouterr().err
         assert before.items() <= contents(tmp_path / way).items()
 
 

@@ -1,8 +1,11 @@
-"""The program `flashlogit`: its commands, help, output and JSON."""
+"""The program `flashlogit`: its commands, help, output and JSON; and how it ends: user errors are one helpful sentence,
+exit code 2, no traceback, and nothing left behind."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -21,23 +24,24 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from flashlogit import LogisticRegression
 from flashlogit.commands import train
 from flashlogit.commands.main import COMMANDS, main
+from flashlogit.commands.shell import ending
+from flashlogit.system.errors import UserError
 
-ROOT = Path(__file__).parents[2]
-NEWTON = str(ROOT / "configs/newton.yaml")
-SCRIPTS = {"inspect_data": "inspect", "check_gradients": "check-gradients"}
-SCRIPTS |= {name: name for name in ("train", "predict", "evaluate", "export")}
+CONFIGS = Path(__file__).parents[2] / "configs"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+NEWTON = f"{CONFIGS}/newton.yaml"
+ASCII_ONLY = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale without umlauts."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a run that was trained twice, and what was printed: quietly, and then with its result as JSON."""
-    folder = tmp_path_factory.mktemp("runs")
-    arguments = ["train", "--config", NEWTON, f"output={folder}", "name=run"]
-    arguments += ["report.html=false", "report.tensorboard=true"]
-    told = []
+    folder, told = tmp_path_factory.mktemp("runs"), []
+    arguments = ["train", "--config", NEWTON, f"output={folder}", "name=run", "report.html=false"]
     for options in (["--quiet"], ["--json", "--overwrite"]):
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-            assert main([*arguments, *options]) == 0
+            assert main([*arguments, "report.tensorboard=true", *options]) == 0
         told.append((out.getvalue(), err.getvalue()))
     return folder / "run", told
 
@@ -49,9 +53,9 @@ def test_help_lists_every_command_with_examples(capsys):
         assert listed in text
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", ["train", "predict", "evaluate", "export", "inspect_data", "check_gradients"])
 def test_every_command_and_its_script_have_help(script, capsys, monkeypatch):
-    command = SCRIPTS[script]
+    command = script.removesuffix("_data").replace("_", "-")
     with pytest.raises(SystemExit) as done:
         main([command, "--help"])
     assert done.value.code == 0
@@ -60,7 +64,7 @@ def test_every_command_and_its_script_have_help(script, capsys, monkeypatch):
     assert "--json" in text
     monkeypatch.setattr(sys, "argv", [f"scripts/{script}.py", "--help"])
     with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / f"scripts/{script}.py"), run_name="__main__")
+        runpy.run_path(f"{SCRIPTS}/{script}.py", run_name="__main__")
     assert f"examples:\n  {script}.py " in capsys.readouterr().out
 
 
@@ -111,7 +115,7 @@ def test_the_module_says_its_version_without_torch():
     assert done.stdout.endswith("False\n")
 
 
-def test_train_quietly_and_as_json(run, capsys):
+def test_train_quietly_and_as_json_with_its_last_events(run, capsys):
     folder, (quiet, (printed, told)) = run
     assert quiet == ("", "")
     result = json.loads(printed)
@@ -124,17 +128,13 @@ def test_train_quietly_and_as_json(run, capsys):
     assert main(["train", "--config", NEWTON, f"output={folder.parent}", "name=run", "--json"]) == 2
     printed, told = capsys.readouterr()
     assert (printed, told[:7]) == ("", "error: ")
-
-
-def test_tensorboard_has_the_second_run_alone(run):
-    folder, _ = run
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     rows = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
     logged = [event.value for event in events.Scalars("history/objective")]
     assert logged == pytest.approx([row["objective"] for row in rows])
     (loss,) = events.Scalars("test/log_loss")
-    assert loss.value == pytest.approx(json.loads((folder / "metrics.json").read_text())["test"]["log_loss"])
+    assert loss.value == pytest.approx(result["test"]["log_loss"])
 
 
 def test_predict_and_export_as_json(run, tmp_path, capsys):
@@ -175,3 +175,97 @@ def test_check_gradients_as_json(capsys):
     assert "chain rule" in told
     assert main(["check-gradients", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+# --- How commands end ---------------------------------------------------------------------------------------
+
+ALL_TRAIN = "data.split={{validation: 0, test: 0}} training.early_stopping=null"
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "table"),
+    [
+        # What is said, the settings, and the table where they are of a file.
+        ("did you mean training.epochs", "training.epoch=3", None),
+        ("device is", "device=cuda:99", None),
+        ("data.split.test", "data.split.test=0.0001", None),
+        ("name is", "name=../elsewhere", None),
+        ("/file/bce: the run directory cannot be written (Not a directory); choose", "output={folder}/file", None),
+        ("data.path", "data.path={folder}/none.csv", ""),
+        ("table.csv", "data.label.column=y", ""),
+        ("row 2", ALL_TRAIN, "a,y\n1,0\nnan,1\n3,0\n4,1\n"),
+        ("data.label", ALL_TRAIN, "a,y\n1,0\n2,1\n3,2\n"),
+        ("split", "data.label.column=y", "a,y\n1,0\n2,1\n"),
+    ],
+)
+def test_what_is_refused_leaves_no_run_directory(said, settings, table, tmp_path, capsys):
+    (tmp_path / "file").touch()  # a file in place of a folder, as root may write into read-only folders
+    (tmp_path / "table.csv").write_text(table or "")
+    config = [f"{CONFIGS}/bce.yaml"]
+    if table is not None:
+        config = [f"{CONFIGS}/own_file.yaml", f"data.path={tmp_path}/table.csv"]
+    given = re.split(r" (?=\w+[.=])", settings.format(folder=tmp_path))
+    assert main(["train", "--config", *config, f"output={tmp_path}/runs", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert "Traceback" not in error
+    assert not any(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("no"), 2, "error: no\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt("saved"), 130, "saved\n"),
+        (BrokenPipeError(), 141, ""),
+        (FileNotFoundError(2, "No such file or directory", "gone"), 2, "error: gone: No such file or directory\n"),
+        (OSError("two\nlines"), 2, "error: two lines\n"),
+    ],
+)
+def test_ends(error, code, said, capsys):
+    with ending(debug=False) as end:
+        raise error
+    assert end.code == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("error", "debug"), [(RuntimeError, False), (UserError, True), (FileNotFoundError, True)])
+def test_ends_with_a_traceback(error, debug):
+    with pytest.raises(error), ending(debug=debug):
+        raise error("a bug")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said", "printed"),
+    [
+        (">/dev/full", 2, b"error: the output cannot be written to where it was sent (No space left", b""),
+        ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 141, b"", b""),
+        (">&- 2>&-", 0, b"", b""),
+        ("", 0, b"", rb"gr\xf6\xdfe"),
+    ],
+)
+def test_outputs_that_take_nothing_or_ascii_only(redirection, code, said, printed):
+    """The text is longer than a pipe holds, so that a reader who leaves is noticed."""
+    program = (
+        "import sys; from flashlogit.commands.shell import ending; from flashlogit.system.console import Output\n"
+        "with ending(debug=False) as end: Output(False, False).say('gr\\xf6\\xdfe' * 20000)\n"
+        "sys.exit(end.code)"
+    )
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
+    done = subprocess.run(command, check=False, capture_output=True, env=ASCII_ONLY)
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert done.stderr.count(b"\n") == len(said[:1])
+    assert printed in done.stdout
+
+
+def test_the_files_of_a_run_are_utf8_whatever_the_locale(tmp_path):
+    program = (
+        "from pathlib import Path; from flashlogit.runs.directory import RunDirectory\n"
+        f"run = RunDirectory(Path({str(tmp_path)!r}), 'new')\n"
+        "run.write_text(run.config, 'name: gr\\xf6\\xdfe'); run.append_history({'a': 1}); run.read_history(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=ASCII_ONLY)
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "name: größe"

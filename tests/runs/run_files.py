@@ -28,8 +28,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 def metrics(folder: Path) -> dict[str, Any]:
     """What metrics.json holds."""
-    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return content
+    return json.loads((folder / "metrics.json").read_text())
 
 
 def made(weight: Any, names: Any = "xyz", labels: Any = ("0", "1"), **more: Any) -> Model:

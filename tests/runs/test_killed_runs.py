@@ -50,8 +50,7 @@ def train(given: list[str], hold: bool) -> None:
     for name, stand_in in STAND_INS.items():
         setattr(results, name, stand_in)
     if hold:
-        write = run.write_results
-        run.write_results = lambda *a: (time.sleep(60), write(*a))[1]
+        run.write_results = lambda *given: time.sleep(60)
     os._exit(run_command("train", given))
 
 
@@ -77,9 +76,7 @@ def whole(kind: str) -> tuple[bytes, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("kind", "number"), STOPS, ids=lambda value: getattr(value, "name", value))
-def test_a_stopped_run_goes_on_to_the_same_bytes(
-    kind: str, number: signal.Signals, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bytes(kind, number, tmp_path, pytestconfig):
     rows = len(whole(kind)[1])
     assert rows > 2
     chance = random.Random(0)

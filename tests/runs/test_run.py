@@ -1,10 +1,11 @@
-"""Whole runs by mini-batches: what they leave, and that stopped ones go on unharmed."""
+"""Whole runs, by mini-batches and to the optimum: what they say and leave, and that stopped ones go on unharmed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
+import re
+from functools import partial
+from unittest.mock import Mock
 
 import matplotlib.image
 import numpy as np
@@ -14,22 +15,23 @@ import torch
 from run_files import CONFIGS, history, metrics
 from safetensors import safe_open
 from safetensors.torch import load_file
+from scipy.special import expit
 from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.load import load_settings
 from flashlogit.data import load
 from flashlogit.models.model import Model
+from flashlogit.runs import learning, results
 from flashlogit.runs.directory import PICTURE_FILES
-from flashlogit.runs.results import Bar, column_deviation
 from flashlogit.training.checkpoint import Checkpoint
 
 CONFIG = "bce"
 SMALL = ["training.epochs=6", "training.checkpoint_every=2", "report.html=false"]
 SMALL += ["training.early_stopping.patience=100"]
-Train = Callable[..., str]
 
 
-def test_the_default_run_is_good_and_leaves_everything(train: Train, tmp_path: Path, pictures: None) -> None:
+def test_the_default_run_is_good_and_leaves_everything(train, tmp_path, pictures):
     printed = train()
     folder = tmp_path / "bce"
     files = "config.yaml history.jsonl model.safetensors metrics.json coefficients.csv curves.png report.html pictures"
@@ -42,8 +44,7 @@ def test_the_default_run_is_good_and_leaves_everything(train: Train, tmp_path: P
     low, high = found["intervals"]["splits"]["validation"]["log_loss"]
     assert low < found["validation"]["log_loss"] < high
     assert matplotlib.image.imread(folder / "curves.png").ndim == 3
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "training by mini-batches ends near the optimum" in page
+    assert "training by mini-batches ends near the optimum" in (folder / "report.html").read_text(encoding="utf-8")
     assert {file.name for file in (folder / "pictures").iterdir()} == set(PICTURE_FILES)
     assert "data: 399 train, 85 validation, 85 test rows, 30 columns; 37.1%" in printed
     assert printed.endswith(f"results: {folder}\n")
@@ -58,13 +59,7 @@ def test_the_default_run_is_good_and_leaves_everything(train: Train, tmp_path: P
     assert not (folder / "pictures").exists()
 
 
-def test_the_resolved_config_trains_the_same_run_again(train: Train, tmp_path: Path) -> None:
-    train(*SMALL)
-    train("name=again", config=tmp_path / "bce" / "config.yaml")
-    assert history(tmp_path / "again") == history(tmp_path / "bce")
-
-
-def test_the_model_file_is_a_linear_layer_with_its_context(train: Train, tmp_path: Path) -> None:
+def test_the_model_file_is_a_linear_layer_with_its_context_and_the_config_trains_it_again(train, tmp_path):
     printed = json.loads(train(*SMALL, "report.threshold=0.3", "loss.eps=1e-6", "--json"))
     folder = tmp_path / "bce"
     path = folder / "model.safetensors"
@@ -78,24 +73,25 @@ def test_the_model_file_is_a_linear_layer_with_its_context(train: Train, tmp_pat
     found = metrics(folder)
     assert printed == {"directory": str(folder), **found}
     data = load_breast_cancer()
-    right = (1 / (1 + np.exp(-Model.load(folder).logits(data.data))) >= 0.3) == (data.target == 0)
+    right = (expit(Model.load(folder).logits(data.data)) >= 0.3) == (data.target == 0)
     splits = [found[split] for split in ("train", "validation", "test")]
     assert sum(split["rows"] for split in splits) == 569
     assert sum(split["accuracy"] * split["rows"] for split in splits) / 569 == pytest.approx(right.mean())
+    train("name=again", config=folder / "config.yaml")
+    assert history(tmp_path / "again") == history(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-def test_configs_run_small_in_every_storage_dtype(dtype: str, train: Train, tmp_path: Path) -> None:
+def test_configs_run_small_in_every_storage_dtype(dtype, train, tmp_path):
     small = ["training.epochs=2", f"data.dtype={dtype}", "report.html=false", "--overwrite"]
     for config, rows in (("bce", []), ("synthetic", ["data.rows=2000"])):
         train(*small, *rows, "name=small", config=config)
         assert metrics(tmp_path / "small")["test"]["roc_auc"] > 0.6
 
 
-def test_own_file_config_runs_on_a_table_of_its_kind(train: Train, tmp_path: Path) -> None:
+def test_own_file_config_runs_on_a_table_of_its_kind(train, tmp_path):
     """own_file.yaml names a file and columns that only its reader has; here a table with those names stands in."""
     settings = load_settings(CONFIGS / "own_file.yaml").data
-    assert settings.source == "file"
     generator = np.random.default_rng(0)
     table = pd.DataFrame(generator.normal(size=(300, 3)), columns=["a", "b", "c"])
     table[settings.label.column] = (table["a"] + generator.normal(size=300) > 0).astype(int)
@@ -112,7 +108,7 @@ def test_own_file_config_runs_on_a_table_of_its_kind(train: Train, tmp_path: Pat
     assert trained == {"bce", "synthetic", "own_file"}  # each is run by a test here
 
 
-def test_class_weights_move_the_decision(train: Train, tmp_path: Path) -> None:
+def test_class_weights_move_the_decision(train, tmp_path):
     common = ["data.intercept=-2.0", "data.rows=2000", "training.epochs=15", "training.batch_size=128"]
     bias = {}
     for name, weight in (("plain", "null"), ("even", "balanced"), ("own", "{negative: 1.0, positive: 3.0}")):
@@ -121,43 +117,158 @@ def test_class_weights_move_the_decision(train: Train, tmp_path: Path) -> None:
     assert min(bias["even"], bias["own"]) > bias["plain"] + 0.5
 
 
-def test_columns_as_they_are_have_deviations_too() -> None:
+def test_columns_as_they_are_have_deviations_too():
     settings = load_settings(CONFIGS / "bce.yaml", ["data.standardize=false", "data.dtype=float64"])
     dataset = load(settings.data, seed=0, device=torch.device("cpu"))
-    np.testing.assert_allclose(column_deviation(dataset), dataset.train.X.numpy().std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(results.column_deviation(dataset), dataset.train.X.numpy().std(axis=0), rtol=1e-9)
 
 
-def test_resuming_a_finished_run_with_more_epochs_equals_one_long_run(train: Train, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_with_more_epochs_equals_one_long_run(train, tmp_path):
+    short, long = tmp_path / "short", tmp_path / "long"
     train(*SMALL, "name=short", "training.epochs=4")
-    before = (tmp_path / "short" / "model.safetensors").read_bytes()
+    before = (short / "model.safetensors").read_bytes()
     assert "nothing was left to train" in train(*SMALL, "name=short", "training.epochs=4", "--resume")
-    assert (tmp_path / "short" / "model.safetensors").read_bytes() == before
+    assert (short / "model.safetensors").read_bytes() == before
     message = train(*SMALL, "name=short", "training.optimizer.lr=0.5", "--resume", code=2)
     assert "training.optimizer.lr was 0.02 and is 0.5" in message
     assert "resuming after epoch 4" in train(*SMALL, "name=short", "training.epochs=9", "--resume")
     train(*SMALL, "name=long", "training.epochs=9")
-    short, long = tmp_path / "short", tmp_path / "long"
     assert history(short) == history(long)
     assert (short / "model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("epochs_before", [0, 2])
-def test_ctrl_c_within_an_epoch_keeps_the_last_boundary(
-    epochs_before: int, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(*SMALL, "name=whole")
-    seen: list[int] = []
-
-    def interrupted(bar: Bar, n: int) -> None:
-        seen.append(n)
-        if sum(seen) > 399 * epochs_before:
-            raise KeyboardInterrupt
-
+def test_ctrl_c_within_an_epoch_keeps_the_last_boundary(epochs_before, train, tmp_path, monkeypatch):
+    given = [*SMALL, "training.batch_size=100"]  # four batches an epoch
+    train(*given, "name=whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Bar, "update", interrupted)
-        message = train(*SMALL, "name=stopped", code=130)
+        patch.setattr(results.Bar, "update", Mock(side_effect=[None] * 4 * epochs_before + [KeyboardInterrupt]))
+        message = train(*given, "name=stopped", code=130)
     assert f"holds the state after epoch {epochs_before}; go on with --resume" in message
     saved = Checkpoint.load(tmp_path / "stopped" / "checkpoint.safetensors")
     assert saved.progress["history_length"] == epochs_before
-    train(*SMALL, "name=stopped", "--resume")
+    train(*given, "name=stopped", "--resume")
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
+
+
+# --- Runs to the optimum ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def solve(train):
+    """Train by newton.yaml unless another config is named."""
+    return partial(train, "report.html=false", config="newton")
+
+
+@pytest.mark.parametrize("config", [file.stem for file in sorted(CONFIGS.glob("*.yaml")) if load_settings(file).solver])
+def test_every_solver_config_reaches_its_tolerance(config, solve, tmp_path):
+    small = ["data.rows=20000"] if config == "million" else []
+    printed = solve(*small, config=config)
+    folder = tmp_path / config
+    run, rows = metrics(folder)["run"], history(folder)
+    assert (run["converged"], run["ending"]) == (True, "tolerance")
+    assert 0 <= run["relative_gap"] <= run["tolerance"]
+    assert re.search(r"iterations?, [\d.]+ passes over X in [\d.e-]+ s, [\d.e-]+ TB/s", printed)
+    assert run["statement"] in printed
+    assert (rows[-1]["relative_gap"], rows[-1]["iteration"]) == (run["relative_gap"], run["iterations"])
+    assert all(row["gap"] >= 0 for row in rows)
+    objectives = [row["objective"] for row in rows]
+    assert objectives == sorted(objectives, reverse=True)
+    if config == "elastic_net":  # l1 gives exact zeros
+        assert 0 < int((load_file(folder / "model.safetensors")["weight"] == 0).sum()) < 30
+    keys = "solver ending converged objective null_objective certificate gap relative_gap tolerance statement notes"
+    keys += " separation iterations passes terabytes_per_second seconds compile_seconds flashlogit torch gpu threads"
+    assert list(run) == ["device", "backend", *keys.split()]
+
+
+def test_the_coefficients_are_scikit_learns(solve, tmp_path):
+    solve("solver.tolerance=1e-13", "data.dtype=float64", "data.split.validation=0", "data.split.test=0")
+    model = Model.load(tmp_path / "newton")
+    data = load_breast_cancer()
+    X = (data.data - data.data.mean(axis=0)) / data.data.std(axis=0)
+    theirs = LogisticRegression(C=1 / (0.01 * 569), solver="newton-cholesky", tol=1e-12).fit(X, data.target == 0)
+    assert model.weight.dtype == np.float64
+    assert np.linalg.norm(model.weight - theirs.coef_[0]) < 1e-6 * np.linalg.norm(theirs.coef_)
+    weight, intercept = model.raw()
+    z = data.data @ weight[0] + intercept[0]
+    np.testing.assert_allclose(z, theirs.decision_function(X), atol=1e-5)
+    np.testing.assert_allclose(model.logits(data.data), z, rtol=1e-9, atol=1e-9)
+
+
+def test_a_run_at_its_limit_says_so_and_goes_on_when_resumed(solve, tmp_path):
+    folder = tmp_path / "newton"
+    printed = solve("solver.name=lbfgs", "solver.max_iterations=4")
+    run = metrics(folder)["run"]
+    assert (run["converged"], run["ending"]) == (False, "limit")
+    assert run["relative_gap"] > run["tolerance"]
+    assert f"note: stopped at the limit of 4 iterations: the gap is {run['relative_gap']:.1e}" in printed
+    assert "raise solver.max_iterations" in printed
+    assert "resuming after iteration 4" in solve("--resume", "solver.name=lbfgs")
+    iterations = [row["iteration"] for row in history(folder)]
+    assert iterations[:5] == [0, 1, 2, 3, 4]
+    assert iterations == sorted(iterations)
+    assert metrics(folder)["run"]["converged"]
+    assert "loss.l2 was 0.01 and is 0.5" in solve("--resume", "loss.l2=0.5", code=2)
+
+
+def test_another_run_as_the_start(solve, tmp_path):
+    solve("name=first", "solver.tolerance=1e-12")
+    cold = metrics(tmp_path / "first")["run"]
+    start = f"solver.start={tmp_path / 'first'}"
+    solve("name=second", "loss.l2=0.011", "solver.tolerance=1e-12", start)
+    warm = metrics(tmp_path / "second")["run"]
+    assert warm["converged"]
+    assert warm["iterations"] < cold["iterations"]
+    # The same columns in other units: the start is the same model.
+    solve("name=third", "data.standardize=false", "loss.l2=0", "solver.max_iterations=1", start)
+    squares = float(np.square(Model.load(tmp_path / "first").weight).sum())
+    assert history(tmp_path / "third")[0]["objective"] == pytest.approx(cold["objective"] - 0.005 * squares, rel=1e-5)
+
+
+def test_separated_classes_are_named(solve, tmp_path):
+    printed = solve("loss.l2=0", "report.html=true")
+    assert "note: the classes are completely separated by" in printed
+    assert "penalty (loss.l2)" in " ".join(printed.split())
+    run = metrics(tmp_path / "newton")["run"]
+    assert (run["separation"], run["converged"], run["certificate"]) == ("complete", False, "decrement")
+    page = (tmp_path / "newton" / "report.html").read_text(encoding="utf-8")
+    assert "There are no standard errors: no finite optimum exists: the classes are completely separated" in page
+
+
+def test_standard_errors_or_the_reason_why_there_are_none(solve, tmp_path):
+    data = ["data={source: synthetic, rows: 500, columns: 3}", "loss.l2=0"]
+    reasons = {
+        "none": [],
+        "the fit is penalised": ["loss.l2=0.5"],
+        "the fit did not reach an optimum": ["solver.max_iterations=1", "solver.name=lbfgs"],
+    }
+    for reason, options in reasons.items():
+        solve(*data, *options, "name=run", "report.html=true", "--overwrite")
+        table = pd.read_csv(tmp_path / "run" / "coefficients.csv")
+        raw = np.append(*(part[0] for part in Model.load(tmp_path / "run").raw()))
+        np.testing.assert_allclose(table["coefficient"], raw, rtol=1e-5)
+        page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        assert (f"There are no standard errors: {reason}" in page) == (reason != "none")
+        assert table["standard_error"].notna().all() == (reason == "none")
+
+
+def test_data_that_no_fit_can_take_end_in_a_sentence(solve, monkeypatch):
+    solve("solver.max_iterations=2")
+    monkeypatch.setattr(learning, "fit", Mock(side_effect=ValueError("X is odd")))
+    assert solve("name=other", code=2) == "error: X is odd\n"
+    assert "X is odd" in solve("--resume", code=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_logits_of_classes_are_those_of_all_row_blocks(dtype, monkeypatch):
+    monkeypatch.setattr(results, "cast_rows", lambda X: 16)
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(50, 3, generator=generator).to(dtype)
+    weight, bias = torch.randn(4, 3, dtype=torch.float64, generator=generator), torch.arange(4.0).double()
+    torch.testing.assert_close(results._logits(X, weight, bias), X.double() @ weight.t() + bias)
+
+
+def test_no_intercept(solve, tmp_path):
+    solve("solver.intercept=false")
+    assert load_file(tmp_path / "newton" / "model.safetensors")["bias"].item() == 0
+    assert metrics(tmp_path / "newton")["run"]["null_objective"] == pytest.approx(np.log(2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from run_files import made
+from scipy.special import expit
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.data import Label
@@ -23,11 +23,9 @@ from flashlogit.data import PredictionRows, Standardization
 from flashlogit.data.columns.labels import find_rule
 from flashlogit.models.model import Model
 
-Run = Callable[..., str]
-
 
 @pytest.fixture
-def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def command(tmp_path, capsys):
     """Runs a command on the model in tmp_path; gives what it printed, or its errors."""
 
     def run(name: str, *arguments: Any, model: Path = tmp_path, code: int = 0) -> str:
@@ -39,7 +37,7 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def predict(tmp_path: Path, command: Run) -> Run:
+def predict(tmp_path, command):
     """Predicts by a model of height and width."""
     standardization = Standardization(mean=np.array([10.0, 1e6]), scale=np.array([2.0, 1e3]))
     weight, bias = np.array([1.0, -2.0], np.float32), np.array([0.5], np.float32)
@@ -55,13 +53,12 @@ def table() -> pa.Table:
     return pa.table({"id": [f"row {i}" for i in number], "width": width, "height": height, "number": number})
 
 
-def expected(table: pa.Table) -> np.ndarray[Any, Any]:
-    z = (table["height"].to_numpy() - 10) / 2 - 2 * (table["width"].to_numpy() - 1e6) / 1e3 + 0.5
-    return 1 / (1 + np.exp(-z))
+def expected(table: pa.Table) -> Any:
+    return expit((table["height"].to_numpy() - 10) / 2 - 2 * (table["width"].to_numpy() - 1e6) / 1e3 + 0.5)
 
 
 @pytest.mark.parametrize("K", [1, 3])
-def test_a_far_mean_costs_no_digits(K: int) -> None:
+def test_a_far_mean_costs_no_digits(K):
     # Time stamps: the mean is 2^31 times the standard deviation, and all steps are exact in binary.
     generator = np.random.default_rng(0)
     z = generator.integers(-8, 8, size=(3000, 40)) / 4
@@ -69,17 +66,14 @@ def test_a_far_mean_costs_no_digits(K: int) -> None:
     far = Standardization(mean=np.full(40, 2.0**31), scale=np.full(40, 0.25))
     model = made(weight[0] if K == 1 else weight, bias=np.full(K, 0.5), standardization=far)
     block = 2.0**31 + z / 4
-    before = block.copy()
+    block.flags.writeable = False  # it belongs to the caller
     np.testing.assert_array_equal(model.logits(block), (z @ weight.T + 0.5).squeeze())
-    np.testing.assert_array_equal(block, before)
 
 
 @pytest.mark.parametrize(
     ("data", "out"), [("data.csv", "out.parquet"), ("data.parquet", "out.csv"), ("data.csv.gz", "out.csv")]
 )
-def test_columns_are_matched_by_name_and_ids_kept(
-    data: str, out: str, tmp_path: Path, table: pa.Table, predict: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_columns_are_matched_by_name_and_ids_kept(data, out, tmp_path, table, predict, monkeypatch):
     whole, written = PredictionRows.blocks, tmp_path / out
     monkeypatch.setattr(PredictionRows, "blocks", lambda self: (b for x in whole(self) for b in np.array_split(x, 3)))
     with pa.output_stream(str(tmp_path / data)) as stream:
@@ -94,14 +88,14 @@ def test_columns_are_matched_by_name_and_ids_kept(
         assert found["prediction"].to_pylist() == np.where(expected(table) >= threshold, "yes", "no").tolist()
 
 
-def test_probabilities_can_be_printed(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+def test_probabilities_can_be_printed(tmp_path, table, predict):
     pa.parquet.write_table(table, tmp_path / "d.parquet")
     written = pa.csv.read_csv(io.BytesIO(predict(tmp_path / "d.parquet", "-", "--id", "number").encode()))
     np.testing.assert_allclose(written["probability"].to_numpy(), expected(table), rtol=1e-9)
     assert "leave one of them out" in predict(tmp_path / "d.parquet", "-", "--json", code=2)
 
 
-def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(tmp_path: Path, predict: Run) -> None:
+def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(tmp_path, predict):
     data, out = tmp_path / "data.csv", tmp_path / "out.csv"
     data.write_text("height,width\n1,2\n")
     out.write_text("mine")
@@ -124,9 +118,7 @@ def test_an_existing_output_is_replaced_only_when_asked_and_the_data_never(tmp_p
         ("height,width,probability\n1,2,3\n", ["--id", "probability"], "rename it"),
     ],
 )
-def test_unusable_data_are_refused(
-    content: str, arguments: list[str], message: str, tmp_path: Path, predict: Run
-) -> None:
+def test_unusable_data_are_refused(content, arguments, message, tmp_path, predict):
     (tmp_path / "data.csv").write_text(content)
     assert message in predict(tmp_path / "data.csv", tmp_path / "out.csv", *arguments, code=2)
     assert not list(tmp_path.glob("*out.csv*"))
@@ -135,7 +127,7 @@ def test_unusable_data_are_refused(
 @pytest.mark.parametrize(
     "out", ["out.txt", "none/out.csv", "folder.csv", "/proc/out.csv", "/dev/fd/1.csv", "pipe.csv", "a" * 250 + ".csv"]
 )
-def test_an_unusable_output_is_refused_before_the_data_are_read(out: str, tmp_path: Path, predict: Run) -> None:
+def test_an_unusable_output_is_refused_before_the_data_are_read(out, tmp_path, predict):
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     told = predict(tmp_path / "does not exist.csv", tmp_path / out, "--overwrite", code=2)
@@ -144,7 +136,7 @@ def test_an_unusable_output_is_refused_before_the_data_are_read(out: str, tmp_pa
     assert (tmp_path / "pipe.csv").is_fifo()
 
 
-def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path: Path, table: pa.Table, predict: Run) -> None:
+def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path, table, predict):
     data = tmp_path / "data.parquet"
     pa.parquet.write_table(table.append_column("tags", pa.array([["a"]] * len(table))), data)
     told = predict(data, tmp_path / "out.csv", "--id", "id", "tags", code=2)
@@ -154,7 +146,7 @@ def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path: Path, table: pa.
     assert pa.parquet.read_table(tmp_path / "out.parquet")["tags"][0].as_py() == ["a"]
 
 
-def test_an_array_of_another_width_is_refused(tmp_path: Path, command: Run) -> None:
+def test_an_array_of_another_width_is_refused(tmp_path, command):
     made(np.ones(3), ("x0", "x1", "x2"), array_widths=(3, 4)).save(tmp_path / "model.safetensors")
     given = ["predict", "--data", tmp_path / "new.npy", "--out", tmp_path / "out.csv", "--overwrite"]
     for width, code in ((2, 2), (3, 0), (4, 0), (5, 2)):
@@ -162,7 +154,7 @@ def test_an_array_of_another_width_is_refused(tmp_path: Path, command: Run) -> N
         assert ("3 or 4 columns" in command(*given, code=code)) == bool(code)
 
 
-def test_columns_of_an_array_go_by_number(tmp_path: Path, command: Run) -> None:
+def test_columns_of_an_array_go_by_number(tmp_path, command):
     np.save(tmp_path / "d.npy", np.column_stack([np.linspace(-1, 1, 50), np.linspace(2, 3, 50), np.arange(50) % 2]))
     made(np.ones(2), ("x0", "x1")).save(tmp_path / "model.safetensors")
     data = ["--data", tmp_path / "d.npy"]
@@ -176,13 +168,13 @@ def test_columns_of_an_array_go_by_number(tmp_path: Path, command: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["evaluate", "--label", "y"], ["predict", "--out", "out.csv"]])
-def test_a_threshold_is_refused_for_several_classes(arguments: list[str], tmp_path: Path, command: Run) -> None:
+def test_a_threshold_is_refused_for_several_classes(arguments, tmp_path, command):
     made(np.ones((3, 1)), labels="abc").save(tmp_path / "model.safetensors")
     (tmp_path / "d.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
     assert "--threshold is 0.3" in command(*arguments, "--data", tmp_path / "d.csv", "--threshold", "0.3", code=2)
 
 
-def test_what_a_run_knew_of_its_file_goes_with_its_model(train: Run, tmp_path: Path, command: Run) -> None:
+def test_what_a_run_knew_of_its_file_goes_with_its_model(train, tmp_path, command):
     """The rule of the labels, and the categories, of which others are told."""
     rows = "".join(f"{'ab'[i % 2]},{'> 50K' if i % 3 == 2 else '<= 50K'}\n" for i in range(40))
     (tmp_path / "train.csv").write_text(f"c,y\n{rows}")
@@ -203,8 +195,7 @@ def test_what_a_run_knew_of_its_file_goes_with_its_model(train: Run, tmp_path: P
 def labelled(folder: Path, values: list[Any], **label: Any) -> Model:
     """A saved model of the column x whose training file had these labels."""
     rule = find_rule(pa.chunked_array([pa.array(values)]), Label(column="y", **label), "y")
-    K = len(rule.names)
-    weight = np.arange(K, dtype=np.float32)[:, None] if K > 2 else np.ones(1, np.float32)
+    weight = np.ones(1) if len(rule.names) == 2 else np.arange(len(rule.names), dtype=np.float64)[:, None]
     model = made(weight, labels=rule.names, rule=rule)
     model.save(folder / "model.safetensors")
     return model
@@ -221,9 +212,7 @@ def labelled(folder: Path, values: list[Any], **label: Any) -> Model:
         ([True, False, True], {}, 2),
     ],
 )
-def test_labels_are_read_by_the_rule_of_the_training_file(
-    values: list[Any], label: dict[str, Any], positive: int, tmp_path: Path, command: Run
-) -> None:
+def test_labels_are_read_by_the_rule_of_the_training_file(values, label, positive, tmp_path, command):
     model = labelled(tmp_path, values, **label)
     (tmp_path / "new.csv").write_text("x,y\n" + "".join(f"1,{value}\n" for value in values))
     # A model without a rule, as earlier versions wrote them, is asked by the names of its classes.
@@ -235,16 +224,12 @@ def test_labels_are_read_by_the_rule_of_the_training_file(
     assert "--label" in command("evaluate", "--data", tmp_path / "new.csv", code=2)
 
 
-def test_a_label_that_the_training_file_lacks_is_refused(tmp_path: Path, command: Run) -> None:
-    labelled(tmp_path, ["spam", "not spam"], positive="spam")
+def test_a_label_that_the_training_file_lacks_is_refused_unless_it_had_very_many(tmp_path, command):
     (tmp_path / "new.csv").write_text("x,y\n1,spam\n2,span\n")
-    error = command("evaluate", "--data", tmp_path / "new.csv", "--label", "y", code=2)
+    given = ["evaluate", "--data", tmp_path / "new.csv", "--label", "y", "--json"]
+    labelled(tmp_path, ["spam", "not spam"], positive="spam")
+    error = command(*given, code=2)
     assert '"span" in row 2' in error
     assert '"spam" and "not spam"' in error
-
-
-def test_of_very_many_values_the_model_keeps_the_positive_one(tmp_path: Path, command: Run) -> None:
-    labelled(tmp_path, [f"n{i}" for i in range(2000)], positive="n7")
-    (tmp_path / "new.csv").write_text("x,y\n1,n7\n2,n9999\n")
-    found = json.loads(command("evaluate", "--data", tmp_path / "new.csv", "--label", "y", "--json"))
-    assert found["positives"] == 1
+    labelled(tmp_path, ["spam", *map(str, range(2000))], positive="spam")
+    assert json.loads(command(*given))["positives"] == 1

@@ -37,6 +37,10 @@ class Case:
     bias: Tensor | None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def visited(self) -> slice | Tensor:
+        return self.options["rows"].long() if "rows" in self.options else slice(None)
+
     def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         return self.X, self.y, self.weight, self.bias
 
@@ -67,36 +71,26 @@ def make_case(
 
 def visited_rows(case: Case, dtype: torch.dtype) -> Tensor:
     """The rows of X that are visited, less the centre."""
-    rows, center = case.options.get("rows"), case.options.get("center")
-    X = (case.X if rows is None else case.X[rows.long()]).to(dtype)
-    return X if center is None else X - center.to(dtype)
+    X = case.X[case.visited].to(dtype)
+    return X - case.options.get("center", torch.zeros(())).to(X)
 
 
 def compute(case: Case, dtype: torch.dtype) -> SimpleNamespace:
     """The sums over rows by plain torch in `dtype`, from X as it is stored, the absolute terms that are added up to the
     gradient, and the rows' own values."""
-    visited = case.options.get("rows")
-    X, y, s = visited_rows(case, dtype), case.y, case.options.get("sample_weight")
-    if visited is not None:
-        y, s = y[visited.long()], None if s is None else s[visited.long()]
-    y = y.to(dtype)
-    s = torch.ones_like(y) if s is None else s.to(dtype)
-    q = case.options.get("pos_weight")
-    q = torch.ones((), dtype=dtype, device=X.device) if q is None else q.to(dtype)
+    X, y, s = visited_rows(case, dtype), case.y[case.visited].to(dtype), case.options.get("sample_weight")
+    s = torch.ones_like(y) if s is None else s[case.visited].to(dtype)
+    q = case.options.get("pos_weight", torch.ones(())).to(X)
     eps = case.options.get("eps", 1e-8)
     bound = math.log((1 - eps) / eps) if eps else math.inf
-    z = X @ case.weight.to(dtype)
-    if case.bias is not None:
-        z = z + case.bias.to(dtype)
+    z = X @ case.weight.to(dtype) + (0.0 if case.bias is None else case.bias.to(dtype))
     c = z.clamp(-bound, bound)
     zero = torch.zeros_like(c)
     losses = s * ((1 - y) * torch.logaddexp(zero, c) + q * y * torch.logaddexp(zero, -c))
-    residuals = s * ((1 - y) * torch.sigmoid(z) - q * y * torch.sigmoid(-z))
-    probability = torch.sigmoid(z)
-    curvatures = s * (1 - y + q * y) * probability * (1 - probability)
+    p = torch.sigmoid(z)
+    residuals, curvatures = s * ((1 - y) * p - q * y * torch.sigmoid(-z)), s * (1 - y + q * y) * p * (1 - p)
     if case.options.get("clamp_gradient") == "exact" and eps:
-        residuals = torch.where(z.abs() > bound, 0.0, residuals)
-        curvatures = torch.where(z.abs() > bound, 0.0, curvatures)
+        residuals, curvatures = (torch.where(z.abs() > bound, 0.0, each) for each in (residuals, curvatures))
     sums = {"weight_grad": X.t() @ residuals, "bias_grad": residuals.sum(), "loss": losses.sum(), "weight_sum": s.sum()}
     rows = {"losses": losses, "residuals": residuals, "curvatures": curvatures, "logits": z}
     return SimpleNamespace(absolute_weight_grad=X.t().abs() @ residuals.abs(), **sums, **rows)
@@ -114,7 +108,7 @@ def plain_error(case: Case, name: str, exact: Tensor) -> float:
         # In the same layout, which decides in what order torch adds up.
         X = case.X[:, order] if case.X.stride(1) == 1 else case.X.t()[order].t()
         options = dict(case.options)
-        if options.get("center") is not None:
+        if "center" in options:
             options["center"] = options["center"][order]
         value = getattr(compute(Case(X, case.y, case.weight[order], case.bias, options), F32), name).double()
         errors.append((value - (exact[order] if name == "weight_grad" else exact)).abs().max().item())

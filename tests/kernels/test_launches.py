@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
-from budget import SMALL, check_all, make_case
+from budget import BF16, F16, F32, F64, SMALL, check_all, make_case
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -101,12 +101,7 @@ class NoCopies(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ("labels", "weights", "compute"),
-    [
-        (torch.bool, torch.float64, torch.float32),
-        (torch.uint8, None, torch.float64),
-        (torch.float32, torch.float32, torch.float64),
-        (torch.float64, torch.float32, torch.float32),
-    ],
+    [(torch.bool, F64, F32), (torch.uint8, None, F64), (F32, F32, F64), (F64, F32, F32)],
 )
 def test_labels_and_weights_are_read_as_they_are(labels, weights, compute, kernels):
     X, y, w, v = make(NARROW)
@@ -114,10 +109,9 @@ def test_labels_and_weights_are_read_as_they_are(labels, weights, compute, kerne
     with NoCopies():
         found = kernels.bce_onepass(X, y, w, sample_weight=s, compute_dtype=compute).packed
         kernels.bce_hessian(X, y, w, sample_weight=s)
-    s = None if s is None else s.double()
-    exact = kernels.bce_onepass(X.double(), y.double(), w.double(), sample_weight=s).packed
-    tolerance = 1e-5 if compute == torch.float32 else 1e-12
-    torch.testing.assert_close(found, exact, rtol=tolerance, atol=tolerance)
+    exact = kernels.bce_onepass(X.double(), y.double(), w.double(), sample_weight=None if s is None else s.double())
+    tolerance = 1e-5 if compute == F32 else 1e-12
+    torch.testing.assert_close(found, exact.packed, rtol=tolerance, atol=tolerance)
 
 
 def test_a_single_column_is_loaded_in_wide_pieces():
@@ -129,13 +123,7 @@ def test_a_single_column_is_loaded_in_wide_pieces():
 
 @pytest.mark.parametrize(
     ("columns", "dtype", "vector", "stages"),
-    [
-        (56, torch.bfloat16, 8, 3),
-        (50, torch.bfloat16, 2, 3),
-        (37, torch.bfloat16, 1, 1),
-        (37, torch.float32, 1, 3),
-        (28, torch.float32, 4, 3),
-    ],
+    [(56, BF16, 8, 3), (50, BF16, 2, 3), (37, BF16, 1, 1), (37, F32, 1, 3), (28, F32, 4, 3)],
 )
 def test_loads_are_as_wide_as_rows_are_aligned(columns, dtype, vector, stages):
     X = torch.zeros(2, columns, dtype=dtype)
@@ -145,14 +133,7 @@ def test_loads_are_as_wide_as_rows_are_aligned(columns, dtype, vector, stages):
 
 @pytest.mark.parametrize(
     ("columns", "dtype", "padded"),
-    [
-        (50, torch.bfloat16, 56),
-        (100, torch.float16, 104),
-        (56, torch.bfloat16, 56),
-        (15, torch.bfloat16, 15),
-        (17, torch.bfloat16, 24),
-        (37, torch.float32, 37),
-    ],
+    [(50, BF16, 56), (100, F16, 104), (56, BF16, 56), (15, BF16, 15), (17, BF16, 24), (37, F32, 37)],
 )
 def test_which_rows_are_padded(columns, dtype, padded):
     assert padded_columns(columns, dtype) == padded
@@ -168,7 +149,7 @@ def test_which_rows_are_padded(columns, dtype, padded):
 
 @pytest.mark.parametrize(("columns", "split"), [(17, False), (37, True)])
 def test_what_lies_in_the_padding_is_not_seen(columns, split, kernels, device):
-    case = make_case(25, columns, storage=torch.bfloat16, device=device)
+    case = make_case(25, columns, storage=BF16, device=device)
     case.options["center"] = case.X.double().mean(dim=0).float()
     launch = replace(SMALL, split=split)
     expected = kernels.bce_onepass(*case.arguments(), launch=launch, **case.options).packed
@@ -181,11 +162,11 @@ def test_what_lies_in_the_padding_is_not_seen(columns, split, kernels, device):
 
 
 def test_memory_after_the_last_row_is_not_read():
-    full = torch.zeros(4, 56, dtype=torch.bfloat16)
-    not_whole = torch.zeros(3 * 56 + 50, dtype=torch.bfloat16).as_strided((4, 50), (56, 1))
+    full = torch.zeros(4, 56, dtype=BF16)
+    not_whole = torch.zeros(3 * 56 + 50, dtype=BF16).as_strided((4, 50), (56, 1))
     cut_at_the_end = full.flatten()[:-1].as_strided((4, 50), (56, 1))
     assert [readable_columns(X) for X in (full[:, :50], cut_at_the_end)] == [56, 56]
-    for X in (not_whole, full[:, 6:], torch.zeros(4, 50, dtype=torch.bfloat16), full[:1, :50].expand(4, 50)):
+    for X in (not_whole, full[:, 6:], torch.zeros(4, 50, dtype=BF16), full[:1, :50].expand(4, 50)):
         assert readable_columns(X) == 50
 
 

@@ -116,7 +116,7 @@ def test_sizes_one_off_a_block(n, d, storage, passes, device):
 def test_the_tables_own_configurations(d, kernels, device):
     case = make_case(65, d, device=device)
     for each in (case, far(case)):
-        check_all(kernels, each, None, None)
+        check_all(kernels, each, None)
 
 
 @pytest.mark.parametrize("d", [19, 37])

@@ -124,8 +124,7 @@ def test_what_does_not_fit_is_not_loaded(kernel):
 
 def test_compilation_is_timed(kernel, monkeypatch):
     before = resources.compile_seconds()
-    times = iter([100.0, 102.5])
-    monkeypatch.setattr(resources.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(resources.time, "perf_counter", mock.Mock(side_effect=[100.0, 102.5]))
     for _ in range(2):
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
     assert resources.compile_seconds() - before == 2.5

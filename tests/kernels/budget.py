@@ -107,9 +107,7 @@ def plain_error(case: Case, name: str, exact: Tensor) -> float:
     for order in orders(case.X.shape[1], case.X.device):
         # In the same layout, which decides in what order torch adds up.
         X = case.X[:, order] if case.X.stride(1) == 1 else case.X.t()[order].t()
-        options = dict(case.options)
-        if "center" in options:
-            options["center"] = options["center"][order]
+        options = case.options | {name: v[order] for name, v in case.options.items() if name == "center"}
         value = getattr(compute(Case(X, case.y, case.weight[order], case.bias, options), F32), name).double()
         errors.append((value - (exact[order] if name == "weight_grad" else exact)).abs().max().item())
     return max(errors)
@@ -125,12 +123,9 @@ def allowance(terms: Tensor, plain: float, columns: int, *, float64: bool, rows:
 def check(sums: Any, case: Case, *, float64: bool = False) -> None:
     """Assert that the sums of a pass keep to the budget."""
     truth = compute(case, F64)
-    for name, terms in (
-        ("weight_grad", truth.absolute_weight_grad),
-        ("bias_grad", truth.residuals.abs().sum()),
-        ("loss", truth.losses.sum()),
-        ("weight_sum", truth.weight_sum),
-    ):
+    sizes = {"weight_grad": truth.absolute_weight_grad, "bias_grad": truth.residuals.abs().sum()}
+    sizes |= {"loss": truth.losses.sum(), "weight_sum": truth.weight_sum}
+    for name, terms in sizes.items():
         ours, exact = getattr(sums, name), getattr(truth, name)
         assert ours.dtype == F64
         plain = 0.0 if float64 else plain_error(case, name, exact)
@@ -197,13 +192,8 @@ def check_all(passes: ModuleType, case: Case, launch: LaunchConfig | None = SMAL
     assert torch.equal(sums.packed, wanted.packed)
     rows = passes.bce_rows(*case.arguments(), **case.options)
     rtol = 1e-12 if float64 else 5e-6
-    for ours, exact in (
-        (wanted.residual, truth.residuals),
-        (wanted.curvature, truth.curvatures),
-        (wanted.logits, truth.logits),
-        (rows.residual, truth.residuals),
-        (rows.loss, truth.losses),
-    ):
+    pairs = [(wanted.residual, truth.residuals), (wanted.curvature, truth.curvatures), (wanted.logits, truth.logits)]
+    for ours, exact in [*pairs, (rows.residual, truth.residuals), (rows.loss, truth.losses)]:
         assert ours.dtype == (F64 if float64 else F32)
         atol = rtol * max(1.0, truth.logits.abs().max().item()) * max(1.0, exact.abs().max().item())
         torch.testing.assert_close(ours.double(), exact, rtol=rtol, atol=atol)

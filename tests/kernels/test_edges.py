@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -20,9 +18,7 @@ TAIL = -math.log1p(-1e-8)
 """Loss of a right prediction at the clamp."""
 
 
-def of_logits(
-    passes: ModuleType, z: list[float], y: list[float], device: torch.device, dtype: Any = torch.float64, **options: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+def of_logits(passes, z, y, device, dtype=torch.float64, **options):
     """Losses and residuals of rows with these logits: x = z, w = 1."""
     X = torch.tensor(z, dtype=dtype, device=device)[:, None]
     labels = torch.tensor(y, dtype=dtype, device=device)

@@ -48,21 +48,13 @@ def column_major(X: torch.Tensor) -> torch.Tensor:
     return X.t().contiguous().t()
 
 
-EVERYTHING = {
-    "sample_weight": uniform(17),
-    "pos_weight": torch.tensor(0.5),
-    "rows": torch.tensor([3, 3, 0, 16, 7, 11, 12, 12, 1]),
-    "center": torch.linspace(-1, 1, 5),
-    "clamp_gradient": "exact",
-    "eps": 0.05,
-}
-ZEROS = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5] * 4)[:17]
+EVERYTHING = {"sample_weight": uniform(17), "pos_weight": torch.tensor(0.5), "clamp_gradient": "exact", "eps": 0.05}
+EVERYTHING |= {"rows": torch.tensor([3, 3, 0, 16, 7, 11, 12, 12, 1]), "center": torch.linspace(-1, 1, 5)}
+ZEROS, SIZES = (torch.tensor(s * 4)[:17] for s in ([0.0, 1.0, 2.0, 0.0, 0.5], [1e6, 1.0, 1e-6, 3.0, 1e3]))
 make = functools.partial(make_case, 17, 5)
 CASES: dict[str, Callable[[torch.device], Case]] = {
     "weights, some zero": lambda on: make(sample_weight=ZEROS, device=on),
-    "weights of many sizes": lambda on: make(
-        sample_weight=torch.tensor([1e6, 1.0, 1e-6, 3.0, 1e3] * 4)[:17], pos_weight=torch.tensor(3.5), device=on
-    ),
+    "weights of many sizes": lambda on: make(sample_weight=SIZES, pos_weight=torch.tensor(3.5), device=on),
     "whole weights, soft labels": lambda on: soft(make(sample_weight=torch.arange(17), device=on)),
     "no weight on the positives": lambda on: make(pos_weight=torch.tensor(0.0), device=on),
     "soft float64 labels": lambda on: soft(make(storage=F64, device=on), F64),
@@ -103,10 +95,10 @@ def test_every_kind_of_argument(name, passes, device):
     check_all(passes, CASES[name](device))
 
 
-SIZES = [(1, 1, F64), (7, 2, F16), (8, 16, BF16), (9, 17, F64), (9, 17, F16), (17, 15, F32), (17, 15, BF16)]
-
-
-@pytest.mark.parametrize(("n", "d", "storage"), SIZES)
+@pytest.mark.parametrize(
+    ("n", "d", "storage"),
+    [(1, 1, F64), (7, 2, F16), (8, 16, BF16), (9, 17, F64), (9, 17, F16), (17, 15, F32), (17, 15, BF16)],
+)
 def test_sizes_one_off_a_block(n, d, storage, passes, device):
     """Tiles have 8 or 16 rows and 1, 2, 16 or 32 columns."""
     check_all(passes, make_case(n, d, storage=storage, device=device, seed=n * 100 + d))

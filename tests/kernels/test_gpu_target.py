@@ -16,7 +16,6 @@ import pytest
 pytest.importorskip("triton")
 
 Call = dict[str, Any]
-Report = dict[str, Any]
 SPILL_WITH_EVERYTHING = 64
 """Bytes a thread that a call with every option may spill; a plain call spills nothing."""
 
@@ -53,7 +52,7 @@ def describe(call: Call) -> str:
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
     calls = TABLE + HESSIANS + OTHERS
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
@@ -62,7 +61,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]
         return {name: report for reports in found for name, report in reports.items()}
 
 
-def compiled(calls: list[Call], cache: Path) -> dict[str, list[Report]]:
+def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
     """The same for some calls, in a process of their own: outside the interpreter."""
     result = subprocess.run(
         [sys.executable, Path(__file__).with_name("gpu_target.py")],
@@ -121,6 +120,4 @@ def test_counts_that_change_compile_nothing_anew(reports):
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)
 def test_every_other_path_compiles(call, reports):
-    launched = reports[describe(call)]
-    assert launched
-    assert all(report["spilled"] <= SPILL_WITH_EVERYTHING for report in launched)
+    assert max(report["spilled"] for report in reports[describe(call)]) <= SPILL_WITH_EVERYTHING

@@ -70,19 +70,15 @@ CASES: dict[str, Callable[[torch.device], Case]] = {
     "bfloat16 parameters": lambda on: typed(make(device=on), weight=BF16, bias=BF16),
     "float64 parameters": lambda on: typed(make(storage=BF16, device=on), weight=F64),
     "float64 arithmetic": lambda on: make(storage=BF16, compute_dtype=F64, device=on),
-    "part of a table that is NaN elsewhere": lambda on: in_layout(
-        lambda X: pad(X, (2, 2, 2, 2), value=torch.nan)[2:-2, 2:-2], make(device=on)
-    ),
+    "surrounded by NaN": lambda on: in_layout(lambda X: pad(X, [2] * 4, value=torch.nan)[2:-2, 2:-2], make(device=on)),
     "every other row": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=0)[::2], make(device=on)),
     "column-major": lambda on: in_layout(column_major, make(storage=BF16, device=on)),
     "rows of a long table": lambda on: in_layout(lambda X: column_major(torch.cat([X, X]))[:17], make(device=on)),
     "neither layout": lambda on: in_layout(lambda X: X.repeat_interleave(2, dim=1)[:, ::2], make(device=on)),
-    "a single column of a table": lambda on: in_layout(
-        lambda X: torch.cat([X, X, X], dim=1)[:, 1:2], make_case(17, 1, device=on)
-    ),
+    "a single column of a table": lambda on: in_layout(lambda X: pad(X, (1, 1))[:, 1:2], make_case(17, 1, device=on)),
     "rows of a single column": lambda on: make_case(70, 1, rows=torch.tensor([5, 3, 60, 3]), device=on),
     "offset in memory": lambda on: in_layout(
-        lambda X: torch.cat([X.flatten()[:1], X.flatten()])[1:].view(X.shape), make(storage=BF16, device=on)
+        lambda X: pad(X.flatten(), (1, 0))[1:].view(X.shape), make(storage=BF16, device=on)
     ),
     "far columns": lambda on: far(make_case(33, 28, sample_weight=uniform(33), device=on)),
     "far column": lambda on: far(make_case(33, 1, device=on)),
@@ -114,9 +110,7 @@ def test_the_tables_own_configurations(d, kernels, device):
 @pytest.mark.parametrize("d", [19, 37])
 def test_pipelining_changes_nothing_and_two_pieces_little(d, kernels, device):
     case = make_case(17, d, device=device)
-    plain, staged = (
-        kernels.bce_onepass(*case.arguments(), launch=replace(SMALL, num_stages=stages)).packed for stages in (1, 3)
-    )
+    plain, staged = (kernels.bce_onepass(*case.arguments(), launch=replace(SMALL, num_stages=n)).packed for n in (1, 3))
     assert torch.equal(plain, staged)
     check_all(kernels, case, replace(SMALL, split=True))
 
@@ -187,7 +181,7 @@ def test_offsets_past_two_to_the_31(layout, passes, device):
 def test_a_second_call_a_centre_of_zeros_and_a_bias_of_zero_change_no_bit(d, passes, device):
     case, zeros = make_case(200, d, device=device), torch.zeros(d, device=device)
     plain, again, centred = (
-        passes.bce_onepass(*case.arguments(), **options).packed for options in ({}, {}, {"center": zeros})
+        passes.bce_onepass(*case.arguments(), **more).packed for more in ({}, {}, {"center": zeros})
     )
     assert torch.equal(plain, again)
     assert torch.equal(plain, centred)

@@ -16,6 +16,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"X": torch.ones(4)}, ValueError, r"X is \[4\]; must be \[rows, columns\]"),
     ({"X": torch.ones(4, 0)}, ValueError, "at least one column"),
     ({"X": torch.ones(4, 3, dtype=torch.int64)}, TypeError, r"X is torch.int64; must be .* X\.float\(\)"),
+    ({"y": [1.0] * 4}, TypeError, r"y is a list; must be a torch tensor: use torch\.as_tensor\(y\)"),
+    ({"X": torch.ones(4, 3).to_sparse()}, TypeError, r"X is torch\.sparse_coo; must be dense"),
     ({"X": torch.ones(0, 3), "y": torch.ones(0)}, ValueError, "there are no rows"),
     ({"rows": torch.ones(0, dtype=torch.int64)}, ValueError, "there are no rows"),
     ({"y": torch.ones(5)}, ValueError, "y has 5 entries; must have 4"),
@@ -35,7 +37,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"center": torch.zeros(4)}, ValueError, r"center is \[4\]; must be \[3\]"),
     ({"center": torch.zeros(3, 1)}, ValueError, r"center is \[3, 1\]; must be \[3\]"),
     ({"center": torch.zeros(3, dtype=torch.complex64)}, TypeError, "center is torch.complex64"),
-    ({"scale": torch.ones(3)}, TypeError, "unexpected keyword argument 'scale'"),
+    ({"scale": torch.ones(3)}, TypeError, "the pass has no option scale; it has center, clamp"),
 ]
 
 
@@ -57,6 +59,7 @@ BAD_CALLS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("hessian_product", PRODUCT | {"v": COMPLEX[:3]}, TypeError, "v is torch.complex64; must be a real dtype"),
     ("hessian_product", PRODUCT | {"v": torch.ones(3, device="meta")}, ValueError, "v is on meta and X on cpu"),
     ("hessian_product", PRODUCT | {"center": torch.ones(3, device="meta")}, ValueError, "center is on meta"),
+    ("hessian_product", PRODUCT | {"eps": 0.1}, TypeError, "no option eps; it has center, compute_dtype, rows$"),
     ("column_sums", {"X": torch.ones(4, 3), "v": COMPLEX}, TypeError, r"v is torch\.complex64"),
     ("column_sums", {"X": torch.ones(4, 3), "v": torch.ones(5)}, ValueError, "v has 5 entries; must have 4"),
     ("bce_hessian", TOO_WIDE, ValueError, "at most 128 columns: .* hessian_product"),

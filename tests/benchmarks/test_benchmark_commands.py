@@ -53,11 +53,8 @@ def test_every_way_is_right(dtype, D):
 def test_wrong_and_failing_ways_get_no_time():
     X = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
     first, *rest = kernel.ways(X, reference)
-    runs = {
-        "a": lambda: first.run() * (1 + 1e-5),
-        "b": lambda: first.run() * torch.nan,
-        "c": mock.Mock(side_effect=MemoryError("out of memory")),
-    }
+    failing = mock.Mock(side_effect=MemoryError("out of memory"))
+    runs = {"a": lambda: first.run() * (1 + 1e-5), "b": lambda: first.run() * torch.nan, "c": failing}
     bad = [replace(first, contender=name, run=run) for name, run in runs.items()]
     clock = mock.Mock(side_effect=instant)
     records = {record["line"]: record for record in kernel.measure(X, [*bad, *rest], clock, 2)}

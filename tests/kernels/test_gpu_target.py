@@ -63,13 +63,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
     """The same for some calls, in a process of their own: outside the interpreter."""
-    result = subprocess.run(
-        [sys.executable, Path(__file__).with_name("gpu_target.py")],
-        input="\n".join(map(json.dumps, calls)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)},
-    )
+    program = [sys.executable, Path(__file__).with_name("gpu_target.py")]
+    env = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
+    result = subprocess.run(program, input="\n".join(map(json.dumps, calls)), env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     return {describe(call): reports for call, reports in zip(calls, lines, strict=True)}
@@ -84,11 +80,10 @@ def test_the_tables_tiles_fit_the_registers(call, reports):
 
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+ALIGNED = [call for call in TABLE if call.get("padded") or call["D"] * BYTES[call["storage"]] % 16 == 0]
 
 
-@pytest.mark.parametrize(
-    "call", [c for c in TABLE if c.get("padded") or c["D"] * BYTES[c["storage"]] % 16 == 0], ids=describe
-)
+@pytest.mark.parametrize("call", ALIGNED, ids=describe)
 def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(call, reports):
     assert reports[describe(call)][0]["widest_load"] == 16
 

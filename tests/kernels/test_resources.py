@@ -62,11 +62,10 @@ def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     monkeypatch.setattr(run, "device_limits", lambda device: small)
     X, y, w = torch.zeros(4096, 100), torch.zeros(4096), torch.zeros(100)
     config = LaunchConfig(64, 2, 9)
-    kernels.bce_onepass(X, y, w, launch=config)
-    assert (launched_on(), asked) == ((2 * 9, 1), [])
-    monkeypatch.setattr(run, "are_fitted", lambda device: True)
-    kernels.bce_onepass(X, y, w, launch=config)  # the caller's own
-    assert (launched_on(), asked) == ((2 * 9, 1), [])
+    for are_fitted in (False, True):  # but never the caller's own
+        monkeypatch.setattr(run, "are_fitted", lambda device, are_fitted=are_fitted: are_fitted)
+        kernels.bce_onepass(X, y, w, launch=config)
+        assert (launched_on(), asked) == ((2 * 9, 1), [])
     monkeypatch.setattr(run, "launch_config", lambda *arguments: config)
     kernels.bce_onepass(X, y, w)
     assert (launched_on(), asked) == ((2 * 2, 1), [64, 32, 16])

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -41,33 +42,35 @@ class Cuda:
     def __init__(self, *, host_ms=0.0, captures=True):
         self.now = self.host = 0.0
         self.host_ms, self.captures = host_ms, captures
-        self.capturing = False
+        self.capturing, self.ends = False, 0
         self.old = self.stream_now = self.Stream()
         self.done = []
-        self.ends = 0
+
+    def take(self, what, ms=0.0):
+        """The device's time when it has done something that takes so long, not before the host has asked for it."""
+        self.done.append(what)
+        self.now = max(self.now, self.host) + ms
+        return self.now
 
     def work(self, ms):
         def call():
             if self.capturing and not self.captures:
                 raise RuntimeError("operation not permitted when stream is capturing")
             self.host += self.host_ms
-            self.now = max(self.now, self.host) + ms
+            self.take("call", ms)
 
         return call
 
     def _sleep(self, cycles):
-        self.done.append("spin")
-        self.now = max(self.now, self.host) + cycles / 1e6
+        self.take("spin", cycles / 1e6)
 
     def Event(self, enable_timing):  # noqa: N802
-        event = SimpleNamespace(at=-1.0)
+        event = SimpleNamespace(at=-1.0, query=lambda: self.host >= event.at)
 
         def record():
-            self.done.append("event")
-            event.at = max(self.now, self.host)
+            event.at = self.take("event")
 
-        event.record, event.query = record, lambda: self.host >= event.at
-        event.elapsed_time = lambda end: end.at - event.at
+        event.record, event.elapsed_time = record, lambda end: end.at - event.at
         return event
 
     def synchronize(self, device):
@@ -79,32 +82,23 @@ class Cuda:
     def set_stream(self, stream):
         self.stream_now = stream
 
-    @contextlib.contextmanager
     def stream(self, stream):
-        before, self.stream_now = self.stream_now, stream
-        yield
-        self.stream_now = before
+        return mock.patch.object(self, "stream_now", stream)
 
     def CUDAGraph(self):  # noqa: N802
-        def replay():
-            self.done.append("replay")
-            self.now = max(self.now, self.host) + 2.0
-
-        return SimpleNamespace(replay=replay)
+        return SimpleNamespace(replay=lambda: self.take("replay", 2.0))
 
     @contextlib.contextmanager
     def graph(self, graph, *, stream, capture_error_mode, pool=None):
         assert capture_error_mode == "thread_local"
-        before, self.stream_now = self.stream_now, stream
-        self.capturing, failed = True, False
+        before, self.stream_now, self.capturing = self.stream_now, stream, True
         try:
             yield
-        except BaseException:
-            failed = True
-        self.capturing = False
-        self.ends += 1
-        if failed:
-            raise RuntimeError("operation failed due to a previous error during capture")
+        except BaseException as error:
+            raise RuntimeError("operation failed due to a previous error during capture") from error
+        finally:
+            self.capturing = False
+            self.ends += 1
         self.stream_now = before
 
 

@@ -115,11 +115,8 @@ def resources(asm: dict[str, Any]) -> dict[str, Any]:
     loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", asm["ptx"])
     widths = [int(vector or 1) * int(bits) // 8 for vector, bits in loads]
     widths += [int(size, 0) for size in re.findall(r"cp\.async\.c[ag]\.\S+ .*?\].*?\], (\w+)", asm["ptx"])]
-    return {
-        "registers": usage["REG"],
-        "spilled": usage["STACK"] + usage["LOCAL"],
-        "widest_load": max(widths, default=0),
-    }
+    spilled = usage["STACK"] + usage["LOCAL"]
+    return {"registers": usage["REG"], "spilled": spilled, "widest_load": max(widths, default=0)}
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ def test_gradient_near_the_optimum_at_11_million_rows(storage, kernels):
     case = make_case(11_000_000, 28, storage=storage, device="cuda", drawn_on="cuda", logit_scale=1.0)
     # Labels drawn from the model itself: the gradient is a small difference of large sums.
     probability = torch.sigmoid(compute(case, torch.float64).logits)
-    generator = torch.Generator("cuda").manual_seed(0)
-    case.y = torch.bernoulli(probability, generator=generator).to(torch.uint8)
+    case.y = torch.bernoulli(probability, generator=torch.Generator("cuda").manual_seed(0)).to(torch.uint8)
     check(kernels.bce_onepass(*case.arguments()), case)
 
 

@@ -16,7 +16,6 @@ import pytest
 pytest.importorskip("triton")
 
 Call = dict[str, Any]
-Report = dict[str, Any]
 SPILL_WITH_EVERYTHING = 64
 """Bytes a thread that a call with every option may spill; a plain call spills nothing."""
 
@@ -53,7 +52,7 @@ def describe(call: Call) -> str:
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
     calls = TABLE + HESSIANS + OTHERS
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
@@ -62,15 +61,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Report]]
         return {name: report for reports in found for name, report in reports.items()}
 
 
-def compiled(calls: list[Call], cache: Path) -> dict[str, list[Report]]:
+def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
     """The same for some calls, in a process of their own: outside the interpreter."""
-    result = subprocess.run(
-        [sys.executable, Path(__file__).with_name("gpu_target.py")],
-        input="\n".join(map(json.dumps, calls)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)},
-    )
+    program = [sys.executable, Path(__file__).with_name("gpu_target.py")]
+    env = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
+    result = subprocess.run(program, input="\n".join(map(json.dumps, calls)), env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     return {describe(call): reports for call, reports in zip(calls, lines, strict=True)}
@@ -85,11 +80,10 @@ def test_the_tables_tiles_fit_the_registers(call, reports):
 
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+ALIGNED = [call for call in TABLE if call.get("padded") or call["D"] * BYTES[call["storage"]] % 16 == 0]
 
 
-@pytest.mark.parametrize(
-    "call", [c for c in TABLE if c.get("padded") or c["D"] * BYTES[c["storage"]] % 16 == 0], ids=describe
-)
+@pytest.mark.parametrize("call", ALIGNED, ids=describe)
 def test_rows_of_whole_16_bytes_are_loaded_16_bytes_at_once(call, reports):
     assert reports[describe(call)][0]["widest_load"] == 16
 
@@ -121,6 +115,4 @@ def test_counts_that_change_compile_nothing_anew(reports):
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)
 def test_every_other_path_compiles(call, reports):
-    launched = reports[describe(call)]
-    assert launched
-    assert all(report["spilled"] <= SPILL_WITH_EVERYTHING for report in launched)
+    assert max(report["spilled"] for report in reports[describe(call)]) <= SPILL_WITH_EVERYTHING

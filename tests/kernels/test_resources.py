@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -38,79 +39,48 @@ def test_programs_that_a_multiprocessor_of_an_h100_holds(registers, shared, num_
 
 @pytest.mark.parametrize(("asked", "given"), [(10, 8), (5, 5)])
 def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for(asked, given):
-    config, arguments = settle(
-        LaunchConfig(256, 1, asked),
-        lambda config: {"BLOCK_N": config.block_n},
-        lambda arguments: Resources(177, 0),
-        H100,
-    )
-    assert config == LaunchConfig(256, 1, given)
-    assert arguments == {"BLOCK_N": 256}
+    found = settle(LaunchConfig(256, 1, asked), lambda c: {"BLOCK_N": c.block_n}, lambda _: Resources(177, 0), H100)
+    assert found == (LaunchConfig(256, 1, given), {"BLOCK_N": 256})
 
 
 def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     """With the interpreter's two multiprocessors taken for a GPU's, each of which holds two of the programs."""
-    grids: list[tuple[int, ...]] = []
     asked: list[int] = []
+    kernel = mock.MagicMock()
 
-    class Launched:
-        def __getitem__(self, grid: tuple[int, ...]) -> Any:
-            grids.append(grid)
-            return lambda **arguments: None
+    def launched_on() -> Any:
+        return kernel.__getitem__.call_args.args[0]
 
     def load(kernel: Any, device: torch.device, arguments: Any, outputs: Any) -> Resources:
         asked.append(arguments["BLOCK_N"])
         return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
 
-    monkeypatch.setattr(run._bce, "onepass_kernel", Launched())
+    monkeypatch.setattr(run._bce, "onepass_kernel", kernel)
     monkeypatch.setattr(run, "reduce_partials", lambda partials, totals: totals[0])
     monkeypatch.setattr(run, "loaded", load)
     small = Limits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(run, "device_limits", lambda device: small)
     X, y, w = torch.zeros(4096, 100), torch.zeros(4096), torch.zeros(100)
     config = LaunchConfig(64, 2, 9)
-    kernels.bce_onepass(X, y, w, launch=config)
-    assert (grids.pop(), asked) == ((2 * 9, 1), [])
-    monkeypatch.setattr(run, "are_fitted", lambda device: True)
-    kernels.bce_onepass(X, y, w, launch=config)  # the caller's own
-    assert (grids.pop(), asked) == ((2 * 9, 1), [])
+    for are_fitted in (False, True):  # but never the caller's own
+        monkeypatch.setattr(run, "are_fitted", lambda device, are_fitted=are_fitted: are_fitted)
+        kernels.bce_onepass(X, y, w, launch=config)
+        assert (launched_on(), asked) == ((2 * 9, 1), [])
     monkeypatch.setattr(run, "launch_config", lambda *arguments: config)
     kernels.bce_onepass(X, y, w)
-    assert grids.pop() == (2 * 2, 1)
-    assert asked == [64, 32, 16]
-
-
-class Kernel:
-    """What `loaded` asks of a jitted function."""
-
-    __name__ = "some_kernel"
-    arg_names = ("X", "N", "D", "OUT", "tiles", "programs")
-
-    def __init__(self, shared: int = 0) -> None:
-        self.shared = shared
-        self.warmups: list[dict[str, Any]] = []
-        self.loads = 0
-
-    def warmup(self, **arguments: Any) -> Any:
-        self.warmups.append(arguments)
-        kernel = self
-
-        class Compiled:
-            metadata = SimpleNamespace(shared=kernel.shared)
-            n_regs, n_spills = 40, 0
-
-            @property
-            def run(self) -> None:
-                kernel.loads += 1
-
-        return Compiled()
+    assert (launched_on(), asked) == ((2 * 2, 1), [64, 32, 16])
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+def kernel(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    """What `loaded` asks of a jitted function, whose compiled kernel is loaded by asking for its property `run`."""
     monkeypatch.setattr(resources, "_loaded", {})
     monkeypatch.setattr(resources, "device_limits", lambda device: RTX_4090)
-    return Kernel()
+    kernel = mock.Mock(__name__="some_kernel", arg_names=("X", "N", "D", "OUT", "tiles", "programs"))
+    compiled = kernel.warmup.return_value
+    compiled.configure_mock(n_regs=40, n_spills=0, metadata=mock.Mock(shared=0))
+    type(compiled).run = kernel.load = mock.PropertyMock()
+    return kernel
 
 
 CPU = torch.device("cpu")
@@ -134,52 +104,46 @@ def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel):
     for arguments, compilations in calls:
         found = resources.loaded(kernel, CPU, arguments, {"OUT": torch.float64})
         assert found == Resources(40, 0, 0)
-        assert len(kernel.warmups) == kernel.loads == compilations
-    first = kernel.warmups[0]
+        assert kernel.warmup.call_count == kernel.load.call_count == compilations
+    first = kernel.warmup.call_args_list[0].kwargs
     assert first["OUT"].dtype == torch.float64
-    assert first["tiles"] == first["programs"] == 2
-    assert first["grid"] == (1,)
+    assert (first["tiles"], first["programs"], first["grid"]) == (2, 2, (1,))
     assert len(resources.loaded_kernels()) == 9
 
 
 def test_what_does_not_fit_is_not_loaded(kernel):
-    kernel.shared = 131_072
+    kernel.warmup.return_value.metadata.shared = 131_072
     found = resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
     assert found == Resources(None, 131_072, None)
-    assert kernel.loads == 0
+    kernel.load.assert_not_called()
 
 
 def test_compilation_is_timed(kernel, monkeypatch):
     before = resources.compile_seconds()
-    times = iter([100.0, 102.5])
-    monkeypatch.setattr(resources.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(resources.time, "perf_counter", mock.Mock(side_effect=[100.0, 102.5]))
     for _ in range(2):
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
     assert resources.compile_seconds() - before == 2.5
 
 
-def test_threads_compile_a_kernel_once_and_wait_for_it_each(kernel, monkeypatch):
+def test_threads_compile_a_kernel_once_and_wait_for_it_each(kernel):
     """The second thread asks while the first one compiles; neither second is the calling thread's."""
-    warmup, asked = kernel.warmup, threading.Event()
+    asked = threading.Event()
 
     def slow(**arguments: Any) -> Any:
         asked.wait(10)
-        return warmup(**arguments)
+        return mock.DEFAULT
 
-    def work(first: bool) -> None:
+    def work(first: bool) -> float:
         if not first:
             asked.set()
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
-        waited.append(resources.compile_seconds())
+        return resources.compile_seconds()
 
-    monkeypatch.setattr(kernel, "warmup", slow)
-    waited: list[float] = []
+    kernel.warmup.side_effect = slow
     before = resources.compile_seconds()
-    threads = [threading.Thread(target=work, args=(first,)) for first in (True, False)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(kernel.warmups) == 1
+    with ThreadPoolExecutor() as pool:
+        waited = list(pool.map(work, (True, False)))
+    kernel.warmup.assert_called_once()
     assert max(waited) > 0
     assert resources.compile_seconds() == before

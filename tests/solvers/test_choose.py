@@ -34,8 +34,8 @@ def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> N
     ("name", "D", "outputs", "problem"),
     [
         ("newton", 2049, 1, "2,049 columns; it takes at most 2,048"),
-        ("newton", 512, 4, "512 columns and 4 classes"),
-        ("newton-cg", 10, 1, "takes no l1, and l1 is 0.5"),
+        ("newton", 512, 4, "2,052 parameters, an intercept and 512 of each class; it takes at most 2,048"),
+        ("newton-cg", 10, 1, "it takes no l1 term, here of 0.5"),
         ("newton_cg", 10, 1, "'newton_cg'; must be auto, newton, newton-cg, lbfgs"),
     ],
 )

@@ -16,7 +16,6 @@ from flashlogit.objectives.certificate import FARTHEST_SHIFT, Certificate, penal
 from flashlogit.objectives.objective import Objective
 
 CASES = [
-    ("easy", "l2", True),
     ("easy", "l1", False),
     ("ill-conditioned", "l2", False),
     ("ill-conditioned", "both", True),

@@ -1,4 +1,5 @@
-"""Coefficients against scikit-learn's, tightly converged, and against other units and storage of the same data."""
+"""Where solvers end: at scikit-learn's coefficients, tightly converged, in other units and storage of the same data;
+and without a penalty, where classes are separated and columns collinear."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.fitting.fit import fit
+from flashlogit.solvers.unpenalised.problem import Unpenalised
 
 Array = NDArray[np.float64]
 SOLVERS = pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
@@ -126,14 +128,79 @@ def test_l1_on_copies_in_other_units(name: str) -> None:
     assert (w == 0).any()
 
 
-@pytest.mark.gpu
+@SOLVERS
+def test_the_decrement_tells_the_distance(solver: str) -> None:
+    X, y, _ = problems.easy().tensors()
+    best = problems.Problem(X.numpy(), y.numpy()).optimum()
+    rough = fit(X, y, solver=solver, tolerance=1e-4)
+    exact = fit(X, y, solver=solver, tolerance=1e-13)
+    assert rough.converged
+    assert exact.converged
+    assert exact.certificate.kind == "decrement"
+    assert exact.objective == pytest.approx(best, abs=1e-12)
+    # Near the optimum the decrement is the gap of the quadratic model.
+    assert rough.gap == pytest.approx(rough.history[-1]["objective"] - best, rel=0.2, abs=1e-13)
+    # The Newton step that measures it is taken, and brings the distance to about its square.
+    assert rough.objective - best < 0.02 * rough.gap
+
+
+@SOLVERS
 @pytest.mark.parametrize(
-    "index", [0, pytest.param(1, marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second GPU"))]
+    ("name", "kind", "most"),
+    [("made", "complete", 60), ("breast cancer", "complete", 200), ("dummy", "quasi-complete", 100)],
 )
+def test_separation_is_proven(name: str, kind: str, most: int, solver: str) -> None:
+    """At once where it is complete. A dummy column is 1 for positive rows only: the loss has an infimum."""
+    X, y, _ = problems.separable().tensors()
+    if name == "breast cancer":
+        X, y = (torch.from_numpy(array) for array in load_breast_cancer(return_X_y=True))
+    if name == "dummy":
+        X, y, _ = problems.easy().tensors()
+        X = torch.column_stack([X, (y == 1) & (torch.arange(len(y)) % 7 == 0)])
+    result = fit(X, y, solver=solver, tolerance=1e-9)
+    assert result.ending == "separated" or name != "made"
+    assert not result.converged
+    assert result.separation.kind == kind
+    margin = (2 * y - 1) * (X @ result.separation.weight + result.separation.bias)
+    assert margin.min() > (0 if kind == "complete" else -1e-9)
+    assert margin.max() > 1e-3
+    assert ("completely separated" if kind == "complete" else '"x6"') in result.notes[-1]
+    assert result.iterations < most
+
+
+@SOLVERS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_collinear_columns_are_named_and_get_the_least_norm(dtype: torch.dtype, solver: str) -> None:
+    """A constant column gets 0."""
+    table, labels = make_classification(2000, 12, n_informative=5, n_redundant=4, random_state=1)
+    X, y = torch.from_numpy(np.column_stack([table * np.logspace(-1, 1, 12), [5.0] * 2000])), torch.from_numpy(labels)
+    result = fit(X.to(dtype), y, solver=solver, tolerance=1e-12)
+    assert result.converged
+    assert "is a combination of" in result.notes[0]
+    assert 'column "x12" is constant' in result.notes[0]
+    assert result.weight[-1] == 0
+    # The least norm is what a vanishing penalty leaves.
+    limit = fit(X, y, l2=1e-9, tolerance=1e-13).weight
+    assert torch.linalg.norm(result.weight - limit) < 1e-4 * torch.linalg.norm(limit)
+
+
+def test_an_l1_term_that_the_decrement_leaves_out_is_added() -> None:
+    X, y, _ = problems.easy().tensors()
+    gaps = []
+    for l1 in (0.0, 1e-3):
+        objective = problems.objective_of(X, y, l1=l1)
+        theta = objective.null_theta() + 0.1
+        gaps.append(Unpenalised(objective).certify(objective.evaluate(theta, certified=True)).gap)
+    penalty = 1e-3 * float(objective.to_user(theta)[0].abs().sum())
+    assert gaps[1] - gaps[0] == pytest.approx(penalty, rel=1e-9)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize(("solver", "l1"), [("newton", 0.0), ("lbfgs", 0.0), ("newton-cg", 0.0), ("lbfgs", 1e-3)])
 @pytest.mark.parametrize(("N", "D"), [(569, 30), (50_000, 100)])
-def test_a_fit_on_a_gpu_is_that_on_the_cpu(N: int, D: int, solver: str, l1: float, index: int) -> None:
+def test_a_fit_on_a_gpu_is_that_on_the_cpu(N: int, D: int, solver: str, l1: float) -> None:
     """Also on one that is not the current one."""
+    index = torch.cuda.device_count() - 1
     X, y, _ = problems.easy(N=N, D=D).tensors(torch.float32)
     with torch.cuda.device(0):
         there = fit(X.cuda(index), y.cuda(index), l1=l1, l2=1e-3, solver=solver, tolerance=1e-10)

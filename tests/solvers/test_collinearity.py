@@ -46,8 +46,11 @@ def check(found: Collinear, X, *, intercept=True, rounding=1e-9) -> None:
 
 @pytest.mark.parametrize(("D", "dtype"), [(50, np.float32), (120, np.float64)])
 def test_redundant_columns_are_found(D, dtype) -> None:
+    """In units over ten decades and means of 1e4 standard deviations where the numbers have the digits."""
     informative, redundant = D // 3, D // 4
     X, _ = make_classification(1000, D, n_informative=informative, n_redundant=redundant, shuffle=False, random_state=0)
+    if dtype == np.float64:
+        X = (X + 1e4 * normal(1, D)) * 10.0 ** np.random.default_rng(0).uniform(-4, 6, D)
     found = find(X.astype(dtype))
     assert list(found.dependent) == list(range(informative, informative + redundant))
     assert all(set(others) <= set(range(informative)) for others in found.dependent.values())
@@ -96,20 +99,6 @@ def test_constant_columns() -> None:
     check(found, X, intercept=False)
     X[:, 4] = 2.0
     assert find(X, intercept=False).dependent == {3: {}, 4: pytest.approx({1: 20.0}, rel=1e-10)}
-
-
-def test_scales_and_means() -> None:
-    rng = np.random.default_rng(0)
-    X = normal(300, 12)
-    X[:, 8] = X[:, :4] @ rng.normal(size=4)
-    X[:, 10] = X[:, 2:8] @ rng.normal(size=6)
-    X[:, 11] = X[:, 0] - X[:, 10]
-    X = (X + 1e4 * rng.normal(size=12)) * 10.0 ** rng.permutation(np.linspace(-4, 6, 12))
-    found = find(X)
-    assert {j: set(others) for j, others in found.dependent.items()} == {
-        8: {0, 1, 2, 3}, 10: {2, 3, 4, 5, 6, 7}, 11: {0, 2, 3, 4, 5, 6, 7},
-    }  # fmt: skip
-    check(found, X)
 
 
 @pytest.mark.parametrize("intercept", [False, True])

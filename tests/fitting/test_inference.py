@@ -7,13 +7,11 @@ from sklearn.datasets import load_breast_cancer
 from flashlogit import UserError, fit
 from flashlogit.fitting.inference import infer
 
-COLUMNS = [0, 1, 4, 8, 9]
-
 
 @pytest.fixture(scope="module")
 def cancer():
     X, y = load_breast_cancer(return_X_y=True)
-    return (X / X.std(axis=0))[:, COLUMNS], y
+    return (X / X.std(axis=0))[:, [0, 1, 4, 8, 9]], y
 
 
 def ours(X, y, *, mean=None, scale=None, **options):

@@ -37,19 +37,6 @@ def objective(result: Fit, X: Tensor, y: Tensor, l1: float = 0.0, l2: float = 0.
     return losses.mean() + WIDE(l1) * abs(weight).sum() + WIDE(l2) / 2 * (weight * weight).sum()
 
 
-def columns(kind: str, X: Tensor) -> Tensor:
-    X = X.clone()
-    if kind == "constant":
-        X[:, 1], X[:, 2] = 0.1, 1e3
-    elif kind == "nearly constant":
-        X[:, 1] = 1.0 + 2.0**-7 * (X[:, 2] > 0)
-    elif kind == "far means":
-        X[:, 1:] += 1e6
-    elif kind == "no intercept":
-        X[:, 1:] += 1e4
-    return X
-
-
 @CLASSES
 @pytest.mark.parametrize(
     ("kind", "dtype", "l2"),
@@ -66,8 +53,13 @@ def columns(kind: str, X: Tensor) -> Tensor:
 def test_narrow_columns_reach_the_optimum(kind: str, dtype: torch.dtype, l2: float, classes: int) -> None:
     """L-BFGS is too slow for far means without an intercept."""
     X, y = data(classes)
-    X = columns(kind, X).to(dtype)
-    intercept = kind != "no intercept"
+    if kind == "constant":
+        X[:, 1], X[:, 2] = 0.1, 1e3
+    elif kind == "nearly constant":
+        X[:, 1] = 1.0 + 2.0**-7 * (X[:, 2] > 0)
+    else:
+        X[:, 1:] += 1e6 if kind == "far means" else 1e4
+    X, intercept = X.to(dtype), kind != "no intercept"
     options = {"l2": l2, "intercept": intercept, "tolerance": 1e-8}
     results = [fitted(X, y, classes, solver=solver, **options) for solver in NAMES[: 2 + intercept]]
     best = min(objective(result, X, y, l2=l2) for result in results)

@@ -148,9 +148,6 @@ def test_narrow_columns_in_any_layout() -> None:
     assert (found.kind, found.weight.dtype) == ("complete", torch.float64)
 
 
-NOT_FINITE = "X holds values that are not finite, or whose squares are not"
-
-
 @pytest.mark.parametrize(
     ("tuning", "value", "reason"),
     [
@@ -158,8 +155,8 @@ NOT_FINITE = "X holds values that are not finite, or whose squares are not"
         ({"max_values": 23_999}, 0.0, "X has 24,000 values, and at most 23,999 are searched for separation"),
         ({"max_columns": 7}, 0.0, "X has 8 columns, and at most 7 are searched for separation"),
         ({"seconds": 0.0}, 0.0, "the search for separation ran out of time"),
-        ({}, np.nan, NOT_FINITE),
-        ({}, 1e200, NOT_FINITE),
+        ({}, np.nan, "X holds values that are not finite, or whose squares are not"),
+        ({}, 1e200, "X holds values that are not finite, or whose squares are not"),
     ],
 )
 def test_what_is_not_decided(tuning, value, reason, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,6 @@ def test_a_good_start_is_taken(classes: int, options: dict[str, float]) -> None:
         ("newton-cg", 2, {"l2": 1e-45}),
         ("newton-cg", 3, {"l2": 1e-45}),
         ("lbfgs", 2, {"l2": 1e-30}),
-        ("auto", 3, {"l2": 1e-22}),
         ("newton", 2, {"l1": 1e-30}),
         ("lbfgs", 2, {"l1": 1e-30, "l2": 1e-30}),
     ],

@@ -3,85 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from problems import fitted
+from problems import easy, fitted
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from flashlogit import fit, fit_softmax, reference
+from flashlogit import fit, reference
+from flashlogit.fitting.task import FitOptions
 from flashlogit.objectives import design
 from flashlogit.solvers import method, newton
 
 SOLVERS = pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
-PENALTIES = pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.003, 0.0), (0.0, 0.0)])
-
-
-@dataclass(frozen=True)
-class Call:
-    name: str
-    X: Tensor
-    labels: Tensor | None
-    weights: Tensor | None
 
 
 class Spy:
-    """The reference, which notes down its calls."""
+    """The reference, which notes down its calls, and the tables that are read block by block."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.at_work = False
+        self.calls: list[SimpleNamespace] = []
+        self.tables: list[Tensor] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        real: Callable[..., Any] = getattr(reference, name)
-
         def spied(X: Tensor, second: Tensor, *rest: Any, **options: Any) -> Any:
             labels = second if name.startswith("bce_") else None
-            self.calls.append(Call(name, X, labels, options.get("sample_weight")))
-            self.at_work = True
-            try:
-                return real(X, second, *rest, **options)
-            finally:
-                self.at_work = False
+            call = SimpleNamespace(name=name, X=X, labels=labels, weights=options.get("sample_weight"))
+            self.calls.append(call)
+            with _disable_current_modes():  # what it reads itself is not counted
+                return getattr(reference, name)(X, second, *rest, **options)
 
         return spied
 
     def count(self, name: str, rows: int) -> int:
         return sum(call.name == name and len(call.X) == rows for call in self.calls)
 
-    def seen(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def seen(self) -> list[list[Tensor]]:
         """X, labels and weights of all calls that were given any."""
-        X, labels, weights = zip(*((call.X, call.labels, call.weights) for call in self.calls), strict=True)
-        return list(X), [v for v in labels if v is not None], [v for v in weights if v is not None]
+        columns = zip(*((call.X, call.labels, call.weights) for call in self.calls), strict=True)
+        return [[tensor for tensor in column if tensor is not None] for column in columns]
 
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
-    made = Spy()
+    made, row_blocks = Spy(), design.row_blocks
     monkeypatch.setattr("flashlogit.fitting.fit.choose_backend", lambda *_: SimpleNamespace(passes=made))
+    monkeypatch.setattr(design, "row_blocks", lambda X, *rest: made.tables.append(X) or row_blocks(X, *rest))
     return made
 
 
 def data(N: int = 400, D: int = 6) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    X = torch.randn(N, D, generator=generator)
-    z = X @ torch.linspace(-1, 1, D) - 0.3
-    return X, torch.rand(N, generator=generator) < torch.sigmoid(z)
+    X, y, _ = easy(N=N, D=D).tensors(torch.float32)
+    return X, y > 0
 
 
-@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("N", [400, 70_000])
 @pytest.mark.parametrize(
-    ("solver", "l1"), [("newton", 0.0), ("newton", 0.003), ("lbfgs", 0.0), ("lbfgs", 0.003), ("newton-cg", 0.0)]
+    ("solver", "l1", "l2"),
+    [
+        ("newton", 0.0, 1e-4),
+        ("newton", 0.003, 0.0),
+        ("lbfgs", 0.0, 1e-4),
+        ("lbfgs", 0.003, 1e-4),
+        ("newton-cg", 0.0, 1e-4),
+    ],
 )
 def test_every_pass_is_counted(
-    spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any, l1: float, intercept: bool
+    spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any, l1: float, l2: float, N: int
 ) -> None:
-    """One read more measures the columns, and a preconditioner's sample of rows is a part of one."""
-    shares: list[float] = []
+    """One read more measures the columns, and another one of a sample's rows copies them; what is done with a sample of
+    the rows counts as its share, a preconditioner's too. Iterations are evaluations after the first."""
+    shares = [0.0]
     original = design.Design.sampled_moments
 
     def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:
@@ -89,111 +83,72 @@ def test_every_pass_is_counted(
         shares.append(share)
         return matrix, share
 
-    monkeypatch.setattr("flashlogit.objectives.design.Design.sampled_moments", second_moments)
-    X, y = data()
-    result = fit(X, y, l1=l1, l2=0.01, solver=solver, intercept=intercept, tolerance=1e-9)
+    monkeypatch.setattr(design.Design, "sampled_moments", second_moments)
+    X, y = data(N)
+    result = fit(X, y, l1=l1, l2=l2, solver=solver, intercept=N > 400, tolerance=1e-9)
     assert result.converged
     assert (sum(shares) > 0) == (solver == "newton-cg")
-    assert result.passes == pytest.approx(1 + len(spy.calls) + sum(shares))
+    if N > 400:
+        shares.append(N // 16 / N)
+    assert {len(call.X) for call in spy.calls} == ({N, N // 16} if N > 400 else {N})
+    assert result.passes == pytest.approx(1 + sum(len(call.X) / N for call in spy.calls) + sum(shares))
+    if solver == "lbfgs":
+        assert spy.count("bce_onepass", N) == result.iterations + 1
 
 
-@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
-def test_passes_over_a_sample_count_as_its_share(spy: Spy, solver: Any) -> None:
-    """One read more measures the columns, and another one of the sample's rows copies them."""
-    N = 70_000
-    X, y = data(N, 4)
-    result = fit(X, y, l2=1e-4, solver=solver, tolerance=1e-9)
-    sample = N // 16
-    assert {len(call.X) for call in spy.calls} == {N, sample}
-    launched = sum(len(call.X) / N for call in spy.calls)
-    assert result.passes == pytest.approx(1 + sample / N + launched)
-
-
-@PENALTIES
-def test_iterations_are_evaluations_after_the_first(spy: Spy, l1: float, l2: float) -> None:
-    X, y = data()
-    result = fit(X, y, l1=l1, l2=l2, solver="lbfgs", tolerance=1e-9)
+def test_without_a_penalty_a_last_newton_step_is_evaluated_as_well(spy: Spy) -> None:
+    result = fit(*data(), solver="lbfgs", tolerance=1e-9)
     assert result.converged
-    # Without a penalty a last Newton step is evaluated as well.
-    assert spy.count("bce_onepass", len(X)) == result.iterations + (1 if l1 or l2 else 2)
-    spy.calls.clear()
-    few = fit(X, y, l1=l1, l2=l2, solver="lbfgs", tolerance=1e-12, max_iterations=4)
-    assert (few.ending, few.iterations) == ("limit", 4)
-    assert spy.count("bce_onepass", len(X)) == 5
+    assert spy.count("bce_onepass", 400) == result.iterations + 2
 
 
-@SOLVERS
+@pytest.mark.parametrize(("solver", "classes"), [("newton", 2), ("lbfgs", 2), ("newton-cg", 2), ("newton", 3)])
 @pytest.mark.parametrize("layout", ["rows", "columns", "a part of wider rows", "strided"])
-def test_data_are_used_in_place_or_copied_once(spy: Spy, solver: Any, layout: str) -> None:
+def test_data_are_used_in_place_or_copied_once(spy: Spy, solver: Any, classes: int, layout: str) -> None:
     """A bool's byte is the label as it is."""
     X, y = data(D=8)
-    s = torch.rand(len(X))
+    y, s = y if classes == 2 else y + (X[:, 0] > 1).long(), torch.rand(len(X))
     X = {"columns": X.t().contiguous().t(), "a part of wider rows": X[:, :5], "strided": X[:, ::2]}.get(layout, X)
     if layout == "strided":
-        y, s = torch.stack([y, ~y], dim=1)[:, 0], torch.stack([s, s], dim=1)[:, 0]
+        y, s = (torch.stack([each, each], dim=1)[:, 0] for each in (y, s))
     options = {"l2": 0.01, "tolerance": 1e-10}
-    expected = fit(X.clone(memory_format=torch.contiguous_format), y.clone(), sample_weight=s.clone(), **options)
+    expected = fitted(X.contiguous(), y.clone(), classes, sample_weight=s.clone(), **options)
     spy.calls.clear()
-    result = fit(X, y, sample_weight=s, solver=solver, **options)
+    spy.tables.clear()
+    result = fitted(X, y, classes, sample_weight=s, solver=solver, **options)
     torch.testing.assert_close(result.weight, expected.weight, rtol=1e-3, atol=1e-6)
-    for tensors, given in zip(spy.seen(), (X, y, s), strict=True):
+    seen = zip(spy.seen(), (X, y, s), strict=True) if classes == 2 else [(spy.tables, X)]
+    for tensors, given in seen:
         ((address, stride),) = {(tensor.data_ptr(), tensor.stride()) for tensor in tensors}
         assert (address == given.data_ptr()) == (layout != "strided")
         assert stride == (given.contiguous() if layout == "strided" else given).stride()
 
 
-@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2)])
-def test_a_softmax_uses_its_data_in_place_or_copies_them_once(part: slice, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[tuple[int, tuple[int, ...]]] = set()
-    real = design.row_blocks
-
-    def row_blocks(X: Tensor, *rest: Any) -> Any:
-        seen.add((X.data_ptr(), X.stride()))
-        return real(X, *rest)
-
-    monkeypatch.setattr(design, "row_blocks", row_blocks)
-    X, y = data(D=12)
-    fit_softmax(X[:, part], y.long() + (X[:, 0] > 1), l2=0.01)
-    ((address, stride),) = seen
-    assert stride == (len(range(12)[part]), 1)
-    assert (address == X.data_ptr()) == (part.step is None)
-
-
-@PENALTIES
-def test_labels_of_0_and_1_are_bytes_whatever_they_were(spy: Spy, l1: float, l2: float) -> None:
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.003, 0.0), (0.0, 0.0)])
+def test_labels_of_0_and_1_are_bytes_and_others_keep_their_digits(spy: Spy, l1: float, l2: float) -> None:
     """Also in a sample, and in the certificate and the search for separation that read them as well."""
-    X, y = data(40_000, 4)
-    fits = []
+    (X, y), fits = data(40_000, 4), set()
     for dtype in (torch.uint8, torch.bool, torch.int64, torch.float64, torch.float16):
-        fits.append(fit(X, y.to(dtype), sample_weight=X[:, 0].abs(), l1=l1, l2=l2, tolerance=1e-9))
-        assert {labels.dtype for labels in spy.seen()[1]} == {torch.uint8}
+        found = fit(X, y.to(dtype), sample_weight=X[:, 0].abs(), l1=l1, l2=l2, tolerance=1e-9)
+        fits.add((*found.weight.tolist(), float(found.bias), found.certificate))
+    assert {labels.dtype for labels in spy.seen()[1]} == {torch.uint8}
+    assert len(fits) == 1
+    for given, kept in ((torch.float32, torch.float32), (torch.float64, torch.float64), (torch.float16, torch.float64)):
         spy.calls.clear()
-    assert len({(*each.weight.tolist(), float(each.bias), each.certificate) for each in fits}) == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "seen"),
-    [(torch.float32, torch.float32), (torch.float64, torch.float64), (torch.float16, torch.float64)],
-)
-def test_soft_labels_and_weights_keep_their_digits(spy: Spy, given: torch.dtype, seen: torch.dtype) -> None:
-    X, y = data(40_000, 4)
-    soft = 0.25 + 0.5 * y.to(given)
-    fit(X, soft, sample_weight=soft, l2=0.01)
-    assert len({len(call.X) for call in spy.calls}) == 2  # a sample as well
-    assert {vector.dtype for vectors in spy.seen()[1:] for vector in vectors} == {seen}
+        soft = 0.25 + 0.5 * y.to(given)
+        fit(X, soft, sample_weight=soft, l1=l1, l2=l2)
+        assert len({len(call.X) for call in spy.calls}) == (2 if l1 or l2 else 1)  # a sample as well
+        assert {vector.dtype for vectors in spy.seen()[1:] for vector in vectors} == {kept}
 
 
 class Reads(TorchDispatchMode):
-    """Counts the values that this thread reads from tensors, but for those that the passes read themselves."""
+    """Counts the values that this thread reads from tensors."""
 
-    def __init__(self, spy: Spy) -> None:
-        super().__init__()
-        self.spy, self.values = spy, 0
+    values = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = func.overloadpacket.__name__
-        if name in ("_local_scalar_dense", "equal", "nonzero", "is_nonzero") and not self.spy.at_work:
-            self.values += 1
+        self.values += name in ("_local_scalar_dense", "equal", "nonzero", "is_nonzero")
         return func(*args, **(kwargs or {}))
 
 
@@ -201,28 +156,22 @@ class Reads(TorchDispatchMode):
 def test_a_point_is_read_back_at_once(spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any) -> None:
     """L-BFGS waits once for an evaluation and the driver not at all; Newton's method once more for its direction, and
     twice where that needs another Hessian, and CG once more for each product."""
-    waits = 0
+    waits: list[int] = []
     read_back = method.read_back
-
-    def counted(tensors: list[Tensor]) -> list[float]:
-        nonlocal waits
-        waits += 1
-        return read_back(tensors)
-
     for module in (method, newton):
-        monkeypatch.setattr(module, "read_back", counted)
+        monkeypatch.setattr(module, "read_back", lambda tensors: waits.append(1) or read_back(tensors))
     X, y = data(2_000, 20)
     X = X * torch.logspace(0, 2, 20)
     counts: list[tuple[int, int, int, int]] = []
     for limit in (2, 5):
-        waits = 0
+        waits.clear()
         spy.calls.clear()
-        with Reads(spy) as reads:
+        with Reads() as reads:
             result = fit(X, y, l2=1e-7, solver=solver, tolerance=1e-14, max_iterations=limit)
         assert result.ending == "limit"
         assert len(result.history) > 1
         others = spy.count("bce_hessian", len(X)), spy.count("hessian_product", len(X))
-        counts.append((waits + reads.values, result.iterations, *others))
+        counts.append((len(waits) + reads.values, result.iterations, *others))
     waited, evaluations, hessians, products = (after - before for before, after in zip(*counts, strict=True))
     assert evaluations == 3
     most = {"lbfgs": evaluations, "newton": 2 * evaluations + hessians, "newton-cg": evaluations + products}
@@ -239,13 +188,13 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
         return float(clock.now)
 
     def compiling(row: Any, *_: Any) -> None:
-        if row["iteration"] == 0:
-            clock.now += 40.0
-            clock.compiled += 40.0
+        waited = 40.0 if row["iteration"] == 0 else 0.0
+        clock.now, clock.compiled = clock.now + waited, clock.compiled + waited
 
+    monkeypatch.setattr("flashlogit.fitting.fit.FitOptions", lambda *given: FitOptions(*given, tick(), clock.compiled))
     monkeypatch.setattr("flashlogit.fitting.task.compile_seconds", lambda: clock.compiled)
-    monkeypatch.setattr("flashlogit.fitting.task.time", SimpleNamespace(perf_counter=tick))
-    monkeypatch.setattr("flashlogit.solvers.driver.time", SimpleNamespace(perf_counter=tick))
+    for module in ("fitting.task", "solvers.driver"):
+        monkeypatch.setattr(f"flashlogit.{module}.time", SimpleNamespace(perf_counter=tick))
     X, y = data()
     result = fitted(X, (y + (classes - 2.0) * (X[:, 0] > 1)).long(), classes, l2=0.01, on_point=compiling)
     assert result.compile_seconds == 40.0

@@ -60,6 +60,7 @@ def test_it_goes_on_to_the_last_bit_from_every_point(
             assert (resumed.iterations, resumed.passes) == (whole.iterations, whole.passes)
             assert resumed.certificate == whole.certificate
             assert resumed.seconds > state.tensors["driver"][-1]
+        assert len(solve(start=states[-1], tolerance=0.5).history) == 1
     finally:
         torch.set_num_threads(before)
 

@@ -7,20 +7,18 @@ from sklearn.datasets import load_breast_cancer
 from flashlogit import UserError, fit
 from flashlogit.fitting.inference import infer
 
-COLUMNS = [0, 1, 4, 8, 9]
-
 
 @pytest.fixture(scope="module")
 def cancer():
     X, y = load_breast_cancer(return_X_y=True)
-    return (X / X.std(axis=0))[:, COLUMNS], y
+    return (X / X.std(axis=0))[:, [0, 1, 4, 8, 9]], y
 
 
-def ours(X, y, **options):
+def ours(X, y, *, mean=None, scale=None, **options):
     X, y = torch.from_numpy(X), torch.from_numpy(y)
     result = fit(X, y, tolerance=1e-13, **options)
     assert result.converged
-    return infer(X, y, result.weight, result.bias, **options)
+    return infer(X, y, result.weight, result.bias, mean=mean, scale=scale, **options)
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -35,19 +33,20 @@ def test_equal_to_statsmodels_logit(cancer, intercept):
     np.testing.assert_allclose(found.p_value, expected.pvalues, rtol=1e-5, atol=1e-12)
 
 
-def test_weights_are_counts_of_rows(cancer):
+def test_the_same_rows_in_another_form(cancer):
+    """Weights are counts of rows; float32 and large means; standardised columns, described in their own units."""
     X, y = cancer
-    counts = np.random.default_rng(0).integers(1, 4, len(y))
-    found = ours(X, y, sample_weight=torch.from_numpy(counts))
+    counts, narrow = np.random.default_rng(0).integers(1, 4, len(y)), (X + 1000).astype(np.float32)
+    mean, scale = X.mean(axis=0), X.std(axis=0) * 3
+    units = {"mean": torch.from_numpy(mean), "scale": torch.from_numpy(scale)}
     repeated = ours(np.repeat(X, counts, axis=0), np.repeat(y, counts))
-    np.testing.assert_allclose(found.standard_error, repeated.standard_error, rtol=1e-7)
-
-
-def test_float32_and_large_means(cancer):
-    X, y = cancer
-    narrow = (X + 1000).astype(np.float32)
-    one, other = (ours(table, y).standard_error[:-1] for table in (narrow, narrow.astype(float)))
-    np.testing.assert_allclose(one, other, rtol=1e-6)
+    for one, other in (
+        (ours(X, y, sample_weight=torch.from_numpy(counts)), repeated),
+        (ours(narrow, y), ours(narrow.astype(float), y)),
+        (ours((X - mean) / scale, y, **units), ours(X, y)),
+    ):
+        np.testing.assert_allclose(one.coefficient, other.coefficient, rtol=1e-6)
+        np.testing.assert_allclose(one.standard_error, other.standard_error, rtol=1e-6)
 
 
 def test_bad_input_is_named(cancer):
@@ -60,14 +59,3 @@ def test_bad_input_is_named(cancer):
     wide = torch.zeros(3, 5000)
     with pytest.raises(UserError, match="5,000 columns"):
         infer(wide, torch.tensor([0, 1, 1]), wide[0], wide[0, :1])
-
-
-def test_standardised_columns_in_their_own_units(cancer):
-    X, y = cancer
-    mean, scale = torch.from_numpy(X.mean(axis=0)), torch.from_numpy(X.std(axis=0) * 3)
-    standardised, y = (torch.from_numpy(X) - mean) / scale, torch.from_numpy(y)
-    result = fit(standardised, y, tolerance=1e-13)
-    found = infer(standardised, y, result.weight, result.bias, mean=mean, scale=scale)
-    raw = ours(X, y.numpy())
-    np.testing.assert_allclose(found.coefficient, raw.coefficient, rtol=1e-6)
-    np.testing.assert_allclose(found.standard_error, raw.standard_error, rtol=1e-6)

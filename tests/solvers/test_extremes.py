@@ -23,33 +23,18 @@ def data(classes: int, *, N: int = 128, D: int = 4) -> tuple[Tensor, Tensor]:
     """Standard normal columns, float64, and labels that overlap."""
     g = np.random.default_rng(1)
     X = g.normal(size=(N, D))
-    logits = np.stack([X[:, 0], 0 * X[:, 0], -X[:, 0]], axis=1)[:, :classes]
-    y = np.argmax(logits + g.gumbel(size=(N, classes)), axis=1)
-    return torch.from_numpy(X), torch.from_numpy(y)
+    logits = X[:, :1] * np.array([1, 0, -1])[:classes]
+    return torch.from_numpy(X), torch.from_numpy(np.argmax(logits + g.gumbel(size=(N, classes)), axis=1))
 
 
-def objective(result: Fit, X: Tensor, y: Tensor, l1: float, l2: float) -> np.longdouble:
+def objective(result: Fit, X: Tensor, y: Tensor, l1: float = 0.0, l2: float = 0.0) -> np.longdouble:
     """P in the widest numbers that there are, for equal weights of the rows."""
     weight, bias, values = (t.double().numpy().astype(WIDE) for t in (result.weight, result.bias, X))
     z = values @ np.atleast_2d(weight).T + bias
     z = np.concatenate([-z, 0 * z], axis=1) if z.shape[1] == 1 else z
     margins = z - z[np.arange(len(z)), y.numpy()][:, None]
-    largest = margins.max(axis=1)
-    losses = largest + np.log(np.exp(margins - largest[:, None]).sum(axis=1))
+    losses = np.logaddexp.reduce(margins, axis=1)
     return losses.mean() + WIDE(l1) * abs(weight).sum() + WIDE(l2) / 2 * (weight * weight).sum()
-
-
-def columns(kind: str, X: Tensor) -> Tensor:
-    X = X.clone()
-    if kind == "constant":
-        X[:, 1], X[:, 2] = 0.1, 1e3
-    elif kind == "nearly constant":
-        X[:, 1] = 1.0 + 2.0**-7 * (X[:, 2] > 0)
-    elif kind == "far means":
-        X[:, 1:] += 1e6
-    elif kind == "no intercept":
-        X[:, 1:] += 1e4
-    return X
 
 
 @CLASSES
@@ -68,15 +53,20 @@ def columns(kind: str, X: Tensor) -> Tensor:
 def test_narrow_columns_reach_the_optimum(kind: str, dtype: torch.dtype, l2: float, classes: int) -> None:
     """L-BFGS is too slow for far means without an intercept."""
     X, y = data(classes)
-    X = columns(kind, X).to(dtype)
-    intercept = kind != "no intercept"
+    if kind == "constant":
+        X[:, 1], X[:, 2] = 0.1, 1e3
+    elif kind == "nearly constant":
+        X[:, 1] = 1.0 + 2.0**-7 * (X[:, 2] > 0)
+    else:
+        X[:, 1:] += 1e6 if kind == "far means" else 1e4
+    X, intercept = X.to(dtype), kind != "no intercept"
     options = {"l2": l2, "intercept": intercept, "tolerance": 1e-8}
     results = [fitted(X, y, classes, solver=solver, **options) for solver in NAMES[: 2 + intercept]]
-    values = [objective(result, X, y, 0.0, l2) for result in results]
-    for result, value in zip(results, values, strict=True):
+    best = min(objective(result, X, y, l2=l2) for result in results)
+    for result in results:
         assert result.converged
         assert result.iterations < 60
-        assert value - min(values) <= 2 * result.gap + 1e-14
+        assert objective(result, X, y, l2=l2) - best <= 2 * result.gap + 1e-14
 
 
 @SOLVERS
@@ -91,7 +81,7 @@ def test_a_start_worse_than_the_null_model_is_left_out(size: float, classes: int
     assert torch.equal(far.weight, cold.weight)
     assert torch.equal(far.bias, cold.bias)
     assert far.iterations == cold.iterations
-    assert any("left out" in note for note in far.notes)
+    assert "left out" in "".join(far.notes)
 
 
 @pytest.mark.parametrize(("classes", "options"), [(2, {"l2": 0.01}), (3, {"l2": 0.01}), (2, {"l1": 10.0})])
@@ -112,7 +102,6 @@ def test_a_good_start_is_taken(classes: int, options: dict[str, float]) -> None:
         ("newton-cg", 2, {"l2": 1e-45}),
         ("newton-cg", 3, {"l2": 1e-45}),
         ("lbfgs", 2, {"l2": 1e-30}),
-        ("auto", 3, {"l2": 1e-22}),
         ("newton", 2, {"l1": 1e-30}),
         ("lbfgs", 2, {"l1": 1e-30, "l2": 1e-30}),
     ],
@@ -128,16 +117,6 @@ def test_a_penalty_below_rounding_is_as_none(solver: Any, classes: int, options:
     assert result.certificate.kind == "decrement"
     assert torch.allclose(result.weight, none.weight, rtol=0, atol=1e-5)
     assert result.objective == pytest.approx(none.objective, rel=1e-11)
-
-
-@pytest.mark.parametrize(("solver", "classes"), [("newton", 2), ("lbfgs", 2), ("newton", 3)])
-def test_l1_proves_the_optimum_where_l2_is_below_rounding(solver: Any, classes: int) -> None:
-    X, y = data(classes)
-    lasso = fitted(X, y, classes, l1=0.01, solver="newton", tolerance=1e-11)
-    result = fitted(X, y, classes, l1=0.01, l2=1e-30, solver=solver, tolerance=1e-9)
-    assert result.converged
-    assert result.certificate.kind == "gap"
-    assert objective(result, X, y, 0.01, 1e-30) - objective(lasso, X, y, 0.01, 0.0) <= result.gap + 1e-15
 
 
 @CLASSES
@@ -162,16 +141,18 @@ def test_separated_classes_have_an_optimum_with_any_penalty(l2: float, solver: A
         (2e6, 3, 1e-10, {"l2": 5e-4}),
         (1.0, 2, 1e-30, {"l1": 0.05}),
         (1.0, 2, 1e-30, {"l2": 0.05}),
+        (1.0, 2, 1e-9, {"l1": 0.01, "l2": 1e-30, "solver": "lbfgs"}),
+        (1.0, 3, 1e-9, {"l1": 0.01, "l2": 1e-30}),
     ],
 )
-def test_neither_large_units_nor_a_tolerance_below_rounding_take_a_proof_away(
-    size: float, classes: int, tolerance: float, options: dict[str, float]
-) -> None:
+def test_neither_units_nor_a_tiny_tolerance_or_l2_take_a_proof_away(size, classes, tolerance, options) -> None:
     X, y = data(classes, N=1000)
     X[:, 3] = size * (3 + X[:, 3])
     result = fitted(X, y, classes, tolerance=tolerance, **options)
     assert result.certificate.kind == "gap"
     assert result.relative_gap <= max(tolerance, 1e-15)
+    other = fitted(X, y, classes, tolerance=1e-12, **options | {"l2": options.get("l2", 0) * (tolerance != 1e-9)})
+    assert objective(result, X, y, options.get("l1", 0), options.get("l2", 0)) <= other.objective + result.gap + 1e-14
 
 
 @pytest.mark.parametrize(
@@ -182,36 +163,27 @@ def test_columns_next_to_copies_are_not_left_out_of_a_penalised_fit(solver: Any,
     X, y = data(2, N=500, D=1)
     X = torch.cat([torch.full_like(X, 1e6), 1e6 + X], dim=1)
     result = fit(X, y, intercept=False, solver=solver, max_iterations=20, l1=l1, l2=l2)
-    by_hand = dataclasses.replace(result, weight=torch.tensor([-2.0, 2.0]), bias=torch.zeros(1))
-    assert float(objective(result, X, y, l1, l2) - objective(by_hand, X, y, l1, l2)) <= result.gap + 1e-12
+    by_hand = dataclasses.replace(result, weight=torch.tensor([-2.0, 2.0]))
+    assert objective(result, X, y, l1, l2) - objective(by_hand, X, y, l1, l2) <= result.gap + 1e-12
 
 
 @CLASSES
-@pytest.mark.parametrize("options", [{"l2": 1e-20}, {"l1": 1e-19}], ids=str)
-def test_a_penalty_that_rounding_hides_beside_columns_of_all_units(options: dict[str, float], classes: int) -> None:
+@pytest.mark.parametrize(
+    ("penalty", "size", "units"),
+    [
+        ("l2", 1e-9, (1e-8, 1e8, 1.0)),
+        ("l2", 1e-15, (1e-3, 1e5, 1.0)),
+        ("l2", 1e-23, (1e-8, 1e8, 1.0)),
+        ("l2", 1e-20, (1e-3, 1.0, 1e5)),
+        ("l1", 1e-19, (1e-3, 1.0, 1e5)),
+    ],
+)
+def test_a_weak_penalty_beside_columns_of_all_units(penalty: str, size: float, units: Any, classes: int) -> None:
     X, y = data(classes, N=1000)
-    units = torch.tensor([1e-3, 1.0, 1e5, 1.0])
-    result = fitted(X * units, y, classes, tolerance=1e-10, **options)
-    none = fitted(X, y, classes, tolerance=1e-12)
+    X[:, :3] *= torch.tensor(units)
+    options = {penalty: size}
+    result = fitted(X, y, classes, tolerance=1e-10, **options)
+    polished = fitted(X, y, classes, tolerance=1e-15, start=(result.weight, result.bias), **options)
     assert result.converged
-    assert result.objective - none.objective <= 1e-10 * none.certificate.null_objective
-
-
-@pytest.mark.parametrize(("l2", "units"), [(1e-9, (1e-8, 1e8)), (1e-15, (1e-3, 1e5)), (1e-23, (1e-8, 1e8))])
-def test_a_weak_penalty_beside_columns_of_all_units_is_certified(l2: float, units: tuple[float, float]) -> None:
-    X, y = data(2, N=1000)
-    X[:, :2] *= torch.tensor(units)
-    result = fit(X, y, l2=l2, tolerance=1e-10)
-    assert result.converged
-    polished = fit(X, y, l2=l2, tolerance=1e-15, start=(result.weight, result.bias))
-    assert objective(result, X, y, 0.0, l2) - objective(polished, X, y, 0.0, l2) <= result.gap + 1e-15
-
-
-@SOLVERS
-def test_a_state_goes_on_to_a_larger_tolerance(solver: Any) -> None:
-    X, y = data(2)
-    states = []
-    fit(X, y, l2=1e-3, solver=solver, tolerance=1e-25, on_point=lambda row, point: states.append(point.state))
-    result = fit(X, y, l2=1e-3, solver=solver, tolerance=1e-6, start=states[-1])
-    assert result.ending == "tolerance"
-    assert len(result.history) == 1
+    for other in (polished, fitted(X, y, classes, tolerance=1e-12)):
+        assert objective(result, X, y, **options) - objective(other, X, y, **options) <= result.gap + 1e-15

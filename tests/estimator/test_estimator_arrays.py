@@ -79,13 +79,10 @@ def test_numpys_floats_are_used_in_place(dtype, layout):
         assert read.dtype == getattr(torch, np.dtype(dtype).name)
     same = torch.from_numpy(X.astype(np.float64)).to(read.dtype)
     reference = LogisticRegression().fit(same, IRIS[1])
-    for found, expected in (
-        (model.coef_, reference.coef_),
-        (model.predict_proba(X), reference.predict_proba(same)),
-        (model.predict(X), reference.predict(same)),
-    ):
-        assert isinstance(found, np.ndarray)
-        np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    assert all(isinstance(found, np.ndarray) for found in (model.coef_, model.predict_proba(X), model.predict(X)))
+    np.testing.assert_allclose(model.coef_, reference.coef_, atol=1e-6)
+    np.testing.assert_allclose(model.predict_proba(X), reference.predict_proba(same), atol=1e-6)
+    np.testing.assert_array_equal(model.predict(X), reference.predict(same))
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])

@@ -34,12 +34,7 @@ class Recorder:
 
 @pytest.mark.parametrize(
     ("data", "max_iter", "solver"),
-    [
-        (SCALED, 1000, "lbfgs"),
-        (SCALED, 0, "newton"),
-        (IRIS, 1000, "newton"),
-        (IRIS, 3, "lbfgs"),
-    ],
+    [(SCALED, 1000, "lbfgs"), (SCALED, 0, "newton"), (IRIS, 1000, "newton"), (IRIS, 3, "lbfgs")],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_callbacks_have_a_task_for_each_evaluation(data, max_iter, solver):
@@ -64,14 +59,14 @@ def test_callbacks_have_a_task_for_each_evaluation(data, max_iter, solver):
 def test_callbacks_end_with_an_error_and_go_with_copies():
     recorder = Recorder()
     model = LogisticRegression(solver="newton").set_callbacks(recorder)
-    wide = np.eye(10, 2100)
-    with pytest.raises((UserError, ValueError), match="newton"):
-        model.fit(wide, np.arange(10) % 2)
+    with pytest.raises(UserError, match="2,100 columns"):
+        model.fit(np.eye(10, 2100), np.arange(10) % 2)
     assert len(recorder.of("teardown")) == 1
     with pytest.raises(TypeError):
         model.set_callbacks("print")
-    silent = LogisticRegression().fit(*IRIS)
-    np.testing.assert_array_equal(model.set_params(solver="auto").fit(*IRIS).coef_, silent.coef_)
+    np.testing.assert_array_equal(
+        model.set_params(solver="auto").fit(*IRIS).coef_, LogisticRegression().fit(*IRIS).coef_
+    )
     begun = len(recorder.calls)
     model.set_callbacks().fit(*IRIS)
     assert len(recorder.calls) == begun

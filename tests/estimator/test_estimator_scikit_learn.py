@@ -49,16 +49,9 @@ def test_classes_without_weight_are_as_if_their_rows_were_not_there(lacking, fit
     assert np.isfinite(model.predict_log_proba(X)).all()
     if np.isinf(model.C):
         return  # of classes that are separated there is no optimum to compare
-    strength = 1 / (model.C * weight.sum())
-    alone = fit_softmax(
-        torch.from_numpy(X[kept]),
-        torch.from_numpy(numbers),
-        sample_weight=torch.from_numpy(weight[kept]),
-        l1=model.l1_ratio * strength,
-        l2=(1 - model.l1_ratio) * strength,
-        intercept=fit_intercept,
-        tolerance=1e-10,
-    )
+    l1, l2 = np.array([model.l1_ratio, 1 - model.l1_ratio]) / (model.C * weight.sum())
+    rows, labels, s = map(torch.from_numpy, (X[kept], numbers, weight[kept]))
+    alone = fit_softmax(rows, labels, sample_weight=s, l1=l1, l2=l2, intercept=fit_intercept, tolerance=1e-10)
     assert model.gap_ <= 1e-10
     expected = torch.softmax(torch.from_numpy(X) @ alone.weight.t() + alone.bias, dim=1)
     np.testing.assert_allclose(probability[:, present], expected, atol=2e-4)
@@ -116,15 +109,12 @@ def test_class_weights_of_0():
     balanced = LogisticRegression(class_weight="balanced").fit(X, names, sample_weight=weight)
     same = LogisticRegression().fit(X, names, sample_weight=np.array([1.5, 0.75, 0])[y] * weight)
     np.testing.assert_allclose(balanced.coef_, same.coef_, atol=1e-9)
-    with pytest.raises(ValueError, match="class 'baz' has no row with a weight above 0, by class_weight"):
-        LogisticRegression(class_weight={"bar": 1, "baz": 0, "foo": 0}).fit(X, names)
 
 
 def test_a_class_that_had_no_weight_can_come_back():
     X, y = IRIS
     model = LogisticRegression(warm_start=True).fit(X, y, sample_weight=y != 1)
-    again = model.fit(X, y, sample_weight=y != 1)
-    assert again.n_iter_[0] == 1
+    assert model.fit(X, y, sample_weight=y != 1).n_iter_[0] == 1
     np.testing.assert_allclose(model.fit(X, y).coef_, LogisticRegression().fit(X, y).coef_, atol=1e-5)
     model = LogisticRegression(random_state=0, learning_rate=0.3, batch_size=16).fit(X, y, y != 1)
     for _ in range(4):
@@ -149,9 +139,12 @@ def test_sparsify_and_densify(kind, data):
     assert model.densify().sparsify().fit(X, y).n_iter_[0] == 1  # a warm start takes them too
     assert type(model.coef_) is type(dense)
     assert model.sparsify().partial_fit(X, y).coef_.shape == dense.shape
-    for method in ("sparsify", "densify"):
-        with pytest.raises(NotFittedError):
-            getattr(LogisticRegression(), method)()
+
+
+@pytest.mark.parametrize("method", ["sparsify", "densify", "to_sklearn"])
+def test_what_needs_a_fit_says_so(method):
+    with pytest.raises(NotFittedError):
+        getattr(LogisticRegression(), method)()
 
 
 @pytest.mark.parametrize("data", [CANCER, IRIS], ids=["two", "three"])

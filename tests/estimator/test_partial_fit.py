@@ -31,17 +31,13 @@ def test_comes_near_the_optimum(data, l1_ratio):
 
 def test_is_repeatable_and_goes_on_after_pickle():
     X, y = WINE
-    models = []
-    for interrupted in (False, True):
-        model = LogisticRegression(random_state=3)
-        for _ in range(3):
-            model.partial_fit(X, y, classes=[0, 1, 2])
-            model = pickle.loads(pickle.dumps(model)) if interrupted else model
-        models.append(model)
-    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
-    assert models[0].n_iter_.tolist() == [0]
-    other = LogisticRegression(random_state=4).partial_fit(X, y)
-    assert not np.array_equal(other.coef_, LogisticRegression(random_state=3).partial_fit(X, y).coef_)
+    model, interrupted = (LogisticRegression(random_state=3).partial_fit(X, y, classes=[0, 1, 2]) for _ in range(2))
+    assert not np.array_equal(LogisticRegression(random_state=4).partial_fit(X, y).coef_, model.coef_)
+    for _ in range(2):
+        interrupted = pickle.loads(pickle.dumps(interrupted)).partial_fit(X, y, classes=[0, 1, 2])
+        model.partial_fit(X, y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(interrupted.coef_, model.coef_)
+    assert model.n_iter_.tolist() == [0]
 
 
 def test_goes_on_from_fit():

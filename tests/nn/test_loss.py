@@ -1,24 +1,24 @@
-"""The differentiable loss: gradients, reductions, autocast, compilation, and what it refuses."""
+"""The differentiable loss, and the module that has it built in: gradients, reductions, autocast, compilation, and what
+is refused."""
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from flashlogit import UserError, bce_loss
+from flashlogit import LogisticHead, bce_loss
 from flashlogit.nn import ops
-from flashlogit.passes import choose_backend
 
 N, D = 12, 4
-REDUCTIONS = ["none", "mean", "sum"]
-each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+each_reduction = pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 
 
 def problem(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -32,25 +32,22 @@ def problem(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Tensor, 
 
 def by_torch(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:
     """The unclamped loss in torch's own words."""
-    z = X @ weight.reshape(-1)
-    s = options.pop("sample_weight", None)
-    reduction = options.pop("reduction", "mean")
-    losses = binary_cross_entropy_with_logits(z if bias is None else z + bias, y, reduction="none", **options)
-    losses = losses if s is None else s * losses
-    if reduction == "none":
-        return losses
-    total = losses.sum()
-    return total if reduction == "sum" else total / (len(losses) if s is None else s.sum())
+    z = X @ weight.reshape(-1) + (0 if bias is None else bias)
+    s, q, reduction = options.get("sample_weight"), options.get("pos_weight"), options.get("reduction", "mean")
+    q = None if q is None else torch.as_tensor(q)
+    losses = binary_cross_entropy_with_logits(z, y, weight=s, reduction="none", pos_weight=q)
+    mean = losses.sum() / (len(losses) if s is None else s.sum())
+    return {"none": losses, "mean": mean, "sum": losses.sum()}[reduction]
 
 
 def with_gradients(loss: Tensor, inputs: tuple[Tensor, ...], upstream: Tensor | None = None) -> list[Tensor]:
     """The loss and its gradients, of its sum unless an upstream gradient is given."""
-    upstream = torch.ones_like(loss) if upstream is None else upstream
-    return [loss, *torch.autograd.grad(loss, inputs, upstream.to(loss.dtype))]
+    upstream = torch.ones_like(loss) if upstream is None else upstream.to(loss.dtype)
+    return [loss, *torch.autograd.grad(loss, inputs, upstream)]
 
 
-S, Q = torch.linspace(0, 3, N, dtype=torch.float64), torch.tensor(2.5, dtype=torch.float64)
-OPTIONS: list[dict[str, Any]] = [{}, {"sample_weight": S}, {"pos_weight": Q}, {"sample_weight": S, "pos_weight": 1 / Q}]
+S, Q = torch.linspace(0, 3, N, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+OPTIONS: list[dict[str, Any]] = [{}, {"sample_weight": S}, {"pos_weight": 2.5}, {"sample_weight": S, "pos_weight": Q}]
 
 
 @each_reduction
@@ -63,9 +60,6 @@ def test_values_and_gradients_are_torchs_own(options, reduction):
         for loss in (bce_loss, by_torch)
     )
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
-    if options == {"pos_weight": Q}:
-        number = bce_loss(X, y, *parameters, reduction=reduction, pos_weight=2.5)
-        assert torch.equal(number, bce_loss(X, y, *parameters, reduction=reduction, **options))
 
 
 @each_reduction
@@ -98,9 +92,8 @@ def test_parameter_shapes(weight_shape, bias_shape):
     w = weight.detach().reshape(weight_shape).requires_grad_()
     b = None if bias_shape is None else bias.detach().reshape(bias_shape).requires_grad_()
     bce_loss(X, y, w, b).backward()
-    expected = torch.autograd.grad(by_torch(X, y, weight, None if b is None else bias), weight)[0]
-    assert w.grad.shape == weight_shape
-    torch.testing.assert_close(w.grad.reshape(-1), expected)
+    by_torch(X, y, weight, b).backward(inputs=weight)
+    torch.testing.assert_close(w.grad, weight.grad.reshape(weight_shape))
     assert b is None or b.grad.shape == bias_shape
 
 
@@ -211,14 +204,36 @@ def test_refused(change, error, message):
         bce_loss(**{"X": X, "y": y, "weight": weight, "bias": bias, **change})
 
 
-def test_a_backend_that_cannot_be_had_is_refused(monkeypatch):
-    if torch.cuda.is_available():
-        pytest.skip("the kernels can be had here")
-    monkeypatch.delenv("TRITON_INTERPRET")
-    choose_backend.cache_clear()
-    try:
-        with pytest.raises(UserError) as caught:
-            bce_loss(*problem(), backend="triton")
-        assert (caught.value.setting, caught.value.value) == ("backend", "triton")
-    finally:
-        choose_backend.cache_clear()
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_heads_state_dict_is_interchangeable_with_a_linear_layers(bias):
+    head, linear = LogisticHead(D, bias=bias), nn.Linear(D, 1, bias=bias)
+    head.load_state_dict(linear.state_dict(), strict=True)
+    X = torch.randn(N, D)
+    assert torch.equal(head(X), linear(X))
+    assert head(X).shape == (N, 1)
+    linear.load_state_dict(head.state_dict(), strict=True)
+
+
+def test_with_labels_a_head_gives_the_loss_and_its_gradient():
+    X, y, *_ = problem(torch.float32)
+    options = {"eps": 1e-3, "clamp_gradient": "exact", "reduction": "sum"}
+    head, weights = LogisticHead(D, **options), {"sample_weight": torch.rand(N), "pos_weight": 2.0}
+    parameters = tuple(head.parameters())
+    ours = with_gradients(head(X, y, **weights), parameters)
+    theirs = with_gradients(bce_loss(X, y, *parameters, **weights, **options), parameters)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_a_head_can_be_copied_moved_and_compiled():
+    X, y, *_ = (tensor.detach() for tensor in problem(torch.float32))
+    head = LogisticHead(D)
+    assert torch.equal(copy.deepcopy(head)(X, y), head(X, y))
+    assert head.to(torch.float64)(X.double(), y).dtype == torch.float64
+    compiled = torch.compile(head, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(X.double(), y), head(X.double(), y))
+
+
+def test_the_options_of_a_head_show_and_are_checked():
+    assert "eps=0.001, clamp_gradient='through', reduction='mean'" in repr(LogisticHead(3, eps=1e-3))
+    with pytest.raises(ValueError, match="eps is 1"):
+        LogisticHead(3, eps=1)

@@ -9,18 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import HOSTILE, SOLVED, report, scores
-from scipy.special import expit
+from reports import HOSTILE, SOLVED, counts, report, scores
 
 from flashlogit.metrics.evaluation import rates
 from flashlogit.report.page import render
 from flashlogit.report.text import amount, are_whole
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-from selenium.webdriver.chrome.options import Options  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -35,7 +31,7 @@ CHECKS = Path(__file__).with_name("checks.js").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = Options()
+    options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     profile = tmp_path_factory.mktemp("profile")
     for argument in (
@@ -44,7 +40,7 @@ def browser(tmp_path_factory):
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.get("about:blank")  # the browser's own first page asks for files of its own
     yield driver
     driver.quit()
@@ -90,12 +86,10 @@ def text(browser, identity):
 
 
 def check_matrix(browser, split, threshold):
-    """Whether matrix and rates at a threshold are numpy's."""
-    called, y = expit(split.logits) >= threshold, split.y == 1
-    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
-    cells = [s[a & b].sum() for a in (~called, called) for b in (~y, y)]
+    """Whether matrix and rates at a threshold are scikit-learn's."""
+    cells = counts(split, threshold)
     expected = [amount(float(v), whole=are_whole(split.sample_weight)) for v in cells]
-    found = rates(np.array(cells))
+    found = rates(cells)
     names = [*found, "tn", "fn", "fp", "tp"]
     shown = browser.execute_script("return arguments[0].map((id) => document.getElementById(id).innerText)", names)
     assert shown == [f"{v:.1%}" if v == v else "–" for v in found.values()] + expected
@@ -119,12 +113,12 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, unit):
     controls = [browser.find_element(By.ID, identity) for identity in ("split", "threshold", "reset")]
     assert [control.get_property("tabIndex") for control in controls] == [0, 0, 0]
     for keys, threshold in (
-        (Keys.ARROW_RIGHT, 0.124),
-        (Keys.ARROW_LEFT * 3, 0.122),
-        (Keys.HOME, 0.0),
-        (Keys.ARROW_UP * 7, 0.007),
-        (Keys.END, 1.0),
-        (Keys.PAGE_DOWN, 0.9),
+        (webdriver.Keys.ARROW_RIGHT, 0.124),
+        (webdriver.Keys.ARROW_LEFT * 3, 0.122),
+        (webdriver.Keys.HOME, 0.0),
+        (webdriver.Keys.ARROW_UP * 7, 0.007),
+        (webdriver.Keys.END, 1.0),
+        (webdriver.Keys.PAGE_DOWN, 0.9),
     ):
         slider.send_keys(keys)
         assert text(browser, "threshold-value") == f"{threshold:g}"
@@ -135,7 +129,7 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, unit):
     line = browser.find_element(By.CSS_SELECTOR, "line.threshold")
     left, width, x = (float(line.get_attribute(name)) for name in ("data-left", "data-width", "x1"))
     assert x == pytest.approx(left + 0.9 * width)
-    browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
+    browser.find_element(By.ID, "reset").send_keys(webdriver.Keys.ENTER)
     check_matrix(browser, splits["train"], 0.12345)
 
 
@@ -144,15 +138,15 @@ def test_tab_reaches_a_skip_link_and_the_class_selector_shows_one_class_at_a_tim
     browser = show(made, script=False)
     assert all(block.is_displayed() for block in browser.find_elements(By.CSS_SELECTOR, ".question"))
     browser = show(made)
-    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    browser.find_element(By.TAG_NAME, "body").send_keys(webdriver.Keys.TAB)
     link = browser.switch_to.active_element
     assert link.text == "Skip to the report"
     assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", link) == "solid"
-    link.send_keys(Keys.ENTER)
+    link.send_keys(webdriver.Keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
     blocks, selector = browser.find_elements(By.CSS_SELECTOR, ".question"), browser.find_element(By.ID, "class")
     assert [block.is_displayed() for block in blocks] == [True, False, False, False]
-    selector.send_keys(Keys.ARROW_DOWN * 2)
+    selector.send_keys(webdriver.Keys.ARROW_DOWN * 2)
     assert [block.is_displayed() for block in blocks] == [False, False, True, False]
     assert Select(selector).first_selected_option.text == "class 2"
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reports import LOSSES, SOLVED, TRAINED, one_class, report, scores
-from scipy.special import expit
+from reports import LOSSES, SOLVED, TRAINED, counts, one_class, report, scores
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from flashlogit.metrics.evaluation import rates
@@ -23,17 +22,14 @@ def decided(split, threshold=0.5, **options):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("threshold", [0.123456, 1e-6, 1 - 1e-6, 0.3])
-def test_counts_at_every_threshold_are_numpys(weighted, threshold):
+def test_counts_at_every_threshold_are_scikit_learns(weighted, threshold):
     split = scores(weighted=weighted)
     decision = decided(split, threshold)
-    p, y = expit(split.logits), split.y == 1
-    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
     assert (np.diff(decision.thresholds) > 0).all()
     assert decision.thresholds[[0, decision.at, -1]].tolist() == [0, threshold, 1]
     assert set(THRESHOLDS) <= set(decision.thresholds)
     for k in (0, 1, decision.at, 500, 999, 1000):
-        called = p >= decision.thresholds[k]
-        expected = [s[c & of].sum() for c in (~called, called) for of in (~y, y)]
+        expected = counts(split, decision.thresholds[k])
         np.testing.assert_allclose(replace(decision, at=k).counts(), expected, rtol=1e-9, atol=1e-9)
 
 

@@ -59,7 +59,6 @@ def plain(made):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"inferred": True},
         {"K": 3},
         {"history": [], "learned": TRAINED},

@@ -1,7 +1,5 @@
 """Bootstrap intervals: against resampled rows and against known variances, bounded work, and what has no interval."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.special import expit

@@ -1,7 +1,5 @@
 """Reports of small made-up runs, for the tests of the page and the pictures."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import expit
 from sklearn.metrics import confusion_matrix

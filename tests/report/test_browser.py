@@ -1,7 +1,5 @@
 """The page in a browser without network: what the slider, the keyboard, a phone and dark mode make of it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -16,7 +14,6 @@ from flashlogit.report.page import render
 from flashlogit.report.text import amount, are_whole
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -82,7 +79,7 @@ def check(browser, name):
 
 
 def text(browser, identity):
-    return browser.find_element(By.ID, identity).text
+    return browser.find_element("id", identity).text
 
 
 def check_matrix(browser, split, threshold):
@@ -102,49 +99,45 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, unit):
     made = report(splits=splits, threshold=0.12345)
     browser = show(made, script=False)
     for identity in ("threshold", "split", "reset"):
-        assert not browser.find_element(By.ID, identity).is_displayed(), "no dead controls"
+        assert not browser.find_element("id", identity).is_displayed(), "no dead controls"
     cells = {name: text(browser, name) for name in ("tn", "fn", "fp", "tp", "precision", "f1")}
     browser = show(made)
-    slider = browser.find_element(By.ID, "threshold")
+    slider = browser.find_element("id", "threshold")
     assert text(browser, "threshold-value") == "0.1235"
     check_matrix(browser, splits["test"], 0.12345)
     assert cells == {name: text(browser, name) for name in cells}
     browser.execute_script("arguments[0].focus()", slider)
-    controls = [browser.find_element(By.ID, identity) for identity in ("split", "threshold", "reset")]
+    controls = [browser.find_element("id", identity) for identity in ("split", "threshold", "reset")]
     assert [control.get_property("tabIndex") for control in controls] == [0, 0, 0]
-    for keys, threshold in (
-        (webdriver.Keys.ARROW_RIGHT, 0.124),
-        (webdriver.Keys.ARROW_LEFT * 3, 0.122),
-        (webdriver.Keys.HOME, 0.0),
-        (webdriver.Keys.ARROW_UP * 7, 0.007),
-        (webdriver.Keys.END, 1.0),
-        (webdriver.Keys.PAGE_DOWN, 0.9),
-    ):
-        slider.send_keys(keys)
+    keys = webdriver.Keys
+    moves = {keys.ARROW_RIGHT: 0.124, keys.ARROW_LEFT * 3: 0.122, keys.HOME: 0.0}
+    moves |= {keys.ARROW_UP * 7: 0.007, keys.END: 1.0, keys.PAGE_DOWN: 0.9}
+    for pressed, threshold in moves.items():
+        slider.send_keys(pressed)
         assert text(browser, "threshold-value") == f"{threshold:g}"
         check_matrix(browser, splits["test"], threshold)
         assert slider.get_attribute("aria-valuetext").startswith(f"{threshold:g}: precision")
-    Select(browser.find_element(By.ID, "split")).select_by_value("train")
+    Select(browser.find_element("id", "split")).select_by_value("train")
     check_matrix(browser, splits["train"], 0.9)
-    line = browser.find_element(By.CSS_SELECTOR, "line.threshold")
+    line = browser.find_element("css selector", "line.threshold")
     left, width, x = (float(line.get_attribute(name)) for name in ("data-left", "data-width", "x1"))
     assert x == pytest.approx(left + 0.9 * width)
-    browser.find_element(By.ID, "reset").send_keys(webdriver.Keys.ENTER)
+    browser.find_element("id", "reset").send_keys(keys.ENTER)
     check_matrix(browser, splits["train"], 0.12345)
 
 
 def test_tab_reaches_a_skip_link_and_the_class_selector_shows_one_class_at_a_time(show):
     made = report(4)
     browser = show(made, script=False)
-    assert all(block.is_displayed() for block in browser.find_elements(By.CSS_SELECTOR, ".question"))
+    assert all(block.is_displayed() for block in browser.find_elements("css selector", ".question"))
     browser = show(made)
-    browser.find_element(By.TAG_NAME, "body").send_keys(webdriver.Keys.TAB)
+    browser.find_element("tag name", "body").send_keys(webdriver.Keys.TAB)
     link = browser.switch_to.active_element
     assert link.text == "Skip to the report"
     assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", link) == "solid"
     link.send_keys(webdriver.Keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
-    blocks, selector = browser.find_elements(By.CSS_SELECTOR, ".question"), browser.find_element(By.ID, "class")
+    blocks, selector = browser.find_elements("css selector", ".question"), browser.find_element("id", "class")
     assert [block.is_displayed() for block in blocks] == [True, False, False, False]
     selector.send_keys(webdriver.Keys.ARROW_DOWN * 2)
     assert [block.is_displayed() for block in blocks] == [False, False, True, False]
@@ -173,7 +166,7 @@ def test_the_page_fits_every_screen_and_paper_and_its_text_can_be_read(show, K):
     assert check(browser, "phone") == [360, 360, True, 0, 0]
     assert browser.execute_script("return window.hacked") is None
     view(browser, width=680, scheme="dark", media="print")
-    assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
+    assert not browser.find_element("tag name", "nav").is_displayed()
     if K == 2:
         assert check(browser, "printed") == [True, "rgb(0, 0, 0)", "rgb(255, 255, 255)"]
-        assert browser.find_element(By.CLASS_NAME, "only-plain").is_displayed()
+        assert browser.find_element("class name", "only-plain").is_displayed()

@@ -1,7 +1,5 @@
 """The page as text: what it holds, that it needs nothing else, and that nothing of the user's becomes markup."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from html.parser import HTMLParser

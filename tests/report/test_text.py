@@ -1,7 +1,5 @@
 """Numbers, names and metrics as text: digits, room, and what turns the direction of text."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Where the kernels run in tests: on the GPU where there is one, else in Triton's interpreter."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Iterable

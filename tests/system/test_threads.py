@@ -1,7 +1,5 @@
 """Threads that share rows: order, errors, and torch's own number of threads."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -30,8 +30,7 @@ class _TestModule(pytest.Module):
         try:
             return super().collect()
         except self.CollectError as error:
-            missing = getattr(error.__cause__, "name", None) or ""
-            package = missing.partition(".")[0]
+            package = (getattr(error.__cause__, "name", None) or "").partition(".")[0]
             known = isinstance(error.__cause__, ModuleNotFoundError) and package in MAY_BE_MISSING
             # Without a GPU there is no reason for an environment that lacks them, and skipping would hide it.
             if not (known and torch.cuda.is_available()):
@@ -46,8 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
     """Every test module, as one that may be skipped."""
-    module: pytest.Module = _TestModule.from_parent(parent, path=module_path)
-    return module
+    return _TestModule.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,9 +87,6 @@ def kernels() -> ModuleType:
 @pytest.fixture(params=["reference", "kernels"])
 def passes(request: pytest.FixtureRequest) -> ModuleType:
     """Each implementation of the passes in turn."""
-    if request.param == "kernels":
-        module: ModuleType = request.getfixturevalue("kernels")
-        return module
     from flashlogit import reference
 
-    return reference
+    return reference if request.param == "reference" else request.getfixturevalue("kernels")

@@ -39,9 +39,8 @@ class Problem:
 
     def objective(self, w: Array, b: float) -> float:
         z = self.X @ w + b
-        loss = np.logaddexp(0, z) - self.y * z
-        penalty = self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w
-        return float(self.weights @ loss / self.weights.sum() + penalty)
+        loss = self.weights @ (np.logaddexp(0, z) - self.y * z) / self.weights.sum()
+        return float(loss + self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w)
 
     def dual(self, w: Array, b: float) -> float:
         """A lower bound of the least objective, from the residuals at (w, b) with the best intercept for w."""

@@ -28,8 +28,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert [words[1] for words in COMMANDS] == ["inspect", "train", "evaluate", "predict", "export"]
     for words in COMMANDS:
         assert main(words[1:]) == 0, words
-    printed = capsys.readouterr().out
-    assert "336,776 rows" in printed
+    assert "336,776 rows" in capsys.readouterr().out
     assert (tmp_path / "runs/flights/report.html").is_file()
     result = json.loads((tmp_path / "runs/flights/metrics.json").read_text(encoding="utf-8"))
     assert result["train"]["rows"] + result["test"]["rows"] == 327_346

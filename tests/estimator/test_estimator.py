@@ -175,9 +175,8 @@ def test_penalty_that_overrides_others_warns_and_verbose_prints_the_gap(capsys):
 
 def test_device_may_be_torchs():
     LogisticRegression(device=torch.device("cpu")).fit(*SCALED)
-    for device in ("cuda:99", None):
-        with pytest.raises(UserError, match="device"):
-            LogisticRegression(device=device).fit(*SCALED)
+    with pytest.raises(UserError, match="device"):
+        LogisticRegression(device=None).fit(*SCALED)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +252,9 @@ def test_a_runs_model(tmp_path, labels):
     p = torch.softmax(z if len(labels) > 2 else torch.nn.functional.pad(z, (1, 0)), dim=1).numpy()
     np.testing.assert_allclose(model.predict_proba(X)[:, np.argsort(np.argsort(labels))], p, rtol=1e-12)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), model.predict_proba(X), rtol=1e-12)
-    before = model.predict(X)
+    before, coef = model.predict(X), model.coef_.copy()
     model.set_params(learning_rate=1e-9).partial_fit(X, before, classes=model.classes_)
     np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_allclose(model.coef_, coef, atol=1e-6)
+    assert (model.n_iter_.tolist(), hasattr(model, "gap_")) == ([7], False)
     LogisticRegression.load(tmp_path / "model.safetensors")

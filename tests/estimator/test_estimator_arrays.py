@@ -118,8 +118,6 @@ def test_mixtures_follow_the_features():
     model = LogisticRegression().fit(tensor.requires_grad_(), list(y))
     assert isinstance(model.predict(X), np.ndarray)  # fitted on tensors, asked with NumPy
     assert not model.predict_proba(tensor).requires_grad
-    columns = torch.from_numpy(np.repeat(X, 2, axis=1))[:, ::2]
-    assert torch.equal(LogisticRegression().fit(columns, y).coef_, model.coef_)
 
 
 class Exported:
@@ -146,7 +144,6 @@ def test_anything_with_dlpack_is_fitted_in_place_and_comes_back_as_tensors():
     X, y = (torch.from_numpy(array) for array in IRIS)
     assert is_device_array(Exported(X))
     assert as_tensor(Exported(X)).data_ptr() == X.data_ptr()
-    assert like(X, torch.ones(2)).device == X.device
     model = LogisticRegression().fit(Exported(X), Exported(y))
     assert torch.equal(model.coef_, LogisticRegression().fit(X, y).coef_)
     assert torch.equal(model.predict(Exported(X)), model.predict(X))
@@ -157,5 +154,4 @@ def test_anything_with_dlpack_is_fitted_in_place_and_comes_back_as_tensors():
 def test_an_array_on_a_device_that_torch_does_not_know_is_converted():
     other = array_api_strict.asarray(IRIS[0], device=array_api_strict.Device("device1"))
     np.testing.assert_array_equal(numpy_of(other), IRIS[0])
-    result = like(other, torch.ones(2))
-    assert result.device == other.device
+    assert like(other, torch.ones(2)).device == other.device

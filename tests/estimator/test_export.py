@@ -58,9 +58,8 @@ def test_labels_that_onnx_does_not_know(tmp_path, monkeypatch):
     model = LogisticRegression().fit(*CANCER)
     for classes in (np.array([0.5, 1.5]), np.array([0, 2**63], dtype=np.uint64), np.array([None, "a"])):
         model.classes_ = classes
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError, match=r"classes is .*; ONNX knows whole numbers of 64 bits and strings"):
             model.to_onnx(tmp_path / "model.onnx")
-        assert caught.value.setting == "classes"
     assert not (tmp_path / "model.onnx").exists()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'flashlogit\[onnx\]'"):

@@ -15,17 +15,31 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from flashlogit import LogisticHead, bce_loss
 from flashlogit.nn import ops
 
-N, D = 12, 4
+N, D, B = 12, 4, 4
 each_reduction = pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 
 
-def problem(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+Arguments = dict[str, Tensor]
+SHAPES = {"X": (N, D), "y": (N,), "weight": (D,), "bias": (1,), "sample_weight": (N,), "pos_weight": ()}
+WITHOUT_GRADIENT = ("y", "sample_weight", "pos_weight")
+
+
+def numbers(*batched: str, dtype: torch.dtype = torch.float64) -> Arguments:
+    """Arguments of the loss; of those in `batched` B, in their first dimension."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(name: str, shape: tuple[int, ...]) -> Tensor:
+        shape = (B, *shape) if name in batched else shape
+        of = torch.rand if name in WITHOUT_GRADIENT else torch.randn
+        return of(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return {name: draw(name, shape) for name, shape in SHAPES.items()}
+
+
+def problem(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """X, soft labels, weight and bias; all but the labels require a gradient."""
-    generator = torch.Generator().manual_seed(seed)
-    X = torch.randn(N, D, generator=generator, dtype=dtype).requires_grad_()
-    y = torch.rand(N, generator=generator, dtype=dtype)
-    weight = torch.randn(D, generator=generator, dtype=dtype).requires_grad_()
-    return X, y, weight, torch.tensor([0.2], dtype=dtype).requires_grad_()
+    X, y, weight, bias, *_ = numbers(dtype=dtype).values()
+    return X.requires_grad_(), y, weight.requires_grad_(), bias.requires_grad_()
 
 
 def by_torch(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:
@@ -51,19 +65,17 @@ OPTIONS: list[dict[str, Any]] = [{}, {"sample_weight": S}, {"pos_weight": 2.5}, 
 @each_reduction
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "+".join(o) or "plain")
 def test_values_and_gradients_are_torchs_own(options, reduction):
-    X, y, *parameters = problem()
+    X, y, w, b = problem()
+    options = {**options, "reduction": reduction}
     upstream = torch.linspace(-1, 2, N) if reduction == "none" else torch.tensor(-1.7)
-    ours, theirs = (
-        with_gradients(loss(X, y, *parameters, reduction=reduction, **options), (X, *parameters), upstream)
-        for loss in (bce_loss, by_torch)
-    )
+    ours, theirs = (with_gradients(f(X, y, w, b, **options), (X, w, b), upstream) for f in (bce_loss, by_torch))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @each_reduction
 def test_gradcheck_of_the_exact_clamp_beyond_it(reduction):
     X, y, weight, bias = problem()
-    X = (X.detach() * 3).requires_grad_()
+    X = (X.detach() * 9).requires_grad_()
     beyond = (X @ weight + bias).abs() > math.log((1 - 1e-3) / 1e-3)
     assert 0 < beyond.sum() < N
 
@@ -161,11 +173,13 @@ def test_compiled_without_a_graph_break_for_any_number_of_rows(backend, reductio
         X, y = torch.randn(n, D, requires_grad=True), torch.rand(n)
         ours, theirs = (with_gradients(f(X, y, weight, bias), (X, weight, bias)) for f in (compiled, step))
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    by_weight = torch.func.grad(step, argnums=2)
+    compiled = torch.compile(by_weight, backend=backend)
+    torch.testing.assert_close(compiled(X, y, weight, bias), by_weight(X, y, weight, bias))
 
 
 def test_the_operators_keep_torchs_rules():
-    X, y, weight, bias = (tensor.detach() for tensor in problem(torch.float32))
-    s, q = torch.ones(N), torch.ones(())
+    X, y, weight, bias, s, q = numbers(dtype=torch.float32).values()
     for residual in (False, True):
         torch.library.opcheck(ops.bce_onepass, (X, y, weight, bias, s, q, 1e-8, "through", "auto", residual))
     torch.library.opcheck(ops.bce_rows, (X, y, weight, None, None, None, 0.0, "exact", "torch"))
@@ -195,9 +209,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("change", "error", "message"), REFUSED)
 def test_refused(change, error, message):
-    X, y, weight, bias = problem(torch.float32)
     with pytest.raises(error, match=message):
-        bce_loss(**{"X": X, "y": y, "weight": weight, "bias": bias, **change})
+        bce_loss(**{**numbers(dtype=torch.float32), **change})
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from reports import LOSSES, SOLVED, TRAINED, counts, model_of, one_class, report, scores
+from reports import LOSSES, TRAINED, counts, model_of, one_class, report, scores
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
@@ -89,7 +89,6 @@ def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
     ("options", "proven", "legend"),
     [
         ({}, True, "estimated, tolerance"),
-        ({"learned": replace(SOLVED, converged=False)}, False, "estimated, tolerance"),
         ({"history": LOSSES, "learned": TRAINED}, False, "train, validation, lowest validation loss"),
     ],
 )

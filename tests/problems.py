@@ -1,7 +1,5 @@
 """Small problems for the solvers, and their optima by an independent method."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import entr
+from scipy.special import entr, expit
 from torch import Tensor
 
 from flashlogit import Fit, fit, fit_softmax, reference
@@ -41,17 +39,16 @@ class Problem:
 
     def objective(self, w: Array, b: float) -> float:
         z = self.X @ w + b
-        loss = np.logaddexp(0, z) - self.y * z
-        penalty = self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w
-        return float(self.weights @ loss / self.weights.sum() + penalty)
+        loss = self.weights @ (np.logaddexp(0, z) - self.y * z) / self.weights.sum()
+        return float(loss + self.l1 * np.abs(w).sum() + 0.5 * self.l2 * w @ w)
 
     def dual(self, w: Array, b: float) -> float:
         """A lower bound of the least objective, from the residuals at (w, b) with the best intercept for w."""
         z = self.X @ w + b
         for _ in range(50 * self.intercept):
-            p = 1 / (1 + np.exp(-z))
+            p = expit(z)
             z = z - self.weights @ (p - self.y) / (self.weights @ (p * (1 - p)))
-        u = 1 / (1 + np.exp(-z)) - self.y
+        u = expit(z) - self.y
         a = np.abs(self.X.T @ (self.weights * u)) / self.weights.sum()
         if self.l2 == 0:
             u = u * min(1.0, self.l1 / a.max())
@@ -61,47 +58,35 @@ class Problem:
 
     @property
     def null_objective(self) -> float:
-        if not self.intercept:
-            return float(np.log(2))
-        p = float(self.weights @ self.y / self.weights.sum())
-        return float(-p * np.log(p) - (1 - p) * np.log(1 - p))
+        p = self.weights @ self.y / self.weights.sum() if self.intercept else 0.5
+        return float(entr(p) + entr(1 - p))
 
     def gradient(self, w: Array, b: float) -> tuple[Array, float]:
         """Of the loss alone."""
-        z = self.X @ w + b
-        r = self.weights * (1 / (1 + np.exp(-z)) - self.y) / self.weights.sum()
+        r = self.weights * (expit(self.X @ w + b) - self.y) / self.weights.sum()
         return self.X.T @ r, float(r.sum())
 
     def optimum(self) -> float:
         """The least objective, by SciPy's L-BFGS-B on the positive and negative parts of the weights."""
         D = self.X.shape[1]
-        scale = self.X.std(axis=0) + np.abs(self.X.mean(axis=0)) if not self.intercept else self.X.std(axis=0)
-        centre = self.X.mean(axis=0) if self.intercept else np.zeros(D)
-        X = (self.X - centre) / scale
-        moved = replace(self, X=X)
+        centre = self.X.mean(axis=0) * self.intercept
+        scale = self.X.std(axis=0) + np.abs(self.X.mean(axis=0) - centre)
+        loss = replace(self, X=(self.X - centre) / scale, l1=0.0, l2=0.0)
 
         def both(v: Array) -> tuple[float, Array]:
             plus, minus, b = v[:D], v[D : 2 * D], v[-1] if self.intercept else 0.0
             w = plus - minus
-            g, gb = moved.gradient(w, b)
-            z = X @ w + b
-            value = self.weights @ (np.logaddexp(0, z) - self.y * z) / self.weights.sum()
-            value += (self.l1 / scale) @ (plus + minus) + 0.5 * self.l2 * (w / scale) @ (w / scale)
+            g, gb = loss.gradient(w, b)
+            penalty = (self.l1 / scale) @ (plus + minus) + 0.5 * self.l2 * (w / scale) @ (w / scale)
             smooth = g + self.l2 * w / scale**2
             parts = [smooth + self.l1 / scale, -smooth + self.l1 / scale]
-            return value, np.concatenate([*parts, [gb]] if self.intercept else parts)
+            return loss.objective(w, b) + penalty, np.concatenate([*parts, [gb]] if self.intercept else parts)
 
         bounds = [(0, None)] * (2 * D) + ([(None, None)] if self.intercept else [])
         start = np.zeros(2 * D + self.intercept)
+        options = {"maxiter": 50_000, "maxfun": 100_000, "ftol": 0, "gtol": 1e-15, "maxcor": 50}
         for _ in range(3):
-            found = minimize(
-                both,
-                start,
-                jac=True,
-                bounds=bounds,
-                method="L-BFGS-B",
-                options={"maxiter": 50_000, "maxfun": 100_000, "ftol": 0, "gtol": 1e-15, "maxcor": 50},
-            )
+            found = minimize(both, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
             start = found.x
         return float(found.fun)
 
@@ -116,7 +101,7 @@ def copies(seed: int = 5, N: int = 400, D: int = 80, decades: float = 6, signs: 
 
 
 def _labels(rng: np.random.Generator, z: Array) -> Array:
-    return (rng.random(len(z)) < 1 / (1 + np.exp(-z))).astype(np.float64)
+    return (rng.random(len(z)) < expit(z)).astype(np.float64)
 
 
 def easy(seed: int = 0, N: int = 400, D: int = 6) -> Problem:
@@ -141,17 +126,14 @@ def separable(seed: int = 2, N: int = 200, D: int = 5) -> Problem:
 
 
 def weighted(seed: int = 3) -> Problem:
-    rng = np.random.default_rng(seed)
-    problem = easy(seed)
-    s = rng.uniform(0, 3, len(problem.y))
+    s = np.random.default_rng(seed).uniform(0, 3, 400)
     s[:20] = 0
-    return replace(problem, s=s)
+    return replace(easy(seed), s=s)
 
 
 def soft(seed: int = 4) -> Problem:
-    rng = np.random.default_rng(seed)
     problem = easy(seed)
-    return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * rng.random(len(problem.y)), 0, 1))
+    return replace(problem, y=np.clip(0.7 * problem.y + 0.3 * np.random.default_rng(seed).random(400), 0, 1))
 
 
 ALL = {"easy": easy, "ill-conditioned": ill_conditioned, "separable": separable, "weighted": weighted, "soft": soft}
@@ -171,18 +153,11 @@ def fitted(X: Tensor, y: Tensor, classes: int = 2, **options: Any) -> Fit:
 
 
 def objective_of(
-    X: Tensor,
-    y: Tensor,
-    s: Tensor | None = None,
-    classes: int = 2,
-    *,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    intercept: bool = True,
+    X: Tensor, y: Tensor, s: Tensor | None = None, classes: int = 2, *, intercept: bool = True, **penalties: float
 ) -> Objective:
-    if classes == 2:
-        return Objective.of(X, Logistic.of(y, s, reference, intercept=intercept), l1=l1, l2=l2)
-    return Objective.of(X, Softmax.of(y, classes, s, intercept=intercept), l1=l1, l2=l2)
+    two = classes == 2
+    loss = Logistic.of(y, s, reference, intercept=intercept) if two else Softmax.of(y, classes, s, intercept=intercept)
+    return Objective.of(X, loss, **{"l1": 0.0, "l2": 0.0, **penalties})
 
 
 def several(classes: int, far: bool = True) -> tuple[Tensor, Tensor, Tensor]:

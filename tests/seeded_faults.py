@@ -7,8 +7,6 @@
 Exit code 1 where a fault was not noticed, or its text is no longer there.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

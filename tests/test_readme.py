@@ -1,7 +1,5 @@
 """What README.md shows is run as it stands: its Python, and its commands on the flights."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -14,19 +12,12 @@ from flashlogit.commands.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-_FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-PYTHON = [text for language, text in _FENCED if language == "python"]
-COMMANDS = [
-    shlex.split(line)
-    for language, text in _FENCED
-    if not language
-    for line in text.splitlines()
-    if line.startswith("flashlogit ")
-]
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+COMMANDS = [shlex.split(line) for line in re.findall("^flashlogit .*", README, flags=re.MULTILINE)]
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {})
 
 
@@ -37,8 +28,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert [words[1] for words in COMMANDS] == ["inspect", "train", "evaluate", "predict", "export"]
     for words in COMMANDS:
         assert main(words[1:]) == 0, words
-    printed = capsys.readouterr().out
-    assert "336,776 rows" in printed
+    assert "336,776 rows" in capsys.readouterr().out
     assert (tmp_path / "runs/flights/report.html").is_file()
     result = json.loads((tmp_path / "runs/flights/metrics.json").read_text(encoding="utf-8"))
     assert result["train"]["rows"] + result["test"]["rows"] == 327_346

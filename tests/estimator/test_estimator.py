@@ -1,16 +1,13 @@
 """The estimator beside scikit-learn's: the same models, its machinery, and what is refused."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse
 import torch
-from estimator_data import CANCER, IRIS, SCALED, WINE, WINE_SCALED
+from estimator_data import CANCER, IRIS, SCALED, WINE_SCALED
 from sklearn import config_context
-from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
@@ -23,31 +20,24 @@ from flashlogit.data import Standardization
 from flashlogit.estimator import arrays
 from flashlogit.models.model import Model
 
+WITHOUT, NET = {"C": 50.0, "fit_intercept": False}, {"l1_ratio": 0.3, "C": 0.2}
 
+
+@pytest.mark.parametrize("data", [SCALED, WINE_SCALED], ids=["two", "three"])
 @pytest.mark.parametrize(
-    ("data", "parameters"),
-    [
-        (SCALED, {}),
-        (WINE_SCALED, {}),
-        (SCALED, {"C": 50.0, "fit_intercept": False}),
-        (WINE_SCALED, {"C": 0.01, "fit_intercept": False}),
-        (SCALED, {"l1_ratio": 0.3, "C": 0.2}),
-        (WINE_SCALED, {"l1_ratio": 0.3, "C": 0.2}),
-        (WINE_SCALED, {"class_weight": "balanced"}),
-        (SCALED, {"class_weight": {0: 3.0, 1: 0.5}}),
-        (WINE_SCALED, {"class_weight": {0: 3.0, 2: 0.5}}),
-    ],
+    "parameters", [{}, WITHOUT, NET, {"class_weight": "balanced"}, {"class_weight": {0: 3.0, 1: 0.5}}]
 )
 def test_same_model_as_scikit_learn(data, parameters):
     X, y = data
-    solver = {"solver": "saga", "tol": 1e-7} if "l1_ratio" in parameters else {"tol": 1e-9}
+    solver, atol = ({"solver": "saga", "tol": 1e-7}, 1e-3) if parameters is NET else ({"tol": 1e-9}, 1e-4)
     theirs = SklearnLogisticRegression(max_iter=100_000, random_state=0, **solver, **parameters).fit(X, y)
     ours = LogisticRegression(**parameters).fit(X, y)
-    atol = 1e-3 if "l1_ratio" in parameters else 1e-4
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=atol)
     shift = 0.0 if data is SCALED else theirs.intercept_.mean() - ours.intercept_.mean()
     np.testing.assert_allclose(ours.intercept_ + shift, theirs.intercept_, atol=atol)
     assert 0 <= ours.gap_ <= 1e-10
+    assert (ours.n_iter_.dtype, ours.coef_.shape) == (np.int32, theirs.coef_.shape)
+    assert ours.decision_function(X).shape == theirs.decision_function(X).shape
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
     assert ours.score(X, y) == theirs.score(X, y)
@@ -64,15 +54,6 @@ def test_weights_count_rows():
     np.testing.assert_allclose(scalar.coef_, LogisticRegression(C=2.0).fit(*SCALED).coef_, atol=1e-6)
 
 
-def test_shapes_and_names():
-    frame = pd.DataFrame(WINE[0], columns=[f"c{j}" for j in range(13)])
-    model = LogisticRegression().fit(frame, np.array(["red", "rosé", "white"])[WINE[1]])
-    assert (model.coef_.shape, model.intercept_.shape, model.n_iter_.dtype) == ((3, 13), (3,), np.int32)
-    assert list(model.feature_names_in_) == list(frame.columns)
-    assert set(model.predict(frame)) <= {"red", "rosé", "white"}
-    assert model.decision_function(frame).shape == (178, 3)
-
-
 def test_log_probabilities_in_the_tails():
     model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     model.coef_, model.intercept_ = np.array([[1.0]]), np.array([0.0])
@@ -83,23 +64,11 @@ def test_log_probabilities_in_the_tails():
     np.testing.assert_allclose(model.predict_proba([[1e308, 1e308]]), [[1, 0, 0]])  # though the logits overflow
 
 
-def test_warm_start_goes_on():
-    X, y = SCALED
-    model = LogisticRegression(warm_start=True).fit(X, y)
-    coef = model.coef_.copy()
-    model.fit(X, y)
-    assert model.n_iter_[0] == 1
-    np.testing.assert_allclose(model.coef_, coef, atol=1e-7)
-    model.set_params(C=2.0).fit(X[:, :5], y)  # another shape: from the start
-    assert model.coef_.shape == (1, 5)
-
-
 def test_in_scikit_learns_machinery():
     search = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0], "l1_ratio": [0.0, 0.5]}, cv=2).fit(*SCALED)
     assert search.best_score_ > 0.95
     pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), LogisticRegression()).fit(*CANCER)
     assert len(pipeline[-1].feature_names_in_) == 30
-    assert clone(pipeline[-1]).get_params() == pipeline[-1].get_params()
     with config_context(enable_metadata_routing=True):
         routed = LogisticRegression().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         result = cross_validate(routed, *SCALED, params={"sample_weight": np.ones(len(SCALED[1]))}, cv=2)
@@ -118,9 +87,7 @@ def test_sparse_is_densified_and_says_so(monkeypatch):
         with pytest.warns(EfficiencyWarning, match="no kernels"):
             model = LogisticRegression().fit(given, y)
         np.testing.assert_allclose(model.coef_, dense.coef_, atol=1e-9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_allclose(model.predict_proba(sparse), dense.predict_proba(X), atol=1e-9)
+    np.testing.assert_allclose(model.predict_proba(sparse), dense.predict_proba(X), atol=1e-9)  # without a warning
     with pytest.raises(MemoryError, match="sparse, 300 x 30"):
         arrays.densify(sparse, torch.device("cpu"), limit=1000)
 
@@ -157,13 +124,8 @@ def test_parameters_of_scikit_learns_estimator_are_taken():
     for solver in ("lbfgs", "newton-cg", "newton-cholesky", "liblinear", "sag", "saga"):
         model = LogisticRegression(**options | {"solver": solver}).fit(*SCALED)
         np.testing.assert_allclose(model.coef_, best.coef_, atol=1e-4)
-
-
-def test_newton_cholesky_takes_any_problem_and_newton_does_not():
-    X, y = np.random.default_rng(0).normal(size=(100, 700)), np.arange(100) % 4
+    X, y = np.random.default_rng(0).normal(size=(100, 700)), np.arange(100) % 4  # too large for our own Newton steps
     assert LogisticRegression(solver="newton-cholesky", tol=1e-4).fit(X, y).gap_ <= 1e-4
-    with pytest.raises((UserError, ValueError), match="2,100 columns"):
-        LogisticRegression(solver="newton").fit(np.eye(10, 2100), np.arange(10) % 2)
 
 
 OUT_OF_BOUNDS = {
@@ -195,9 +157,7 @@ def test_a_parameter_out_of_bounds_is_named(name):
         ({"solver": "newton-cg", "l1_ratio": 1}, "solver is 'newton-cg' with l1_ratio=1; it takes no l1 term"),
         ({"solver": "newton-cg", "penalty": "l1"}, "solver is 'newton-cg' with penalty='l1'"),
         ({"class_weight": {0: -1, 1: 1}}, "class_weight has -1 for the class 0"),
-        ({"class_weight": {0: float("nan")}}, "class_weight has nan for the class 0"),
         ({"class_weight": {0: 0, 1: 1}}, "class 0 has no row with a weight above 0, by class_weight"),
-        ({"class_weight": {0: 0, 1: 0}}, "class_weight is zero for every row"),
         ({"C": 1e-320}, "C is .*; their product must be above"),
     ],
 )
@@ -215,13 +175,8 @@ def test_penalty_that_overrides_others_warns_and_verbose_prints_the_gap(capsys):
 
 def test_device_may_be_torchs():
     LogisticRegression(device=torch.device("cpu")).fit(*SCALED)
-    for device in ("cuda:99", None):
-        with pytest.raises(UserError, match="device"):
-            LogisticRegression(device=device).fit(*SCALED)
-
-
-def frame_of(column):
-    return pd.DataFrame({"a": np.arange(150.0), "b": column})
+    with pytest.raises(UserError, match="device"):
+        LogisticRegression(device=None).fit(*SCALED)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +185,10 @@ def frame_of(column):
         (torch.eye(150).to_sparse(), r"X is a tensor that is sparse .*; give X.to_dense\(\)"),
         (torch.zeros(150, 2, device="meta"), r"X is a tensor that has no values"),
         (pl.DataFrame({"a": [0.0] * 150}).lazy(), r"give X.collect\(\)"),
-        (frame_of(pd.Categorical(list("xyz") * 50)), r'hold no numbers: "b" \(category\)'),
-        (frame_of(pd.date_range("2024", periods=150)), r'hold no numbers: "b" \(datetime64'),
-        (pl.DataFrame({"a": ["x"] * 150}), r'hold no numbers: "a" \(String\)'),
+        (pd.DataFrame({"a": 0.0, "b": pd.Categorical(list("xyz") * 50)}), r'hold no numbers: "b" \(category\)'),
+        (pd.DataFrame({"a": 0.0, "b": pd.date_range("2024", periods=150)}), r'hold no numbers: "b" \(datetime64'),
+        (pl.DataFrame({"a": [0.0] * 150, "b": ["x"] * 150}), r'hold no numbers: "b" \(String\)'),
         (torch.zeros(150), "Expected 2D array, got 1D"),
-        (torch.zeros(0, 2), "0 sample"),
         (torch.zeros(150, 2, dtype=torch.complex64), "Complex data not supported"),
         (torch.full((150, 2), torch.nan), "Input X contains NaN"),
         (torch.full((150, 2), -torch.inf), "Input X contains infinity"),
@@ -260,7 +214,6 @@ THIRDS = np.arange(150) % 3
         ([None, 0, 1] * 50, None, "50 rows have no label"),
         (pd.Series([1, 0, None] * 50, dtype="Int64"), None, "50 rows have no label"),
         (pd.Series(["a", pd.NA, "b"] * 50, dtype=object), None, "50 rows have no label"),
-        (pl.Series(["a", "b", None] * 50), None, "50 rows have no label"),
         (np.array(["a", 1, "b"] * 50, dtype=object), None, "y mixes labels of the kinds int and str"),
         (THIRDS, -np.ones(150), "Negative values"),
         (THIRDS, (THIRDS > 1).astype(float), "class .*0.* has no row .* by sample_weight"),
@@ -282,16 +235,11 @@ def test_pandas_own_kinds_of_labels():
         assert LogisticRegression().fit(IRIS[0], y).classes_.dtype.kind == kind
 
 
-@pytest.mark.parametrize(
-    ("weight", "bias", "labels"),
-    [
-        ([2.0, -1.0], [0.5], ("alive", "benign")),
-        ([2.0, -1.0], [0.5], ("benign", "alive")),
-        ([[2.0, -1.0], [0.0, 1.0], [1.0, 0.5]], [0.5, 0.0, -1.0], ("2", "0", "1")),
-    ],
-)
-def test_a_runs_model(tmp_path, weight, bias, labels):
+@pytest.mark.parametrize("labels", [("alive", "benign"), ("benign", "alive"), ("2", "0", "1")])
+def test_a_runs_model(tmp_path, labels):
     """scikit-learn takes classes_ for sorted, whatever the run calls positive."""
+    several = [[2.0, -1.0], [0.0, 1.0], [1.0, 0.5]], [0.5, 0.0, -1.0]
+    weight, bias = several if len(labels) > 2 else ([2.0, -1.0], [0.5])
     units = Standardization(np.array([1.0, 2.0]), np.array([2.0, 4.0]))
     saved = Model(np.array(weight), np.array(bias), ("a", "b"), labels, units, eps=0.0, threshold=0.3)
     saved.save(tmp_path / "model.safetensors")
@@ -304,7 +252,9 @@ def test_a_runs_model(tmp_path, weight, bias, labels):
     p = torch.softmax(z if len(labels) > 2 else torch.nn.functional.pad(z, (1, 0)), dim=1).numpy()
     np.testing.assert_allclose(model.predict_proba(X)[:, np.argsort(np.argsort(labels))], p, rtol=1e-12)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), model.predict_proba(X), rtol=1e-12)
-    before = model.predict(X)
+    before, coef = model.predict(X), model.coef_.copy()
     model.set_params(learning_rate=1e-9).partial_fit(X, before, classes=model.classes_)
     np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_allclose(model.coef_, coef, atol=1e-6)
+    assert (model.n_iter_.tolist(), hasattr(model, "gap_")) == ([7], False)
     LogisticRegression.load(tmp_path / "model.safetensors")

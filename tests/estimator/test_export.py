@@ -10,7 +10,6 @@ import pytest
 import torch
 from estimator_data import CANCER, SCALED, WINE
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 from flashlogit import LogisticRegression, UserError
 
@@ -21,17 +20,11 @@ def run(path, X):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "data", "names"),
-    [
-        (np.float32, CANCER, None),
-        (np.float64, CANCER, ["no", "yes"]),
-        (np.float32, WINE, ["no", "yes", "perhaps"]),
-        (np.float64, WINE, None),
-    ],
+    ("dtype", "data", "named"),
+    [(np.float32, CANCER, False), (np.float64, CANCER, True), (np.float32, WINE, True), (np.float64, WINE, False)],
 )
-def test_onnxruntime_gives_the_same(tmp_path, dtype, data, names):
-    X, y = data[0].astype(dtype), data[1]
-    y = y if names is None else np.array(names)[y]
+def test_onnxruntime_gives_the_same(tmp_path, dtype, data, named):
+    X, y = data[0].astype(dtype), np.array(["no", "yes", "perhaps"])[data[1]] if named else data[1]
     model, path = LogisticRegression(C=0.1).fit(X, y), tmp_path / "model.onnx"
     model.to_onnx(path)
     label, probabilities = run(path, X)
@@ -65,9 +58,8 @@ def test_labels_that_onnx_does_not_know(tmp_path, monkeypatch):
     model = LogisticRegression().fit(*CANCER)
     for classes in (np.array([0.5, 1.5]), np.array([0, 2**63], dtype=np.uint64), np.array([None, "a"])):
         model.classes_ = classes
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError, match=r"classes is .*; ONNX knows whole numbers of 64 bits and strings"):
             model.to_onnx(tmp_path / "model.onnx")
-        assert caught.value.setting == "classes"
     assert not (tmp_path / "model.onnx").exists()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'flashlogit\[onnx\]'"):
@@ -83,8 +75,6 @@ def test_to_scikit_learn(data, make):
     assert type(theirs).__module__.startswith("sklearn")
     np.testing.assert_allclose(theirs.predict_proba(X), np.asarray(model.predict_proba(make(X))), atol=1e-9)
     assert (theirs.predict(X) == np.asarray(model.predict(make(X)))).all()
-    with pytest.raises(NotFittedError):
-        LogisticRegression().to_sklearn()
 
 
 def test_to_scikit_learn_keeps_what_a_clone_would_be_fitted_with():

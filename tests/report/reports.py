@@ -1,9 +1,8 @@
 """Reports of small made-up runs, for the tests of the page and the pictures."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import expit
+from sklearn.metrics import confusion_matrix
 
 from flashlogit.config.settings import RunSettings
 from flashlogit.data import Standardization
@@ -42,29 +41,26 @@ def one_class():
     return SplitScores(np.linspace(-1, 1, 9), np.zeros(9, np.uint8))
 
 
+def counts(split, threshold):
+    """True and false negatives, false and true positives of two classes at a threshold, by scikit-learn."""
+    called = (expit(split.logits) >= threshold).astype(np.uint8)
+    return confusion_matrix(split.y, called, sample_weight=split.sample_weight).T.ravel()
+
+
 def model_of(K=2, *, columns=5, labels=None, names=None, threshold=0.5):
     """A model of K classes on columns that are standardised with scale 2 and mean 3."""
     rng = np.random.default_rng(7)
-    return Model(
-        weight=rng.normal(size=columns if K == 2 else (K, columns)),
-        bias=rng.normal(size=1 if K == 2 else K),
-        feature_names=names or tuple(f"column {j}" for j in range(columns)),
-        label_names=labels or tuple(f"class {k}" for k in range(K)),
-        standardization=Standardization(np.full(columns, 3.0), np.full(columns, 2.0)),
-        eps=0.0,
-        threshold=threshold,
-    )
+    weight, bias = rng.normal(size=columns if K == 2 else (K, columns)), rng.normal(size=1 if K == 2 else K)
+    names = names or tuple(f"column {j}" for j in range(columns))
+    labels = labels or tuple(f"class {k}" for k in range(K))
+    units = Standardization(np.full(columns, 3.0), np.full(columns, 2.0))
+    return Model(weight, bias, names, labels, units, eps=0.0, threshold=threshold)
 
 
 def report(K=2, *, columns=5, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED, **names):
     """A report of `model_of` K classes with the scores of `splits`."""
-    given = {
-        "name": "a-run",
-        "data": {"source": "synthetic", "columns": columns},
-        "loss": {"l2": 0.0 if inferred else 0.1},
-        "solver": {"name": "newton"},
-        "report": {"threshold": threshold},
-    }
+    given = {"name": "a-run", "data": {"source": "synthetic", "columns": columns}, "solver": {"name": "newton"}}
+    given |= {"loss": {"l2": 0.0 if inferred else 0.1}, "report": {"threshold": threshold}}
     splits = splits or {name: scores(K=K, seed=i) for i, name in enumerate(("train", "validation", "test"))}
     return build_report(
         RunSettings.model_validate(given),

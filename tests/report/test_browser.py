@@ -1,7 +1,5 @@
 """The page in a browser without network: what the slider, the keyboard, a phone and dark mode make of it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -9,18 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import HOSTILE, SOLVED, report, scores
-from scipy.special import expit
+from reports import HOSTILE, SOLVED, counts, report, scores
 
 from flashlogit.metrics.evaluation import rates
 from flashlogit.report.page import render
 from flashlogit.report.text import amount, are_whole
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-from selenium.webdriver.chrome.options import Options  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -35,7 +28,7 @@ CHECKS = Path(__file__).with_name("checks.js").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = Options()
+    options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     profile = tmp_path_factory.mktemp("profile")
     for argument in (
@@ -44,7 +37,7 @@ def browser(tmp_path_factory):
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.get("about:blank")  # the browser's own first page asks for files of its own
     yield driver
     driver.quit()
@@ -86,16 +79,14 @@ def check(browser, name):
 
 
 def text(browser, identity):
-    return browser.find_element(By.ID, identity).text
+    return browser.find_element("id", identity).text
 
 
 def check_matrix(browser, split, threshold):
-    """Whether matrix and rates at a threshold are numpy's."""
-    called, y = expit(split.logits) >= threshold, split.y == 1
-    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
-    cells = [s[a & b].sum() for a in (~called, called) for b in (~y, y)]
+    """Whether matrix and rates at a threshold are scikit-learn's."""
+    cells = counts(split, threshold)
     expected = [amount(float(v), whole=are_whole(split.sample_weight)) for v in cells]
-    found = rates(np.array(cells))
+    found = rates(cells)
     names = [*found, "tn", "fn", "fp", "tp"]
     shown = browser.execute_script("return arguments[0].map((id) => document.getElementById(id).innerText)", names)
     assert shown == [f"{v:.1%}" if v == v else "–" for v in found.values()] + expected
@@ -108,51 +99,47 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, unit):
     made = report(splits=splits, threshold=0.12345)
     browser = show(made, script=False)
     for identity in ("threshold", "split", "reset"):
-        assert not browser.find_element(By.ID, identity).is_displayed(), "no dead controls"
+        assert not browser.find_element("id", identity).is_displayed(), "no dead controls"
     cells = {name: text(browser, name) for name in ("tn", "fn", "fp", "tp", "precision", "f1")}
     browser = show(made)
-    slider = browser.find_element(By.ID, "threshold")
+    slider = browser.find_element("id", "threshold")
     assert text(browser, "threshold-value") == "0.1235"
     check_matrix(browser, splits["test"], 0.12345)
     assert cells == {name: text(browser, name) for name in cells}
     browser.execute_script("arguments[0].focus()", slider)
-    controls = [browser.find_element(By.ID, identity) for identity in ("split", "threshold", "reset")]
+    controls = [browser.find_element("id", identity) for identity in ("split", "threshold", "reset")]
     assert [control.get_property("tabIndex") for control in controls] == [0, 0, 0]
-    for keys, threshold in (
-        (Keys.ARROW_RIGHT, 0.124),
-        (Keys.ARROW_LEFT * 3, 0.122),
-        (Keys.HOME, 0.0),
-        (Keys.ARROW_UP * 7, 0.007),
-        (Keys.END, 1.0),
-        (Keys.PAGE_DOWN, 0.9),
-    ):
-        slider.send_keys(keys)
+    keys = webdriver.Keys
+    moves = {keys.ARROW_RIGHT: 0.124, keys.ARROW_LEFT * 3: 0.122, keys.HOME: 0.0}
+    moves |= {keys.ARROW_UP * 7: 0.007, keys.END: 1.0, keys.PAGE_DOWN: 0.9}
+    for pressed, threshold in moves.items():
+        slider.send_keys(pressed)
         assert text(browser, "threshold-value") == f"{threshold:g}"
         check_matrix(browser, splits["test"], threshold)
         assert slider.get_attribute("aria-valuetext").startswith(f"{threshold:g}: precision")
-    Select(browser.find_element(By.ID, "split")).select_by_value("train")
+    Select(browser.find_element("id", "split")).select_by_value("train")
     check_matrix(browser, splits["train"], 0.9)
-    line = browser.find_element(By.CSS_SELECTOR, "line.threshold")
+    line = browser.find_element("css selector", "line.threshold")
     left, width, x = (float(line.get_attribute(name)) for name in ("data-left", "data-width", "x1"))
     assert x == pytest.approx(left + 0.9 * width)
-    browser.find_element(By.ID, "reset").send_keys(Keys.ENTER)
+    browser.find_element("id", "reset").send_keys(keys.ENTER)
     check_matrix(browser, splits["train"], 0.12345)
 
 
 def test_tab_reaches_a_skip_link_and_the_class_selector_shows_one_class_at_a_time(show):
     made = report(4)
     browser = show(made, script=False)
-    assert all(block.is_displayed() for block in browser.find_elements(By.CSS_SELECTOR, ".question"))
+    assert all(block.is_displayed() for block in browser.find_elements("css selector", ".question"))
     browser = show(made)
-    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    browser.find_element("tag name", "body").send_keys(webdriver.Keys.TAB)
     link = browser.switch_to.active_element
     assert link.text == "Skip to the report"
     assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", link) == "solid"
-    link.send_keys(Keys.ENTER)
+    link.send_keys(webdriver.Keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
-    blocks, selector = browser.find_elements(By.CSS_SELECTOR, ".question"), browser.find_element(By.ID, "class")
+    blocks, selector = browser.find_elements("css selector", ".question"), browser.find_element("id", "class")
     assert [block.is_displayed() for block in blocks] == [True, False, False, False]
-    selector.send_keys(Keys.ARROW_DOWN * 2)
+    selector.send_keys(webdriver.Keys.ARROW_DOWN * 2)
     assert [block.is_displayed() for block in blocks] == [False, False, True, False]
     assert Select(selector).first_selected_option.text == "class 2"
 
@@ -179,7 +166,7 @@ def test_the_page_fits_every_screen_and_paper_and_its_text_can_be_read(show, K):
     assert check(browser, "phone") == [360, 360, True, 0, 0]
     assert browser.execute_script("return window.hacked") is None
     view(browser, width=680, scheme="dark", media="print")
-    assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
+    assert not browser.find_element("tag name", "nav").is_displayed()
     if K == 2:
         assert check(browser, "printed") == [True, "rgb(0, 0, 0)", "rgb(255, 255, 255)"]
-        assert browser.find_element(By.CLASS_NAME, "only-plain").is_displayed()
+        assert browser.find_element("class name", "only-plain").is_displayed()

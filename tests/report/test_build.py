@@ -1,20 +1,25 @@
-"""What a report says, against numpy and scikit-learn."""
-
-from __future__ import annotations
+"""What a report says of decisions and of coefficients, against numpy and scikit-learn."""
 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from reports import LOSSES, SOLVED, TRAINED, one_class, report, scores
-from scipy.special import expit
+from reports import LOSSES, TRAINED, counts, model_of, one_class, report, scores
+from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
+from flashlogit import LogisticRegression
+from flashlogit.commands.main import main
+from flashlogit.fitting.inference import Inference
 from flashlogit.metrics.evaluation import rates
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.build import MAX_CLASSES
-from flashlogit.report.charts import by_class
+from flashlogit.report.charts import by_class, coefficients_chart
+from flashlogit.report.coefficients import LARGEST, OTHERS, Coefficient, Coefficients, coefficient_table
 from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
+
+STATISTICS = ["standard_error", "z", "p_value", "ci_low", "ci_high"]
 
 
 def decided(split, threshold=0.5, **options):
@@ -23,17 +28,14 @@ def decided(split, threshold=0.5, **options):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("threshold", [0.123456, 1e-6, 1 - 1e-6, 0.3])
-def test_counts_at_every_threshold_are_numpys(weighted, threshold):
+def test_counts_at_every_threshold_are_scikit_learns(weighted, threshold):
     split = scores(weighted=weighted)
     decision = decided(split, threshold)
-    p, y = expit(split.logits), split.y == 1
-    s = np.ones(len(y)) if split.sample_weight is None else split.sample_weight
     assert (np.diff(decision.thresholds) > 0).all()
     assert decision.thresholds[[0, decision.at, -1]].tolist() == [0, threshold, 1]
     assert set(THRESHOLDS) <= set(decision.thresholds)
     for k in (0, 1, decision.at, 500, 999, 1000):
-        called = p >= decision.thresholds[k]
-        expected = [s[c & of].sum() for c in (~called, called) for of in (~y, y)]
+        expected = counts(split, decision.thresholds[k])
         np.testing.assert_allclose(replace(decision, at=k).counts(), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -87,8 +89,6 @@ def test_a_curve_of_precision_begins_with_the_first_rows_and_not_at_1():
     ("options", "proven", "legend"),
     [
         ({}, True, "estimated, tolerance"),
-        ({"learned": replace(SOLVED, certificate="decrement")}, False, "estimated, tolerance"),
-        ({"learned": replace(SOLVED, converged=False)}, False, "estimated, tolerance"),
         ({"history": LOSSES, "learned": TRAINED}, False, "train, validation, lowest validation loss"),
     ],
 )
@@ -120,3 +120,77 @@ def test_of_many_classes_the_most_frequent_are_shown_and_the_others_counted_toge
     assert [question.positive for question in made.questions] == [f"class {k}" for k in range(5, K)]
     assert made.confusions[0].labels[-1] == "5 other classes"
     assert made.confusions[0].weight.sum(axis=1).tolist() == [*rows[5:], rows[:5].sum()]
+
+
+def test_unpenalised_run_has_the_estimators_statistics(tmp_path):
+    X, y = load_breast_cancer(return_X_y=True)
+    X = pd.DataFrame(X[:, [0, 1, 4]], columns=["radius", "texture", "smoothness"])
+    X.assign(y=y).to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "config.yaml").write_text(
+        f"name: a\noutput: {tmp_path}\ndata: {{source: file, path: {tmp_path}/data.csv, dtype: float64,"
+        " split: {validation: 0, test: 0}}\nsolver: {name: newton, tolerance: 1e-12}\nreport: {html: false}\n"
+    )
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), "--quiet"]) == 0
+    found, model = pd.read_csv(tmp_path / "a/coefficients.csv"), LogisticRegression(C=np.inf, tol=1e-12).fit(X, y)
+    assert list(found.column) == [*X.columns, "(intercept)"]
+    np.testing.assert_allclose(found.coefficient, [*model.coef_[0], *model.intercept_], rtol=1e-6)
+    np.testing.assert_allclose(found[STATISTICS].T, [getattr(model.inference_, name) for name in STATISTICS], rtol=1e-5)
+
+
+def test_without_intercept_it_has_no_statistics():
+    inference = Inference.of(np.arange(3.0), np.full(3, 0.5), 0.95)
+    found = coefficient_table(model_of(columns=3), inference).to_pandas()
+    assert found[STATISTICS].notna().sum().tolist() == [3] * 5
+    assert found.coefficient.tolist()[:3] == [0, 1, 2]
+    assert found.column.iloc[-1] == "(intercept)"
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_raw_coefficients_have_odds_ratios_that_multiply_to_1_over_classes(K):
+    model = model_of(K, columns=3)
+    found = coefficient_table(model, None).to_pandas()
+    weight, bias = np.atleast_2d(model.weight) / 2.0, model.bias
+    raw = np.column_stack([weight, bias - weight.sum(axis=1) * 3.0])
+    np.testing.assert_allclose(found.coefficient, raw.reshape(-1))
+    less = raw.mean(axis=0) if K > 2 else 0.0
+    np.testing.assert_allclose(found.odds_ratio, np.exp(raw - less).reshape(-1))
+    assert list(found.get("class", [])) == ([f"class {k}" for k in range(3) for _ in range(4)] if K > 2 else [])
+    assert found[STATISTICS].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_the_report_orders_them_by_standard_deviations(K):
+    columns = LARGEST + OTHERS + 7 if K == 2 else 5
+    made = report(K, columns=columns).coefficients
+    weights = np.atleast_2d(model_of(K, columns=columns).weight) / 2
+    less = weights.mean(axis=0) if K > 2 else np.zeros(columns)
+    assert (np.diff(np.abs([row.per_deviation for row in made.largest + made.others])) <= 0).all()
+    for row in made.largest:
+        k, j = int(row.label.split()[1]) if K > 2 else 0, int(row.column.split()[1])
+        found = row.coefficient, row.per_deviation, row.log_odds, row.log_odds_per_deviation
+        log_odds = weights[k, j] - less[j]
+        assert found == pytest.approx((weights[k, j], 2 * weights[k, j], log_odds, 2 * log_odds))
+        assert row.standard_error is None
+    if K == 2:
+        assert (len(made.largest), len(made.others), made.left_out) == (LARGEST, OTHERS, 7)
+    else:
+        assert {row.label for row in made.intercepts} == {f"class {k}" for k in range(4)}
+        assert sum(row.log_odds for row in made.intercepts) == pytest.approx(0)
+    assert all(row.per_deviation is row.log_odds_per_deviation is None for row in made.intercepts)
+
+
+def test_standard_errors_go_with_their_columns():
+    made = report(inferred=True).coefficients
+    for row in made.largest:
+        assert row.z == pytest.approx(2 * int(row.column.split()[1]))
+    assert made.intercepts[0].z == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("strongest", "ticks"), [(4.3, [-4, -2, 0, 2, 4]), (0.99, [-1, -0.5, 0, 0.5, 1]), (-7e-6, [-5e-6, 0, 5e-6])]
+)
+def test_bars_have_numbers_on_both_sides(strongest, ticks):
+    rows = tuple(Coefficient(name, None, v, v, v, v) for name, v in (("a", strongest), ("b", strongest / 9)))
+    (panel,) = coefficients_chart(Coefficients(rows, (), 0, (), "")).panels
+    np.testing.assert_allclose(panel.x.ticks, ticks)
+    assert [bar.value for bar in panel.bars] == [strongest, strongest / 9]

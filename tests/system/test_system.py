@@ -1,9 +1,7 @@
 """The sentences of errors, the file of --out, devices, tables as text, and scratch buffers that are used again."""
 
-from __future__ import annotations
-
 import pickle
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,7 +115,6 @@ def test_aligned() -> None:
 
 
 def test_a_scratch_buffer_is_used_again_also_after_an_error() -> None:
-    place = 0
     with suppress(ArithmeticError), scratch_buffer(100_000, torch.float64, CPU) as first:
         assert (first.shape, first.dtype) == ((100_000,), torch.float64)
         place = first.data_ptr()
@@ -131,17 +128,13 @@ def test_a_scratch_buffer_is_used_again_also_after_an_error() -> None:
 
 
 def test_scratch_buffers_in_use_lie_apart_and_threads_have_their_own() -> None:
-    places = []
-
-    def use() -> None:
+    def place() -> int:
         with scratch_buffer(1000, torch.float32, CPU) as memory:
-            places.append(memory.data_ptr())
+            return memory.data_ptr()
 
     with scratch_buffer(1000, torch.float32, CPU) as one, scratch_buffer(1000, torch.float32, CPU) as other:
         one.fill_(1)
         other.fill_(2)
         assert one.sum() == 1000
-        thread = threading.Thread(target=use)
-        thread.start()
-        thread.join()
-        assert not {one.data_ptr(), other.data_ptr()} & set(places)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(place).result() not in (one.data_ptr(), other.data_ptr())

@@ -1,7 +1,5 @@
 """Threads that share rows: order, errors, and torch's own number of threads."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -33,27 +31,28 @@ def map_in_threads(work: Callable[[slice], Any], parts: list[slice]) -> list[Any
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """torch with so many threads, whatever the machine has, and without the threads that other tests have left."""
+    """torch with so many threads, whatever the machine has, and without the threads that other tests have left. In the
+    end it has as many as before."""
     count = threading.active_count
     others = count() - sum(pools._pools) - 1
     monkeypatch.setattr(threading, "active_count", lambda: count() - others)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
+    after = torch.get_num_threads()
     torch.set_num_threads(before)
+    assert after == request.param
 
 
-def in_a_thread(work: Callable[[], object]) -> None:
-    other = threading.Thread(target=work)
-    other.start()
-    other.join()
+def in_a_thread(work: Callable[[], Any]) -> Any:
+    """The result of work in a thread that is begun for it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def test_results_keep_the_parts_order_and_new_threads_begin_as_before(threads: int) -> None:
-    begun: list[int] = []
     assert map_in_threads(lambda part: part.start, PARTS) == list(range(11))
-    in_a_thread(lambda: begun.append(torch.get_num_threads()))
-    assert begun == [threads]
+    assert in_a_thread(torch.get_num_threads) == threads
     assert map_in_threads(lambda part: part.start, []) == []
 
 
@@ -65,11 +64,9 @@ def test_threads_work_alone_and_the_caller_is_one_of_them(threads: int) -> None:
         return threading.get_ident(), torch.get_num_threads()
 
     seen = map_in_threads(work, [slice(0)] * (8 * threads))  # every one of them has eight parts
-    workers = {worker for worker, _ in seen}
+    workers, inside = map(set, zip(*seen, strict=True))
     assert threading.get_ident() in workers
-    assert len(workers) == threads
-    assert threads == 1 or {inside for _, inside in seen} == {1}
-    assert torch.get_num_threads() == threads
+    assert (len(workers), inside) == (threads, {1})
 
 
 @pytest.mark.parametrize("threads", [2], indirect=True)
@@ -93,7 +90,6 @@ def test_an_error_comes_through_from_any_thread(bad: int, threads: int) -> None:
 
     with pytest.raises(ArithmeticError, match=f"part {bad}"):
         map_in_threads(work, PARTS)
-    assert torch.get_num_threads() == threads
     assert map_in_threads(lambda part: part.start, PARTS) == list(range(11))
 
 
@@ -121,7 +117,6 @@ def test_after_an_interruption_no_thread_begins_another_part(
     with pytest.raises(KeyboardInterrupt):
         map_in_threads(work, PARTS)
     assert len(begun) <= threads
-    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
@@ -135,32 +130,25 @@ def test_a_pass_in_threads_is_the_same_from_run_to_run(threads: int) -> None:
 
 def test_a_thread_beside_others_leaves_the_numbers_alone(threads: int) -> None:
     """Passes run in workers there too, and neither the caller nor threads begun meanwhile lose any of torch's."""
-    seen: list[int] = []
 
-    def begin_another(part: slice) -> int:
-        in_a_thread(lambda: seen.append(torch.get_num_threads()))
-        return torch.get_num_threads()
+    def begin_another(_: slice) -> tuple[int, int]:
+        return torch.get_num_threads(), in_a_thread(torch.get_num_threads)
 
-    def call() -> None:
+    def call() -> tuple[int, list[tuple[int, int]], int]:
         with pools.threads_for_passes():
-            seen.append(torch.get_num_threads())
-            inside.extend(pools.map_in_threads(begin_another, PARTS, list))
-            seen.append(torch.get_num_threads())
+            return torch.get_num_threads(), pools.map_in_threads(begin_another, PARTS, list), torch.get_num_threads()
 
-    inside: list[int] = []
-    in_a_thread(call)
-    assert set(inside) == {1}
-    assert set(seen) == {threads}
+    before, in_parts, after = in_a_thread(call)
+    assert (before, set(in_parts), after) == (threads, {(1, threads)}, threads)
 
 
 def test_a_thread_that_waits_beside_the_main_one_is_enough(threads: int) -> None:
     done = threading.Event()
-    other = threading.Thread(target=done.wait)
-    other.start()
-    with pools.threads_for_passes():
-        beside = torch.get_num_threads()
-    done.set()
-    other.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(done.wait, timeout=30)
+        with pools.threads_for_passes():
+            beside = torch.get_num_threads()
+        done.set()
     with pools.threads_for_passes():
         assert (beside, torch.get_num_threads()) == (threads, 1)
 
@@ -175,36 +163,31 @@ def test_fits_at_once_give_what_one_gives(threads: int) -> None:
 
     expected = solve()
     with ThreadPoolExecutor(4) as pool:
-        fits = [pool.submit(solve) for _ in range(8)]
-        found = [each.result() for each in fits]
-        left = list(pool.map(lambda _: torch.get_num_threads(), range(32)))
-    for weight in found:
-        torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-9)
-    assert set(left) == {threads}
-    assert torch.get_num_threads() == threads
+        found = list(pool.map(lambda _: solve(), range(8)))
+        left = set(pool.map(lambda _: torch.get_num_threads(), range(32)))
+    torch.testing.assert_close(found, [expected] * 8, rtol=1e-6, atol=1e-9)
+    assert left == {threads}
 
 
 def test_a_thread_begun_by_a_callback_has_all_of_torchs_threads(threads: int) -> None:
     done = threading.Event()
     seen: list[int] = []
-    begun: list[threading.Thread] = []
 
     def other() -> None:
-        done.wait()
+        done.wait(timeout=30)
         seen.append(torch.get_num_threads())
 
     def begin(*_: object) -> None:
         seen.append(torch.get_num_threads())
-        if not begun:
-            begun.append(threading.Thread(target=other))
-            begun[0].start()
+        if len(seen) == 1:
+            pool.submit(other)
 
     X = torch.randn(300, 5)
-    flashlogit.fit(X, (X[:, 0] > torch.randn(300)).to(torch.uint8), l2=1e-3, on_point=begin)
-    done.set()
-    begun[0].join()
+    with ThreadPoolExecutor(1) as pool:
+        flashlogit.fit(X, X[:, 0] > torch.randn(300), l2=1e-3, on_point=begin)
+        done.set()
+    assert len(seen) > 2
     assert set(seen) == {threads}
-    assert torch.get_num_threads() == threads
 
 
 _FORK = """
@@ -213,28 +196,21 @@ torch.set_num_threads(2)
 X = torch.randn(20_000, 40)
 y = (X[:, 0] + torch.randn(len(X)) > 0).to(torch.uint8)
 (torch.randn(500, 500) @ torch.randn(500, 500)).exp().sum()  # torch's own threads have begun
-expected = flashlogit.fit(X, y, l2=1e-3).objective
-
-def child(compute):
-    pid = os.fork()
-    if pid == 0:
+def solve(**options):
+    return flashlogit.fit(X, y, l2=1e-3, **options).objective
+def child():
+    if os.fork() == 0:
         z = torch.cat([X] * 4) @ torch.ones(40)
-        os._exit(0 if abs(compute() - expected) < 1e-9 and len(z) else 1)
-    _, status = os.waitpid(pid, 0)
-    if status:
+        os._exit(0 if abs(solve() - expected) < 1e-9 and len(z) else 1)
+    if os.wait()[1]:
         sys.exit(1)
-
-def fork_once(*_):
-    global fork_once
-    fork_once = lambda *_: None
-    child(lambda: flashlogit.fit(X, y, l2=1e-3).objective)
-
-child(lambda: flashlogit.fit(X, y, l2=1e-3).objective)
-flashlogit.fit(X, y, l2=1e-3, on_point=lambda *given: fork_once(*given))
+expected, once = solve(), [child]
+child()
+solve(on_point=lambda *_: once and once.pop()())
+assert not once
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_computes_after_its_parent_has() -> None:
-    done = subprocess.run([sys.executable, "-c", _FORK], timeout=60, check=False)
-    assert done.returncode == 0
+    assert subprocess.run([sys.executable, "-c", _FORK], timeout=60, check=False).returncode == 0

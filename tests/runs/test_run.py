@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from flashlogit.config.load import load_settings
 from flashlogit.data import load
 from flashlogit.models.model import Model
+from flashlogit.report import PICTURES
 from flashlogit.runs import learning, results
-from flashlogit.runs.directory import PICTURE_FILES
 from flashlogit.training.checkpoint import Checkpoint
 
 CONFIG = "bce"
@@ -45,7 +45,7 @@ def test_the_default_run_is_good_and_leaves_everything(train, tmp_path, pictures
     assert low < found["validation"]["log_loss"] < high
     assert matplotlib.image.imread(folder / "curves.png").ndim == 3
     assert "training by mini-batches ends near the optimum" in (folder / "report.html").read_text(encoding="utf-8")
-    assert {file.name for file in (folder / "pictures").iterdir()} == set(PICTURE_FILES)
+    assert {file.name for file in (folder / "pictures").iterdir()} == set(PICTURES)
     assert "data: 399 train, 85 validation, 85 test rows, 30 columns; 37.1%" in printed
     assert printed.endswith(f"results: {folder}\n")
     # Without a report an earlier one does not stay; what the user keeps there does.

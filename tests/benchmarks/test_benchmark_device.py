@@ -176,7 +176,7 @@ def test_kernels_that_a_task_compiles_are_kept(monkeypatch):
             return self.compiled
 
     monkeypatch.setattr(_bce, "onepass_kernel", Jitted())
-    limits = resources.Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
+    limits = resources.DeviceLimits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
     monkeypatch.setattr(benches, "device_limits", lambda device: limits)
     monkeypatch.setattr(benches, "_driver_says", lambda *arguments: 7)
     with benches.keeping() as kept:

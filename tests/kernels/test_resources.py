@@ -12,10 +12,10 @@ import torch
 
 from flashlogit_kernels.gpu import resources, run
 from flashlogit_kernels.gpu.launch import LaunchConfig
-from flashlogit_kernels.gpu.resources import Limits, Resources, resident_programs, settle
+from flashlogit_kernels.gpu.resources import DeviceLimits, Resources, resident_programs, settle
 
-H100 = Limits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
-RTX_4090 = Limits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376, programs=24)
+H100 = DeviceLimits(registers=65_536, warps=64, shared=233_472, shared_by_program=232_448)
+RTX_4090 = DeviceLimits(registers=65_536, warps=48, shared=102_400, shared_by_program=101_376, programs=24)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     monkeypatch.setattr(run._bce, "onepass_kernel", kernel)
     monkeypatch.setattr(run, "reduce_partials", lambda partials, totals: totals[0])
     monkeypatch.setattr(run, "loaded", load)
-    small = Limits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
+    small = DeviceLimits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(run, "device_limits", lambda device: small)
     X, y, w = torch.zeros(4096, 100), torch.zeros(4096), torch.zeros(100)
     config = LaunchConfig(64, 2, 9)

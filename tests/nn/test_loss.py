@@ -204,6 +204,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"y": torch.ones(N, 1)}, ValueError, r"y is \[12, 1\]"),
     ({"backend": "cuda"}, ValueError, "backend is 'cuda'"),
     ({"X": torch.ones(N, D, dtype=torch.int32)}, TypeError, "X is torch.int32"),
+    ({"X": [[0.0] * D] * N}, TypeError, "X is a list; must be a torch tensor"),
+    ({"bias": 0.0}, TypeError, "bias is a float; must be a torch tensor"),
 ]
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashlogit.objectives.certificate import penalty_gap
 from flashlogit.objectives.objective import Point
-from flashlogit.objectives.row_loss import RowValues
+from flashlogit.objectives.row_loss import KeptRows
 from flashlogit.solvers import l1_model, lbfgs
 from flashlogit.solvers.l1_model import minimise_model
 from flashlogit.solvers.lbfgs import LBFGS, Pairs
@@ -56,7 +56,7 @@ class Models:
         value = loss + 0.5 * self.l2 * theta.square().sum(dim=0) + (self.l1_of * theta.abs()).sum(dim=0)
         p = torch.sigmoid(z)
         gradient = self.X.t() @ (p - self.Y) / len(self.X) + self.l2 * theta
-        return Point(theta, gradient, value, value, RowValues(curvature=p * (1 - p)))
+        return Point(theta, gradient, value, value, KeptRows(curvature=p * (1 - p)))
 
     def product(self, at: Point, v: Tensor) -> Tensor:
         return self.X.t() @ (at.rows.curvature * (self.X @ v)) / len(self.X) + self.l2 * v

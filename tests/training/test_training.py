@@ -18,7 +18,7 @@ from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
 from flashlogit.training.partial_fit import shuffled_batches
-from flashlogit.training.trainer import Objective, Trainer
+from flashlogit.training.trainer import Trainer, TrainingObjective
 from flashlogit_kernels.contract import Clamp
 
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -48,8 +48,10 @@ def make_trainer(
     rows: Rows, *, l2: float = 0.0, validation: bool = True, auto: bool = False, **settings: Any
 ) -> Trainer:
     backend, clamp = choose_backend("auto" if auto else "torch", rows.X.device), Clamp(1e-8, "through")
-    held_out = Objective(make_rows(100, seed=1), clamp, l2, backend) if validation else None
-    return Trainer(Objective(rows, clamp, l2, backend), held_out, TrainingSettings.model_validate(settings), seed=3)
+    held_out = TrainingObjective(make_rows(100, seed=1), clamp, l2, backend) if validation else None
+    return Trainer(
+        TrainingObjective(rows, clamp, l2, backend), held_out, TrainingSettings.model_validate(settings), seed=3
+    )
 
 
 def run(trainer: Trainer, epochs: int | None = None) -> list[dict[str, Any]]:

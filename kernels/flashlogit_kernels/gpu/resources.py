@@ -44,7 +44,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Limits:
+class DeviceLimits:
     """What a multiprocessor has: registers, warps, bytes of shared memory, bytes that a single program may take, and
     the programs that it holds whatever they take."""
 
@@ -88,7 +88,7 @@ def are_fitted(device: torch.device) -> bool:
 
 
 def settle(
-    config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: Limits
+    config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: DeviceLimits
 ) -> tuple[LaunchConfig, dict[str, Any]]:
     """Return the configuration with no more programs than a multiprocessor holds, and the arguments that follow from
     it.
@@ -112,7 +112,7 @@ def settle(
     return dataclasses.replace(config, programs_per_sm=min(config.programs_per_sm, fitting)), arguments
 
 
-def resident_programs(found: Resources, num_warps: int, limits: Limits) -> int:
+def resident_programs(found: Resources, num_warps: int, limits: DeviceLimits) -> int:
     """Return how many programs a multiprocessor holds at once, at least 1.
 
     As the occupancy calculator of CUDA has it; `scripts/benchmark.py device` holds it against the driver's own answer.
@@ -163,11 +163,11 @@ def _specialised(arguments: Arguments) -> tuple[Any, ...]:
 
 
 @functools.cache
-def device_limits(device: torch.device) -> Limits:
+def device_limits(device: torch.device) -> DeviceLimits:
     """Return the limits of a GPU's multiprocessors, as torch tells them."""
     properties = torch.cuda.get_device_properties(device)
     # Not every build of torch tells all of them: what they are from compute capability 7.0 on, and before opting in.
-    return Limits(
+    return DeviceLimits(
         registers=getattr(properties, "regs_per_multiprocessor", 65_536),
         warps=properties.max_threads_per_multi_processor // 32,
         shared=getattr(properties, "shared_memory_per_multiprocessor", 65_536),

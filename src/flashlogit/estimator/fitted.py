@@ -20,7 +20,7 @@ from ..models.export import write_onnx
 from ..models.model import raw_coefficients
 from ..system.memory import cast_rows
 from .arrays import as_tensor, is_device_array, like, numpy_of, on_host
-from .inputs import Rows, feature_matrix
+from .inputs import TrainingRows, feature_matrix
 from .parameters import sklearn_options
 
 try:
@@ -174,7 +174,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         result.__dict__.update(copy.deepcopy(vars(self), memo))
         return result
 
-    def _attributes(self, weight: Tensor, bias: Tensor, rows: Rows) -> dict[str, Any]:
+    def _attributes(self, weight: Tensor, bias: Tensor, rows: TrainingRows) -> dict[str, Any]:
         """Return the attributes that predictions need.
 
         Args:
@@ -198,7 +198,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "_lacking": lacking,
         }
 
-    def _keep(self, weight: Tensor, bias: Tensor, rows: Rows, evaluations: int | None) -> None:
+    def _keep(self, weight: Tensor, bias: Tensor, rows: TrainingRows, evaluations: int | None) -> None:
         """Set the fitted attributes, and `n_iter_` where evaluations are given."""
         self.__dict__.update(self._attributes(weight, bias, rows))
         if evaluations is not None:

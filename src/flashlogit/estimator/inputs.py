@@ -26,7 +26,7 @@ _FRAME_DTYPES = {
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """Rows to train on; all tensors are on the device of the arithmetic.
 
     Attributes:
@@ -55,7 +55,7 @@ def training_rows(
     fewest: int = 2,
     reset: bool = True,
     classes: Any = None,
-) -> Rows:
+) -> TrainingRows:
     """Validate rows to train on, and remember or check the number and names of the features.
 
     Host data go to the estimator's `device`, and device arrays stay where they are.
@@ -87,7 +87,7 @@ def training_rows(
     weight, mass = weighted(
         numbers, numpy_of(found), checked_weights(sample_weight, matrix), estimator.class_weight, fewest=fewest
     )
-    return Rows(matrix, numbers, weight, mass, in_kind(found, X), X)
+    return TrainingRows(matrix, numbers, weight, mass, in_kind(found, X), X)
 
 
 def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:

@@ -20,7 +20,7 @@ from ..system.errors import UserError
 from ..training.partial_fit import MiniBatches
 from .arrays import moved, numpy_of
 from .fitted import BELOW, FittedModel
-from .inputs import Rows, training_rows
+from .inputs import TrainingRows, training_rows
 from .labels import class_labels
 from .parameters import CONSTRAINTS, check_parameters, fit_options, penalties, shortfall
 
@@ -156,7 +156,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         return self
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def _optimise(self, rows: Rows, options: dict[str, Any], given: tuple[Any, Any, Any]) -> Fit | None:
+    def _optimise(self, rows: TrainingRows, options: dict[str, Any], given: tuple[Any, Any, Any]) -> Fit | None:
         """Set the attributes of the optimum, and return the fit, None where `max_iter` is 0.
 
         Args:
@@ -230,7 +230,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             self.__dict__.pop(name, None)
         return self
 
-    def _first_batches(self, rows: Rows) -> MiniBatches:
+    def _first_batches(self, rows: TrainingRows) -> MiniBatches:
         """Return what `partial_fit` trains, at an earlier fit's coefficients or at 0, and draw the order of rows."""
         self._orders = check_random_state(self.random_state).randint(2**31 - 1)
         if not hasattr(self, "coef_"):
@@ -241,7 +241,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
                 bias = bias + BELOW * torch.from_numpy(self._lacking).to(bias)
         return MiniBatches(weight, bias, intercept=self.fit_intercept)
 
-    def _start(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
+    def _start(self, rows: TrainingRows) -> tuple[Tensor, Tensor] | None:
         """Return the last solution if this is a warm start and it is one of the same features and classes."""
         K, present = len(rows.mass), rows.mass > 0
         shape = (1 if K == 2 else K, rows.X.shape[1])
@@ -254,7 +254,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             weight, bias = weight[present], bias[present]
         return (weight, bias) if bool(weight.isfinite().all() and bias.isfinite().all()) else None
 
-    def _infer(self, result: Fit | None, rows: Rows, options: dict[str, Any]) -> None:
+    def _infer(self, result: Fit | None, rows: TrainingRows, options: dict[str, Any]) -> None:
         """Set `inference_` of an unpenalised fit of two classes, and remove that of an earlier fit."""
         self.__dict__.pop("inference_", None)
         if result is None or options["l1"] > 0 or options["l2"] > 0 or len(rows.mass) > 2:
@@ -268,7 +268,7 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
                 warnings.warn(f"inference_ is None: {error}", UserWarning, stacklevel=3)
 
 
-def _zeros(rows: Rows, models: int) -> tuple[Tensor, Tensor]:
+def _zeros(rows: TrainingRows, models: int) -> tuple[Tensor, Tensor]:
     """Return weights [models, D] and intercepts [models] of 0."""
     weight = torch.zeros(models, rows.X.shape[1], dtype=torch.float64, device=rows.X.device)
     return weight, weight.new_zeros(models)

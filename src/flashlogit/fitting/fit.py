@@ -21,7 +21,7 @@ from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
 from ..solvers.driver import drive
 from ..system.threads import threads_for_passes
-from .task import Fit, FitOptions, FitPoint, FitState, Listener, Parameters, Task
+from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
 
 __all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
 
@@ -74,7 +74,7 @@ def fit(
     if not (bool((y >= 0).all()) and bool((y <= 1).all())):
         raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
     passes = choose_backend(backend, X.device).passes
-    task = Task(X, Logistic.of(y, sample_weight, passes, intercept=intercept), options)
+    task = FitTask(X, Logistic.of(y, sample_weight, passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
 
@@ -115,7 +115,7 @@ def fit_softmax(
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
-    task = Task(X, loss, options)
+    task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
 

@@ -186,7 +186,7 @@ def _check_start(start: Parameters, weights: int, intercepts: int) -> None:
         raise ValueError(f"start has {found[0]} weights and {found[1]} intercepts; must be {weights} and {intercepts}")
 
 
-class Task:
+class FitTask:
     """A fit whose objective, method and limits the driver is given."""
 
     def __init__(self, X: Tensor, loss: RowLoss, options: FitOptions) -> None:

@@ -20,11 +20,11 @@ from flashlogit_kernels.contract import HESSIAN_COLUMNS, PassOptions
 from ..passes import Passes
 from .certificate import shrunk_divergence
 from .design import Design
-from .row_loss import Coefficients, Keep, Labels, RowSums, RowValues
+from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
 
 
 @dataclass(frozen=True)
-class Logistic(Labels):
+class Logistic(Targets):
     """The loss of labels y [N] in [0, 1]: uint8 where all are 0 or 1, else float32 or float64."""
 
     passes: Passes
@@ -77,7 +77,7 @@ class Logistic(Labels):
             design.X, self.y, at.W[:, 0], at.b, curvature=curvature, logits=keep.margins, **options
         )
         h = sums.curvature
-        rows = RowValues(None if h is None or keep.products is None else h.to(keep.products), h, sums.logits)
+        rows = KeptRows(None if h is None or keep.products is None else h.to(keep.products), h, sums.logits)
         return RowSums(sums.loss, Coefficients(sums.weight_grad[:, None], sums.bias_grad.reshape(1)), rows)
 
     def product(self, design: Design, curvature: Tensor, v: Coefficients) -> Coefficients:
@@ -102,17 +102,17 @@ class Logistic(Labels):
         assert h is not None
         return design.in_coordinates(design.gram(h, dtype))
 
-    def mean_curvature(self, rows: RowValues) -> Tensor:
+    def mean_curvature(self, rows: KeptRows) -> Tensor:
         """Return a row's curvature s_i h_i, [N]."""
         assert rows.curvature is not None
         return rows.curvature
 
-    def margin(self, rows: RowValues) -> Tensor:
+    def margin(self, rows: KeptRows) -> Tensor:
         """Return the least (2 y_i - 1) z_i of a row of positive weight, []."""
         assert rows.logits is not None
         return smallest_margin(rows.logits, self.y, self.sample_weight)
 
-    def intercept_hessian(self, rows: RowValues) -> Tensor:
+    def intercept_hessian(self, rows: KeptRows) -> Tensor:
         """Return the second derivative of the sum by the intercept, sum_i s_i h_i, [1, 1] float64."""
         assert rows.exact is not None
         return rows.exact.sum(dtype=torch.float64).reshape(1, 1)
@@ -121,7 +121,7 @@ class Logistic(Labels):
         """Return the t [1] with hessian @ t = slope; not finite where there is none."""
         return slope / hessian[0]
 
-    def intercept_product(self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor) -> Coefficients:
+    def intercept_product(self, design: Design, rows: KeptRows, at: Coefficients, shift: Tensor) -> Coefficients:
         """Return the Hessian of the sum times (0, shift [1]), float64; one pass over X."""
         h = rows.exact
         assert h is not None
@@ -129,7 +129,7 @@ class Logistic(Labels):
         design.count()
         return Coefficients(column[:, None] * shift, h.sum(dtype=torch.float64) * shift)
 
-    def shrunk_divergence(self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
+    def shrunk_divergence(self, design: Design, rows: KeptRows, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
         """Return sum_i s_i KL(y_i + tau u_i | p_i), [], for the corrected residuals u, from the logits of a point."""
         assert rows.logits is not None
         values = shrunk_divergence(rows.logits, self.y, tau, shift)

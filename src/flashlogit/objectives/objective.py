@@ -20,7 +20,7 @@ from torch import Tensor
 from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage
 from .design import sample_rows
 from .parameters import Parameterisation
-from .row_loss import Keep, RowValues
+from .row_loss import Keep, KeptRows
 
 _NO_CURVATURE = 1e-12
 """Largest curvature, of about 1 in these coordinates, that is taken for rounding."""
@@ -38,7 +38,7 @@ class Point:
     gradient: Tensor
     value: Tensor
     gap: Tensor
-    rows: RowValues | None = None
+    rows: KeptRows | None = None
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Keep(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RowValues:
+class KeptRows:
     """What a pass kept of the rows at a point, as far as it was asked for.
 
     curvature: for products, in their dtype: s_i h_i [N] of a logistic loss, the probabilities [N, C] of a softmax.
@@ -66,11 +66,11 @@ class RowSums:
 
     loss: Tensor
     gradient: Coefficients
-    rows: RowValues
+    rows: KeptRows
 
 
 @dataclass(frozen=True)
-class Labels:
+class Targets:
     """Labels y [N] and weights sample_weight [N] float32 or float64 of rows, or None for ones.
 
     shares: of every class's rows in the sum of weights; without an intercept equal ones, as the null model has them.

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..reference.blocks import over_parts
 from .design import Design
-from .row_loss import Coefficients, Keep, Labels, RowSums, RowValues
+from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
 
 
 @dataclass(frozen=True)
-class Softmax(Labels):
+class Softmax(Targets):
     """The loss of class numbers y [N] int64, from 0 on."""
 
     @classmethod
@@ -90,7 +90,7 @@ class Softmax(Labels):
             design, torch.float64, [(D, K), (K,), (), (K, K)], add, copies=1 + K // D
         )
         margin = torch.stack(least).amin() if least else None
-        rows = RowValues(curvature=kept, margin=margin, intercepts=second)
+        rows = KeptRows(curvature=kept, margin=margin, intercepts=second)
         return RowSums(loss, Coefficients(weight_grad, bias_grad), rows)
 
     def product(self, design: Design, curvature: Tensor, v: Coefficients) -> Coefficients:
@@ -127,19 +127,19 @@ class Softmax(Labels):
         (total,) = self._over_blocks(design, dtype, [(P, K, P, K)], add, copies=K)
         return total.view(P * K, P * K)
 
-    def mean_curvature(self, rows: RowValues) -> Tensor:
+    def mean_curvature(self, rows: KeptRows) -> Tensor:
         """Return s_i times the mean over the classes of p_ik (1 - p_ik), [N]."""
         p = rows.curvature
         assert p is not None
         mean: Tensor = (p * (1 - p)).mean(dim=1, keepdim=True)
         return self._weighted(slice(None), mean)[:, 0]
 
-    def margin(self, rows: RowValues) -> Tensor:
+    def margin(self, rows: KeptRows) -> Tensor:
         """Return the least lead of the own class of a row of positive weight over the next, []."""
         assert rows.margin is not None
         return rows.margin
 
-    def intercept_hessian(self, rows: RowValues) -> Tensor:
+    def intercept_hessian(self, rows: KeptRows) -> Tensor:
         """Return the second derivative of the sum by the intercepts, sum_i s_i (diag p_i - p_i p_i^T), [K, K]."""
         assert rows.intercepts is not None
         return rows.intercepts
@@ -149,11 +149,11 @@ class Softmax(Labels):
         shift: Tensor = torch.linalg.pinv(hessian, hermitian=True) @ slope
         return shift - (shift.amax() + shift.amin()) / 2
 
-    def intercept_product(self, design: Design, rows: RowValues, at: Coefficients, shift: Tensor) -> Coefficients:
+    def intercept_product(self, design: Design, rows: KeptRows, at: Coefficients, shift: Tensor) -> Coefficients:
         """Return the Hessian of the sum times (0, shift [K]), float64; one pass over X."""
         return self._product(design, Coefficients(torch.zeros_like(at.W), shift), lambda rows, X: _probabilities(X, at))
 
-    def shrunk_divergence(self, design: Design, rows: RowValues, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
+    def shrunk_divergence(self, design: Design, rows: KeptRows, at: Coefficients, tau: float, shift: Tensor) -> Tensor:
         """Return sum_i s_i KL((1 - tau) e_y + tau q_i | p_i), q_ik = p_ik (1 - shift_k + p_i . shift); one pass."""
 
         def add(rows: slice, X: Tensor, total: Tensor) -> None:

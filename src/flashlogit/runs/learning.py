@@ -20,9 +20,9 @@ from ..report.content import EpochSummary, SolverSummary
 from ..solvers.choose import choose_method
 from ..system.errors import UserError
 from ..system.stopping import saving
-from ..training.trainer import Objective, Trainer
+from ..training.trainer import Trainer, TrainingObjective
 from .directory import HistoryRow
-from .results import Bar, Interrupted, Learned, Task
+from .results import Interrupted, Learned, ProgressBar, RunTask
 from .solver_progress import SolverProgress
 
 _SETTINGS = {"l2": "loss.l2", "tolerance": "solver.tolerance", "max_iterations": "solver.max_iterations"}
@@ -38,7 +38,7 @@ _SEPARATED = {
 class BatchRun:
     """A run by mini-batches. It is made before anything of an earlier run is touched; then it may `learn`."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: RunTask) -> None:
         """Make the trainer, or take it up from a checkpoint. Validation rows are weighted as the training rows are.
 
         Raises:
@@ -51,7 +51,7 @@ class BatchRun:
         factors = class_weights(dataset.train, loss.class_weight)
         clamp = Clamp(loss.eps, loss.clamp_gradient)
         train, validation = (
-            None if rows is None else Objective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
+            None if rows is None else TrainingObjective(with_class_weight(rows, factors), clamp, loss.l2, task.backend)
             for rows in (dataset.train, dataset.validation)
         )
         assert train is not None
@@ -81,7 +81,9 @@ class BatchRun:
         start, first = time.perf_counter(), trainer.epoch
         newest = trainer.checkpoint(self._origin, len(history))
         try:
-            with Bar(task, total=settings.epochs * rows, initial=first * rows, unit=" rows", unit_scale=True) as bar:
+            with ProgressBar(
+                task, total=settings.epochs * rows, initial=first * rows, unit=" rows", unit_scale=True
+            ) as bar:
                 for row in trainer.epochs(bar.update):
                     history.append(row)
                     directory.append_history(row)
@@ -109,7 +111,7 @@ class BatchRun:
 class SolverRun:
     """A run to the optimum. It is made before anything of an earlier run is touched; then it may `learn`."""
 
-    def __init__(self, task: Task, start: Model | None) -> None:
+    def __init__(self, task: RunTask, start: Model | None) -> None:
         """Choose the solver and where it starts: at the checkpoint of a resumed run, else at the model `start`.
 
         Raises:

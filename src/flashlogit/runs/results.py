@@ -44,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Task:
+class RunTask:
     """A run whose data are loaded. `saved` is the checkpoint it goes on from, if it does."""
 
     settings: RunSettings
@@ -71,12 +71,12 @@ class Task:
             )
 
 
-class Bar(tqdm):  # type: ignore[type-arg]
+class ProgressBar(tqdm):  # type: ignore[type-arg]
     """A progress bar of a run, in a terminal only, that begins no thread of its own: beside one a fit is slower."""
 
     monitor_interval = 0
 
-    def __init__(self, task: Task, **options: Any) -> None:
+    def __init__(self, task: RunTask, **options: Any) -> None:
         """`options` are tqdm's."""
         # None: no bar where the output is not a terminal.
         super().__init__(desc=task.settings.name, disable=True if task.quiet else None, **options)
@@ -130,7 +130,7 @@ class Results:
         return {**metrics, "intervals": intervals, "run": self.run.to_json()}
 
 
-def write_results(task: Task, learned: Learned) -> Results:
+def write_results(task: RunTask, learned: Learned) -> Results:
     """Write model.safetensors, coefficients.csv, metrics.json, curves.png and the report with its pictures; return what
     was measured."""
     directory, settings, dataset = task.directory, task.settings, task.dataset

@@ -20,7 +20,7 @@ from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
 from .directory import Mode, RunDirectory
 from .learning import BatchRun, SolverRun
-from .results import Interrupted, Results, Task, write_results
+from .results import Interrupted, Results, RunTask, write_results
 
 
 def train_run(
@@ -55,7 +55,7 @@ def train_run(
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
     dataset = load(settings.data, seed=settings.seed, device=device)
     say(describe(dataset))
-    task = Task(settings, dataset, backend, device, directory, saved, say, quiet)
+    task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
     run = SolverRun(task, start) if settings.solver else BatchRun(task)
     if not saved:
         directory.clear()

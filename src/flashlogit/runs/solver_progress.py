@@ -15,9 +15,9 @@ from ..config.settings import SolverSettings
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters
 from ..system.errors import UserError
 from ..system.threads import thread_count
-from ..training.checkpoint import Checkpoint, Progress
+from ..training.checkpoint import Checkpoint, SavedProgress
 from .directory import HistoryRow
-from .results import Bar, Interrupted, Task
+from .results import Interrupted, ProgressBar, RunTask
 
 _STATE = "state."
 """Prefix in a checkpoint of the names of the tensors that a solver goes on from."""
@@ -27,7 +27,7 @@ _DECADE = 100
 """Steps of the progress bar for each factor of ten that the gap falls."""
 
 
-class _Saved(Progress):
+class _Saved(SavedProgress):
     """The progress in a solver's checkpoint. Those of 0.1.0 hold the first two numbers and parameters only."""
 
     iteration: int = Field(ge=0, lt=2**53)
@@ -44,7 +44,7 @@ class _Saved(Progress):
 class SolverProgress:
     """The listener of a fit. It writes every accepted point's row, and checkpoints as often as the settings say."""
 
-    def __init__(self, task: Task, settings: SolverSettings, solver: str) -> None:
+    def __init__(self, task: RunTask, settings: SolverSettings, solver: str) -> None:
         self._task, self._settings, self._solver = task, settings, solver
         self._origin = task.origin("loss")
         self._newest: tuple[_Saved, FitPoint] | None = None
@@ -135,10 +135,10 @@ class SolverProgress:
         self._saved_at = time.monotonic()
 
 
-class _GapBar(Bar):
+class _GapBar(ProgressBar):
     """A progress bar that is full when the gap is within the tolerance; each factor of ten has the same length."""
 
-    def __init__(self, task: Task, tolerance: float) -> None:
+    def __init__(self, task: RunTask, tolerance: float) -> None:
         super().__init__(task, total=1, bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}")
         loss = task.settings.loss
         self._what = "gap" if loss.l1 > 0 or loss.l2 > 0 else "decrement"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..objectives.objective import Objective, Point
-from ..objectives.row_loss import RowValues
+from ..objectives.row_loss import KeptRows
 
 State = dict[str, Tensor]
 """Tensors by name from which a method goes on as if it had never stopped. They are never written to once given."""
@@ -106,7 +106,7 @@ class Search:
         self.step = torch.ones_like(at.value)
         self.refused = torch.zeros_like(at.value)
         self._l1_of = l1_of
-        self._tried: tuple[Tensor, RowValues | None, RowValues | None] | None = None
+        self._tried: tuple[Tensor, KeptRows | None, KeptRows | None] | None = None
         self._numbers: Numbers | None = None
 
     @property
@@ -171,9 +171,9 @@ class Search:
         return accepted
 
 
-def _merged_rows(accepted: Tensor, before: RowValues | None, new: RowValues | None) -> RowValues | None:
+def _merged_rows(accepted: Tensor, before: KeptRows | None, new: KeptRows | None) -> KeptRows | None:
     """Return what is kept of the rows where some of K models, [N, K], have gone on and others have not."""
     if len(accepted) == 1 or before is None or new is None:
         return before
     pairs = {field.name: (getattr(before, field.name), getattr(new, field.name)) for field in fields(new)}
-    return RowValues(**{name: None if b is None else torch.where(accepted, b, a) for name, (a, b) in pairs.items()})
+    return KeptRows(**{name: None if b is None else torch.where(accepted, b, a) for name, (a, b) in pairs.items()})

@@ -20,13 +20,13 @@ from ..system.safetensors_file import first_problem, read_safetensors, write_saf
 _REMEDY = "start again with --overwrite"
 
 
-class Progress(BaseModel):
+class SavedProgress(BaseModel):
     """Base of what a way of learning needs of a checkpoint's progress; values of other types are refused."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-AnyProgress = TypeVar("AnyProgress", bound=Progress)
+AnyProgress = TypeVar("AnyProgress", bound=SavedProgress)
 
 
 class _State(BaseModel):

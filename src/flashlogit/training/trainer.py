@@ -27,7 +27,7 @@ from ..data import Rows
 from ..passes import Backend
 from ..solvers.driver import HistoryRow
 from ..system.errors import UserError
-from .checkpoint import Checkpoint, Progress, generator_state, optimizer_state, optimizer_tensors
+from .checkpoint import Checkpoint, SavedProgress, generator_state, optimizer_state, optimizer_tensors
 from .partial_fit import shuffled_batches
 
 
@@ -41,20 +41,20 @@ class Best:
     bias: Tensor
 
 
-class _SavedGroup(Progress):
+class _SavedGroup(SavedProgress):
     lr: float = Field(ge=0, le=1e30)
 
 
-class _SavedOptimizer(Progress):
+class _SavedOptimizer(SavedProgress):
     param_groups: list[_SavedGroup]
 
 
-class _SavedBest(Progress):
+class _SavedBest(SavedProgress):
     epoch: int = Field(ge=1)
     loss: float
 
 
-class TrainerProgress(Progress):
+class TrainerProgress(SavedProgress):
     """What is read of a checkpoint's progress; the other numbers of optimiser and schedule follow from the settings."""
 
     epoch: int = Field(ge=0, lt=2**53)
@@ -64,7 +64,7 @@ class TrainerProgress(Progress):
     best: _SavedBest | None
 
 
-class Objective:
+class TrainingObjective:
     """What training minimises, over `rows`, whose sample_weight s already holds the class weights:
 
         P(w, b) = 1/S sum_i s_i loss_i + l2/2 ||w||^2,      S = sum_i s_i
@@ -111,7 +111,12 @@ class Trainer:
     """
 
     def __init__(
-        self, training: Objective, validation: Objective | None, settings: TrainingSettings, *, seed: int
+        self,
+        training: TrainingObjective,
+        validation: TrainingObjective | None,
+        settings: TrainingSettings,
+        *,
+        seed: int,
     ) -> None:
         self.training = training
         self.validation = validation

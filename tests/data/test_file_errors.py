@@ -165,7 +165,7 @@ ARRAYS = [
     (np.zeros((2, 0)), ["shape [2, 0] and must be"]),
     (np.zeros((0, 2)), ["shape [0, 2] and must be"]),
     (np.zeros((2, 2), dtype=complex), ["type complex128"]),
-    (np.array([["a", 1]], dtype=object), ["has type object"]),
+    (np.array([["a", 1]], dtype=object), ["type object"]),
     ({"x": X}, ['no array "X"', '(did you mean "x"?)', 'it has "y" and "x"']),
     ({"X": X, "y": Y[:3]}, ['array "y"', "shape [3] and must have [3000]"]),
     ({"X": X[0]}, ['array "X"', "must be a matrix"]),

@@ -137,7 +137,7 @@ def test_what_is_refused(classes: int, changed: dict[str, Any], error: type[Exce
 
 @pytest.mark.parametrize(("value", "N"), [(float("nan"), 400), (float("inf"), 200_000)])
 def test_values_that_are_not_finite(value: float, N: int) -> None:
-    X, y = data(N)
+    X, y = data(N, 6)
     X[N // 2 + 1, 3] = value
     with pytest.raises(ValueError, match="must be finite"):
         fit(X, y, l2=0.01)

@@ -140,7 +140,7 @@ def test_an_id_column_that_csv_cannot_hold_is_refused(tmp_path, table, predict):
     data = tmp_path / "data.parquet"
     pa.parquet.write_table(table.append_column("tags", pa.array([["a"]] * len(table))), data)
     told = predict(data, tmp_path / "out.csv", "--id", "id", "tags", code=2)
-    assert '--id is "tags"; is a column of list<' in told
+    assert '--id is "tags"; it is a column of list<' in told
     assert not (tmp_path / "out.csv").exists()
     predict(data, tmp_path / "out.parquet", "--id", "tags")
     assert pa.parquet.read_table(tmp_path / "out.parquet")["tags"][0].as_py() == ["a"]

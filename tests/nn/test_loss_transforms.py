@@ -19,11 +19,6 @@ def in_dims(*batched: str) -> tuple[dict[str, int | None]]:
     return ({name: 0 if name in batched else None for name in SHAPES},)
 
 
-def losses(reduction: str) -> tuple[Callable[[Arguments], Tensor], Callable[[Arguments], Tensor]]:
-    """Ours and torch's."""
-    return tuple(lambda a, f=f: f(**a, reduction=reduction) for f in (bce_loss, by_torch))
-
-
 def gradients(loss: Callable[[Arguments], Tensor]) -> Callable[[Arguments], Arguments]:
     """Of the sum of the losses, by X, weight and bias."""
 
@@ -45,7 +40,7 @@ BATCHES = [*((name,) for name in SHAPES), ("X", "y", "sample_weight"), ("weight"
 @pytest.mark.parametrize("batched", BATCHES, ids="+".join)
 def test_vmap_inside_and_outside_of_grad(batched, reduction):
     arguments = numbers(*batched)
-    ours, theirs = losses(reduction)
+    ours, theirs = (lambda a, f=f: f(**a, reduction=reduction) for f in (bce_loss, by_torch))
     check(*(vmap(loss, in_dims(*batched))(arguments) for loss in (ours, theirs)))
     check(*(vmap(gradients(loss), in_dims(*batched))(arguments) for loss in (ours, theirs)))
     check(*(gradients(vmap(loss, in_dims(*batched)))(arguments) for loss in (ours, theirs)))

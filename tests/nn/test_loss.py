@@ -230,8 +230,8 @@ def test_with_labels_a_head_gives_the_loss_and_its_gradient():
     options = {"eps": 1e-3, "clamp_gradient": "exact", "reduction": "sum"}
     head, weights = LogisticHead(D, **options), {"sample_weight": torch.rand(N), "pos_weight": 2.0}
     parameters = tuple(head.parameters())
-    ours = with_gradients(head(X, y, **weights), parameters)
-    theirs = with_gradients(bce_loss(X, y, *parameters, **weights, **options), parameters)
+    ours = with_gradients(head(X, y.round(), **weights), parameters)
+    theirs = with_gradients(bce_loss(X, y.round(), *parameters, **weights, **options), parameters)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 

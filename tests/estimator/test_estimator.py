@@ -187,6 +187,8 @@ def test_device_may_be_torchs():
         (pl.DataFrame({"a": [0.0] * 150}).lazy(), r"give X.collect\(\)"),
         (pd.DataFrame({"a": 0.0, "b": pd.Categorical(list("xyz") * 50)}), r'hold no numbers: "b" \(category\)'),
         (pd.DataFrame({"a": 0.0, "b": pd.date_range("2024", periods=150)}), r'hold no numbers: "b" \(datetime64'),
+        (pd.DataFrame({"b": pd.date_range("2024", periods=150)}), r'hold no numbers: "b" \(datetime64'),
+        (np.zeros((150, 2), dtype="M8[s]"), "X holds dates or times"),
         (pl.DataFrame({"a": [0.0] * 150, "b": ["x"] * 150}), r'hold no numbers: "b" \(String\)'),
         (torch.zeros(150), "Expected 2D array, got 1D"),
         (torch.zeros(150, 2, dtype=torch.complex64), "Complex data not supported"),

@@ -98,6 +98,8 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     if hasattr(X, "collect") and hasattr(X, "lazy"):
         raise ValueError("X is a lazy frame, whose rows are not there yet; give X.collect()")
     try:
+        if _holds_dates(X):  # which would become numbers without complaint
+            raise ValueError("X holds dates or times; it must hold numbers: derive them from the dates")
         matrix = validate_data(estimator, X, accept_sparse="csr", dtype=_host_dtypes(X), reset=reset)
     except (TypeError, ValueError) as error:
         wrong = _columns_without_numbers(X)
@@ -108,6 +110,11 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
             " derive numbers from dates, or leave the columns out"
         ) from error
     return matrix if scipy.sparse.issparse(matrix) else as_tensor(matrix)
+
+
+def _holds_dates(X: Any) -> bool:
+    kinds = X.dtypes if hasattr(X, "columns") and hasattr(X, "dtypes") else [getattr(X, "dtype", "")]
+    return any(str(kind).lower().startswith(("date", "time", "duration")) for kind in kinds)
 
 
 def _host_dtypes(X: Any) -> Any:

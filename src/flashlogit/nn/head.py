@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack, overload
-
 import torch
 from torch import Tensor, nn
 
 from flashlogit_kernels.contract import Clamp, ClampGradient
 
 from .loss import Reduction, bce_loss
-
-
-class LossWeights(TypedDict, total=False):
-    """Weights of rows and of the positive part, as in `flashlogit.bce_loss`."""
-
-    sample_weight: Tensor | None
-    pos_weight: Tensor | float | None
 
 
 class LogisticHead(nn.Linear):
@@ -41,26 +32,27 @@ class LogisticHead(nn.Linear):
         self.clamp = Clamp(eps, clamp_gradient)
         self.reduction: Reduction = reduction
 
-    @overload
-    def forward(self, X: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, X: Tensor, y: Tensor, **weights: Unpack[LossWeights]) -> Tensor: ...
-
-    def forward(self, X: Tensor, y: Tensor | None = None, **weights: Unpack[LossWeights]) -> Tensor:
-        """Return the logits [N, 1] of X [N, D]; with labels y [N] the loss instead."""
+    def forward(
+        self,
+        X: Tensor,
+        y: Tensor | None = None,
+        *,
+        sample_weight: Tensor | None = None,
+        pos_weight: Tensor | float | None = None,
+    ) -> Tensor:
+        """Return the logits [N, 1] of X [N, D]; with labels y [N] the loss instead, as `flashlogit.bce_loss` has it."""
         if y is None:
             return super().forward(X)
-        eps, gradient = self.clamp.eps, self.clamp.gradient
         return bce_loss(
             X,
             y,
             self.weight,
             self.bias,
-            eps=eps,
-            clamp_gradient=gradient,
+            sample_weight=sample_weight,
+            pos_weight=pos_weight,
+            eps=self.clamp.eps,
+            clamp_gradient=self.clamp.gradient,
             reduction=self.reduction,
-            **weights,
         )
 
     def extra_repr(self) -> str:

@@ -27,7 +27,7 @@ ROUNDING = 2e-14
 
 @dataclass(frozen=True)
 class Start:
-    """Where a method begins: theta [P, K], and perhaps the Hessian [1, P, P] of a sample, or a state to go on from.
+    """Where a method begins: theta [P, K], and perhaps the Hessian [K, P, P] of a sample, or a state to go on from.
 
     tolerance: on the relative gap, below which nothing need be solved for.
     """

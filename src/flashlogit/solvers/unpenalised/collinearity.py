@@ -90,7 +90,7 @@ def find_collinear(gram: Tensor, *, intercept: bool) -> Collinear:
         raise ValueError(f"gram is {list(gram.shape)}; must be [D + 1, D + 1] with at least one column")
     gram = gram.detach().to(torch.float64)
     if not gram.isfinite().all():
-        raise ValueError("gram holds values that are not finite; the values of X must be finite, and their squares")
+        raise ValueError("X holds values that are not finite, or whose squares are not; they must be")
     moments, covariance = gram[:D, :D].diagonal(), gram[:D, :D]
     if intercept:
         total = gram[D, D]

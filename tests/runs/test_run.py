@@ -142,7 +142,7 @@ def test_ctrl_c_within_an_epoch_keeps_the_last_boundary(epochs_before, train, tm
     given = [*SMALL, "training.batch_size=100"]  # four batches an epoch
     train(*given, "name=whole")
     with monkeypatch.context() as patch:
-        patch.setattr(results.Bar, "update", Mock(side_effect=[None] * 4 * epochs_before + [KeyboardInterrupt]))
+        patch.setattr(results.ProgressBar, "update", Mock(side_effect=[None] * 4 * epochs_before + [KeyboardInterrupt]))
         message = train(*given, "name=stopped", code=130)
     assert f"holds the state after epoch {epochs_before}; go on with --resume" in message
     saved = Checkpoint.load(tmp_path / "stopped" / "checkpoint.safetensors")

@@ -125,7 +125,8 @@ def _row_pass(
 
 
 def check_hessian_columns(X: Tensor) -> None:
-    """Raise ValueError for more columns than `bce_hessian` takes."""
+    """Raise ValueError for more columns than `bce_hessian` takes, TypeError for what is no tensor."""
+    check_tensor("X", X)
     if X.ndim == 2 and X.shape[1] > HESSIAN_COLUMNS:
         raise ValueError(
             f"X is {list(X.shape)}; bce_hessian takes at most {HESSIAN_COLUMNS} columns: multiply by the Hessian with"

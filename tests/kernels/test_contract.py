@@ -62,6 +62,7 @@ BAD_CALLS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("hessian_product", PRODUCT | {"eps": 0.1}, TypeError, "no option eps; it has center, compute_dtype, rows$"),
     ("column_sums", {"X": torch.ones(4, 3), "v": COMPLEX}, TypeError, r"v is torch\.complex64"),
     ("column_sums", {"X": torch.ones(4, 3), "v": torch.ones(5)}, ValueError, "v has 5 entries; must have 4"),
+    ("bce_hessian", TOO_WIDE | {"X": [[1.0]]}, TypeError, "X is a list; must be a torch tensor"),
     ("bce_hessian", TOO_WIDE, ValueError, "at most 128 columns: .* hessian_product"),
 ]
 

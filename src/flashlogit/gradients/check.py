@@ -256,7 +256,7 @@ def _compare(method: str, problem: Problem, step: float, terms: float) -> Row:
     )
     # Relative to the number itself, and to what rounding does to the differences of numbers near 0.
     errors = (found - right).abs() / (right.abs() + 1e-2 + rounding / _DIFFERENCES)
-    most, worst = errors.max(dim=0)
+    most, worst = errors.nan_to_num(nan=math.inf).max(dim=0)
     error, name = float(most), "dL/db" if int(worst) == len(scale) else f"dL/dw[{int(worst)}]"
     return Row(method, "float64, cpu", error <= _DIFFERENCES, "", gradient, error, name, _DIFFERENCES)
 

@@ -83,6 +83,8 @@ def test_every_module_has_a_room() -> None:
         "py.typed",
     }
     assert {room(name) for name, _ in modules()} == set(ROOMS)
+    tested = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+    assert {each.partition(".")[0] for each in ROOMS} - tested == {"reference"}  # whose tests are those of the kernels
 
 
 def test_no_arrow_goes_up() -> None:

@@ -150,6 +150,7 @@ class Search:
     def judge(self, new: Point) -> Tensor:
         """Go to the trial point, which has been evaluated, if it is good enough; return whether it was, [K] bool.
 
+        A model that went there stays until its owner sets a new direction, while others of the K try shorter steps.
         The step after a refusal minimises the parabola through what is known, within 0.1 to 0.5 of the last.
         """
         at = self.at
@@ -165,6 +166,8 @@ class Search:
             value=torch.where(accepted, new.value, at.value),
             gap=torch.where(accepted, new.gap, at.gap),
         )
+        if len(accepted) > 1:
+            self.direction = torch.where(accepted, 0.0, self.direction)
         self.step = torch.where(accepted, 1.0, shorter)
         self.refused = torch.where(accepted, 0.0, self.refused + 1)
         self._numbers = None

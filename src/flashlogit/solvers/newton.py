@@ -91,8 +91,6 @@ class Newton:
                 self._renew()
             elif not self._new and refused > 1:
                 self._renew()
-            elif len(search.refused) > 1:  # a model that was accepted waits for the others
-                search.set_direction(torch.where(search.refused > 0, search.direction, 0.0))
             return False
         last, was_new, self._new = self.decrement, self._new, False
         if self.objective.parameters <= TUNING.corrected_parameters:

@@ -173,6 +173,8 @@ def test_compiled_without_a_graph_break_for_any_number_of_rows(backend, reductio
         X, y = torch.randn(n, D, requires_grad=True), torch.rand(n)
         ours, theirs = (with_gradients(f(X, y, weight, bias), (X, weight, bias)) for f in (compiled, step))
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    with torch.no_grad():  # as on validation rows
+        torch.testing.assert_close(compiled(X, y, weight, bias), step(X, y, weight, bias))
     by_weight = torch.func.grad(step, argnums=2)
     compiled = torch.compile(by_weight, backend=backend)
     torch.testing.assert_close(compiled(X, y, weight, bias), by_weight(X, y, weight, bias))

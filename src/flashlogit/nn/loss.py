@@ -110,15 +110,16 @@ class _Loss(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, settings = inputs
+    def forward(  # its arguments by name: torch.compile counts them to tell whether there is a ctx among them
+        X: Tensor, y: Tensor, weight: Tensor, bias: Any, sample_weight: Any, pos_weight: Any, settings: _Settings
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        tensors = X, y, weight, bias, sample_weight, pos_weight
         if settings.reduction == "none":
             losses, residual = ops.bce_rows(*tensors, **settings.options)
             return losses, losses.new_empty(0), residual
         packed, residual = ops.bce_onepass(*tensors, **settings.options, residual=settings.X_grad)
         sums = BCESums(packed)
         loss = sums.loss / sums.weight_sum if settings.reduction == "mean" else sums.loss
-        X, _, weight, *_ = tensors
         return loss.to(arithmetic_dtype(X, weight, None), copy=True), packed, residual
 
     @staticmethod

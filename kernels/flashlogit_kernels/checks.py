@@ -155,8 +155,6 @@ def check_matrix(X: Tensor) -> Tensor:
         ValueError: not two-dimensional, or without columns.
     """
     check_tensor("X", X)
-    if X.layout != torch.strided:
-        raise TypeError(f"X is {X.layout}; must be dense: use X.to_dense()")
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X is {list(X.shape)}; must be [rows, columns] with at least one column")
     if X.dtype not in FLOAT_DTYPES:
@@ -166,9 +164,11 @@ def check_matrix(X: Tensor) -> Tensor:
 
 
 def check_tensor(name: str, value: Any) -> None:
-    """Raise TypeError for what is no tensor."""
+    """Raise TypeError for what is no dense tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} is a {type(value).__name__}; must be a torch tensor: use torch.as_tensor({name})")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} is {value.layout}; must be dense: use {name}.to_dense()")
 
 
 def check_vector(name: str, vector: Tensor | None, length: int | None) -> None:

@@ -39,6 +39,8 @@ class Clamp:
     gradient: ClampGradient
 
     def __post_init__(self) -> None:
+        if not isinstance(self.eps, int | float):
+            raise TypeError(f"eps is {self.eps!r}; must be a number")
         if not 0 <= self.eps < 0.5:
             raise ValueError(f"eps is {self.eps}; must be at least 0 and less than 0.5 (0 for no clamp)")
         if self.gradient not in ("through", "exact"):

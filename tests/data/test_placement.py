@@ -44,6 +44,7 @@ REFUSED_SPLITS = [
     ([0, 1] * 10, 0.01, 0, "data.split.validation", ["is 0.01", "0 of 20 rows", "raise it to 0.1 or more"]),
     ([0, 1], 0.15, 0, "data.split.validation", ["0 of 2 rows", "give more rows, or set it to 0"]),
     ([0, 1] * 10, 0.5, 0.49, "data.split", ["leaves 0 of 20 rows for training"]),
+    ([0, 1] * 10, 0.5, 0.45, "data.split", ["leaves 1 of 20 rows for training"]),
     ([0] * 98 + [1] * 2, 0.2, 0.2, "data.split", ['class "yes" has 2 rows, too few for every split']),
     ([1] * 97 + [0] * 3, 0.1, 0, "data.split", ['class "no" has 3 rows, too few']),
     ([0] * 997 + [1] * 3, 0.6, 0.1, "data.split", ['class "yes" has 3 rows, too few']),
@@ -144,8 +145,8 @@ def test_what_is_rounded_to_the_greatest_number_fits(dtype, kept, beyond, words)
 
 
 def test_a_row_that_is_infinite_once_standardised():
-    X, splits = np.array([[1.0], [1e300]]), np.array([TRAIN, TEST], np.uint8)
-    with refused("row 2 "):
+    X, splits = np.array([[1.0], [1.0], [1e300]]), np.array([DROPPED, TRAIN, TEST], np.uint8)
+    with refused("row 3 "):
         placed(X, splits, torch.float64, Standardization(np.zeros(1), np.full(1, 1e-10)))
 
 

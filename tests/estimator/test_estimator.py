@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse
 import torch
@@ -189,6 +190,9 @@ def test_device_may_be_torchs():
         (pd.DataFrame({"a": 0.0, "b": pd.date_range("2024", periods=150)}), r'hold no numbers: "b" \(datetime64'),
         (pd.DataFrame({"b": pd.date_range("2024", periods=150)}), r'hold no numbers: "b" \(datetime64'),
         (np.zeros((150, 2), dtype="M8[s]"), "X holds dates or times"),
+        ([[np.timedelta64(1, "D")]] * 150, "X holds dates or times"),
+        (np.array([[0.0], [np.datetime64("2024")]] * 75, dtype=object), "X holds dates or times"),
+        (pa.table({"a": [0.0] * 150, "b": pa.array([0] * 150, pa.duration("s"))}), r'numbers: "b" \(duration'),
         (pl.DataFrame({"a": [0.0] * 150, "b": ["x"] * 150}), r'hold no numbers: "b" \(String\)'),
         (torch.zeros(150), "Expected 2D array, got 1D"),
         (torch.zeros(150, 2, dtype=torch.complex64), "Complex data not supported"),

@@ -66,6 +66,15 @@ def test_a_column_that_is_constant_so_far_and_a_row_without_weight(dtype, consta
     assert model.score(columns, y) > 0.85
 
 
+@pytest.mark.parametrize("data", [SMALL, WINE])
+def test_a_weight_of_0_leaves_the_row_out(data):
+    X, y = data
+    weight, n = (np.arange(len(y)) % 3 > 0).astype(float), len(y)
+    whole = LogisticRegression(batch_size=n).partial_fit(X, y, sample_weight=weight)
+    kept = LogisticRegression(batch_size=n).partial_fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(whole.coef_, kept.coef_, rtol=1e-4)
+
+
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_around_it(guard):
     X, y = (torch.from_numpy(array) for array in SMALL)

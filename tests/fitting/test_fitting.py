@@ -116,6 +116,7 @@ def test_the_kernels_fit_too(device: torch.device) -> None:
         (2, {"max_iterations": 1.5}, ValueError, "max_iterations is 1.5"),
         (2, {"names": ["a"]}, ValueError, "names has 1 entries; must have 5"),
         (2, {"y": torch.zeros(N, dtype=torch.complex64)}, TypeError, "y is torch.complex64; must be a real dtype"),
+        (2, {"sample_weight": torch.ones(N, dtype=torch.complex64)}, TypeError, "sample_weight is torch.complex64"),
         (2, {"start": torch.zeros(2, 2)}, TypeError, "start is no pair of tensors"),
         (2, {"start": (torch.zeros(4), torch.zeros(1))}, ValueError, "start has 4 weights"),
         (2, {"start": (torch.full((D,), torch.nan), torch.zeros(1))}, ValueError, "must be finite"),

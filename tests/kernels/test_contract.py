@@ -73,6 +73,13 @@ def test_single_passes_refuse(function, arguments, error, message, passes):
         getattr(passes, function)(**arguments)
 
 
+def test_rows_values_need_not_be_contiguous(passes):
+    X, v, values = torch.randn(40, 3), torch.randn(3), torch.rand(80)
+    for function, arguments in ((passes.hessian_product, (values[::2], v)), (passes.column_sums, (values[::2],))):
+        copied = [each.contiguous() for each in arguments]
+        assert torch.equal(function(X, *arguments), function(X, *copied))
+
+
 def test_the_clamps_numbers():
     clamp = Clamp(1e-8, "through")
     assert (clamp.bound, clamp.tail) == pytest.approx((18.420680733952367, 1.00000001e-08), rel=1e-15)

@@ -208,6 +208,9 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"X": torch.ones(N, D, dtype=torch.int32)}, TypeError, "X is torch.int32"),
     ({"X": [[0.0] * D] * N}, TypeError, "X is a list; must be a torch tensor"),
     ({"bias": 0.0}, TypeError, "bias is a float; must be a torch tensor"),
+    ({"pos_weight": [2.0]}, TypeError, "pos_weight is a list; must be a torch tensor"),
+    ({"y": torch.eye(N)[0].to_sparse()}, TypeError, "y is torch.sparse_coo; must be dense"),
+    ({"eps": "a"}, TypeError, "eps is 'a'; must be a number"),
 ]
 
 
@@ -229,7 +232,7 @@ def test_a_heads_state_dict_is_interchangeable_with_a_linear_layers(bias):
 
 def test_with_labels_a_head_gives_the_loss_and_its_gradient():
     X, y, *_ = problem(torch.float32)
-    options = {"eps": 1e-3, "clamp_gradient": "exact", "reduction": "sum"}
+    options = {"eps": 0.3, "clamp_gradient": "exact", "reduction": "sum"}
     head, weights = LogisticHead(D, **options), {"sample_weight": torch.rand(N), "pos_weight": 2.0}
     parameters = tuple(head.parameters())
     ours = with_gradients(head(X, y.round(), **weights), parameters)

@@ -26,6 +26,7 @@ CPU = torch.device("cpu")
          "override loss.eps=0.7: loss.eps is 0.7; must be less than 0.5"),
         (UserError("cannot be read", setting=Path("rum.yaml"), remedy=". holds run.yaml"),
          "rum.yaml cannot be read; . holds run.yaml"),
+        (UserError("exists", setting="--out", value=Path("a.csv")), '--out is "a.csv"; it exists'),
         (UserError("no", setting="a", origin="b", others=(UserError("nor this"),)), "b: a: no\nnor this"),
     ],
 )  # fmt: skip
@@ -54,7 +55,7 @@ def test_sentences_of_settings_and_files(tmp_path: Path) -> None:
         ("a" * 200, f'"{"a" * 97}..."'),
         (None, "null"),
         (1e-9, "1e-09"),
-        (Path("a/b"), "a/b"),
+        (Path("a/b"), '"a/b"'),
         ([True, "x", [1, [2, [3]]]], '[true, "x", [1, [...]]]'),
         ({"x": 3}, '{"x": 3}'),
     ],

@@ -84,6 +84,14 @@ def is_bfloat16(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
 
 
+def kind_of(value: Any) -> str:
+    """Return the dtype of host data, that of the first date or duration among Python objects."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype == object:
+        return next((str(each.dtype) for each in array.flat if isinstance(each, np.datetime64 | np.timedelta64)), "")
+    return str(array.dtype)
+
+
 def float_tensor(tensor: Tensor) -> Tensor:
     """Return the tensor as it is if it is of a floating dtype that a fit takes, else as float64."""
     return tensor if tensor.dtype in _FLOATS else tensor.to(torch.float64)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
 from ..system.memory import resolve_device
-from .arrays import as_tensor, densify, float_tensor, is_bfloat16, is_device_array, numpy_of
+from .arrays import as_tensor, densify, float_tensor, is_bfloat16, is_device_array, kind_of, numpy_of
 from .labels import checked_weights, in_kind, labels_of, numbered, weighted
 
 _FRAME_DTYPES = {
@@ -113,7 +113,13 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 def _holds_dates(X: Any) -> bool:
-    kinds = X.dtypes if hasattr(X, "columns") and hasattr(X, "dtypes") else [getattr(X, "dtype", "")]
+    """Return whether a frame, Arrow table, array or nested list holds dates, times or durations."""
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        kinds = list(X.dtypes)
+    elif hasattr(X, "schema"):
+        kinds = list(X.schema.types)
+    else:
+        kinds = [] if scipy.sparse.issparse(X) else [kind_of(X)]
     return any(str(kind).lower().startswith(("date", "time", "duration")) for kind in kinds)
 
 
@@ -130,14 +136,15 @@ def _host_dtypes(X: Any) -> Any:
 def _columns_without_numbers(X: Any) -> list[str]:
     """Return the columns of a frame that cannot be made floats, with their types; at most five."""
     wrong: list[str] = []
-    for j, name in enumerate(X.columns if hasattr(X, "columns") and hasattr(X, "shape") else ()):
+    names = X.columns if hasattr(X, "columns") and hasattr(X, "shape") else ()
+    for j, name in enumerate(getattr(X, "column_names", names)):  # Arrow's, whose columns are the values
         column = X.iloc[:, j] if hasattr(X, "iloc") else X[name]
         try:
             if np.asarray(column).dtype.kind in "mM":
                 raise TypeError  # dates would become numbers without complaint
             np.asarray(column, dtype=np.float64)
         except (TypeError, ValueError):
-            wrong.append(f'"{name}" ({column.dtype})')
+            wrong.append(f'"{name}" ({column.type if hasattr(column, "type") else column.dtype})')
     return wrong[:5]
 
 

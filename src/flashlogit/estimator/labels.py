@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
-from .arrays import as_tensor, float_tensor, is_device_array, like, numpy_of
+from .arrays import as_tensor, float_tensor, is_device_array, kind_of, like, numpy_of
 
 Labels = Tensor | NDArray[Any]
 
@@ -119,6 +119,8 @@ def checked_weights(sample_weight: Any, X: Tensor) -> Tensor | None:
     if sample_weight is None:
         return None
     if not is_device_array(sample_weight):
+        if kind_of(sample_weight).startswith(("datetime", "timedelta")):
+            raise ValueError("sample_weight holds dates or durations; weights must be numbers")
         sample_weight = np.asarray(sample_weight, dtype=np.float64)
     weight = as_tensor(sample_weight)
     if weight.ndim == 0:

@@ -168,7 +168,10 @@ class FitOptions:
     """Seconds that had been spent on compiling kernels when the fit began."""
 
     def __post_init__(self) -> None:
+        if self.names is not None:  # of whatever kind, such as an array
+            object.__setattr__(self, "names", list(self.names))
         for name, value in (("l1", self.l1), ("l2", self.l2)):
+            object.__setattr__(self, name, float(value))
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; must be at least 0 and finite")
         if not 0 < self.tolerance < 1:

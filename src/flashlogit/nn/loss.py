@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from flashlogit_kernels.checks import arithmetic_dtype, check_tensor
-from flashlogit_kernels.contract import BCESums, ClampGradient
+from flashlogit_kernels.contract import BCESums, Clamp, ClampGradient
 
 from ..passes import BackendName
 from . import ops
@@ -65,17 +66,21 @@ def bce_loss(
     optional = {name: value for name, value in (("bias", bias), ("sample_weight", sample_weight)) if value is not None}
     for name, value in ({"X": X, "y": y, "weight": weight} | optional).items():
         check_tensor(name, value)
-    if isinstance(pos_weight, int | float):
-        if not pos_weight >= 0:
-            raise ValueError(f"pos_weight is {pos_weight}; must be at least 0")
-        pos_weight = torch.full((), pos_weight, dtype=arithmetic_dtype(X, weight, None), device=X.device)
-    for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", pos_weight)):
+    Clamp(eps, clamp_gradient)  # which refuses what it cannot be
+    factor: Any = pos_weight  # NumPy's numbers too
+    if isinstance(factor, Real):
+        if not float(factor) >= 0:
+            raise ValueError(f"pos_weight is {factor}; must be at least 0")
+        factor = torch.full((), float(factor), dtype=arithmetic_dtype(X, weight, None), device=X.device)
+    elif factor is not None:
+        check_tensor("pos_weight", factor)
+    for name, tensor in (("y", y), ("sample_weight", sample_weight), ("pos_weight", factor)):
         _refuse_gradient(name, tensor is not None and tensor.requires_grad)
     if weight.ndim not in (1, 2) or (weight.ndim == 2 and weight.shape[0] != 1):
         raise ValueError(f"weight is {list(weight.shape)}; must be [D] or [1, D], as one model has one row of weights")
     settings = _Settings(eps, clamp_gradient, backend, reduction, X.requires_grad)
     with _full_precision(weight):
-        loss, *_ = _Loss.apply(X, y, weight.reshape(-1), bias, sample_weight, pos_weight, settings)  # type: ignore[no-untyped-call]
+        loss, *_ = _Loss.apply(X, y, weight.reshape(-1), bias, sample_weight, factor, settings)  # type: ignore[no-untyped-call]
     return cast("Tensor", loss)
 
 

@@ -125,7 +125,7 @@ class SolverRun:
         self._progress = SolverProgress(task, self._settings, self._solver())
         self._start = self._progress.resumed()
         if start is not None and self._start is None:
-            self._start = _on_columns(start, task.dataset)
+            self._start = _on_columns(start, task.dataset, self._settings.start)
 
     def learn(self) -> Learned:
         """Minimise the objective over the training rows until its certificate is within the tolerance.
@@ -222,7 +222,7 @@ def _summary(result: Fit) -> SolverSummary:
     return SolverSummary(**same | other)
 
 
-def _on_columns(model: Model, dataset: Dataset) -> Parameters:
+def _on_columns(model: Model, dataset: Dataset, where: str | None) -> Parameters:
     """Return a model's parameters on the columns of this data set, which may be standardised otherwise."""
     columns, classes = (model.feature_names, dataset.feature_names), (model.label_names, dataset.label_names)
     if columns[0] != columns[1] or len(classes[0]) != len(classes[1]):
@@ -231,6 +231,7 @@ def _on_columns(model: Model, dataset: Dataset) -> Parameters:
             f"is a model of {len(theirs):,} {what}, the first {theirs[0]!r}; the data have {len(ours):,}, the first"
             f" {ours[0]!r}",
             setting="solver.start",
+            value=where,
             remedy=f"choose a model of the same {what}, or leave it out",
         )
     raw, intercept = model.raw()

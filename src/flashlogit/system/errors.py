@@ -6,6 +6,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import PurePath
 from typing import Any, Final
 
 _VERBS = {"is", "was", "has", "lacks", "holds", "lists", "cannot", "lies", "exists", "needs", "belongs", "leaves"}
@@ -73,7 +74,7 @@ class _Values(reprlib.Repr):
         return "null"
 
     def repr_instance(self, value: Any, level: int) -> str:
-        return str(value)
+        return self.repr_str(str(value), level) if isinstance(value, PurePath) else str(value)
 
 
 _VALUES = _Values()

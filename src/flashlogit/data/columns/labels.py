@@ -324,7 +324,7 @@ def read_weights(table: Table, name: str, kept: Mask, dtype: type[np.floating]) 
         values = np.where(kept, column.cast(pa.float64(), safe=False).to_numpy(), 0.0)
     except pa.ArrowException as error:
         remedy = "let data.weight name a column of numbers"
-        raise UserError(f"holds {column.type}", setting=place, remedy=remedy) from error
+        raise UserError(f"has the type {column.type}", setting=place, remedy=remedy) from error
     for wrong, what, remedy in (
         (np.isnan(values), "is missing (empty or NaN)", "give every row a weight"),
         (np.isinf(values), "is infinite", "weights must be finite numbers"),

@@ -56,11 +56,11 @@ def _expanded(path: str, setting: str) -> list[Path]:
     if _is_folder(expanded, setting):
         found = sorted(file for file in expanded.rglob("*") if _is_data(file, expanded))
         if not found:
-            problem = f"a folder without a file that ends in {', '.join(_IN_FOLDERS)}"
+            problem = f"is a folder without a file that ends in {', '.join(_IN_FOLDERS)}"
             raise _unusable(path, setting, problem, "correct the path")
         if len({file.name.lower().endswith(".parquet") for file in found}) > 1:
             remedy = f'name the ones to read, as in "{path}/*.parquet"'
-            raise _unusable(path, setting, "a folder with both .csv and .parquet files", remedy)
+            raise _unusable(path, setting, "is a folder with both .csv and .parquet files", remedy)
         return found
     if any(mark in path for mark in "*?[") and not expanded.exists():
         matches = sorted(Path(file) for file in glob.glob(str(expanded), recursive=True))

@@ -79,7 +79,7 @@ WEIGHTS = [
     ([1, None, 1, 1], ["row 2", "is missing (empty or NaN)"]),
     ([1, float("inf"), 1, 1], ["row 2", "is infinite"]),
     ([1, 1, 1, 1e39], ["row 4", "is larger than float32 holds"]),
-    (["a", "b", "c", "d"], ["holds string", "a column of numbers"]),
+    (["a", "b", "c", "d"], ["has the type string", "a column of numbers"]),
     ([0, 1, 0, 1], ['train rows have no rows of positive weight of the class "0"']),
 ]
 

@@ -136,7 +136,7 @@ ELSEWHERE = [
     ("validation + test is 1;", "data.split={validation: 0.5, test: 0.5}", "data.split", UNSAID),
     ("given beside `above`; keep one", "data.label={positive: 1, above: 2}", "data.label.positive", UNSAID),
     ("true beside `above`", "data.label={multiclass: true, above: 2}", "data.label.multiclass", UNSAID),
-    ("has a comma for both", "data.decimal=','", "data", UNSAID),
+    ("separator and decimal are both a comma", "data.decimal=','", "data", UNSAID),
     ("true with momentum 0", SGD, "training.optimizer.nesterov", UNSAID),
     ("at most 1e12 times", "loss.class_weight={negative: 1e-9, positive: 1e9}", "loss.class_weight", UNSAID),
     ("given beside `solver`", "training.epochs=3 solver.name=auto", "training", UNSAID),

@@ -191,7 +191,7 @@ class FileData(DataSettings):
     def _tells_columns_from_decimals(self) -> Self:
         if self.separator == self.decimal:
             remedy = "set `separator` to the files' own, such as ;"
-            raise Conflict("has a comma for both", "separator", "decimal", about="", remedy=remedy)
+            raise Conflict("separator and decimal are both a comma", "separator", "decimal", about="", remedy=remedy)
         return self
 
 

@@ -15,9 +15,37 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _FREE = frozenset(
-    "view _unsafe_view slice select t transpose permute expand unsqueeze squeeze detach alias as_strided split unbind"
-    " split_with_sizes diagonal lift_fresh reshape _reshape_alias empty empty_like new_empty empty_strided"
-    " new_empty_strided view_as_real is_pinned _pin_memory pin_memory".split()
+    [
+        "view",
+        "_unsafe_view",
+        "slice",
+        "select",
+        "t",
+        "transpose",
+        "permute",
+        "expand",
+        "unsqueeze",
+        "squeeze",
+        "detach",
+        "alias",
+        "as_strided",
+        "split",
+        "unbind",
+        "split_with_sizes",
+        "diagonal",
+        "lift_fresh",
+        "reshape",
+        "_reshape_alias",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "empty_strided",
+        "new_empty_strided",
+        "view_as_real",
+        "is_pinned",
+        "_pin_memory",
+        "pin_memory",
+    ]
 )
 _READS = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero"})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..contract import SCALARS, BCESums, RowPass, RowValues
 from ..gram import bordered
 from . import _bce, _columns, _hessian
-from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
+from .arguments import data_arguments, launch_options, on_device, row_arguments, row_repeats, value_arguments
 from .launch import (
     REDUCE,
     REDUCE_BLOCK_D,
@@ -58,7 +58,7 @@ def run_pass(
         width, rest = piece_widths(D, config)
         group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
         return {
-            **row_arguments(row_pass, config),
+            **row_arguments(row_pass, config, repeat=row_repeats(row_pass, config)),
             **value_arguments(values),
             "BLOCK_D": width,
             "REST_D": rest,

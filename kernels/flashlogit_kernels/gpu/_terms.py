@@ -27,13 +27,13 @@ LOG1P = tl.constexpr((
 
 
 @triton.jit
-def polynomial(x, COEFFICIENTS: tl.constexpr):
+def polynomial(x, COEFFICIENTS: tl.constexpr, DEGREE: tl.constexpr):
     """Return the polynomial at x, from the coefficient of the highest power to the constant one (Horner).
 
     Each is made a number of the dtype of x, since Triton 3.6 takes a plain number for float32.
     """
     result = tl.full([], COEFFICIENTS[0], x.dtype)
-    for k in tl.static_range(1, len(COEFFICIENTS)):
+    for k in tl.static_range(1, DEGREE + 1):
         result = result * x + tl.full([], COEFFICIENTS[k], x.dtype)
     return result
 
@@ -59,7 +59,7 @@ def exp_of_negative(a):
         power = shifted - tl.full([], 6755399441055744.0 + 1023.0, tl.float64)
         rest = near + power * tl.full([], 0.6931471803691238, tl.float64)
         rest += power * tl.full([], 1.9082149292705877e-10, tl.float64)
-        result = polynomial(rest, EXP) * (shifted.to(tl.int64, bitcast=True) << 52).to(tl.float64, bitcast=True)
+        result = polynomial(rest, EXP, 11) * (shifted.to(tl.int64, bitcast=True) << 52).to(tl.float64, bitcast=True)
     else:
         near = tl.minimum(a, 88.0, propagate_nan=tl.PropagateNan.ALL)  # exp(-88) is below 2^-126
         shifted = ROUND - near * LOG2_E
@@ -79,7 +79,7 @@ def log1p_of_unit(e, half):
     """
     if e.dtype == tl.float64:
         ratio = e * half
-        result = ratio * polynomial(ratio * ratio, LOG1P)
+        result = ratio * polynomial(ratio * ratio, LOG1P, 10)
     else:
         ratio = e * -0.0031760570127516985 + 0.019542528316378593
         ratio = ratio * e - 0.05637361481785774

@@ -74,8 +74,9 @@ def exp_of_negative(a):
 def log1p_of_unit(e, half):
     """Return log(1 + e) for 0 <= e <= 1, given in float64 half = 1 / (2 + e).
 
-    In float64 the series of 2 artanh(e / (2 + e)), which takes a third of the instructions of tl.log. In float32 a Chebyshev interpolant of log1p(e) / e of degree 9, whose relative error is 5e-9: no logarithm unit, and
-    no cancellation where e is small.
+    In float64 the series of 2 artanh(e / (2 + e)), which takes a third of the instructions of tl.log. In float32 a
+    Chebyshev interpolant of log1p(e) / e of degree 9, whose relative error is 5e-9: no logarithm unit, and no
+    cancellation where e is small.
     """
     if e.dtype == tl.float64:
         ratio = e * half

@@ -20,7 +20,6 @@ from .launch import (
     WIDE_BLOCK_D,
     KernelName,
     LaunchConfig,
-    beside_center,
     block_width,
     fits_registers,
     fitted,
@@ -29,6 +28,7 @@ from .launch import (
     piece_widths,
     pipeline_stages,
     row_group,
+    with_room,
 )
 from .resources import Build, are_fitted, device_limits, loaded, settle
 
@@ -71,9 +71,9 @@ def run_pass(
         }
 
     with on_device(X):
-        if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+        if fits_registers(D, row_pass.compute, centred=row_pass.center is not None, border=border):
             widths = {"GRADIENTS": (2 * D + 1 if border else D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
-            config = launch or _from_table("onepass", row_pass)
+            config = launch or _from_table("onepass", row_pass, border=border)
             grid, arguments, made = _arranged(
                 _bce.onepass_kernel, row_pass, config, build, widths, given=launch is not None
             )
@@ -231,11 +231,12 @@ def _arranged(
     return (programs, column_blocks), {**arguments, **made, "tiles": tiles, "programs": programs}, list(made.values())
 
 
-def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:
+def _from_table(kernel: KernelName, row_pass: RowPass, *, border: bool = False) -> LaunchConfig:
     X, D = row_pass.X, row_pass.X.shape[1]
     config = fitted(launch_config(kernel, D, X.dtype, row_pass.compute, X.device), row_pass.n, X.device)
-    centred = kernel == "onepass" and row_pass.center is not None
-    return beside_center(config, D, row_pass.compute) if centred else config
+    if kernel == "hessian":
+        return config
+    return with_room(config, D, row_pass.compute, centred=row_pass.center is not None, border=border)
 
 
 def _precision(width: int, device: torch.device) -> str:

@@ -146,12 +146,14 @@ def drive(objective: Objective, method: Method, limits: Limits) -> Outcome:
         point, certificate = method.search.at, None
         if objective.separated(point):
             ending = "separated"
-        elif gap <= progress.expected_gap:
+        elif at.basis == "proven":
+            certificate = Certificate("gap", at.gap, at.value, objective.null_value)
+        elif at.basis == "estimated" and gap <= progress.expected_gap:
             certificate = limits.certify(point)
             row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
             progress.expected_gap = PATIENCE.next_certificate * gap
-            if certificate.gap <= progress.goal:
-                ending = "tolerance"
+        if ending is None and certificate is not None and certificate.gap <= progress.goal:
+            ending = "tolerance"
         progress.reach(at.value, gap)
         if ending is None and progress.stalled(objective.null_value):
             ending = "precision"

@@ -56,7 +56,7 @@ def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
         return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
 
     monkeypatch.setattr(run._bce, "onepass_kernel", kernel)
-    monkeypatch.setattr(run, "reduce_partials", lambda partials, totals: totals[0])
+    monkeypatch.setattr(run, "reduce_partials", lambda partials, totals, columns: totals[0])
     monkeypatch.setattr(run, "loaded", load)
     small = DeviceLimits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(run, "device_limits", lambda device: small)

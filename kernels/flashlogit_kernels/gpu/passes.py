@@ -26,6 +26,7 @@ def bce_onepass(
     residual: bool = False,
     curvature: bool = False,
     logits: bool = False,
+    border: bool = False,
     launch: LaunchConfig | None = None,
     **options: Unpack[PassOptions],
 ) -> BCESums:
@@ -42,6 +43,8 @@ def bce_onepass(
         residual: also return s_i r_i of every visited row.
         curvature: also return s_i dr_i/dz_i, which is s_i p_i (1 - p_i) where nothing is clamped.
         logits: also return z_i.
+        border: also sum h_i x_i and h_i, h_i being the curvature: what the Hessian has for an intercept. A row too wide
+            for the registers is read a third time.
         launch: instead of the launch table's entry.
         **options: see `PassOptions`.
 
@@ -51,7 +54,8 @@ def bce_onepass(
     """
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-    return BCESums(run_pass(row_pass, values, launch), values.residual, values.curvature, values.logits)
+    packed = run_pass(row_pass, values, launch, border=border)
+    return BCESums(packed, values.residual, values.curvature, values.logits, border)
 
 
 def bce_rows(

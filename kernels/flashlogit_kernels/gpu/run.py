@@ -39,8 +39,19 @@ _WIDEST_IEEE = 64
 After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 62 the one way, 4 M x 128 the other."""
 
 
-def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> Tensor:
-    """Return the packed sums of a pass, [D + 5] float64, and write the wanted values."""
+def run_pass(
+    row_pass: RowPass,
+    values: RowValues,
+    launch: LaunchConfig | None = None,
+    *,
+    border: bool = False,
+    guard: Tensor | None = None,
+) -> Tensor:
+    """Return the packed sums of a pass, [D + 5] or with `border` [2 D + 6] float64, and write the wanted values.
+
+    Where `guard` [1] int32 is not 0, nothing is computed and the sums mean nothing; rows too wide for the registers are
+    read all the same.
+    """
     X, D = row_pass.X, row_pass.X.shape[1]
 
     def build(config: LaunchConfig) -> dict[str, Any]:
@@ -55,21 +66,29 @@ def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
             "GROUP_RUN": run,
             "GROUP_REST": row_group(rest, config, X)[0],
             "STAGES": pipeline_stages(config, X),
+            "GUARD": guard,
+            "BORDER": border,
         }
 
     with on_device(X):
         if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
-            widths = {"GRADIENTS": (D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
+            widths = {"GRADIENTS": (2 * D + 1 if border else D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
             config = launch or _from_table("onepass", row_pass)
             grid, arguments, made = _arranged(
                 _bce.onepass_kernel, row_pass, config, build, widths, given=launch is not None
             )
             _bce.onepass_kernel[grid](**arguments)
-            return reduce_partials(*made)
-        if values.residual is None:
-            values = dataclasses.replace(values, residual=row_pass.empty(residual=True).residual)
+            return reduce_partials(*made, columns=D)
+        missing = row_pass.empty(residual=values.residual is None, curvature=border and values.curvature is None)
+        values = dataclasses.replace(values, **{name: v for name, v in vars(missing).items() if v is not None})
         totals = _launch_rows(row_pass, values, launch)
-        return reduce_partials(_launch_columns(row_pass, values.residual, launch), totals)
+        packed = reduce_partials(_launch_columns(row_pass, values.residual, launch), totals, columns=D)
+        if not border:
+            return packed
+        h = values.curvature
+        assert h is not None
+        h_sums = reduce_partials(_launch_columns(row_pass, h, launch))
+        return torch.cat([packed, h_sums, h.sum(dtype=torch.float64).reshape(1)])
 
 
 def run_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> None:
@@ -88,6 +107,14 @@ def run_columns(row_pass: RowPass) -> Tensor:
 
 def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Tensor]:
     """Return the packed sums [D + 5] and the bordered Hessian [D + 1, D + 1], float64, for float32 arithmetic."""
+    packed, D = run_hessian_sums(row_pass, launch), row_pass.X.shape[1]
+    sums, border, corner, matrix = torch.split(packed, [D + SCALARS, D, 1, D * D])
+    return sums.clone(), bordered(matrix.view(D, D), border, corner)
+
+
+def run_hessian_sums(row_pass: RowPass, launch: LaunchConfig | None) -> Tensor:
+    """Return [2 D + 6 + D D] float64, for float32 arithmetic: the packed sums with their border, then X^T diag(h) X row
+    by row, h = s dr/dz."""
     X, D = row_pass.X, row_pass.X.shape[1]
     width = max(_NARROWEST, block_width(D))
 
@@ -102,33 +129,31 @@ def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor,
             "STAGES": pipeline_stages(config, X),
         }
 
-    parts = [D, D, 1, D * D]
-    widths = {"PARTIALS": (sum(parts), row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
+    widths = {"PARTIALS": (D * D + 2 * D + 1, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
     with on_device(X):
         config = launch or _from_table("hessian", row_pass)
         grid, arguments, made = _arranged(
             _hessian.hessian_kernel, row_pass, config, build, widths, given=launch is not None
         )
         _hessian.hessian_kernel[grid](**arguments)
-        sums = reduce_partials(*made)
-    gradient, border, corner, matrix, scalars = torch.split(sums, [*parts, SCALARS])
-    return torch.cat([gradient, scalars]), bordered(matrix.view(D, D), border, corner)
+        return reduce_partials(*made, columns=D)
 
 
-def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
-    """The second stage: sum partials [P, D] in float64, and totals [T, 5] behind them if given; P and T may differ.
+def reduce_partials(partials: Tensor, totals: Tensor | None = None, *, columns: int | None = None) -> Tensor:
+    """The second stage: sum partials [P, W] in float64, and totals [T, 5] if given; P and T may differ.
 
     Returns:
-        [D] or [D + 5] float64.
+        [W] float64; with totals [W + 5], which follow the first `columns` sums, by default all of them.
     """
-    count, D = partials.shape
-    out = partials.new_empty(D + (SCALARS if totals is not None else 0), dtype=torch.float64)
-    blocks = -(-D // REDUCE_BLOCK_D)
+    count, width = partials.shape
+    out = partials.new_empty(width + (SCALARS if totals is not None else 0), dtype=torch.float64)
+    blocks = -(-width // REDUCE_BLOCK_D)
     arguments = {
         "PARTIALS": partials,
         "TOTALS": totals,
         "OUT": out,
-        "D": D,
+        "D": width if columns is None else columns,
+        "WIDTH": width,
         "BLOCK_P": REDUCE.block_n,
         "BLOCK_D": REDUCE_BLOCK_D,
         **launch_options(REDUCE),

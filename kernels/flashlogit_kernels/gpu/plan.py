@@ -115,13 +115,13 @@ class Plan:
     ) -> None:
         self.values = values or RowValues()
         self._X, self._launches, self._width = row_pass.X, launches, width
-        self._defaults = {"WEIGHT": row_pass.weight, "BIAS": row_pass.bias, "GUARD": guard}
-        self._kinds = {name: _kind(default) for name, default in self._defaults.items() if default is not None}
-        self._kinds["OUT"] = torch.float64, width, self._X.device
+        self._bias, self._guard = row_pass.bias, guard
+        self._kinds = {"WEIGHT": _kind(row_pass.weight), "BIAS": _kind(row_pass.bias), "GUARD": _kind(guard)}
+        self._kinds["OUT"] = torch.float64, width, self._X.device, True
 
     def run(
         self,
-        weight: Tensor | None = None,
+        weight: Tensor | None,
         bias: Tensor | None = None,
         *,
         guard: Tensor | None = None,
@@ -130,43 +130,46 @@ class Plan:
         """Launch the pass and return its sums.
 
         Args:
-            weight: [D] contiguous, of the dtype of the weights that the plan was made with; by default those.
-            bias: one number, likewise.
-            guard: one int32 number. Where it is not 0 once the device comes to the pass, rows that fit the registers
-                are not read, and what the pass writes means nothing. By default, and where rows do not fit, they are.
+            weight: [D] contiguous, of the dtype that the plan was made for; None for sums over the columns alone.
+            bias: one number likewise; by default that of the plan.
+            guard: one int32 number. Where it is not 0 by the time the device comes to the pass, rows that fit the
+                registers are not read, and what the pass writes means nothing. By default that of the plan.
             out: memory for the sums, contiguous float64.
 
         Returns:
             What the function that made the plan says, float64: a new tensor, or `out` where it is given.
 
         Raises:
-            ValueError: a tensor of another dtype, size or device than the plan was made for, or with strides.
+            ValueError: a tensor is missing, not contiguous, or of another dtype, size or device than the plan was made
+                for.
         """
         if out is None:
             out = self._X.new_empty(self._width, dtype=torch.float64)
-        else:
-            self._check("OUT", out)
-        changed: dict[str, Any] = {**self._defaults, "OUT": out}
-        for name, given in (("WEIGHT", weight), ("BIAS", bias), ("GUARD", guard)):
-            if given is not None:
-                self._check(name, given)
-                changed[name] = given
+        changed: dict[str, Any] = {
+            "WEIGHT": weight,
+            "BIAS": self._bias if bias is None else bias,
+            "GUARD": self._guard if guard is None else guard,
+            "OUT": out,
+        }
+        for name, kind in self._kinds.items():
+            if _kind(changed[name]) != kind:
+                raise ValueError(f"{name.lower()} is {_said(_kind(changed[name]))}; this plan takes {_said(kind)}")
         with on_device(self._X):
             for launch in self._launches:
                 launch(changed)
         return out
 
-    def _check(self, name: str, given: Tensor) -> None:
-        """Raise ValueError unless the tensor is contiguous and as the plan was made for."""
-        planned = self._kinds.get(name)
-        if planned is None:
-            raise ValueError(f"the plan was made without {name.lower()}; make another one")
-        if _kind(given) != planned or not given.is_contiguous():
-            raise ValueError(
-                f"{name.lower()} is {given.dtype} {list(given.shape)} on {given.device}; this plan takes {planned[1]}"
-                f" contiguous numbers of {planned[0]} on {planned[2]}"
-            )
+
+_Kind = tuple[torch.dtype, int, torch.device, bool]
 
 
-def _kind(tensor: Tensor) -> tuple[torch.dtype, int, torch.device]:
-    return tensor.dtype, tensor.numel(), tensor.device
+def _kind(tensor: Tensor | None) -> _Kind | None:
+    """Return dtype, size, device and whether it is contiguous."""
+    return None if tensor is None else (tensor.dtype, tensor.numel(), tensor.device, tensor.is_contiguous())
+
+
+def _said(kind: _Kind | None) -> str:
+    if kind is None:
+        return "None"
+    dtype, size, device, contiguous = kind
+    return f"{size} {'contiguous' if contiguous else 'strided'} numbers of {dtype} on {device}"

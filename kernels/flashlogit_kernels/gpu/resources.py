@@ -130,7 +130,8 @@ def resident_programs(found: Resources, num_warps: int, limits: DeviceLimits) ->
 def loaded(kernel: Any, device: torch.device, arguments: Arguments) -> Resources:
     """Return what the kernel takes that these arguments launch; the first time compile and load it.
 
-    Tensors that are not there yet may be empty ones of their dtype, and counts may be left out. A kernel that needs more shared memory than there is, is compiled and not loaded: its registers are not known.
+    Tensors that are not there yet may be empty ones of their dtype, and counts may be left out. A kernel that needs
+    more shared memory than there is, is compiled and not loaded: its registers are not known.
     """
     key = (kernel.__name__, device, *_specialised(arguments))
     if key not in _loaded:

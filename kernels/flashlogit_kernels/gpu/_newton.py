@@ -128,24 +128,26 @@ def newton_hessian_kernel(
         slope = tl.zeros([BLOCK], tl.float64)
         if INVERTED is None:
             a, sound = swept(hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), P, BLOCK)
-            inside = (j < P)[:, None] & (j < P)[None, :]
-            tl.store(H + j[:, None] * pitch + j[None, :], -a, mask=inside & sound)
+            known = tl.where(sound, pitch, 0)
+            inside = (j < tl.minimum(P, known))[:, None] & (j < P)[None, :]
+            tl.store(H + j[:, None] * pitch + j[None, :], -a, mask=inside)
             direction = tl.sum(a * g[None, :], axis=1)
-            tl.store(V + pitch * DIRECTION + j, direction, mask=(j < pitch) & sound)
+            tl.store(V + pitch * DIRECTION + j, direction, mask=j < known)
             slope = direction * g
         else:
             sound = tl.load(INFO + model) == 0
+            known = tl.where(sound, P, 0)
             for start in range(0, P, TILE):
                 i = start + tl.arange(0, TILE)
-                inside = (i < P)[:, None] & (j < P)[None, :] & sound
+                inside = (i < known)[:, None] & (j < P)[None, :]
                 h = tl.load(INVERTED + model * P * P + i[:, None] * P + j[None, :], mask=inside, other=0.0)
                 tl.store(H + i[:, None] * pitch + j[None, :], h, mask=inside)
-                tl.store(V + pitch * DIRECTION + i, -tl.sum(h * g[None, :], axis=1), mask=(i < P) & sound)
+                tl.store(V + pitch * DIRECTION + i, -tl.sum(h * g[None, :], axis=1), mask=i < known)
             tl.debug_barrier()
             slope = g * tl.load(V + pitch * DIRECTION + j, mask=j < pitch, other=0.0)
         zero = tl.zeros([], tl.float64)
         decrement = -0.5 * tl.sum(slope, axis=0)
-        status = tl.where(sound, GOES_ON, NO_FACTOR)
+        status = tl.where(sound & (tl.abs(decrement) < float("inf")), GOES_ON, NO_FACTOR)
         status = tl.where(gap <= tl.load(LIMITS + STOP_GAP), CLOSE, status)
         status = tl.where(finite, status, NOT_FINITE)
         tl.debug_barrier()

@@ -222,7 +222,7 @@ def pairs_direction(V, H, M, head, size, bent, length, pitch, FIRST: tl.constexp
         crossed = tl.where(row == head, change_change[None, :], products)
         crossed = tl.where(column == head, change_change[:, None], crossed)
         products = tl.where(kept, crossed, products)
-        curvature = tl.where(kept & (places == head), bent, curvature)
+        curvature = tl.where(kept, tl.where(places == head, bent, curvature), curvature)
         size = tl.where(kept, bent / tl.where(kept, length, 1.0), size)
         tl.store(M + INVERSE + square, inverse)
         tl.store(M + PRODUCTS + square, products)

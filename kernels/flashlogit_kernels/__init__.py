@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
+    from .gpu.passes import plan_hessian as plan_hessian
+    from .gpu.passes import plan_onepass as plan_onepass
 
-__all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
+__all__ = [
+    "bce_hessian",
+    "bce_onepass",
+    "bce_rows",
+    "column_sums",
+    "hessian_product",
+    "pad_rows",
+    "plan_hessian",
+    "plan_onepass",
+]
 
 
 def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

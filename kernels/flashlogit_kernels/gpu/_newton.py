@@ -15,9 +15,11 @@ from ._step import (
     NEW,
     NEXT_STEP,
     NO_FACTOR,
+    NOISE,
     NORM,
     NOT_FINITE,
     NUMBERS_A_MODEL,
+    ROUNDING,
     STOP_GAP,
     VALUE,
     VECTORS_A_MODEL,
@@ -114,9 +116,7 @@ def newton_hessian_kernel(
         accepted = P < 0
         finite = P > 0
         if FIRST:
-            value, gap, squares, _, _, _ = evaluated(
-                RAW, CONSTANTS, V, None, S, P, pitch, INTERCEPT, True, True, BLOCK
-            )
+            value, gap, squares, _, _, _ = evaluated(RAW, CONSTANTS, V, None, S, P, pitch, INTERCEPT, True, True, BLOCK)
             finite, _ = judged(value, squares, value, value, value, value, True)
             accepted = finite
             norm = tl.sqrt(squares)
@@ -154,6 +154,8 @@ def newton_hessian_kernel(
         finished(CONSTANTS, V, W64, W32, model, accepted, zero + 1.0, status == GOES_ON, P, pitch, INTERCEPT, BLOCK)
         tl.store(Q + NEXT_STEP, zero + 1.0)
         tl.store(Q + IS_NEW, zero + 1.0)
+        if FIRST:
+            tl.store(Q + NOISE, tl.load(LIMITS + ROUNDING))
         store_numbers(N, status, value, gap, norm, zero + 1.0, zero, decrement, zero + 1.0)
         tl.store(STATUS + model, status)
 

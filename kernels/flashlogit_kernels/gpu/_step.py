@@ -13,10 +13,10 @@ VECTORS_A_MODEL = tl.constexpr(7)
 """Rows of a model's vectors. NEW is the trial point's gradient, the last two are the inverse Hessian's products."""
 STATUS_NUMBER, VALUE, GAP, NORM, TRIED, REFUSED, DECREMENT, WAS_NEW = (tl.constexpr(place) for place in range(8))
 NUMBERS_A_MODEL = tl.constexpr(8)
-NEXT_STEP, HEAD, SIZE, IS_NEW = (tl.constexpr(place) for place in range(4))
+NEXT_STEP, HEAD, SIZE, IS_NEW, NOISE = (tl.constexpr(place) for place in range(5))
 """What else is kept: the step of the trial point, the pairs' free place, s . y / |y|^2 of the newest pair, whether the
-Hessian is new."""
-KEPT_A_MODEL = tl.constexpr(4)
+Hessian is new, and the share of P that was noise in the accepted point's pass."""
+KEPT_A_MODEL = tl.constexpr(5)
 WEIGHT_SUM_LIMIT, STOP_GAP, ROUNDING, GOOD_RATIO = (tl.constexpr(place) for place in range(4))
 LIMITS_A_MODEL = tl.constexpr(4)
 RING = tl.constexpr(21)
@@ -196,7 +196,9 @@ def pairs_products(V, H, head, pitch, FIRST: tl.constexpr, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def pairs_direction(V, H, M, head, size, bent, length, pitch, FIRST: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
+def pairs_direction(
+    V, H, M, head, size, bent, length, pitch, FIRST: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr
+):
     """Keep the pair at `head` if it is curved, set the direction -H g; return (direction . g, kept, size).
 
     H = size 1 + S^T R^-T ((diag(s . y) + size Y Y^T) R^-1 S - size Y) - size Y^T R^-1 S, the compact form of Byrd,
@@ -356,7 +358,8 @@ def step_kernel(
         step, head, new = tl.load(Q + NEXT_STEP), tl.load(Q + HEAD).to(tl.int32), tl.load(Q + IS_NEW)
         size, last, last_gap = tl.load(Q + SIZE), tl.load(N + VALUE), tl.load(N + GAP)
         last_norm, refused, decrement = tl.load(N + NORM), tl.load(N + REFUSED), tl.load(N + DECREMENT)
-        S, rounding = tl.load(LIMITS + WEIGHT_SUM_LIMIT), tl.load(LIMITS + ROUNDING)
+        S, noise = tl.load(LIMITS + WEIGHT_SUM_LIMIT), tl.load(LIMITS + ROUNDING)
+        last_noise = tl.load(Q + NOISE)
         zero, was_new = tl.zeros([], tl.float64), new
         if NEWTON:
             H, PAIR = MEMORY + model * P * pitch, None
@@ -366,7 +369,7 @@ def step_kernel(
         value, gap, squares, predicted, bent, length = evaluated(
             SUMS, CONSTANTS, V, PAIR, S, P, pitch, INTERCEPT, FIRST, EXACT, BLOCK
         )
-        accepted, shorter = judged(value, squares, predicted, last, step, rounding, FIRST)
+        accepted, shorter = judged(value, squares, predicted, last, step, tl.maximum(noise, last_noise), FIRST)
         status = tl.full([], GOES_ON, tl.int32)
         tl.debug_barrier()
         if accepted:
@@ -400,17 +403,15 @@ def step_kernel(
         tl.store(Q + HEAD, head.to(tl.float64))
         tl.store(Q + SIZE, size)
         tl.store(Q + IS_NEW, new)
+        tl.store(Q + NOISE, tl.where(accepted, noise, last_noise))
         store_numbers(N, status, value, gap, norm, step, refused, decrement, was_new)
         tl.store(STATUS + model, status)
 
 
 @triton.jit
-def resume_kernel(
-    CONSTANTS, STATUS, VECTORS, W64, W32, P, pitch, INTERCEPT: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Set every model's status to 0 and its next point to the accepted one."""
+def resume_kernel(CONSTANTS, STATUS, KEPT, VECTORS, W64, W32, P, pitch, INTERCEPT: tl.constexpr, BLOCK: tl.constexpr):
+    """Set every model's status to 0 and its next point to where its direction leads."""
     model = tl.program_id(0).to(tl.int64)
-    V = VECTORS + model * VECTORS_A_MODEL * pitch
-    never = pitch < 0
-    finished(CONSTANTS, V, W64, W32, model, never, tl.zeros([], tl.float64), never, P, pitch, INTERCEPT, BLOCK)
+    V, step = VECTORS + model * VECTORS_A_MODEL * pitch, tl.load(KEPT + model * KEPT_A_MODEL + NEXT_STEP)
+    finished(CONSTANTS, V, W64, W32, model, pitch < 0, step, pitch > 0, P, pitch, INTERCEPT, BLOCK)
     tl.store(STATUS + model, GOES_ON)

@@ -152,18 +152,19 @@ class Step:
         self.theta.copy_(theta)
         self.numbers.zero_()
         self._memory.zero_()
-        self._kept[:] = self._kept.new_tensor([1.0, float(MEMORY), 1.0, 0.0])
+        self._kept[:] = self._kept.new_tensor([1.0, float(MEMORY), 1.0, 0.0, 0.0])
         if self._newton and state is not None:
-            self._memory[:, :, : self._P] = torch.linalg.inv(state["hessian"])
+            inverse = state["inverse"] if "inverse" in state else torch.linalg.inv(state["hessian"])
+            self._memory[:, :, : self._P] = inverse
             self._kept[:, IS_NEW.value] = state["new"]
         elif not self._newton:
             self._begin_pairs(state)
         self.resume()
 
     def resume(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
-        """Let all models go on from their accepted points, with new limits where they are given.
+        """Let all models go on to where their directions lead, with new limits where they are given.
 
-        The next sums are those of a pass at the accepted point, and may be another dtype's.
+        The next sums may be those of another arithmetic than the last.
         """
         for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
             if limit is not None:
@@ -204,10 +205,12 @@ class Step:
 
     def state(self) -> dict[str, Tensor]:
         """Return what `begin` goes on from: for L-BFGS steps and changes [20, P, K], newest first, and which are used
-        [20, K]; else the Hessian [K, P, P] and whether it is new []."""
+        [20, K]; else the Hessian and its inverse, [K, P, P] each, and whether it is new []."""
         if self._newton:
+            inverse = self._memory[:, :, : self._P].clone()
             return {
-                "hessian": torch.linalg.inv(self._memory[:, :, : self._P]),
+                "inverse": inverse,
+                "hessian": torch.linalg.inv(inverse),
                 "new": (self._kept[:, IS_NEW.value] != 0).all(),
             }
         places = (self._kept[:, HEAD.value, None].long() - 1 - torch.arange(MEMORY, device=self.status.device)) % (
@@ -255,7 +258,7 @@ class Step:
         options = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
         sums = self.numbers.new_empty(0)
         if name == "resume":
-            return Launch(resume_kernel, (K,), {**self._point, **options})
+            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, **options})
         if name == "step":
             options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
             arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._matrices}

@@ -135,9 +135,10 @@ class Objective(Parameterisation):
         return replace(self, design=design, loss=loss), known
 
     def separated(self, point: Point) -> bool:
-        """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`."""
-        if self.bounded:
-            return False
+        """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`.
+
+        For objectives that are not `bounded`.
+        """
         assert point.rows is not None
         return bool(self.loss.margin(point.rows) > 0)
 

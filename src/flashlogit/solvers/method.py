@@ -135,7 +135,8 @@ class Search:
         if self._numbers is None:
             at = self.at
             found = [self.refused, at.value, at.gap, at.gradient.norm(dim=0), self.step]
-            self._numbers = Numbers(*read_back(found))
+            refused, value, gap, gradient_norm, step = read_back(found)
+            self._numbers = Numbers(refused, value, gap, gradient_norm, step)
             if self._tried is not None:
                 accepted, before, new = self._tried
                 taken = new if self._numbers.refused == 0 else _merged_rows(accepted, before, new)

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..objectives.certificate import float32_gap
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
-from .method import Numbers, Start, State, of_shapes
+from .method import ROUNDING, Numbers, Start, State, of_shapes
 from .newton import TUNING as NEWTON
 
 
@@ -36,6 +36,8 @@ class Tuning:
     """Estimated gap, as a share of the null model's P, from which on passes are in float64."""
     above_noise: float = 100.0
     """The same, in gaps that rounding errors of float32 alone would make."""
+    rounding: float = 1e-6
+    """Differences of P below this share are noise where one of two points was evaluated in float32."""
     ridges: tuple[float, ...] = (1e-10, 1e-7, 1e-4, 1.0)
     """What is added to the diagonal of a Hessian without a Cholesky factor, which is about 1, until it has one."""
 
@@ -80,7 +82,7 @@ class Stepped:
             weight_sum=loss.weight_sum,
             intercept=objective.intercept,
             method="newton" if newton else "lbfgs",
-            stop_gap=self._goal if self._exact else self._rough_gap,
+            **self._limits(),
         )
         self._plans: dict[Any, Any] = {}
         self._mail = _Mail(self._step.numbers)
@@ -148,7 +150,7 @@ class Stepped:
         """Do what the step asked for before it can go on."""
         if self._status == _CLOSE:
             self._exact = True
-            self._step.resume(stop_gap=self._goal)
+            self._step.resume(**self._limits())
         elif self._status == _NO_FACTOR and self._exact_hessian:
             self._add_ridges()
         else:
@@ -199,6 +201,12 @@ class Stepped:
         loss, design = self.objective.loss, self.objective.design
         of_rows = {"sample_weight": loss.sample_weight, "center": design.center}
         return {"X": design.X, "y": loss.y, "eps": 0.0, "compute_dtype": dtype, **of_rows}
+
+    def _limits(self) -> dict[str, float]:
+        """Return the gap at which passes in this arithmetic end, and their noise."""
+        if self._exact:
+            return {"stop_gap": self._goal, "rounding": ROUNDING}
+        return {"stop_gap": self._rough_gap, "rounding": TUNING.rounding}
 
     def _send(self) -> None:
         """Send for the numbers of the last launch."""

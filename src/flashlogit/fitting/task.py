@@ -18,7 +18,7 @@ from ..objectives.parameters import RowLoss
 from ..solvers.choose import SolverName, begun, choose_method
 from ..solvers.driver import Ending, HistoryRow, Limits, Outcome, Progress
 from ..solvers.method import Method, Start, State, of_shapes
-from ..solvers.newton import start_from_sample
+from ..solvers.sample import start_from_sample
 from ..solvers.unpenalised.finding import Separation, separation_message
 from ..solvers.unpenalised.problem import Unpenalised
 from ..system.threads import threads_as_before

@@ -24,6 +24,7 @@ from torch import Tensor
 from ..objectives.certificate import float32_gap
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
+from ..objectives.parameters import RowLoss
 from .method import ROUNDING, Numbers, Start, State, of_shapes
 from .newton import TUNING as NEWTON
 
@@ -47,14 +48,18 @@ _CLOSE, _WANTS_HESSIAN, _MISLED, _NO_FACTOR = 1, 3, 4, 5
 """Values of the status of `flashlogit_kernels.gpu.step.Step` that this module answers."""
 
 
+def by_kernels(loss: RowLoss) -> bool:
+    """Return whether kernels sum this loss, on a GPU or in Triton's interpreter."""
+    return isinstance(loss, Logistic) and hasattr(loss.passes, "Step")
+
+
 def takes_steps(objective: Objective, name: str) -> bool:
     """Return whether a kernel makes the steps of the method `name` for this objective."""
-    loss = objective.loss
-    fits_step = getattr(loss.passes, "fits_step", None) if isinstance(loss, Logistic) else None
-    if fits_step is None or name not in ("newton", "lbfgs"):
-        return False
     provable = objective.l1 == 0 and objective.proving_l2 > 0 and objective.null_space is None
-    return provable and bool(fits_step(objective.parameters, name))
+    if name not in ("newton", "lbfgs") or not provable or not by_kernels(objective.loss):
+        return False
+    kernels: Any = objective.loss
+    return bool(kernels.passes.fits_step(objective.parameters, name))
 
 
 class Stepped:
@@ -87,7 +92,7 @@ class Stepped:
         self._plans: dict[Any, Any] = {}
         self._mail = _Mail(self._step.numbers)
         self._numbers: Numbers | None = None
-        self._status, self._was_new, self.decrement = 0, False, 0.0
+        self._status, self._was_new, self._decrement = 0, False, 0.0
         known = start.state
         if known is None and newton and start.hessian is not None:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
@@ -115,7 +120,7 @@ class Stepped:
     def numbers(self) -> Numbers:
         """What is known of the last trial; waits for the device the first time it is asked for."""
         if self._numbers is None:
-            status, value, gap, gradient_norm, step, refused, self.decrement, was_new = self._mail.read()
+            status, value, gap, gradient_norm, step, refused, self._decrement, was_new = self._mail.read()
             self._status, self._was_new = int(status), was_new != 0
             self._proven = self._exact if refused == 0 else self._proven
             self._numbers = Numbers(refused, value, gap, gradient_norm, step, "proven" if self._proven else "rough")
@@ -131,6 +136,12 @@ class Stepped:
         """The accepted point, as it is now; of its rows nothing is kept."""
         value, gap = self._step.numbers[:, 1].clone(), self._step.numbers[:, 2].clone()
         return Point(self.theta, self._step.gradient.clone(), value, gap)
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the method's model expects of its next step."""
+        _ = self.numbers
+        return self._decrement
 
     def advance(self) -> bool:
         """Judge the trial point, whose pass has been launched, and launch the next one's; return whether it was good
@@ -154,7 +165,7 @@ class Stepped:
         elif self._status == _NO_FACTOR and self._exact_hessian:
             self._add_ridges()
         else:
-            led_nowhere = self._was_new and self.decrement < NEWTON.exact_below * self.objective.null_value
+            led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * self.objective.null_value
             self._exact_hessian = self._exact_hessian or self._status != _WANTS_HESSIAN or led_nowhere
             self._step.hessian(self._hessian_sums())
         self._launch_pass()

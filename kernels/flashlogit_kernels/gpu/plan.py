@@ -70,20 +70,20 @@ class Launch:
                 which is not checked; others are left aside.
         """
         changed = changed or {}
-        if self._run is None or _hooked():
-            return self._launch_by_triton(changed)
-        call = self._call
+        if self._run is None or _hooked() or not self._placed(changed):
+            self._kernel[self._grid](**{**self._arguments, **{name: changed[name] for name in self._changing}})
+            return
+        self._call[3] = torch._C._cuda_getCurrentRawStream(self._device_index)
+        self._run(*self._call)
+
+    def _placed(self, changed: Mapping[str, Tensor]) -> bool:
+        """Put the addresses of the changing tensors in their places; return whether the kernel may be given them."""
         for name, place, aligned in self._places:
             address = changed[name].data_ptr()
             if aligned and address % 16:
-                return self._launch_by_triton(changed)
-            call[place] = address
-        call[3] = torch._C._cuda_getCurrentRawStream(self._device_index)
-        self._run(*call)
-        return None
-
-    def _launch_by_triton(self, changed: Mapping[str, Tensor]) -> None:
-        self._kernel[self._grid](**{**self._arguments, **{name: changed[name] for name in self._changing}})
+                return False
+            self._call[place] = address
+        return True
 
 
 def _hooked() -> bool:

@@ -98,7 +98,8 @@ class Plan:
     Checks, the geometry of the launches, compilation and the memory for the programs' partial sums belong to the making
     of a plan. Every run writes the same partial sums and row values anew, so a plan belongs to one thread and one
     stream at a time. It launches on the stream that is current when it is run, which may be one that is captured into a
-    CUDA graph; the graph's replays use the plan's memory, so the plan must be kept as long as the graph.
+    CUDA graph; the graph's replays use the plan's memory, so the plan must be kept as long as the graph, and likewise
+    until the device has done what was launched on another stream than that on which the plan was made.
 
     Attributes:
         values: where each run writes the row values that the plan was made for, [n] in the arithmetic's dtype.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..contract import SCALARS, BCESums, RowPass, RowValues
 from ..gram import bordered
 from . import _bce, _columns, _hessian
-from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
+from .arguments import data_arguments, has_clusters, launch_options, on_device, row_arguments, value_arguments
 from .launch import (
     REDUCE,
     REDUCE_BLOCK_D,
@@ -22,6 +22,7 @@ from .launch import (
     LaunchConfig,
     beside_center,
     block_width,
+    cluster_config,
     fits_registers,
     fitted,
     grid_size,
@@ -58,9 +59,9 @@ def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
         }
 
     with on_device(X):
-        if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+        config = _of_one_read(row_pass, launch)
+        if config is not None:
             widths = {"GRADIENTS": (D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
-            config = launch or _from_table("onepass", row_pass)
             grid, arguments, made = _arranged(
                 _bce.onepass_kernel, row_pass, config, build, widths, given=launch is not None
             )
@@ -80,7 +81,7 @@ def run_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
 
 def run_columns(row_pass: RowPass) -> Tensor:
     """Return (X - center)^T v for the rows' numbers v, [D] float64."""
-    if fits_registers(row_pass.X.shape[1], row_pass.compute, centred=row_pass.center is not None):
+    if _of_one_read(row_pass, None) is not None:
         return BCESums(run_pass(row_pass, RowValues())).weight_grad
     with on_device(row_pass.X):
         return reduce_partials(_launch_columns(row_pass, row_pass.sample_weight, None))
@@ -204,6 +205,17 @@ def _arranged(
     programs = max(1, resident // column_blocks, -(-tiles // TILES_A_PROGRAM))
     made = {name: row_pass.X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}
     return (programs, column_blocks), {**arguments, **made, "tiles": tiles, "programs": programs}, list(made.values())
+
+
+def _of_one_read(row_pass: RowPass, launch: LaunchConfig | None) -> LaunchConfig | None:
+    """Return the launch by which rows stay in registers, of a multiprocessor or a cluster; None for two reads."""
+    (_, D), compute, centred = row_pass.X.shape, row_pass.compute, row_pass.center is not None
+    if fits_registers(D, compute, centred=centred):
+        return launch or _from_table("onepass", row_pass)
+    device = row_pass.X.device
+    config = launch or (cluster_config(D, row_pass.X.dtype, compute, device) if has_clusters(device) else None)
+    fits = config is not None and fits_registers(D, compute, centred=centred, num_ctas=config.num_ctas)
+    return config if fits else None
 
 
 def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import flashlogit
 from flashlogit_kernels.contract import pad_rows, padded_columns
+from flashlogit_kernels.gpu.arguments import has_clusters
 from flashlogit_kernels.gpu.launch import REGISTER_ROW_BYTES, LaunchConfig, block_width
 
 OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
@@ -82,22 +84,22 @@ def as_loaded(function: str, D: int, storage: str, compute: str) -> Call:
     return Call(function, D, storage, compute, options=("padded",) if padded else ())
 
 
-def cluster_calls() -> list[Call]:
-    """Return passes over rows that the registers of 2, 4 or 8 multiprocessors hold, in one read."""
+def cluster_calls(device: torch.device) -> list[Call]:
+    """Return passes over rows that the registers of 2, 4 or 8 multiprocessors hold, in one read; none where the device
+    or Triton has no clusters."""
     kinds = [("float32", "float32", D) for D in (20_000, 32_768, 65_536, 131_072)]
     kinds += [("bfloat16", "float32", D) for D in (32_768, 131_072)]
     kinds += [("float32", "float64", D) for D in (16_384, 32_768, 65_536)]
-    calls = [Call("bce_onepass", D, storage, compute) for storage, compute, D in kinds]
+    calls = [Call("bce_onepass", D, *dtypes) for *dtypes, D in kinds if has_clusters(device)]
     return [replace(call, launch=cluster_launches(call)[0]) for call in calls]
 
 
 def cluster_launches(call: Call) -> list[LaunchConfig]:
     """Return launches with a row for a cluster: as few multiprocessors as hold it, then twice as many, up to 8."""
     width = dtype_of(call.compute).itemsize
-    least = block_width(call.D) * width // REGISTER_ROW_BYTES
-    # With twice the warps float64 spills.
-    sizes = [(ctas, 64 // width * more) for ctas in (least, 2 * least) for more in (1, 2) if ctas <= 8]
-    return [LaunchConfig(1, warps, 1, num_ctas=ctas) for ctas, warps in sizes]
+    least, warps = block_width(call.D) * width // REGISTER_ROW_BYTES, 64 // width
+    sizes = product((least, 2 * least), (warps, 2 * warps))
+    return [LaunchConfig(1, warps, 1, num_ctas=ctas) for ctas, warps in sizes if ctas <= 8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,6 @@ import torch
 
 import flashlogit
 import flashlogit_kernels as passes
-from flashlogit_kernels.gpu.arguments import has_clusters
 from flashlogit_kernels.gpu.launch import packaged
 from flashlogit_kernels.gpu.run import reduce_partials
 
@@ -45,16 +44,12 @@ def machine(bench: Bench, record: Record) -> None:
 
 def compiling(bench: Bench, record: Record) -> None:
     """Compile what the stages correctness, host and passes launch, and the fits."""
-    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny), *_clusters(bench)])
+    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny), *cluster_calls(bench.device)])
     record["calls"] = compile_all(bench, [*([] if bench.tiny else tables(bench.tiny)), *calls])
     found = [kernel for entry in record["calls"] for kernel in entry.get("kernels", ())]
     record |= {"kernels": len(found), "spilling": sum(bool(kernel["spilled"]) for kernel in found)}
     record["clamped"] = sum(kernel["fitting"] < (kernel["asked"] or 0) for kernel in found)
     record["disagreeing_with_the_driver"] = sum(kernel["driver"] not in (None, kernel["fitting"]) for kernel in found)
-
-
-def _clusters(bench: Bench) -> list[Call]:
-    return cluster_calls() if has_clusters(bench.device) else []
 
 
 def checked_calls(tiny: bool) -> list[Call]:
@@ -91,7 +86,7 @@ def checked_calls(tiny: bool) -> list[Call]:
 
 def correctness(bench: Bench, record: Record) -> None:
     """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
-    asked = [*checked_calls(bench.tiny), *_clusters(bench)]
+    asked = [*checked_calls(bench.tiny), *cluster_calls(bench.device)]
     record |= {"asked": len(asked), "calls": []}
     for call in asked:
         bench.add(record["calls"], call.name, partial(check, call, bench))
@@ -246,7 +241,7 @@ def passes_stage(bench: Bench, record: Record) -> None:
     """Fill in milliseconds, TB/s and share of the read bandwidth of every call, and of torch's two products."""
     bench.clock.warm()
     record["calls"], record["torch"], record["reduction"] = [], [], []
-    for call in [*timed_calls(bench.tiny), *_clusters(bench)]:
+    for call in [*timed_calls(bench.tiny), *cluster_calls(bench.device)]:
         bench.add(record["calls"], call.name, partial(timed, bench, call))
     for D in (28,) if bench.tiny else (28, 300, 1024):
         bench.add(record["torch"], f"torch D={D} float32", partial(_torch, bench, D))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flashlogit_kernels.gpu import launch as table
-from flashlogit_kernels.gpu.arguments import has_clusters
 from flashlogit_kernels.gpu.launch import LaunchConfig, block_width, piece_widths
 
 from .bench import Bench, compile_all, table_launch
@@ -32,7 +31,7 @@ _SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("bce_hessian", "bfloat16", "float32", (16, 28, 64, 128)),
 ]
 """Function, storage and arithmetic, and column counts, the most wanted first."""
-TUNED_COLUMNS = frozenset([call.D for call in cluster_calls()] + [D for *_, columns in _SHAPES for D in columns])
+TUNED_COLUMNS = frozenset([20_000, 16_384, 32_768, 65_536, 131_072] + [D for *_, columns in _SHAPES for D in columns])
 _GROUP = 5
 """Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
 
@@ -43,8 +42,8 @@ def shapes(bench: Bench) -> list[Call]:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
     kinds = [(*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns]
     found = [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
-    wide = cluster_calls() if has_clusters(bench.device) else []
-    return found + [replace(call, launch=None) for call in wide if call.D in bench.columns or not bench.columns]
+    wide = [replace(call, launch=None) for call in cluster_calls(bench.device)]
+    return found + [call for call in wide if call.D in bench.columns or not bench.columns]
 
 
 def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:

@@ -14,7 +14,7 @@ import torch
 from benchmarks import bench as benches
 from benchmarks import device, report, stages, tune
 from benchmarks.bench import Bench
-from benchmarks.problems import OPTIONS, TABLES, Call
+from benchmarks.problems import OPTIONS, TABLES, Call, cluster_calls
 
 from flashlogit_kernels.gpu import _bce, resources
 from flashlogit_kernels.gpu.launch import REFERENCE_MACHINE, WIDE, Entry, LaunchConfig, read_table, write_table
@@ -158,10 +158,9 @@ def test_what_is_launched_on_a_gpu():
 
 
 def test_clusters_are_tried_where_there_are_any(monkeypatch):
-    for module in (stages, tune):
-        monkeypatch.setattr(module, "has_clusters", lambda device: True)
+    monkeypatch.setattr("benchmarks.problems.has_clusters", lambda device: True)
     bench = SimpleNamespace(tiny=False, columns=(), device=CPU)
-    calls, shapes = stages._clusters(bench), [call for call in tune.shapes(bench) if call.D > 8192]
+    calls, shapes = cluster_calls(CPU), [call for call in tune.shapes(bench) if call.D > 8192]
     assert {call.name for call in calls}.isdisjoint(call.name for call in stages.checked_calls(False))
     for call, shape in zip(calls, shapes, strict=True):
         width = 8 if call.compute == "float64" else 4

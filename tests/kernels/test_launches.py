@@ -24,6 +24,7 @@ triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
 terms = pytest.importorskip("flashlogit_kernels.gpu._terms")
 run = pytest.importorskip("flashlogit_kernels.gpu.run")
+plan = pytest.importorskip("flashlogit_kernels.gpu.plan")
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def launches(monkeypatch: pytest.MonkeyPatch, kernels: ModuleType) -> list[str]:
         names.append(name.removesuffix("_kernel"))
         return kernel[grid]
 
-    monkeypatch.setattr(run, "on_device", on_device)
+    monkeypatch.setattr(plan, "on_device", on_device)
     for module in (run._bce, run._columns, run._hessian):
         for name, kernel in list(vars(module).items()):
             if name.endswith("_kernel"):
@@ -107,6 +108,9 @@ def test_when_wide_rows_are_read_once(center, listed, possible, given, launched,
     options = {"center": w} if center else {}
     kernels.bce_onepass(X, y, w, launch=given, **options)
     assert launches == launched.split()
+    launches.clear()
+    kernels.bce_onepass(X, y, w, launch=given, border=True, **options)
+    assert launches == "rows column_sums reduce column_sums reduce".split()
     if given is None:
         launches.clear()
         kernels.column_sums(X, v, **options)

@@ -70,20 +70,20 @@ class Launch:
                 which is not checked; others are left aside.
         """
         changed = changed or {}
-        if self._run is None or _hooked():
-            return self._launch_by_triton(changed)
-        call = self._call
+        if self._run is None or _hooked() or not self._placed(changed):
+            self._kernel[self._grid](**{**self._arguments, **{name: changed[name] for name in self._changing}})
+            return
+        self._call[3] = torch._C._cuda_getCurrentRawStream(self._device_index)
+        self._run(*self._call)
+
+    def _placed(self, changed: Mapping[str, Tensor]) -> bool:
+        """Put the addresses of the changing tensors in their places; return whether the kernel may be given them."""
         for name, place, aligned in self._places:
             address = changed[name].data_ptr()
             if aligned and address % 16:
-                return self._launch_by_triton(changed)
-            call[place] = address
-        call[3] = torch._C._cuda_getCurrentRawStream(self._device_index)
-        self._run(*call)
-        return None
-
-    def _launch_by_triton(self, changed: Mapping[str, Tensor]) -> None:
-        self._kernel[self._grid](**{**self._arguments, **{name: changed[name] for name in self._changing}})
+                return False
+            self._call[place] = address
+        return True
 
 
 def _hooked() -> bool:
@@ -98,7 +98,8 @@ class Plan:
     Checks, the geometry of the launches, compilation and the memory for the programs' partial sums belong to the making
     of a plan. Every run writes the same partial sums and row values anew, so a plan belongs to one thread and one
     stream at a time. It launches on the stream that is current when it is run, which may be one that is captured into a
-    CUDA graph; the graph's replays use the plan's memory, so the plan must be kept as long as the graph.
+    CUDA graph; the graph's replays use the plan's memory, so the plan must be kept as long as the graph, and likewise
+    until the device has done what was launched on another stream than that on which the plan was made.
 
     Attributes:
         values: where each run writes the row values that the plan was made for, [n] in the arithmetic's dtype.

@@ -26,7 +26,7 @@ from .problems import BOUND, Call, as_loaded, cluster_calls, make_problem, packe
 from .report import Record, facts, reason, times, trouble
 
 _ROOT = Path(__file__).parents[2]
-_TESTS = ["tests/kernels", "tests/solvers/test_agreement.py", "tests/estimator/test_estimator_gpu.py"]
+_TESTS = ["tests/kernels", "tests/solvers", "tests/estimator/test_estimator_gpu.py"]
 _TESTS += ["tests/training/test_training.py", "tests/fitting/test_fit_state.py"]
 _KEPT_LINES = 60
 

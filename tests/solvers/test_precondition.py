@@ -67,6 +67,23 @@ def test_an_inverse_does_as_much_as_factors(shape: tuple[int, int]) -> None:
     assert (by_inverse - exact).norm() <= 2 * (by_factors - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same_preconditioner() -> None:
+    """In bfloat16 with sums in float32, and exactly; then inverted and applied."""
+    X, y = decaying(4000, 300, 0.5)
+    on_cpu, on_gpu = objective_of(X, y, l2=1 / 4000), objective_of(X.cuda(), y.cuda(), l2=1 / 4000)
+    known = on_cpu.sampled_hessian(at_null(on_cpu), 4000)[0].double()
+    for rough in (True, False):
+        found = on_gpu.sampled_hessian(at_null(on_gpu), 4000, rough=rough)[0].double().cpu()
+        assert torch.linalg.eigvalsh(found - known).abs().max() < (0.01 if rough else 1e-4)
+    preconditioner = Preconditioner(on_gpu)
+    preconditioner.make(at_null(on_gpu))
+    assert preconditioner.factors is not None
+    r = torch.randn(on_gpu.parameters, 1).double()
+    expected = precondition(preconditioner.factors.cpu(), r)
+    torch.testing.assert_close(preconditioner.times(r.cuda()).cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Let solvers do on the CPU what they do on a GPU; the matrices that are inverted."""
     made: list[Tensor] = []

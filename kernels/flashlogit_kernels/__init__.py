@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .contract import pad_rows as pad_rows
+    from .gpu.measure import column_moments as column_moments
+    from .gpu.measure import label_sums as label_sums
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
     from .gpu.passes import bce_rows as bce_rows
@@ -36,4 +38,9 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "contract"})
+_MEASURES = ("column_moments", "label_sums")
+"""What a fit asks of its data before its first pass: beside the public passes."""
+__getattr__ = attribute_loader(
+    __name__,
+    {**dict.fromkeys(__all__, "gpu.passes"), **dict.fromkeys(_MEASURES, "gpu.measure"), "pad_rows": "contract"},
+)

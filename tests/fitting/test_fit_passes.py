@@ -27,6 +27,8 @@ class Spy:
         self.calls: list[SimpleNamespace] = []
         self.tables: list[Tensor] = []
 
+    label_sums, column_moments = staticmethod(reference.label_sums), staticmethod(reference.column_moments)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def spied(X: Tensor, second: Tensor, *rest: Any, **options: Any) -> Any:
             labels = second if name.startswith("bce_") else None

@@ -78,7 +78,7 @@ def test_names_are_those_of_0_1_0() -> None:
     names = "Fit FitState LogisticHead LogisticRegression UserError bce_loss fit fit_softmax"
     assert flashlogit.__all__ == names.split()
     assert all(getattr(flashlogit, name) is not None and name in dir(flashlogit) for name in flashlogit.__all__)
-    assert flashlogit_kernels.__all__ == sorted([*PASSES, "pad_rows"])
+    assert {*PASSES, "pad_rows"} <= set(flashlogit_kernels.__all__)
     assert str(flashlogit.UserError("no")) == "no"
 
 

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
 
-__all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
+__all__ = [
+    "bce_hessian",
+    "bce_onepass",
+    "bce_rows",
+    "column_moments",
+    "column_sums",
+    "hessian_product",
+    "label_sums",
+    "pad_rows",
+]
 
 
 def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -38,9 +47,5 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-_MEASURES = ("column_moments", "label_sums")
-"""What a fit asks of its data before its first pass: beside the public passes."""
-__getattr__ = attribute_loader(
-    __name__,
-    {**dict.fromkeys(__all__, "gpu.passes"), **dict.fromkeys(_MEASURES, "gpu.measure"), "pad_rows": "contract"},
-)
+_ELSEWHERE = {"column_moments": "gpu.measure", "label_sums": "gpu.measure", "pad_rows": "contract"}
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_ELSEWHERE})

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checks import check_labels, check_matrix, readable_labels
@@ -44,12 +42,12 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     sums = y.new_empty((programs, 5), dtype=torch.float64)
     arguments = {"Y": y, "SAMPLE_WEIGHT": s, "NARROW": narrow, "SUMS": sums, "N": N, "BLOCK_N": _LABELS}
     _launch(_measure.label_sums_kernel, (programs,), arguments, tiles=tiles, programs=programs)
-    outside, soft, negative, total, positive = _on_host(sums).sum(axis=0).tolist()
+    outside, soft, negative, total, positive = sums.to("cpu").numpy().sum(axis=0).tolist()
     labels = readable_labels(y, torch.float64) if narrow is None or soft > 0 else narrow
     return LabelSums(labels, s, outside > 0, negative > 0, total, positive)
 
 
-def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]:
+def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
     """Return the first visited row of X [N, D], and the columns' sums of differences from it and of their squares.
 
     It waits for the device once.
@@ -59,7 +57,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]
         rows: [n] int64 numbers of the rows to visit, not checked; default all.
 
     Returns:
-        [3, D] float64 on the host.
+        A NumPy array [3, D] float64.
 
     Raises:
         TypeError, ValueError: an X that no pass takes.
@@ -74,9 +72,10 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]
     arguments = {"X": X, "ROWS": rows, "SUMS": sums, "N": n, "BLOCK_N": height, "BLOCK_D": width}
     arguments |= {"row_stride": X.stride(0), "column_stride": X.stride(1)}
     _launch(_measure.column_moments_kernel, (programs, blocks), arguments, tiles=tiles, programs=programs, columns=D)
-    found = _on_host(sums)
-    # Row after row, which is the same order on every machine.
-    return np.concatenate([found[:1], found[1:].reshape(2, programs, D).sum(axis=1)])
+    found = sums.to("cpu").numpy()
+    # In the order of the programs, whatever the machine.
+    found[1:3] = found[1:].reshape(2, programs, D).sum(axis=1)
+    return found[:3]
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **counts: int) -> None:
@@ -85,8 +84,3 @@ def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **cou
         if are_fitted(device):  # so that the time to compile it is counted
             loaded(kernel, device, arguments, {})
         kernel[grid](**arguments, **counts)
-
-
-def _on_host(sums: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = sums.to("cpu").numpy()
-    return found

@@ -47,5 +47,5 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-_ELSEWHERE = {"column_moments": "gpu.measure", "label_sums": "gpu.measure", "pad_rows": "contract"}
-__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_ELSEWHERE})
+_HOMES = {"column_moments": "gpu.measure", "label_sums": "gpu.measure", "pad_rows": "contract"}
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

@@ -21,6 +21,7 @@ _LABELS = 1024
 """Labels of a tile, eight for each thread."""
 _VALUES, _COLUMNS = 1024, 64
 """Values of X in a tile, and its columns at most."""
+_NUM_WARPS = 4
 _PARTIALS = 4096
 """Programs that share a block of columns write about so many sums a row of `SUMS` in all, as far as that is more than
 one program: 64 KB, which are copied to the host as fast as a few numbers."""
@@ -80,6 +81,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **counts: int) -> None:
     device = arguments["SUMS"].device
+    arguments |= {"num_warps": _NUM_WARPS, "enable_fp_fusion": True}
     with on_device(arguments["SUMS"]):
         if are_fitted(device):  # so that the time to compile it is counted
             loaded(kernel, device, arguments, {})

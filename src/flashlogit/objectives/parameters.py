@@ -141,12 +141,13 @@ class Parameterisation:
     def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return (W [D, C], b [C]) in the units of X, of the same probabilities and no larger penalty."""
         W, b = self.centred(theta)
-        b = b - self.design.coordinates.center @ W
+        if self.intercept:
+            b = b - self.design.coordinates.center @ W
         if self.gauge is not None:
             if self.l1 == 0 or not self.penalised:
                 W = W - W.mean(dim=1, keepdim=True)
             b = b - b.mean()
-        return W, b if self.intercept else torch.zeros_like(b)
+        return W, b
 
     def from_user(self, W: Tensor, b: Tensor) -> Tensor:
         """Return theta [P C, 1] of W [D, C] and b [C] in the units of X."""
@@ -190,7 +191,8 @@ class Parameterisation:
     def for_pass(self, theta: Tensor) -> Coefficients:
         """Return W and b as a pass takes them."""
         W, b = self.centred(theta)
-        return Coefficients(W, b if self.design.center is not None else b - self.design.coordinates.center @ W)
+        folded = self.intercept and self.design.center is None
+        return Coefficients(W, b - self.design.coordinates.center @ W if folded else b)
 
     def pulled_back(self, sums: Coefficients) -> Tensor:
         """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""

@@ -15,7 +15,7 @@ from ..contract import LabelSums
 from . import _measure
 from .arguments import on_device
 from .launch import block_width, multiprocessors
-from .resources import are_fitted, loaded
+from .plan import Launch
 
 _LABELS = 1024
 """Labels of a tile, eight for each thread."""
@@ -42,7 +42,7 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     programs = min(tiles, 4 * multiprocessors(y.device))
     sums = y.new_empty((programs, 5), dtype=torch.float64)
     arguments = {"Y": y, "SAMPLE_WEIGHT": s, "NARROW": narrow, "SUMS": sums, "N": N, "BLOCK_N": _LABELS}
-    _launch(_measure.label_sums_kernel, (programs,), arguments, tiles=tiles, programs=programs)
+    _launch(_measure.label_sums_kernel, (programs,), arguments | {"tiles": tiles, "programs": programs})
     outside, soft, negative, total, positive = sums.to("cpu").numpy().sum(axis=0).tolist()
     labels = readable_labels(y, torch.float64) if narrow is None or soft > 0 else narrow
     return LabelSums(labels, s, outside > 0, negative > 0, total, positive)
@@ -72,17 +72,14 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
     sums = X.new_empty((1 + 2 * programs, D), dtype=torch.float64)
     arguments = {"X": X, "ROWS": rows, "SUMS": sums, "N": n, "BLOCK_N": height, "BLOCK_D": width}
     arguments |= {"row_stride": X.stride(0), "column_stride": X.stride(1)}
-    _launch(_measure.column_moments_kernel, (programs, blocks), arguments, tiles=tiles, programs=programs, columns=D)
+    counts = {"tiles": tiles, "programs": programs, "columns": D}
+    _launch(_measure.column_moments_kernel, (programs, blocks), arguments | counts)
     found = sums.to("cpu").numpy()
     # In the order of the programs, whatever the machine.
     found[1:3] = found[1:].reshape(2, programs, D).sum(axis=1)
     return found[:3]
 
 
-def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **counts: int) -> None:
-    device = arguments["SUMS"].device
-    arguments |= {"num_warps": _NUM_WARPS, "enable_fp_fusion": True}
+def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any]) -> None:
     with on_device(arguments["SUMS"]):
-        if are_fitted(device):  # so that the time to compile it is counted
-            loaded(kernel, device, arguments, {})
-        kernel[grid](**arguments, **counts)
+        Launch(kernel, grid, {**arguments, "num_warps": _NUM_WARPS, "enable_fp_fusion": True})()

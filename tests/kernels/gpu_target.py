@@ -58,6 +58,12 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call.get("center"):
         extras["center"] = torch.ones(D)
     function = getattr(kernels, call["function"])
+    if call["function"] == "label_sums":
+        function(torch.ones(N, dtype=storage), *([torch.ones(N)] if call.get("everything") else []))
+        return
+    if call["function"] == "column_moments":
+        function(X, extras.get("rows"))
+        return
     if call["function"] in ("column_sums", "hessian_product"):
         vectors = [torch.ones(N), torch.ones(D)][: 1 if call["function"] == "column_sums" else 2]
         function(X, *vectors, compute_dtype=compute, **extras)

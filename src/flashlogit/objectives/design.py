@@ -11,10 +11,11 @@ from torch import Tensor
 
 from flashlogit_kernels.gram import add_upper_half, weighted_gram
 
+from ..passes import Passes
 from ..reference.blocks import block_rows, over_parts, row_blocks
 from ..system.memory import cast_rows
 from ..system.threads import map_in_threads, thread_count
-from .coordinates import Coordinates, Moments, measure_coordinates
+from .coordinates import Coordinates, Moments, measure_coordinates, uploaded
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Coordinates are measured from so many rows, or so many values of X, whichever are more rows."""
@@ -50,11 +51,11 @@ class Design:
     share: float = 1.0
 
     @classmethod
-    def measured(cls, X: Tensor, *, curvature: float, l2: float, intercept: bool) -> Design:
+    def measured(cls, X: Tensor, passes: Passes, *, curvature: float, l2: float, intercept: bool) -> Design:
         """Return X with coordinates in which a loss of this curvature and this penalty have about unit curvature."""
         rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
         chosen = sample_rows(len(X), rows, X.device)
-        coordinates = measure_coordinates(X, chosen, curvature=curvature, l2=l2, intercept=intercept)
+        coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, l2=l2, intercept=intercept)
         return cls(X, coordinates, PassCounter(min(1.0, rows / len(X))))
 
     @property
@@ -158,11 +159,15 @@ class Design:
 
 
 def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
-    """Return n random rows of N in ascending order, [n] int64, some of them twice; None where there are no more."""
+    """Return n random rows of N, [n] int64, some of them twice; None where there are no more.
+
+    On a CPU they ascend. A GPU reads rows in any order about as fast, and would sort for longer than that.
+    """
     if n >= N:
         return None
     generator = torch.Generator(device).manual_seed(0)
-    return torch.randint(N, (n,), generator=generator, device=device).sort().values
+    chosen = torch.randint(N, (n,), generator=generator, device=device)
+    return chosen.sort().values if device.type == "cpu" else chosen
 
 
 def _pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:
@@ -196,8 +201,8 @@ def _supported(X: Tensor, *, intercept: bool) -> Tensor:
     sample's mean where there is an intercept. A column that is constant rests on none.
     """
     moments = Moments.of(X)
-    second = moments.count * moments.variance
-    middle = moments.mean
+    middle, variance = uploaded(X.device, moments.mean, moments.variance)
+    second = moments.count * variance
     if not intercept:
         second = second + moments.count * middle.square()
         middle = torch.zeros_like(middle)

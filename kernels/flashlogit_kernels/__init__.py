@@ -13,13 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .contract import pad_rows as pad_rows
+    from .gpu.measure import column_moments as column_moments
+    from .gpu.measure import label_sums as label_sums
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
+    from .gpu.passes import plan_hessian as plan_hessian
+    from .gpu.passes import plan_onepass as plan_onepass
+    from .gpu.step import Step as Step
+    from .gpu.step import fits_step as fits_step
 
-__all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
+__all__ = [
+    "Step",
+    "bce_hessian",
+    "bce_onepass",
+    "bce_rows",
+    "column_moments",
+    "column_sums",
+    "fits_step",
+    "hessian_product",
+    "label_sums",
+    "pad_rows",
+    "plan_hessian",
+    "plan_onepass",
+]
 
 
 def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -36,4 +55,9 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "contract"})
+_HOMES = {
+    **dict.fromkeys(("column_moments", "label_sums"), "gpu.measure"),
+    **dict.fromkeys(("Step", "fits_step"), "gpu.step"),
+    "pad_rows": "contract",
+}
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

@@ -19,7 +19,8 @@ import torch
 
 import flashlogit_kernels
 from flashlogit_kernels.gpu import _bce, _columns, _hessian
-from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers, launch_config
+from flashlogit_kernels.gpu.arguments import has_clusters
+from flashlogit_kernels.gpu.launch import LaunchConfig, cluster_config, fits_registers, launch_config
 from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
 
 from .clock import clock_of, synchronize
@@ -141,7 +142,7 @@ def compile_task(task: Call | Table, device: torch.device) -> Record:
 
 @contextlib.contextmanager
 def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
-    """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
+    """Keep the kernels that Triton compiles or launches while it is entered, as compiled for their arguments."""
     kept: dict[int, tuple[str, Any]] = {}
     kernels = (_bce.onepass_kernel, _bce.rows_kernel, _columns.column_sums_kernel, _hessian.hessian_kernel)
     jitted: list[Any] = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]
@@ -171,10 +172,13 @@ def described(name: str, compiled: Any, device: torch.device, asked: int | None)
 def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
     """Return the table's configuration that the call takes, before it is fitted to what was compiled, if any."""
     compute = dtype_of(call.compute)
-    if call.function == "bce_rows" or not fits_registers(call.D, compute, centred="center" in call.options):
+    shape = call.D, dtype_of(call.storage), compute, device
+    if call.function == "bce_rows":
         return None
+    if not fits_registers(call.D, compute, centred="center" in call.options):
+        return cluster_config(*shape) if has_clusters(device) else None
     hessian = call.function == "bce_hessian" and call.compute == "float32"
-    return launch_config("hessian" if hessian else "onepass", call.D, dtype_of(call.storage), compute, device)
+    return launch_config("hessian" if hessian else "onepass", *shape)
 
 
 def _driver_says(function: int, threads: int, shared: int) -> int | None:

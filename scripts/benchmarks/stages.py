@@ -17,16 +17,16 @@ import torch
 import flashlogit
 import flashlogit_kernels as passes
 from flashlogit_kernels.gpu.launch import packaged
-from flashlogit_kernels.gpu.run import reduce_partials
+from flashlogit_kernels.gpu.run import reduction
 
 from .bench import Bench, compile_all, table_launch
 from .clock import Work, capture, ceilings, synchronize, wall
 from .fit import profiled, tables
-from .problems import BOUND, Call, as_loaded, make_problem, packed, truth
+from .problems import BOUND, Call, as_loaded, cluster_calls, make_problem, packed, truth
 from .report import Record, facts, reason, times, trouble
 
 _ROOT = Path(__file__).parents[2]
-_TESTS = ["tests/kernels", "tests/solvers/test_agreement.py", "tests/estimator/test_estimator_gpu.py"]
+_TESTS = ["tests/kernels", "tests/solvers", "tests/estimator/test_estimator_gpu.py"]
 _TESTS += ["tests/training/test_training.py", "tests/fitting/test_fit_state.py"]
 _KEPT_LINES = 60
 
@@ -44,7 +44,7 @@ def machine(bench: Bench, record: Record) -> None:
 
 def compiling(bench: Bench, record: Record) -> None:
     """Compile what the stages correctness, host and passes launch, and the fits."""
-    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny)])
+    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny), *cluster_calls(bench.device)])
     record["calls"] = compile_all(bench, [*([] if bench.tiny else tables(bench.tiny)), *calls])
     found = [kernel for entry in record["calls"] for kernel in entry.get("kernels", ())]
     record |= {"kernels": len(found), "spilling": sum(bool(kernel["spilled"]) for kernel in found)}
@@ -86,7 +86,7 @@ def checked_calls(tiny: bool) -> list[Call]:
 
 def correctness(bench: Bench, record: Record) -> None:
     """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
-    asked = checked_calls(bench.tiny)
+    asked = [*checked_calls(bench.tiny), *cluster_calls(bench.device)]
     record |= {"asked": len(asked), "calls": []}
     for call in asked:
         bench.add(record["calls"], call.name, partial(check, call, bench))
@@ -124,6 +124,17 @@ def bodies(bench: Bench) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Te
         return torch.cat([loss.detach().reshape(1), *torch.autograd.grad(loss, w)])
 
     found["bce_loss and its gradient"] = loss_and_gradient, w.detach()
+    return found | plan_runs(bench, 64, 28)
+
+
+def plan_runs(bench: Bench, N: int, D: int) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]]:
+    """Return runs of plans that are made already, and the weights that each is run with."""
+    X, y, _ = _small_problem(N, D, bench.device)
+    found = {}
+    for compute, border in product((torch.float32, torch.float64), (False, True)):
+        weight, plan = X[0].to(compute, copy=True), passes.plan_onepass(X, y, border=border, compute_dtype=compute)
+        name = f"plan.run D={D} {str(compute).removeprefix('torch.')}{' border' * border}"
+        found[name] = partial(plan.run, weight), weight
     return found
 
 
@@ -182,6 +193,7 @@ def host(bench: Bench, record: Record) -> None:
     calls = [Call("bce_onepass", 30, **some) for some in ({}, {"compute": "float64"}, {"labels": "int64"})]
     calls += [Call(function, 30) for function in ("hessian_product", "column_sums", "bce_hessian")]
     found |= {call.name: bench.work(call, N) for call in calls}
+    found |= {name: run for name, (run, _) in plan_runs(bench, N, 30).items()}
     X, y, w = _small_problem(N, 30, bench.device)
     labels, plain = y.float(), torch.nn.functional.binary_cross_entropy_with_logits
     found["bce_loss and backward"] = lambda: torch.autograd.grad(flashlogit.bce_loss(X, y, w), w)
@@ -241,7 +253,7 @@ def passes_stage(bench: Bench, record: Record) -> None:
     """Fill in milliseconds, TB/s and share of the read bandwidth of every call, and of torch's two products."""
     bench.clock.warm()
     record["calls"], record["torch"], record["reduction"] = [], [], []
-    for call in timed_calls(bench.tiny):
+    for call in [*timed_calls(bench.tiny), *cluster_calls(bench.device)]:
         bench.add(record["calls"], call.name, partial(timed, bench, call))
     for D in (28,) if bench.tiny else (28, 300, 1024):
         bench.add(record["torch"], f"torch D={D} float32", partial(_torch, bench, D))
@@ -253,13 +265,14 @@ def passes_stage(bench: Bench, record: Record) -> None:
 def timed(bench: Bench, call: Call) -> Record:
     """Time one call: by the table as it is, where that can be asked for, and fitted, in turn."""
     fixed = call.function == "column_sums" or (call.function == "bce_hessian" and call.compute == "float64")
-    config, N = None if fixed else table_launch(call, bench.device), call.rows_of(bench.bytes)
+    config, N = None if fixed or call.launch else table_launch(call, bench.device), call.rows_of(bench.bytes)
     works = {"fitted": bench.work(call)}
     if config is not None:
         works["as it is"] = bench.work(replace(call, launch=config))
     found = bench.clock(works, bench.rounds)
     best, moved = found["fitted"], call.bytes_read(N)
-    entry: Record = {"N": N, "launch": None if config is None else asdict(config)} | times(best)
+    taken = config or call.launch
+    entry: Record = {"N": N, "launch": None if taken is None else asdict(taken)} | times(best)
     entry["as_it_is_ms"] = None if config is None else found["as it is"].ms
     entry |= {"tb_s": moved / best.ms / 1e9, "fraction": bench.ceiling(moved, best.ms)}
     return entry | {"method": best.method, "late": best.late}
@@ -278,7 +291,8 @@ def _reduction(bench: Bench, programs: int, D: int) -> Record:
     """Time the second stage alone, over as many partial sums as the first leaves."""
     partials = torch.randn(programs, D, device=bench.device)
     totals = torch.rand(programs, 5, device=bench.device, dtype=torch.float64)
-    found = bench.clock({"reduce": partial(reduce_partials, partials, totals)}, bench.rounds)
+    out = torch.empty(D + 5, device=bench.device, dtype=torch.float64)
+    found = bench.clock({"reduce": partial(reduction(partials, totals), {"OUT": out})}, bench.rounds)
     return {"us": found["reduce"].ms * 1e3}
 
 

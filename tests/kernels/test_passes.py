@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from flashlogit_kernels.checks import bce_pass
 from flashlogit_kernels.contract import RowValues
 from flashlogit_kernels.gpu.launch import fits_registers
-from flashlogit_kernels.gpu.run import run_pass
+from flashlogit_kernels.gpu.run import pass_plan
 
 
 def uniform(n: int) -> torch.Tensor:
@@ -137,7 +137,7 @@ def test_a_guard_that_is_set_keeps_a_pass_from_reading(guarded, d, kernels, devi
     case = make_case(17, d, device=device)
     row_pass, values = bce_pass(*case.arguments()), RowValues(residual=torch.full((17,), -9.0, device=device))
     guard = torch.tensor([guarded], dtype=torch.int32, device=device)
-    packed = run_pass(row_pass, values, SMALL, border=True, guard=guard)
+    packed = pass_plan(row_pass, values, SMALL, border=True, guard=guard).run(row_pass.weight, row_pass.bias)
     if guarded:
         assert values.residual.tolist() == [-9.0] * 17
         assert packed[:d].tolist() == packed[-d:].tolist() == [0.0] * d

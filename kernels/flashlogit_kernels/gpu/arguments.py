@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -18,7 +19,7 @@ _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 def row_repeats(row_pass: RowPass, config: LaunchConfig) -> int:
     """Return how many threads hold each row's own numbers in the one-pass kernel, see `_tiles.repeated`: more than one
     in float64 alone, where loss and residual cost more than the detour, for tiles of fewer rows than threads."""
-    if row_pass.compute != torch.float64 or row_pass.y is None or config.block_n == 1:
+    if row_pass.compute != torch.float64 or row_pass.y is None or config.block_n == 1 or config.num_ctas > 1:
         return 1
     return max(1, 32 * config.num_warps // config.block_n)
 
@@ -94,9 +95,21 @@ def readable_columns(X: Tensor) -> int:
 def launch_options(config: LaunchConfig) -> dict[str, Any]:
     """Return the compiler's options. Fused multiply-adds are asked for by name because Triton is changing its
     default."""
-    return {"num_warps": config.num_warps, "enable_fp_fusion": True}
+    return {"num_warps": config.num_warps, "num_ctas": config.num_ctas, "enable_fp_fusion": True}
+
+
+def has_clusters(device: torch.device) -> bool:
+    """Return whether the row pass can run on clusters of thread blocks.
+
+    NVIDIA has them from compute capability 9.0 on. Triton 3.6 fails to compile the kernel for them, 3.9 does not.
+    """
+    if device.type != "cuda" or torch.version.hip is not None or torch.cuda.get_device_capability(device) < (9, 0):
+        return False
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 
 
 def on_device(X: Tensor) -> AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be the tensors'."""
-    return torch.cuda.device(X.device) if X.device.type == "cuda" else nullcontext()
+    if X.device.type != "cuda" or X.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(X.device)

@@ -15,10 +15,10 @@ from flashlogit_kernels.gpu.resources import compile_seconds
 from ..objectives.certificate import Certificate
 from ..objectives.objective import Objective
 from ..objectives.parameters import RowLoss
-from ..solvers.choose import METHODS, SolverName, choose_method
+from ..solvers.choose import SolverName, begun, choose_method
 from ..solvers.driver import Ending, HistoryRow, Limits, Outcome, Progress
 from ..solvers.method import Method, Start, State, of_shapes
-from ..solvers.newton import start_from_sample
+from ..solvers.sample import start_from_sample
 from ..solvers.unpenalised.finding import Separation, separation_message
 from ..solvers.unpenalised.problem import Unpenalised
 from ..system.threads import threads_as_before
@@ -199,7 +199,7 @@ class FitTask:
             raise ValueError(f"names has {len(options.names)} entries; must have {D}, one for each column of X")
         if start is not None and not isinstance(start, FitState):
             _check_start(start, D * loss.columns, loss.columns)
-        self._name = choose_method(options.solver, D, outputs=loss.columns, l1=options.l1)
+        self._name = choose_method(options.solver, X, outputs=loss.columns, l1=options.l1)
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
         self._unpenalised = None if objective.penalised else Unpenalised(objective)
         self.objective = self._unpenalised.objective if self._unpenalised else objective
@@ -260,7 +260,7 @@ class FitTask:
                 self._options.on_point(row, FitPoint(FitState(self._name, state), self.objective))
 
     def _make(self, start: Start) -> Method:
-        return METHODS[self._name](self.objective, start)
+        return begun(self._name, self.objective, start)
 
     def _resumed(self, state: FitState) -> tuple[Method, Tensor]:
         """Return the method that goes on from a state, and what the driver knew there."""

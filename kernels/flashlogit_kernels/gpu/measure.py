@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_labels, check_matrix, readable_labels
 from ..contract import LabelSums
-from . import _measure
+from . import _columns
 from .arguments import on_device
 from .launch import block_width, multiprocessors
 from .plan import Launch
@@ -42,7 +42,7 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     programs = min(tiles, 4 * multiprocessors(y.device))
     sums = y.new_empty((programs, 5), dtype=torch.float64)
     arguments = {"Y": y, "SAMPLE_WEIGHT": s, "NARROW": narrow, "SUMS": sums, "N": N, "BLOCK_N": _LABELS}
-    _launch(_measure.label_sums_kernel, (programs,), arguments | {"tiles": tiles, "programs": programs})
+    _launch(_columns.label_sums_kernel, (programs,), arguments | {"tiles": tiles, "programs": programs})
     outside, soft, negative, total, positive = sums.to("cpu").numpy().sum(axis=0).tolist()
     labels = readable_labels(y, torch.float64) if narrow is None or soft > 0 else narrow
     return LabelSums(labels, s, outside > 0, negative > 0, total, positive)
@@ -73,7 +73,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
     arguments = {"X": X, "ROWS": rows, "SUMS": sums, "N": n, "BLOCK_N": height, "BLOCK_D": width}
     arguments |= {"row_stride": X.stride(0), "column_stride": X.stride(1)}
     counts = {"tiles": tiles, "programs": programs, "columns": D}
-    _launch(_measure.column_moments_kernel, (programs, blocks), arguments | counts)
+    _launch(_columns.column_moments_kernel, (programs, blocks), arguments | counts)
     found = sums.to("cpu").numpy()
     # In the order of the programs, whatever the machine.
     found[1:3] = found[1:].reshape(2, programs, D).sum(axis=1)

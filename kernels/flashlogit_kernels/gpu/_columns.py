@@ -104,13 +104,16 @@ def label_sums_kernel(Y, SAMPLE_WEIGHT, NARROW, SUMS, N, tiles, programs, BLOCK_
     for tile in tl.range(program, tiles, programs):
         place, _, exists = row_numbers(tile, N, None, BLOCK_N)
         y = tl.load(Y + place, mask=exists, other=0).to(tl.float64)
-        outside += tl.where((y >= 0) & (y <= 1), 0, 1)
+        inside = (y >= 0) & (y <= 1)
+        outside += tl.where(inside, 0, 1)
+        y = tl.where(inside, y, 0.0)  # sums of infinities of both signs would make the host warn
         soft += tl.where((y == 0) | (y == 1), 0, 1)
         if NARROW is not None:
             tl.store(NARROW + place, (y == 1).to(tl.uint8), mask=exists)
         if SAMPLE_WEIGHT is not None:
             s = tl.load(SAMPLE_WEIGHT + place, mask=exists, other=0).to(tl.float64)
             negative += tl.where(s >= 0, 0, 1)
+            s = tl.where(s >= 0, s, 0.0)
             weights += s
             labels += s * y
         else:

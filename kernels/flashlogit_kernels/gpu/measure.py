@@ -49,7 +49,7 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
 
 
 def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
-    """Return the first visited row of X [N, D], and the columns' sums of differences from it and of their squares.
+    """Return the first visited row of X [N, D], and partial sums of differences from it and of their squares.
 
     It waits for the device once.
 
@@ -58,7 +58,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
         rows: [n] int64 numbers of the rows to visit, not checked; default all.
 
     Returns:
-        A NumPy array [3, D] float64.
+        A NumPy array [1 + 2 n, D] float64: the row, n partial sums of the differences, and n of their squares.
 
     Raises:
         TypeError, ValueError: an X that no pass takes.
@@ -74,10 +74,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
     arguments |= {"row_stride": X.stride(0), "column_stride": X.stride(1)}
     counts = {"tiles": tiles, "programs": programs, "columns": D}
     _launch(_columns.column_moments_kernel, (programs, blocks), arguments | counts)
-    found = sums.to("cpu").numpy()
-    # In the order of the programs, whatever the machine.
-    found[1:3] = found[1:].reshape(2, programs, D).sum(axis=1)
-    return found[:3]
+    return sums.to("cpu").numpy()
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any]) -> None:

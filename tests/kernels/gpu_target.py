@@ -81,7 +81,9 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
     from triton.compiler import ASTSource
 
     bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
-    options = {name: bound[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in bound}
+    options = {
+        name: bound[name] for name in ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion") if name in bound
+    }
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(fn.params):
         value = bound[parameter.name]
@@ -102,6 +104,7 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
         "kernel": fn.__name__,
         "shared": compiled.metadata.shared,
         "block_n": constants.get("BLOCK_N"),
+        "cluster_barriers": compiled.asm["ptx"].count("barrier.cluster.arrive"),
         "specialised": [p.name for p in fn.params if not p.is_constexpr and not p.do_not_specialize],
         "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
     } | resources(compiled.asm)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 Call = dict[str, Any]
 SPILL_WITH_EVERYTHING = 64
@@ -55,6 +55,16 @@ MEASURES = [
 """What a fit asks of its data before its first pass."""
 
 
+CLUSTERS = [
+    *(call("bce_onepass", D, launch=[1, 16, 1, 1, 0, ctas]) for D, ctas in ((20_000, 2), (65_536, 4), (131_072, 8))),
+    *(call("bce_onepass", D, "bfloat16", launch=[1, 16, 1, 1, 0, ctas]) for D, ctas in ((32_768, 2), (131_072, 8))),
+    *(call("bce_onepass", D, compute="float64", launch=[1, 8, 1, 1, 0, c]) for D, c in ((16_384, 2), (65_536, 8))),
+]
+"""Rows that the registers of 2, 4 or 8 multiprocessors hold, which Triton compiles from 3.9 on."""
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+    CLUSTERS = []
+
+
 def describe(call: Call) -> str:
     return "-".join(f"{key}={value}" if value is True else str(value) for key, value in call.items())
 
@@ -62,7 +72,7 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + HESSIANS + OTHERS + MEASURES
+    calls = TABLE + HESSIANS + OTHERS + MEASURES + CLUSTERS
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -85,6 +95,16 @@ def test_the_tables_tiles_fit_the_registers(call, reports):
     assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
     assert kernel["spilled"] == second_stage["spilled"] == 0
+
+
+@pytest.mark.parametrize("call", CLUSTERS, ids=describe)
+def test_wide_rows_fit_the_registers_of_a_cluster(call, reports):
+    """Its sums are of all its threads, so that the blocks wait for each other before and after they tell their own."""
+    kernel, second_stage = reports[describe(call)]
+    assert (kernel["kernel"], second_stage["kernel"]) == ("onepass_kernel", "reduce_kernel")
+    assert (kernel["spilled"], kernel["widest_load"]) == (0, 16)
+    assert kernel["cluster_barriers"] >= 3
+    assert second_stage["cluster_barriers"] == 0
 
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}

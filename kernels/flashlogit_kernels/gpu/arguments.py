@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -84,7 +85,17 @@ def readable_columns(X: Tensor) -> int:
 def launch_options(config: LaunchConfig) -> dict[str, Any]:
     """Return the compiler's options. Fused multiply-adds are asked for by name because Triton is changing its
     default."""
-    return {"num_warps": config.num_warps, "enable_fp_fusion": True}
+    return {"num_warps": config.num_warps, "num_ctas": config.num_ctas, "enable_fp_fusion": True}
+
+
+def has_clusters(device: torch.device) -> bool:
+    """Return whether the row pass can run on clusters of thread blocks.
+
+    NVIDIA has them from compute capability 9.0 on. Triton 3.6 fails to compile the kernel for them, 3.9 does not.
+    """
+    if device.type != "cuda" or torch.version.hip is not None or torch.cuda.get_device_capability(device) < (9, 0):
+        return False
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 
 
 def on_device(X: Tensor) -> AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..contract import SCALARS, RowPass, RowValues
 from . import _bce, _columns, _hessian
-from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
+from .arguments import data_arguments, has_clusters, launch_options, on_device, row_arguments, value_arguments
 from .launch import (
     REDUCE,
     REDUCE_BLOCK_D,
@@ -22,6 +22,7 @@ from .launch import (
     LaunchConfig,
     beside_center,
     block_width,
+    cluster_config,
     fits_registers,
     fitted,
     grid_size,
@@ -73,12 +74,12 @@ def pass_plan(
 
     width = 2 * D + 6 if border else D + SCALARS
     with on_device(X):
-        if not fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+        config = _of_one_read(row_pass, launch, border=border)
+        if config is None:
             return Plan(
                 row_pass, _wide_launches(row_pass, values, launch, border), width=width, values=values, guard=guard
             )
         partials = {"GRADIENTS": (2 * D + 1 if border else D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
-        config = launch or _from_table("onepass", row_pass)
         first, made = _arranged(_bce.onepass_kernel, row_pass, config, build, partials, given=launch is not None)
         return Plan(row_pass, [first, reduction(*made, columns=D)], width=width, values=values, guard=guard)
 
@@ -92,7 +93,7 @@ def rows_plan(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None 
 def columns_plan(row_pass: RowPass) -> Plan:
     """Return the plan whose runs give (X - center)^T v for the rows' numbers v at the front, [D] or longer."""
     X, D = row_pass.X, row_pass.X.shape[1]
-    if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+    if _of_one_read(row_pass) is not None:
         return pass_plan(row_pass, RowValues())
     with on_device(X):
         first, sums = _columns_launch(row_pass, row_pass.sample_weight, None)
@@ -234,6 +235,22 @@ def _arranged(
     arguments = {**arguments, **made, "tiles": tiles, "programs": programs}
     changing = [name for name in ("WEIGHT", "BIAS", "GUARD") if arguments.get(name) is not None]
     return Launch(kernel, (programs, column_blocks), arguments, changing=changing, found=found), list(made.values())
+
+
+def _of_one_read(row_pass: RowPass, launch: LaunchConfig | None = None, *, border: bool = False) -> LaunchConfig | None:
+    """Return the launch by which rows stay in registers, of a multiprocessor or a cluster; None for two reads.
+
+    A cluster's sums for a border take as many registers as a centre: at 32,768 columns two multiprocessors spilled 112
+    bytes a thread.
+    """
+    (_, D), compute, centred = row_pass.X.shape, row_pass.compute, row_pass.center is not None
+    if fits_registers(D, compute, centred=centred):
+        return launch or _from_table("onepass", row_pass)
+    device = row_pass.X.device
+    config = launch or (cluster_config(D, row_pass.X.dtype, compute, device) if has_clusters(device) else None)
+    doubled = centred or border
+    fits = config is not None and fits_registers(D, compute, centred=doubled, num_ctas=config.num_ctas)
+    return config if fits else None
 
 
 def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:

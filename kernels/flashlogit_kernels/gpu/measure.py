@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_labels, check_matrix, readable_labels
 from ..contract import LabelSums
-from . import _measure
+from . import _columns
 from .arguments import on_device
 from .launch import block_width, multiprocessors
 from .plan import Launch
@@ -42,14 +42,14 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     programs = min(tiles, 4 * multiprocessors(y.device))
     sums = y.new_empty((programs, 5), dtype=torch.float64)
     arguments = {"Y": y, "SAMPLE_WEIGHT": s, "NARROW": narrow, "SUMS": sums, "N": N, "BLOCK_N": _LABELS}
-    _launch(_measure.label_sums_kernel, (programs,), arguments | {"tiles": tiles, "programs": programs})
+    _launch(_columns.label_sums_kernel, (programs,), arguments | {"tiles": tiles, "programs": programs})
     outside, soft, negative, total, positive = sums.to("cpu").numpy().sum(axis=0).tolist()
     labels = readable_labels(y, torch.float64) if narrow is None or soft > 0 else narrow
     return LabelSums(labels, s, outside > 0, negative > 0, total, positive)
 
 
 def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
-    """Return the first visited row of X [N, D], and the columns' sums of differences from it and of their squares.
+    """Return the first visited row of X [N, D], and partial sums of differences from it and of their squares.
 
     It waits for the device once.
 
@@ -58,7 +58,7 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
         rows: [n] int64 numbers of the rows to visit, not checked; default all.
 
     Returns:
-        A NumPy array [3, D] float64.
+        A NumPy array [1 + 2 n, D] float64: the row, n partial sums of the differences, and n of their squares.
 
     Raises:
         TypeError, ValueError: an X that no pass takes.
@@ -73,11 +73,8 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> Any:
     arguments = {"X": X, "ROWS": rows, "SUMS": sums, "N": n, "BLOCK_N": height, "BLOCK_D": width}
     arguments |= {"row_stride": X.stride(0), "column_stride": X.stride(1)}
     counts = {"tiles": tiles, "programs": programs, "columns": D}
-    _launch(_measure.column_moments_kernel, (programs, blocks), arguments | counts)
-    found = sums.to("cpu").numpy()
-    # In the order of the programs, whatever the machine.
-    found[1:3] = found[1:].reshape(2, programs, D).sum(axis=1)
-    return found[:3]
+    _launch(_columns.column_moments_kernel, (programs, blocks), arguments | counts)
+    return sums.to("cpu").numpy()
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any]) -> None:

@@ -112,8 +112,9 @@ class Moments:
             ValueError: columns so far from 0 that their squares are beyond float64.
         """
         N = len(X) if rows is None else len(rows)
-        shift, total, squares = passes.column_moments(X, rows)
+        found = passes.column_moments(X, rows)
         with np.errstate(all="ignore"):  # X may hold what is not finite
+            total, squares = found[1:].reshape(2, -1, X.shape[1]).sum(axis=1)
             mean = total / N
             variance = squares / N - np.square(mean)
             known = np.isfinite(variance)
@@ -124,7 +125,7 @@ class Moments:
                 )
             # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many
             # digits.
-            return cls(N, shift + mean, np.where(variance > 1e-14 * squares / N, variance, 0.0))
+            return cls(N, found[0] + mean, np.where(variance > 1e-14 * squares / N, variance, 0.0))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up a pickle, which before version 0.2 held tensors."""
@@ -134,8 +135,10 @@ class Moments:
         """Return those of the rows of both (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
         apart, share = other.mean - self.mean, other.count / count
+        with np.errstate(over="ignore"):
+            between = share * (1 - share) * np.square(apart)
         within = self.variance + share * (other.variance - self.variance)
-        return Moments(count, self.mean + share * apart, within + share * (1 - share) * np.square(apart))
+        return Moments(count, self.mean + share * apart, within + between)
 
     def coordinates(self, device: torch.device, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
         """Return the coordinates in which a loss of this curvature and this penalty have about unit curvature."""
@@ -151,10 +154,12 @@ class Moments:
             moving = np.where(of_loss > 0, scale, 0.0)
             farthest = (np.abs(center) / spread).max()
             sizes = float(moving.sum()), float(np.square(moving).sum())
+            rounding = float(of_loss.sum())
         scales = np.append(scale, curvature**-0.5) if intercept else scale
         on_device = uploaded(device, center, scales)
-        subtract, rounding = bool(farthest > _FOLDED_UP_TO), float(of_loss.sum())
-        return Coordinates(on_device[0], on_device[1], scales, intercept, subtract, rounding, sizes)
+        return Coordinates(
+            on_device[0], on_device[1], scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes
+        )
 
 
 def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:

@@ -82,7 +82,8 @@ class Parameterisation:
         if C > 1:
             gauge = (1 / scales) * (1 - weights if by_l1 or by_l2 else 1.0)
             gauge = gauge / np.linalg.norm(gauge, axis=1, keepdims=True).clip(min=1e-300)
-        penalties = [(each * scales**power).reshape(-1, 1) for each, power in ((weights * l1, 1), (weights * l2, 2))]
+        with np.errstate(over="ignore"):
+            penalties = [(weights * l1 * scales).reshape(-1, 1), (weights * l2 * np.square(scales)).reshape(-1, 1)]
         scale, on_gauge, l1_of, l2_of, null_of = uploaded(X.device, scales, gauge, *penalties, null.reshape(-1, 1))
         return cls(
             design=design,

@@ -221,7 +221,7 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
 
 
 def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]:
-    """Return sums for the moments of columns, [3, D] float64: the twin of `flashlogit_kernels.column_moments`."""
+    """Return a row and sums of differences from it, [3, D] float64: the twin of `flashlogit_kernels.column_moments`."""
     X = check_matrix(X)
     X = X if rows is None else X.index_select(0, rows)
     sums = X.new_zeros((3, X.shape[1]), dtype=torch.float64)

@@ -50,7 +50,7 @@ def hessian_rows(RAW, CONSTANTS, S, i, j, P, pitch, INTERCEPT: tl.constexpr):
     # What follows the border is the corner, so that the intercept's row is the border with one number more.
     sums = tl.where(high < D, sums, tl.where(row == D, border_j, border_i))
     about = sums - (c_i * border_j + border_i * c_j) + corner * c_i * c_j
-    hessian = about * d_i * d_j / S + tl.where(row == column, l2, 0.0)
+    hessian = about * d_i * d_j * (1.0 / S) + tl.where(row == column, l2, 0.0)
     return tl.where(high < P, hessian, tl.where(row == column, 1.0, 0.0))
 
 
@@ -69,7 +69,7 @@ def swept(a, P, BLOCK: tl.constexpr):
         pivot = tl.sum(tl.where(mine, row, 0.0), axis=0)
         sound &= (pivot > 0) & (pivot < float("inf"))
         u = tl.where(mine, -1.0, row)
-        scaled = u / tl.where(pivot > 0, pivot, 1.0)
+        scaled = u * (1.0 / tl.where(pivot > 0, pivot, 1.0))
         a = tl.where(mine[:, None] | mine[None, :], 0.0, a) - u[:, None] * scaled[None, :]
     return a, sound
 

@@ -50,6 +50,7 @@ def evaluated(
     penalty, bound, squares, predicted, curvature, change = zero, zero, zero, zero, zero, zero
     D = P - INTERCEPT
     of_bias = tl.load(SUMS + D)
+    share = 1.0 / S
     if EXACT and INTERCEPT:
         corner = tl.load(SUMS + 2 * D + 5)
         shift = tl.where(corner > 0, of_bias / tl.where(corner > 0, corner, 1.0), 1.0)
@@ -60,18 +61,18 @@ def evaluated(
         l2 = tl.load(CONSTANTS + pitch + j, mask=inside, other=0.0)
         c = tl.load(CONSTANTS + 2 * pitch + j, mask=inside, other=0.0)
         trial = tl.load(V + pitch * TRIAL + j, mask=inside, other=0.0)
-        data = (tl.load(SUMS + j, mask=j < P, other=0.0) - c * of_bias) * d / S
+        data = (tl.load(SUMS + j, mask=j < P, other=0.0) - c * of_bias) * (d * share)
         gradient = data + l2 * trial
         tl.store(V + pitch * NEW + j, gradient, mask=inside)
         penalty += l2 * trial * trial
         squares += gradient * gradient
-        divisor = tl.where(j < D, 2 * l2, 1.0)
+        proving = tl.load(CONSTANTS + 3 * pitch + j, mask=inside, other=0.0)
         if EXACT and INTERCEPT:
             border = tl.load(SUMS + D + 5 + j, mask=j < D, other=0.0)
-            rest = gradient - shift * ((border - c * corner) * d / S)
-            bound += tl.where(j < D, rest * rest / divisor, 0.0)
+            rest = gradient - shift * ((border - c * corner) * (d * share))
+            bound += tl.where(j < D, rest * rest * proving, 0.0)
         else:
-            bound += gradient * gradient / divisor
+            bound += gradient * gradient * proving
         if not FIRST:
             s = trial - tl.load(V + pitch * THETA + j, mask=inside, other=0.0)
             last = tl.load(V + pitch * GRADIENT + j, mask=inside, other=0.0)
@@ -82,10 +83,10 @@ def evaluated(
             if PAIR is not None:
                 tl.store(PAIR + j, s, mask=inside)
                 tl.store(PAIR + pitch * RING + j, y, mask=inside)
-    value = tl.load(SUMS + D + 1) / S + 0.5 * tl.sum(penalty, axis=0)
+    value = tl.load(SUMS + D + 1) * share + 0.5 * tl.sum(penalty, axis=0)
     gap = tl.sum(bound, axis=0)
     if EXACT and INTERCEPT:
-        gap = tl.where(tl.abs(shift) <= 0.5, gap + shift * shift * (corner / S), value)
+        gap = tl.where(tl.abs(shift) <= 0.5, gap + shift * shift * (corner * share), value)
     gap = tl.minimum(gap, value)
     slope, bent, length = tl.sum(predicted, axis=0), tl.sum(curvature, axis=0), tl.sum(change, axis=0)
     return value, gap, tl.sum(squares, axis=0), slope, bent, length
@@ -172,10 +173,11 @@ def store_numbers(N, status, value, gap, norm, tried, refused, decrement, new):
 @triton.jit
 def pairs_products(V, H, head, pitch, FIRST: tl.constexpr, CHUNK: tl.constexpr):
     """Return S g, Y g, S y and Y y, [PLACES] each, of all pairs with the new gradient g and the newest change y."""
+    STAGES: tl.constexpr = 1 if CHUNK < 64 else 3
     place = tl.arange(0, PLACES)[:, None]
     zero = tl.zeros([PLACES, CHUNK], tl.float64)
     step_gradient, change_gradient, step_change, change_change = zero, zero, zero, zero
-    for start in range(0, pitch, CHUNK):
+    for start in tl.range(0, pitch, CHUNK, num_stages=STAGES):
         j = start + tl.arange(0, CHUNK)
         inside = (place < RING) & (j < pitch)[None, :]
         s = tl.load(H + place * pitch + j[None, :], mask=inside, other=0.0)
@@ -234,15 +236,18 @@ def pairs_direction(V, H, M, head, size, bent, length, pitch, FIRST: tl.constexp
     tl.store(M + OF_STEPS + places, of_steps)
     tl.debug_barrier()
     slope = tl.zeros([BLOCK], tl.float64)
+    GROUP: tl.constexpr = 21 if BLOCK < 512 else 7
     for start in range(0, pitch, BLOCK):
         j = start + tl.arange(0, BLOCK)
         inside = j < pitch
         g = tl.load(V + pitch * NEW + j, mask=inside, other=0.0)
         direction = -size * g
-        for place in tl.static_range(RING):
-            s = tl.load(H + place * pitch + j, mask=inside, other=0.0)
-            y = tl.load(H + (RING + place) * pitch + j, mask=inside, other=0.0)
-            direction += tl.load(M + OF_CHANGES + place) * y - tl.load(M + OF_STEPS + place) * s
+        for group in range(0, RING, GROUP):
+            for member in tl.static_range(GROUP):
+                place = group + member
+                s = tl.load(H + place * pitch + j, mask=inside, other=0.0)
+                y = tl.load(H + (place + RING) * pitch + j, mask=inside, other=0.0)
+                direction += tl.load(M + OF_CHANGES + place) * y - tl.load(M + OF_STEPS + place) * s
         tl.store(V + pitch * DIRECTION + j, direction, mask=inside)
         slope += direction * g
     return tl.sum(slope, axis=0), kept, size

@@ -49,7 +49,10 @@ SWEPT_PARAMETERS = 64
 500; torch takes 80 and 130."""
 NUMBERS = ("status", "value", "gap", "gradient_norm", "step", "refused", "decrement", "new")
 """Names of the columns of `Step.numbers`."""
+_BUILT_ROWS = 8
+"""Rows of a Hessian that a program builds, of more than `SWEPT_PARAMETERS`."""
 _ALIGNED = 16
+"""Vectors begin at multiples of so many numbers."""
 
 
 def fits_step(parameters: int, method: Literal["lbfgs", "newton"]) -> bool:
@@ -107,8 +110,9 @@ class Step:
         self._newton, self._P, self._K = method == "newton", len(scale), models
         P, K, D = len(scale), models, len(scale) - intercept
         pitch = -(-P // _ALIGNED) * _ALIGNED
-        constants = torch.zeros((3, pitch), dtype=torch.float64, device=scale.device)
-        constants[0, :P], constants[1, :P] = scale, l2
+        constants = torch.zeros((4, pitch), dtype=torch.float64, device=scale.device)
+        constants[0, :P], constants[1, :P], constants[3, :P] = scale, l2, 1.0
+        constants[3, :D] = 0.5 / l2[:D]
         if center is not None:
             constants[2, :D] = center
         zeros = constants.new_zeros
@@ -262,8 +266,9 @@ class Step:
             return Launch(step_kernel, (K,), arguments, changing=("SUMS",))
         if name == "build":
             point = {key: self._point[key] for key in ("CONSTANTS", "P", "pitch", "INTERCEPT")}
-            arguments = {**point, **options, "LIMITS": self._limits, "RAW": sums, "HESSIAN": sums, "TILE": tile}
-            return Launch(build_hessian_kernel, (K, -(-P // tile)), arguments, changing=("RAW", "HESSIAN"))
+            options |= {"LIMITS": self._limits, "RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
+            grid = K, -(-P // _BUILT_ROWS)
+            return Launch(build_hessian_kernel, grid, {**point, **options}, changing=("RAW", "HESSIAN"))
         inverted = P > SWEPT_PARAMETERS
         options |= {"FIRST": first, "TILE": tile, "RAW": sums, "INVERTED": None, "INFO": None}
         if inverted:
@@ -277,7 +282,5 @@ def _geometry(P: int, *, newton: bool) -> tuple[int, int, int]:
     warps."""
     block = max(16, next_power_of_2(P))
     if newton:
-        return block, min(block, 16 if P > SWEPT_PARAMETERS else 64), 4 if P <= 32 else 8
-    if P <= 128:
-        return block, min(block, 64), 4
-    return (min(block, 512), 64, 8) if P <= 2048 else (1024, 128, 16)
+        return block, min(block, 16 if P > SWEPT_PARAMETERS else 32), 4 if P <= 32 else 8 if P <= 64 else 16
+    return min(block, 512 if P <= 2048 else 1024), min(block, 64), 4 if P <= 32 else 8 if P <= 2048 else 16

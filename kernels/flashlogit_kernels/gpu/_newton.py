@@ -21,6 +21,7 @@ from ._step import (
     STOP_GAP,
     VALUE,
     VECTORS_A_MODEL,
+    WANTS_HESSIAN,
     WEIGHT_SUM_LIMIT,
     evaluated,
     finished,
@@ -95,15 +96,15 @@ def newton_hessian_kernel(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Take up the Hessian at the accepted point, for models that have neither ended nor met a value that is not finite.
+    """Take up the Hessian at the accepted point, for models of status 3 and more.
 
     RAW [K, 2 D + 6 + D D] are a pass's sums: gradient, scalars, border, corner, matrix. FIRST: value, gradient and gap
-    are taken from them as well. INVERTED [K, P, P] is the Hessian's inverse where INFO [K] is 0; both are None where it
-    is inverted here, for up to 64 parameters.
+    are taken from them as well, for models of status 0 too. INVERTED [K, P, P] is the Hessian's inverse where INFO [K]
+    is 0; both are None where it is inverted here, for up to 64 parameters.
     """
     model = tl.program_id(0).to(tl.int64)
     status = tl.load(STATUS + model)
-    if (status != CLOSE) & (status != NOT_FINITE):
+    if (status >= WANTS_HESSIAN) | ((status == GOES_ON) & FIRST):
         D = P - INTERCEPT
         RAW += model * (2 * D + 6 + D * D)
         LIMITS += model * LIMITS_A_MODEL
@@ -114,9 +115,7 @@ def newton_hessian_kernel(
         accepted = P < 0
         finite = P > 0
         if FIRST:
-            value, gap, squares, _, _, _ = evaluated(
-                RAW, CONSTANTS, V, None, S, P, pitch, INTERCEPT, True, True, BLOCK
-            )
+            value, gap, squares, _, _, _ = evaluated(RAW, CONSTANTS, V, None, S, P, pitch, INTERCEPT, True, True, BLOCK)
             finite, _ = judged(value, squares, value, value, value, value, True)
             accepted = finite
             norm = tl.sqrt(squares)

@@ -198,12 +198,15 @@ def pairs_products(V, H, head, pitch, FIRST: tl.constexpr, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def pairs_direction(V, H, M, head, size, bent, length, pitch, FIRST: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
+def pairs_direction(
+    V, H, M, head, size, bent, length, pitch, FIRST: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr
+):
     """Keep the pair at `head` if it is curved, set the direction -H g; return (direction . g, kept, size).
 
-    H = size 1 + S^T R^-T ((diag(s . y) + size Y Y^T) R^-1 S - size Y) - size Y^T R^-1 S, the compact form of Byrd,
-    Nocedal and Schnabel 1994 (theorem 2.2). R holds s_i . y_j of pairs i no newer than j, so that a new pair adds a column
-    to its inverse, and the oldest pair leaves with a row and a column of its own.
+    H g = size g + S^T c - size Y^T a,    a = R^-1 S g,    c = R^-T (diag(s . y) a + size Y Y^T a - size Y g)
+
+    is the compact form of Byrd, Nocedal and Schnabel 1994 (theorem 2.2). R holds s_i . y_j for pairs i no newer than j.
+    A new pair adds a column to its inverse, and the oldest one leaves it with its row and column.
     """
     on_steps, on_changes, step_change, change_change = pairs_products(V, H, head, pitch, FIRST, CHUNK)
     places = tl.arange(0, PLACES)
@@ -410,9 +413,7 @@ def step_kernel(
 
 
 @triton.jit
-def resume_kernel(
-    CONSTANTS, STATUS, VECTORS, W64, W32, P, pitch, INTERCEPT: tl.constexpr, BLOCK: tl.constexpr
-):
+def resume_kernel(CONSTANTS, STATUS, VECTORS, W64, W32, P, pitch, INTERCEPT: tl.constexpr, BLOCK: tl.constexpr):
     """Set every model's status to 0 and its next point to the accepted one."""
     model = tl.program_id(0).to(tl.int64)
     V = VECTORS + model * VECTORS_A_MODEL * pitch

@@ -1,10 +1,11 @@
 """The state of K fits between their passes, and the launches that take them from one pass to the next.
 
-What is minimised is P(theta) = 1/S sum_i s_i loss_i(z_i) + 1/2 sum_j l2_j theta_j^2 with w_j = d_j theta_j and, where an
-intercept is the last parameter, b = d_b theta_b - sum_j c_j w_j. A step takes the sums of a pass at the trial point,
-accepts it or tries a shorter step (Armijo's rule), and writes the weights and bias of the next point. All decisions are
-made on the device, so that passes and steps may be launched ahead of what the host knows of them: a model whose status
-is not 0 is left as it is, bit by bit.
+    P(theta) = 1/S sum_i s_i loss_i(z_i) + 1/2 sum_j l2_j theta_j^2
+    w_j = d_j theta_j        b = d_b theta_b - sum_j c_j w_j
+
+A step takes the sums of a pass at the trial point, accepts it or tries a shorter step (Armijo's rule), and writes the
+weights and bias of the next point. All decisions are made on the device, so that passes and steps may be launched ahead
+of what the host knows of them: a model whose status is not 0 is left as it is, bit by bit.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ MEMORY = 20
 MOST_PARAMETERS = {"lbfgs": 16_384, "newton": 129}
 """Parameters up to which a program holds a method's step."""
 SWEPT_PARAMETERS = 64
-"""Parameters up to which a new Hessian is inverted within a program. On an H100, 31 take 18 us there, a tile for 65 takes
-500; torch takes 80 and 130."""
+"""Parameters up to which a new Hessian is inverted within a program. An H100 took 18 us for 31 parameters and 500 us
+for 65, whose tile is four times as large as that of 64; torch took 65 us and 130 us."""
 NUMBERS = ("status", "value", "gap", "gradient_norm", "step", "refused", "decrement", "new")
 """Names of the columns of `Step.numbers`."""
 _BUILT_ROWS = 8
@@ -64,12 +65,13 @@ class Step:
     """K fits with P parameters each, their state on one device.
 
     Attributes:
-        numbers: [K, 8] float64, see `NUMBERS`: P and the gap at the accepted point, the norm of the gradient there, the
-            length of the step that was tried, refusals in a row, the decrease that the model expects of the next step,
-            and whether the Hessian behind the step that was tried was new.
-        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3 wants a
-            new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a Cholesky factor.
-            A model of another status than 0 has the accepted point for its next one.
+        method: "lbfgs" or "newton".
+        numbers: [K, 8] float64, see `NUMBERS`: the status, P and the gap at the accepted point, the norm of the gradient
+            there, the length of the step that was tried, refusals in a row, the decrease that the quadratic model
+            expects of the next step, and whether the Hessian behind the step that was tried was new.
+        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3 wants
+            a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a Cholesky
+            factor. A model of another status than 0 has the accepted point for its next one.
         theta: [P, K] float64, the accepted point.
         gradient: [P, K] float64, the gradient there.
     """
@@ -107,7 +109,8 @@ class Step:
         """
         if not fits_step(len(scale), method):
             raise ValueError(f"a step by {method} takes up to {MOST_PARAMETERS[method]} parameters, not {len(scale)}")
-        self._newton, self._P, self._K = method == "newton", len(scale), models
+        self.method, self._P, self._K = method, len(scale), models
+        self._newton = method == "newton"
         P, K, D = len(scale), models, len(scale) - intercept
         pitch = -(-P // _ALIGNED) * _ALIGNED
         constants = torch.zeros((4, pitch), dtype=torch.float64, device=scale.device)
@@ -151,7 +154,7 @@ class Step:
         return self._weights[dtype][model]
 
     def begin(self, theta: Tensor, state: dict[str, Tensor] | None = None) -> None:
-        """Set the accepted point and the next one to theta [P, K], with what `state` gave or with nothing remembered."""
+        """Set the accepted point and the next one to theta [P, K], with what `state` gave or nothing remembered."""
         self._vectors.zero_()
         self.theta.copy_(theta)
         self.numbers.zero_()
@@ -174,7 +177,7 @@ class Step:
                 self._limits[:, place.value].fill_(limit)
         self._launch("resume")()
 
-    def lbfgs(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
+    def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
         """Judge the trial point by the sums of its pass, and set the next one.
 
         Args:
@@ -185,15 +188,13 @@ class Step:
         """
         self._launch("step", exact=exact, first=first)({"SUMS": sums})
 
-    newton = lbfgs
-
     def hessian(self, raw: Tensor, *, first: bool = False) -> None:
-        """Take up the Hessian at the accepted point, and set the next one. Models of status 1 or 2 are left as they
-        are.
+        """Take up the Hessian at the accepted point, and set the next one, for models of status 3 and more.
 
         Args:
-            raw: [K, 2 D + 6 + D D] float64, contiguous: what `lbfgs` takes with `exact`, and sum_i s_i h_i x_i x_i^T.
-            first: whether value, gradient and gap of the accepted point are to be taken from `raw` as well.
+            raw: [K, 2 D + 6 + D D] float64, contiguous: what `advance` takes with `exact`, and sum_i s_i h_i x_i x_i^T.
+            first: whether value, gradient and gap of the accepted point are to be taken from `raw` as well, for models
+                of status 0 too.
         """
         P, K = self._P, self._K
         if P <= SWEPT_PARAMETERS:
@@ -256,7 +257,7 @@ class Step:
     def _made(self, name: str, *, exact: bool, first: bool) -> Launch:
         P, K = self._P, self._K
         width, tile, warps = _geometry(P, newton=self._newton)
-        options = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
+        options: dict[str, Any] = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
         sums = self.numbers.new_empty(0)
         if name == "resume":
             return Launch(resume_kernel, (K,), {**self._point, **options})

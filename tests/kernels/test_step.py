@@ -17,7 +17,7 @@ from flashlogit.objectives.objective import Objective, Point
 from flashlogit.solvers.lbfgs import LBFGS
 from flashlogit.solvers.method import Start
 from flashlogit.solvers.newton import Newton
-from flashlogit_kernels.gpu.step import Step, fits_step
+from flashlogit_kernels.gpu.steps.step import Step, fits_step
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 F64, F32 = torch.float64, torch.float32

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from triton import next_power_of_2
 
-from ._newton import build_hessian_kernel, newton_hessian_kernel
-from ._step import (
+from ..arguments import on_device
+from ..plan import Launch
+from ._hessian_step import build_hessian_kernel, newton_hessian_kernel
+from ._point import (
     CURVATURE,
     GRADIENT,
     HEAD,
@@ -35,11 +37,8 @@ from ._step import (
     THETA,
     VECTORS_A_MODEL,
     WEIGHT_SUM_LIMIT,
-    resume_kernel,
-    step_kernel,
 )
-from .arguments import on_device
-from .plan import Launch
+from ._step import resume_kernel, step_kernel
 
 MEMORY = 20
 """Pairs that L-BFGS remembers."""
@@ -66,12 +65,12 @@ class Step:
 
     Attributes:
         method: "lbfgs" or "newton".
-        numbers: [K, 8] float64, see `NUMBERS`: the status, P and the gap at the accepted point, the norm of the gradient
-            there, the length of the step that was tried, refusals in a row, the decrease that the quadratic model
-            expects of the next step, and whether the Hessian behind the step that was tried was new.
-        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3 wants
-            a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a Cholesky
-            factor. A model of another status than 0 has the accepted point for its next one.
+        numbers: [K, 8] float64, see `NUMBERS`: the status, P and the gap at the accepted point, the norm of the
+            gradient there, the length of the step that was tried, refusals in a row, the decrease that the quadratic
+            model expects of the next step, and whether the Hessian behind the step that was tried was new.
+        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3
+            wants a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a
+            Cholesky factor. A model of another status than 0 has the accepted point for its next one.
         theta: [P, K] float64, the accepted point.
         gradient: [P, K] float64, the gradient there.
     """

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._step import (
+from ._point import (
     CLOSE,
     DIRECTION,
     GAP,
@@ -126,10 +126,16 @@ def newton_hessian_kernel(
             g = tl.load(V + pitch * GRADIENT + j, mask=j < pitch, other=0.0)
         slope = tl.zeros([BLOCK], tl.float64)
         if INVERTED is None:
-            a, sound = swept(hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), P, BLOCK)
+            # The tile goes through memory so that every version of Triton lays it out by rows: 3.6 has another layout
+            # for what is read here, and takes twice as many instructions for a sweep.
+            inside = (j < P)[:, None] & (j < P)[None, :]
+            places = H + j[:, None] * pitch + j[None, :]
+            tl.store(places, hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), mask=inside)
+            tl.debug_barrier()
+            beyond = tl.where((j[:, None] == j[None, :]) & (j >= P)[None, :], 1.0, 0.0)
+            a, sound = swept(tl.load(places, mask=inside, other=0.0) + beyond, P, BLOCK)
             known = tl.where(sound, pitch, 0)
-            inside = (j < tl.minimum(P, known))[:, None] & (j < P)[None, :]
-            tl.store(H + j[:, None] * pitch + j[None, :], -a, mask=inside)
+            tl.store(places, -a, mask=inside)
             direction = tl.sum(a * g[None, :], axis=1)
             tl.store(V + pitch * DIRECTION + j, direction, mask=j < known)
             slope = direction * g

@@ -20,7 +20,7 @@ import torch
 
 TARGET = ("cuda", 90, 32)
 _TYPES = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
-_TYPES |= {torch.uint8: "*u8", torch.int64: "*i64"}
+_TYPES |= {torch.uint8: "*u8", torch.int64: "*i64", torch.int32: "*i32"}
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         with mock.patch.object(
             JITFunction, "run", lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw))
         ):
-            run_call(kernels, call)
+            run_step(call) if call["function"] == "step" else run_call(kernels, call)
         print(json.dumps(reports), flush=True)
 
 
@@ -74,6 +74,18 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "bce_onepass" and call.get("everything"):
         extras |= {"residual": True, "curvature": True, "logits": True}
     function(X, y, torch.ones(D), torch.ones(1), compute_dtype=compute, **extras)
+
+
+def run_step(call: dict[str, Any]) -> None:
+    """Make the described step of a fit with an intercept, and take up a Hessian in Newton's method."""
+    from flashlogit_kernels.gpu.steps.step import Step
+
+    D, P = call["D"], call["D"] + 1
+    ones = torch.ones(P, dtype=torch.float64)
+    step = Step(ones, ones, center=None, weight_sum=1.0, intercept=True, method=call["method"], device=ones.device)
+    step.advance(torch.zeros(1, 2 * D + 6, dtype=torch.float64), exact=True)
+    if call["method"] == "newton":
+        step.hessian(torch.zeros(1, 2 * D + 6 + D * D, dtype=torch.float64), first=True)
 
 
 def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

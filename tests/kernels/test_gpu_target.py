@@ -41,6 +41,13 @@ A row's own numbers take 120 instructions, 53 of them float64, which is more tha
 BORDERS = [call("bce_onepass", D, "float32", "float64", border=D <= 4096) for D in FLOAT64]
 OTHER_BORDERS = [call("bce_onepass", 100, "bfloat16", "float64", border=True)]
 HESSIANS = [call("bce_hessian", D) for D in (28, 128)]
+STEPS = [
+    *(call("step", D, method="newton") for D in (30, 63)),
+    *(call("step", D, method="lbfgs") for D in (30, 1024, 16_383)),
+]
+"""What happens between two passes, with as many warps as there are kinds of launches."""
+SPILL_BESIDE_DIVISIONS = 8
+"""Bytes a thread of a step may spill where it calls the routine for a float64 division."""
 OTHERS = [
     call("bce_onepass", 28, "bfloat16", column_major=True, everything=True, center=True, N=1),
     call("bce_onepass", 20000, everything=True, center=True),
@@ -79,7 +86,7 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + OTHERS + MEASURES + CLUSTERS
+    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -156,12 +163,22 @@ def test_the_clamp_is_exact_in_float64(reports):
 
 def test_counts_that_change_compile_nothing_anew(reports):
     """N does: a column of X is loaded in wider pieces where the next one begins at a multiple of 16 numbers."""
-    launched = [report for found in reports.values() for report in found]
+    launched = [report for call, found in reports.items() if not call.startswith("step") for report in found]
     names = ("onepass", "rows", "column_sums", "hessian", "reduce", "label_sums", "column_moments")
     assert {report["kernel"] for report in launched} == {f"{name}_kernel" for name in names}
     for report in launched:
         assert not {"tiles", "programs", "columns", "partial_count", "total_count"}.intersection(report["specialised"])
         assert "N" in report["specialised"] or report["kernel"] == "reduce_kernel"
+
+
+@pytest.mark.parametrize("call", STEPS, ids=describe)
+def test_a_step_fits_the_registers(call, reports):
+    """It has tiles of pairs or of a matrix in registers, and its loads of them are wide."""
+    found = reports[describe(call)]
+    assert [each["kernel"] for each in found] == ["step_kernel", "newton_hessian_kernel"][: len(found)]
+    assert (len(found) == 2) == (call["method"] == "newton")
+    assert max(each["spilled"] for each in found) <= SPILL_BESIDE_DIVISIONS
+    assert found[0]["widest_load"] == 16
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)

@@ -32,8 +32,8 @@ _LEAST_CURVATURE = 1e-16
 class Coordinates:
     """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
 
-    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. scales are the same
-    numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used; otherwise it
+    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. centers and scales are
+    the same numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used; otherwise it
     is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in the units of
     X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of
     d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are penalised.
@@ -41,6 +41,7 @@ class Coordinates:
 
     center: Tensor
     scale: Tensor
+    centers: NDArray[np.float64]
     scales: NDArray[np.float64]
     intercept: bool
     subtract: bool
@@ -158,7 +159,7 @@ class Moments:
         scales = np.append(scale, curvature**-0.5) if intercept else scale
         on_device = uploaded(device, center, scales)
         return Coordinates(
-            on_device[0], on_device[1], scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes
+            *on_device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes
         )
 
 
@@ -170,5 +171,5 @@ def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]
     places = [slice(begin, begin + each.size) for begin, each in zip(begins, arrays, strict=False)]
     for place, each in zip(places, arrays, strict=True):
         packed[place] = each.reshape(-1)
-    tensor = torch.from_numpy(packed).to(device)
+    tensor = torch.from_numpy(packed).to(device, non_blocking=True)
     return [tensor[place].view(each.shape) for place, each in zip(places, arrays, strict=True)]

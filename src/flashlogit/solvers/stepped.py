@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
 from ..objectives.parameters import RowLoss
 from .method import ROUNDING, Numbers, Start, State
+from .lbfgs import TUNING as LBFGS
 from .newton import TUNING as NEWTON
 
 
@@ -86,10 +88,13 @@ class Stepped:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
         self._kernels: Any = loss.passes
         folded = objective.intercept and objective.design.center is None
+        penalties = objective.l2 * np.square(coordinates.scales)
+        penalties[objective.X.shape[1] :] = 0.0
         self._step = self._kernels.Step(
-            coordinates.scale,
-            objective.l2_of[:, 0],
-            center=coordinates.center if folded else None,
+            coordinates.scales,
+            penalties,
+            center=coordinates.centers if folded else None,
+            device=objective.X.device,
             weight_sum=loss.weight_sum,
             intercept=objective.intercept,
             method="newton" if newton else "lbfgs",
@@ -99,9 +104,18 @@ class Stepped:
         self._mail = _Mail(self._step.numbers)
         self._numbers: Numbers | None = None
         self._status, self._was_new, self._decrement = 0, False, 0.0
-        self._step.begin(start.theta, known or None)
         self._proven = False
-        if newton and not known:
+        if "step" in known:
+            self._proven = self._exact
+        elif known:
+            P, pairs = objective.parameters, (LBFGS.memory, objective.parameters, 1)
+            shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
+            of_shapes(known, **shapes)
+        self._step.begin(start.theta, known or None)
+        if "step" in known:
+            self._send()
+            self._launch_pass()
+        elif newton and not known:
             sums = self._hessian_sums()
             if self._exact:  # a Hessian in float32 will do, but not its gradient
                 self._launch_pass()
@@ -202,7 +216,7 @@ class Stepped:
     def _launch_step(self, *, first: bool = False) -> None:
         """Launch the step behind the pass, a copy of its numbers, and the next pass."""
         self.objective.design.count()
-        self._step.newton(self._sums, exact=self._exact and self.objective.intercept, first=first)
+        self._step.advance(self._sums, exact=self._exact and self.objective.intercept, first=first)
         self._send()
         self._launch_pass()
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._step import (
+from ._point import (
     CLOSE,
     DIRECTION,
     GAP,
@@ -23,6 +23,7 @@ from ._step import (
     STOP_GAP,
     VALUE,
     VECTORS_A_MODEL,
+    WANTS_HESSIAN,
     WEIGHT_SUM_LIMIT,
     evaluated,
     finished,
@@ -52,7 +53,7 @@ def hessian_rows(RAW, CONSTANTS, S, i, j, P, pitch, INTERCEPT: tl.constexpr):
     # What follows the border is the corner, so that the intercept's row is the border with one number more.
     sums = tl.where(high < D, sums, tl.where(row == D, border_j, border_i))
     about = sums - (c_i * border_j + border_i * c_j) + corner * c_i * c_j
-    hessian = about * d_i * d_j / S + tl.where(row == column, l2, 0.0)
+    hessian = about * d_i * d_j * (1.0 / S) + tl.where(row == column, l2, 0.0)
     return tl.where(high < P, hessian, tl.where(row == column, 1.0, 0.0))
 
 
@@ -71,7 +72,7 @@ def swept(a, P, BLOCK: tl.constexpr):
         pivot = tl.sum(tl.where(mine, row, 0.0), axis=0)
         sound &= (pivot > 0) & (pivot < float("inf"))
         u = tl.where(mine, -1.0, row)
-        scaled = u / tl.where(pivot > 0, pivot, 1.0)
+        scaled = u * (1.0 / tl.where(pivot > 0, pivot, 1.0))
         a = tl.where(mine[:, None] | mine[None, :], 0.0, a) - u[:, None] * scaled[None, :]
     return a, sound
 
@@ -97,15 +98,15 @@ def newton_hessian_kernel(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Take up the Hessian at the accepted point, for models that have neither ended nor met a value that is not finite.
+    """Take up the Hessian at the accepted point, for models of status 3 and more.
 
     RAW [K, 2 D + 6 + D D] are a pass's sums: gradient, scalars, border, corner, matrix. FIRST: value, gradient and gap
-    are taken from them as well. INVERTED [K, P, P] is the Hessian's inverse where INFO [K] is 0; both are None where it
-    is inverted here, for up to 64 parameters.
+    are taken from them as well, for models of status 0 too. INVERTED [K, P, P] is the Hessian's inverse where INFO [K]
+    is 0; both are None where it is inverted here, for up to 64 parameters.
     """
     model = tl.program_id(0).to(tl.int64)
     status = tl.load(STATUS + model)
-    if (status != CLOSE) & (status != NOT_FINITE):
+    if (status >= WANTS_HESSIAN) | ((status == GOES_ON) & FIRST):
         D = P - INTERCEPT
         RAW += model * (2 * D + 6 + D * D)
         LIMITS += model * LIMITS_A_MODEL
@@ -127,10 +128,16 @@ def newton_hessian_kernel(
             g = tl.load(V + pitch * GRADIENT + j, mask=j < pitch, other=0.0)
         slope = tl.zeros([BLOCK], tl.float64)
         if INVERTED is None:
-            a, sound = swept(hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), P, BLOCK)
+            # The tile goes through memory so that every version of Triton lays it out by rows: 3.6 has another layout
+            # for what is read here, and takes twice as many instructions for a sweep.
+            inside = (j < P)[:, None] & (j < P)[None, :]
+            places = H + j[:, None] * pitch + j[None, :]
+            tl.store(places, hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), mask=inside)
+            tl.debug_barrier()
+            beyond = tl.where((j[:, None] == j[None, :]) & (j >= P)[None, :], 1.0, 0.0)
+            a, sound = swept(tl.load(places, mask=inside, other=0.0) + beyond, P, BLOCK)
             known = tl.where(sound, pitch, 0)
-            inside = (j < tl.minimum(P, known))[:, None] & (j < P)[None, :]
-            tl.store(H + j[:, None] * pitch + j[None, :], -a, mask=inside)
+            tl.store(places, -a, mask=inside)
             direction = tl.sum(a * g[None, :], axis=1)
             tl.store(V + pitch * DIRECTION + j, direction, mask=j < known)
             slope = direction * g

@@ -1,0 +1,315 @@
+"""The state of K fits between their passes, and the launches that take them from one pass to the next.
+
+    P(theta) = 1/S sum_i s_i loss_i(z_i) + 1/2 sum_j l2_j theta_j^2
+    w_j = d_j theta_j        b = d_b theta_b - sum_j c_j w_j
+
+A step takes the sums of a pass at the trial point, accepts it or tries a shorter step (Armijo's rule), and writes the
+weights and bias of the next point. All decisions are made on the device, so that passes and steps may be launched ahead
+of what the host knows of them: a model whose status is not 0 is left as it is, bit by bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from triton import next_power_of_2
+
+from ..arguments import on_device
+from ..plan import Launch
+from ._hessian_step import build_hessian_kernel, newton_hessian_kernel
+from ._point import (
+    CURVATURE,
+    GRADIENT,
+    HEAD,
+    INVERSE,
+    IS_NEW,
+    KEPT_A_MODEL,
+    LIMITS_A_MODEL,
+    MATRICES_A_MODEL,
+    PLACES,
+    PRODUCTS,
+    ROUNDING,
+    SIZE,
+    STOP_GAP,
+    THETA,
+    VECTORS_A_MODEL,
+    WEIGHT_SUM_LIMIT,
+)
+from ._step import resume_kernel, step_kernel
+
+MEMORY = 20
+"""Pairs that L-BFGS remembers."""
+MOST_PARAMETERS = {"lbfgs": 16_384, "newton": 129}
+"""Parameters up to which a program holds a method's step."""
+SWEPT_PARAMETERS = 64
+"""Parameters up to which a new Hessian is inverted within a program. An H100 took 18 us for 31 parameters and 500 us
+for 65, whose tile is four times as large as that of 64; torch took 65 us and 130 us."""
+NUMBERS = ("status", "value", "gap", "gradient_norm", "step", "refused", "decrement", "new")
+"""Names of the columns of `Step.numbers`."""
+_BUILT_ROWS = 8
+"""Rows of a Hessian that a program builds, of more than `SWEPT_PARAMETERS`."""
+_ALIGNED = 16
+"""Vectors begin at multiples of so many numbers."""
+
+
+def fits_step(parameters: int, method: Literal["lbfgs", "newton"]) -> bool:
+    """Return whether a step with so many parameters has a kernel."""
+    return parameters <= MOST_PARAMETERS[method]
+
+
+class Step:
+    """K fits with P parameters each, their state on one device.
+
+    Attributes:
+        method: "lbfgs" or "newton".
+        numbers: [K, 8] float64, see `NUMBERS`: the status, P and the gap at the accepted point, the norm of the
+            gradient there, the length of the step that was tried, refusals in a row, the decrease that the quadratic
+            model expects of the next step, and whether the Hessian behind the step that was tried was new.
+        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3
+            wants a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a
+            Cholesky factor. A model of another status than 0 has the accepted point for its next one.
+        theta: [P, K] float64, the accepted point.
+        gradient: [P, K] float64, the gradient there.
+    """
+
+    def __init__(
+        self,
+        scale: ArrayLike,
+        l2: ArrayLike,
+        *,
+        center: ArrayLike | None,
+        weight_sum: float | ArrayLike,
+        intercept: bool,
+        method: Literal["lbfgs", "newton"],
+        device: torch.device,
+        models: int = 1,
+        stop_gap: float = 0.0,
+        rounding: float = 2e-14,
+        good_ratio: float = 0.1,
+    ) -> None:
+        """Allocate the state; `begin` sets the point.
+
+        Args:
+            scale: d [P] on the host; P is D or, with an intercept, D + 1.
+            l2: [P] on the host, above 0 but for the intercept's 0.
+            center: c [D] on the host where it is folded into the intercept, None where a pass subtracts it.
+            weight_sum: S, a number or [K].
+            intercept: whether the last parameter is one.
+            method: "lbfgs" or "newton".
+            device: where the fits are.
+            models: K.
+            stop_gap: the gap at which a model ends, in nats.
+            rounding: the share of P below which a difference is rounding: 2e-14 after a pass in float64.
+            good_ratio: a new Hessian is wanted where the decrement is more than this share of the last one.
+
+        Raises:
+            ValueError: more parameters than `MOST_PARAMETERS`.
+        """
+        d, penalty = np.asarray(scale), np.asarray(l2)
+        if not fits_step(len(d), method):
+            raise ValueError(f"a step by {method} takes up to {MOST_PARAMETERS[method]} parameters, not {len(d)}")
+        self.method, self._P, self._K = method, len(d), models
+        self._newton = method == "newton"
+        P, K, D = len(d), models, len(d) - intercept
+        pitch, at = _whole(P), -(-D // 4) * 4
+        # One piece of memory: it takes one launch to clear, one to save, and another one for what the host knows.
+        self._host = {
+            "CONSTANTS": np.zeros((4, pitch)),
+            "LIMITS": np.zeros((K, LIMITS_A_MODEL.value)),
+            "KEPT": np.tile([1.0, MEMORY, 1.0, 0.0, 0.0], (K, 1)),
+        }
+        shapes = {name: each.shape for name, each in self._host.items()}
+        shapes |= {"NUMBERS": (K, len(NUMBERS)), "STATUS": (K,), "W64": (K, at + 4), "W32": (K, at // 2 + 2)}
+        shapes |= {"VECTORS": (K, VECTORS_A_MODEL.value, pitch)}
+        shapes |= {"MEMORY": (K, P, pitch) if self._newton else (K, 2, MEMORY + 1, pitch)}
+        shapes |= {} if self._newton else {"MATRICES": (K, MATRICES_A_MODEL.value)}
+        begins = np.cumsum([0, *(_whole(math.prod(shape)) for shape in shapes.values())]).tolist()
+        self._all = torch.zeros(begins[-1], dtype=torch.float64, device=device)
+        of = {
+            name: self._all[begin : begin + math.prod(shape)].view(shape)
+            for begin, (name, shape) in zip(begins, shapes.items(), strict=False)
+        }
+        self._saved = self._all[begins[2] :]
+        constants = self._host["CONSTANTS"]
+        constants[0, :P], constants[1, :P], constants[3, :P] = d, penalty, 1.0
+        constants[3, :D] = 0.5 / penalty[:D]
+        if center is not None:
+            constants[2, :D] = np.asarray(center)
+        self._host["LIMITS"][:, WEIGHT_SUM_LIMIT.value] = weight_sum
+        self._host["LIMITS"][:, 1:] = stop_gap, rounding, good_ratio
+        # The bias begins at whole 16 bytes, as the weights do: no kernel is compiled for less.
+        both = {torch.float64: of["W64"], torch.float32: of["W32"].view(torch.float32)}
+        self._weights = {dtype: [(row[:D], row[at : at + 1]) for row in rows] for dtype, rows in both.items()}
+        self.numbers, self.status = of["NUMBERS"], of["STATUS"].view(torch.int32)[:K]
+        self._limits, self._kept, self._memory = of["LIMITS"], of["KEPT"], of["MEMORY"]
+        self._matrices = of.get("MATRICES")
+        self.theta, self.gradient = (of["VECTORS"][:, row.value, :P].t() for row in (THETA, GRADIENT))
+        self._point = {name: of[name] for name in ("CONSTANTS", "VECTORS", "W64")}
+        self._point |= {"STATUS": self.status, "W32": both[torch.float32]}
+        self._point |= {"P": P, "pitch": pitch, "INTERCEPT": int(intercept)}
+        self._state = {name: of[name] for name in ("LIMITS", "NUMBERS", "KEPT", "MEMORY")}
+        self._launches: dict[tuple[str, bool, bool], Launch] = {}
+        self._fresh = True
+
+    def weights(self, dtype: torch.dtype, model: int = 0) -> tuple[Tensor, Tensor]:
+        """Return (w [D], b [1]) of a model's next point for a pass, in float64 or float32; every launch writes them."""
+        return self._weights[dtype][model]
+
+    def begin(self, theta: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
+        """Set the accepted point and the next one to theta [P, K], with what `state` gave or nothing remembered.
+
+        Where the state is that of a step of the same size, all is as it was then, to the last bit, and no point need be
+        evaluated `first`.
+
+        Raises:
+            ValueError: a state of another size.
+        """
+        if not self._fresh:
+            self._saved.zero_()
+        self._fresh = False
+        host = np.zeros(_whole(self._host["KEPT"].size) + self._saved.storage_offset())
+        for name, each in self._host.items():
+            begin = {**self._point, **self._state}[name].storage_offset()
+            host[begin : begin + each.size] = each.reshape(-1)
+        self._all[: len(host)].copy_(torch.from_numpy(host), non_blocking=True)
+        if state is not None and "step" in state:
+            if state["step"].shape != self._saved.shape:
+                raise ValueError(f"the state's step has {state['step'].numel()} numbers; must be {self._saved.numel()}")
+            self._saved.copy_(state["step"])
+            return
+        self.theta.copy_(theta)
+        if self._newton and state is not None:
+            self._memory[:, :, : self._P] = torch.linalg.inv(state["hessian"])
+            self._kept[:, IS_NEW.value] = state["new"]
+        elif state is not None:
+            self._begin_pairs(state)
+        self.resume()
+
+    def resume(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
+        """Let all models go on to where their directions lead, with new limits where they are given.
+
+        The next sums may be those of another arithmetic than the last.
+        """
+        if stop_gap is not None or rounding is not None:
+            limits = self._host["LIMITS"]
+            for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
+                limits[:, place.value] = limits[:, place.value] if limit is None else limit
+            self._limits.copy_(torch.from_numpy(limits), non_blocking=True)
+        self._launch("resume")()
+
+    def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
+        """Judge the trial point by the sums of its pass, and set the next one.
+
+        Args:
+            sums: [K, D + 5] or, with `exact`, [K, 2 D + 6] float64, contiguous: gradient by w, the five scalars and,
+                with `exact`, sum_i s_i h_i x_i and sum_i s_i h_i, by which the gap is proven.
+            exact: see `sums`.
+            first: whether the point is the accepted one, to be taken as it is.
+        """
+        self._launch("step", exact=exact, first=first)({"SUMS": sums})
+
+    def hessian(self, raw: Tensor, *, first: bool = False) -> None:
+        """Take up the Hessian at the accepted point, and set the next one, for models of status 3 and more.
+
+        Args:
+            raw: [K, 2 D + 6 + D D] float64, contiguous: what `advance` takes with `exact`, and sum_i s_i h_i x_i x_i^T.
+            first: whether value, gradient and gap of the accepted point are to be taken from `raw` as well, for models
+                of status 0 too.
+        """
+        P, K = self._P, self._K
+        if P <= SWEPT_PARAMETERS:
+            return self._launch("hessian", first=first)({"RAW": raw})
+        hessian = raw.new_empty((K, P, P))
+        self._launch("build")({"RAW": raw, "HESSIAN": hessian})
+        # torch.cholesky_inverse waits for the device, and takes longer.
+        factors, info = torch.linalg.cholesky_ex(hessian)
+        inverse = torch.linalg.solve_triangular(factors, torch.eye(P, dtype=raw.dtype, device=raw.device), upper=False)
+        inverse = inverse.mT @ inverse
+        return self._launch("hessian", first=first)({"RAW": raw, "INVERTED": inverse, "INFO": info})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `begin` goes on from: all of it as "step", and what the methods of flashlogit.solvers in torch
+        take: for L-BFGS steps and changes [20, P, K], newest first, and which are used [20, K]; else the Hessian
+        [K, P, P] and whether it is new []."""
+        step = self._saved.clone()
+        if self._newton:
+            new = (self._kept[:, IS_NEW.value] != 0).all()
+            return {"step": step, "hessian": torch.linalg.inv(self._memory[:, :, : self._P]), "new": new}
+        places = (self._kept[:, HEAD.value, None].long() - 1 - torch.arange(MEMORY, device=self.status.device)) % (
+            MEMORY + 1
+        )
+        pairs = torch.arange(self._K, device=places.device)[:, None], places
+        steps, changes = (self._memory[:, of, :, : self._P][pairs].permute(1, 2, 0) for of in (0, 1))
+        inverse = self._square(INVERSE).diagonal(dim1=1, dim2=2)
+        return {"step": step, "steps": steps, "changes": changes, "used": (inverse[pairs] != 0).to(steps.dtype).t()}
+
+    def _begin_pairs(self, state: Mapping[str, Tensor]) -> None:
+        assert self._matrices is not None
+        # The oldest comes first, so that the free place behind the newest is followed by the oldest.
+        S, Y = (state[name].flip(0).permute(2, 0, 1) for name in ("steps", "changes"))
+        used = state["used"].flip(0).t().to(S.dtype)
+        self._memory[:, 0, :MEMORY, : self._P], self._memory[:, 1, :MEMORY, : self._P] = S, Y
+        products = S @ Y.mT
+        inverse = torch.linalg.inv(products.triu() + torch.diag_embed(1 - used))
+        self._square(INVERSE)[:, :MEMORY, :MEMORY] = inverse * used[:, :, None] * used[:, None, :]
+        self._square(PRODUCTS)[:, :MEMORY, :MEMORY] = Y @ Y.mT
+        curvature = products.diagonal(dim1=1, dim2=2)
+        self._matrices[:, CURVATURE.value : CURVATURE.value + MEMORY] = curvature
+        newest, length = curvature[:, -1], Y[:, -1].square().sum(dim=1)
+        self._kept[:, SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
+
+    def _square(self, which: Any) -> Tensor:
+        assert self._matrices is not None
+        n = PLACES.value
+        return self._matrices[:, which.value : which.value + n * n].view(-1, n, n)
+
+    def _launch(self, name: str, *, exact: bool = False, first: bool = False) -> Callable[..., None]:
+        """Return a launch, made when it is first asked for."""
+        key = name, exact, first
+        if key not in self._launches:
+            with on_device(self.status):
+                self._launches[key] = self._made(name, exact=exact, first=first)
+        return self._launches[key]
+
+    def _made(self, name: str, *, exact: bool, first: bool) -> Launch:
+        P, K = self._P, self._K
+        width, tile, warps = _geometry(P, newton=self._newton)
+        options: dict[str, Any] = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
+        sums = self.numbers.new_empty(0)
+        if name == "resume":
+            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, **options})
+        if name == "step":
+            options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
+            arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._matrices}
+            return Launch(step_kernel, (K,), arguments, changing=("SUMS",))
+        if name == "build":
+            point = {key: self._point[key] for key in ("CONSTANTS", "P", "pitch", "INTERCEPT")}
+            options |= {"LIMITS": self._limits, "RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
+            grid = K, -(-P // _BUILT_ROWS)
+            return Launch(build_hessian_kernel, grid, {**point, **options}, changing=("RAW", "HESSIAN"))
+        inverted = P > SWEPT_PARAMETERS
+        options |= {"FIRST": first, "TILE": tile, "RAW": sums, "INVERTED": None, "INFO": None}
+        if inverted:
+            options |= {"INVERTED": sums, "INFO": self.status.new_empty(0)}
+        changing = ("RAW", "INVERTED", "INFO") if inverted else ("RAW",)
+        return Launch(newton_hessian_kernel, (K,), {**self._point, **self._state, **options}, changing=changing)
+
+
+def _whole(numbers: int) -> int:
+    """Return the multiple of `_ALIGNED` that holds so many numbers."""
+    return -(-numbers // _ALIGNED) * _ALIGNED
+
+
+def _geometry(P: int, *, newton: bool) -> tuple[int, int, int]:
+    """Return the numbers in a block of a vector, columns of a tile of pairs or rows of one of the inverse Hessian, and
+    warps."""
+    block = max(16, next_power_of_2(P))
+    if newton:
+        return block, min(block, 16 if P > SWEPT_PARAMETERS else 32), 4 if P <= 32 else 8 if P <= 64 else 16
+    return min(block, 512 if P <= 2048 else 1024), min(block, 64), 4 if P <= 32 else 8 if P <= 2048 else 16

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .gpu.passes import hessian_product as hessian_product
     from .gpu.passes import plan_hessian as plan_hessian
     from .gpu.passes import plan_onepass as plan_onepass
-    from .gpu.step import Step as Step
-    from .gpu.step import fits_step as fits_step
+    from .gpu.steps.step import Step as Step
+    from .gpu.steps.step import fits_step as fits_step
 
 __all__ = [
     "Step",
@@ -57,7 +57,7 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
 
 _HOMES = {
     **dict.fromkeys(("column_moments", "label_sums"), "gpu.measure"),
-    **dict.fromkeys(("Step", "fits_step"), "gpu.step"),
+    **dict.fromkeys(("Step", "fits_step"), "gpu.steps.step"),
     "pad_rows": "contract",
 }
 __getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

@@ -158,9 +158,7 @@ class Moments:
             rounding = float(of_loss.sum())
         scales = np.append(scale, curvature**-0.5) if intercept else scale
         on_device = uploaded(device, center, scales)
-        return Coordinates(
-            *on_device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes
-        )
+        return Coordinates(*on_device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes)
 
 
 def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:

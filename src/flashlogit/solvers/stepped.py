@@ -27,8 +27,8 @@ from ..objectives.certificate import float32_gap
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
 from ..objectives.parameters import RowLoss
-from .method import ROUNDING, Numbers, Start, State
 from .lbfgs import TUNING as LBFGS
+from .method import ROUNDING, Numbers, Start, State, of_shapes
 from .newton import TUNING as NEWTON
 
 

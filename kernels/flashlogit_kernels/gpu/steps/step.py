@@ -29,7 +29,6 @@ from ._point import (
     HEAD,
     INVERSE,
     IS_NEW,
-    KEPT_A_MODEL,
     LIMITS_A_MODEL,
     MATRICES_A_MODEL,
     PLACES,

@@ -48,7 +48,7 @@ print(w.grad.tolist())
 
 
 PASSES = {
-    "bce_onepass": "X y weight bias residual curvature logits options",
+    "bce_onepass": "X y weight bias residual curvature logits border options",
     "bce_rows": "X y weight bias options",
     "bce_hessian": "X y weight bias options",
     "hessian_product": "X curvature v v_bias options",

@@ -33,6 +33,13 @@ TABLE = [
     call("hessian_product", 300, "bfloat16"),
 ]
 """Launches of the one-pass kernel from the table, at listed column counts and between them."""
+FLOAT64 = {1: 3.8, 4: 1.4, 28: 0.75, 100: 0.75, 1024: 0.75, 8192: 0.75}
+"""Columns, and the most time that float64 passes over float32 rows take, in that of reading them.
+
+A row's own numbers take 120 instructions, 53 of them float64, which is more than the time to read a few columns.
+"""
+BORDERS = [call("bce_onepass", D, "float32", "float64", border=D <= 4096) for D in FLOAT64]
+OTHER_BORDERS = [call("bce_onepass", 100, "bfloat16", "float64", border=True)]
 HESSIANS = [call("bce_hessian", D) for D in (28, 128)]
 OTHERS = [
     call("bce_onepass", 28, "bfloat16", column_major=True, everything=True, center=True, N=1),
@@ -72,7 +79,7 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + HESSIANS + OTHERS + MEASURES + CLUSTERS
+    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + OTHERS + MEASURES + CLUSTERS
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -89,12 +96,28 @@ def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
     return {describe(call): reports for call, reports in zip(calls, lines, strict=True)}
 
 
-@pytest.mark.parametrize("call", TABLE + HESSIANS, ids=describe)
+@pytest.mark.parametrize("call", TABLE + BORDERS + OTHER_BORDERS + HESSIANS, ids=describe)
 def test_the_tables_tiles_fit_the_registers(call, reports):
     kernel, second_stage = reports[describe(call)]
     assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
     assert kernel["spilled"] == second_stage["spilled"] == 0
+
+
+BYTES_A_CYCLE = 13.2
+"""What a multiprocessor of an H100 reads: 3.06 TB/s over 132 of them at 1.755 GHz."""
+
+
+@pytest.mark.parametrize("call", BORDERS, ids=describe)
+def test_instructions_in_float64_take_less_time_than_reading(call, reports):
+    """A multiprocessor issues four instructions a cycle, half as many of float64, and moves one between threads."""
+    kernel = reports[describe(call)][0]
+    instructions, float64, moves = kernel["issued"]
+    assert float64 > 50  # the loop over tiles was found
+    reading = kernel["block_n"] * (4 * call["D"] + 1) / BYTES_A_CYCLE
+    issue, shuffle = kernel["num_warps"] * (instructions + float64) / 4, kernel["num_warps"] * moves
+    assert issue / reading <= FLOAT64[call["D"]]
+    assert shuffle / reading <= 0.6
 
 
 @pytest.mark.parametrize("call", CLUSTERS, ids=describe)

@@ -16,7 +16,15 @@ from .launch import LaunchConfig, is_column_major
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
+def row_repeats(row_pass: RowPass, config: LaunchConfig) -> int:
+    """Return how many threads hold each row's own numbers in the one-pass kernel, see `_tiles.repeated`: more than one
+    in float64 alone, where loss and residual cost more than the detour, for tiles of fewer rows than threads."""
+    if row_pass.compute != torch.float64 or row_pass.y is None or config.block_n == 1 or config.num_ctas > 1:
+        return 1
+    return max(1, 32 * config.num_warps // config.block_n)
+
+
+def row_arguments(row_pass: RowPass, config: LaunchConfig, repeat: int | None = None) -> dict[str, Any]:
     """Return what a row contributes, and the tile's height.
 
     LANES threads of a program hold RUN consecutive rows of a tile each, over and over, as Triton lays out a vector that
@@ -25,7 +33,8 @@ def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
     """
     first_loaded = row_pass.sample_weight if row_pass.y is None else row_pass.y
     assert first_loaded is not None
-    lanes = min(config.block_n, 32 * config.num_warps)
+    threads = 32 * config.num_warps
+    lanes = min(config.block_n * (repeat or 1), threads)
     widest = 1 if row_pass.rows is not None else 16 // first_loaded.element_size()
     return {
         **data_arguments(row_pass),
@@ -39,7 +48,8 @@ def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
         "ZERO_BEYOND": row_pass.clamp.zeroes_gradient,
         "BLOCK_N": config.block_n,
         "LANES": lanes,
-        "RUN": min(widest, config.block_n // lanes),
+        "RUN": min(widest, max(1, config.block_n // lanes)),
+        **({} if repeat is None else {"REPEAT": repeat}),
         **launch_options(config),
     }
 

@@ -262,25 +262,29 @@ def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:
     return config.num_stages if vector_length(X) * X.element_size() >= 4 else 1
 
 
-def beside_center(config: LaunchConfig, D: int, compute: torch.dtype) -> LaunchConfig:
-    """Return the configuration with room in the registers for a centre of D columns.
+def with_room(config: LaunchConfig, D: int, compute: torch.dtype, *, centred: bool, border: bool) -> LaunchConfig:
+    """Return the configuration with room in the registers for a centre of D columns, the sums of a border, or both.
 
     Half the rows where tiles fill the registers, and twice the warps where the weights do. Found by compiling for an
-    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread, 784 and 1,024 in float64 30 to 170.
+    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread beside a centre. The float64 rows of the
+    table leave room for one of the two.
     """
-    if config.block_n * block_width(D) >= _FULL_TILE and config.block_n > 1:
-        return dataclasses.replace(config, block_n=config.block_n // 2)
-    if block_width(D) * compute.itemsize >= _WEIGHT_BYTES * 32 * config.num_warps:
-        return dataclasses.replace(
-            config, num_warps=2 * config.num_warps, programs_per_sm=max(1, config.programs_per_sm // 2)
-        )
+    for _ in range(centred + border - (compute == torch.float64)):
+        if config.block_n * block_width(D) >= _FULL_TILE and config.block_n > 1:
+            config = dataclasses.replace(config, block_n=config.block_n // 2)
+        elif block_width(D) * compute.itemsize >= _WEIGHT_BYTES * 32 * config.num_warps:
+            config = dataclasses.replace(
+                config, num_warps=2 * config.num_warps, programs_per_sm=max(1, config.programs_per_sm // 2)
+            )
     return config
 
 
-def fits_registers(D: int, compute: torch.dtype, *, centred: bool = False, num_ctas: int = 1) -> bool:
+def fits_registers(
+    D: int, compute: torch.dtype, *, centred: bool = False, border: bool = False, num_ctas: int = 1
+) -> bool:
     """Return whether a row can stay in the registers of so many multiprocessors between the logit and the gradient, and
-    the columns' centre with it."""
-    return D * compute.itemsize * (2 if centred else 1) <= REGISTER_ROW_BYTES * num_ctas
+    with it the columns' centre and the sums of a border, each of which takes as many."""
+    return D * compute.itemsize * (1 + centred + border) <= REGISTER_ROW_BYTES * num_ctas
 
 
 def grid_size(n: int, config: LaunchConfig, device: torch.device) -> tuple[int, int]:

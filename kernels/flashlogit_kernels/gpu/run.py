@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ..contract import SCALARS, RowPass, RowValues
 from . import _bce, _columns, _hessian
-from .arguments import data_arguments, has_clusters, launch_options, on_device, row_arguments, value_arguments
+from .arguments import (
+    data_arguments,
+    has_clusters,
+    launch_options,
+    on_device,
+    row_arguments,
+    row_repeats,
+    value_arguments,
+)
 from .launch import (
     REDUCE,
     REDUCE_BLOCK_D,
@@ -20,7 +28,6 @@ from .launch import (
     WIDE_BLOCK_D,
     KernelName,
     LaunchConfig,
-    beside_center,
     block_width,
     cluster_config,
     fits_registers,
@@ -30,6 +37,7 @@ from .launch import (
     piece_widths,
     pipeline_stages,
     row_group,
+    with_room,
 )
 from .plan import Launch, Plan
 from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle
@@ -60,7 +68,7 @@ def pass_plan(
         width, rest = piece_widths(D, config)
         group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
         return {
-            **row_arguments(row_pass, config),
+            **row_arguments(row_pass, config, repeat=row_repeats(row_pass, config)),
             **value_arguments(values),
             "BLOCK_D": width,
             "REST_D": rest,
@@ -240,24 +248,24 @@ def _arranged(
 def _of_one_read(row_pass: RowPass, launch: LaunchConfig | None = None, *, border: bool = False) -> LaunchConfig | None:
     """Return the launch by which rows stay in registers, of a multiprocessor or a cluster; None for two reads.
 
-    A cluster's sums for a border take as many registers as a centre: at 32,768 columns two multiprocessors spilled 112
-    bytes a thread.
+    At 32,768 columns two multiprocessors spilled 112 bytes a thread with a border.
     """
     (_, D), compute, centred = row_pass.X.shape, row_pass.compute, row_pass.center is not None
-    if fits_registers(D, compute, centred=centred):
-        return launch or _from_table("onepass", row_pass)
+    if fits_registers(D, compute, centred=centred, border=border):
+        return launch or _from_table("onepass", row_pass, border=border)
     device = row_pass.X.device
     config = launch or (cluster_config(D, row_pass.X.dtype, compute, device) if has_clusters(device) else None)
-    doubled = centred or border
-    fits = config is not None and fits_registers(D, compute, centred=doubled, num_ctas=config.num_ctas)
-    return config if fits else None
+    if config is None or not fits_registers(D, compute, centred=centred, border=border, num_ctas=config.num_ctas):
+        return None
+    return config
 
 
-def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:
+def _from_table(kernel: KernelName, row_pass: RowPass, *, border: bool = False) -> LaunchConfig:
     X, D = row_pass.X, row_pass.X.shape[1]
     config = fitted(launch_config(kernel, D, X.dtype, row_pass.compute, X.device), row_pass.n, X.device)
-    centred = kernel == "onepass" and row_pass.center is not None
-    return beside_center(config, D, row_pass.compute) if centred else config
+    if kernel == "hessian":
+        return config
+    return with_room(config, D, row_pass.compute, centred=row_pass.center is not None, border=border)
 
 
 def _precision(width: int, device: torch.device) -> str:

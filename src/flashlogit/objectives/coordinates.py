@@ -32,11 +32,12 @@ _LEAST_CURVATURE = 1e-16
 class Coordinates:
     """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
 
-    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. centers and scales are
-    the same numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used; otherwise it
-    is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in the units of
-    X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of
-    d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are penalised.
+    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. centers and scales
+    are the same numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used;
+    otherwise it is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in
+    the units of X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are
+    the sums of d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are
+    penalised.
     """
 
     center: Tensor

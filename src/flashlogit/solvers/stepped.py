@@ -7,8 +7,9 @@ three kernels, a pass, its reduction and a step, and a copy of eight numbers. Th
 looked at: where the kernel has decided to stop, the pass finds that out on the device and reads nothing.
 
 The first passes are in float32. Its sums show a gap down to some share of the null model's P, and above that they lead
-to the same place for less. From there on, or as soon as a step is refused or gains nothing, passes are in float64 and sum X^T h beside X^T r, so
-that the gap which the step finds is the proven one (`flashlogit.objectives.certificate`), without another read of X.
+to the same place for less. From there on, or as soon as a step is refused or gains nothing, passes are in float64 and
+sum X^T h beside X^T r, so that the gap which the step finds is the proven one (`flashlogit.objectives.certificate`),
+without another read of X.
 
 This is for a logistic loss with an l2 penalty that proves a gap and no l1 term. The methods in torch take all else.
 """

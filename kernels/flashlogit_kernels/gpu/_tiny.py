@@ -190,9 +190,12 @@ def tiny_kernel(
     goal = tolerance * null
 
     record = RECORD + problem * (NUMBERS + POINTS * ROW)
+    tl.store(record + 3, null)
+    tl.store(record + 6, tl.sum(tl.where(weights, of_loss, 0.0), axis=0))
+    tl.store(record + 7, tl.sum(tl.where(weights & (of_loss > 0), scale * scale, 0.0), axis=0))
     theta = zero + tl.where(intercept & (INTERCEPT == 1), odds / of_intercept, 0.0)
     direction = tl.zeros([WIDTH], tl.float64)
-    value, gap, best, slope, step = zero, zero, zero + float("inf"), zero, one
+    value, best, slope, step = zero, zero + float("inf"), zero, one
     none = tl.full([], 0, tl.int32)
     refused, stalled, points, iterations = none, none, none, none - 1
     ending = tl.where(sound, -1, UNSOUND)
@@ -253,6 +256,8 @@ def tiny_kernel(
             tl.store(row + 2, gap)
             tl.store(row + 3, norm)
             tl.store(row + 4, step)
+            tl.store(record + 1, new_value)
+            tl.store(record + 2, gap)
             points += 1
             stalled = tl.where(gap < 0.9 * best, 0, stalled + 1)
             best = tl.minimum(best, gap)
@@ -284,10 +289,5 @@ def tiny_kernel(
     tl.store(WEIGHT + problem * D + columns, w, mask=weights)
     tl.store(BIAS + problem, tl.sum(tl.where(intercept, theta * of_intercept, 0.0) - center * w, axis=0))
     tl.store(record, ending.to(tl.float64))
-    tl.store(record + 1, value)
-    tl.store(record + 2, gap)
-    tl.store(record + 3, null)
     tl.store(record + 4, iterations.to(tl.float64))
     tl.store(record + 5, points.to(tl.float64))
-    tl.store(record + 6, tl.sum(tl.where(weights, of_loss, 0.0), axis=0))
-    tl.store(record + 7, tl.sum(tl.where(weights & (of_loss > 0), scale * scale, 0.0), axis=0))

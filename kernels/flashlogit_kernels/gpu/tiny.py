@@ -23,10 +23,12 @@ TINY_ITERATIONS = 100
 """Most evaluations after the first."""
 ENDED_AT_TOLERANCE = _tiny.TOLERANCE.value
 """The ending of a fit whose gap is proven; any other is for another method to go on from the beginning."""
-_TILE = 4096
-"""Numbers in a tile: with eight warps 16 a thread, which leaves registers for as many partial sums twice."""
-_TILE_H = 2048
+_TILE = 2048
+"""Numbers in a tile: with eight warps eight a thread, which leaves registers for as many partial sums twice."""
+_HESSIAN_TILE = 1024
+"""The same of the tiles that are multiplied: with 2,048 and 63 columns 26 registers of a thread were spilled."""
 _BLOCK = 512
+"""Rows whose losses are computed at once, two a thread."""
 _NARROWEST = 16
 """Smallest side of the matrices that tl.dot multiplies."""
 _WARPS = 8
@@ -108,7 +110,7 @@ def fit_tiny(
         "PRECISION": "ieee",
         "BLOCK": _BLOCK,
         "BLOCK_N": _TILE // width,
-        "BLOCK_H": _TILE_H // width,
+        "BLOCK_H": _HESSIAN_TILE // width,
         "WIDTH": width,
         **launch_options(LaunchConfig(_TILE // width, _WARPS, 1)),
     }

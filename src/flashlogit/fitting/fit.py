@@ -22,6 +22,7 @@ from ..solvers.choose import SolverName
 from ..solvers.driver import drive
 from ..system.threads import threads_for_passes
 from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
+from .tiny import tiny_fit
 
 __all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
 
@@ -71,10 +72,15 @@ def fit(
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
+    chosen = choose_backend(backend, X.device)
+    if chosen.name == "triton":
+        found = tiny_fit(X, y, sample_weight, options, intercept=intercept)
+        if found is not None:
+            return found
+    _check_weights(sample_weight)
     if not (bool((y >= 0).all()) and bool((y <= 1).all())):
         raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
-    passes = choose_backend(backend, X.device).passes
-    task = FitTask(X, Logistic.of(y, sample_weight, passes, intercept=intercept), options)
+    task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
 
@@ -114,6 +120,7 @@ def fit_softmax(
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
+    _check_weights(sample_weight)
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
@@ -121,6 +128,8 @@ def fit_softmax(
 
 def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return X, y and sample_weight as every pass reads them, copied only where they do not lie so in memory.
+
+    Looks at no values.
 
     Raises:
         TypeError, ValueError: naming the argument at fault.
@@ -133,13 +142,17 @@ def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor
     check_real({"y": y, "sample_weight": sample_weight})
     if N == 0:
         raise ValueError(f"X is {list(X.shape)}: there are no rows; a fit needs rows of both classes")
+    return X, y.detach().contiguous(), None if sample_weight is None else sample_weight.detach().contiguous()
+
+
+def _check_weights(sample_weight: Tensor | None) -> None:
+    """Raise ValueError for weights of rows that cannot be used."""
     if sample_weight is not None and not (
         bool((sample_weight >= 0).all()) and 0 < float(sample_weight.sum()) < math.inf
     ):
         raise ValueError(
             "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
         )
-    return X, y.detach().contiguous(), None if sample_weight is None else sample_weight.detach().contiguous()
 
 
 def _classes(y: Tensor, classes: int | None) -> int:

@@ -66,7 +66,8 @@ class Parameterisation:
         if loss.intercept:
             weights[-1] = 0.0
         scale = _class_scale(coordinates.scale[:, None], l2 * weights, spread / spread.mean())
-        by_l1, by_l2 = provable(l1, l2, coordinates, tolerance=tolerance, null=loss.null_value, classes=loss.columns)
+        rounding, sizes, null = coordinates.rounding, coordinates.sizes, loss.null_value
+        by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=null, classes=loss.columns)
         gauge = None
         if loss.columns > 1:
             gauge = (1 / scale) * (1 - weights if by_l1 or by_l2 else 1.0)

@@ -130,7 +130,7 @@ def tiny_kernel(
     tolerance = (tl.full([], 0, tl.int64) + tolerance_bits).to(tl.float64, bitcast=True)
     P: tl.constexpr = D + INTERCEPT
     columns = tl.arange(0, WIDTH)
-    weights, intercept = columns < D, columns == D
+    weights, intercept = columns < D, columns == (D if INTERCEPT else -1)
 
     # The columns' moments about the first row, which is exact for a constant column.
     first = start
@@ -144,9 +144,7 @@ def tiny_kernel(
     total = tl.zeros([BLOCK_N, WIDTH], tl.float64)
     squares = tl.zeros([BLOCK_N, WIDTH], tl.float64)
     for place in tl.range(start, stop, BLOCK_N):
-        x, inside = tiny_tile(
-            X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
-        )
+        x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
         moved = tl.where(inside, x - shift[None, :], 0.0)
         total += moved
         squares += moved * moved
@@ -165,7 +163,7 @@ def tiny_kernel(
     variance = tl.where(variance > 1e-14 * square, variance, 0.0)
     S = tl.sum(mass, axis=0)
     share = tl.sum(positive, axis=0) / tl.where(S > 0, S, 1.0)
-    sound = (tl.sum(wrong, axis=0) == 0) & (S > 0) & (S < float("inf")) & (tl.sum(square, axis=0) < float("inf"))
+    sound = (tl.sum(wrong, axis=0) == 0) & (S > 0) & (float("inf") > S) & (tl.sum(square, axis=0) < float("inf"))
     if INTERCEPT:
         sound = sound & (share > 0) & (share < 1)
         share = tl.where(sound, share, 0.5)
@@ -193,7 +191,7 @@ def tiny_kernel(
     tl.store(record + 3, null)
     tl.store(record + 6, tl.sum(tl.where(weights, of_loss, 0.0), axis=0))
     tl.store(record + 7, tl.sum(tl.where(weights & (of_loss > 0), scale * scale, 0.0), axis=0))
-    theta = zero + tl.where(intercept & (INTERCEPT == 1), odds / of_intercept, 0.0)
+    theta = zero + tl.where(intercept, odds / of_intercept, 0.0)
     direction = tl.zeros([WIDTH], tl.float64)
     value, best, slope, step = zero, zero + float("inf"), zero, one
     none = tl.full([], 0, tl.int32)
@@ -203,9 +201,7 @@ def tiny_kernel(
         iterations += 1
         trial = theta + step * direction
         for place in tl.range(start, stop, BLOCK_N):
-            x, inside = tiny_tile(
-                X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
-            )
+            x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
             x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
             places = place + tl.arange(0, BLOCK_N).to(tl.int64)
             tl.store(LOGITS + places, tl.sum(x * trial[None, :], axis=1), mask=places < stop)
@@ -222,9 +218,7 @@ def tiny_kernel(
         gradients = tl.zeros([BLOCK_N, WIDTH], tl.float64)
         borders = tl.zeros([BLOCK_N, WIDTH], tl.float64)
         for place in tl.range(start, stop, BLOCK_N):
-            x, inside = tiny_tile(
-                X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
-            )
+            x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
             x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
             places = place + tl.arange(0, BLOCK_N).to(tl.int64)
             gradients += x * tl.load(RESIDUALS + places, mask=places < stop, other=0.0)[:, None]
@@ -247,7 +241,9 @@ def tiny_kernel(
                 nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
                 divergence = nearer * nearer * curvature / of_intercept
             apart = gradient - nearer * border
-            proven = divergence + tl.sum(tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0)
+            proven = divergence + tl.sum(
+                tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
+            )
             gap = tl.where((tl.abs(nearer) <= 0.5) & (proven < new_value), proven, new_value)
             norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
             row = record + NUMBERS + points * ROW

@@ -197,89 +197,95 @@ def tiny_kernel(
     none = tl.full([], 0, tl.int32)
     refused, stalled, points, iterations = none, none, none, none - 1
     ending = tl.where(sound, -1, UNSOUND)
-    while ending < 0:
-        iterations += 1
-        trial = theta + step * direction
-        for place in tl.range(start, stop, BLOCK_N):
-            x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
-            x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
-            places = place + tl.arange(0, BLOCK_N).to(tl.int64)
-            tl.store(LOGITS + places, tl.sum(x * trial[None, :], axis=1), mask=places < stop)
-        tl.debug_barrier()
-        losses = tl.zeros([BLOCK], tl.float64)
-        for place in tl.range(start, stop, BLOCK):
-            places, exists, y, s = label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK)
-            z = tl.load(LOGITS + places, mask=exists, other=0.0)
-            loss, r, h = row_terms(z, y, None, float("inf"), 0.0, False)
-            losses += s * loss
-            tl.store(RESIDUALS + places, s * r, mask=exists)
-            tl.store(CURVATURES + places, s * h, mask=exists)
-        tl.debug_barrier()
-        gradients = tl.zeros([BLOCK_N, WIDTH], tl.float64)
-        borders = tl.zeros([BLOCK_N, WIDTH], tl.float64)
-        for place in tl.range(start, stop, BLOCK_N):
-            x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
-            x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
-            places = place + tl.arange(0, BLOCK_N).to(tl.int64)
-            gradients += x * tl.load(RESIDUALS + places, mask=places < stop, other=0.0)[:, None]
-            borders += x * tl.load(CURVATURES + places, mask=places < stop, other=0.0)[:, None]
-        of_data = tl.sum(gradients, axis=0) / S
-        border = tl.sum(borders, axis=0) / S
-        gradient = of_data + penalty * trial
-        new_value = tl.sum(losses, axis=0) / S + 0.5 * tl.sum(penalty * trial * trial, axis=0)
+    # Not a while loop, for only here can be said that addresses are not to be kept in registers all the time.
+    for _ in tl.range(0, limit + 1, disable_licm=True):
+        if ending < 0:
+            iterations += 1
+            trial = theta + step * direction
+            for place in tl.range(start, stop, BLOCK_N):
+                x, inside = tiny_tile(
+                    X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
+                )
+                x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
+                places = place + tl.arange(0, BLOCK_N).to(tl.int64)
+                tl.store(LOGITS + places, tl.sum(x * trial[None, :], axis=1), mask=places < stop)
+            tl.debug_barrier()
+            losses = tl.zeros([BLOCK], tl.float64)
+            for place in tl.range(start, stop, BLOCK):
+                places, exists, y, s = label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK)
+                z = tl.load(LOGITS + places, mask=exists, other=0.0)
+                loss, r, h = row_terms(z, y, None, float("inf"), 0.0, False)
+                losses += s * loss
+                tl.store(RESIDUALS + places, s * r, mask=exists)
+                tl.store(CURVATURES + places, s * h, mask=exists)
+            tl.debug_barrier()
+            gradients = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+            borders = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+            for place in tl.range(start, stop, BLOCK_N):
+                x, inside = tiny_tile(
+                    X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
+                )
+                x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
+                places = place + tl.arange(0, BLOCK_N).to(tl.int64)
+                gradients += x * tl.load(RESIDUALS + places, mask=places < stop, other=0.0)[:, None]
+                borders += x * tl.load(CURVATURES + places, mask=places < stop, other=0.0)[:, None]
+            of_data = tl.sum(gradients, axis=0) / S
+            border = tl.sum(borders, axis=0) / S
+            gradient = of_data + penalty * trial
+            new_value = tl.sum(losses, axis=0) / S + 0.5 * tl.sum(penalty * trial * trial, axis=0)
 
-        change = new_value - value
-        predicted = step * slope
-        accepted = change <= 1e-4 * predicted + 2e-14 * tl.abs(value)
-        accepted = (accepted | (iterations == 0)) & (tl.abs(new_value) < float("inf"))
-        if accepted:
-            # The certificate, as `objectives.certificate` has it where l1 = 0.
-            nearer = zero
-            divergence = zero
-            if INTERCEPT:
-                curvature = tl.sum(tl.where(intercept, border, 0.0), axis=0)
-                nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
-                divergence = nearer * nearer * curvature / of_intercept
-            apart = gradient - nearer * border
-            proven = divergence + tl.sum(
-                tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
-            )
-            gap = tl.where((tl.abs(nearer) <= 0.5) & (proven < new_value), proven, new_value)
-            norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
-            row = record + NUMBERS + points * ROW
-            tl.store(row, iterations.to(tl.float64))
-            tl.store(row + 1, new_value)
-            tl.store(row + 2, gap)
-            tl.store(row + 3, norm)
-            tl.store(row + 4, step)
-            tl.store(record + 1, new_value)
-            tl.store(record + 2, gap)
-            points += 1
-            stalled = tl.where(gap < 0.9 * best, 0, stalled + 1)
-            best = tl.minimum(best, gap)
-            theta, value, step, refused = trial, new_value, one, none
-            ending = tl.where(gap <= goal, TOLERANCE, tl.where(stalled >= PATIENCE, STALLED, ending))
-            if ending < 0:
-                hessian = tl.zeros([WIDTH, WIDTH], tl.float64)
-                for place in tl.range(start, stop, BLOCK_H):
-                    x, inside = tiny_tile(
-                        X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_H
-                    )
-                    x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :]).to(tl.float32)
-                    places = place + tl.arange(0, BLOCK_H).to(tl.int64)
-                    h = tl.load(CURVATURES + places, mask=places < stop, other=0.0).to(tl.float32)
-                    hessian += tl.dot(tl.trans(x * h[:, None]), x, input_precision=PRECISION).to(tl.float64)
-                H = hessian / S + tl.where(columns[:, None] == columns[None, :], penalty[None, :], 0.0)
-                inverse = minus_inverse(H, tl.maximum(penalty, NO_CURVATURE), P, WIDTH)
-                direction = tl.sum(inverse * gradient[:, None], axis=0)
-                slope = tl.sum(gradient * direction, axis=0)
-        else:
-            parabola = -0.5 * predicted / (change - predicted)
-            shorter = tl.where(tl.abs(parabola) < float("inf"), parabola, 0.1)
-            step = step * tl.minimum(tl.maximum(shorter, 0.1), 0.5)
-            refused += 1
-            ending = tl.where(refused >= TRIALS, REFUSED, ending)
-        ending = tl.where((ending < 0) & (iterations >= limit), LIMIT, ending)
+            change = new_value - value
+            predicted = step * slope
+            accepted = change <= 1e-4 * predicted + 2e-14 * tl.abs(value)
+            accepted = (accepted | (iterations == 0)) & (tl.abs(new_value) < float("inf"))
+            if accepted:
+                # The certificate, as `objectives.certificate` has it where l1 = 0.
+                nearer = zero
+                divergence = zero
+                if INTERCEPT:
+                    curvature = tl.sum(tl.where(intercept, border, 0.0), axis=0)
+                    nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
+                    divergence = nearer * nearer * curvature / of_intercept
+                apart = gradient - nearer * border
+                proven = divergence + tl.sum(
+                    tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
+                )
+                gap = tl.where((tl.abs(nearer) <= 0.5) & (proven < new_value), proven, new_value)
+                norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
+                row = record + NUMBERS + points * ROW
+                tl.store(row, iterations.to(tl.float64))
+                tl.store(row + 1, new_value)
+                tl.store(row + 2, gap)
+                tl.store(row + 3, norm)
+                tl.store(row + 4, step)
+                tl.store(record + 1, new_value)
+                tl.store(record + 2, gap)
+                points += 1
+                stalled = tl.where(gap < 0.9 * best, 0, stalled + 1)
+                best = tl.minimum(best, gap)
+                theta, value, step, refused = trial, new_value, one, none
+                ending = tl.where(gap <= goal, TOLERANCE, tl.where(stalled >= PATIENCE, STALLED, ending))
+                if ending < 0:
+                    hessian = tl.zeros([WIDTH, WIDTH], tl.float64)
+                    for place in tl.range(start, stop, BLOCK_H):
+                        x, inside = tiny_tile(
+                            X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_H
+                        )
+                        x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :]).to(tl.float32)
+                        places = place + tl.arange(0, BLOCK_H).to(tl.int64)
+                        h = tl.load(CURVATURES + places, mask=places < stop, other=0.0).to(tl.float32)
+                        hessian += tl.dot(tl.trans(x * h[:, None]), x, input_precision=PRECISION).to(tl.float64)
+                    H = hessian / S + tl.where(columns[:, None] == columns[None, :], penalty[None, :], 0.0)
+                    inverse = minus_inverse(H, tl.maximum(penalty, NO_CURVATURE), P, WIDTH)
+                    direction = tl.sum(inverse * gradient[:, None], axis=0)
+                    slope = tl.sum(gradient * direction, axis=0)
+            else:
+                parabola = -0.5 * predicted / (change - predicted)
+                shorter = tl.where(tl.abs(parabola) < float("inf"), parabola, 0.1)
+                step = step * tl.minimum(tl.maximum(shorter, 0.1), 0.5)
+                refused += 1
+                ending = tl.where(refused >= TRIALS, REFUSED, ending)
+            ending = tl.where((ending < 0) & (iterations >= limit), LIMIT, ending)
 
     w = theta * scale
     tl.store(WEIGHT + problem * D + columns, w, mask=weights)

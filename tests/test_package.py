@@ -74,11 +74,15 @@ def test_parameters_are_those_of_0_1_0(name: str) -> None:
     assert list(inspect.signature(public).parameters) == PARAMETERS_OF_0_1_0[name].split()
 
 
+NEW_KERNELS = "Step fits_step plan_hessian plan_onepass".split()
+"""Names of flashlogit_kernels that 0.1.0 did not have."""
+
+
 def test_names_are_those_of_0_1_0() -> None:
     names = "Fit FitState LogisticHead LogisticRegression UserError bce_loss fit fit_softmax"
     assert flashlogit.__all__ == names.split()
     assert all(getattr(flashlogit, name) is not None and name in dir(flashlogit) for name in flashlogit.__all__)
-    assert flashlogit_kernels.__all__ == sorted([*PASSES, "pad_rows"])
+    assert flashlogit_kernels.__all__ == sorted([*PASSES, "pad_rows", *NEW_KERNELS])
     assert str(flashlogit.UserError("no")) == "no"
 
 

@@ -18,8 +18,23 @@ if TYPE_CHECKING:
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
+    from .gpu.passes import plan_hessian as plan_hessian
+    from .gpu.passes import plan_onepass as plan_onepass
+    from .gpu.step import Step as Step
+    from .gpu.step import fits_step as fits_step
 
-__all__ = ["bce_hessian", "bce_onepass", "bce_rows", "column_sums", "hessian_product", "pad_rows"]
+__all__ = [
+    "Step",
+    "bce_hessian",
+    "bce_onepass",
+    "bce_rows",
+    "column_sums",
+    "fits_step",
+    "hessian_product",
+    "pad_rows",
+    "plan_hessian",
+    "plan_onepass",
+]
 
 
 def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -36,4 +51,5 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), "pad_rows": "contract"})
+_HOMES = {"pad_rows": "contract", "Step": "gpu.step", "fits_step": "gpu.step"}
+__getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

@@ -150,55 +150,81 @@ class RowValues:
 class BCESums:
     """Sums over rows of one pass, s_i being the rows' weights.
 
-    packed [D + 5] float64: dL/dw [D], then the five scalars at the places `BIAS_GRAD` to `MAX_ABS_LOGIT`. All but the
-    last add up over row blocks and devices, see `joined`. Where they were asked for, [n] in the arithmetic's dtype:
-    residual s_i r_i, curvature s_i dr_i/dz_i, and logits z_i.
+    packed [D + 5] float64: dL/dw [D], then the five scalars at the places `BIAS_GRAD` to `MAX_ABS_LOGIT`. Where
+    `has_border`, [2 D + 6]: `border` [D] and `corner` follow. All but the largest |z| add up over row blocks and
+    devices, see `joined`. Where they were asked for, [n] in the arithmetic's dtype: residual s_i r_i, curvature
+    h_i = s_i dr_i/dz_i, and logits z_i.
     """
 
     packed: Tensor
     residual: Tensor | None = None
     curvature: Tensor | None = None
     logits: Tensor | None = None
+    has_border: bool = False
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return columns_of(self.packed, border=self.has_border)
 
     @property
     def weight_grad(self) -> Tensor:
         """sum_i s_i r_i x_i, [D] float64."""
-        return self.packed[:-SCALARS]
+        return self.packed[: self.columns]
 
     @property
     def gradient(self) -> Tensor:
         """The gradient by the weights and, last, by the intercept: [D + 1] float64."""
-        return self.packed[: BIAS_GRAD + 1 - SCALARS]
+        return self.packed[: self.columns + BIAS_GRAD + 1]
 
     @property
     def scalars(self) -> Tensor:
         """The five scalars, [5] float64."""
-        return self.packed[-SCALARS:]
+        return self.packed[self.columns : self.columns + SCALARS]
 
     @property
     def bias_grad(self) -> Tensor:
         """sum_i s_i r_i, [] float64."""
-        return self.packed[BIAS_GRAD - SCALARS]
+        return self.packed[self.columns + BIAS_GRAD]
 
     @property
     def loss(self) -> Tensor:
         """sum_i s_i loss_i with the clamped loss, [] float64."""
-        return self.packed[LOSS - SCALARS]
+        return self.packed[self.columns + LOSS]
 
     @property
     def weight_sum(self) -> Tensor:
         """S = sum_i s_i, [] float64."""
-        return self.packed[WEIGHT_SUM - SCALARS]
+        return self.packed[self.columns + WEIGHT_SUM]
 
     @property
     def nonfinite(self) -> Tensor:
         """Number of rows whose logit is NaN or infinite, [] float64."""
-        return self.packed[NONFINITE - SCALARS]
+        return self.packed[self.columns + NONFINITE]
 
     @property
     def max_abs_logit(self) -> Tensor:
         """Largest |z| among the finite logits, [] float64."""
-        return self.packed[MAX_ABS_LOGIT - SCALARS]
+        return self.packed[self.columns + MAX_ABS_LOGIT]
+
+    @property
+    def border(self) -> Tensor:
+        """sum_i h_i x_i, [D] float64: what the Hessian has beside its matrix for an intercept.
+
+        Raises:
+            ValueError: the pass was not asked for it.
+        """
+        return self._curvature_sums()[:-1]
+
+    @property
+    def corner(self) -> Tensor:
+        """sum_i h_i, [] float64; errors as for `border`."""
+        return self._curvature_sums()[-1]
+
+    def _curvature_sums(self) -> Tensor:
+        if not self.has_border:
+            raise ValueError("these sums have no border; ask for it with border=True")
+        return self.packed[self.columns + SCALARS :]
 
     def add_scalars_to(self, total: Tensor) -> None:
         """Join the five scalars to a running `total` [5] in place."""
@@ -223,13 +249,20 @@ def packed_sums(
     return torch.cat([weight_grad, torch.stack(scalars, dim=-1)], dim=-1)
 
 
-def joined(packed: list[Tensor]) -> Tensor:
-    """Return `BCESums.packed` of all rows from those of parts of them: the last entry is a maximum, the others are
+def columns_of(packed: Tensor, *, border: bool) -> int:
+    """Return D from `BCESums.packed`, which is [D + 5], or [2 D + 6] with a border."""
+    return (len(packed) - SCALARS - 1) // 2 if border else len(packed) - SCALARS
+
+
+def joined(packed: list[Tensor], *, border: bool = False) -> Tensor:
+    """Return `BCESums.packed` of all rows from those of parts of them: the largest |z| is a maximum, all else are
     sums."""
     if len(packed) == 1:
         return packed[0].clone()  # an ordinary tensor also where the part was made in inference mode
     parts = torch.stack(packed)
-    return torch.cat([parts[:, :-1].sum(dim=0), parts[:, -1:].amax(dim=0)])
+    total, largest = parts.sum(dim=0), columns_of(packed[0], border=border) + MAX_ABS_LOGIT
+    total[largest] = parts[:, largest].amax()
+    return total
 
 
 @dataclass(frozen=True)

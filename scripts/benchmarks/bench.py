@@ -141,7 +141,7 @@ def compile_task(task: Call | Table, device: torch.device) -> Record:
 
 @contextlib.contextmanager
 def keeping() -> Iterator[dict[int, tuple[str, Any]]]:
-    """Keep the kernels that are launched while it is entered, as they were compiled for their arguments."""
+    """Keep the kernels that Triton compiles or launches while it is entered, as compiled for their arguments."""
     kept: dict[int, tuple[str, Any]] = {}
     kernels = (_bce.onepass_kernel, _bce.rows_kernel, _columns.column_sums_kernel, _hessian.hessian_kernel)
     jitted: list[Any] = [kernel for kernel in kernels if hasattr(kernel, "device_caches")]

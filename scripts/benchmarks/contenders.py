@@ -77,10 +77,12 @@ def _tolerances(first: int, last: int) -> list[float]:
 
 
 def _fitted(model: Any, X: Any, y: Any) -> Solution:
-    """Fit what has scikit-learn's interface, of whose numbers of iterations there may be one for each class."""
+    """Fit what has scikit-learn's interface, which may count iterations for each class, on the device of X."""
     model.fit(X, y)
     iterations = getattr(model, "n_iter_", None)
-    return Solution(model.coef_, model.intercept_, None if iterations is None else int(np.max(iterations)))
+    return Solution(
+        model.coef_, model.intercept_, None if iterations is None else int(torch.as_tensor(iterations).max())
+    )
 
 
 def _models(library: str, data: Data, make: Any, solvers: str, *variants: str) -> Iterator[Contender]:

@@ -17,7 +17,7 @@ import torch
 import flashlogit
 import flashlogit_kernels as passes
 from flashlogit_kernels.gpu.launch import packaged
-from flashlogit_kernels.gpu.run import reduce_partials
+from flashlogit_kernels.gpu.run import reduction
 
 from .bench import Bench, compile_all, table_launch
 from .clock import Work, capture, ceilings, synchronize, wall
@@ -124,6 +124,17 @@ def bodies(bench: Bench) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Te
         return torch.cat([loss.detach().reshape(1), *torch.autograd.grad(loss, w)])
 
     found["bce_loss and its gradient"] = loss_and_gradient, w.detach()
+    return found | plan_runs(bench, 64, 28)
+
+
+def plan_runs(bench: Bench, N: int, D: int) -> dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]]:
+    """Return runs of plans that are made already, and the weights that each is run with."""
+    X, y, _ = _small_problem(N, D, bench.device)
+    found = {}
+    for compute, border in product((torch.float32, torch.float64), (False, True)):
+        weight, plan = X[0].to(compute, copy=True), passes.plan_onepass(X, y, border=border, compute_dtype=compute)
+        name = f"plan.run D={D} {str(compute).removeprefix('torch.')}{' border' * border}"
+        found[name] = partial(plan.run, weight), weight
     return found
 
 
@@ -182,6 +193,7 @@ def host(bench: Bench, record: Record) -> None:
     calls = [Call("bce_onepass", 30, **some) for some in ({}, {"compute": "float64"}, {"labels": "int64"})]
     calls += [Call(function, 30) for function in ("hessian_product", "column_sums", "bce_hessian")]
     found |= {call.name: bench.work(call, N) for call in calls}
+    found |= {name: run for name, (run, _) in plan_runs(bench, N, 30).items()}
     X, y, w = _small_problem(N, 30, bench.device)
     labels, plain = y.float(), torch.nn.functional.binary_cross_entropy_with_logits
     found["bce_loss and backward"] = lambda: torch.autograd.grad(flashlogit.bce_loss(X, y, w), w)
@@ -278,7 +290,8 @@ def _reduction(bench: Bench, programs: int, D: int) -> Record:
     """Time the second stage alone, over as many partial sums as the first leaves."""
     partials = torch.randn(programs, D, device=bench.device)
     totals = torch.rand(programs, 5, device=bench.device, dtype=torch.float64)
-    found = bench.clock({"reduce": partial(reduce_partials, partials, totals)}, bench.rounds)
+    out = torch.empty(D + 5, device=bench.device, dtype=torch.float64)
+    found = bench.clock({"reduce": partial(reduction(partials, totals), {"OUT": out})}, bench.rounds)
     return {"us": found["reduce"].ms * 1e3}
 
 

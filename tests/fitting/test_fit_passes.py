@@ -28,12 +28,14 @@ class Spy:
         self.tables: list[Tensor] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(reference, name)
+
         def spied(X: Tensor, second: Tensor, *rest: Any, **options: Any) -> Any:
             labels = second if name.startswith("bce_") else None
             call = SimpleNamespace(name=name, X=X, labels=labels, weights=options.get("sample_weight"))
             self.calls.append(call)
             with _disable_current_modes():  # what it reads itself is not counted
-                return getattr(reference, name)(X, second, *rest, **options)
+                return function(X, second, *rest, **options)
 
         return spied
 

@@ -190,6 +190,7 @@ def check_all(passes: ModuleType, case: Case, launch: LaunchConfig | None = SMAL
     assert sums.residual is sums.curvature is sums.logits is None
     wanted = passes.bce_onepass(*case.arguments(), **case.options, **more, residual=True, curvature=True, logits=True)
     assert torch.equal(sums.packed, wanted.packed)
+    check_border(passes, case, sums, **more)
     rows = passes.bce_rows(*case.arguments(), **case.options)
     rtol = 1e-12 if float64 else 5e-6
     pairs = [(wanted.residual, truth.residuals), (wanted.curvature, truth.curvatures), (wanted.logits, truth.logits)]
@@ -201,6 +202,19 @@ def check_all(passes: ModuleType, case: Case, launch: LaunchConfig | None = SMAL
     check_column_sums(passes, case, truth.residuals.to(F64 if float64 else F32))
     if case.X.shape[1] <= HESSIAN_COLUMNS:
         check_hessian(passes, case, **launched(passes, launch and MEDIUM))
+
+
+def check_border(passes: ModuleType, case: Case, without: Any, **more: Any) -> None:
+    """Assert that a border is right up to some roundings of its terms, and hardly changes the sums before it."""
+    sums = passes.bce_onepass(*case.arguments(), **case.options, **more, border=True)
+    float64 = F64 in (case.X.dtype, case.weight.dtype, case.options.get("compute_dtype"))
+    rounding, columns = (1e-12 if float64 else 2e-6), case.X.shape[1]
+    assert (sums.packed.dtype, len(sums.packed)) == (F64, 2 * columns + 6)
+    check(sums, case, float64=float64)
+    assert torch.equal(sums.scalars[2:], without.scalars[2:])
+    X1, h = with_ones(case), compute(case, F64).curvatures
+    found, terms = torch.cat([sums.border, sums.corner.reshape(1)]), X1.t().abs() @ h
+    assert (found - X1.t() @ h).abs().max() <= rounding * terms.max()
 
 
 def check_column_sums(passes: ModuleType, case: Case, v: Tensor) -> None:

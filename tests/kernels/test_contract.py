@@ -101,6 +101,23 @@ def test_the_packed_sums_by_name():
     assert BCESums(total).loss == 5
 
 
+def test_the_packed_sums_with_a_border_by_name():
+    packed = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0], dtype=torch.float64)
+    sums = BCESums(packed, has_border=True)
+    assert sums.columns == 2
+    assert (sums.weight_grad.tolist(), sums.gradient.tolist(), sums.scalars.tolist()) == (
+        [1, 2],
+        [1, 2, 3],
+        [3, 4, 5, 6, 7],
+    )
+    values = [sums.bias_grad, sums.loss, sums.weight_sum, sums.nonfinite, sums.max_abs_logit, sums.corner]
+    assert values == [3, 4, 5, 6, 7, 10]
+    assert sums.border.tolist() == [8, 9]
+    assert joined([packed, packed + 1], border=True).tolist() == [3, 5, 7, 9, 11, 13, 8, 17, 19, 21]
+    with pytest.raises(ValueError, match="border=True"):
+        _ = BCESums(packed).border
+
+
 CPU = torch.device("cpu")
 
 

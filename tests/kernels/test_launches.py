@@ -24,6 +24,7 @@ triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
 terms = pytest.importorskip("flashlogit_kernels.gpu._terms")
 run = pytest.importorskip("flashlogit_kernels.gpu.run")
+plan = pytest.importorskip("flashlogit_kernels.gpu.plan")
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def launches(monkeypatch: pytest.MonkeyPatch, kernels: ModuleType) -> list[str]:
         names.append(name.removesuffix("_kernel"))
         return kernel[grid]
 
-    monkeypatch.setattr(run, "on_device", on_device)
+    monkeypatch.setattr(plan, "on_device", on_device)
     for module in (run._bce, run._columns, run._hessian):
         for name, kernel in list(vars(module).items()):
             if name.endswith("_kernel"):

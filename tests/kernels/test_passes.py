@@ -11,7 +11,10 @@ import torch
 from budget import BF16, F16, F32, F64, MEDIUM, SMALL, Case, check, check_all, compute, make_case
 from torch.nn.functional import pad
 
+from flashlogit_kernels.checks import bce_pass
+from flashlogit_kernels.contract import RowValues
 from flashlogit_kernels.gpu.launch import fits_registers
+from flashlogit_kernels.gpu.run import pass_plan
 
 
 def uniform(n: int) -> torch.Tensor:
@@ -127,6 +130,19 @@ def test_clamp_on_both_sides(eps, clamp_gradient, passes, device):
         assert 0 < beyond.sum() < 100
         for each in (case, soft(case)):
             check(passes.bce_onepass(*each.arguments(), **each.options), each, float64=dtype == F64)
+
+
+@pytest.mark.parametrize(("guarded", "d"), [(0, 5), (1, 5)])
+def test_a_guard_that_is_set_keeps_a_pass_from_reading(guarded, d, kernels, device):
+    case = make_case(17, d, device=device)
+    row_pass, values = bce_pass(*case.arguments()), RowValues(residual=torch.full((17,), -9.0, device=device))
+    guard = torch.tensor([guarded], dtype=torch.int32, device=device)
+    packed = pass_plan(row_pass, values, SMALL, border=True, guard=guard).run(row_pass.weight, row_pass.bias)
+    if guarded:
+        assert values.residual.tolist() == [-9.0] * 17
+        assert packed[:d].tolist() == packed[-d:].tolist() == [0.0] * d
+    else:
+        assert torch.equal(packed, kernels.bce_onepass(*case.arguments(), launch=SMALL, border=True).packed)
 
 
 def test_rows_that_fit_the_registers():

@@ -40,7 +40,7 @@ def test_programs_that_a_multiprocessor_of_an_h100_holds(registers, shared, num_
 @pytest.mark.parametrize(("asked", "given"), [(10, 8), (5, 5)])
 def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for(asked, given):
     found = settle(LaunchConfig(256, 1, asked), lambda c: {"BLOCK_N": c.block_n}, lambda _: Resources(177, 0), H100)
-    assert found == (LaunchConfig(256, 1, given), {"BLOCK_N": 256})
+    assert found == (LaunchConfig(256, 1, given), {"BLOCK_N": 256}, Resources(177, 0))
 
 
 def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
@@ -51,12 +51,12 @@ def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     def launched_on() -> Any:
         return kernel.__getitem__.call_args.args[0]
 
-    def load(kernel: Any, device: torch.device, arguments: Any, outputs: Any) -> Resources:
+    def load(kernel: Any, device: torch.device, arguments: Any) -> Resources:
         asked.append(arguments["BLOCK_N"])
         return Resources(255, 90_000 if arguments["BLOCK_N"] > 16 else 48_000)
 
     monkeypatch.setattr(run._bce, "onepass_kernel", kernel)
-    monkeypatch.setattr(run, "reduce_partials", lambda partials, totals: totals[0])
+    monkeypatch.setattr(run, "reduction", lambda *partials, columns: lambda changed: None)
     monkeypatch.setattr(run, "loaded", load)
     small = DeviceLimits(registers=65_536, warps=64, shared=100_000, shared_by_program=65_536)
     monkeypatch.setattr(run, "device_limits", lambda device: small)
@@ -102,7 +102,7 @@ def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel):
         ({"X": X, "N": 32, "D": 4}, 9),
     ]
     for arguments, compilations in calls:
-        found = resources.loaded(kernel, CPU, arguments, {"OUT": torch.float64})
+        found = resources.loaded(kernel, CPU, {**arguments, "OUT": torch.empty(0, dtype=torch.float64)})
         assert found == Resources(40, 0, 0)
         assert kernel.warmup.call_count == kernel.load.call_count == compilations
     first = kernel.warmup.call_args_list[0].kwargs
@@ -113,7 +113,7 @@ def test_a_kernel_is_compiled_once_for_what_triton_tells_apart(kernel):
 
 def test_what_does_not_fit_is_not_loaded(kernel):
     kernel.warmup.return_value.metadata.shared = 131_072
-    found = resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+    found = resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5})
     assert found == Resources(None, 131_072, None)
     kernel.load.assert_not_called()
 
@@ -122,7 +122,7 @@ def test_compilation_is_timed(kernel, monkeypatch):
     before = resources.compile_seconds()
     monkeypatch.setattr(resources.time, "perf_counter", mock.Mock(side_effect=[100.0, 102.5]))
     for _ in range(2):
-        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5})
     assert resources.compile_seconds() - before == 2.5
 
 
@@ -137,7 +137,7 @@ def test_threads_compile_a_kernel_once_and_wait_for_it_each(kernel):
     def work(first: bool) -> float:
         if not first:
             asked.set()
-        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5}, {})
+        resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5})
         return resources.compile_seconds()
 
     kernel.warmup.side_effect = slow

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flashlogit.solvers.choose import choose_method
 from flashlogit.solvers.method import Start
-from flashlogit.solvers.newton import start_from_sample
+from flashlogit.solvers.sample import start_from_sample
 from flashlogit.system.errors import UserError
 
 N, DENSE, RARE = 120_000, 4, 12
@@ -65,7 +65,7 @@ def test_a_gpu_takes_no_sample_of_what_it_reads_in_three_milliseconds(rows: int,
             return rows
 
     asked: list[int] = []
-    objective: Any = SimpleNamespace(X=OnGpu(), parameters=29, sample=asked.append)
+    objective: Any = SimpleNamespace(X=OnGpu(), parameters=29, sample=asked.append, loss=None)
     start = Start(torch.zeros(29, 1), 1e-6)
     assert start_from_sample(objective, start) is start
     assert asked == ([rows // 16] if taken else [])

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._terms import add_totals, no_totals, row_terms, store_totals
+from ._terms import add_totals, fold, no_totals, row_terms, store_totals
 from ._tiles import (
     centred,
     column_sums,
@@ -77,6 +77,7 @@ def onepass_kernel(
     CURVATURE,
     LOGITS,
     LOSS,
+    GUARD,
     GRADIENTS,
     N,
     tiles,
@@ -99,27 +100,39 @@ def onepass_kernel(
     GROUP_RUN: tl.constexpr,
     GROUP_REST: tl.constexpr,
     STAGES: tl.constexpr,
+    BORDER: tl.constexpr,
 ):
     """Each program walks row tiles that stay in registers between z = X w and X^T r.
 
     A tile is [BLOCK_N, BLOCK_D] and, unless REST_D is 0, [BLOCK_N, REST_D] for the columns from BLOCK_D on. Writes its
     partial gradient to GRADIENTS[program, D], its totals to TOTALS[program, SCALARS] and, where they are not None,
-    s loss, s r, s dr/dz and z to LOSS, RESIDUAL, CURVATURE and LOGITS [N]. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER and
-    ROWS may be None too; Y is None for a product with the Hessian, and Y and WEIGHT are for sums over the columns.
+    s loss, s r, s dr/dz and z to LOSS, RESIDUAL, CURVATURE and LOGITS [N]. With BORDER the rows of GRADIENTS have
+    2 D + 1 numbers: behind the gradient X^T h [D] and sum h [1], h = s dr/dz. BIAS, SAMPLE_WEIGHT, POS_WEIGHT, CENTER
+    and ROWS may be None too; Y is None for a product with the Hessian, and Y and WEIGHT are for sums over the columns.
+
+    Where the int32 number at GUARD is not 0, programs read no rows, and what they write means nothing: the pass was
+    launched before it was known whether it is needed.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
     w = load_or_none(WEIGHT, columns, columns < D, COMPUTE)
     center = load_or_none(CENTER, columns, columns < D, COMPUTE)
     gradient = tl.zeros([GROUP, BLOCK_D], COMPUTE)
+    if BORDER:
+        border = tl.zeros([GROUP, BLOCK_D], COMPUTE)
+        corner = tl.zeros([LANES], tl.float64)
     if REST_D:
         columns_rest = BLOCK_D + tl.arange(0, REST_D)
         w_rest = load_or_none(WEIGHT, columns_rest, columns_rest < D, COMPUTE)
         center_rest = load_or_none(CENTER, columns_rest, columns_rest < D, COMPUTE)
         gradient_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
+        if BORDER:
+            border_rest = tl.zeros([GROUP_REST, REST_D], COMPUTE)
     b = load_scalar(BIAS, 0.0, COMPUTE)
     q = scalar_or_none(POS_WEIGHT, COMPUTE)
     totals = no_totals(COMPUTE, LANES)
+    if GUARD is not None:
+        tiles = tl.where(tl.load(GUARD) != 0, 0, tiles)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
         x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
@@ -143,11 +156,22 @@ def onepass_kernel(
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
         gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
+        if BORDER:
+            border += column_sums(x, curvature, COMPUTE, GROUP, GROUP_RUN)
+            corner += fold(curvature, LANES, RUN).to(tl.float64)
         if REST_D:
             gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST, GROUP_RUN)
-    tl.store(GRADIENTS + program * D + columns, tl.sum(gradient, axis=0), mask=columns < D)
+            if BORDER:
+                border_rest += column_sums(x_rest, curvature, COMPUTE, GROUP_REST, GROUP_RUN)
+    row = GRADIENTS + program * (2 * D + 1 if BORDER else D)
+    tl.store(row + columns, tl.sum(gradient, axis=0), mask=columns < D)
     if REST_D:
-        tl.store(GRADIENTS + program * D + columns_rest, tl.sum(gradient_rest, axis=0), mask=columns_rest < D)
+        tl.store(row + columns_rest, tl.sum(gradient_rest, axis=0), mask=columns_rest < D)
+    if BORDER:
+        tl.store(row + D + columns, tl.sum(border, axis=0), mask=columns < D)
+        tl.store(row + 2 * D, tl.sum(corner, axis=0).to(COMPUTE))
+        if REST_D:
+            tl.store(row + D + columns_rest, tl.sum(border_rest, axis=0), mask=columns_rest < D)
     store_totals(TOTALS, program, totals, N, tiles, programs, BLOCK_N, SAMPLE_WEIGHT is None)
 
 

@@ -45,22 +45,33 @@ def column_sums_kernel(
 
 @triton.jit(do_not_specialize=["partial_count", "total_count"])
 def reduce_kernel(
-    PARTIALS, TOTALS, OUT, partial_count, total_count, D: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
+    PARTIALS,
+    TOTALS,
+    OUT,
+    partial_count,
+    total_count,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
-    """OUT[:D] is the sum of PARTIALS[partial_count, D] over its rows, always in the same order and in float64. Where
-    TOTALS[total_count, SCALARS] is not None, its sums and the maximum of its last column follow in OUT, written by the
-    last program of the grid.
+    """OUT[:WIDTH] is the sum of PARTIALS[partial_count, WIDTH] over its rows, always in the same order and in float64.
+    Where TOTALS[total_count, SCALARS] is not None, its sums and the maximum of its last column stand behind the first D
+    numbers of OUT, before the others. The last program of the grid writes them.
     """
     block = tl.program_id(0)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
     chunk = tl.arange(0, BLOCK_P)
-    if block * BLOCK_D < D:
+    if block * BLOCK_D < WIDTH:
         total = tl.zeros([BLOCK_P, BLOCK_D], tl.float64)
         for start in tl.range(0, partial_count, BLOCK_P):
             rows = (start + chunk)[:, None].to(tl.int64)
-            mask = (rows < partial_count) & (columns < D)[None, :]
-            total += tl.load(PARTIALS + rows * D + columns[None, :], mask=mask, other=0.0).to(tl.float64)
-        tl.store(OUT + columns, tl.sum(total, axis=0), mask=columns < D)
+            mask = (rows < partial_count) & (columns < WIDTH)[None, :]
+            total += tl.load(PARTIALS + rows * WIDTH + columns[None, :], mask=mask, other=0.0).to(tl.float64)
+        place = columns
+        if TOTALS is not None:
+            place = tl.where(columns < D, columns, columns + SCALARS)
+        tl.store(OUT + place, tl.sum(total, axis=0), mask=columns < WIDTH)
     elif TOTALS is not None:
         kinds = tl.arange(0, 8)
         sums = tl.zeros([BLOCK_P, 8], tl.float64)

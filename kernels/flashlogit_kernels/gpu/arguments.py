@@ -89,4 +89,6 @@ def launch_options(config: LaunchConfig) -> dict[str, Any]:
 
 def on_device(X: Tensor) -> AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be the tensors'."""
-    return torch.cuda.device(X.device) if X.device.type == "cuda" else nullcontext()
+    if X.device.type != "cuda" or X.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(X.device)

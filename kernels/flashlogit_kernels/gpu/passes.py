@@ -7,11 +7,21 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..checks import bce_pass, check_hessian_columns, column_pass, product_pass
-from ..contract import BCEHessian, BCERows, BCESums, PassOptions, ProductOptions, RowValues
-from ..gram import weighted_gram
+from ..checks import arithmetic_dtype, bce_pass, check_hessian_columns, check_matrix, column_pass, product_pass
+from ..contract import (
+    SCALARS,
+    BCEHessian,
+    BCERows,
+    BCESums,
+    PassOptions,
+    ProductOptions,
+    RowPass,
+    RowValues,
+)
+from ..gram import bordered, weighted_gram
 from .launch import LaunchConfig
-from .run import run_columns, run_hessian, run_pass, run_rows
+from .plan import Plan
+from .run import columns_plan, hessian_plan, pass_plan, rows_plan
 
 _FLOAT64_BLOCK_BYTES = 256 << 20
 """Bytes of X in float64 that are multiplied at once for a Hessian; its product with h takes as many again."""
@@ -26,6 +36,7 @@ def bce_onepass(
     residual: bool = False,
     curvature: bool = False,
     logits: bool = False,
+    border: bool = False,
     launch: LaunchConfig | None = None,
     **options: Unpack[PassOptions],
 ) -> BCESums:
@@ -42,6 +53,8 @@ def bce_onepass(
         residual: also return s_i r_i of every visited row.
         curvature: also return s_i dr_i/dz_i, which is s_i p_i (1 - p_i) where nothing is clamped.
         logits: also return z_i.
+        border: also sum h_i x_i and h_i, h_i being the curvature: what the Hessian has for an intercept. A row too wide
+            for the registers is read a third time.
         launch: instead of the launch table's entry.
         **options: see `PassOptions`.
 
@@ -51,7 +64,59 @@ def bce_onepass(
     """
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-    return BCESums(run_pass(row_pass, values, launch), values.residual, values.curvature, values.logits)
+    packed = pass_plan(row_pass, values, launch, border=border).run(row_pass.weight, row_pass.bias)
+    return BCESums(packed, values.residual, values.curvature, values.logits, border)
+
+
+def plan_onepass(
+    X: Tensor,
+    y: Tensor,
+    *,
+    residual: bool = False,
+    curvature: bool = False,
+    logits: bool = False,
+    border: bool = False,
+    launch: LaunchConfig | None = None,
+    **options: Unpack[PassOptions],
+) -> Plan:
+    """Return a plan that does for one weight vector after another what `bce_onepass` does for one.
+
+    A run takes weight [D] and bias, 0 by default, of the arithmetic's dtype: `compute_dtype`, or by default that of
+    `bce_onepass` for weights no wider than X. It returns `BCESums.packed`. Other arguments and errors are those of
+    `bce_onepass`.
+    """
+    row_pass, guard = _without_weights(X, y, options)
+    values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
+    return pass_plan(row_pass, values, launch, border=border, guard=guard)
+
+
+def plan_hessian(X: Tensor, y: Tensor, *, launch: LaunchConfig | None = None, **options: Unpack[PassOptions]) -> Plan:
+    """Return a plan of passes that sum the Hessian too, for float32 arithmetic; see `plan_onepass`.
+
+    A run returns [2 D + 6 + D D] float64: `BCESums.packed` with its border, then X^T diag(h) X row by row, where h_i is
+    s_i dr_i/dz_i. It takes no guard. Other arguments and errors are those of `bce_hessian`.
+
+    Raises:
+        TypeError: the arithmetic is float64, whose products Triton 3.6 cannot compile.
+    """
+    check_hessian_columns(X)
+    row_pass, _ = _without_weights(X, y, options)
+    if row_pass.compute != torch.float32:
+        raise TypeError("a plan of Hessians is for float32 arithmetic: pass compute_dtype=torch.float32")
+    return hessian_plan(row_pass, launch)
+
+
+def _without_weights(X: Tensor, y: Tensor, options: PassOptions) -> tuple[RowPass, Tensor]:
+    """Return a pass whose weights are still to come and whose bias is 0, and a guard that lets it run.
+
+    The two numbers lie at no multiple of 16 bytes, so that kernels are compiled for numbers that lie anywhere.
+    """
+    X = check_matrix(X)
+    compute = arithmetic_dtype(X, X, options.get("compute_dtype"))
+    zeros = X.new_zeros(4, dtype=torch.int32)  # in one launch
+    guard, bias = zeros[1:2], zeros[2 : 2 + compute.itemsize // 4].view(compute)
+    weight = X.new_empty(X.shape[1], dtype=compute)
+    return bce_pass(X, y, weight, bias, **options), guard
 
 
 def bce_rows(
@@ -66,7 +131,7 @@ def bce_rows(
     """Return s_i loss_i and s_i r_i of every visited row; arguments and errors as for `bce_onepass`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(loss=True, residual=True)
-    run_rows(row_pass, values, launch)
+    rows_plan(row_pass, values, launch).run(row_pass.weight, row_pass.bias)
     assert values.loss is not None
     assert values.residual is not None
     return BCERows(values.loss, values.residual)
@@ -89,10 +154,11 @@ def bce_hessian(
     check_hessian_columns(X)
     row_pass = bce_pass(X, y, weight, bias, **options)
     if row_pass.compute != torch.float64:
-        packed, matrix = run_hessian(row_pass, launch)
-        return BCEHessian(BCESums(packed), matrix)
+        packed, D = hessian_plan(row_pass, launch).run(row_pass.weight, row_pass.bias), X.shape[1]
+        sums, border, corner, inner = torch.split(packed, [D + SCALARS, D, 1, D * D])
+        return BCEHessian(BCESums(sums.clone()), bordered(inner.view(D, D), border, corner))
     values = row_pass.empty(curvature=True)
-    packed = run_pass(row_pass, values)
+    packed = pass_plan(row_pass, values).run(row_pass.weight, row_pass.bias)
     assert values.curvature is not None
     matrix = weighted_gram(
         row_pass.X,
@@ -132,7 +198,7 @@ def hessian_product(
         ValueError: shapes or devices that do not fit, or no rows.
     """
     row_pass = product_pass(X, curvature, v, v_bias, **options)
-    return BCESums(run_pass(row_pass, RowValues(), launch)).gradient
+    return BCESums(pass_plan(row_pass, RowValues(), launch).run(row_pass.weight, row_pass.bias)).gradient
 
 
 def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor:
@@ -150,4 +216,4 @@ def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tens
     row_pass = column_pass(X, v, **options)
     if row_pass.n == 0:
         return row_pass.X.new_zeros(row_pass.X.shape[1], dtype=torch.float64)
-    return run_columns(row_pass)
+    return columns_plan(row_pass).run(None)[: X.shape[1]]

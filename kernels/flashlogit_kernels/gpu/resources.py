@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,11 +36,15 @@ _CHANGING = frozenset({"N", "column_stride"})
 
 @dataclass(frozen=True)
 class Resources:
-    """Registers a thread and bytes of shared memory a program; None for registers that the driver does not tell."""
+    """Registers a thread and bytes of shared memory a program; None for registers that the driver does not tell.
+
+    `compiled` is Triton's kernel, ready to be launched; None where it does not fit the device.
+    """
 
     registers: int | None
     shared: int
     spilled: int | None = None
+    compiled: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,6 @@ class DeviceLimits:
 
 
 Arguments = Mapping[str, Any]
-Outputs = Mapping[str, torch.dtype]
-"""Names and dtypes of the tensors that a kernel writes for each program."""
 Build = Callable[[LaunchConfig], dict[str, Any]]
 """The other arguments of a kernel, as they follow from the configuration."""
 
@@ -89,9 +91,9 @@ def are_fitted(device: torch.device) -> bool:
 
 def settle(
     config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: DeviceLimits
-) -> tuple[LaunchConfig, dict[str, Any]]:
-    """Return the configuration with no more programs than a multiprocessor holds, and the arguments that follow from
-    it.
+) -> tuple[LaunchConfig, dict[str, Any], Resources]:
+    """Return the configuration with no more programs than a multiprocessor holds, the arguments that follow from it,
+    and what the kernel takes.
 
     Where a program takes more shared memory than the device gives to one, tiles are halved until it does not (the
     Hessian of 65 to 128 columns takes 128 KB at 64 rows, and an RTX 4090 gives 99 KB).
@@ -109,7 +111,7 @@ def settle(
         arguments = build(config)
         found = load(arguments)
     fitting = resident_programs(found, config.num_warps, limits)
-    return dataclasses.replace(config, programs_per_sm=min(config.programs_per_sm, fitting)), arguments
+    return dataclasses.replace(config, programs_per_sm=min(config.programs_per_sm, fitting)), arguments, found
 
 
 def resident_programs(found: Resources, num_warps: int, limits: DeviceLimits) -> int:
@@ -125,29 +127,29 @@ def resident_programs(found: Resources, num_warps: int, limits: DeviceLimits) ->
     return max(1, min(warps // num_warps, by_shared, limits.programs))
 
 
-def loaded(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
+def loaded(kernel: Any, device: torch.device, arguments: Arguments) -> Resources:
     """Return what the kernel takes that these arguments launch; the first time compile and load it.
 
-    A kernel that needs more shared memory than there is, is compiled and not loaded: its registers are not known.
+    Tensors that are not there yet may be empty ones of their dtype, and counts may be left out. A kernel that needs
+    more shared memory than there is, is compiled and not loaded: its registers are not known.
     """
     key = (kernel.__name__, device, *_specialised(arguments))
     if key not in _loaded:
         began = time.perf_counter()
         with _loading:
             if key not in _loaded:
-                _loaded[key] = _compiled(kernel, device, arguments, outputs)
+                _loaded[key] = _compiled(kernel, device, arguments)
         _of_thread.seconds = compile_seconds() + time.perf_counter() - began
     return _loaded[key]
 
 
-def _compiled(kernel: Any, device: torch.device, arguments: Arguments, outputs: Outputs) -> Resources:
-    placeholders = {name: torch.empty(0, dtype=dtype, device=device) for name, dtype in outputs.items()}
+def _compiled(kernel: Any, device: torch.device, arguments: Arguments) -> Resources:
     counts = dict.fromkeys(_COUNTS.intersection(kernel.arg_names), 2)
-    compiled = kernel.warmup(**arguments, **placeholders, **counts, grid=(1,))
+    compiled = kernel.warmup(**{**arguments, **counts}, grid=(1,))
     if compiled.metadata.shared > device_limits(device).shared_by_program:
         return Resources(None, compiled.metadata.shared)
     _ = compiled.run  # loads it, which is when the driver tells its registers
-    return Resources(compiled.n_regs, compiled.metadata.shared, compiled.n_spills)
+    return Resources(compiled.n_regs, compiled.metadata.shared, compiled.n_spills, compiled)
 
 
 def _specialised(arguments: Arguments) -> tuple[Any, ...]:
@@ -159,6 +161,7 @@ def _specialised(arguments: Arguments) -> tuple[Any, ...]:
         if name in _CHANGING
         else value
         for name, value in arguments.items()
+        if name not in _COUNTS
     )
 
 

@@ -1,15 +1,15 @@
-"""Launches: a pass over rows in one kernel or, where a row does not fit the registers, two, then the second stage."""
+"""Plans of passes: over rows in one kernel or, where a row does not fit the registers, two, then the second stage."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..contract import SCALARS, BCESums, RowPass, RowValues
-from ..gram import bordered
+from ..contract import SCALARS, RowPass, RowValues
 from . import _bce, _columns, _hessian
 from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
 from .launch import (
@@ -30,7 +30,8 @@ from .launch import (
     pipeline_stages,
     row_group,
 )
-from .resources import Build, are_fitted, device_limits, loaded, settle
+from .plan import Launch, Plan
+from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle
 
 _NARROWEST = 16
 """Smallest number of columns that tl.dot multiplies."""
@@ -39,8 +40,19 @@ _WIDEST_IEEE = 64
 After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 62 the one way, 4 M x 128 the other."""
 
 
-def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> Tensor:
-    """Return the packed sums of a pass, [D + 5] float64, and write the wanted values."""
+def pass_plan(
+    row_pass: RowPass,
+    values: RowValues,
+    launch: LaunchConfig | None = None,
+    *,
+    border: bool = False,
+    guard: Tensor | None = None,
+) -> Plan:
+    """Return the plan whose runs give the packed sums of a pass, [D + 5] or with `border` [2 D + 6], and the wanted
+    values.
+
+    Runs take a guard if one is given here; rows too wide for the registers are read whatever it says.
+    """
     X, D = row_pass.X, row_pass.X.shape[1]
 
     def build(config: LaunchConfig) -> dict[str, Any]:
@@ -55,39 +67,41 @@ def run_pass(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None =
             "GROUP_RUN": run,
             "GROUP_REST": row_group(rest, config, X)[0],
             "STAGES": pipeline_stages(config, X),
+            "GUARD": guard,
+            "BORDER": border,
         }
 
+    width = 2 * D + 6 if border else D + SCALARS
     with on_device(X):
-        if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
-            widths = {"GRADIENTS": (D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
-            config = launch or _from_table("onepass", row_pass)
-            grid, arguments, made = _arranged(
-                _bce.onepass_kernel, row_pass, config, build, widths, given=launch is not None
+        if not fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+            return Plan(
+                row_pass, _wide_launches(row_pass, values, launch, border), width=width, values=values, guard=guard
             )
-            _bce.onepass_kernel[grid](**arguments)
-            return reduce_partials(*made)
-        if values.residual is None:
-            values = dataclasses.replace(values, residual=row_pass.empty(residual=True).residual)
-        totals = _launch_rows(row_pass, values, launch)
-        return reduce_partials(_launch_columns(row_pass, values.residual, launch), totals)
+        partials = {"GRADIENTS": (2 * D + 1 if border else D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
+        config = launch or _from_table("onepass", row_pass)
+        first, made = _arranged(_bce.onepass_kernel, row_pass, config, build, partials, given=launch is not None)
+        return Plan(row_pass, [first, reduction(*made, columns=D)], width=width, values=values, guard=guard)
 
 
-def run_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> None:
-    """Write the wanted values of rows of any width, without a second stage."""
+def rows_plan(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None = None) -> Plan:
+    """Return the plan whose runs only write the wanted values, of rows of any width; there is no second stage."""
     with on_device(row_pass.X):
-        _launch_rows(row_pass, values, launch)
+        return Plan(row_pass, [_rows_launch(row_pass, values, launch)[0]], width=0, values=values)
 
 
-def run_columns(row_pass: RowPass) -> Tensor:
-    """Return (X - center)^T v for the rows' numbers v, [D] float64."""
-    if fits_registers(row_pass.X.shape[1], row_pass.compute, centred=row_pass.center is not None):
-        return BCESums(run_pass(row_pass, RowValues())).weight_grad
-    with on_device(row_pass.X):
-        return reduce_partials(_launch_columns(row_pass, row_pass.sample_weight, None))
+def columns_plan(row_pass: RowPass) -> Plan:
+    """Return the plan whose runs give (X - center)^T v for the rows' numbers v at the front, [D] or longer."""
+    X, D = row_pass.X, row_pass.X.shape[1]
+    if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+        return pass_plan(row_pass, RowValues())
+    with on_device(X):
+        first, sums = _columns_launch(row_pass, row_pass.sample_weight, None)
+        return Plan(row_pass, [first, reduction(sums)], width=D)
 
 
-def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor, Tensor]:
-    """Return the packed sums [D + 5] and the bordered Hessian [D + 1, D + 1], float64, for float32 arithmetic."""
+def hessian_plan(row_pass: RowPass, launch: LaunchConfig | None = None) -> Plan:
+    """Return the plan whose runs give [2 D + 6 + D D], for float32 arithmetic: the packed sums with their border, then
+    X^T diag(h) X row by row, h = s dr/dz."""
     X, D = row_pass.X, row_pass.X.shape[1]
     width = max(_NARROWEST, block_width(D))
 
@@ -102,60 +116,76 @@ def run_hessian(row_pass: RowPass, launch: LaunchConfig | None) -> tuple[Tensor,
             "STAGES": pipeline_stages(config, X),
         }
 
-    parts = [D, D, 1, D * D]
-    widths = {"PARTIALS": (sum(parts), row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
+    partials = {"PARTIALS": (D * D + 2 * D + 1, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
     with on_device(X):
         config = launch or _from_table("hessian", row_pass)
-        grid, arguments, made = _arranged(
-            _hessian.hessian_kernel, row_pass, config, build, widths, given=launch is not None
-        )
-        _hessian.hessian_kernel[grid](**arguments)
-        sums = reduce_partials(*made)
-    gradient, border, corner, matrix, scalars = torch.split(sums, [*parts, SCALARS])
-    return torch.cat([gradient, scalars]), bordered(matrix.view(D, D), border, corner)
+        first, made = _arranged(_hessian.hessian_kernel, row_pass, config, build, partials, given=launch is not None)
+        return Plan(row_pass, [first, reduction(*made, columns=D)], width=D * D + 2 * D + 6)
 
 
-def reduce_partials(partials: Tensor, totals: Tensor | None = None) -> Tensor:
-    """The second stage: sum partials [P, D] in float64, and totals [T, 5] behind them if given; P and T may differ.
+def reduction(partials: Tensor, totals: Tensor | None = None, *, columns: int | None = None) -> Launch:
+    """Return the second stage: sum partials [P, W] in float64, and totals [T, 5] if given; P and T may differ.
 
-    Returns:
-        [D] or [D + 5] float64.
+    It writes `OUT` [W] float64, or with totals [W + 5], which follow the first `columns` sums, by default all of them.
     """
-    count, D = partials.shape
-    out = partials.new_empty(D + (SCALARS if totals is not None else 0), dtype=torch.float64)
-    blocks = -(-D // REDUCE_BLOCK_D)
+    count, width = partials.shape
     arguments = {
         "PARTIALS": partials,
         "TOTALS": totals,
-        "OUT": out,
-        "D": D,
+        "OUT": partials.new_empty(0, dtype=torch.float64),
+        "D": width if columns is None else columns,
+        "WIDTH": width,
         "BLOCK_P": REDUCE.block_n,
         "BLOCK_D": REDUCE_BLOCK_D,
+        "partial_count": count,
+        "total_count": 0 if totals is None else totals.shape[0],
         **launch_options(REDUCE),
     }
-    if are_fitted(partials.device):  # so that the time to compile it is counted
-        loaded(_columns.reduce_kernel, partials.device, arguments, {})
-    _columns.reduce_kernel[(blocks + (totals is not None),)](
-        **arguments, partial_count=count, total_count=0 if totals is None else totals.shape[0]
-    )
-    return out
+    blocks = -(-width // REDUCE_BLOCK_D)
+    return Launch(_columns.reduce_kernel, (blocks + (totals is not None),), arguments, changing=("OUT",))
 
 
-def _launch_rows(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None) -> Tensor:
-    """Write the wanted values; the programs' totals [programs, 5]."""
+def _wide_launches(
+    row_pass: RowPass, values: RowValues, launch: LaunchConfig | None, border: bool
+) -> list[Callable[[Mapping[str, Tensor]], None]]:
+    """Return what a pass launches over rows that do not fit the registers, which it reads twice, with a border three
+    times."""
+    D = row_pass.X.shape[1]
+    missing = row_pass.empty(residual=values.residual is None, curvature=border and values.curvature is None)
+    values = dataclasses.replace(values, **{name: v for name, v in vars(missing).items() if v is not None})
+    rows, totals = _rows_launch(row_pass, values, launch)
+    columns, sums = _columns_launch(row_pass, values.residual, launch)
+    second_stage = reduction(sums, totals, columns=D)
+    if not border:
+        return [rows, columns, second_stage]
+    h = values.curvature
+    assert h is not None
+    h_columns, h_partials = _columns_launch(row_pass, h, launch)
+    h_second_stage = reduction(h_partials)
+
+    def h_sums(changed: Mapping[str, Tensor]) -> None:
+        out = changed["OUT"][D + SCALARS :]
+        h_second_stage({"OUT": out})
+        torch.sum(h, dim=0, keepdim=True, dtype=torch.float64, out=out[D:])
+
+    return [rows, columns, second_stage, h_columns, h_sums]
+
+
+def _rows_launch(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None) -> tuple[Launch, Tensor]:
+    """Return what writes the wanted values, and where it writes the programs' totals [programs, 5]."""
 
     def build(config: LaunchConfig) -> dict[str, Any]:
         width = min(block_width(row_pass.X.shape[1]), WIDE_BLOCK_D)
         return {**row_arguments(row_pass, config), **value_arguments(values), "BLOCK_D": width}
 
-    kernel, widths = _bce.rows_kernel, {"TOTALS": (SCALARS, torch.float64)}
-    grid, arguments, made = _arranged(kernel, row_pass, launch or WIDE, build, widths, given=launch is not None)
-    kernel[grid](**arguments)
-    return made[0]
+    partials = {"TOTALS": (SCALARS, torch.float64)}
+    first, made = _arranged(_bce.rows_kernel, row_pass, launch or WIDE, build, partials, given=launch is not None)
+    return first, made[0]
 
 
-def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | None) -> Tensor:
-    """Return (X - center)^T v over each program's own row tiles, [programs, D] in the arithmetic's dtype."""
+def _columns_launch(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | None) -> tuple[Launch, Tensor]:
+    """Return what sums (X - center)^T v over each program's own row tiles, and where: [programs, D] in the
+    arithmetic's dtype."""
     D = row_pass.X.shape[1]
     width = min(block_width(D), WIDE_BLOCK_D)
 
@@ -168,13 +198,10 @@ def _launch_columns(row_pass: RowPass, v: Tensor | None, launch: LaunchConfig | 
             **launch_options(config),
         }
 
-    kernel, widths = _columns.column_sums_kernel, {"SUMS": (D, row_pass.compute)}
-    given, blocks = launch is not None, -(-D // width)
-    grid, arguments, made = _arranged(
-        kernel, row_pass, launch or WIDE, build, widths, given=given, column_blocks=blocks
-    )
-    kernel[grid](**arguments)
-    return made[0]
+    kernel, partials, blocks = _columns.column_sums_kernel, {"SUMS": (D, row_pass.compute)}, -(-D // width)
+    given = launch is not None
+    first, made = _arranged(kernel, row_pass, launch or WIDE, build, partials, given=given, column_blocks=blocks)
+    return first, made[0]
 
 
 def _arranged(
@@ -182,28 +209,31 @@ def _arranged(
     row_pass: RowPass,
     config: LaunchConfig,
     build: Build,
-    widths: dict[str, tuple[int, torch.dtype]],
+    widths: Mapping[str, tuple[int, torch.dtype]],
     *,
     given: bool,
     column_blocks: int = 1,
-) -> tuple[tuple[int, int], dict[str, Any], list[Tensor]]:
-    """Return the grid and the arguments of a launch, and what the kernel writes for each program, [programs, width]
-    each.
+) -> tuple[Launch, list[Tensor]]:
+    """Return a launch of the kernel, and what it writes for each program, [programs, width] each.
 
     A configuration that was given by the caller is taken as it is; another one is fitted to the device.
     """
-    device = row_pass.X.device
-    if not given and are_fitted(device):
-        outputs = {name: dtype for name, (_, dtype) in widths.items()}
-        config, arguments = settle(
-            config, build, lambda arguments: loaded(kernel, device, arguments, outputs), device_limits(device)
-        )
-    else:
+    X, found = row_pass.X, None
+    placeholders = {name: X.new_empty(0, dtype=dtype) for name, (_, dtype) in widths.items()}
+
+    def load(arguments: Arguments) -> Resources:
+        return loaded(kernel, X.device, {**arguments, **placeholders})
+
+    if given or not are_fitted(X.device):
         arguments = build(config)
-    tiles, resident = grid_size(row_pass.n, config, device)
+    else:
+        config, arguments, found = settle(config, build, load, device_limits(X.device))
+    tiles, resident = grid_size(row_pass.n, config, X.device)
     programs = max(1, resident // column_blocks, -(-tiles // TILES_A_PROGRAM))
-    made = {name: row_pass.X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}
-    return (programs, column_blocks), {**arguments, **made, "tiles": tiles, "programs": programs}, list(made.values())
+    made = {name: X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}
+    arguments = {**arguments, **made, "tiles": tiles, "programs": programs}
+    changing = [name for name in ("WEIGHT", "BIAS", "GUARD") if arguments.get(name) is not None]
+    return Launch(kernel, (programs, column_blocks), arguments, changing=changing, found=found), list(made.values())
 
 
 def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:

@@ -15,10 +15,10 @@ from flashlogit_kernels.gpu.resources import compile_seconds
 from ..objectives.certificate import Certificate
 from ..objectives.objective import Objective
 from ..objectives.parameters import RowLoss
-from ..solvers.choose import METHODS, SolverName, choose_method
+from ..solvers.choose import SolverName, begun, choose_method
 from ..solvers.driver import Ending, HistoryRow, Limits, Outcome, Progress
 from ..solvers.method import Method, Start, State, of_shapes
-from ..solvers.newton import start_from_sample
+from ..solvers.sample import start_from_sample
 from ..solvers.unpenalised.finding import Separation, separation_message
 from ..solvers.unpenalised.problem import Unpenalised
 from ..system.threads import threads_as_before
@@ -260,7 +260,7 @@ class FitTask:
                 self._options.on_point(row, FitPoint(FitState(self._name, state), self.objective))
 
     def _make(self, start: Start) -> Method:
-        return METHODS[self._name](self.objective, start)
+        return begun(self._name, self.objective, start)
 
     def _resumed(self, state: FitState) -> tuple[Method, Tensor]:
         """Return the method that goes on from a state, and what the driver knew there."""

@@ -98,6 +98,11 @@ def provable(
     return l1 > 0 and by_l1, l2 > 0 and (by_l2 or counts_l2)
 
 
+def float32_gap(l2: float, coordinates: Coordinates) -> float:
+    """Return about the gap, in nats, that rounding errors of a gradient summed in float32 make by l2 > 0."""
+    return (2.0**-24) ** 2 * coordinates.rounding / (2 * l2)
+
+
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     """Return w_j a_j + pen_j(w_j) + pen*_j(-a_j), each at least 0, in the shape of w.
 

@@ -135,14 +135,16 @@ class Objective(Parameterisation):
         return replace(self, design=design, loss=loss), known
 
     def separated(self, point: Point) -> bool:
-        """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`."""
-        if self.bounded:
-            return False
+        """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`.
+
+        For objectives that are not `bounded`.
+        """
         assert point.rows is not None
         return bool(self.loss.margin(point.rows) > 0)
 
     def certify(self, point: Point) -> Certificate:
-        """Return the duality gap at a point evaluated `certified`; with an intercept for one pass over X or two.
+        """Return the duality gap at a point; with an intercept for one pass over X or two, if it was evaluated
+        `certified`, and else for another one.
 
         As in `flashlogit.objectives.certificate`, for a softmax with u_i = q_i - e_{y_i} for distributions q_i: the
         residuals p - e_y need not add up to 0 for each class, but with an intercept u has to. Those of intercepts t
@@ -153,6 +155,7 @@ class Objective(Parameterisation):
         which are distributions for max |t| <= 1/2, and KL(q_i | p_i) is at most t^T (diag p_i - p_i p_i^T) t.
         """
         assert self.penalised
+        point = point if point.rows else self.evaluate(point.theta, certified=True)
         assert point.rows is not None
         (D, C), S = (self.X.shape[1], self.loss.columns), self.loss.weight_sum
         W = self.centred(point.theta)[0]

@@ -35,6 +35,7 @@ class Passes(Protocol):
         residual: bool = False,
         curvature: bool = False,
         logits: bool = False,
+        border: bool = False,
         **options: Unpack[PassOptions],
     ) -> BCESums: ...
 

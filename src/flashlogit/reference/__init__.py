@@ -40,7 +40,7 @@ from flashlogit_kernels.gram import weighted_gram
 
 from ..system.memory import scratch_buffer
 from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
-from .terms import labels_of
+from .terms import Labels, labels_of
 
 
 def bce_onepass(
@@ -52,34 +52,43 @@ def bce_onepass(
     residual: bool = False,
     curvature: bool = False,
     logits: bool = False,
+    border: bool = False,
     **options: Unpack[PassOptions],
 ) -> BCESums:
     """Return clamped binary cross-entropy and its gradient, summed over rows: the twin of
     `flashlogit_kernels.bce_onepass`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-    packed = over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values), joined)
-    return BCESums(packed, values.residual, values.curvature, values.logits)
+    packed = over_parts(
+        row_pass.X,
+        row_pass.n,
+        functools.partial(_sums, row_pass, values, border=border),
+        functools.partial(joined, border=border),
+    )
+    return BCESums(packed, values.residual, values.curvature, values.logits, border)
 
 
-def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool = True) -> Tensor:
+def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool = True, border: bool = False) -> Tensor:
     """Return `BCESums.packed` of the visited rows `part`, and write the wanted values of these rows.
 
-    Without `gradient` its first D entries are 0. What is cheaper for many rows at once waits for the end of the loop.
+    Without `gradient` its first D entries are 0. What is cheaper for many rows at once waits for the end of the loop;
+    with `border` the curvatures cannot, since they are multiplied by the block while that is in the cache.
     """
     X, compute, clamp = row_pass.X, row_pass.compute, row_pass.clamp
     w, b = _parameters(row_pass)
     y, s = gather(row_pass.y, row_pass.rows, part), gather(row_pass.sample_weight, row_pass.rows, part)
     assert y is not None
     s = None if s is None else s.to(compute)
-    weight_grad = X.new_zeros(X.shape[1], dtype=torch.float64)
-    with scratch_buffer(3 * len(y), compute, X.device) as scratch:
-        z, r, own = scratch.view(3, -1)
+    weight_grad, h_sums = X.new_zeros((2, X.shape[1]), dtype=torch.float64)
+    vectors = 4 if border else 3
+    with scratch_buffer(vectors * len(y), compute, X.device) as scratch:
+        z, r, own = scratch.view(vectors, -1)[:3]
+        h = scratch.view(vectors, -1)[3] if border else None
         labels = labels_of(y, row_pass.pos_weight, s, own)
         # Split at once: a slice costs as much as the arithmetic of a small block.
         height = block_rows(X, compute)
         blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=gradient)
-        for (_, X_b), z_b, r_b, labels_b in zip(
+        for (block, X_b), z_b, r_b, labels_b in zip(
             blocks, torch.split(z, height), torch.split(r, height), labels.split(height), strict=True
         ):
             linear(X_b, w, b, out=z_b)
@@ -88,19 +97,22 @@ def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool =
                 r_b.masked_fill_(z_b.abs() > clamp.bound, 0.0)
             if gradient:
                 weight_grad += transposed_product(X_b, r_b)
+            if h is not None:
+                h_sums += transposed_product(X_b, _curvature(labels_b, z_b, h[block], clamp))
         if values.logits is not None:
             labels.logits(z, out=values.logits[part])
         if values.residual is not None:
             values.residual[part] = r
         if values.curvature is not None:
-            h = labels.curvature(z, out=values.curvature[part])
-            if clamp.zeroes_gradient:
-                h.masked_fill_(z.abs() > clamp.bound, 0.0)
+            if h is None:
+                _curvature(labels, z, values.curvature[part], clamp)
+            else:
+                values.curvature[part] = h
         nonfinite, largest, inside = _extremes(z, clamp)
         loss = labels.loss(z if inside else z.clamp_(-clamp.bound, clamp.bound))
         if values.loss is not None:
             values.loss[part] = loss
-        return packed_sums(
+        packed = packed_sums(
             weight_grad,
             bias_grad=_total(r),
             loss=_total(loss),
@@ -108,6 +120,9 @@ def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool =
             nonfinite=nonfinite,
             max_abs_logit=largest,
         )
+        if h is None:
+            return packed
+        return torch.cat([packed, h_sums, torch.as_tensor(_total(h), dtype=torch.float64).reshape(1)])
 
 
 def bce_hessian(
@@ -191,6 +206,12 @@ def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     with torch.autocast(X.device.type, enabled=False):
         z = torch.cat([torch.mv(block, w) for _, block in row_blocks(X, None, slice(0, X.shape[0]), compute)])
     return z if bias is None else z.add_(bias.detach())
+
+
+def _curvature(labels: Labels, margins: Tensor, out: Tensor, clamp: Clamp) -> Tensor:
+    """Return s dr/dz of rows from their margins, in `out`."""
+    h = labels.curvature(margins, out=out)
+    return h.masked_fill_(margins.abs() > clamp.bound, 0.0) if clamp.zeroes_gradient else h
 
 
 _NEIGHBOURS = 64

@@ -31,10 +31,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ..objectives.objective import Objective
 from ..system.errors import UserError
 from .lbfgs import LBFGS
+from .method import Method, Start
 from .newton import Newton
 from .newton_cg import NewtonCG
+from .stepped import Stepped, takes_steps
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
 METHODS: Final[dict[str, type[Newton] | type[NewtonCG] | type[LBFGS]]] = {
@@ -42,6 +45,13 @@ METHODS: Final[dict[str, type[Newton] | type[NewtonCG] | type[LBFGS]]] = {
     "newton-cg": NewtonCG,
     "lbfgs": LBFGS,
 }
+
+
+def begun(name: str, objective: Objective, start: Start) -> Method:
+    """Return a method at its start: one whose steps a kernel makes where there is such a one, else one in torch."""
+    if takes_steps(objective, name):
+        return Stepped(objective, start, newton=name == "newton")
+    return METHODS[name](objective, start)
 
 
 @dataclass(frozen=True)

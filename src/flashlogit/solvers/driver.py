@@ -143,15 +143,17 @@ def drive(objective: Objective, method: Method, limits: Limits) -> Outcome:
         if limits.on_point is not None:
             driver = progress.saved(objective.counter.passes, float(row["seconds"] or 0.0))
             limits.on_point(row, {"theta": method.search.theta, "driver": driver, **method.state()})
-        point, certificate = method.search.at, None
-        if objective.separated(point):
+        certificate = None
+        if not objective.bounded and objective.separated(method.search.at):
             ending = "separated"
-        elif gap <= progress.expected_gap:
-            certificate = limits.certify(point)
+        elif at.basis == "proven":
+            certificate = Certificate("gap", at.gap, at.value, objective.null_value)
+        elif at.basis == "estimated" and gap <= progress.expected_gap:
+            certificate = limits.certify(method.search.at)
             row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
             progress.expected_gap = PATIENCE.next_certificate * gap
-            if certificate.gap <= progress.goal:
-                ending = "tolerance"
+        if ending is None and certificate is not None and certificate.gap <= progress.goal:
+            ending = "tolerance"
         progress.reach(at.value, gap)
         if ending is None and progress.stalled(objective.null_value):
             ending = "precision"
@@ -165,6 +167,7 @@ def drive(objective: Objective, method: Method, limits: Limits) -> Outcome:
                 trials, progress.iterations = trials + 1, progress.iterations + 1
                 if method.advance():
                     break
+    point = method.search.at
     certificate = certificate or limits.certify(point)
     row |= {"gap": certificate.gap, "relative_gap": certificate.relative}
     if certificate.gap <= progress.goal and ending != "separated":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -44,10 +44,28 @@ class Start:
         return cls(theta, tolerance, state=state)
 
 
+class Reached(Protocol):
+    """The point that a method has reached."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """What is known of the last trial."""
+
+    @property
+    def theta(self) -> Tensor:
+        """The accepted parameters [P, K]."""
+
+    @property
+    def at(self) -> Point:
+        """The accepted point."""
+
+
 class Method(Protocol):
     """A solver at an accepted point."""
 
-    search: Search
+    @property
+    def search(self) -> Reached:
+        """What it has reached."""
 
     @property
     def decrement(self) -> float:
@@ -81,9 +99,10 @@ def read_back(tensors: Sequence[Tensor]) -> list[float]:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is read back of a search: refusals in a row, P, the estimated gap, |gradient| and the step's length.
+    """What is read back of a search: refusals in a row, P, the gap, |gradient| and the step's length.
 
-    Each is the largest of all models.
+    Each is the largest of all models. basis: whether the gap is an estimate of what `Objective.certify` would prove, is
+    proven itself, or is as rough as sums in float32, with which the method goes on to better ones by itself.
     """
 
     refused: float
@@ -91,6 +110,7 @@ class Numbers:
     gap: float
     gradient_norm: float
     step: float
+    basis: Literal["estimated", "rough", "proven"] = "estimated"
 
 
 class Search:
@@ -115,7 +135,8 @@ class Search:
         if self._numbers is None:
             at = self.at
             found = [self.refused, at.value, at.gap, at.gradient.norm(dim=0), self.step]
-            self._numbers = Numbers(*read_back(found))
+            refused, value, gap, gradient_norm, step = read_back(found)
+            self._numbers = Numbers(refused, value, gap, gradient_norm, step)
             if self._tried is not None:
                 accepted, before, new = self._tried
                 taken = new if self._numbers.refused == 0 else _merged_rows(accepted, before, new)

@@ -6,15 +6,6 @@ A pass with the Hessian costs several without. An old Hessian, or one of a sampl
 every step brings the model's decrease down by a factor of ten; only when it does not is a new one computed. Meanwhile
 each step corrects it along itself (a BFGS update), which costs nothing. The l1 term is part of the model (a proximal
 Newton method), so that exact zeros come out of it.
-
-Every method may start at the optimum of a sample of the rows, which costs next to nothing. The optimum of n rows lies
-about P / (2 n) above that of all rows, in nats, and their Hessian is right to 2 sqrt(P / n) of itself in every
-direction: a solver that starts there with it has one digit of the coefficients already, or two.
-
-Not so for a column that next to no row of the sample has, such as a rare category. Its optimum there is where the one
-row is certain, and from such a point a Newton step on all rows is far too long: 261,877 flights x 186 columns took 32
-passes over X by Newton's method and 83 by the truncated one, instead of 16 and 45. Such columns are left out of a
-sample.
 """
 
 from __future__ import annotations
@@ -32,7 +23,7 @@ from .proximal import factor, solve, try_factor
 
 @dataclass(frozen=True)
 class Tuning:
-    """When a Hessian is computed anew, and when in float64; when a sample is taken, and how far it is followed."""
+    """When a Hessian is computed anew, and when in float64."""
 
     good_ratio: float = 0.1
     """The Hessian is renewed where the decrease that the model predicts is more than this share of the last one."""
@@ -44,19 +35,6 @@ class Tuning:
     """Share of the null model's P at which a new float32 Hessian that leads no further has its rounding to blame."""
     refusals: int = 4
     """After so many shorter steps along a new direction the rounding of a float32 Hessian is taken for the cause."""
-    sample_shrink: int = 16
-    """Rows of a sample are one in so many, so that a dozen passes over it cost less than one over all."""
-    sample_rows_a_parameter: int = 64
-    """A sample has at least so many rows for each parameter; its Hessian is then right to a quarter."""
-    sample_least_rows: int = 2048
-    """A sample has at least so many rows."""
-    sample_steps: int = 12
-    """Most steps of Newton's method on a sample."""
-    sample_least_cuda_bytes: int = 8 << 30
-    """Size of X on a GPU below which no sample is taken: an H100 reads so much in 3 ms, and the sample's levels are up
-    to 1,900 launches. 11,000,000 x 28, which is 1.2 GB, took 60 ms with a sample and 39 without."""
-    sample_known: float = 0.02
-    """Gap on a sample that is small enough, in parameters for each row: what a sample's optimum is off by anyway."""
 
 
 TUNING = Tuning()
@@ -167,31 +145,3 @@ class Newton:
 def _times(H: Tensor, v: Tensor) -> Tensor:
     """Return the products [P, K] of H [K, P, P] with the columns of v [P, K]."""
     return (H @ v.t()[:, :, None])[:, :, 0].t()
-
-
-def start_from_sample(objective: Objective, start: Start) -> Start:
-    """Return a better start, with the Hessian of the sample's objective there, [1, P, P].
-
-    It is `start` itself where a sample would say too little: few rows, or a rare class.
-    """
-    X = objective.X
-    if X.is_cuda and X.numel() * X.element_size() < TUNING.sample_least_cuda_bytes:
-        return start
-    rows = len(X) // TUNING.sample_shrink
-    if rows < max(TUNING.sample_least_rows, TUNING.sample_rows_a_parameter * objective.parameters):
-        return start
-    found = objective.sample(rows)
-    if found is None:
-        return start
-    sample, known = found
-    newton = Newton(sample, start_from_sample(sample, start))
-    goal = TUNING.sample_known * objective.parameters / rows
-    for _ in range(TUNING.sample_steps):
-        if newton.decrement <= goal:
-            break
-        newton.advance()
-    hessian = sample.hessian(newton.search.theta)
-    # About what it is in these coordinates, for columns of which the sample does not know.
-    unknown = (~known).repeat_interleave(objective.scale.shape[1])
-    hessian.diagonal(dim1=1, dim2=2)[:, : len(unknown)].masked_fill_(unknown, 1.0)
-    return Start(newton.search.theta, start.tolerance, hessian=hessian)

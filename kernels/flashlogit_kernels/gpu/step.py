@@ -1,0 +1,286 @@
+"""The state of K fits between their passes, and the launches that take them from one pass to the next.
+
+What is minimised is P(theta) = 1/S sum_i s_i loss_i(z_i) + 1/2 sum_j l2_j theta_j^2 with w_j = d_j theta_j and, where an
+intercept is the last parameter, b = d_b theta_b - sum_j c_j w_j. A step takes the sums of a pass at the trial point,
+accepts it or tries a shorter step (Armijo's rule), and writes the weights and bias of the next point. All decisions are
+made on the device, so that passes and steps may be launched ahead of what the host knows of them: a model whose status
+is not 0 is left as it is, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from triton import next_power_of_2
+
+from ._newton import build_hessian_kernel, newton_hessian_kernel
+from ._step import (
+    CURVATURE,
+    GRADIENT,
+    HEAD,
+    INVERSE,
+    IS_NEW,
+    KEPT_A_MODEL,
+    LIMITS_A_MODEL,
+    MATRICES_A_MODEL,
+    PLACES,
+    PRODUCTS,
+    ROUNDING,
+    SIZE,
+    STOP_GAP,
+    THETA,
+    VECTORS_A_MODEL,
+    WEIGHT_SUM_LIMIT,
+    resume_kernel,
+    step_kernel,
+)
+from .arguments import on_device
+from .plan import Launch
+
+MEMORY = 20
+"""Pairs that L-BFGS remembers."""
+MOST_PARAMETERS = {"lbfgs": 16_384, "newton": 129}
+"""Parameters up to which a program holds a method's step."""
+SWEPT_PARAMETERS = 64
+"""Parameters up to which a new Hessian is inverted within a program. On an H100, 31 take 18 us there, a tile for 65 takes
+500; torch takes 80 and 130."""
+NUMBERS = ("status", "value", "gap", "gradient_norm", "step", "refused", "decrement", "new")
+"""Names of the columns of `Step.numbers`."""
+_ALIGNED = 16
+
+
+def fits_step(parameters: int, method: Literal["lbfgs", "newton"]) -> bool:
+    """Return whether a step with so many parameters has a kernel."""
+    return parameters <= MOST_PARAMETERS[method]
+
+
+class Step:
+    """K fits with P parameters each, their state on one device.
+
+    Attributes:
+        numbers: [K, 8] float64, see `NUMBERS`: P and the gap at the accepted point, the norm of the gradient there, the
+            length of the step that was tried, refusals in a row, the decrease that the model expects of the next step,
+            and whether the Hessian behind the step that was tried was new.
+        status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3 wants a
+            new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a Cholesky factor.
+            A model of another status than 0 has the accepted point for its next one.
+        theta: [P, K] float64, the accepted point.
+        gradient: [P, K] float64, the gradient there.
+    """
+
+    def __init__(
+        self,
+        scale: Tensor,
+        l2: Tensor,
+        *,
+        center: Tensor | None,
+        weight_sum: float | Tensor,
+        intercept: bool,
+        method: Literal["lbfgs", "newton"],
+        models: int = 1,
+        stop_gap: float = 0.0,
+        rounding: float = 2e-14,
+        good_ratio: float = 0.1,
+    ) -> None:
+        """Allocate the state; `begin` sets the point.
+
+        Args:
+            scale: d [P] float64; P is D or, with an intercept, D + 1.
+            l2: [P] float64, above 0 but for the intercept's 0.
+            center: c [D] float64 where it is folded into the intercept, None where a pass subtracts it.
+            weight_sum: S, a number or [K].
+            intercept: whether the last parameter is one.
+            method: "lbfgs" or "newton".
+            models: K.
+            stop_gap: the gap at which a model ends, in nats.
+            rounding: the share of P below which a difference is rounding: 2e-14 after a pass in float64.
+            good_ratio: a new Hessian is wanted where the decrement is more than this share of the last one.
+
+        Raises:
+            ValueError: more parameters than `MOST_PARAMETERS`.
+        """
+        if not fits_step(len(scale), method):
+            raise ValueError(f"a step by {method} takes up to {MOST_PARAMETERS[method]} parameters, not {len(scale)}")
+        self._newton, self._P, self._K = method == "newton", len(scale), models
+        P, K, D = len(scale), models, len(scale) - intercept
+        pitch = -(-P // _ALIGNED) * _ALIGNED
+        constants = torch.zeros((3, pitch), dtype=torch.float64, device=scale.device)
+        constants[0, :P], constants[1, :P] = scale, l2
+        if center is not None:
+            constants[2, :D] = center
+        zeros = constants.new_zeros
+        self.numbers, self.status = zeros((K, len(NUMBERS))), zeros(K, dtype=torch.int32)
+        self._vectors, self._kept = zeros((K, VECTORS_A_MODEL.value, pitch)), zeros((K, KEPT_A_MODEL.value))
+        self._memory = zeros((K, P, pitch) if self._newton else (K, 2, MEMORY + 1, pitch))
+        self._matrices = None if self._newton else zeros((K, MATRICES_A_MODEL.value))
+        self._limits = zeros((K, LIMITS_A_MODEL.value))
+        self._limits[:, WEIGHT_SUM_LIMIT.value] = weight_sum
+        self._limits[:, 1:] = zeros(3).copy_(torch.tensor([stop_gap, rounding, good_ratio], dtype=torch.float64))
+        self.theta, self.gradient = (self._vectors[:, row.value, :P].t() for row in (THETA, GRADIENT))
+        # The bias begins at whole 16 bytes, as the weights do: no kernel is compiled for less.
+        at = -(-D // 4) * 4
+        both = {dtype: zeros((K, at + 4), dtype=dtype) for dtype in (torch.float64, torch.float32)}
+        self._weights = {dtype: [(row[:D], row[at : at + 1]) for row in rows] for dtype, rows in both.items()}
+        self._point = {
+            "CONSTANTS": constants,
+            "STATUS": self.status,
+            "VECTORS": self._vectors,
+            "W64": both[torch.float64],
+            "W32": both[torch.float32],
+            "P": P,
+            "pitch": pitch,
+            "INTERCEPT": int(intercept),
+        }
+        self._state = {
+            "LIMITS": self._limits,
+            "NUMBERS": self.numbers,
+            "KEPT": self._kept,
+            "MEMORY": self._memory,
+        }
+        self._launches: dict[tuple[str, bool, bool], Launch] = {}
+
+    def weights(self, dtype: torch.dtype, model: int = 0) -> tuple[Tensor, Tensor]:
+        """Return (w [D], b [1]) of a model's next point for a pass, in float64 or float32; every launch writes them."""
+        return self._weights[dtype][model]
+
+    def begin(self, theta: Tensor, state: dict[str, Tensor] | None = None) -> None:
+        """Set the accepted point and the next one to theta [P, K], with what `state` gave or with nothing remembered."""
+        self._vectors.zero_()
+        self.theta.copy_(theta)
+        self.numbers.zero_()
+        self._memory.zero_()
+        self._kept[:] = self._kept.new_tensor([1.0, float(MEMORY), 1.0, 0.0, 0.0])
+        if self._newton and state is not None:
+            inverse = state["inverse"] if "inverse" in state else torch.linalg.inv(state["hessian"])
+            self._memory[:, :, : self._P] = inverse
+            self._kept[:, IS_NEW.value] = state["new"]
+        elif not self._newton:
+            self._begin_pairs(state)
+        self.resume()
+
+    def resume(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
+        """Let all models go on to where their directions lead, with new limits where they are given.
+
+        The next sums may be those of another arithmetic than the last.
+        """
+        for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
+            if limit is not None:
+                self._limits[:, place.value].fill_(limit)
+        self._launch("resume")()
+
+    def lbfgs(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
+        """Judge the trial point by the sums of its pass, and set the next one.
+
+        Args:
+            sums: [K, D + 5] or, with `exact`, [K, 2 D + 6] float64, contiguous: gradient by w, the five scalars and,
+                with `exact`, sum_i s_i h_i x_i and sum_i s_i h_i, by which the gap is proven.
+            exact: see `sums`.
+            first: whether the point is the accepted one, to be taken as it is.
+        """
+        self._launch("step", exact=exact, first=first)({"SUMS": sums})
+
+    newton = lbfgs
+
+    def hessian(self, raw: Tensor, *, first: bool = False) -> None:
+        """Take up the Hessian at the accepted point, and set the next one. Models of status 1 or 2 are left as they
+        are.
+
+        Args:
+            raw: [K, 2 D + 6 + D D] float64, contiguous: what `lbfgs` takes with `exact`, and sum_i s_i h_i x_i x_i^T.
+            first: whether value, gradient and gap of the accepted point are to be taken from `raw` as well.
+        """
+        P, K = self._P, self._K
+        if P <= SWEPT_PARAMETERS:
+            return self._launch("hessian", first=first)({"RAW": raw})
+        hessian = raw.new_empty((K, P, P))
+        self._launch("build")({"RAW": raw, "HESSIAN": hessian})
+        # torch.cholesky_inverse waits for the device, and takes longer.
+        factors, info = torch.linalg.cholesky_ex(hessian)
+        inverse = torch.linalg.solve_triangular(factors, torch.eye(P, dtype=raw.dtype, device=raw.device), upper=False)
+        inverse = inverse.mT @ inverse
+        return self._launch("hessian", first=first)({"RAW": raw, "INVERTED": inverse, "INFO": info})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `begin` goes on from: for L-BFGS steps and changes [20, P, K], newest first, and which are used
+        [20, K]; else the Hessian and its inverse, [K, P, P] each, and whether it is new []."""
+        if self._newton:
+            inverse = self._memory[:, :, : self._P].clone()
+            return {
+                "inverse": inverse,
+                "hessian": torch.linalg.inv(inverse),
+                "new": (self._kept[:, IS_NEW.value] != 0).all(),
+            }
+        places = (self._kept[:, HEAD.value, None].long() - 1 - torch.arange(MEMORY, device=self.status.device)) % (
+            MEMORY + 1
+        )
+        pairs = torch.arange(self._K, device=places.device)[:, None], places
+        steps, changes = (self._memory[:, of, :, : self._P][pairs].permute(1, 2, 0) for of in (0, 1))
+        inverse = self._square(INVERSE).diagonal(dim1=1, dim2=2)
+        return {"steps": steps, "changes": changes, "used": (inverse[pairs] != 0).to(steps.dtype).t()}
+
+    def _begin_pairs(self, state: dict[str, Tensor] | None) -> None:
+        assert self._matrices is not None
+        self._matrices.zero_()
+        if state is None:
+            return
+        # The oldest comes first, so that the free place behind the newest is followed by the oldest.
+        S, Y = (state[name].flip(0).permute(2, 0, 1) for name in ("steps", "changes"))
+        used = state["used"].flip(0).t().to(S.dtype)
+        self._memory[:, 0, :MEMORY, : self._P], self._memory[:, 1, :MEMORY, : self._P] = S, Y
+        products = S @ Y.mT
+        inverse = torch.linalg.inv(products.triu() + torch.diag_embed(1 - used))
+        self._square(INVERSE)[:, :MEMORY, :MEMORY] = inverse * used[:, :, None] * used[:, None, :]
+        self._square(PRODUCTS)[:, :MEMORY, :MEMORY] = Y @ Y.mT
+        curvature = products.diagonal(dim1=1, dim2=2)
+        self._matrices[:, CURVATURE.value : CURVATURE.value + MEMORY] = curvature
+        newest, length = curvature[:, -1], Y[:, -1].square().sum(dim=1)
+        self._kept[:, SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
+
+    def _square(self, which: Any) -> Tensor:
+        assert self._matrices is not None
+        n = PLACES.value
+        return self._matrices[:, which.value : which.value + n * n].view(-1, n, n)
+
+    def _launch(self, name: str, *, exact: bool = False, first: bool = False) -> Callable[..., None]:
+        """Return a launch, made when it is first asked for."""
+        key = name, exact, first
+        if key not in self._launches:
+            with on_device(self.status):
+                self._launches[key] = self._made(name, exact=exact, first=first)
+        return self._launches[key]
+
+    def _made(self, name: str, *, exact: bool, first: bool) -> Launch:
+        P, K = self._P, self._K
+        width, tile, warps = _geometry(P, newton=self._newton)
+        options = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
+        sums = self.numbers.new_empty(0)
+        if name == "resume":
+            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, **options})
+        if name == "step":
+            options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
+            arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._matrices}
+            return Launch(step_kernel, (K,), arguments, changing=("SUMS",))
+        if name == "build":
+            point = {key: self._point[key] for key in ("CONSTANTS", "P", "pitch", "INTERCEPT")}
+            arguments = {**point, **options, "LIMITS": self._limits, "RAW": sums, "HESSIAN": sums, "TILE": tile}
+            return Launch(build_hessian_kernel, (K, -(-P // tile)), arguments, changing=("RAW", "HESSIAN"))
+        inverted = P > SWEPT_PARAMETERS
+        options |= {"FIRST": first, "TILE": tile, "RAW": sums, "INVERTED": None, "INFO": None}
+        if inverted:
+            options |= {"INVERTED": sums, "INFO": self.status.new_empty(0)}
+        changing = ("RAW", "INVERTED", "INFO") if inverted else ("RAW",)
+        return Launch(newton_hessian_kernel, (K,), {**self._point, **self._state, **options}, changing=changing)
+
+
+def _geometry(P: int, *, newton: bool) -> tuple[int, int, int]:
+    """Return the numbers in a block of a vector, columns of a tile of pairs or rows of one of the inverse Hessian, and
+    warps."""
+    block = max(16, next_power_of_2(P))
+    if newton:
+        return block, min(block, 16 if P > SWEPT_PARAMETERS else 64), 4 if P <= 32 else 8
+    if P <= 128:
+        return block, min(block, 64), 4
+    return (min(block, 512), 64, 8) if P <= 2048 else (1024, 128, 16)

@@ -1,0 +1,247 @@
+"""Newton's method and L-BFGS with a kernel for all that happens between two passes over X.
+
+On a GPU the dozens of small operations of a step take longer than reading a gigabyte. So one kernel makes the step: it
+judges the point that a pass has just evaluated, goes there or shortens the step, finds the next direction, and leaves
+the coefficients of the next trial point where the next pass reads them (`flashlogit_kernels.gpu.step`). An iteration is
+three kernels, a pass, its reduction and a step, and a copy of eight numbers. The next pass is launched before these are
+looked at: where the kernel has decided to stop, the pass finds that out on the device and reads nothing.
+
+The first passes are in float32. Its sums show a gap down to some share of the null model's P, and above that they lead
+to the same place for less. From there on passes are in float64 and sum X^T h beside X^T r, so that the gap which the
+step finds is the proven one (`flashlogit.objectives.certificate`), without another read of X.
+
+This is for a logistic loss with an l2 penalty that proves a gap and no l1 term. The methods in torch take all else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..objectives.certificate import float32_gap
+from ..objectives.logistic import Logistic
+from ..objectives.objective import Objective, Point
+from ..objectives.parameters import RowLoss
+from .method import ROUNDING, Numbers, Start, State, of_shapes
+from .newton import TUNING as NEWTON
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """When passes are in float64."""
+
+    rough: float = 1e-4
+    """Estimated gap, as a share of the null model's P, from which on passes are in float64."""
+    above_noise: float = 100.0
+    """The same, in gaps that rounding errors of float32 alone would make."""
+    rounding: float = 1e-6
+    """Differences of P below this share are noise where one of two points was evaluated in float32."""
+    ridges: tuple[float, ...] = (1e-10, 1e-7, 1e-4, 1.0)
+    """What is added to the diagonal of a Hessian without a Cholesky factor, which is about 1, until it has one."""
+
+
+TUNING = Tuning()
+_CLOSE, _WANTS_HESSIAN, _MISLED, _NO_FACTOR = 1, 3, 4, 5
+"""Values of the status of `flashlogit_kernels.gpu.step.Step` that this module answers."""
+
+
+def by_kernels(loss: RowLoss) -> bool:
+    """Return whether kernels sum this loss, on a GPU or in Triton's interpreter."""
+    return isinstance(loss, Logistic) and hasattr(loss.passes, "Step")
+
+
+def takes_steps(objective: Objective, name: str) -> bool:
+    """Return whether a kernel makes the steps of the method `name` for this objective."""
+    provable = objective.l1 == 0 and objective.proving_l2 > 0 and objective.null_space is None
+    if name not in ("newton", "lbfgs") or not provable or not by_kernels(objective.loss):
+        return False
+    kernels: Any = objective.loss
+    return bool(kernels.passes.fits_step(objective.parameters, name))
+
+
+class Stepped:
+    """State of the method at an accepted point; `advance` is one evaluation."""
+
+    def __init__(self, objective: Objective, start: Start, *, newton: bool) -> None:
+        self.objective, self._newton = objective, newton
+        coordinates, loss, null = objective.design.coordinates, objective.loss, objective.null_value
+        assert isinstance(loss, Logistic)
+        noise = TUNING.above_noise * float32_gap(objective.proving_l2, coordinates)
+        self._goal = start.tolerance * null
+        self._rough_gap = max(self._goal, TUNING.rough * null, noise)
+        self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null
+        self._exact_hessian = False
+        """Whether Hessians are summed in float64."""
+        if start.state is not None:
+            exact, self._exact_hessian = (bool(each) for each in of_shapes(start.state, exact_point=(), exact=()))
+            self._exact = exact or self._exact
+        self._kernels: Any = loss.passes
+        folded = objective.intercept and objective.design.center is None
+        self._step = self._kernels.Step(
+            coordinates.scale,
+            objective.l2_of[:, 0],
+            center=coordinates.center if folded else None,
+            weight_sum=loss.weight_sum,
+            intercept=objective.intercept,
+            method="newton" if newton else "lbfgs",
+            **self._limits(),
+        )
+        self._plans: dict[Any, Any] = {}
+        self._mail = _Mail(self._step.numbers)
+        self._numbers: Numbers | None = None
+        self._status, self._was_new, self._decrement = 0, False, 0.0
+        known = start.state
+        if known is None and newton and start.hessian is not None:
+            known = {"hessian": start.hessian, "new": torch.tensor(False)}
+        self._step.begin(start.theta, known)
+        self._proven = False
+        if newton and known is None:
+            sums = self._hessian_sums()
+            if self._exact:  # a Hessian in float32 will do, but not its gradient
+                self._launch_pass()
+                self.objective.design.count()
+                sums[: len(self._sums)] = self._sums
+            self._step.hessian(sums, first=True)
+            self._send()
+            self._launch_pass()
+        else:
+            self._launch_pass()
+            self._launch_step(first=True)
+
+    @property
+    def search(self) -> Stepped:
+        """What is known of the accepted point, as of the search of a method in torch."""
+        return self
+
+    @property
+    def numbers(self) -> Numbers:
+        """What is known of the last trial; waits for the device the first time it is asked for."""
+        if self._numbers is None:
+            status, value, gap, gradient_norm, step, refused, self._decrement, was_new = self._mail.read()
+            self._status, self._was_new = int(status), was_new != 0
+            self._proven = self._exact if refused == 0 else self._proven
+            self._numbers = Numbers(refused, value, gap, gradient_norm, step, "proven" if self._proven else "rough")
+        return self._numbers
+
+    @property
+    def theta(self) -> Tensor:
+        """The accepted parameters [P, 1], as they are now."""
+        return self._step.theta.clone()
+
+    @property
+    def at(self) -> Point:
+        """The accepted point, as it is now; of its rows nothing is kept."""
+        value, gap = self._step.numbers[:, 1].clone(), self._step.numbers[:, 2].clone()
+        return Point(self.theta, self._step.gradient.clone(), value, gap)
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the method's model expects of its next step."""
+        _ = self.numbers
+        return self._decrement
+
+    def advance(self) -> bool:
+        """Judge the trial point, whose pass has been launched, and launch the next one's; return whether it was good
+        enough."""
+        _ = self.numbers
+        if self._status != 0:
+            self._answer()
+        self._launch_step()
+        return self.numbers.refused == 0
+
+    def state(self) -> State:
+        """Return the pairs or the Hessian, and which sums are in float64."""
+        exact = {"exact_point": self._exact, "exact": self._exact_hessian}
+        return {**self._step.state(), **{name: torch.tensor(value) for name, value in exact.items()}}
+
+    def _answer(self) -> None:
+        """Do what the step asked for before it can go on."""
+        if self._status == _CLOSE:
+            self._exact = True
+            self._step.resume(**self._limits())
+        elif self._status == _NO_FACTOR and self._exact_hessian:
+            self._add_ridges()
+        else:
+            led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * self.objective.null_value
+            self._exact_hessian = self._exact_hessian or self._status != _WANTS_HESSIAN or led_nowhere
+            self._step.hessian(self._hessian_sums())
+        self._launch_pass()
+
+    def _add_ridges(self) -> None:
+        """Give the Hessian a diagonal that is just large enough for it to have a Cholesky factor."""
+        sums, D = self._hessian_sums(), self.objective.X.shape[1]
+        ridge = self.objective.loss.weight_sum / self.objective.design.coordinates.scale.square()
+        for share in TUNING.ridges:
+            more = sums.clone()
+            more[-D * D :].view(D, D).diagonal().add_(share * ridge[:D])
+            self._step.hessian(more)
+            self._send()
+            if self.numbers and self._status != _NO_FACTOR:
+                break
+
+    def _launch_pass(self) -> None:
+        """Launch the pass at the next point, which reads nothing where the step has decided to stop."""
+        dtype = torch.float64 if self._exact else torch.float32
+        if dtype not in self._plans:
+            border = self._exact and self.objective.intercept
+            self._plans[dtype] = self._kernels.plan_onepass(border=border, **self._pass_arguments(dtype))
+        self._sums = self._plans[dtype].run(*self._step.weights(dtype), guard=self._step.status)
+
+    def _launch_step(self, *, first: bool = False) -> None:
+        """Launch the step behind the pass, a copy of its numbers, and the next pass."""
+        self.objective.design.count()
+        self._step.newton(self._sums, exact=self._exact and self.objective.intercept, first=first)
+        self._send()
+        self._launch_pass()
+
+    def _hessian_sums(self) -> Tensor:
+        """Return the sums of a pass with the Hessian at the accepted point, [2 D + 6 + D D]."""
+        self.objective.design.count()
+        if not self._exact_hessian:
+            if "hessian" not in self._plans:
+                self._plans["hessian"] = self._kernels.plan_hessian(**self._pass_arguments(torch.float32))
+            return self._plans["hessian"].run(*self._step.weights(torch.float32))
+        w, b = self._step.weights(torch.float64)
+        found = self._kernels.bce_hessian(weight=w, bias=b, **self._pass_arguments(torch.float64))
+        return torch.cat([found.sums.packed, found.matrix[-1], found.matrix[:-1, :-1].reshape(-1)])
+
+    def _pass_arguments(self, dtype: torch.dtype) -> dict[str, Any]:
+        loss, design = self.objective.loss, self.objective.design
+        of_rows = {"sample_weight": loss.sample_weight, "center": design.center}
+        return {"X": design.X, "y": loss.y, "eps": 0.0, "compute_dtype": dtype, **of_rows}
+
+    def _limits(self) -> dict[str, float]:
+        """Return the gap at which passes in this arithmetic end, and their noise."""
+        if self._exact:
+            return {"stop_gap": self._goal, "rounding": ROUNDING}
+        return {"stop_gap": self._rough_gap, "rounding": TUNING.rounding}
+
+    def _send(self) -> None:
+        """Send for the numbers of the last launch."""
+        self._mail.send()
+        self._numbers = None
+
+
+class _Mail:
+    """Numbers [1, n] float64 of a device on their way to the host, which waits for them only when it reads them."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers, self._on_gpu = numbers, numbers.is_cuda
+        self._copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=self._on_gpu)
+        self._arrived = torch.cuda.Event() if self._on_gpu else None
+
+    def send(self) -> None:
+        """Copy the numbers as they are when the device comes to it."""
+        self._copy.copy_(self._numbers, non_blocking=True)
+        if self._arrived is not None:
+            self._arrived.record(torch.cuda.current_stream(self._numbers.device))
+
+    def read(self) -> list[float]:
+        """Wait for what was sent last, and return it."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        found: list[float] = self._copy[0].tolist()
+        return found

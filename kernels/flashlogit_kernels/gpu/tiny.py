@@ -12,6 +12,7 @@ from torch import Tensor
 from . import _tiny
 from .arguments import launch_options, on_device
 from .launch import LaunchConfig, block_width, is_column_major
+from .plan import Launch
 from .resources import are_fitted, loaded
 
 TINY_COLUMNS = 63
@@ -31,8 +32,8 @@ _BLOCK = 512
 _NARROWEST = 16
 """Smallest side of the matrices that tl.dot multiplies."""
 _WARPS = 8
-_LONG = 1 << 40
-"""Stands for a float64 number's bits where a kernel is compiled: an int64 all the same."""
+_LIKE_THEM = {"N": 2, "limit": 2, "l2_bits": 1 << 40, "tolerance_bits": 1 << 40}
+"""Numbers of the same types as those that change from fit to fit: one compiled kernel does for all of them."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def fit_tiny(
     places = N if rows is None else len(rows)
     column_major = is_column_major(X)
     width = max(_NARROWEST, block_width(D + intercept))
-    numbers = TinyFits.NUMBERS + (TINY_ITERATIONS + 1) * TinyFits.ROW
-    found = TinyFits(*(X.new_empty(shape, dtype=torch.float64) for shape in ((M, D), (M,), (M, numbers))))
+    record = TinyFits.NUMBERS + (TINY_ITERATIONS + 1) * TinyFits.ROW
+    found = TinyFits(*(X.new_empty(shape, dtype=torch.float64) for shape in ((M, D), (M,), (M, record))))
     scratch = X.new_empty((3, -(-places // 2) * 2), dtype=torch.float64)
     arguments: dict[str, Any] = {
         "X": X,
@@ -114,15 +115,8 @@ def fit_tiny(
         **launch_options(LaunchConfig(_TILE // width, _WARPS, 1)),
     }
     bits = struct.unpack("2q", struct.pack("2d", l2, tolerance))
+    numbers = {"N": places, "limit": min(iterations, TINY_ITERATIONS), "l2_bits": bits[0], "tolerance_bits": bits[1]}
     with on_device(X):
-        if are_fitted(device):  # so that the time to compile it is counted
-            placeholders = {"N": 2, "limit": 2, "l2_bits": _LONG, "tolerance_bits": _LONG}
-            loaded(_tiny.tiny_kernel, device, {**arguments, **placeholders}, {})
-        _tiny.tiny_kernel[(M,)](
-            **arguments,
-            N=places,
-            limit=min(iterations, TINY_ITERATIONS),
-            l2_bits=bits[0],
-            tolerance_bits=bits[1],
-        )
+        compiled = loaded(_tiny.tiny_kernel, device, arguments | _LIKE_THEM) if are_fitted(device) else None
+        Launch(_tiny.tiny_kernel, (M,), arguments | numbers, found=compiled)()
     return found

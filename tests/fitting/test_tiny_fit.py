@@ -175,7 +175,7 @@ def test_what_the_program_cannot_finish_goes_on_as_any_fit(device: torch.device)
 def test_what_is_not_tried(
     shape: tuple[int, int], options: dict[str, Any], kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flashlogit_kernels.gpu import tiny as kernel
+    from flashlogit_kernels.gpu.fits import tiny as kernel
 
     def tried(*_: object, **__: object) -> None:
         raise AssertionError("a launch")

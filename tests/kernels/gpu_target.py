@@ -57,6 +57,11 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         extras["eps"] = call["eps"]
     if call.get("center"):
         extras["center"] = torch.ones(D)
+    if call["function"] == "fit_tiny":
+        from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+
+        fit_tiny(X, torch.ones(N, dtype=torch.uint8), l2=0.1, tolerance=1e-6)
+        return
     function = getattr(kernels, call["function"])
     if call["function"] in ("column_sums", "hessian_product"):
         vectors = [torch.ones(N), torch.ones(D)][: 1 if call["function"] == "column_sums" else 2]

@@ -41,7 +41,7 @@ def table(N: int, D: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def fit_tiny(kernels: ModuleType) -> Any:
-    from flashlogit_kernels.gpu.tiny import fit_tiny
+    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
 
     return fit_tiny
 

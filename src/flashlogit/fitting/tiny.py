@@ -28,7 +28,7 @@ def tiny_fit(X: Tensor, y: Tensor, sample_weight: Tensor | None, options: FitOpt
         options: of the fit.
         intercept: whether b is free.
     """
-    from flashlogit_kernels.gpu.tiny import ENDED_AT_TOLERANCE, TINY_BYTES, TINY_COLUMNS, TinyFits, fit_tiny
+    from flashlogit_kernels.gpu.fits.tiny import ENDED_AT_TOLERANCE, TINY_BYTES, TINY_COLUMNS, TinyFits, fit_tiny
 
     D = X.shape[1]
     read = X.numel() * X.element_size()

@@ -26,6 +26,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .coordinates import Coordinates
+
 _ROUNDING = 2.0**-53
 """Least rounding error of the mean gradient, as a share of the root mean square of a row's part in it."""
 _LARGE = 1e4

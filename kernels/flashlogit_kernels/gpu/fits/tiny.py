@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from . import _tiny
-from .arguments import launch_options, on_device
-from .launch import LaunchConfig, block_width, is_column_major
-from .plan import Launch
-from .resources import are_fitted, loaded
+from ..arguments import launch_options, on_device
+from ..launch import LaunchConfig, block_width, is_column_major
+from ..plan import Launch
+from ..resources import are_fitted, loaded
 
 TINY_COLUMNS = 63
 """Most columns: their Hessian, with the intercept's row, is 64 x 64 numbers in registers."""

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._terms import row_terms
+from .._terms import row_terms
 
 TOLERANCE = tl.constexpr(0)
 LIMIT = tl.constexpr(1)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _tiny
 from ..arguments import launch_options, on_device
 from ..launch import LaunchConfig, block_width, is_column_major
 from ..plan import Launch
 from ..resources import are_fitted, loaded
+from . import _tiny
 
 TINY_COLUMNS = 63
 """Most columns: their Hessian, with the intercept's row, is 64 x 64 numbers in registers."""

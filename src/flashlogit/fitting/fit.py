@@ -59,7 +59,9 @@ def fit(
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the optimum of a sample of the rows.
-        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run.
+        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. With an l2
+            penalty alone, and without a start, a listener or a choice of another solver than newton, the kernels fit a
+            table of up to 200 KB and 63 columns in one launch.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: called for each accepted point with its history row, and a `FitPoint`, which called gives its
             parameters.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -12,7 +14,7 @@ from launches import counted_launches
 from problems import objective_of
 from torch import Tensor
 
-from flashlogit import Fit, fit
+from flashlogit import Fit, LogisticRegression, fit
 from flashlogit.fitting import tiny
 from flashlogit.fitting.task import FitOptions, theta_of
 
@@ -24,16 +26,23 @@ def random(N: int, D: int) -> tuple[Tensor, Tensor]:
     return X, torch.rand(N) < torch.sigmoid(X[:, 0])
 
 
+@contextmanager
+def tried() -> Iterator[list[Fit | None]]:
+    """What the attempts within the block gave."""
+    made: list[Fit | None] = []
+
+    def attempt(*arguments: Any, **options: Any) -> Fit | None:
+        made.append(tiny.tiny_fit(*arguments, **options))
+        return made[-1]
+
+    with mock.patch("flashlogit.fitting.fit.tiny_fit", attempt):
+        yield made
+
+
 def launched(device: torch.device, *data: Tensor, **options: Any) -> Fit:
     """The fit, which must have been made in one launch."""
     placed = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in options.items()}
-    made = []
-
-    def tried(*arguments: Any, **more: Any) -> Fit | None:
-        made.append(tiny.tiny_fit(*arguments, **more))
-        return made[-1]
-
-    with mock.patch("flashlogit.fitting.fit.tiny_fit", tried):
+    with tried() as made:
         result = fit(*(each.to(device) for each in data), backend="triton", **placed)
     assert made[0] is result
     return result
@@ -107,6 +116,17 @@ def test_the_certificate_is_that_of_the_objective(tolerance: float, intercept: b
     assert result.gap == pytest.approx(certificate.gap, rel=1e-6, abs=1e-15)
     assert result.gap <= tolerance * certificate.null_objective
     assert result.objective == pytest.approx(certificate.objective, rel=1e-13)
+
+
+def test_an_estimator_is_fitted_so(device: torch.device) -> None:
+    X, y = random(60, 3)
+    with tried() as made:
+        model = LogisticRegression(backend="triton").fit(X.to(device), y.to(device))
+    assert made[0] is not None
+    expected = LogisticRegression(backend="torch").fit(X, y)
+    torch.testing.assert_close(
+        torch.as_tensor(model.coef_).cpu(), torch.as_tensor(expected.coef_), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_history(device: torch.device) -> None:

@@ -26,6 +26,7 @@ _FREE = frozenset(
         "expand",
         "unsqueeze",
         "squeeze",
+        "squeeze_",
         "detach",
         "alias",
         "as_strided",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .contract import pad_rows as pad_rows
+    from .gpu.measure import column_moments as column_moments
+    from .gpu.measure import label_sums as label_sums
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
     from .gpu.passes import bce_rows as bce_rows
@@ -28,9 +30,11 @@ __all__ = [
     "bce_hessian",
     "bce_onepass",
     "bce_rows",
+    "column_moments",
     "column_sums",
     "fits_step",
     "hessian_product",
+    "label_sums",
     "pad_rows",
     "plan_hessian",
     "plan_onepass",
@@ -51,5 +55,9 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     return load
 
 
-_HOMES = {"pad_rows": "contract", "Step": "gpu.step", "fits_step": "gpu.step"}
+_HOMES = {
+    **dict.fromkeys(("column_moments", "label_sums"), "gpu.measure"),
+    **dict.fromkeys(("Step", "fits_step"), "gpu.step"),
+    "pad_rows": "contract",
+}
 __getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

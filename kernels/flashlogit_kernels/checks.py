@@ -163,6 +163,24 @@ def check_matrix(X: Tensor) -> Tensor:
     return X if 1 in X.stride() else X.contiguous()
 
 
+def check_labels(y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return labels [N] contiguous, bool ones as their bytes, and weights [N] in a dtype that is read as it is.
+
+    Raises:
+        TypeError: a dtype that is not real, or no tensor.
+        ValueError: shapes or devices that do not fit, or no labels.
+    """
+    check_vector("y", y, None)
+    check_vector("sample_weight", sample_weight, len(y))
+    check_real({"y": y, "sample_weight": sample_weight})
+    if len(y) == 0:
+        raise ValueError("y is [0]: there are no labels; at least one is needed")
+    if sample_weight is not None and sample_weight.device != y.device:
+        raise ValueError(f"sample_weight is on {sample_weight.device} and y on {y.device}; move it with .to(y.device)")
+    y = y.detach().contiguous()
+    return y.view(torch.uint8) if y.dtype == torch.bool else y, readable_weights(sample_weight, torch.float64)
+
+
 def check_tensor(name: str, value: Any) -> None:
     """Raise TypeError for what is no dense tensor."""
     if not isinstance(value, Tensor):

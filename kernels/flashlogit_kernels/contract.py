@@ -284,6 +284,23 @@ class BCERows:
     residual: Tensor
 
 
+@dataclass(frozen=True)
+class LabelSums:
+    """What a fit has to know of its labels and weights.
+
+    labels [N]: uint8 where all are 0 or 1, else float32 or float64; they mean nothing where some are `outside` of
+    [0, 1] or NaN. weights [N]: float32 or float64, or None for ones; some are `negative` or NaN. weight_sum and
+    label_sum: the sum of the weights, and the weighted sum of the labels.
+    """
+
+    labels: Tensor
+    weights: Tensor | None
+    outside: bool
+    negative: bool
+    weight_sum: float
+    label_sum: float
+
+
 def padded_columns(D: int, dtype: torch.dtype) -> int:
     """Return how many columns lie between the beginnings of two rows: D, or a little more for float16 and bfloat16.
 

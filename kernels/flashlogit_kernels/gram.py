@@ -59,6 +59,8 @@ def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
         place, left, right = total[panel, start:], A[:, panel].t(), B[:, start:]
         if A.dtype == total.dtype:
             place.addmm_(left, right)
+        elif A.is_cuda and A.dtype.itemsize == 2 and torch.version.hip is None:
+            place += torch.mm(left, right, out_dtype=torch.float32)  # whose sums are float32 in any case
         else:
             place += left @ right
 

@@ -19,7 +19,8 @@ import torch
 
 import flashlogit_kernels
 from flashlogit_kernels.gpu import _bce, _columns, _hessian
-from flashlogit_kernels.gpu.launch import LaunchConfig, fits_registers, launch_config
+from flashlogit_kernels.gpu.arguments import has_clusters
+from flashlogit_kernels.gpu.launch import LaunchConfig, cluster_config, fits_registers, launch_config
 from flashlogit_kernels.gpu.resources import Resources, device_limits, resident_programs
 
 from .clock import clock_of, synchronize
@@ -171,10 +172,13 @@ def described(name: str, compiled: Any, device: torch.device, asked: int | None)
 def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
     """Return the table's configuration that the call takes, before it is fitted to what was compiled, if any."""
     compute = dtype_of(call.compute)
-    if call.function == "bce_rows" or not fits_registers(call.D, compute, centred="center" in call.options):
+    shape = call.D, dtype_of(call.storage), compute, device
+    if call.function == "bce_rows":
         return None
+    if not fits_registers(call.D, compute, centred="center" in call.options):
+        return cluster_config(*shape) if has_clusters(device) else None
     hessian = call.function == "bce_hessian" and call.compute == "float32"
-    return launch_config("hessian" if hessian else "onepass", call.D, dtype_of(call.storage), compute, device)
+    return launch_config("hessian" if hessian else "onepass", *shape)
 
 
 def _driver_says(function: int, threads: int, shared: int) -> int | None:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 import flashlogit
 from flashlogit_kernels.contract import pad_rows, padded_columns
-from flashlogit_kernels.gpu.launch import LaunchConfig
+from flashlogit_kernels.gpu.arguments import has_clusters
+from flashlogit_kernels.gpu.launch import REGISTER_ROW_BYTES, LaunchConfig, block_width
 
 OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
 _OUTPUTS = ("residual", "curvature", "logits")
@@ -53,6 +55,7 @@ class Call:
         parts = [self.function, f"D={self.D}", self.storage]
         parts += [f"in {self.compute}"] if self.compute != "float32" else []
         parts += [f"y {self.labels}"] if self.labels != "uint8" else []
+        parts += [f"clusters of {self.launch.num_ctas}"] if self.launch and self.launch.num_ctas > 1 else []
         return " ".join([*parts, *self.options, *(["odd N"] if self.odd else [])])
 
     @property
@@ -66,7 +69,8 @@ class Call:
 
     def few_rows(self) -> int:
         """Return rows that launch what millions of them do: multiples of 16, and so many that no tile is lowered."""
-        return (300_000 if self.D <= 64 else 20_000 if self.D <= 4096 else 2_000) + self.odd
+        rows = 300_000 if self.D <= 64 else 20_000 if self.D <= 4096 else 2_000 if self.D <= 65_536 else 400
+        return rows + self.odd
 
     def bytes_read(self, N: int) -> int:
         """Return bytes that the pass reads: X once, and the labels or the rows' values once."""
@@ -78,6 +82,24 @@ def as_loaded(function: str, D: int, storage: str, compute: str) -> Call:
     """Return a call on X with the row stride that it has when data are loaded."""
     padded = padded_columns(D, dtype_of(storage)) > D
     return Call(function, D, storage, compute, options=("padded",) if padded else ())
+
+
+def cluster_calls(device: torch.device) -> list[Call]:
+    """Return passes over rows that the registers of 2, 4 or 8 multiprocessors hold, in one read; none where the device
+    or Triton has no clusters."""
+    kinds = [("float32", "float32", D) for D in (20_000, 32_768, 65_536, 131_072)]
+    kinds += [("bfloat16", "float32", D) for D in (32_768, 131_072)]
+    kinds += [("float32", "float64", D) for D in (16_384, 32_768, 65_536)]
+    calls = [Call("bce_onepass", D, *dtypes) for *dtypes, D in kinds if has_clusters(device)]
+    return [replace(call, launch=cluster_launches(call)[0]) for call in calls]
+
+
+def cluster_launches(call: Call) -> list[LaunchConfig]:
+    """Return launches with a row for a cluster: as few multiprocessors as hold it, then twice as many, up to 8."""
+    width = dtype_of(call.compute).itemsize
+    least, warps = block_width(call.D) * width // REGISTER_ROW_BYTES, 64 // width
+    sizes = product((least, 2 * least), (warps, 2 * warps))
+    return [LaunchConfig(1, warps, 1, num_ctas=ctas) for ctas, warps in sizes if ctas <= 8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,11 +22,11 @@ from flashlogit_kernels.gpu.run import reduction
 from .bench import Bench, compile_all, table_launch
 from .clock import Work, capture, ceilings, synchronize, wall
 from .fit import profiled, tables
-from .problems import BOUND, Call, as_loaded, make_problem, packed, truth
+from .problems import BOUND, Call, as_loaded, cluster_calls, make_problem, packed, truth
 from .report import Record, facts, reason, times, trouble
 
 _ROOT = Path(__file__).parents[2]
-_TESTS = ["tests/kernels", "tests/solvers/test_agreement.py", "tests/estimator/test_estimator_gpu.py"]
+_TESTS = ["tests/kernels", "tests/solvers", "tests/estimator/test_estimator_gpu.py"]
 _TESTS += ["tests/training/test_training.py", "tests/fitting/test_fit_state.py"]
 _KEPT_LINES = 60
 
@@ -44,7 +44,7 @@ def machine(bench: Bench, record: Record) -> None:
 
 def compiling(bench: Bench, record: Record) -> None:
     """Compile what the stages correctness, host and passes launch, and the fits."""
-    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny)])
+    calls = dict.fromkeys([*timed_calls(bench.tiny), *checked_calls(bench.tiny), *cluster_calls(bench.device)])
     record["calls"] = compile_all(bench, [*([] if bench.tiny else tables(bench.tiny)), *calls])
     found = [kernel for entry in record["calls"] for kernel in entry.get("kernels", ())]
     record |= {"kernels": len(found), "spilling": sum(bool(kernel["spilled"]) for kernel in found)}
@@ -86,7 +86,7 @@ def checked_calls(tiny: bool) -> list[Call]:
 
 def correctness(bench: Bench, record: Record) -> None:
     """Fill in each call's largest error, as a share of its terms, and whether two calls gave the same bits."""
-    asked = checked_calls(bench.tiny)
+    asked = [*checked_calls(bench.tiny), *cluster_calls(bench.device)]
     record |= {"asked": len(asked), "calls": []}
     for call in asked:
         bench.add(record["calls"], call.name, partial(check, call, bench))
@@ -253,7 +253,7 @@ def passes_stage(bench: Bench, record: Record) -> None:
     """Fill in milliseconds, TB/s and share of the read bandwidth of every call, and of torch's two products."""
     bench.clock.warm()
     record["calls"], record["torch"], record["reduction"] = [], [], []
-    for call in timed_calls(bench.tiny):
+    for call in [*timed_calls(bench.tiny), *cluster_calls(bench.device)]:
         bench.add(record["calls"], call.name, partial(timed, bench, call))
     for D in (28,) if bench.tiny else (28, 300, 1024):
         bench.add(record["torch"], f"torch D={D} float32", partial(_torch, bench, D))
@@ -265,13 +265,14 @@ def passes_stage(bench: Bench, record: Record) -> None:
 def timed(bench: Bench, call: Call) -> Record:
     """Time one call: by the table as it is, where that can be asked for, and fitted, in turn."""
     fixed = call.function == "column_sums" or (call.function == "bce_hessian" and call.compute == "float64")
-    config, N = None if fixed else table_launch(call, bench.device), call.rows_of(bench.bytes)
+    config, N = None if fixed or call.launch else table_launch(call, bench.device), call.rows_of(bench.bytes)
     works = {"fitted": bench.work(call)}
     if config is not None:
         works["as it is"] = bench.work(replace(call, launch=config))
     found = bench.clock(works, bench.rounds)
     best, moved = found["fitted"], call.bytes_read(N)
-    entry: Record = {"N": N, "launch": None if config is None else asdict(config)} | times(best)
+    taken = config or call.launch
+    entry: Record = {"N": N, "launch": None if taken is None else asdict(taken)} | times(best)
     entry["as_it_is_ms"] = None if config is None else found["as it is"].ms
     entry |= {"tb_s": moved / best.ms / 1e9, "fraction": bench.ceiling(moved, best.ms)}
     return entry | {"method": best.method, "late": best.late}

@@ -15,7 +15,7 @@ from flashlogit_kernels.gpu import launch as table
 from flashlogit_kernels.gpu.launch import LaunchConfig, block_width, piece_widths
 
 from .bench import Bench, compile_all, table_launch
-from .problems import Call, as_loaded, dtype_of
+from .problems import Call, as_loaded, cluster_calls, cluster_launches, dtype_of
 from .report import Record, reason
 
 _GAIN = 0.02
@@ -31,7 +31,7 @@ _SHAPES: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("bce_hessian", "bfloat16", "float32", (16, 28, 64, 128)),
 ]
 """Function, storage and arithmetic, and column counts, the most wanted first."""
-TUNED_COLUMNS = frozenset(D for _, _, _, columns in _SHAPES for D in columns)
+TUNED_COLUMNS = frozenset([20_000, 16_384, 32_768, 65_536, 131_072] + [D for *_, columns in _SHAPES for D in columns])
 _GROUP = 5
 """Shapes whose launches are compiled at once, and then timed, with nothing compiling beside them."""
 
@@ -41,14 +41,19 @@ def shapes(bench: Bench) -> list[Call]:
     if bench.tiny:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
     kinds = [(*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns]
-    return [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
+    found = [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
+    wide = [replace(call, launch=None) for call in cluster_calls(bench.device)]
+    return found + [call for call in wide if call.D in bench.columns or not bench.columns]
 
 
 def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:
     """Return a dozen tiles or two, by how many threads a program has and how many numbers of X each of them holds.
 
-    They ask for all threads of a multiprocessor, and have as many programs as fit.
+    They ask for all threads of a multiprocessor, and have as many programs as fit. Rows that one multiprocessor's
+    registers do not hold are those of clusters.
     """
+    if not table.fits_registers(call.D, dtype_of(call.compute)):
+        return [config for config in cluster_launches(call) if config != incumbent]
     if call.function == "bce_hessian":
         tiles = list(product((16, 32, 64, 128), (2, 4, 8)))
     else:
@@ -95,7 +100,7 @@ class Search:
     """The search for a shape's launch."""
 
     def __init__(self, bench: Bench, call: Call) -> None:
-        self.call, self._bench, self.incumbent = call, bench, table_launch(call, bench.device)
+        self.call, self._bench, self.incumbent = call, bench, table_launch(call, bench.device) or table.WIDE
         self._ms: dict[LaunchConfig, float] = {}
         self._found: Record = {"table": asdict(self.incumbent), "tried": [], "rejected": []}
 
@@ -154,7 +159,9 @@ def _table_row(bench: Bench, call: Call, found: Record) -> Record:
     """Return what a row of the launch table holds."""
     storage, compute = table.table_dtypes(dtype_of(call.storage), dtype_of(call.compute))
     machine, hessian = table.machine_name(bench.device), call.function == "bce_hessian"
-    row: Record = {"machine": table.ANY_MACHINE if machine == table.REFERENCE_MACHINE else machine}
+    # Clusters serve only where they have been shown to be right.
+    anywhere = machine == table.REFERENCE_MACHINE and found["best"]["num_ctas"] == 1
+    row: Record = {"machine": table.ANY_MACHINE if anywhere else machine}
     row["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     row |= {"kernel": "hessian" if hessian else "onepass", "storage": storage, "compute": compute}
     row["D"] = max(16, block_width(call.D)) if hessian else call.D

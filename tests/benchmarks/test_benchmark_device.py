@@ -14,10 +14,10 @@ import torch
 from benchmarks import bench as benches
 from benchmarks import device, report, stages, tune
 from benchmarks.bench import Bench
-from benchmarks.problems import OPTIONS, TABLES, Call
+from benchmarks.problems import OPTIONS, TABLES, Call, cluster_calls
 
 from flashlogit_kernels.gpu import _bce, resources
-from flashlogit_kernels.gpu.launch import Entry, LaunchConfig, read_table, write_table
+from flashlogit_kernels.gpu.launch import REFERENCE_MACHINE, WIDE, Entry, LaunchConfig, read_table, write_table
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_what_is_launched_on_a_gpu():
         assert call.rows_of(1 << 26) % 16 == (call.few_rows() - call.odd) % 16 == 0
         assert call.few_rows() * call.D * 8 < 1 << 30
         assert OPTIONS.issuperset(call.options)
-    everything = SimpleNamespace(tiny=False, columns=())
+    everything = SimpleNamespace(tiny=False, columns=(), device=CPU)
     for call in tune.shapes(everything):
         incumbent = benches.table_launch(call, CPU)
         found = tune.candidates(call, incumbent)
@@ -152,8 +152,28 @@ def test_what_is_launched_on_a_gpu():
         found += tune.variations(call, found[0])
         assert len(set(found)) == len(found)
         assert all(config.block_n.bit_count() == 1 <= config.programs_per_sm for config in found)
+    assert max(call.D for call in tune.shapes(everything)) == 8192
     everything.columns = (28,)
     assert {call.D for call in tune.shapes(everything)} == {28}
+
+
+def test_clusters_are_tried_where_there_are_any(monkeypatch):
+    monkeypatch.setattr("benchmarks.problems.has_clusters", lambda device: True)
+    bench = SimpleNamespace(tiny=False, columns=(), device=CPU)
+    calls, shapes = cluster_calls(CPU), [call for call in tune.shapes(bench) if call.D > 8192]
+    assert {call.name for call in calls}.isdisjoint(call.name for call in stages.checked_calls(False))
+    for call, shape in zip(calls, shapes, strict=True):
+        width = 8 if call.compute == "float64" else 4
+        assert call.few_rows() * call.D * 8 < 1 << 30
+        found = tune.candidates(shape, WIDE)
+        assert call.launch in found
+        assert all(2 <= config.num_ctas <= 8 and config.num_ctas << 16 >= call.D * width for config in found)
+    found = {"best": vars(calls[0].launch), "fraction": 0.9}
+    bench.device = SimpleNamespace(type="cuda")
+    monkeypatch.setattr("flashlogit_kernels.gpu.launch.machine_name", lambda device: REFERENCE_MACHINE)
+    assert tune._table_row(bench, calls[0], found)["machine"] == REFERENCE_MACHINE
+    found["best"] = vars(WIDE)
+    assert tune._table_row(bench, calls[0], found)["machine"] == "any"
 
 
 def test_the_pool_compiles_in_processes_of_its_own(kernels):

@@ -57,12 +57,20 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         extras["eps"] = call["eps"]
     if call.get("center"):
         extras["center"] = torch.ones(D)
+    if call.get("border"):
+        extras["border"] = True
     if call["function"] == "fit_tiny":
         from flashlogit_kernels.gpu.fits.tiny import fit_tiny
 
         fit_tiny(X, torch.ones(N, dtype=torch.uint8), l2=0.1, tolerance=1e-6)
         return
     function = getattr(kernels, call["function"])
+    if call["function"] == "label_sums":
+        function(torch.ones(N, dtype=storage), *([torch.ones(N)] if call.get("everything") else []))
+        return
+    if call["function"] == "column_moments":
+        function(X, extras.get("rows"))
+        return
     if call["function"] in ("column_sums", "hessian_product"):
         vectors = [torch.ones(N), torch.ones(D)][: 1 if call["function"] == "column_sums" else 2]
         function(X, *vectors, compute_dtype=compute, **extras)
@@ -80,7 +88,9 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
     from triton.compiler import ASTSource
 
     bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
-    options = {name: bound[name] for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in bound}
+    options = {
+        name: bound[name] for name in ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion") if name in bound
+    }
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(fn.params):
         value = bound[parameter.name]
@@ -101,27 +111,50 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
         "kernel": fn.__name__,
         "shared": compiled.metadata.shared,
         "block_n": constants.get("BLOCK_N"),
+        "num_warps": options["num_warps"],
+        "cluster_barriers": compiled.asm["ptx"].count("barrier.cluster.arrive"),
         "specialised": [p.name for p in fn.params if not p.is_constexpr and not p.do_not_specialize],
         "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
     } | resources(compiled.asm)
 
 
 def resources(asm: dict[str, Any]) -> dict[str, Any]:
-    """Registers and spilled bytes a thread, and the widest load in bytes."""
+    """Registers and spilled bytes a thread, the widest load in bytes, and what the longest loop issues."""
     import triton
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
-        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        command = [tool, "--dump-resource-usage", file.name]
-        log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+        log, listing = (
+            subprocess.run([tools / tool, option, file.name], capture_output=True, text=True, check=True).stdout
+            for tool, option in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c"))
+        )
     usage = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", log)}
     loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", asm["ptx"])
     widths = [int(vector or 1) * int(bits) // 8 for vector, bits in loads]
     widths += [int(size, 0) for size in re.findall(r"cp\.async\.c[ag]\.\S+ .*?\].*?\], (\w+)", asm["ptx"])]
     spilled = usage["STACK"] + usage["LOCAL"]
-    return {"registers": usage["REG"], "spilled": spilled, "widest_load": max(widths, default=0)}
+    counts = issued(listing)
+    return {"registers": usage["REG"], "spilled": spilled, "widest_load": max(widths, default=0), "issued": counts}
+
+
+def issued(listing: str) -> list[int]:
+    """The longest loop, which is that over tiles: its instructions, how many of them are float64 arithmetic, and how
+    many move numbers between threads."""
+    labels: dict[str, int] = {}
+    instructions: list[str] = []
+    loop: list[str] = []
+    for line in listing.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(instructions)
+        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(.*);", line):
+            instructions.append(instruction[1])
+            jump = re.match(r"BRA\b.*(\.L_\w+)", instruction[1])
+            start = labels.get(jump[1], len(instructions)) if jump else len(instructions)
+            loop = max(loop, instructions[start:], key=len)
+    float64 = ("DADD", "DMUL", "DFMA", "DSETP")
+    return [len(loop), sum(each.startswith(float64) for each in loop), sum(each.startswith("SHFL") for each in loop)]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,12 +141,51 @@ def test_every_hessian_has_a_configuration():
         launch.launch_config("hessian", 129, torch.float32, torch.float32, CPU)
 
 
+@pytest.mark.parametrize(
+    ("machine", "block_n", "num_ctas", "problem"),
+    [
+        ("any", 1, 2, "num_ctas is 2 for any machine"),
+        ("A", 1, 3, "num_ctas is 3; must be a power of two"),
+        ("A", 3, 1, "block_n is 3; must be a power of two"),
+        ("A", 1, 2, None),
+        ("any", 1, 1, None),
+    ],
+)
+def test_clusters_are_for_machines_that_have_tried_them(machine, block_n, num_ctas, problem, tmp_path):
+    path = tmp_path / "table.csv"
+    config = LaunchConfig(block_n, 16, 1, num_ctas=num_ctas)
+    entries = [launch.Entry(machine, "2026-01-02", "onepass", "float32", "float32", 32_768, config)]
+    launch.write_table(entries, path)
+    if problem is None:
+        assert launch.read_table(path) == entries
+    else:
+        with pytest.raises(ValueError, match=f"line 2: {problem}"):
+            launch.read_table(path)
+
+
+def test_a_cluster_is_that_of_the_same_machine_and_width(monkeypatch):
+    def entry(machine, D, num_ctas, compute="float32"):
+        config = LaunchConfig(1, 16, 1, num_ctas=num_ctas)
+        return launch.Entry(machine, "2026-01-02", "onepass", compute, compute, D, config)
+
+    known = [entry("interpreter", 20_000, 2), entry("interpreter", 32_768, 4), entry("A", 65_536, 4)]
+    monkeypatch.setattr(launch, "packaged", lambda: (*known, entry("interpreter", 16_385, 8, "float64")))
+    F32, F64 = torch.float32, torch.float64
+    found = [launch.cluster_config(D, F32, F32, CPU) for D in (16_385, 25_000, 30_000, 65_536, 16_384)]
+    assert [config and config.num_ctas for config in found] == [2, 2, 4, None, None]
+    assert launch.cluster_config(30_000, F32, F64, CPU).num_ctas == 8
+    assert launch.cluster_config(30_000, torch.bfloat16, F32, CPU) is None
+
+
 def test_programs_and_tiles_follow_the_rows():
     small = LaunchConfig(8, 4, 4)
     assert [launch.grid_size(n, small, CPU) for n in (1, 17, 1000)] == [(1, 1), (3, 3), (125, 8)]
     tiles, programs = launch.grid_size(10**6, small, CPU)
     assert (tiles, programs % 8) == (125_000, 0)
     assert tiles / programs <= launch.TILES_A_PROGRAM < tiles / (programs - 8)
+    wide = LaunchConfig(1, 16, 3)
+    programs = [launch.grid_size(200, replace(wide, num_ctas=ctas), CPU)[1] for ctas in (1, 2, 4, 8)]
+    assert programs == [6, 3, 1, 1]
     for n, block_n in ((100, 128), (256, 128), (257, 256), (512, 256), (513, 512), (10**6, 512)):
         assert launch.fitted(LaunchConfig(512, 4, 2), n, CPU).block_n == block_n
     assert launch.fitted(LaunchConfig(8, 1, 8), 3, CPU).block_n == 8

@@ -54,6 +54,16 @@ CLAMPED = of_both_labels(
 SOFT_CLAMPED = [(1e3, 0.25, 0.75 * BOUND + TAIL, 0.75), (-1e3, 0.25, 0.25 * BOUND + TAIL, -0.25)]
 
 
+def test_float64_rows_are_right_to_a_few_roundings(passes, device):
+    z = [-700.0, -123.4, -37.0, -9.1, -3.0, -0.7, -0.3, -1e-3, 0.0, 1e-9, 0.2, 0.34, 0.35, 1.5, 2.2, 5.0, 11.0, 30.0]
+    losses, residuals = of_logits(passes, z, [0.0] * len(z), device, eps=0)
+    for value, loss, residual in zip(z, losses.tolist(), residuals.tolist(), strict=True):
+        e = math.exp(-abs(value))
+        exact = e / (1 + e) if value < 0 else 1 / (1 + e)
+        assert loss == pytest.approx(max(value, 0.0) + math.log1p(e), rel=1e-15, abs=0)
+        assert residual == pytest.approx(exact, rel=1e-15, abs=0)
+
+
 @DTYPES
 @pytest.mark.parametrize(("table", "eps"), [(HARD, 0), (SOFT, 0), (CLAMPED, 1e-8), (SOFT_CLAMPED, 1e-8)])
 def test_loss_and_residual(table, eps, dtype, passes, device):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 Call = dict[str, Any]
 SPILL_WITH_EVERYTHING = 64
@@ -33,6 +33,13 @@ TABLE = [
     call("hessian_product", 300, "bfloat16"),
 ]
 """Launches of the one-pass kernel from the table, at listed column counts and between them."""
+FLOAT64 = {1: 3.8, 4: 1.4, 28: 0.75, 100: 0.75, 1024: 0.75, 8192: 0.75}
+"""Columns, and the most time that float64 passes over float32 rows take, in that of reading them.
+
+A row's own numbers take 120 instructions, 53 of them float64, which is more than the time to read a few columns.
+"""
+BORDERS = [call("bce_onepass", D, "float32", "float64", border=D <= 4096) for D in FLOAT64]
+OTHER_BORDERS = [call("bce_onepass", 100, "bfloat16", "float64", border=True)]
 HESSIANS = [call("bce_hessian", D) for D in (28, 128)]
 OTHERS = [
     call("bce_onepass", 28, "bfloat16", column_major=True, everything=True, center=True, N=1),
@@ -46,6 +53,24 @@ OTHERS = [
 """What else is launched: every option, rows too wide for the registers, float64. `scripts/benchmark.py device`
 compiles the rest of the table."""
 
+MEASURES = [
+    call("label_sums", 1),
+    call("label_sums", 1, "float64", everything=True),
+    call("column_moments", 28, everything=True),
+    call("column_moments", 300, "bfloat16", column_major=True),
+]
+"""What a fit asks of its data before its first pass."""
+
+
+CLUSTERS = [
+    *(call("bce_onepass", D, launch=[1, 16, 1, 1, 0, ctas]) for D, ctas in ((20_000, 2), (65_536, 4), (131_072, 8))),
+    *(call("bce_onepass", D, "bfloat16", launch=[1, 16, 1, 1, 0, ctas]) for D, ctas in ((32_768, 2), (131_072, 8))),
+    *(call("bce_onepass", D, compute="float64", launch=[1, 8, 1, 1, 0, c]) for D, c in ((16_384, 2), (65_536, 8))),
+]
+"""Rows that the registers of 2, 4 or 8 multiprocessors hold, which Triton compiles from 3.9 on."""
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+    CLUSTERS = []
+
 
 TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 30), call("fit_tiny", 31, "bfloat16"), call("fit_tiny", 63)]
 
@@ -57,7 +82,7 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + HESSIANS + OTHERS + TINY
+    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + OTHERS + MEASURES + CLUSTERS + TINY
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -82,12 +107,38 @@ def test_a_tiny_fit_fits_the_registers(call, reports):
     assert kernel["spilled"] <= (16 if call["D"] == 63 else 0)
 
 
-@pytest.mark.parametrize("call", TABLE + HESSIANS, ids=describe)
+@pytest.mark.parametrize("call", TABLE + BORDERS + OTHER_BORDERS + HESSIANS, ids=describe)
 def test_the_tables_tiles_fit_the_registers(call, reports):
     kernel, second_stage = reports[describe(call)]
     assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
     assert kernel["spilled"] == second_stage["spilled"] == 0
+
+
+BYTES_A_CYCLE = 13.2
+"""What a multiprocessor of an H100 reads: 3.06 TB/s over 132 of them at 1.755 GHz."""
+
+
+@pytest.mark.parametrize("call", BORDERS, ids=describe)
+def test_instructions_in_float64_take_less_time_than_reading(call, reports):
+    """A multiprocessor issues four instructions a cycle, half as many of float64, and moves one between threads."""
+    kernel = reports[describe(call)][0]
+    instructions, float64, moves = kernel["issued"]
+    assert float64 > 50  # the loop over tiles was found
+    reading = kernel["block_n"] * (4 * call["D"] + 1) / BYTES_A_CYCLE
+    issue, shuffle = kernel["num_warps"] * (instructions + float64) / 4, kernel["num_warps"] * moves
+    assert issue / reading <= FLOAT64[call["D"]]
+    assert shuffle / reading <= 0.6
+
+
+@pytest.mark.parametrize("call", CLUSTERS, ids=describe)
+def test_wide_rows_fit_the_registers_of_a_cluster(call, reports):
+    """Its sums are of all its threads, so that the blocks wait for each other before and after they tell their own."""
+    kernel, second_stage = reports[describe(call)]
+    assert (kernel["kernel"], second_stage["kernel"]) == ("onepass_kernel", "reduce_kernel")
+    assert (kernel["spilled"], kernel["widest_load"]) == (0, 16)
+    assert kernel["cluster_barriers"] >= 3
+    assert second_stage["cluster_barriers"] == 0
 
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -118,13 +169,22 @@ def test_counts_that_change_compile_nothing_anew(reports):
     """N does, except for tiny fits, of which there may be many sizes: a column of X is loaded in wider pieces where the
     next one begins at a multiple of 16 numbers."""
     launched = [report for found in reports.values() for report in found]
-    names = ("onepass", "rows", "column_sums", "hessian", "reduce", "tiny")
+    names = ("onepass", "rows", "column_sums", "hessian", "reduce", "label_sums", "column_moments", "tiny")
     assert {report["kernel"] for report in launched} == {f"{name}_kernel" for name in names}
     for report in launched:
-        assert not {"tiles", "programs", "partial_count", "total_count"}.intersection(report["specialised"])
+        assert not {"tiles", "programs", "columns", "partial_count", "total_count"}.intersection(report["specialised"])
         assert "N" in report["specialised"] or report["kernel"] in ("reduce_kernel", "tiny_kernel")
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)
 def test_every_other_path_compiles(call, reports):
     assert max(report["spilled"] for report in reports[describe(call)]) <= SPILL_WITH_EVERYTHING
+
+
+@pytest.mark.parametrize("call", MEASURES, ids=describe)
+def test_looks_at_the_data_fit_the_registers(call, reports):
+    (kernel,) = reports[describe(call)]
+    assert kernel["kernel"] == f"{call['function']}_kernel"
+    assert kernel["spilled"] == 0
+    # Of a sample, which may lie anywhere in a table whose rows are of any length, numbers are loaded one by one.
+    assert kernel["widest_load"] == (8 if call.get("everything") and call["function"] == "column_moments" else 16)

@@ -12,13 +12,13 @@ from unittest import mock
 
 import pytest
 import torch
-from budget import BF16, F16, F32, F64, SMALL, check_all, make_case
+from budget import BF16, F16, F32, F64, SMALL, check, check_all, make_case
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashlogit_kernels.contract import pad_rows, padded_columns
 from flashlogit_kernels.gpu.arguments import readable_columns
-from flashlogit_kernels.gpu.launch import is_column_major, pipeline_stages, vector_length
+from flashlogit_kernels.gpu.launch import Entry, LaunchConfig, is_column_major, pipeline_stages, vector_length
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
@@ -82,6 +82,48 @@ def test_a_pass_is_a_launch_and_a_reduction(D, call, launched, launches, kernels
     monkeypatch.setattr("flashlogit_kernels.gpu.launch.REGISTER_ROW_BYTES", 224)
     call(kernels, *make(D))
     assert launches == launched.split()
+
+
+CLUSTER = LaunchConfig(1, 4, 1, num_ctas=2)
+
+
+@pytest.mark.parametrize(
+    ("center", "listed", "possible", "given", "launched"),
+    [
+        (False, True, True, None, "onepass reduce"),
+        (False, True, False, None, "rows column_sums reduce"),
+        (False, False, True, None, "rows column_sums reduce"),
+        (True, True, True, None, "rows column_sums reduce"),
+        (False, False, False, CLUSTER, "onepass reduce"),
+        (False, False, False, replace(CLUSTER, num_ctas=1), "rows column_sums reduce"),
+    ],
+)
+def test_when_wide_rows_are_read_once(center, listed, possible, given, launched, launches, kernels, monkeypatch):
+    """Where this machine has measured a cluster whose registers hold them, or the caller asks for one."""
+    monkeypatch.setattr("flashlogit_kernels.gpu.launch.REGISTER_ROW_BYTES", 224)
+    entry = Entry("interpreter", "2026-01-02", "onepass", "float32", "float32", 60, CLUSTER)
+    monkeypatch.setattr("flashlogit_kernels.gpu.launch.packaged", lambda: (entry,) if listed else ())
+    monkeypatch.setattr(run, "has_clusters", lambda device: possible)
+    X, y, w, v = make(WIDE)
+    options = {"center": w} if center else {}
+    kernels.bce_onepass(X, y, w, launch=given, **options)
+    assert launches == launched.split()
+    launches.clear()
+    kernels.bce_onepass(X, y, w, launch=given, border=True, **options)
+    assert launches == ["rows", "column_sums", "reduce", "column_sums", "reduce"]
+    if given is None:
+        launches.clear()
+        kernels.column_sums(X, v, **options)
+        assert launches == launched.removeprefix("rows ").split()
+
+
+def test_a_cluster_has_the_same_answer(kernels, device, monkeypatch):
+    """Wider rows than one multiprocessor holds; Triton's interpreter takes no notice of clusters."""
+    monkeypatch.setattr(run, "REDUCE_BLOCK_D", 1024)  # the interpreter takes 20 ms a program
+    if device.type == "cuda" and not run.has_clusters(device):
+        pytest.skip("needs a GPU with clusters, and Triton 3.9")
+    case = make_case(5, 20_000, device=device)
+    check(kernels.bce_onepass(*case.arguments(), launch=LaunchConfig(1, 16, 1, num_ctas=2)), case)
 
 
 def test_the_kernels_errors_are_not_swallowed(kernels, monkeypatch):

@@ -148,7 +148,9 @@ def test_a_guard_that_is_set_keeps_a_pass_from_reading(guarded, d, kernels, devi
 def test_rows_that_fit_the_registers():
     assert [fits_registers(d, F32) for d in (16384, 16385)] == [True, False]
     assert [fits_registers(d, F64) for d in (8192, 8193)] == [True, False]
-    assert [fits_registers(d, F32, centred=True) for d in (8192, 8193)] == [True, False]
+    for beside in ({"centred": True}, {"border": True}):
+        assert [fits_registers(d, F32, **beside) for d in (8192, 8193)] == [True, False]
+    assert [fits_registers(d, F64, centred=True, border=True) for d in (2730, 2731)] == [True, False]
 
 
 @pytest.mark.parametrize(("d", "dtype", "layout"), [(1100, F32, torch.clone), (520, F64, column_major)])

@@ -10,7 +10,7 @@ import torch
 from problems import fitted, objective_of
 from torch import Tensor
 
-from flashlogit.solvers.choose import choose_method
+from flashlogit.solvers.choose import COSTS, choose_method, predicted_seconds
 from flashlogit.solvers.method import Start
 from flashlogit.solvers.sample import start_from_sample
 from flashlogit.system.errors import UserError
@@ -19,15 +19,59 @@ N, DENSE, RARE = 120_000, 4, 12
 CLASSES = pytest.mark.parametrize("classes", [2, 3])
 
 
+class OfShape(torch.Tensor):
+    """X [N, D] without numbers."""
+
+    def __new__(cls, N: int, D: int, itemsize: int = 4, *, on_gpu: bool = False) -> OfShape:
+        dtype = {2: torch.bfloat16, 4: torch.float32, 8: torch.float64}[itemsize]
+        X = torch.empty(N, D, dtype=dtype, device="meta").as_subclass(cls)
+        X.on_gpu = on_gpu
+        return X
+
+    is_cuda = property(lambda self: self.on_gpu)
+
+
 @pytest.mark.parametrize(
     ("most", "outputs", "l1", "beyond"),
     [(128, 1, 0.0, "newton-cg"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
 )
 def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> None:
-    chosen = [choose_method("auto", D, outputs=outputs, l1=l1) for D in (most, most + 1)]
-    assert chosen == ["newton", beyond]
-    assert choose_method(beyond, most, outputs=outputs, l1=l1) == beyond
-    assert choose_method("newton", 511 if outputs > 1 else 2048, outputs=outputs, l1=l1) == "newton"
+    """On a CPU, and on a GPU with an l1 term or several outputs."""
+    for N, on_gpu in ((1, False), (10**9, False), (10**6, l1 > 0 or outputs > 1)):
+        kinds = [OfShape(N, D, on_gpu=on_gpu) for D in (most, most + 1, 511 if outputs > 1 else 2048)]
+        chosen = [choose_method("auto", X, outputs=outputs, l1=l1) for X in kinds[:2]]
+        assert chosen == ["newton", beyond]
+        assert choose_method(beyond, kinds[0], outputs=outputs, l1=l1) == beyond
+        assert choose_method("newton", kinds[2], outputs=outputs, l1=l1) == "newton"
+
+
+@pytest.mark.parametrize(
+    ("N", "D", "itemsize", "chosen"),
+    [
+        (569, 30, 4, "newton"),
+        (11_000_000, 28, 4, "newton"),
+        (2_000_000, 64, 4, "newton"),
+        (40_000_000, 128, 4, "newton"),
+        (1, 129, 4, "lbfgs"),
+        (20_000_000, 129, 4, "newton-cg"),
+        (200_000, 1024, 4, "lbfgs"),
+        (200_000, 1024, 8, "newton-cg"),
+        (2_500_000, 1024, 4, "newton-cg"),
+        (500_000, 1024, 2, "lbfgs"),
+        (500_000, 1024, 4, "newton-cg"),
+        (10_000, 16_384, 4, "lbfgs"),
+        (1_000_000, 16_384, 2, "newton-cg"),
+    ],
+)
+def test_a_gpu_takes_what_is_predicted_to_be_fastest(N: int, D: int, itemsize: int, chosen: str) -> None:
+    assert choose_method("auto", OfShape(N, D, itemsize, on_gpu=True), l1=0.0) == chosen
+    assert choose_method("auto", OfShape(N, D, itemsize), l1=0.0) == ("newton" if D <= 128 else "newton-cg")
+
+
+def test_a_preconditioner_is_reckoned_with_where_there_is_one() -> None:
+    """Up to 4,096 columns."""
+    least, most = (predicted_seconds(10, D, 4)["newton-cg"] for D in (4097, 4096))
+    assert most - least == pytest.approx(COSTS.preconditioner * 4096)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +85,7 @@ def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> N
 )
 def test_what_a_solver_cannot_take(name: Any, D: int, outputs: int, problem: str) -> None:
     with pytest.raises((UserError, ValueError), match=problem) as error:
-        choose_method(name, D, outputs=outputs, l1=0.5)
+        choose_method(name, OfShape(10, D), outputs=outputs, l1=0.5)
     assert name == "newton_cg" or (error.value.setting, error.value.value) == ("solver", name)
 
 
@@ -58,14 +102,8 @@ def flights_like(classes: int) -> tuple[Tensor, Tensor]:
 def test_a_gpu_takes_no_sample_of_what_it_reads_in_three_milliseconds(rows: int, taken: bool) -> None:
     """28 columns of float32: 1.2 and 9 GB."""
 
-    class OnGpu:
-        is_cuda, numel, element_size = True, lambda _: 28 * rows, lambda _: 4
-
-        def __len__(self) -> int:
-            return rows
-
     asked: list[int] = []
-    objective: Any = SimpleNamespace(X=OnGpu(), parameters=29, sample=asked.append, loss=None)
+    objective: Any = SimpleNamespace(X=OfShape(rows, 28, on_gpu=True), parameters=29, sample=asked.append, loss=None)
     start = Start(torch.zeros(29, 1), 1e-6)
     assert start_from_sample(objective, start) is start
     assert asked == ([rows // 16] if taken else [])

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from launches import counted_launches
 from problems import objective_of
 from torch import Tensor
 
 from flashlogit.fitting.fit import fit
+from flashlogit.objectives.design import _strided_pieces
 from flashlogit.objectives.objective import Objective, Point
-from flashlogit.solvers.newton_cg import Preconditioner, precondition
+from flashlogit.solvers.newton_cg import (
+    ConjugateGradients,
+    NewtonCG,
+    Preconditioner,
+    inverted,
+    precondition,
+    precondition_by_inverse,
+)
 from flashlogit.solvers.proximal import factor
 
 
@@ -41,7 +52,114 @@ def test_residuals_of_any_size_survive_float32(K: int) -> None:
     L, r = factor(H[None]).float(), torch.tensor([[1e-60, 1.0, 1e60]] * 2, dtype=torch.float64)[:, :K]
     torch.testing.assert_close(precondition(L, r) / r[0], torch.linalg.solve(H, r / r), rtol=1e-5, atol=0)
     assert precondition(L, 0 * r).abs().sum() == 0
-    assert precondition(None, r) is r
+
+
+@pytest.mark.parametrize("shape", [(60, 1), (60, 3), (180, 1)])
+def test_an_inverse_does_as_much_as_factors(shape: tuple[int, int]) -> None:
+    """Of a matrix whose eigenvalues span six decades: what a GPU does with it is as near to the truth in float32."""
+    basis = torch.linalg.qr(torch.randn(60, 60).double())[0]
+    H = basis * torch.logspace(0, -6, 60).double() @ basis.t()
+    L, r = factor(H[None]).float(), torch.randn(shape).double()
+    exact = torch.linalg.solve(H, r.reshape(60, -1)).reshape(shape)
+    by_factors, by_inverse = precondition(L, r), precondition_by_inverse(inverted(L), r)
+    assert by_inverse.shape == shape
+    assert by_inverse.dtype == torch.float64
+    assert (by_inverse - exact).norm() <= 2 * (by_factors - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same_preconditioner() -> None:
+    """In bfloat16 with sums in float32, and exactly; then inverted and applied."""
+    X, y = decaying(4000, 300, 0.5)
+    on_cpu, on_gpu = objective_of(X, y, l2=1 / 4000), objective_of(X.cuda(), y.cuda(), l2=1 / 4000)
+    known = on_cpu.sampled_hessian(at_null(on_cpu), 4000)[0].double()
+    for rough in (True, False):
+        found = on_gpu.sampled_hessian(at_null(on_gpu), 4000, rough=rough)[0].double().cpu()
+        assert torch.linalg.eigvalsh(found - known).abs().max() < (0.01 if rough else 1e-4)
+    preconditioner = Preconditioner(on_gpu)
+    preconditioner.make(at_null(on_gpu))
+    assert preconditioner.factors is not None
+    r = torch.randn(on_gpu.parameters, 1).double()
+    expected = precondition(preconditioner.factors.cpu(), r)
+    torch.testing.assert_close(preconditioner.times(r.cuda()).cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Let solvers do on the CPU what they do on a GPU; the matrices that are inverted."""
+    made: list[Tensor] = []
+
+    def times(self: Preconditioner, r: Tensor) -> Tensor:
+        if self.factors is None:
+            return r
+        if self._inverse is None:
+            self._inverse = inverted(self.factors)
+            made.append(self.factors)
+        return precondition_by_inverse(self._inverse, r)
+
+    monkeypatch.setattr(Preconditioner, "times", times)
+    monkeypatch.setattr("flashlogit.objectives.design._pieces", _strided_pieces)
+    original = NewtonCG.__init__
+
+    def reading_late(self: NewtonCG, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._reads_late = True
+
+    monkeypatch.setattr(NewtonCG, "__init__", reading_late)
+    return made
+
+
+@pytest.mark.parametrize("decades", [0.0, 3.0])
+def test_a_gpu_comes_to_the_same_and_waits_less(decades: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does is done here on the CPU; each preconditioner is inverted once."""
+    problem = decaying(6000, 150, decades)
+    reads: list[Tensor] = []
+    monkeypatch.setattr(
+        ConjugateGradients, "residual_norm", property(lambda run: reads.append(run._r) or run._r.norm() * run._size[0])
+    )
+    results = []
+    for gpu in (False, True):
+        made = on_a_gpu(monkeypatch) if gpu else []
+        reads.clear()
+        results.append((fit(*problem, l2=1e-5, solver="newton-cg", tolerance=1e-9), len(reads)))
+    (cpu, cpu_reads), (found, found_reads) = results
+    assert found.converged
+    torch.testing.assert_close(found.objective, cpu.objective, rtol=2e-9, atol=0)
+    assert found.passes <= 1.2 * cpu.passes
+    assert found_reads <= 0.75 * cpu_reads
+    assert 1 <= len(made) == len({id(each) for each in made}) <= found.iterations
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "wider rows"])
+@pytest.mark.parametrize(("rows", "most"), [(640, 1 << 28), (640, 4 * 32 * 40 * 7), (10_000, 1 << 28), (10_000, 9000)])
+def test_a_sample_of_strided_rows(layout: str, rows: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU takes it, in as few parts as memory allows: pieces from 32 places, or all rows."""
+    monkeypatch.setattr("flashlogit.objectives.design._GRAM_BYTES", {"cuda": most})
+    N, D = 5010, 40
+    X, h = torch.randn(N, D + 3)[:, :D], torch.rand(N)
+    X = X.contiguous() if layout == "rows" else X.t().contiguous().t() if layout == "columns" else X
+    parts, visited = _strided_pieces(X, h, rows)
+    chosen = torch.arange(N)
+    if rows < N:
+        chosen = torch.cat([chosen[k * 156 :][:20] for k in range(32)])
+    assert visited == len(chosen)
+    assert len(parts) == {1 << 28: 1, 4 * 32 * 40 * 7: 3, 9000: 90}[most]
+    got = torch.cat([part.reshape(-1, D) for part, _ in parts])
+    weights = torch.cat([weights.reshape(-1) for _, weights in parts])
+    order = got[:, 0].sort().indices, X[chosen, 0].sort().indices
+    assert torch.equal(got[order[0]], X[chosen][order[1]])
+    assert torch.equal(weights[order[0]], h[chosen][order[1]])
+
+
+def test_moments_of_strided_rows_take_a_handful_of_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 pieces took 673 at 1,024 columns; each panel of 256 columns takes two here, and one more of bfloat16."""
+    monkeypatch.setattr("flashlogit.objectives.design._pieces", _strided_pieces)
+    monkeypatch.setattr("flashlogit.objectives.design.half_dtype", lambda X: torch.bfloat16)
+    objective = objective_of(*decaying(1200, 300, 0.5), l2=1 / 4000)
+    point = at_null(objective)
+    with counted_launches() as found:
+        objective.sampled_hessian(point, 600, rough=True)
+    assert found.total <= 45
+    assert found.reads == 0
 
 
 @pytest.mark.parametrize(("decades", "half"), [(0.0, False), (3.0, True), (3.0, False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from flashlogit.solvers.l1_model import minimise_model
 from flashlogit.solvers.lbfgs import LBFGS, Pairs
 from flashlogit.solvers.method import Search, Start
 from flashlogit.solvers.newton import Newton
-from flashlogit.solvers.newton_cg import ConjugateGradients, NewtonCG
+from flashlogit.solvers.newton_cg import ConjugateGradients, NewtonCG, precondition
 from flashlogit.solvers.proximal import accelerated, factor, interior_point, solve, steepest_descent
 
 K_MODELS = pytest.mark.parametrize("K", [1, 3])
@@ -162,7 +163,8 @@ def test_conjugate_gradients_solve_for_every_model(K: int, steps: int, tolerance
     models = Models(K)
     at = models.evaluate(models.start().theta)
     H = models.hessian(at.theta).mean(dim=0, keepdim=True)
-    run = ConjugateGradients(models, at, factors=factor(H * 1.05).float() if steps < 21 else None)
+    M = {"precondition": partial(precondition, factor(H * 1.05).float())} if steps < 21 else {}
+    run = ConjugateGradients(models, at, **M)
     for _ in range(steps):
         run.advance()
     torch.testing.assert_close(run.x, models.newton_step(at), rtol=tolerance, atol=tolerance / 100)

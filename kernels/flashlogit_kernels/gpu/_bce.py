@@ -11,9 +11,11 @@ from ._tiles import (
     load_scalar,
     load_tile,
     one_thread_a_row,
+    repeated,
     row_numbers,
     row_sums,
     scalar_or_none,
+    unrepeated,
 )
 
 
@@ -101,6 +103,7 @@ def onepass_kernel(
     GROUP_REST: tl.constexpr,
     STAGES: tl.constexpr,
     BORDER: tl.constexpr,
+    REPEAT: tl.constexpr,
 ):
     """Each program walks row tiles that stay in registers between z = X w and X^T r.
 
@@ -111,7 +114,7 @@ def onepass_kernel(
     and ROWS may be None too; Y is None for a product with the Hessian, and Y and WEIGHT are for sums over the columns.
 
     Where the int32 number at GUARD is not 0, programs read no rows, and what they write means nothing: the pass was
-    launched before it was known whether it is needed.
+    launched before it was known whether it is needed. REPEAT threads hold each row's own numbers, see `repeated`.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_D)
@@ -145,6 +148,9 @@ def onepass_kernel(
             x_rest = centred(x_rest, center_rest, COMPUTE)
             if WEIGHT is not None:
                 z += row_sums(x_rest, w_rest, COMPUTE)
+        if REPEAT > 1:
+            z = repeated(z, REPEAT)
+            place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N, REPEAT)
         if Y is None:
             # A number for each place in the pass and not for each row of X.
             s = load_or_none(SAMPLE_WEIGHT, place, exists, COMPUTE)
@@ -155,10 +161,12 @@ def onepass_kernel(
             loss, r, curvature = weighted_row(s, exists, loss, r, curvature)
         store_rows(place, exists, loss, r, curvature, z, LOSS, RESIDUAL, CURVATURE, LOGITS)
         totals = add_totals(totals, z, s, loss, r, exists, LANES, RUN)
+        r = unrepeated(r, REPEAT)
         gradient += column_sums(x, r, COMPUTE, GROUP, GROUP_RUN)
         if BORDER:
-            border += column_sums(x, curvature, COMPUTE, GROUP, GROUP_RUN)
             corner += fold(curvature, LANES, RUN).to(tl.float64)
+            curvature = unrepeated(curvature, REPEAT)
+            border += column_sums(x, curvature, COMPUTE, GROUP, GROUP_RUN)
         if REST_D:
             gradient_rest += column_sums(x_rest, r, COMPUTE, GROUP_REST, GROUP_RUN)
             if BORDER:

@@ -24,12 +24,15 @@ def scalar_or_none(P, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr):
+def row_numbers(tile, N, ROWS, BLOCK_N: tl.constexpr, REPEAT: tl.constexpr = 1):
     """Return (place in the pass, row of X, whether it exists) of a tile's rows. Places are int64: X may have 2^31
-    entries."""
-    lanes = tl.arange(0, BLOCK_N)
+    entries. With REPEAT each row comes so many times in a row, of which only the first is said to exist."""
+    numbers = tl.arange(0, BLOCK_N * REPEAT)
+    lanes = numbers // REPEAT
     start = tile * BLOCK_N
     exists = lanes < tl.minimum(N - start, BLOCK_N).to(tl.int32)
+    if REPEAT > 1:
+        exists = exists & (numbers % REPEAT == 0)
     place = start + lanes.to(tl.int64)
     source = place
     if ROWS is not None:
@@ -96,6 +99,28 @@ def one_thread_a_row(z, loaded):
     label that is no finite number makes the logit one that is none, and is counted as such.
     """
     return z + 0.0 * loaded
+
+
+@triton.jit
+def repeated(values, REPEAT: tl.constexpr):
+    """Return values [BLOCK_N] as [BLOCK_N * REPEAT], each REPEAT times in a row.
+
+    A vector of fewer rows than a program has threads is held by all of them, and what is computed from it is computed
+    for every row by every thread, in float64 at more cost than everything else. As long as the program is wide, it has
+    one row a thread.
+    """
+    if REPEAT > 1:
+        BLOCK_N: tl.constexpr = values.shape[0]
+        values = tl.reshape(tl.broadcast_to(values[:, None], [BLOCK_N, REPEAT]), [BLOCK_N * REPEAT])
+    return values
+
+
+@triton.jit
+def unrepeated(values, REPEAT: tl.constexpr):
+    """Return values [BLOCK_N * REPEAT] as [BLOCK_N]: the first of each REPEAT, the others being 0."""
+    if REPEAT > 1:
+        values = tl.gather(values, tl.arange(0, values.shape[0] // REPEAT) * REPEAT, 0)
+    return values
 
 
 @triton.jit

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -15,7 +16,15 @@ from .launch import LaunchConfig, is_column_major
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
+def row_repeats(row_pass: RowPass, config: LaunchConfig) -> int:
+    """Return how many threads hold each row's own numbers in the one-pass kernel, see `_tiles.repeated`: more than one
+    in float64 alone, where loss and residual cost more than the detour, for tiles of fewer rows than threads."""
+    if row_pass.compute != torch.float64 or row_pass.y is None or config.block_n == 1 or config.num_ctas > 1:
+        return 1
+    return max(1, 32 * config.num_warps // config.block_n)
+
+
+def row_arguments(row_pass: RowPass, config: LaunchConfig, repeat: int | None = None) -> dict[str, Any]:
     """Return what a row contributes, and the tile's height.
 
     LANES threads of a program hold RUN consecutive rows of a tile each, over and over, as Triton lays out a vector that
@@ -24,7 +33,8 @@ def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
     """
     first_loaded = row_pass.sample_weight if row_pass.y is None else row_pass.y
     assert first_loaded is not None
-    lanes = min(config.block_n, 32 * config.num_warps)
+    threads = 32 * config.num_warps
+    lanes = min(config.block_n * (repeat or 1), threads)
     widest = 1 if row_pass.rows is not None else 16 // first_loaded.element_size()
     return {
         **data_arguments(row_pass),
@@ -38,7 +48,8 @@ def row_arguments(row_pass: RowPass, config: LaunchConfig) -> dict[str, Any]:
         "ZERO_BEYOND": row_pass.clamp.zeroes_gradient,
         "BLOCK_N": config.block_n,
         "LANES": lanes,
-        "RUN": min(widest, config.block_n // lanes),
+        "RUN": min(widest, max(1, config.block_n // lanes)),
+        **({} if repeat is None else {"REPEAT": repeat}),
         **launch_options(config),
     }
 
@@ -84,7 +95,17 @@ def readable_columns(X: Tensor) -> int:
 def launch_options(config: LaunchConfig) -> dict[str, Any]:
     """Return the compiler's options. Fused multiply-adds are asked for by name because Triton is changing its
     default."""
-    return {"num_warps": config.num_warps, "enable_fp_fusion": True}
+    return {"num_warps": config.num_warps, "num_ctas": config.num_ctas, "enable_fp_fusion": True}
+
+
+def has_clusters(device: torch.device) -> bool:
+    """Return whether the row pass can run on clusters of thread blocks.
+
+    NVIDIA has them from compute capability 9.0 on. Triton 3.6 fails to compile the kernel for them, 3.9 does not.
+    """
+    if device.type != "cuda" or torch.version.hip is not None or torch.cuda.get_device_capability(device) < (9, 0):
+        return False
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 
 
 def on_device(X: Tensor) -> AbstractContextManager[Any]:

@@ -30,7 +30,8 @@ class LaunchConfig:
     """Rows per tile, warps per program, programs per streaming multiprocessor, and software-pipelining depth.
 
     split: the tile is two pieces, of the largest power of two below D columns and of what holds the rest, instead of
-    one whose width is the next power of two.
+    one whose width is the next power of two. num_ctas: multiprocessors that share a tile, as a cluster of thread
+    blocks, each with as many warps.
     """
 
     block_n: int
@@ -38,6 +39,7 @@ class LaunchConfig:
     programs_per_sm: int
     num_stages: int = 1
     split: bool = False
+    num_ctas: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,14 @@ def packaged() -> tuple[Entry, ...]:
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    block_n, num_warps, programs, stages, split = (int(row[name]) for name in _LAUNCH_FIELDS)
-    launch = LaunchConfig(block_n, num_warps, programs, stages, split == 1)
-    if launch.block_n < 1 or launch.block_n & (launch.block_n - 1):
-        raise ValueError(f"block_n is {launch.block_n}; must be a power of two")
+    block_n, num_warps, programs, stages, split, num_ctas = (int(row[name]) for name in _LAUNCH_FIELDS)
+    launch = LaunchConfig(block_n, num_warps, programs, stages, split == 1, num_ctas)
+    for name in ("block_n", "num_ctas"):
+        value = getattr(launch, name)
+        if value < 1 or value & (value - 1):
+            raise ValueError(f"{name} is {value}; must be a power of two")
+    if num_ctas > 1 and row["machine"] == ANY_MACHINE:
+        raise ValueError(f"num_ctas is {num_ctas} for any machine; must be 1, or the machine one that it was tried on")
     machine, measured, kernel, storage, compute, D = (row[name] for name in _FIELDS[:6])
     fraction = float(row["fraction"]) if row["fraction"] else None
     return Entry(machine, measured, kernel, storage, compute, int(D), launch, fraction)
@@ -149,6 +155,21 @@ def launch_config(
     return _nearest(shared, D, *family, machine_name(device))
 
 
+def cluster_config(D: int, storage: torch.dtype, compute: torch.dtype, device: torch.device) -> LaunchConfig | None:
+    """Return the table's entry for rows of D columns that only a cluster's registers hold; None without one.
+
+    Only what was measured on a machine of this very name counts.
+    """
+    key = (machine_name(device), "onepass", *table_dtypes(storage, compute), block_width(D))
+    fitting = [
+        entry
+        for entry in packaged()
+        if (entry.machine, entry.kernel, entry.storage, entry.compute, block_width(entry.D)) == key
+        and entry.launch.num_ctas > 1
+    ]
+    return min(fitting, key=lambda entry: abs(math.log(entry.D / D))).launch if fitting else None
+
+
 def fitted(config: LaunchConfig, n: int, device: torch.device) -> LaunchConfig:
     """Return the configuration with tiles so low that n rows make a tile for every multiprocessor, but no thread has
     none."""
@@ -172,6 +193,7 @@ def _nearest(kernel: str, D: int, storage: str, compute: str, machine: str) -> L
         for entry in packaged()
         if (entry.kernel, entry.storage, entry.compute) == (kernel, storage, compute)
         and entry.machine in (machine, ANY_MACHINE)
+        and entry.launch.num_ctas == 1
         and block_width(entry.D) >= block_width(D)
     ]
     if not fitting:
@@ -240,31 +262,35 @@ def pipeline_stages(config: LaunchConfig, X: torch.Tensor) -> int:
     return config.num_stages if vector_length(X) * X.element_size() >= 4 else 1
 
 
-def beside_center(config: LaunchConfig, D: int, compute: torch.dtype) -> LaunchConfig:
-    """Return the configuration with room in the registers for a centre of D columns.
+def with_room(config: LaunchConfig, D: int, compute: torch.dtype, *, centred: bool, border: bool) -> LaunchConfig:
+    """Return the configuration with room in the registers for a centre of D columns, the sums of a border, or both.
 
     Half the rows where tiles fill the registers, and twice the warps where the weights do. Found by compiling for an
-    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread, 784 and 1,024 in float64 30 to 170.
+    H100: as they were, 2,000 and 8,192 columns spilled 24 to 88 bytes a thread beside a centre. The float64 rows of the
+    table leave room for one of the two.
     """
-    if config.block_n * block_width(D) >= _FULL_TILE and config.block_n > 1:
-        return dataclasses.replace(config, block_n=config.block_n // 2)
-    if block_width(D) * compute.itemsize >= _WEIGHT_BYTES * 32 * config.num_warps:
-        return dataclasses.replace(
-            config, num_warps=2 * config.num_warps, programs_per_sm=max(1, config.programs_per_sm // 2)
-        )
+    for _ in range(centred + border - (compute == torch.float64)):
+        if config.block_n * block_width(D) >= _FULL_TILE and config.block_n > 1:
+            config = dataclasses.replace(config, block_n=config.block_n // 2)
+        elif block_width(D) * compute.itemsize >= _WEIGHT_BYTES * 32 * config.num_warps:
+            config = dataclasses.replace(
+                config, num_warps=2 * config.num_warps, programs_per_sm=max(1, config.programs_per_sm // 2)
+            )
     return config
 
 
-def fits_registers(D: int, compute: torch.dtype, *, centred: bool = False) -> bool:
-    """Return whether a row can stay in registers between the logit and the gradient, and the columns' centre with
-    it."""
-    return D * compute.itemsize * (2 if centred else 1) <= REGISTER_ROW_BYTES
+def fits_registers(
+    D: int, compute: torch.dtype, *, centred: bool = False, border: bool = False, num_ctas: int = 1
+) -> bool:
+    """Return whether a row can stay in the registers of so many multiprocessors between the logit and the gradient, and
+    with it the columns' centre and the sums of a border, each of which takes as many."""
+    return D * compute.itemsize * (1 + centred + border) <= REGISTER_ROW_BYTES * num_ctas
 
 
 def grid_size(n: int, config: LaunchConfig, device: torch.device) -> tuple[int, int]:
     """Return (tiles, programs) that cover n rows: as many programs as fit the device at once, or a multiple of that."""
     tiles = -(-n // config.block_n)
-    resident = config.programs_per_sm * multiprocessors(device)
+    resident = max(1, config.programs_per_sm * multiprocessors(device) // config.num_ctas)
     waves = -(-tiles // (resident * TILES_A_PROGRAM))
     return tiles, min(tiles, resident * waves)
 

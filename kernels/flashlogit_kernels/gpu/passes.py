@@ -54,7 +54,7 @@ def bce_onepass(
         curvature: also return s_i dr_i/dz_i, which is s_i p_i (1 - p_i) where nothing is clamped.
         logits: also return z_i.
         border: also sum h_i x_i and h_i, h_i being the curvature: what the Hessian has for an intercept. A row too wide
-            for the registers is read a third time.
+            for the registers is read a third time, and fewer columns fit beside a border: 8192 in float32.
         launch: instead of the launch table's entry.
         **options: see `PassOptions`.
 

@@ -26,11 +26,11 @@ _PARTITIONS = 4
 """A multiprocessor has four, each with its own registers, and a warp stays in one."""
 _RESERVED_SHARED = 1024
 """Bytes of shared memory that every resident program costs besides its own, from compute capability 8.0 on."""
-_COUNTS = frozenset({"tiles", "programs", "partial_count", "total_count"})
+_COUNTS = frozenset({"tiles", "programs", "columns", "partial_count", "total_count"})
 """Arguments that change from call to call, for whose values Triton is told not to compile a kernel anew."""
 _PROGRAMS = {(7, 5): 16, (8, 6): 16, (8, 7): 16, (8, 9): 24, (12, 0): 24, (12, 1): 24}
 """Programs that a multiprocessor holds at most, by compute capability; 32 for others. torch does not tell."""
-_CHANGING = frozenset({"N", "column_stride"})
+_CHANGING = frozenset({"N", "row_stride", "column_stride"})
 """Arguments of whose values Triton only asks whether they are 1, multiples of 16, or beyond 32 bits."""
 
 

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ..contract import SCALARS, RowPass, RowValues
 from . import _bce, _columns, _hessian
-from .arguments import data_arguments, launch_options, on_device, row_arguments, value_arguments
+from .arguments import (
+    data_arguments,
+    has_clusters,
+    launch_options,
+    on_device,
+    row_arguments,
+    row_repeats,
+    value_arguments,
+)
 from .launch import (
     REDUCE,
     REDUCE_BLOCK_D,
@@ -20,8 +28,8 @@ from .launch import (
     WIDE_BLOCK_D,
     KernelName,
     LaunchConfig,
-    beside_center,
     block_width,
+    cluster_config,
     fits_registers,
     fitted,
     grid_size,
@@ -29,6 +37,7 @@ from .launch import (
     piece_widths,
     pipeline_stages,
     row_group,
+    with_room,
 )
 from .plan import Launch, Plan
 from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle
@@ -59,7 +68,7 @@ def pass_plan(
         width, rest = piece_widths(D, config)
         group, run = row_group(width, config, X, chosen_rows=row_pass.rows is not None)
         return {
-            **row_arguments(row_pass, config),
+            **row_arguments(row_pass, config, repeat=row_repeats(row_pass, config)),
             **value_arguments(values),
             "BLOCK_D": width,
             "REST_D": rest,
@@ -73,12 +82,12 @@ def pass_plan(
 
     width = 2 * D + 6 if border else D + SCALARS
     with on_device(X):
-        if not fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+        config = _of_one_read(row_pass, launch, border=border)
+        if config is None:
             return Plan(
                 row_pass, _wide_launches(row_pass, values, launch, border), width=width, values=values, guard=guard
             )
         partials = {"GRADIENTS": (2 * D + 1 if border else D, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
-        config = launch or _from_table("onepass", row_pass)
         first, made = _arranged(_bce.onepass_kernel, row_pass, config, build, partials, given=launch is not None)
         return Plan(row_pass, [first, reduction(*made, columns=D)], width=width, values=values, guard=guard)
 
@@ -92,7 +101,7 @@ def rows_plan(row_pass: RowPass, values: RowValues, launch: LaunchConfig | None 
 def columns_plan(row_pass: RowPass) -> Plan:
     """Return the plan whose runs give (X - center)^T v for the rows' numbers v at the front, [D] or longer."""
     X, D = row_pass.X, row_pass.X.shape[1]
-    if fits_registers(D, row_pass.compute, centred=row_pass.center is not None):
+    if _of_one_read(row_pass) is not None:
         return pass_plan(row_pass, RowValues())
     with on_device(X):
         first, sums = _columns_launch(row_pass, row_pass.sample_weight, None)
@@ -236,11 +245,27 @@ def _arranged(
     return Launch(kernel, (programs, column_blocks), arguments, changing=changing, found=found), list(made.values())
 
 
-def _from_table(kernel: KernelName, row_pass: RowPass) -> LaunchConfig:
+def _of_one_read(row_pass: RowPass, launch: LaunchConfig | None = None, *, border: bool = False) -> LaunchConfig | None:
+    """Return the launch by which rows stay in registers, of a multiprocessor or a cluster; None for two reads.
+
+    At 32,768 columns two multiprocessors spilled 112 bytes a thread with a border.
+    """
+    (_, D), compute, centred = row_pass.X.shape, row_pass.compute, row_pass.center is not None
+    if fits_registers(D, compute, centred=centred, border=border):
+        return launch or _from_table("onepass", row_pass, border=border)
+    device = row_pass.X.device
+    config = launch or (cluster_config(D, row_pass.X.dtype, compute, device) if has_clusters(device) else None)
+    if config is None or not fits_registers(D, compute, centred=centred, border=border, num_ctas=config.num_ctas):
+        return None
+    return config
+
+
+def _from_table(kernel: KernelName, row_pass: RowPass, *, border: bool = False) -> LaunchConfig:
     X, D = row_pass.X, row_pass.X.shape[1]
     config = fitted(launch_config(kernel, D, X.dtype, row_pass.compute, X.device), row_pass.n, X.device)
-    centred = kernel == "onepass" and row_pass.center is not None
-    return beside_center(config, D, row_pass.compute) if centred else config
+    if kernel == "hessian":
+        return config
+    return with_room(config, D, row_pass.compute, centred=row_pass.center is not None, border=border)
 
 
 def _precision(width: int, device: torch.device) -> str:

@@ -8,7 +8,6 @@ with the exact loss (eps = 0), in the units of X: see `flashlogit.objectives.obj
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from flashlogit_kernels.checks import check_matrix, check_real, check_same_device, check_vector
 
 from ..objectives.logistic import Logistic
+from ..objectives.row_loss import check_weights
 from ..objectives.softmax import Softmax
 from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
@@ -79,9 +79,6 @@ def fit(
         found = tiny_fit(X, y, sample_weight, options, intercept=intercept)
         if found is not None:
             return found
-    _check_weights(sample_weight)
-    if not (bool((y >= 0).all()) and bool((y <= 1).all())):
-        raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
     task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
@@ -122,7 +119,8 @@ def fit_softmax(
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
-    _check_weights(sample_weight)
+    if sample_weight is not None:
+        check_weights(negative=not bool((sample_weight >= 0).all()), total=float(sample_weight.sum()))
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
@@ -145,16 +143,6 @@ def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor
     if N == 0:
         raise ValueError(f"X is {list(X.shape)}: there are no rows; a fit needs rows of both classes")
     return X, y.detach().contiguous(), None if sample_weight is None else sample_weight.detach().contiguous()
-
-
-def _check_weights(sample_weight: Tensor | None) -> None:
-    """Raise ValueError for weights of rows that cannot be used."""
-    if sample_weight is not None and not (
-        bool((sample_weight >= 0).all()) and 0 < float(sample_weight.sum()) < math.inf
-    ):
-        raise ValueError(
-            "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
-        )
 
 
 def _classes(y: Tensor, classes: int | None) -> int:

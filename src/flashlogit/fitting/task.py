@@ -199,7 +199,7 @@ class FitTask:
             raise ValueError(f"names has {len(options.names)} entries; must have {D}, one for each column of X")
         if start is not None and not isinstance(start, FitState):
             _check_start(start, D * loss.columns, loss.columns)
-        self._name = choose_method(options.solver, D, outputs=loss.columns, l1=options.l1)
+        self._name = choose_method(options.solver, X, outputs=loss.columns, l1=options.l1)
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
         self._unpenalised = None if objective.penalised else Unpenalised(objective)
         self.objective = self._unpenalised.objective if self._unpenalised else objective

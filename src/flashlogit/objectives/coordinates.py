@@ -9,12 +9,16 @@ l2 d_j^2. It is a change of variables, so that c and d need not be exact: a samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..system.memory import cast_rows
+from .. import reference
+from ..passes import Passes
 
 _FOLDED_UP_TO = 4.0
 """Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
@@ -28,15 +32,16 @@ _LEAST_CURVATURE = 1e-16
 class Coordinates:
     """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
 
-    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. `subtract` says
-    whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept.
-    rounding is the sum over the columns of the squared errors of dP/dw_j in the units of X, in units of one row's
-    rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of d_j and of d_j^2 over
-    columns that are not constant, by which weights of 1 in these coordinates are penalised.
+    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. scales are the same
+    numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used; otherwise it
+    is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in the units of
+    X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of
+    d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are penalised.
     """
 
     center: Tensor
     scale: Tensor
+    scales: NDArray[np.float64]
     intercept: bool
     subtract: bool
     rounding: float
@@ -65,81 +70,105 @@ class Coordinates:
         return torch.cat(rows) / self.scale[:, None]
 
 
-def measure_coordinates(X: Tensor, rows: Tensor | None, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
-    """Return coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all.
+def measure_coordinates(
+    X: Tensor, rows: Tensor | None, passes: Passes, *, curvature: float, l2: float, intercept: bool
+) -> Coordinates:
+    """Return coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all; it waits for the device.
 
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
     its scale is 1.
     """
-    moments = Moments.of(X if rows is None else X.index_select(0, rows))
-    still = torch.nonzero(moments.variance == 0).reshape(-1)
-    if rows is not None and still.numel():
-        mean, variance = moments.mean.clone(), moments.variance.clone()
-        everywhere = Moments.of(X[:, still])
-        mean[still], variance[still] = everywhere.mean, everywhere.variance
-        moments = Moments(moments.count, mean, variance)
+    moments = Moments.of(X, rows, passes)
+    still = np.flatnonzero(moments.variance == 0)
+    if rows is not None and len(still):
+        everywhere = Moments.of(X[:, torch.from_numpy(still).to(X.device)], None, passes)
+        moments.mean[still], moments.variance[still] = everywhere.mean, everywhere.variance
     if X.dtype != torch.float64:
         # A pass in float32 subtracts the same centre as one in float64. The values of a column are float32 numbers
         # themselves, so that the nearest one to their mean is no more than a standard deviation away.
-        moments = Moments(moments.count, moments.mean.float().double(), moments.variance)
-    return moments.coordinates(curvature=curvature, l2=l2, intercept=intercept)
+        with np.errstate(all="ignore"):
+            moments = replace(moments, mean=moments.mean.astype(np.float32).astype(np.float64))
+    return moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance, [D] float64 each, of the columns over `count` rows; 0 is the variance of a constant column."""
+    """Mean and variance, [D] float64 each, of the columns over `count` rows; 0 is the variance of a constant column.
+
+    They are on the host, where a few numbers cost less than a launch for each operation.
+    """
 
     count: int
-    mean: Tensor
-    variance: Tensor
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, X: Tensor) -> Moments:
-        """Return those of X [N, D], without a float64 copy of it.
+    def of(cls, X: Tensor, rows: Tensor | None = None, passes: Passes = reference) -> Moments:
+        """Return those of X [N, D], or of the rows numbered `rows` [n] int64, without a float64 copy of it.
+
+        It waits for the device.
 
         Raises:
             ValueError: columns so far from 0 that their squares are beyond float64.
         """
-        N = len(X)
-        shift = X[0].double()
-        total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
-        for block in torch.split(X, cast_rows(X)):
-            shifted = block.double() - shift
-            total += shifted.sum(dim=0)
-            squares += shifted.square_().sum(dim=0)
-        mean = total / N
-        variance = squares / N - mean.square()
-        if not bool(variance.isfinite().all()) and bool(X.isfinite().all()):
-            column = int(torch.nonzero(~variance.isfinite())[0])
-            raise ValueError(
-                f"column {column} of X has values beyond 1e150, whose squares a float64 cannot hold; rescale the column"
-            )
-        # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many digits.
-        return cls(N, shift + mean, torch.where(variance > 1e-14 * squares / N, variance, 0.0))
+        N = len(X) if rows is None else len(rows)
+        found = passes.column_moments(X, rows)
+        with np.errstate(all="ignore"):  # X may hold what is not finite
+            total, squares = found[1:].reshape(2, -1, X.shape[1]).sum(axis=1)
+            mean = total / N
+            variance = squares / N - np.square(mean)
+            known = np.isfinite(variance)
+            if not known.all() and bool((X if rows is None else X[rows]).isfinite().all()):
+                raise ValueError(
+                    f"column {known.argmin()} of X has values beyond 1e150, whose squares a float64 cannot hold;"
+                    " rescale the column"
+                )
+            # Below what rounding leaves, a column is constant; the first row being off by many sd costs that many
+            # digits.
+            return cls(N, found[0] + mean, np.where(variance > 1e-14 * squares / N, variance, 0.0))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a pickle, which before version 0.2 held tensors."""
+        vars(self).update({name: each.numpy() if isinstance(each, Tensor) else each for name, each in state.items()})
 
     def joined(self, other: Moments) -> Moments:
         """Return those of the rows of both (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
         apart, share = other.mean - self.mean, other.count / count
+        with np.errstate(over="ignore"):
+            between = share * (1 - share) * np.square(apart)
         within = self.variance + share * (other.variance - self.variance)
-        return Moments(count, self.mean + share * apart, within + share * (1 - share) * apart.square())
+        return Moments(count, self.mean + share * apart, within + between)
 
-    def coordinates(self, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
-        """Return the coordinates in which a loss of this curvature and this penalty have about unit curvature.
-
-        It waits for the device once.
-        """
+    def coordinates(self, device: torch.device, *, curvature: float, l2: float, intercept: bool) -> Coordinates:
+        """Return the coordinates in which a loss of this curvature and this penalty have about unit curvature."""
         mean, variance = self.mean, self.variance
-        center = mean if intercept else torch.zeros_like(mean)
-        of_loss = curvature * (variance if intercept else variance + mean.square())
-        # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype overflows.
-        rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
-        scale = torch.where(of_loss > 0, of_loss + l2, rest).rsqrt()
-        spread = torch.where(variance > 0, variance.sqrt(), 1 / (scale * curvature**0.5))
-        moving = torch.where(of_loss > 0, scale, 0.0)
-        farthest, rounding, *sizes = torch.stack(
-            [(center.abs() / spread).amax(), of_loss.sum(), moving.sum(), moving.square().sum()]
-        ).tolist()
-        if intercept:
-            scale = torch.cat([scale, scale.new_full((1,), curvature**-0.5)])
-        return Coordinates(center, scale, intercept, farthest > _FOLDED_UP_TO, rounding, (sizes[0], sizes[1]))
+        center = mean if intercept else np.zeros_like(mean)
+        with np.errstate(all="ignore"):
+            of_loss = curvature * (variance if intercept else variance + np.square(mean))
+            # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype
+            # overflows.
+            rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0
+            scale = 1 / np.sqrt(np.where(of_loss > 0, of_loss + l2, rest))
+            spread = np.where(variance > 0, np.sqrt(variance), 1 / (scale * curvature**0.5))
+            moving = np.where(of_loss > 0, scale, 0.0)
+            farthest = (np.abs(center) / spread).max()
+            sizes = float(moving.sum()), float(np.square(moving).sum())
+            rounding = float(of_loss.sum())
+        scales = np.append(scale, curvature**-0.5) if intercept else scale
+        on_device = uploaded(device, center, scales)
+        return Coordinates(
+            on_device[0], on_device[1], scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes
+        )
+
+
+def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:
+    """Return float64 arrays as tensors on a device, for one copy; each begins at a whole 16 bytes, as memory of its own
+    does."""
+    begins = np.cumsum([0, *(each.size + each.size % 2 for each in arrays)]).tolist()
+    packed = np.empty(begins[-1])
+    places = [slice(begin, begin + each.size) for begin, each in zip(begins, arrays, strict=False)]
+    for place, each in zip(places, arrays, strict=True):
+        packed[place] = each.reshape(-1)
+    tensor = torch.from_numpy(packed).to(device)
+    return [tensor[place].view(each.shape) for place, each in zip(places, arrays, strict=True)]

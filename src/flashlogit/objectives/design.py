@@ -11,10 +11,11 @@ from torch import Tensor
 
 from flashlogit_kernels.gram import add_upper_half, weighted_gram
 
+from ..passes import Passes
 from ..reference.blocks import block_rows, over_parts, row_blocks
 from ..system.memory import cast_rows
 from ..system.threads import map_in_threads, thread_count
-from .coordinates import Coordinates, Moments, measure_coordinates
+from .coordinates import Coordinates, Moments, measure_coordinates, uploaded
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Coordinates are measured from so many rows, or so many values of X, whichever are more rows."""
@@ -50,11 +51,11 @@ class Design:
     share: float = 1.0
 
     @classmethod
-    def measured(cls, X: Tensor, *, curvature: float, l2: float, intercept: bool) -> Design:
+    def measured(cls, X: Tensor, passes: Passes, *, curvature: float, l2: float, intercept: bool) -> Design:
         """Return X with coordinates in which a loss of this curvature and this penalty have about unit curvature."""
         rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
         chosen = sample_rows(len(X), rows, X.device)
-        coordinates = measure_coordinates(X, chosen, curvature=curvature, l2=l2, intercept=intercept)
+        coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, l2=l2, intercept=intercept)
         return cls(X, coordinates, PassCounter(min(1.0, rows / len(X))))
 
     @property
@@ -113,18 +114,17 @@ class Design:
         """
         half = half_dtype(self.X) if rough else None
         X, coordinates = self.X, self.coordinates
-        N, D = X.shape
-        few = _PIECES <= rows <= N // 2
-        starts = [k * N // _PIECES for k in range(_PIECES + 1)]
-        pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
+        D = X.shape[1]
+        pieces, visited = (_strided_pieces if X.is_cuda else _pieces)(X, h, rows)
         center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
 
         def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:
             with torch.inference_mode():
                 upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
-                for piece in pieces[some]:
-                    root = h[piece].to(dtype).sqrt()
-                    block = (X[piece].to(dtype) - center).mul_(scale).mul_(root[:, None])
+                for rows_of_X, weights in pieces[some]:
+                    root = weights.to(dtype).sqrt()
+                    block = (rows_of_X.to(dtype) - center).mul_(scale).mul_(root[..., None]).reshape(-1, D)
+                    root = root.reshape(-1)
                     border += block.t() @ root
                     corner += root.square().sum()
                     block = block if half is None else block.to(half)
@@ -141,7 +141,7 @@ class Design:
         threads = 1 if X.is_cuda else thread_count()
         with torch.inference_mode():
             matrix = map_in_threads(of_pieces, [slice(k, None, threads) for k in range(threads)], merged)
-        share = sum(piece.stop - piece.start for piece in pieces) / N
+        share = visited / len(X)
         self.count(share)
         return matrix, share
 
@@ -159,11 +159,39 @@ class Design:
 
 
 def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
-    """Return n random rows of N in ascending order, [n] int64, some of them twice; None where there are no more."""
+    """Return n random rows of N, [n] int64, some of them twice; None where there are no more.
+
+    On a CPU they ascend. A GPU reads rows in any order about as fast, and would sort for longer than that.
+    """
     if n >= N:
         return None
     generator = torch.Generator(device).manual_seed(0)
-    return torch.randint(N, (n,), generator=generator, device=device).sort().values
+    chosen = torch.randint(N, (n,), generator=generator, device=device)
+    return chosen.sort().values if device.type == "cpu" else chosen
+
+
+def _pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:
+    """Return about `rows` rows of X [N, D] and their h [N] in pieces, [m, D] and [m] each, and how many they are."""
+    N = len(X)
+    few = _PIECES <= rows <= N // 2
+    starts = [k * N // _PIECES for k in range(_PIECES + 1)]
+    pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
+    return [(X[piece], h[piece]) for piece in pieces], sum(piece.stop - piece.start for piece in pieces)
+
+
+def _strided_pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:
+    """Return the same for a GPU, all places of X side by side, [P, m, D] and [P, m]: few operations, each a large one.
+
+    There is more than one where `_GRAM_BYTES` of float32 do not hold all of them.
+    """
+    N, D = X.shape
+    places = _PIECES if _PIECES <= rows <= N // 2 else 1
+    apart = N // places
+    each = rows // places if places > 1 else N
+    at_places, h_at_places = (t[: places * apart].view(places, apart, *t.shape[1:])[:, :each] for t in (X, h))
+    height = max(1, _GRAM_BYTES["cuda"] // (4 * places * D))
+    parts = zip(torch.split(at_places, height, 1), torch.split(h_at_places, height, 1), strict=True)
+    return list(parts), places * each
 
 
 def _supported(X: Tensor, *, intercept: bool) -> Tensor:
@@ -173,8 +201,8 @@ def _supported(X: Tensor, *, intercept: bool) -> Tensor:
     sample's mean where there is an intercept. A column that is constant rests on none.
     """
     moments = Moments.of(X)
-    second = moments.count * moments.variance
-    middle = moments.mean
+    middle, variance = uploaded(X.device, moments.mean, moments.variance)
+    second = moments.count * variance
     if not intercept:
         second = second + moments.count * middle.square()
         middle = torch.zeros_like(middle)
@@ -199,8 +227,9 @@ def _whole(upper: Tensor, border: Tensor, corner: Tensor, coordinates: Coordinat
     D, P = len(coordinates.center), len(coordinates.scale)
     matrix = upper.new_empty((P, P))
     matrix[:D, :D] = upper
-    for start in range(0, D, _PANEL):
-        stop = min(start + _PANEL, D)
+    panel = D if upper.is_cuda else _PANEL
+    for start in range(0, D, panel):
+        stop = min(start + panel, D)
         square = matrix[start:stop, start:stop]
         square.copy_(square.triu() + square.triu(1).t())
         matrix[stop:D, start:stop] = matrix[start:stop, stop:D].t()

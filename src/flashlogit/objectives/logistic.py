@@ -8,19 +8,19 @@ mean loss is good to 6e-8 only, and with little penalty a relative gap of 1e-8 a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.checks import readable_labels, readable_weights
 from flashlogit_kernels.contract import HESSIAN_COLUMNS, PassOptions
 
 from ..passes import Passes
 from .certificate import shrunk_divergence
 from .design import Design
-from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
+from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets, check_weights
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,38 @@ class Logistic(Targets):
     passes: Passes
 
     @classmethod
-    def of(
-        cls, y: Tensor, sample_weight: Tensor | None, passes: Passes, *, intercept: bool, narrow: bool = False
-    ) -> Self:
+    def of(cls, y: Tensor, sample_weight: Tensor | None, passes: Passes, *, intercept: bool) -> Self:
         """Return the loss of labels and weights of any real dtype, in dtypes that every pass reads as they are.
+
+        All values are looked at, for one wait.
 
         Args:
             y: [N] in [0, 1].
             sample_weight: [N] or None.
             passes: the implementation.
             intercept: whether the model has one.
-            narrow: whether y is in its narrowest dtype already, for which all values are looked at.
 
         Raises:
-            ValueError: labels of one class only, with an intercept.
+            ValueError: a label or a weight that cannot be used, or labels of one class only, with an intercept.
         """
-        y = y if narrow else narrow_labels(y)
-        s = readable_weights(sample_weight, torch.float64)
-        positive, total = _mass(y, s)
-        mean = positive / total
+        found = passes.label_sums(y, sample_weight)
+        check_weights(negative=found.negative, total=found.weight_sum)
+        if found.outside:
+            raise ValueError("y holds a label outside [0, 1], or NaN; labels must lie in [0, 1]")
+        mean = found.label_sum / found.weight_sum
         if intercept and not 0 < mean < 1:
             raise ValueError(f"y has the weighted mean {mean:g}; with an intercept a fit needs rows of both classes")
-        return cls(y, s, (1 - mean, mean) if intercept else (0.5, 0.5), total, intercept, passes)
+        return cls(found.labels, found.weights, _shares(mean, intercept), found.weight_sum, intercept, passes)
 
     @property
     def columns(self) -> int:
         """One column of weights."""
         return 1
 
-    def null_intercepts(self) -> Tensor:
+    def null_intercepts(self) -> list[float]:
         """Return the log odds of the mean label."""
         off, on = self.shares
-        return torch.tensor([on / off], dtype=torch.float64, device=self.y.device).log_()
+        return [math.log(on / off)]
 
     def null_curvature(self) -> Tensor:
         """Return ybar (1 - ybar)."""
@@ -141,10 +141,15 @@ class Logistic(Targets):
         positive, total = _mass(y, s)
         if not total > 0 or min(positive, total - positive) / total * len(y) < 8 * parameters:
             return None
-        return self.of(y, s, self.passes, intercept=self.intercept, narrow=True)
+        return replace(self, y=y, sample_weight=s, shares=_shares(positive / total, self.intercept), weight_sum=total)
 
     def _options(self, design: Design, dtype: torch.dtype) -> PassOptions:
         return {"sample_weight": self.sample_weight, "center": design.center, "eps": 0.0, "compute_dtype": dtype}
+
+
+def _shares(mean: float, intercept: bool) -> tuple[float, float]:
+    """Return the shares of labels 0 and 1 in the null model, for the mean label."""
+    return (1 - mean, mean) if intercept else (0.5, 0.5)
 
 
 def _mass(y: Tensor, s: Tensor | None) -> tuple[float, float]:
@@ -153,16 +158,6 @@ def _mass(y: Tensor, s: Tensor | None) -> tuple[float, float]:
         return float(y.sum(dtype=torch.float64)), float(len(y))
     positive, total = torch.stack([(y.double() * s).sum(), s.sum(dtype=torch.float64)]).tolist()
     return positive, total
-
-
-def narrow_labels(y: Tensor) -> Tensor:
-    """Return labels [N] in the narrowest dtype that the passes read as it is, contiguous.
-
-    Labels that are all 0 or 1 become uint8, whatever their dtype is; others stay float32 or become float64.
-    """
-    if y.dtype not in (torch.bool, torch.uint8) and bool(((y == 0) | (y == 1)).all()):
-        y = y.to(torch.uint8)
-    return readable_labels(y, torch.float64)
 
 
 def smallest_margin(logits: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -17,10 +17,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import reference
 from .certificate import provable
+from .coordinates import uploaded
 from .design import Design, PassCounter
 from .logistic import Logistic
 from .row_loss import Coefficients
@@ -36,11 +40,12 @@ _SAME_DIRECTION = 1e-10
 class Parameterisation:
     """Theta of a loss over a table, and what it costs.
 
-    scale: d [P, C]. l1_of, l2_of [P C, 1]: the penalties of each parameter. proving_l2 is l2, or 0 where rounding hides
-    a gap that l2 proves; penalised: whether there is a penalty that proves a gap of the tolerance. gauge [P, C], for a
-    softmax: unit vectors along each of which the probabilities of a parameter's classes stay the same, 0 where the
-    penalty does not. null_space [P C, r]: orthonormal directions in which P is flat. Rounding slopes them, and a solver
-    that followed would go far for nothing; gradients and products have no part in either.
+    scale: d [P, C]. l1_of, l2_of [P C, 1]: the penalties of each parameter. null [P C, 1]: the null model. proving_l2
+    is l2, or 0 where rounding hides a gap that l2 proves; penalised: whether there is a penalty that proves a gap of
+    the tolerance. gauge [P, C], for a softmax: unit vectors along each of which the probabilities of a parameter's
+    classes stay the same, 0 where the penalty does not. null_space [P C, r]: orthonormal directions in which P is flat.
+    Rounding slopes them, and a solver that followed would go far for nothing; gradients and products have no part in
+    either.
     """
 
     design: Design
@@ -50,6 +55,7 @@ class Parameterisation:
     scale: Tensor
     l1_of: Tensor
     l2_of: Tensor
+    null: Tensor
     penalised: bool
     proving_l2: float
     gauge: Tensor | None
@@ -58,31 +64,40 @@ class Parameterisation:
     @classmethod
     def of(cls, X: Tensor, loss: RowLoss, *, l1: float, l2: float, tolerance: float = math.inf) -> Self:
         """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
-        spread = loss.null_curvature().diagonal()
-        curvature = sum(p * (1 - p) for p in loss.shares) / len(loss.shares)
-        design = Design.measured(X, curvature=curvature, l2=l2, intercept=loss.intercept)
+        curvatures = np.array([p * (1 - p) for p in loss.shares])
+        curvature, C = float(curvatures.mean()), loss.columns
+        passes = loss.passes if isinstance(loss, Logistic) else reference
+        design = Design.measured(X, passes, curvature=curvature, l2=l2, intercept=loss.intercept)
         coordinates = design.coordinates
-        weights = torch.ones_like(coordinates.scale)[:, None]
+        weights = np.ones((len(coordinates.scales), 1))
         if loss.intercept:
             weights[-1] = 0.0
-        scale = _class_scale(coordinates.scale[:, None], l2 * weights, spread / spread.mean())
-        rounding, sizes, null = coordinates.rounding, coordinates.sizes, loss.null_value
-        by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=null, classes=loss.columns)
-        gauge = None
-        if loss.columns > 1:
-            gauge = (1 / scale) * (1 - weights if by_l1 or by_l2 else 1.0)
-            gauge = gauge / gauge.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        scales = coordinates.scales[:, None]
+        if C > 1:
+            scales = _class_scale(scales, l2 * weights, curvatures / curvature)
+        rounding, sizes = coordinates.rounding, coordinates.sizes
+        by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=loss.null_value, classes=C)
+        null, gauge = np.zeros_like(scales), np.zeros_like(scales)
+        if loss.intercept:
+            null[-1] = loss.null_intercepts() / scales[-1]
+        if C > 1:
+            gauge = (1 / scales) * (1 - weights if by_l1 or by_l2 else 1.0)
+            gauge = gauge / np.linalg.norm(gauge, axis=1, keepdims=True).clip(min=1e-300)
+        with np.errstate(over="ignore"):
+            penalties = [(weights * l1 * scales).reshape(-1, 1), (weights * l2 * np.square(scales)).reshape(-1, 1)]
+        scale, on_gauge, l1_of, l2_of, null_of = uploaded(X.device, scales, gauge, *penalties, null.reshape(-1, 1))
         return cls(
             design=design,
             loss=loss,
             l1=l1,
             l2=l2,
             scale=scale,
-            l1_of=(weights * l1 * scale).reshape(-1, 1),
-            l2_of=(weights * l2 * scale.square()).reshape(-1, 1),
+            l1_of=l1_of,
+            l2_of=l2_of,
+            null=null_of,
             penalised=by_l1 or by_l2,
             proving_l2=l2 if by_l2 else 0.0,
-            gauge=gauge,
+            gauge=on_gauge if C > 1 else None,
         )
 
     @property
@@ -112,10 +127,7 @@ class Parameterisation:
 
     def null_theta(self) -> Tensor:
         """Return the null model, [P C, 1]."""
-        theta = torch.zeros_like(self.scale)
-        if self.intercept:
-            theta[-1] = self.loss.null_intercepts() / self.scale[-1]
-        return theta.reshape(-1, 1)
+        return self.null
 
     def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return (W [D, C], b [C]) of the centred columns."""
@@ -131,12 +143,13 @@ class Parameterisation:
     def to_user(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return (W [D, C], b [C]) in the units of X, of the same probabilities and no larger penalty."""
         W, b = self.centred(theta)
-        b = b - self.design.coordinates.center @ W
+        if self.intercept:
+            b = b - self.design.coordinates.center @ W
         if self.gauge is not None:
             if self.l1 == 0 or not self.penalised:
                 W = W - W.mean(dim=1, keepdim=True)
             b = b - b.mean()
-        return W, b if self.intercept else torch.zeros_like(b)
+        return W, b
 
     def from_user(self, W: Tensor, b: Tensor) -> Tensor:
         """Return theta [P C, 1] of W [D, C] and b [C] in the units of X."""
@@ -180,7 +193,8 @@ class Parameterisation:
     def for_pass(self, theta: Tensor) -> Coefficients:
         """Return W and b as a pass takes them."""
         W, b = self.centred(theta)
-        return Coefficients(W, b if self.design.center is not None else b - self.design.coordinates.center @ W)
+        folded = self.intercept and self.design.center is None
+        return Coefficients(W, b - self.design.coordinates.center @ W if folded else b)
 
     def pulled_back(self, sums: Coefficients) -> Tensor:
         """Return sums by what `for_pass` gives as the mean over rows by theta, [P C, 1]."""
@@ -220,14 +234,14 @@ class Parameterisation:
         return hessian[None]
 
 
-def _class_scale(scale: Tensor, penalty: Tensor, spread: Tensor) -> Tensor:
+def _class_scale(
+    scale: NDArray[np.float64], penalty: NDArray[np.float64], spread: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return d [P, C] in which every class has about unit curvature: rare classes have less of their own.
 
     scale [P, 1]: of coordinates for the mean curvature. penalty [P, 1]: l2 in the units of X. spread [C]: the classes'
     curvature as a share of the mean.
     """
-    if len(spread) == 1:
-        return scale
-    diagonal = scale**-2
-    diagonal = spread * (diagonal - penalty).clamp(min=0.0) + penalty
-    return torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    with np.errstate(all="ignore"):
+        diagonal = spread * (scale**-2 - penalty).clip(min=0.0) + penalty
+        return 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))

@@ -87,3 +87,11 @@ class Targets:
     def null_value(self) -> float:
         """The mean loss of the model with intercepts only, in nats; without an intercept that of W = 0."""
         return sum(-share * math.log(share) for share in self.shares if share > 0)
+
+
+def check_weights(*, negative: bool, total: float) -> None:
+    """Raise ValueError for weights of which some are negative or NaN, or whose sum is not positive and finite."""
+    if negative or not 0 < total < math.inf:
+        raise ValueError(
+            "sample_weight holds a negative or NaN value, or only zeros; weights must be at least 0, and finite"
+        )

@@ -45,10 +45,10 @@ class Softmax(Targets):
         """K, the number of classes."""
         return len(self.shares)
 
-    def null_intercepts(self) -> Tensor:
+    def null_intercepts(self) -> list[float]:
         """Return the logarithms of the shares less their mean."""
-        logs = self._rates().log()
-        return logs - logs.mean()
+        logs = [math.log(share) if share > 0 else -math.inf for share in self.shares]
+        return [each - math.fsum(logs) / len(logs) for each in logs]
 
     def null_curvature(self) -> Tensor:
         """Return diag(p) - p p^T for the shares p."""

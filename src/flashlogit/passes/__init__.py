@@ -7,14 +7,18 @@ import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Literal, Protocol, Unpack, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, Unpack, get_args
 
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, PassOptions, ProductOptions
+from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, LabelSums, PassOptions, ProductOptions
 
 from ..system.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BackendName = Literal["auto", "triton", "torch"]
 
@@ -52,6 +56,10 @@ class Passes(Protocol):
     ) -> Tensor: ...
 
     def column_sums(self, X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor: ...
+
+    def label_sums(self, y: Tensor, sample_weight: Tensor | None = None) -> LabelSums: ...
+
+    def column_moments(self, X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor
@@ -20,15 +20,18 @@ from flashlogit_kernels.checks import (
     arithmetic_dtype,
     bce_pass,
     check_hessian_columns,
+    check_labels,
     check_matrix,
     column_pass,
     product_pass,
+    readable_labels,
 )
 from flashlogit_kernels.contract import (
     BCEHessian,
     BCERows,
     BCESums,
     Clamp,
+    LabelSums,
     PassOptions,
     ProductOptions,
     RowPass,
@@ -38,9 +41,13 @@ from flashlogit_kernels.contract import (
 )
 from flashlogit_kernels.gram import weighted_gram
 
-from ..system.memory import scratch_buffer
+from ..system.memory import cast_rows, scratch_buffer
 from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
 from .terms import Labels, labels_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def bce_onepass(
@@ -196,6 +203,36 @@ def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tens
         return total
 
     return over_parts(X, row_pass.n, sum_part, lambda parts: _added([*parts, nothing]))
+
+
+def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
+    """Look at labels and weights: the twin of `flashlogit_kernels.label_sums`."""
+    y, s = check_labels(y, sample_weight)
+    least, largest = (float(end) for end in y.aminmax())
+    outside, negative = not (least >= 0 and largest <= 1), s is not None and not bool((s >= 0).all())
+    labels = y
+    if y.dtype != torch.uint8 and not outside:
+        narrow = y.to(torch.uint8)
+        labels = narrow if bool((narrow == y).all()) else readable_labels(y, torch.float64)
+    if s is None:
+        return LabelSums(labels, s, outside, negative, float(len(y)), float(labels.sum(dtype=torch.float64)))
+    total = float(s.sum(dtype=torch.float64))
+    return LabelSums(labels, s, outside, negative, total, float((labels.double() * s).sum()))
+
+
+def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]:
+    """Return a row and sums of differences from it, [3, D] float64: the twin of `flashlogit_kernels.column_moments`."""
+    X = check_matrix(X)
+    X = X if rows is None else X.index_select(0, rows)
+    sums = X.new_zeros((3, X.shape[1]), dtype=torch.float64)
+    first, total, squares = sums
+    first.copy_(X[0])
+    for block in torch.split(X, cast_rows(X)):
+        shifted = block.double() - first
+        total += shifted.sum(dim=0)
+        squares += shifted.square_().sum(dim=0)
+    found: NDArray[np.float64] = sums.to("cpu").numpy()
+    return found
 
 
 def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

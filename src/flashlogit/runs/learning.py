@@ -159,7 +159,7 @@ class SolverRun:
         """Return the method that the fit will take; UserError where the one asked for cannot take the problem."""
         name, outputs = self._settings.name, 1 if self._classes == 2 else self._classes
         try:
-            return choose_method(name, self._rows.X.shape[1], outputs=outputs, l1=self._loss.l1)
+            return choose_method(name, self._rows.X, outputs=outputs, l1=self._loss.l1)
         except UserError as error:
             if error.setting != "solver":  # the library's own name of the parameter
                 raise

@@ -210,5 +210,5 @@ def column_deviation(dataset: Dataset) -> NDArray[np.float64]:
     scale = dataset.standardization.scale
     if (scale != 1).any():
         return scale
-    measured: NDArray[np.float64] = np.sqrt(Moments.of(dataset.train.X).variance.cpu().numpy())
+    measured: NDArray[np.float64] = np.sqrt(Moments.of(dataset.train.X).variance)
     return measured

@@ -21,9 +21,11 @@ With l1 = 1e-3, to 1e-6:
     20,000 x 1,024  1,101 (10)            2,038 (73)       2,210 (19)              9,016 !
     20,000 x 2,000  6,615 (11)            2,800 (77)      18,520 (21)             11,900 !
 
-N moves neither boundary: both methods read X in proportion to it. On an H100 all three take about as long, since the
-host's time for some 2,000 launches decides: at 11,000,000 x 28 newton 33, newton-cg 40 and lbfgs 38 ms (10, 14 and 11
-of them on the device), and at 200,000 x 1,024 newton-cg 49 and lbfgs 70 (15 and 8).
+On a CPU N moves neither boundary: both methods read X in proportion to it. A GPU reads a gigabyte in a third of a
+millisecond, and the host takes 10 us for each operation that it launches, so that a method of few operations may well
+read more often: at 200,000 x 1,024 an H100 took 37 ms for lbfgs (11 evaluations) and 46 for newton-cg (24 passes), 7
+and 15 of them on the device. There the least time that `COSTS` predict decides, from the shape and dtype of X and the
+options alone: the same problem is solved by the same method at every call.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from torch import Tensor
+
 from ..objectives.objective import Objective
 from ..system.errors import UserError
 from .lbfgs import LBFGS
 from .method import Method, Start
 from .newton import Newton
-from .newton_cg import NewtonCG
+from .newton_cg import TUNING, NewtonCG
 from .stepped import Stepped, takes_steps
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
@@ -70,8 +74,45 @@ class Bounds:
 BOUNDS = Bounds()
 
 
-def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> SolverName:
-    """Return the solver for D columns and so many logits of a row: 1 for two classes, K for a softmax.
+@dataclass(frozen=True)
+class Costs:
+    """What a fit of two classes without an l1 term takes on an H100, in seconds."""
+
+    byte: float = 1 / 3e12
+    shortest_pass: float = 3e-5
+    launch: float = 1e-5
+    passes: tuple[int, int, int] = (7, 25, 40)
+    """Passes of Newton's method without its Hessians, truncated Newton's, which took 15 to 50, and those of L-BFGS: 10
+    to 30 on easy data and up to 400 on hard ones."""
+    launches: tuple[int, int, int] = (60, 700, 160)
+    """Launches of a whole fit by each: 4 an evaluation, and 40 a product."""
+    hessians: int = 2
+    columns_a_read: int = 25
+    """A Hessian takes a read, and one more for each so many columns: 2, 3.6 and 6 at 28, 64 and 128."""
+    preconditioner: float = 2e-6
+    """Of each column, for a sample's second moments, their factors and the inverse of these."""
+
+
+COSTS = Costs()
+
+
+def predicted_seconds(N: int, D: int, itemsize: int) -> dict[SolverName, float]:
+    """Return about what each solver takes on a GPU for X [N, D] of so many bytes a number."""
+    one_pass = max(COSTS.byte * N * D * itemsize, COSTS.shortest_pass)
+    newton, newton_cg, lbfgs = (
+        passes * one_pass + launches * COSTS.launch
+        for passes, launches in zip(COSTS.passes, COSTS.launches, strict=True)
+    )
+    newton += COSTS.hessians * (1 + D / COSTS.columns_a_read) * one_pass
+    if TUNING.most_parameters > D:
+        newton_cg += COSTS.preconditioner * D
+    return {"newton": newton, "newton-cg": newton_cg, "lbfgs": lbfgs}
+
+
+def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -> SolverName:
+    """Return the solver for X [N, D], by its shape, dtype and kind of device, and so many logits of a row.
+
+    outputs: 1 for two classes, K for a softmax.
 
     Raises:
         UserError: one asked for by name that cannot take this problem.
@@ -79,6 +120,7 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
     """
     if name not in ("auto", *METHODS):
         raise ValueError(f"solver is {name!r}; must be auto, {', '.join(METHODS)}")
+    D = X.shape[1]
     size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
     if name == "newton" and size > BOUNDS.limit:
         many = f"{D:,} columns" if outputs == 1 else f"{size:,} parameters, an intercept and {D:,} of each class"
@@ -99,4 +141,9 @@ def choose_method(name: SolverName, D: int, *, outputs: int = 1, l1: float) -> S
         return name
     if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
+    if X.is_cuda and outputs == 1 and l1 == 0:
+        seconds = predicted_seconds(len(X), D, X.element_size())
+        if size > auto:
+            del seconds["newton"]
+        return min(seconds, key=lambda solver: seconds[solver])
     return "lbfgs" if l1 > 0 else "newton-cg"

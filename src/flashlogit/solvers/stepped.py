@@ -7,14 +7,15 @@ three kernels, a pass, its reduction and a step, and a copy of eight numbers. Th
 looked at: where the kernel has decided to stop, the pass finds that out on the device and reads nothing.
 
 The first passes are in float32. Its sums show a gap down to some share of the null model's P, and above that they lead
-to the same place for less. From there on passes are in float64 and sum X^T h beside X^T r, so that the gap which the
-step finds is the proven one (`flashlogit.objectives.certificate`), without another read of X.
+to the same place for less. From there on, or as soon as a step is refused or gains nothing, passes are in float64 and sum X^T h beside X^T r, so
+that the gap which the step finds is the proven one (`flashlogit.objectives.certificate`), without another read of X.
 
 This is for a logistic loss with an l2 penalty that proves a gap and no l1 term. The methods in torch take all else.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..objectives.certificate import float32_gap
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
 from ..objectives.parameters import RowLoss
-from .method import ROUNDING, Numbers, Start, State, of_shapes
+from .method import ROUNDING, Numbers, Start, State
 from .newton import TUNING as NEWTON
 
 
@@ -75,9 +76,14 @@ class Stepped:
         self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null
         self._exact_hessian = False
         """Whether Hessians are summed in float64."""
-        if start.state is not None:
-            exact, self._exact_hessian = (bool(each) for each in of_shapes(start.state, exact_point=(), exact=()))
-            self._exact = exact or self._exact
+        self._last_gap = math.inf
+        known = dict(start.state or {})
+        if known:  # that of a method in torch has sums in float64 only
+            self._exact = self._exact or bool(known.get("exact_point", True))
+            self._exact_hessian = bool(known.get("exact", False))
+            self._last_gap = float(known.get("last_gap", math.inf))
+        elif newton and start.hessian is not None:
+            known = {"hessian": start.hessian, "new": torch.tensor(False)}
         self._kernels: Any = loss.passes
         folded = objective.intercept and objective.design.center is None
         self._step = self._kernels.Step(
@@ -93,12 +99,9 @@ class Stepped:
         self._mail = _Mail(self._step.numbers)
         self._numbers: Numbers | None = None
         self._status, self._was_new, self._decrement = 0, False, 0.0
-        known = start.state
-        if known is None and newton and start.hessian is not None:
-            known = {"hessian": start.hessian, "new": torch.tensor(False)}
-        self._step.begin(start.theta, known)
+        self._step.begin(start.theta, known or None)
         self._proven = False
-        if newton and known is None:
+        if newton and not known:
             sums = self._hessian_sums()
             if self._exact:  # a Hessian in float32 will do, but not its gradient
                 self._launch_pass()
@@ -146,29 +149,35 @@ class Stepped:
     def advance(self) -> bool:
         """Judge the trial point, whose pass has been launched, and launch the next one's; return whether it was good
         enough."""
-        _ = self.numbers
-        if self._status != 0:
-            self._answer()
+        self._prepare()
         self._launch_step()
         return self.numbers.refused == 0
 
     def state(self) -> State:
-        """Return the pairs or the Hessian, and which sums are in float64."""
-        exact = {"exact_point": self._exact, "exact": self._exact_hessian}
-        return {**self._step.state(), **{name: torch.tensor(value) for name, value in exact.items()}}
+        """Return the pairs or the Hessian, which sums are in float64, and the gap before the last step."""
+        more = {"exact_point": self._exact, "exact": self._exact_hessian, "last_gap": self._last_gap}
+        return {**self._step.state(), **{name: torch.tensor(value) for name, value in more.items()}}
 
-    def _answer(self) -> None:
-        """Do what the step asked for before it can go on."""
-        if self._status == _CLOSE:
-            self._exact = True
-            self._step.resume(**self._limits())
-        elif self._status == _NO_FACTOR and self._exact_hessian:
-            self._add_ridges()
-        else:
-            led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * self.objective.null_value
-            self._exact_hessian = self._exact_hessian or self._status != _WANTS_HESSIAN or led_nowhere
-            self._step.hessian(self._hessian_sums())
-        self._launch_pass()
+    def _prepare(self) -> None:
+        """Do what the last numbers ask for before the next step: another Hessian, or sums in float64."""
+        numbers, again = self.numbers, False
+        if self._status in (_WANTS_HESSIAN, _MISLED, _NO_FACTOR):
+            again = True
+            if self._status == _NO_FACTOR and self._exact_hessian:
+                self._add_ridges()
+            else:
+                led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * self.objective.null_value
+                self._exact_hessian = self._exact_hessian or self._status != _WANTS_HESSIAN or led_nowhere
+                self._step.hessian(self._hessian_sums())
+        if not self._exact:
+            null = self.objective.null_value
+            stuck = numbers.gap > 0.5 * self._last_gap and self._decrement < TUNING.rounding * null
+            if self._status == _CLOSE or numbers.refused > 0 or stuck:
+                self._exact = again = True
+                self._step.resume(**self._limits())
+        self._last_gap = numbers.gap
+        if again:
+            self._launch_pass()
 
     def _add_ridges(self) -> None:
         """Give the Hessian a diagonal that is just large enough for it to have a Cholesky factor."""

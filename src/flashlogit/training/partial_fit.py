@@ -68,7 +68,7 @@ class MiniBatches:
             kept = None if sample_weight is None else sample_weight > 0
             here = Moments.of(X if kept is None or bool(kept.all()) else X[kept])
             self.seen = here if self.seen is None else self.seen.joined(here)
-            coordinates = self.seen.coordinates(curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
+            coordinates = self.seen.coordinates(X.device, curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
             theta = coordinates.from_user(self.weight.t(), self.bias).detach().requires_grad_()
             optimizer = torch.optim.Adam([theta], lr=learning_rate)
             if self.state:

@@ -1,0 +1,174 @@
+"""Methods whose steps a kernel makes: the models of the methods in torch, for fewer launches and the same proof."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from launches import counted_launches
+from torch import Tensor
+
+import flashlogit
+from flashlogit.solvers import stepped
+
+pytest.importorskip("triton")
+METHODS = pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+
+
+def table(N: int = 160, D: int = 6, *, decades: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Normal numbers, of singular values over so many decades, and labels of a logistic model with logits of size 2."""
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(N, D, generator=generator, dtype=torch.float64)
+    if decades:
+        turned, _ = torch.linalg.qr(torch.randn(D, D, generator=generator, dtype=torch.float64))
+        X = (X * torch.logspace(0, -decades, D, dtype=torch.float64)) @ turned
+    logits = X @ torch.randn(D, generator=generator, dtype=torch.float64)
+    noise = torch.rand(N, generator=generator, dtype=torch.float64)
+    return X.float(), noise < torch.sigmoid(2 * logits / logits.std() + 0.3)
+
+
+def fitted(X: Tensor, y: Tensor, solver: Any, backend: Any = "triton", **options: Any) -> flashlogit.Fit:
+    known = {"l2": 1 / len(X), "tolerance": 1e-13, **options}
+    return flashlogit.fit(X, y, solver=solver, backend=backend, **known)
+
+
+@METHODS
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(
+    "kind", ["plain", "float64", "bfloat16", "weights", "far from 0", "units", "one column", "hard"]
+)
+def test_the_model_is_that_of_the_methods_in_torch(solver: str, intercept: bool, kind: str) -> None:
+    X, y = table(decades=2.0 * (kind == "hard"))
+    options: dict[str, Any] = {"intercept": intercept}
+    if kind == "float64":
+        X = X.double()
+    elif kind == "bfloat16":
+        X = X.bfloat16()
+    elif kind == "weights":
+        options["sample_weight"] = torch.arange(len(X)) % 3
+    elif kind == "far from 0":
+        X = X + 700 * torch.tensor([0, 1, 0, 1, 0, 0])
+    elif kind == "units":
+        X = X * torch.logspace(-4, 4, 6)
+    elif kind == "one column":
+        X = X[:, :1].contiguous()
+    ours, known = fitted(X, y, solver, **options), fitted(X, y, solver, "torch", **options)
+    assert ours.converged
+    assert ours.certificate.kind == "gap"
+    spread = X.double().std(dim=0)
+    torch.testing.assert_close(ours.weight * spread, known.weight * spread, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours.bias, known.bias, rtol=1e-6, atol=1e-6 * (1 + 1e3 * (kind == "far from 0")))
+    assert ours.objective == pytest.approx(known.objective, rel=1e-12)
+
+
+@METHODS
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_gap_is_the_one_that_the_certificate_proves(solver: str, intercept: bool) -> None:
+    """Found in the last pass itself, which is counted once."""
+    X, y = table()
+    points: list[Any] = []
+    found = fitted(X, y, solver, tolerance=1e-6, intercept=intercept, on_point=lambda row, point: points.append(point))
+    objective = points[-1].objective
+    proven = objective.certify(objective.evaluate(points[-1].state.tensors["theta"], certified=True))
+    assert found.gap == pytest.approx(proven.gap, rel=1e-6)
+    assert found.objective == pytest.approx(proven.objective, rel=1e-14)
+    assert found.relative_gap <= 1e-6
+    assert found.history[-1]["gap"] == found.gap
+
+
+@METHODS
+@pytest.mark.parametrize("decades", [0.0, 2.0])
+def test_float32_passes_come_first_and_cost_no_digit(
+    solver: str, decades: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same final gap as with float64 throughout, in about as many passes."""
+    X, y = table(decades=decades)
+    ours = fitted(X, y, solver)
+    monkeypatch.setattr(stepped, "TUNING", dataclasses.replace(stepped.TUNING, rough=1.0))
+    exact = fitted(X, y, solver)
+    assert ours.converged
+    assert exact.converged
+    assert ours.history[1]["objective"] != exact.history[1]["objective"]
+    assert ours.history[1]["objective"] == pytest.approx(exact.history[1]["objective"], rel=1e-5)
+    assert ours.passes <= exact.passes + 4
+
+
+@METHODS
+def test_a_fit_goes_on_from_each_of_its_points_to_the_last_bit(solver: str) -> None:
+    X, y = table(decades=1.0)
+    states: list[flashlogit.FitState] = []
+    whole = fitted(X, y, solver, tolerance=1e-9, on_point=lambda row, point: states.append(point.state))
+    assert len(states) == len(whole.history) > 4
+    for at in (1, len(states) // 2, -2):
+        resumed = fitted(X, y, solver, tolerance=1e-9, start=states[at])
+        assert torch.equal(resumed.weight, whole.weight)
+        assert torch.equal(resumed.bias, whole.bias)
+        assert resumed.gap == whole.gap
+        assert resumed.iterations == whole.iterations
+
+
+@METHODS
+def test_a_state_is_gone_on_from_by_the_other_implementation(solver: str) -> None:
+    X, y = table()
+    for one, other in (("triton", "torch"), ("torch", "triton")):
+        states: list[flashlogit.FitState] = []
+        whole = fitted(X, y, solver, one, on_point=lambda row, point, kept=states: kept.append(point.state))
+        resumed = fitted(X, y, solver, other, start=states[2])
+        torch.testing.assert_close(resumed.weight, whole.weight, rtol=1e-6, atol=1e-8)
+        assert resumed.iterations <= whole.iterations + 2
+
+
+@METHODS
+def test_bits_do_not_depend_on_who_listens_or_on_what_has_been_compiled(solver: str) -> None:
+    X, y = table()
+    first, second = fitted(X, y, solver), fitted(X, y, solver, on_point=lambda row, point: None)
+    assert torch.equal(first.weight, second.weight)
+    assert [row["gap"] for row in first.history] == [row["gap"] for row in second.history]
+
+
+@METHODS
+def test_the_limit_of_iterations_is_kept(solver: str) -> None:
+    X, y = table()
+    found = fitted(X, y, solver, max_iterations=2)
+    assert (found.ending, found.iterations) == ("limit", 2)
+    assert found.certificate.kind == "gap"
+    assert found.gap >= found.objective - fitted(X, y, solver).objective > 0
+
+
+def test_a_hessian_without_factors_is_mended() -> None:
+    """A copied column and a penalty far below rounding of float32: the float32 Hessian has no Cholesky factor."""
+    X, y = table(D=4)
+    X = torch.cat([X, X[:, :2] + 1e-6 * X[:, 2:]], dim=1)
+    found, known = (fitted(X, y, "newton", b, l2=1e-11, tolerance=1e-8) for b in ("triton", "torch"))
+    assert found.converged
+    assert found.objective == pytest.approx(known.objective, rel=1e-7)
+
+
+def test_a_start_far_away_is_refused_steps_and_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table()
+    null = fitted(X, y, "lbfgs", max_iterations=1).history[0]["objective"]
+    for solver in ("newton", "lbfgs"):
+        far = (40 * torch.ones(6).double(), torch.zeros(1).double())
+        found = fitted(X, ~y, solver, start=far)  # worse than the null model: left out
+        assert found.converged
+        assert "left out" in found.notes[0]
+        near = fitted(X, y, solver, start=(fitted(X, y, solver).weight, torch.zeros(1).double()))
+        assert near.converged
+        assert near.history[0]["objective"] < null
+
+
+@pytest.mark.parametrize(("solver", "D"), [("newton", 6), ("newton", 70), ("lbfgs", 6)])
+def test_an_iteration_is_a_pass_a_reduction_a_step_and_a_copy(solver: str, D: int) -> None:
+    """Counted as the difference that two more iterations make; a new Hessian takes at most four launches more."""
+    X, y = table(N=3 * D + 60, D=D)
+    counts = {}
+    for limit in (2, 4):
+        with counted_launches() as found:
+            fitted(X, y, solver, max_iterations=limit)
+        hessians = found.kernels["hessian_kernel"]
+        counts[limit] = found.total - 5 * hessians, found.reads
+    more, reads = (after - before for after, before in zip(counts[4], counts[2], strict=True))
+    assert more <= 2 * 4
+    assert reads <= 2

@@ -101,13 +101,14 @@ def test_frames_of_the_command(recorded: _Recorded, monkeypatch: pytest.MonkeyPa
 
 
 def test_frames_of_a_fit(recorded: _Recorded) -> None:
-    """The evaluation of a step. The first one, which makes the start, lies deeper."""
+    """The evaluation of a step. The first one, which makes the start, lies deeper. A fit that tells of its points makes
+    them in launches of their own."""
     X = torch.randn(200, 4)
-    fit(X, X[:, 0] > 0.3 * X[:, 1], l2=0.1, backend="triton", solver="newton")
+    fit(X, X[:, 0] > 0.3 * X[:, 1], l2=0.1, backend="triton", solver="newton", on_point=lambda *_: None)
     assert statistics.median(recorded.depths) <= 8, recorded.names
 
 
 def test_frames_of_the_estimator(recorded: _Recorded) -> None:
-    X = torch.randn(200, 4)
+    X = torch.randn(200, 64)  # more columns than a fit in one launch takes
     LogisticRegression(backend="triton").fit(X, X[:, 0] > 0.3 * X[:, 1])
     assert statistics.median(recorded.depths) <= 12, recorded.names

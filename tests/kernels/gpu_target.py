@@ -59,6 +59,11 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         extras["center"] = torch.ones(D)
     if call.get("border"):
         extras["border"] = True
+    if call["function"] == "fit_tiny":
+        from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+
+        fit_tiny(X, torch.ones(N, dtype=torch.uint8), l2=0.1, tolerance=1e-6)
+        return
     function = getattr(kernels, call["function"])
     if call["function"] == "label_sums":
         function(torch.ones(N, dtype=storage), *([torch.ones(N)] if call.get("everything") else []))

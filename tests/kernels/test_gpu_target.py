@@ -79,6 +79,9 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
     CLUSTERS = []
 
 
+TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 30), call("fit_tiny", 31, "bfloat16"), call("fit_tiny", 63)]
+
+
 def describe(call: Call) -> str:
     return "-".join(f"{key}={value}" if value is True else str(value) for key, value in call.items())
 
@@ -86,7 +89,7 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS
+    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS + TINY
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -101,6 +104,14 @@ def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     return {describe(call): reports for call, reports in zip(calls, lines, strict=True)}
+
+
+@pytest.mark.parametrize("call", TINY, ids=describe)
+def test_a_tiny_fit_fits_the_registers(call, reports):
+    """With 63 columns some addresses are spilled, which are read once for each Hessian, outside all loops over rows."""
+    (kernel,) = reports[describe(call)]
+    assert kernel["kernel"] == "tiny_kernel"
+    assert kernel["spilled"] <= (16 if call["D"] == 63 else 0)
 
 
 @pytest.mark.parametrize("call", TABLE + BORDERS + OTHER_BORDERS + HESSIANS, ids=describe)
@@ -162,13 +173,14 @@ def test_the_clamp_is_exact_in_float64(reports):
 
 
 def test_counts_that_change_compile_nothing_anew(reports):
-    """N does: a column of X is loaded in wider pieces where the next one begins at a multiple of 16 numbers."""
+    """N does, except for tiny fits, of which there may be many sizes: a column of X is loaded in wider pieces where the
+    next one begins at a multiple of 16 numbers."""
     launched = [report for call, found in reports.items() if not call.startswith("step") for report in found]
-    names = ("onepass", "rows", "column_sums", "hessian", "reduce", "label_sums", "column_moments")
+    names = ("onepass", "rows", "column_sums", "hessian", "reduce", "label_sums", "column_moments", "tiny")
     assert {report["kernel"] for report in launched} == {f"{name}_kernel" for name in names}
     for report in launched:
         assert not {"tiles", "programs", "columns", "partial_count", "total_count"}.intersection(report["specialised"])
-        assert "N" in report["specialised"] or report["kernel"] == "reduce_kernel"
+        assert "N" in report["specialised"] or report["kernel"] in ("reduce_kernel", "tiny_kernel")
 
 
 @pytest.mark.parametrize("call", STEPS, ids=describe)

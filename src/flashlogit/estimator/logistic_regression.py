@@ -174,7 +174,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             if self.verbose > 0:
                 print(f"iteration {row['iteration']}: objective {row['objective']:.6g}, gap {row['relative_gap']:.1e}")
 
-        options = {**options, "sample_weight": rows.weight, "start": start, "on_point": on_point}
+        listener = on_point if tasks.followed or self.verbose > 0 else None
+        options = {**options, "sample_weight": rows.weight, "start": start, "on_point": listener}
         result: Fit | None = None
         if self.max_iter == 0:
             weight, bias = start or _zeros(rows, C if K > 2 else 1)
@@ -296,6 +297,11 @@ class FitTasks:
         if hasattr(estimator, "_skl_callbacks"):
             self._whole = estimator._init_callback_context(max_subtasks=max_tasks + 1)
             self._whole.call_on_fit_task_begin(**self._data)
+
+    @property
+    def followed(self) -> bool:
+        """Whether there are callbacks."""
+        return self._whole is not None
 
     def point(self, evaluation: int, attributes: Attributes) -> None:
         """Begin the tasks up to this accepted evaluation (0 is the start); those in between were not accepted."""

@@ -68,7 +68,14 @@ class Certificate:
 
 
 def provable(
-    l1: float, l2: float, coordinates: Coordinates, *, tolerance: float, null: float, classes: int = 1
+    l1: float,
+    l2: float,
+    rounding: float,
+    sizes: tuple[float, float],
+    *,
+    tolerance: float,
+    null: float,
+    classes: int = 1,
 ) -> tuple[bool, bool]:
     """Return whether a gap is to be proven by l1, and by l2: not where rounding errors would hide one of `tolerance`.
 
@@ -78,16 +85,16 @@ def provable(
     the tolerance still has to prove what it can.
 
     Args:
-        coordinates: of the columns, for the size of their errors and of what they are penalised by.
+        rounding, sizes: of the columns' errors, and of what they are penalised by: see `Coordinates`.
         tolerance: on the gap relative to `null`, the null model's P.
         classes: whose weights are penalised.
     """
-    error = classes * _ROUNDING * _ROUNDING * coordinates.rounding
+    error = classes * _ROUNDING * _ROUNDING * rounding
     goal = tolerance * null
     # Not "<=": values of X that are not finite are found later, and named.
     by_l1, by_l2 = not error > tolerance * l1 * l1, not error > 2 * goal * l2
-    counts_l1 = classes * l1 * _LARGE * coordinates.sizes[0] > goal
-    counts_l2 = classes * l2 * 0.5 * _LARGE * _LARGE * coordinates.sizes[1] > goal
+    counts_l1 = classes * l1 * _LARGE * sizes[0] > goal
+    counts_l2 = classes * l2 * 0.5 * _LARGE * _LARGE * sizes[1] > goal
     if counts_l1 and not by_l2:
         by_l1 = True
     return l1 > 0 and by_l1, l2 > 0 and (by_l2 or counts_l2)

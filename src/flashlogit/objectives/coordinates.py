@@ -158,8 +158,9 @@ class Moments:
             sizes = float(moving.sum()), float(np.square(moving).sum())
             rounding = float(of_loss.sum())
         scales = np.append(scale, curvature**-0.5) if intercept else scale
-        on_device = uploaded(device, center, scales)
-        return Coordinates(*on_device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes)
+        c, d = uploaded(device, center, scales)
+        subtract = bool(farthest > _FOLDED_UP_TO)
+        return Coordinates(c, d, center, scales, intercept, subtract, rounding, sizes)
 
 
 def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:

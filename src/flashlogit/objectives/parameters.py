@@ -75,7 +75,8 @@ class Parameterisation:
         scales = coordinates.scales[:, None]
         if C > 1:
             scales = _class_scale(scales, l2 * weights, curvatures / curvature)
-        by_l1, by_l2 = provable(l1, l2, coordinates, tolerance=tolerance, null=loss.null_value, classes=C)
+        rounding, sizes = coordinates.rounding, coordinates.sizes
+        by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=loss.null_value, classes=C)
         null, gauge = np.zeros_like(scales), np.zeros_like(scales)
         if loss.intercept:
             null[-1] = loss.null_intercepts() / scales[-1]

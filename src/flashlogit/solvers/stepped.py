@@ -87,11 +87,12 @@ class Stepped:
             self._last_gap = float(known.get("last_gap", math.inf))
         elif newton and start.hessian is not None:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
-        self._kernels: Any = loss.passes
+        kernels: Any = loss.passes
+        self._kernels = kernels
         folded = objective.intercept and objective.design.center is None
         penalties = objective.l2 * np.square(coordinates.scales)
         penalties[objective.X.shape[1] :] = 0.0
-        self._step = self._kernels.Step(
+        self._step: Any = kernels.Step(
             coordinates.scales,
             penalties,
             center=coordinates.centers if folded else None,
@@ -147,7 +148,8 @@ class Stepped:
     @property
     def theta(self) -> Tensor:
         """The accepted parameters [P, 1], as they are now."""
-        return self._step.theta.clone()
+        theta: Tensor = self._step.theta.clone()
+        return theta
 
     @property
     def at(self) -> Point:
@@ -227,7 +229,8 @@ class Stepped:
         if not self._exact_hessian:
             if "hessian" not in self._plans:
                 self._plans["hessian"] = self._kernels.plan_hessian(**self._pass_arguments(torch.float32))
-            return self._plans["hessian"].run(*self._step.weights(torch.float32))
+            sums: Tensor = self._plans["hessian"].run(*self._step.weights(torch.float32))
+            return sums
         w, b = self._step.weights(torch.float64)
         found = self._kernels.bce_hessian(weight=w, bias=b, **self._pass_arguments(torch.float64))
         return torch.cat([found.sums.packed, found.matrix[-1], found.matrix[:-1, :-1].reshape(-1)])
@@ -255,7 +258,7 @@ class _Mail:
     def __init__(self, numbers: Tensor) -> None:
         self._numbers, self._on_gpu = numbers, numbers.is_cuda
         self._copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=self._on_gpu)
-        self._arrived = torch.cuda.Event() if self._on_gpu else None
+        self._arrived: Any = torch.cuda.Event() if self._on_gpu else None  # type: ignore[no-untyped-call]
 
     def send(self) -> None:
         """Copy the numbers as they are when the device comes to it."""

@@ -149,7 +149,7 @@ class Step:
         self._limits, self._kept, self._memory = of["LIMITS"], of["KEPT"], of["MEMORY"]
         self._matrices = of.get("MATRICES")
         self.theta, self.gradient = (of["VECTORS"][:, row.value, :P].t() for row in (THETA, GRADIENT))
-        self._point = {name: of[name] for name in ("CONSTANTS", "VECTORS", "W64")}
+        self._point: dict[str, Any] = {name: of[name] for name in ("CONSTANTS", "VECTORS", "W64")}
         self._point |= {"STATUS": self.status, "W32": both[torch.float32]}
         self._point |= {"P": P, "pitch": pitch, "INTERCEPT": int(intercept)}
         self._state = {name: of[name] for name in ("LIMITS", "NUMBERS", "KEPT", "MEMORY")}

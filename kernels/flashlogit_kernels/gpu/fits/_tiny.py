@@ -1,0 +1,295 @@
+"""A whole fit of a few thousand numbers in one program: its X stays in the multiprocessor's cache between the walks."""
+
+import triton
+import triton.language as tl
+
+from .._terms import row_terms
+
+TOLERANCE = tl.constexpr(0)
+LIMIT = tl.constexpr(1)
+STALLED = tl.constexpr(2)
+REFUSED = tl.constexpr(3)
+UNSOUND = tl.constexpr(4)
+TRIALS = tl.constexpr(60)
+PATIENCE = tl.constexpr(8)
+NO_CURVATURE = tl.constexpr(1e-10)
+NUMBERS = tl.constexpr(8)
+ROW = tl.constexpr(5)
+
+
+@triton.jit
+def tiny_tile(
+    X,
+    ROWS,
+    place,
+    stop,
+    columns,
+    column_stride,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    COLUMN_MAJOR: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Return (x, which entries exist) of the rows at places from `place` on, float64."""
+    places = place + tl.arange(0, BLOCK_N).to(tl.int64)
+    exists = places < stop
+    source = places
+    if ROWS is not None:
+        source = tl.load(ROWS + places, mask=exists, other=0)
+    if COLUMN_MAJOR:
+        pointers = X + source[:, None] + columns[None, :].to(tl.int64) * column_stride
+    else:
+        pointers = X + source[:, None] * ROW_STRIDE + columns[None, :]
+    inside = exists[:, None] & (columns < D)[None, :]
+    return tl.load(pointers, mask=inside, other=0.0).to(tl.float64), inside
+
+
+@triton.jit
+def label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK: tl.constexpr):
+    """Return (places, whether they exist, y, s) from `place` on, y and s float64."""
+    places = place + tl.arange(0, BLOCK).to(tl.int64)
+    exists = places < stop
+    source = places
+    if ROWS is not None:
+        source = tl.load(ROWS + places, mask=exists, other=0)
+    y = tl.load(Y + source, mask=exists, other=0).to(tl.float64)
+    s = exists.to(tl.float64)
+    if SAMPLE_WEIGHT is not None:
+        s = tl.load(SAMPLE_WEIGHT + places, mask=exists, other=0.0).to(tl.float64)
+    return places, exists, y, s
+
+
+@triton.jit
+def minus_inverse(A, least, P: tl.constexpr, WIDTH: tl.constexpr):
+    """Return -A^-1 of the symmetric A [WIDTH, WIDTH] by sweeping its P rows, none with a pivot below `least` [WIDTH].
+
+    A pivot is the curvature along a parameter when those before it follow, which a penalty bounds from below. What
+    rounding makes smaller is taken for that bound, so that the result is negative definite.
+    """
+    numbers = tl.arange(0, WIDTH)
+    for k in tl.range(0, P):
+        mine = numbers == k
+        row = tl.sum(tl.where(mine[:, None], A, 0.0), axis=0)
+        column = tl.sum(tl.where(mine[None, :], A, 0.0), axis=1)
+        pivot = 1.0 / tl.sum(tl.where(mine, tl.maximum(row, least), 0.0), axis=0)
+        scaled = row * pivot
+        swept = tl.where(mine[None, :], column[:, None] * pivot, A - column[:, None] * scaled[None, :])
+        A = tl.where(mine[:, None], tl.where(mine, -pivot, scaled)[None, :], swept)
+    return A
+
+
+@triton.jit(do_not_specialize=["l2_bits", "tolerance_bits", "limit", "N"])
+def tiny_kernel(
+    X,
+    Y,
+    SAMPLE_WEIGHT,
+    ROWS,
+    STARTS,
+    WEIGHT,
+    BIAS,
+    RECORD,
+    LOGITS,
+    RESIDUALS,
+    CURVATURES,
+    N,
+    column_stride,
+    l2_bits,
+    tolerance_bits,
+    limit,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    COLUMN_MAJOR: tl.constexpr,
+    INTERCEPT: tl.constexpr,
+    POINTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or 0 to N where STARTS is None.
+
+    A place's row of X and its label are those numbered ROWS[place], or `place` where ROWS is None; SAMPLE_WEIGHT has a
+    number for each place, or is None. l2 and the tolerance come as the bits of float64 numbers, since a float argument
+    would be rounded to float32. The arithmetic is float64 on (x - center) scale, with the intercept as column D. Only
+    the Hessian, which chooses directions, is a product of float32 tiles, and its sum over the tiles is float64.
+
+    Writes WEIGHT[m, D] and BIAS[m] in the units of X, and RECORD[m, NUMBERS + POINTS * ROW]: ending, P, gap, null
+    model's P, evaluations after the first, accepted points, and the columns' squared errors and sizes as
+    `objectives.coordinates` has them; then for each point the evaluations before it, P, gap, |gradient| and the length
+    of the step that led there. The ending is UNSOUND where there is nothing to fit: a label outside [0, 1], a weight
+    below 0, one class, or numbers that are not finite.
+    """
+    problem = tl.program_id(0).to(tl.int64)
+    start, stop = tl.full([], 0, tl.int64), tl.full([], 0, tl.int64) + N
+    if STARTS is not None:
+        start, stop = tl.load(STARTS + problem), tl.load(STARTS + problem + 1)
+    zero = tl.full([], 0.0, tl.float64)
+    one = zero + 1.0
+    l2 = (tl.full([], 0, tl.int64) + l2_bits).to(tl.float64, bitcast=True)
+    tolerance = (tl.full([], 0, tl.int64) + tolerance_bits).to(tl.float64, bitcast=True)
+    P: tl.constexpr = D + INTERCEPT
+    columns = tl.arange(0, WIDTH)
+    weights, intercept = columns < D, columns == (D if INTERCEPT else -1)
+
+    # The columns' moments about the first row, which is exact for a constant column.
+    first = start
+    if ROWS is not None:
+        first = tl.load(ROWS + start, mask=start < stop, other=0)
+    if COLUMN_MAJOR:
+        pointers = X + first + columns.to(tl.int64) * column_stride
+    else:
+        pointers = X + first * ROW_STRIDE + columns
+    shift = tl.load(pointers, mask=columns < tl.where(start < stop, D, 0), other=0.0).to(tl.float64)
+    total = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+    squares = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+    for place in tl.range(start, stop, BLOCK_N):
+        x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N)
+        moved = tl.where(inside, x - shift[None, :], 0.0)
+        total += moved
+        squares += moved * moved
+    mass = tl.zeros([BLOCK], tl.float64)
+    positive = tl.zeros([BLOCK], tl.float64)
+    wrong = tl.zeros([BLOCK], tl.int32)
+    for place in tl.range(start, stop, BLOCK):
+        places, exists, y, s = label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK)
+        mass += s
+        positive += s * y
+        wrong += tl.where((y >= 0) & (y <= 1) & (s >= 0), 0, 1)
+    count = tl.maximum(stop - start, 1).to(tl.float64)
+    moved_mean = tl.sum(total, axis=0) / count
+    square = tl.sum(squares, axis=0) / count
+    variance = square - moved_mean * moved_mean
+    variance = tl.where(variance > 1e-14 * square, variance, 0.0)
+    S = tl.sum(mass, axis=0)
+    share = tl.sum(positive, axis=0) / tl.where(S > 0, S, 1.0)
+    sound = (tl.sum(wrong, axis=0) == 0) & (S > 0) & (float("inf") > S) & (tl.sum(square, axis=0) < float("inf"))
+    if INTERCEPT:
+        sound = sound & (share > 0) & (share < 1)
+        share = tl.where(sound, share, 0.5)
+        center = shift + moved_mean
+        spread = share * (1.0 - share)
+        of_loss = spread * variance
+        null = -(share * tl.log(share) + (1.0 - share) * tl.log(1.0 - share))
+        odds = tl.log(share / (1.0 - share))
+    else:
+        center = tl.zeros([WIDTH], tl.float64)
+        spread = zero + 0.25
+        of_loss = spread * (variance + (shift + moved_mean) * (shift + moved_mean))
+        null = tl.log(zero + 2.0)
+        odds = zero
+    tiny_l2 = tl.full([], 1e-16, tl.float64)
+    diagonal = tl.where(of_loss > 0, of_loss + l2, tl.maximum(l2, tiny_l2))
+    scale = tl.where(weights, 1.0 / tl.sqrt(diagonal), 0.0)
+    of_intercept = 1.0 / tl.sqrt(spread)
+    ones = zero + tl.where(intercept, of_intercept, 0.0)
+    penalty = tl.where(weights, l2 * scale * scale, 0.0)
+
+    goal = tolerance * null
+
+    record = RECORD + problem * (NUMBERS + POINTS * ROW)
+    tl.store(record + 3, null)
+    tl.store(record + 6, tl.sum(tl.where(weights, of_loss, 0.0), axis=0))
+    tl.store(record + 7, tl.sum(tl.where(weights & (of_loss > 0), scale * scale, 0.0), axis=0))
+    theta = zero + tl.where(intercept, odds / of_intercept, 0.0)
+    direction = tl.zeros([WIDTH], tl.float64)
+    value, best, slope, step = zero, zero + float("inf"), zero, one
+    none = tl.full([], 0, tl.int32)
+    refused, stalled, points, iterations = none, none, none, none - 1
+    ending = tl.where(sound, -1, UNSOUND)
+    # Not a while loop, for only here can be said that addresses are not to be kept in registers all the time.
+    for _ in tl.range(0, limit + 1, disable_licm=True):
+        if ending < 0:
+            iterations += 1
+            trial = theta + step * direction
+            for place in tl.range(start, stop, BLOCK_N):
+                x, inside = tiny_tile(
+                    X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
+                )
+                x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
+                places = place + tl.arange(0, BLOCK_N).to(tl.int64)
+                tl.store(LOGITS + places, tl.sum(x * trial[None, :], axis=1), mask=places < stop)
+            tl.debug_barrier()
+            losses = tl.zeros([BLOCK], tl.float64)
+            for place in tl.range(start, stop, BLOCK):
+                places, exists, y, s = label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK)
+                z = tl.load(LOGITS + places, mask=exists, other=0.0)
+                loss, r, h = row_terms(z, y, None, float("inf"), 0.0, False)
+                losses += s * loss
+                tl.store(RESIDUALS + places, s * r, mask=exists)
+                tl.store(CURVATURES + places, s * h, mask=exists)
+            tl.debug_barrier()
+            gradients = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+            borders = tl.zeros([BLOCK_N, WIDTH], tl.float64)
+            for place in tl.range(start, stop, BLOCK_N):
+                x, inside = tiny_tile(
+                    X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_N
+                )
+                x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :])
+                places = place + tl.arange(0, BLOCK_N).to(tl.int64)
+                gradients += x * tl.load(RESIDUALS + places, mask=places < stop, other=0.0)[:, None]
+                borders += x * tl.load(CURVATURES + places, mask=places < stop, other=0.0)[:, None]
+            of_data = tl.sum(gradients, axis=0) / S
+            border = tl.sum(borders, axis=0) / S
+            gradient = of_data + penalty * trial
+            new_value = tl.sum(losses, axis=0) / S + 0.5 * tl.sum(penalty * trial * trial, axis=0)
+
+            change = new_value - value
+            predicted = step * slope
+            accepted = change <= 1e-4 * predicted + 2e-14 * tl.abs(value)
+            accepted = (accepted | (iterations == 0)) & (tl.abs(new_value) < float("inf"))
+            if accepted:
+                # The certificate, as `objectives.certificate` has it where l1 = 0.
+                nearer = zero
+                divergence = zero
+                if INTERCEPT:
+                    curvature = tl.sum(tl.where(intercept, border, 0.0), axis=0)
+                    nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
+                    divergence = nearer * nearer * curvature / of_intercept
+                apart = gradient - nearer * border
+                proven = divergence + tl.sum(
+                    tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
+                )
+                gap = tl.where((tl.abs(nearer) <= 0.5) & (proven < new_value), proven, new_value)
+                norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
+                row = record + NUMBERS + points * ROW
+                tl.store(row, iterations.to(tl.float64))
+                tl.store(row + 1, new_value)
+                tl.store(row + 2, gap)
+                tl.store(row + 3, norm)
+                tl.store(row + 4, step)
+                tl.store(record + 1, new_value)
+                tl.store(record + 2, gap)
+                points += 1
+                stalled = tl.where(gap < 0.9 * best, 0, stalled + 1)
+                best = tl.minimum(best, gap)
+                theta, value, step, refused = trial, new_value, one, none
+                ending = tl.where(gap <= goal, TOLERANCE, tl.where(stalled >= PATIENCE, STALLED, ending))
+                if ending < 0:
+                    hessian = tl.zeros([WIDTH, WIDTH], tl.float64)
+                    for place in tl.range(start, stop, BLOCK_H):
+                        x, inside = tiny_tile(
+                            X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_H
+                        )
+                        x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :]).to(tl.float32)
+                        places = place + tl.arange(0, BLOCK_H).to(tl.int64)
+                        h = tl.load(CURVATURES + places, mask=places < stop, other=0.0).to(tl.float32)
+                        hessian += tl.dot(tl.trans(x * h[:, None]), x, input_precision=PRECISION).to(tl.float64)
+                    H = hessian / S + tl.where(columns[:, None] == columns[None, :], penalty[None, :], 0.0)
+                    inverse = minus_inverse(H, tl.maximum(penalty, NO_CURVATURE), P, WIDTH)
+                    direction = tl.sum(inverse * gradient[:, None], axis=0)
+                    slope = tl.sum(gradient * direction, axis=0)
+            else:
+                parabola = -0.5 * predicted / (change - predicted)
+                shorter = tl.where(tl.abs(parabola) < float("inf"), parabola, 0.1)
+                step = step * tl.minimum(tl.maximum(shorter, 0.1), 0.5)
+                refused += 1
+                ending = tl.where(refused >= TRIALS, REFUSED, ending)
+            ending = tl.where((ending < 0) & (iterations >= limit), LIMIT, ending)
+
+    w = theta * scale
+    tl.store(WEIGHT + problem * D + columns, w, mask=weights)
+    tl.store(BIAS + problem, tl.sum(tl.where(intercept, theta * of_intercept, 0.0) - center * w, axis=0))
+    tl.store(record, ending.to(tl.float64))
+    tl.store(record + 4, iterations.to(tl.float64))
+    tl.store(record + 5, points.to(tl.float64))

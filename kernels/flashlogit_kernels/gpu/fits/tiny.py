@@ -1,0 +1,122 @@
+"""Whole fits of tables that a multiprocessor's cache holds, a program each, in one launch."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import launch_options, on_device
+from ..launch import LaunchConfig, block_width, is_column_major
+from ..plan import Launch
+from ..resources import are_fitted, loaded
+from . import _tiny
+
+TINY_COLUMNS = 63
+"""Most columns: their Hessian, with the intercept's row, is 64 x 64 numbers in registers."""
+TINY_BYTES = 200 << 10
+"""Bytes of X that a multiprocessor of an H100 keeps in its first cache."""
+TINY_ITERATIONS = 100
+"""Most evaluations after the first."""
+ENDED_AT_TOLERANCE = _tiny.TOLERANCE.value
+"""The ending of a fit whose gap is proven; any other is for another method to go on from the beginning."""
+_TILE = 2048
+"""Numbers in a tile: with eight warps eight a thread, which leaves registers for as many partial sums twice."""
+_HESSIAN_TILE = 1024
+"""The same of the tiles that are multiplied: with 2,048 and 63 columns 26 registers of a thread were spilled."""
+_BLOCK = 512
+"""Rows whose losses are computed at once, two a thread."""
+_NARROWEST = 16
+"""Smallest side of the matrices that tl.dot multiplies."""
+_WARPS = 8
+_LIKE_THEM = {"N": 2, "limit": 2, "l2_bits": 1 << 40, "tolerance_bits": 1 << 40}
+"""Numbers of the same types as those that change from fit to fit: one compiled kernel does for all of them."""
+
+
+@dataclass(frozen=True)
+class TinyFits:
+    """What M programs found: weight [M, D] and bias [M] float64 in the units of X, and a record [M, n] float64.
+
+    A record has the ending (`ENDED_AT_TOLERANCE`), P, gap and null model's P in nats, the evaluations after the first,
+    the number of accepted points, and the squared errors and sizes of the columns, as
+    `flashlogit.objectives.coordinates` has them; then for each accepted point the evaluations before it, P, gap,
+    |gradient| and the length of the step that led there.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    record: Tensor
+
+    NUMBERS = _tiny.NUMBERS.value
+    ROW = _tiny.ROW.value
+
+
+def fit_tiny(
+    X: Tensor,
+    y: Tensor,
+    *,
+    l2: float,
+    tolerance: float,
+    intercept: bool = True,
+    sample_weight: Tensor | None = None,
+    rows: Tensor | None = None,
+    starts: Tensor | None = None,
+    iterations: int = TINY_ITERATIONS,
+) -> TinyFits:
+    """Minimise M objectives with an l2 penalty by Newton's method, each in a program of its own. Waits for nothing.
+
+    Args:
+        X: [N, D] of a floating dtype, D <= `TINY_COLUMNS`, its rows or its columns contiguous. No limit is set to N,
+            but a program's rows should be no more than `TINY_BYTES`.
+        y: [N] labels of a real dtype. Those outside [0, 1] end their problem; nothing is raised.
+        l2: of P as in `flashlogit.fit`, above 0.
+        tolerance: on the duality gap relative to the intercept-only model's P.
+        intercept: whether b is free; else it is 0.
+        sample_weight: a number for each place, [places] of a floating dtype; default ones.
+        rows: row numbers [places] int64; default: place i is row i.
+        starts: [M + 1] int64, ascending: problem m has the places from starts[m] to starts[m + 1]; default: one problem
+            of all places.
+        iterations: most evaluations after the first, at most `TINY_ITERATIONS`.
+    """
+    (N, D), device = X.shape, X.device
+    M = 1 if starts is None else len(starts) - 1
+    places = N if rows is None else len(rows)
+    column_major = is_column_major(X)
+    width = max(_NARROWEST, block_width(D + intercept))
+    record = TinyFits.NUMBERS + (TINY_ITERATIONS + 1) * TinyFits.ROW
+    found = TinyFits(*(X.new_empty(shape, dtype=torch.float64) for shape in ((M, D), (M,), (M, record))))
+    scratch = X.new_empty((3, -(-places // 2) * 2), dtype=torch.float64)
+    arguments: dict[str, Any] = {
+        "X": X,
+        "Y": y.view(torch.uint8) if y.dtype == torch.bool else y,
+        "SAMPLE_WEIGHT": sample_weight,
+        "ROWS": rows,
+        "STARTS": starts,
+        "WEIGHT": found.weight,
+        "BIAS": found.bias,
+        "RECORD": found.record,
+        "LOGITS": scratch[0],
+        "RESIDUALS": scratch[1],
+        "CURVATURES": scratch[2],
+        "column_stride": X.stride(1) if column_major else 0,
+        "D": D,
+        "ROW_STRIDE": 1 if column_major else X.stride(0),
+        "COLUMN_MAJOR": column_major,
+        "INTERCEPT": int(intercept),
+        "POINTS": TINY_ITERATIONS + 1,
+        "PRECISION": "ieee",
+        "BLOCK": _BLOCK,
+        "BLOCK_N": _TILE // width,
+        "BLOCK_H": _HESSIAN_TILE // width,
+        "WIDTH": width,
+        **launch_options(LaunchConfig(_TILE // width, _WARPS, 1)),
+    }
+    bits = struct.unpack("2q", struct.pack("2d", l2, tolerance))
+    numbers = {"N": places, "limit": min(iterations, TINY_ITERATIONS), "l2_bits": bits[0], "tolerance_bits": bits[1]}
+    with on_device(X):
+        compiled = loaded(_tiny.tiny_kernel, device, arguments | _LIKE_THEM) if are_fitted(device) else None
+        Launch(_tiny.tiny_kernel, (M,), arguments | numbers, found=compiled)()
+    return found

@@ -1,0 +1,218 @@
+"""Fits in one launch: which ones are made so, that they are as good as any, and that others go on as they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from launches import counted_launches
+from problems import objective_of
+from torch import Tensor
+
+from flashlogit import Fit, LogisticRegression, fit
+from flashlogit.fitting import tiny
+from flashlogit.fitting.task import FitOptions, theta_of
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+
+def random(N: int, D: int) -> tuple[Tensor, Tensor]:
+    X = torch.randn(N, D)
+    return X, torch.rand(N) < torch.sigmoid(X[:, 0])
+
+
+@contextmanager
+def tried() -> Iterator[list[Fit | None]]:
+    """What the attempts within the block gave."""
+    made: list[Fit | None] = []
+
+    def attempt(*arguments: Any, **options: Any) -> Fit | None:
+        made.append(tiny.tiny_fit(*arguments, **options))
+        return made[-1]
+
+    with mock.patch("flashlogit.fitting.fit.tiny_fit", attempt):
+        yield made
+
+
+def launched(device: torch.device, *data: Tensor, **options: Any) -> Fit:
+    """The fit, which must have been made in one launch."""
+    placed = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in options.items()}
+    with tried() as made:
+        result = fit(*(each.to(device) for each in data), backend="triton", **placed)
+    assert made[0] is result
+    return result
+
+
+def shapes() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
+    """Tables that are hard for one reason each."""
+    torch.manual_seed(1)
+    X, y = random(80, 4)
+    s = torch.rand(80)
+    s[::3] = 0
+    far, constant, alike = X.double(), X.clone(), X.clone()
+    far[:, 0] *= 1e6
+    far[:, 1] += 700
+    constant[:, 2] = 3.3
+    alike[:, 1] = alike[:, 0] + 1e-3 * alike[:, 1]
+    rare = torch.zeros(500, dtype=torch.int64)
+    rare[:2] = 1
+    many = torch.randn(500, 2)
+    many[:2] += 1
+    return {
+        "one column": (X[:, :1], y, {}),
+        "63 columns": (*random(70, 63), {}),
+        "two rows": (X[:2], torch.tensor([0, 1]), {"l2": 0.1}),
+        "no intercept": (X, y, {"intercept": False}),
+        "far and large": (far, y, {}),
+        "constant": (constant, y, {}),
+        "alike": (alike, y, {}),
+        "soft labels": (X, torch.rand(80), {}),
+        "weights of 0": (X, y, {"sample_weight": s}),
+        "rare": (many, rare, {}),
+        "separable": (X, X[:, 0] > 0, {"l2": 1e-6}),
+        "bfloat16": (X.bfloat16(), y, {}),
+        "float16": (X.half(), y, {}),
+        "columns": (X.t().contiguous().t(), y, {}),
+        "a part of a table": (torch.randn(80, 8)[:, 1:5], y, {}),
+    }
+
+
+@pytest.mark.parametrize("name", list(shapes()))
+def test_the_same_optimum(name: str, device: torch.device) -> None:
+    X, y, options = shapes()[name]
+    options = {"l2": 1e-2, "tolerance": 1e-13} | options
+    found, expected = launched(device, X, y, **options), fit(X, y, backend="torch", **options)
+    assert found.converged
+    assert found.certificate.kind == "gap"
+    assert found.certificate.null_objective == pytest.approx(expected.certificate.null_objective, rel=1e-12)
+    assert found.objective == pytest.approx(expected.objective, abs=1e-13)
+    scale = expected.weight.abs().max()
+    torch.testing.assert_close(found.weight.cpu() / scale, expected.weight / scale, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.bias.cpu(), expected.bias, rtol=1e-6, atol=1e-6)
+
+
+def test_same_bits_twice(device: torch.device) -> None:
+    X, y = random(60, 3)
+    first, second = (launched(device, X, y, l2=1e-2) for _ in range(2))
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.bias, second.bias)
+    assert first.certificate == second.certificate
+
+
+@pytest.mark.parametrize("tolerance", [0.3, 1e-3, 1e-9])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_certificate_is_that_of_the_objective(tolerance: float, intercept: bool, device: torch.device) -> None:
+    X, y = random(60, 3)
+    s = torch.rand(60)
+    result = launched(device, X + 5, y, l2=1e-2, tolerance=tolerance, sample_weight=s, intercept=intercept)
+    objective = objective_of(X + 5, y, s, intercept=intercept, l2=1e-2)
+    point = objective.evaluate(theta_of(objective, (result.weight, result.bias)), certified=True)
+    certificate = objective.certify(point)
+    assert result.gap == pytest.approx(certificate.gap, rel=1e-6, abs=1e-15)
+    assert result.gap <= tolerance * certificate.null_objective
+    assert result.objective == pytest.approx(certificate.objective, rel=1e-13)
+
+
+def test_an_estimator_is_fitted_so(device: torch.device) -> None:
+    X, y = random(60, 3)
+    with tried() as made:
+        model = LogisticRegression(backend="triton").fit(X.to(device), y.to(device))
+    assert made[0] is not None
+    expected = LogisticRegression(backend="torch").fit(X, y)
+    torch.testing.assert_close(
+        torch.as_tensor(model.coef_).cpu(), torch.as_tensor(expected.coef_), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_history(device: torch.device) -> None:
+    """It has the same columns as any, from the null model to the certificate."""
+    X, y = random(60, 3)
+    result, ordinary = launched(device, X, y, l2=1e-3), fit(X, y, l2=1e-3, backend="torch")
+    assert [list(row) for row in result.history] == [list(ordinary.history[0])] * len(result.history)
+    first, last = result.history[0], result.history[-1]
+    assert first["objective"] == pytest.approx(result.certificate.null_objective, rel=1e-14)
+    assert (last["objective"], last["gap"]) == (result.objective, result.gap)
+    assert (last["iteration"], last["passes"]) == (result.iterations, result.passes)
+    gradient = ordinary.history[0]["gradient_norm"]
+    assert first["gradient_norm"] == pytest.approx(gradient, rel=1e-9)
+    assert (result.solver, result.ending, result.notes) == ("newton", "tolerance", ())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="launches are counted in Triton's interpreter")
+@pytest.mark.parametrize("labels", [torch.uint8, torch.float32, torch.int64, torch.bool])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_launches(labels: torch.dtype, weighted: bool, device: torch.device) -> None:
+    X, y = (each.to(device) for each in random(569, 30))
+    y, s = y.to(labels), torch.rand(569, device=device) if weighted else None
+    with counted_launches() as found:
+        result = fit(X, y, sample_weight=s, l2=1 / 569, tolerance=1e-3, backend="triton")
+    assert result.converged
+    assert found.kernels == {"tiny_kernel": 1}
+    assert found.total <= 2, found
+    assert found.reads == 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y": torch.full((20,), 2.0)}, r"y holds a label outside \[0, 1\]"),
+        ({"y": torch.full((20,), torch.nan)}, r"y holds a label outside \[0, 1\]"),
+        ({"y": torch.ones(20)}, "both classes"),
+        ({"sample_weight": torch.full((20,), -1.0)}, "sample_weight holds a negative"),
+        ({"sample_weight": torch.zeros(20)}, "only zeros"),
+        ({"X": torch.full((20, 2), torch.nan)}, "must be finite"),
+        ({"names": ["a"]}, "names has 1 entries"),
+    ],
+)
+def test_errors_are_those_of_any_fit(changed: dict[str, Any], message: str, device: torch.device) -> None:
+    X, y = random(20, 2)
+    given = {"X": X, "y": y.float(), "l2": 0.1} | changed
+    placed = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in given.items()}
+    with pytest.raises(ValueError, match=message):
+        fit(**placed, backend="triton")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_the_program_cannot_finish_goes_on_as_any_fit(device: torch.device) -> None:
+    """With an l2 below rounding, which proves no gap, and at a limit of iterations."""
+    X, y = (each.to(device) for each in random(60, 2))
+    assert fit(X, y, l2=1e-28, backend="triton").certificate.kind == "decrement"
+    few = fit(X, y, l2=1e-2, max_iterations=1, backend="triton")
+    assert (few.ending, few.iterations) == ("limit", 1)
+    assert few.notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((20, 64), {}),
+        ((60_000, 1), {}),
+        ((20, 2), {"l1": 0.1}),
+        ((20, 2), {"l2": 0.0}),
+        ((20, 2), {"solver": "lbfgs"}),
+        ((20, 2), {"start": (torch.zeros(2), torch.zeros(1))}),
+        ((20, 2), {"on_point": lambda row, point: None}),
+        ((20, 2), {"names": ["a"]}),
+    ],
+)
+def test_what_is_not_tried(
+    shape: tuple[int, int], options: dict[str, Any], kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashlogit_kernels.gpu.fits import tiny as kernel
+
+    def tried(*_: object, **__: object) -> None:
+        raise AssertionError("a launch")
+
+    monkeypatch.setattr(kernel, "fit_tiny", tried)
+    plain = {"l1": 0.0, "l2": 0.1, "solver": "auto", "tolerance": 1e-6, "max_iterations": 9}
+    plain |= {"start": None, "names": None, "on_point": None}
+    X, y = torch.zeros(shape), torch.zeros(shape[0])
+    assert tiny.tiny_fit(X, y, None, FitOptions(**plain | options), intercept=True) is None
+    with pytest.raises(AssertionError, match="a launch"):
+        tiny.tiny_fit(torch.zeros(20, 2), torch.zeros(20), None, FitOptions(**plain), intercept=True)

@@ -1,0 +1,119 @@
+"""Whole fits in one launch, many problems at once, against Newton's method written out anew in float64."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+L2 = 1e-2
+
+
+def optimum(X: Tensor, y: Tensor, s: Tensor, *, intercept: bool = True) -> tuple[Tensor, Tensor, float]:
+    """The weights [D], the bias [] and P of one problem."""
+    X, y, s = X.double(), y.double(), s.double()
+    rows = torch.cat([X, torch.ones_like(X[:, :1])], dim=1) if intercept else X
+    penalty = torch.full_like(rows[0], L2)
+    if intercept:
+        penalty[-1] = 0
+    theta = torch.zeros_like(penalty)
+    for _ in range(30):
+        p = torch.sigmoid(rows @ theta)
+        gradient = rows.t() @ (s * (p - y)) / s.sum() + penalty * theta
+        hessian = (rows.t() * (s * p * (1 - p))) @ rows / s.sum() + penalty.diag()
+        theta = theta - torch.linalg.solve(hessian, gradient)
+    z = rows @ theta
+    loss = (s * (torch.logaddexp(torch.zeros_like(z), z) - y * z)).sum() / s.sum()
+    bias = theta[-1] if intercept else torch.zeros_like(theta[0])
+    return theta[: X.shape[1]], bias, float(loss + 0.5 * (penalty * theta * theta).sum())
+
+
+def table(N: int, D: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Columns in several units, one far from 0, and labels that depend on the first."""
+    X = torch.randn(N, D, dtype=torch.float64)
+    y = torch.rand(N, dtype=torch.float64) < torch.sigmoid(X[:, 0])
+    X = X * torch.linspace(0.5, 3, D, dtype=torch.float64) + torch.linspace(0, 20, D, dtype=torch.float64)
+    return X.to(device), y.to(device)
+
+
+@pytest.fixture
+def fit_tiny(kernels: ModuleType) -> Any:
+    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+
+    return fit_tiny
+
+
+def test_fifty_problems_at_once(fit_tiny: Any, device: torch.device) -> None:
+    """Strata of one table, of different sizes, each with weights of its own."""
+    sizes = torch.arange(50) % 7 + 12
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]).to(device)
+    X, y = table(int(sizes.sum()), 2, device)
+    y[starts[:-1]], y[starts[:-1] + 1] = True, False
+    s = torch.rand(len(X), device=device) + 0.1
+    found = fit_tiny(X, y, l2=L2, tolerance=1e-8, sample_weight=s, starts=starts)
+    assert (found.weight.shape, found.bias.shape) == ((50, 2), (50,))
+    for m in range(50):
+        part = slice(int(starts[m]), int(starts[m + 1]))
+        weight, bias, value = optimum(X[part], y[part], s[part])
+        torch.testing.assert_close(found.weight[m], weight, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found.bias[m], bias, rtol=1e-3, atol=1e-3)
+        ending, at, gap, null, *_ = found.record[m].tolist()
+        assert ending == 0
+        assert 0 <= gap <= 1e-8 * null
+        assert value - 1e-12 <= at <= value + gap + 1e-12
+
+
+def test_bootstraps(fit_tiny: Any, device: torch.device) -> None:
+    """Rows by number, some of them several times; a problem of its own gives the same bits."""
+    X, y = table(40, 3, device)
+    rows = torch.randint(40, (3 * 40,)).to(device)
+    starts = torch.arange(4, device=device) * 40
+    found = fit_tiny(X.float(), y, l2=L2, tolerance=1e-12, rows=rows, starts=starts)
+    for m in range(3):
+        mine = rows[m * 40 : (m + 1) * 40]
+        alone = fit_tiny(X.float(), y, l2=L2, tolerance=1e-12, rows=mine)
+        assert torch.equal(alone.weight[0], found.weight[m])
+        assert torch.equal(alone.record[0, :8], found.record[m, :8])
+        weight, bias, _ = optimum(X.float()[mine], y[mine], torch.ones(40, device=device))
+        torch.testing.assert_close(found.weight[m], weight, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.bias[m], bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("D", "intercept"), [(1, True), (15, True), (16, True), (16, False), (63, True)])
+def test_widths(fit_tiny: Any, device: torch.device, D: int, intercept: bool) -> None:
+    """The intercept as one column more fills the tile, or begins a wider one; X is column-major."""
+    X, y = table(90, D, device)
+    found = fit_tiny(X.t().contiguous().t(), y, l2=L2, tolerance=1e-12, intercept=intercept)
+    weight, bias, value = optimum(X, y, torch.ones(90, device=device), intercept=intercept)
+    torch.testing.assert_close(found.weight[0], weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.bias[0], bias, rtol=1e-4, atol=1e-4)
+    assert float(found.record[0, 1]) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_cannot_be_fitted_ends_alone(fit_tiny: Any, device: torch.device) -> None:
+    """Labels outside [0, 1], weights below 0, one class, no rows, values that are not finite; the last problem is
+    sound."""
+    X, y = table(8 * 20, 2, device)
+    y, s = y.double(), torch.ones(len(X), dtype=torch.float64, device=device)
+    problems = y.view(8, 20)
+    problems[:, 0], problems[:, 1] = 0, 1
+    problems[0, 5], problems[1, 5], problems[2] = 2.0, torch.nan, 1.0
+    s[3 * 20], s[4 * 20 : 5 * 20] = -1.0, 0.0
+    X[5 * 20 + 3, 1], X[6 * 20 + 3, 0] = torch.nan, torch.inf
+    starts = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 7, 8], device=device) * 20
+    found = fit_tiny(X, y, l2=L2, tolerance=1e-9, sample_weight=s, starts=starts)
+    assert (found.record[:-1, 0] == 4).all()
+    assert found.record[-1, 0] == 0
+    weight, *_ = optimum(X[140:], y[140:], s[140:])
+    torch.testing.assert_close(found.weight[-1], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_limit_ends_it(fit_tiny: Any, device: torch.device) -> None:
+    X, y = table(40, 2, device)
+    found = fit_tiny(X, y, l2=L2, tolerance=1e-12, iterations=1)
+    ending, *_, iterations, points = found.record[0, :6].tolist()
+    assert (ending, iterations, points) == (1, 1, 2)

@@ -101,7 +101,7 @@ def test_a_fit_goes_on_from_each_of_its_points_to_the_last_bit(solver: str) -> N
     states: list[flashlogit.FitState] = []
     whole = fitted(X, y, solver, tolerance=1e-9, on_point=lambda row, point: states.append(point.state))
     assert len(states) == len(whole.history) > 4
-    for at in (1, len(states) // 2, -2):
+    for at in (0, 1, len(states) // 2, -2):
         resumed = fitted(X, y, solver, tolerance=1e-9, start=states[at])
         assert torch.equal(resumed.weight, whole.weight)
         assert torch.equal(resumed.bias, whole.bias)

@@ -144,7 +144,7 @@ class Parameterisation:
         """Return (W [D, C], b [C]) in the units of X, of the same probabilities and no larger penalty."""
         W, b = self.centred(theta)
         if self.intercept:
-            b = b - self.design.coordinates.center @ W
+            b = b - (self.design.coordinates.center[:, None] * W).sum(dim=0)
         if self.gauge is not None:
             if self.l1 == 0 or not self.penalised:
                 W = W - W.mean(dim=1, keepdim=True)

@@ -43,6 +43,9 @@ class Tuning:
     """The same, in gaps that rounding errors of float32 alone would make."""
     rounding: float = 1e-6
     """Differences of P below this share are noise where one of two points was evaluated in float32."""
+    hessian_columns: int = 32
+    """Columns up to which the second point is evaluated with its Hessian, for twice the time of a pass on an H100: it
+    is wanted there more often than not, and then spares the pass."""
     ridges: tuple[float, ...] = (1e-10, 1e-7, 1e-4, 1.0)
     """What is added to the diagonal of a Hessian without a Cholesky factor, which is about 1, until it has one."""
 
@@ -89,6 +92,9 @@ class Stepped:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
         kernels: Any = loss.passes
         self._kernels = kernels
+        self._plans: dict[Any, Any] = {}
+        # The pass at the null model, whose weights are 0, is launched first: the device works while the rest is made.
+        at_null = self._null_sums() if newton and not known and start.theta is objective.null else None
         folded = objective.intercept and objective.design.center is None
         penalties = objective.l2 * np.square(coordinates.scales)
         penalties[objective.X.shape[1] :] = 0.0
@@ -102,9 +108,10 @@ class Stepped:
             method="newton" if newton else "lbfgs",
             **self._limits(),
         )
-        self._plans: dict[Any, Any] = {}
         self._mail = _Mail(self._step.numbers)
         self._numbers: Numbers | None = None
+        self._second: Tensor | None = None
+        """Sums with the Hessian at the next point, where the pass that has been launched is such a one."""
         self._status, self._was_new, self._decrement = 0, False, 0.0
         self._proven = False
         if "step" in known:
@@ -116,19 +123,28 @@ class Stepped:
         self._step.begin(start.theta, known or None)
         if "step" in known:
             self._send()
-            self._launch_pass()
+            if known.get("second"):
+                self._launch_second()
+            else:
+                self._launch_pass()
         elif newton and not known:
-            sums = self._hessian_sums()
+            sums = self._hessian_sums() if at_null is None else at_null
             if self._exact:  # a Hessian in float32 will do, but not its gradient
                 self._launch_pass()
                 self.objective.design.count()
                 sums[: len(self._sums)] = self._sums
             self._step.hessian(sums, first=True)
             self._send()
-            self._launch_pass()
+            if self._exact or objective.X.shape[1] > TUNING.hessian_columns:
+                self._launch_pass()
+            else:
+                self._launch_second()
         else:
             self._launch_pass()
             self._launch_step(first=True)
+        # What is made while the device works costs nothing.
+        self._plan(torch.float64)
+        self._step.prepare(exact=objective.intercept)
 
     @property
     def search(self) -> Stepped:
@@ -172,7 +188,12 @@ class Stepped:
 
     def state(self) -> State:
         """Return the pairs or the Hessian, which sums are in float64, and the gap before the last step."""
-        more = {"exact_point": self._exact, "exact": self._exact_hessian, "last_gap": self._last_gap}
+        more: dict[str, float] = {
+            "second": self._second is not None,
+            "exact_point": self._exact,
+            "exact": self._exact_hessian,
+            "last_gap": self._last_gap,
+        }
         return {**self._step.state(), **{name: torch.tensor(value) for name, value in more.items()}}
 
     def _prepare(self) -> None:
@@ -211,15 +232,20 @@ class Stepped:
     def _launch_pass(self) -> None:
         """Launch the pass at the next point, which reads nothing where the step has decided to stop."""
         dtype = torch.float64 if self._exact else torch.float32
-        if dtype not in self._plans:
-            border = self._exact and self.objective.intercept
-            self._plans[dtype] = self._kernels.plan_onepass(border=border, **self._pass_arguments(dtype))
-        self._sums = self._plans[dtype].run(*self._step.weights(dtype), guard=self._step.status)
+        self._sums: Tensor = self._plan(dtype).run(*self._step.weights(dtype), guard=self._step.status)
+
+    def _launch_second(self) -> None:
+        """Launch the pass at the second point, with its Hessian."""
+        self._sums = self._second = self._hessian_plan().run(*self._step.weights(torch.float32))
 
     def _launch_step(self, *, first: bool = False) -> None:
         """Launch the step behind the pass, a copy of its numbers, and the next pass."""
         self.objective.design.count()
-        self._step.advance(self._sums, exact=self._exact and self.objective.intercept, first=first)
+        with_border = self._exact or self._second is not None
+        self._step.advance(self._sums, exact=with_border and self.objective.intercept, first=first)
+        if self._second is not None:  # taken up if the step wants one
+            self._step.hessian(self._second)
+            self._second = None
         self._send()
         self._launch_pass()
 
@@ -227,13 +253,34 @@ class Stepped:
         """Return the sums of a pass with the Hessian at the accepted point, [2 D + 6 + D D]."""
         self.objective.design.count()
         if not self._exact_hessian:
-            if "hessian" not in self._plans:
-                self._plans["hessian"] = self._kernels.plan_hessian(**self._pass_arguments(torch.float32))
-            sums: Tensor = self._plans["hessian"].run(*self._step.weights(torch.float32))
+            sums: Tensor = self._hessian_plan().run(*self._step.weights(torch.float32))
             return sums
         w, b = self._step.weights(torch.float64)
         found = self._kernels.bce_hessian(weight=w, bias=b, **self._pass_arguments(torch.float64))
         return torch.cat([found.sums.packed, found.matrix[-1], found.matrix[:-1, :-1].reshape(-1)])
+
+    def _null_sums(self) -> Tensor:
+        """Return the sums of a pass with the Hessian at the null model."""
+        self.objective.design.count()
+        D = self.objective.X.shape[1]
+        at = -(-D // 4) * 4  # a whole 16 bytes
+        numbers = self.objective.X.new_zeros(at + 1, dtype=torch.float32)
+        if self.objective.intercept:
+            numbers[at:].fill_(float(self.objective.loss.null_intercepts()))
+        sums: Tensor = self._hessian_plan().run(numbers[:D], numbers[at:])
+        return sums
+
+    def _plan(self, dtype: torch.dtype) -> Any:
+        """Return the plan of passes in float32, or of those in float64 with a border."""
+        if dtype not in self._plans:
+            border = dtype == torch.float64 and self.objective.intercept
+            self._plans[dtype] = self._kernels.plan_onepass(border=border, **self._pass_arguments(dtype))
+        return self._plans[dtype]
+
+    def _hessian_plan(self) -> Any:
+        if "hessian" not in self._plans:
+            self._plans["hessian"] = self._kernels.plan_hessian(**self._pass_arguments(torch.float32))
+        return self._plans["hessian"]
 
     def _pass_arguments(self, dtype: torch.dtype) -> dict[str, Any]:
         loss, design = self.objective.loss, self.objective.design

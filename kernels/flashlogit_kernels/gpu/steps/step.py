@@ -202,6 +202,11 @@ class Step:
             self._limits.copy_(torch.from_numpy(limits), non_blocking=True)
         self._launch("resume")()
 
+    def prepare(self, *, exact: bool) -> None:
+        """Make the launches of `advance` and `resume` ahead of their first use."""
+        self._launch("step", exact=exact)
+        self._launch("resume")
+
     def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
         """Judge the trial point by the sums of its pass, and set the next one.
 

@@ -266,7 +266,7 @@ class Stepped:
         at = -(-D // 4) * 4  # a whole 16 bytes
         numbers = self.objective.X.new_zeros(at + 1, dtype=torch.float32)
         if self.objective.intercept:
-            numbers[at:].fill_(float(self.objective.loss.null_intercepts()))
+            numbers[at:].fill_(self.objective.loss.null_intercepts()[0])
         sums: Tensor = self._hessian_plan().run(numbers[:D], numbers[at:])
         return sums
 

@@ -10,7 +10,6 @@ of what the host knows of them: a model whose status is not 0 is left as it is, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -174,7 +173,7 @@ class Step:
         for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
             if limit is not None:
                 self._limits[:, place.value].fill_(limit)
-        self._launch("resume")()
+        self._launch("resume")
 
     def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
         """Judge the trial point by the sums of its pass, and set the next one.
@@ -185,7 +184,7 @@ class Step:
             exact: see `sums`.
             first: whether the point is the accepted one, to be taken as it is.
         """
-        self._launch("step", exact=exact, first=first)({"SUMS": sums})
+        self._launch("step", {"SUMS": sums}, exact=exact, first=first)
 
     def hessian(self, raw: Tensor, *, first: bool = False) -> None:
         """Take up the Hessian at the accepted point, and set the next one, for models of status 3 and more.
@@ -197,14 +196,14 @@ class Step:
         """
         P, K = self._P, self._K
         if P <= SWEPT_PARAMETERS:
-            return self._launch("hessian", first=first)({"RAW": raw})
+            return self._launch("hessian", {"RAW": raw}, first=first)
         hessian = raw.new_empty((K, P, P))
-        self._launch("build")({"RAW": raw, "HESSIAN": hessian})
+        self._launch("build", {"RAW": raw, "HESSIAN": hessian})
         # torch.cholesky_inverse waits for the device, and takes longer.
         factors, info = torch.linalg.cholesky_ex(hessian)
         inverse = torch.linalg.solve_triangular(factors, torch.eye(P, dtype=raw.dtype, device=raw.device), upper=False)
         inverse = inverse.mT @ inverse
-        return self._launch("hessian", first=first)({"RAW": raw, "INVERTED": inverse, "INFO": info})
+        return self._launch("hessian", {"RAW": raw, "INVERTED": inverse, "INFO": info}, first=first)
 
     def state(self) -> dict[str, Tensor]:
         """Return what `begin` goes on from: for L-BFGS steps and changes [20, P, K], newest first, and which are used
@@ -245,13 +244,15 @@ class Step:
         n = PLACES.value
         return self._matrices[:, which.value : which.value + n * n].view(-1, n, n)
 
-    def _launch(self, name: str, *, exact: bool = False, first: bool = False) -> Callable[..., None]:
-        """Return a launch, made when it is first asked for."""
+    def _launch(
+        self, name: str, changed: dict[str, Tensor] | None = None, *, exact: bool = False, first: bool = False
+    ) -> None:
+        """Launch a kernel, for which its arguments are settled when it is first launched."""
         key = name, exact, first
-        if key not in self._launches:
-            with on_device(self.status):
+        with on_device(self.status):
+            if key not in self._launches:
                 self._launches[key] = self._made(name, exact=exact, first=first)
-        return self._launches[key]
+            self._launches[key](changed)
 
     def _made(self, name: str, *, exact: bool, first: bool) -> Launch:
         P, K = self._P, self._K

@@ -240,6 +240,12 @@ def test_sizes(method: str, P: int) -> None:
     check_trajectories(fits, method, fits.start(), 4, 1e-12)
 
 
+def test_newtons_step_of_several_wide_models() -> None:
+    """Their Hessians are inverted by torch, side by side."""
+    fits = Fits.drawn(70, 2, N=120)
+    check_trajectories(fits, "newton", fits.start(), 3, 1e-12)
+
+
 def test_the_widest_step_of_lbfgs() -> None:
     fits = Fits.drawn(16_384, N=10)
     check_trajectories(fits, "lbfgs", fits.start(), 2, 1e-12)

@@ -46,7 +46,7 @@ STEPS = [
     *(call("step", D, method="lbfgs") for D in (30, 1024, 16_383)),
 ]
 """What happens between two passes, with as many warps as there are kinds of launches."""
-SPILL_BESIDE_DIVISIONS = 8
+SPILL_BESIDE_DIVISIONS = 32
 """Bytes a thread of a step may spill where it calls the routine for a float64 division."""
 OTHERS = [
     call("bce_onepass", 28, "bfloat16", column_major=True, everything=True, center=True, N=1),

@@ -198,24 +198,26 @@ class Stepped:
 
     def _prepare(self) -> None:
         """Do what the last numbers ask for before the next step: another Hessian, or sums in float64."""
-        numbers, again = self.numbers, False
-        if self._status in (_WANTS_HESSIAN, _MISLED, _NO_FACTOR):
-            again = True
-            if self._status == _NO_FACTOR and self._exact_hessian:
-                self._add_ridges()
-            else:
-                led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * self.objective.null_value
-                self._exact_hessian = self._exact_hessian or self._status != _WANTS_HESSIAN or led_nowhere
-                self._step.hessian(self._hessian_sums())
-        if not self._exact:
-            null = self.objective.null_value
-            stuck = numbers.gap > 0.5 * self._last_gap and self._decrement < TUNING.rounding * null
-            if self._status == _CLOSE or numbers.refused > 0 or stuck:
-                self._exact = again = True
-                self._step.resume(**self._limits())
+        numbers, status, null = self.numbers, self._status, self.objective.null_value
+        stuck = numbers.gap > 0.5 * self._last_gap and self._decrement < TUNING.rounding * null
+        sharpen = not self._exact and (status == _CLOSE or numbers.refused > 0 or stuck)
         self._last_gap = numbers.gap
-        if again:
-            self._launch_pass()
+        if status == 0 and not sharpen:
+            return
+        if status not in (_WANTS_HESSIAN, _NO_FACTOR) and (status != _MISLED or self._exact_hessian):
+            self._exact |= sharpen
+            self._step.resume(**self._limits())
+        elif status == _NO_FACTOR and self._exact_hessian:
+            self._add_ridges()
+        else:
+            led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * null
+            self._exact_hessian = self._exact_hessian or status != _WANTS_HESSIAN or led_nowhere
+            sums = self._hessian_sums()
+            if sharpen:
+                self._exact = True
+                self._step.limit(**self._limits())
+            self._step.hessian(sums)
+        self._launch_pass()
 
     def _add_ridges(self) -> None:
         """Give the Hessian a diagonal that is just large enough for it to have a Cholesky factor."""

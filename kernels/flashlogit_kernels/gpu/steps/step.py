@@ -11,7 +11,7 @@ of what the host knows of them: a model whose status is not 0 is left as it is, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -195,17 +195,22 @@ class Step:
 
         The next sums may be those of another arithmetic than the last.
         """
-        if stop_gap is not None or rounding is not None:
-            limits = self._host["LIMITS"]
-            for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
-                limits[:, place.value] = limits[:, place.value] if limit is None else limit
-            self._limits.copy_(torch.from_numpy(limits), non_blocking=True)
-        self._launch("resume")()
+        self.limit(stop_gap=stop_gap, rounding=rounding)
+        self._launch("resume")
+
+    def limit(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
+        """Set new limits, where they are given."""
+        if stop_gap is None and rounding is None:
+            return
+        limits = self._host["LIMITS"]
+        for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
+            limits[:, place.value] = limits[:, place.value] if limit is None else limit
+        self._limits.copy_(torch.from_numpy(limits), non_blocking=True)
 
     def prepare(self, *, exact: bool) -> None:
-        """Make the launches of `advance` and `resume` ahead of their first use."""
-        self._launch("step", exact=exact)
-        self._launch("resume")
+        """Settle the launches of `advance` and `resume` ahead of their first use."""
+        for name in ("step", "resume"):
+            self._settled(name, exact=exact and name == "step", first=False)
 
     def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
         """Judge the trial point by the sums of its pass, and set the next one.
@@ -216,7 +221,7 @@ class Step:
             exact: see `sums`.
             first: whether the point is the accepted one, to be taken as it is.
         """
-        self._launch("step", exact=exact, first=first)({"SUMS": sums})
+        self._launch("step", {"SUMS": sums}, exact=exact, first=first)
 
     def hessian(self, raw: Tensor, *, first: bool = False) -> None:
         """Take up the Hessian at the accepted point, and set the next one, for models of status 3 and more.
@@ -228,14 +233,14 @@ class Step:
         """
         P, K = self._P, self._K
         if P <= SWEPT_PARAMETERS:
-            return self._launch("hessian", first=first)({"RAW": raw})
+            return self._launch("hessian", {"RAW": raw}, first=first)
         hessian = raw.new_empty((K, P, P))
-        self._launch("build")({"RAW": raw, "HESSIAN": hessian})
+        self._launch("build", {"RAW": raw, "HESSIAN": hessian})
         # torch.cholesky_inverse waits for the device, and takes longer.
         factors, info = torch.linalg.cholesky_ex(hessian)
         inverse = torch.linalg.solve_triangular(factors, torch.eye(P, dtype=raw.dtype, device=raw.device), upper=False)
         inverse = inverse.mT @ inverse
-        return self._launch("hessian", first=first)({"RAW": raw, "INVERTED": inverse, "INFO": info})
+        return self._launch("hessian", {"RAW": raw, "INVERTED": inverse, "INFO": info}, first=first)
 
     def state(self) -> dict[str, Tensor]:
         """Return what `begin` goes on from: all of it as "step", and what the methods of flashlogit.solvers in torch
@@ -273,8 +278,14 @@ class Step:
         n = PLACES.value
         return self._matrices[:, which.value : which.value + n * n].view(-1, n, n)
 
-    def _launch(self, name: str, *, exact: bool = False, first: bool = False) -> Callable[..., None]:
-        """Return a launch, made when it is first asked for."""
+    def _launch(
+        self, name: str, changed: dict[str, Tensor] | None = None, *, exact: bool = False, first: bool = False
+    ) -> None:
+        """Launch a kernel, for which its arguments are settled when it is first launched."""
+        with on_device(self.status):
+            self._settled(name, exact=exact, first=first)(changed)
+
+    def _settled(self, name: str, *, exact: bool, first: bool) -> Launch:
         key = name, exact, first
         if key not in self._launches:
             with on_device(self.status):

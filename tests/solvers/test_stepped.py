@@ -17,6 +17,12 @@ pytest.importorskip("triton")
 METHODS = pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 
 
+@pytest.fixture(autouse=True)
+def no_tiny_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tables are not fitted in one launch, as they would be otherwise."""
+    monkeypatch.setattr("flashlogit_kernels.gpu.fits.tiny.TINY_BYTES", 0)
+
+
 def table(N: int = 160, D: int = 6, *, decades: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Normal numbers, of singular values over so many decades, and labels of a logistic model with logits of size 2."""
     generator = torch.Generator().manual_seed(seed)
@@ -116,7 +122,7 @@ def test_a_state_is_gone_on_from_by_the_other_implementation(solver: str) -> Non
         states: list[flashlogit.FitState] = []
         whole = fitted(X, y, solver, one, on_point=lambda row, point, kept=states: kept.append(point.state))
         resumed = fitted(X, y, solver, other, start=states[2])
-        torch.testing.assert_close(resumed.weight, whole.weight, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(resumed.weight, whole.weight, rtol=1e-6, atol=1e-6)
         assert resumed.iterations <= whole.iterations + 2
 
 
@@ -159,16 +165,15 @@ def test_a_start_far_away_is_refused_steps_and_arrives(monkeypatch: pytest.Monke
         assert near.history[0]["objective"] < null
 
 
-@pytest.mark.parametrize(("solver", "D"), [("newton", 6), ("newton", 70), ("lbfgs", 6)])
-def test_an_iteration_is_a_pass_a_reduction_a_step_and_a_copy(solver: str, D: int) -> None:
-    """Counted as the difference that two more iterations make; a new Hessian takes at most four launches more."""
-    X, y = table(N=3 * D + 60, D=D)
-    counts = {}
-    for limit in (2, 4):
-        with counted_launches() as found:
-            fitted(X, y, solver, max_iterations=limit)
-        hessians = found.kernels["hessian_kernel"]
-        counts[limit] = found.total - 5 * hessians, found.reads
-    more, reads = (after - before for after, before in zip(counts[4], counts[2], strict=True))
-    assert more <= 2 * 4
-    assert reads <= 2
+@pytest.mark.parametrize(
+    ("solver", "D", "once", "hessian"), [("newton", 30, 25, 4), ("newton", 70, 25, 10), ("lbfgs", 90, 40, 0)]
+)
+def test_a_fit_costs_its_passes(solver: str, D: int, once: int, hessian: int) -> None:
+    """Four launches an iteration, a pass, a reduction, a step and a copy, and so many for a Hessian and once; a
+    read-back for each point, and two of the data."""
+    X, y = table(N=1800, D=D)
+    with counted_launches() as found:
+        fit = fitted(X, y, solver, tolerance=1e-8)
+    assert fit.converged
+    assert found.total <= once + 4 * fit.iterations + hessian * found.kernels["hessian_kernel"]
+    assert found.reads <= fit.iterations + 3

@@ -16,7 +16,6 @@ This is for a logistic loss with an l2 penalty that proves a gap and no l1 term.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +50,8 @@ class Tuning:
 
 
 TUNING = Tuning()
+_UNKNOWN = 1e300
+"""A gap that is larger than any, and finite, as what is saved has to be."""
 _CLOSE, _WANTS_HESSIAN, _MISLED, _NO_FACTOR = 1, 3, 4, 5
 """Values of the status of `flashlogit_kernels.gpu.step.Step` that this module answers."""
 
@@ -82,12 +83,12 @@ class Stepped:
         self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null
         self._exact_hessian = False
         """Whether Hessians are summed in float64."""
-        self._last_gap = math.inf
+        self._last_gap = _UNKNOWN
         known = dict(start.state or {})
         if known:  # that of a method in torch has sums in float64 only
             self._exact = self._exact or bool(known.get("exact_point", True))
             self._exact_hessian = bool(known.get("exact", False))
-            self._last_gap = float(known.get("last_gap", math.inf))
+            self._last_gap = float(known.get("last_gap", _UNKNOWN))
         elif newton and start.hessian is not None:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
         kernels: Any = loss.passes
@@ -194,30 +195,36 @@ class Stepped:
             "exact": self._exact_hessian,
             "last_gap": self._last_gap,
         }
-        return {**self._step.state(), **{name: torch.tensor(value) for name, value in more.items()}}
+        return {
+            **self._step.state(),
+            **{name: torch.tensor(value, dtype=torch.float64) for name, value in more.items()},
+        }
 
     def _prepare(self) -> None:
         """Do what the last numbers ask for before the next step: another Hessian, or sums in float64."""
         numbers, status, null = self.numbers, self._status, self.objective.null_value
         stuck = numbers.gap > 0.5 * self._last_gap and self._decrement < TUNING.rounding * null
-        sharpen = not self._exact and (status == _CLOSE or numbers.refused > 0 or stuck)
+        doubtful = not self._proven and (numbers.refused > 0 or stuck)
+        sharpen = not self._exact and (status == _CLOSE or doubtful)
         self._last_gap = numbers.gap
-        if status == 0 and not sharpen:
-            return
-        if status not in (_WANTS_HESSIAN, _NO_FACTOR) and (status != _MISLED or self._exact_hessian):
-            self._exact |= sharpen
+        self._exact |= sharpen
+        if doubtful:
+            # What float32 says of the accepted point may be further from the truth than the trial point is from it.
+            self._step.resume(**self._limits(), back=True)
+            self._launch_pass()
+            self._launch_step(first=True)
+            _ = self.numbers
+        elif status == _CLOSE or (status == _MISLED and self._exact_hessian):
             self._step.resume(**self._limits())
+            self._launch_pass()
         elif status == _NO_FACTOR and self._exact_hessian:
             self._add_ridges()
-        else:
+            self._launch_pass()
+        elif status != 0:
             led_nowhere = self._was_new and self._decrement < NEWTON.exact_below * null
             self._exact_hessian = self._exact_hessian or status != _WANTS_HESSIAN or led_nowhere
-            sums = self._hessian_sums()
-            if sharpen:
-                self._exact = True
-                self._step.limit(**self._limits())
-            self._step.hessian(sums)
-        self._launch_pass()
+            self._step.hessian(self._hessian_sums())
+            self._launch_pass()
 
     def _add_ridges(self) -> None:
         """Give the Hessian a diagonal that is just large enough for it to have a Cholesky factor."""

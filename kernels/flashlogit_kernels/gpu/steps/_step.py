@@ -295,9 +295,24 @@ def step_kernel(
 
 
 @triton.jit
-def resume_kernel(CONSTANTS, STATUS, KEPT, VECTORS, W64, W32, P, pitch, INTERCEPT: tl.constexpr, BLOCK: tl.constexpr):
-    """Set every model's status to 0 and its next point to where its direction leads."""
+def resume_kernel(
+    CONSTANTS,
+    STATUS,
+    KEPT,
+    VECTORS,
+    W64,
+    W32,
+    P,
+    pitch,
+    INTERCEPT: tl.constexpr,
+    BACK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Set every model's status to 0 and its next point to where its direction leads, or BACK to the accepted point."""
     model = tl.program_id(0).to(tl.int64)
     V, step = VECTORS + model * VECTORS_A_MODEL * pitch, tl.load(KEPT + model * KEPT_A_MODEL + NEXT_STEP)
-    finished(CONSTANTS, V, W64, W32, model, pitch < 0, step, pitch > 0, P, pitch, INTERCEPT, BLOCK)
+    goes_on = pitch > 0
+    if BACK:
+        goes_on = pitch < 0
+    finished(CONSTANTS, V, W64, W32, model, pitch < 0, step, goes_on, P, pitch, INTERCEPT, BLOCK)
     tl.store(STATUS + model, GOES_ON)

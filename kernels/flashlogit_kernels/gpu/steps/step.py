@@ -190,13 +190,14 @@ class Step:
             self._begin_pairs(state)
         self.resume()
 
-    def resume(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
+    def resume(self, *, stop_gap: float | None = None, rounding: float | None = None, back: bool = False) -> None:
         """Let all models go on to where their directions lead, with new limits where they are given.
 
-        The next sums may be those of another arithmetic than the last.
+        The next sums may be those of another arithmetic than the last. With `back` they are those of a pass at the
+        accepted point, to be taken as they are: `advance(..., first=True)`.
         """
         self.limit(stop_gap=stop_gap, rounding=rounding)
-        self._launch("resume")
+        self._launch("resume", first=back)
 
     def limit(self, *, stop_gap: float | None = None, rounding: float | None = None) -> None:
         """Set new limits, where they are given."""
@@ -298,7 +299,7 @@ class Step:
         options: dict[str, Any] = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
         sums = self.numbers.new_empty(0)
         if name == "resume":
-            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, **options})
+            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, "BACK": first, **options})
         if name == "step":
             options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
             arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._matrices}

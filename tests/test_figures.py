@@ -48,7 +48,7 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.parametrize(
     ("folders", "most_lines", "most_files"),
-    [(("kernels", "src"), 12_500, 130), (("scripts",), 1_650, 18), (("tests",), 9_500, 80)],
+    [(("kernels", "src"), 14_400, 145), (("scripts",), 1_700, 18), (("tests",), 11_300, 88)],
 )
 def test_lines_of_code(folders: tuple[str, ...], most_lines: int, most_files: int) -> None:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

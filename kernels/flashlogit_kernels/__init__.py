@@ -1,6 +1,6 @@
 """Fused Triton kernels for logistic regression: loss and gradient for one read of X.
 
-Importing the package needs torch only; Triton is imported with the first kernel that is asked for. It never imports
+Importing the package needs torch only; Triton and NumPy come with the first kernel that is asked for. It never imports
 flashlogit.
 """
 

@@ -177,3 +177,26 @@ def test_a_fit_costs_its_passes(solver: str, D: int, once: int, hessian: int) ->
     assert fit.converged
     assert found.total <= once + 4 * fit.iterations + hessian * found.kernels["hessian_kernel"]
     assert found.reads <= fit.iterations + 3
+
+
+def test_beyond_the_widest_step_fits_are_made_by_the_methods_in_torch() -> None:
+    """16,384 columns and an intercept are one parameter too many."""
+    X, y = table(N=6, D=16_384)
+    with counted_launches() as found:
+        ours = fitted(X, y, "lbfgs", max_iterations=1)
+    assert found.kernels["step_kernel"] == 0
+    assert ours.objective == pytest.approx(fitted(X, y, "lbfgs", "torch", max_iterations=1).objective, rel=1e-9)
+
+
+def test_rows_without_room_for_a_border_are_certified_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gap is an estimate until it is asked for: as with more than 4,096 columns in float64."""
+    X, y = table()
+    bordered = fitted(X, y, "lbfgs", tolerance=1e-7)
+    monkeypatch.setattr(stepped, "fits_registers", lambda *_, border=False, **options: not border)
+    with counted_launches() as found:
+        ours = fitted(X, y, "lbfgs", tolerance=1e-7)
+    assert found.kernels["onepass_kernel"] > 0
+    assert ours.converged
+    assert ours.relative_gap <= 1e-7
+    assert ours.passes == bordered.passes + 2  # evaluated once more for it, with a read for the intercept
+    assert ours.objective == pytest.approx(bordered.objective, rel=1e-7)

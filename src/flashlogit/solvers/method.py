@@ -17,6 +17,7 @@ from torch import Tensor
 from ..objectives.objective import Objective, Point
 from ..objectives.row_loss import KeptRows
 
+Basis = Literal["estimated", "rough", "proven"]
 State = dict[str, Tensor]
 """Tensors by name from which a method goes on as if it had never stopped. They are never written to once given."""
 SUFFICIENT = 1e-4
@@ -110,7 +111,7 @@ class Numbers:
     gap: float
     gradient_norm: float
     step: float
-    basis: Literal["estimated", "rough", "proven"] = "estimated"
+    basis: Basis = "estimated"
 
 
 class Search:

@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.gpu.launch import fits_registers
+
 from ..objectives.certificate import float32_gap
 from ..objectives.logistic import Logistic
 from ..objectives.objective import Objective, Point
 from ..objectives.parameters import RowLoss
 from .lbfgs import TUNING as LBFGS
-from .method import ROUNDING, Numbers, Start, State, of_shapes
+from .method import ROUNDING, Basis, Numbers, Start, State, of_shapes
 from .newton import TUNING as NEWTON
 
 
@@ -83,6 +85,11 @@ class Stepped:
         self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null
         self._exact_hessian = False
         """Whether Hessians are summed in float64."""
+        centred, D = objective.design.center is not None, objective.X.shape[1]
+        bordered = fits_registers(D, torch.float64, centred=centred, border=True)
+        self._border = objective.intercept and (bordered or not fits_registers(D, torch.float64, centred=centred))
+        """Whether passes in float64 sum a border. Where one more sum would not fit the registers beside a row, it would
+        cost two more reads; the certificate is asked for at the end instead."""
         self._last_gap = _UNKNOWN
         known = dict(start.state or {})
         if known:  # that of a method in torch has sums in float64 only
@@ -145,7 +152,7 @@ class Stepped:
             self._launch_step(first=True)
         # What is made while the device works costs nothing.
         self._plan(torch.float64)
-        self._step.prepare(exact=objective.intercept)
+        self._step.prepare(exact=self._border)
 
     @property
     def search(self) -> Stepped:
@@ -159,7 +166,8 @@ class Stepped:
             status, value, gap, gradient_norm, step, refused, self._decrement, was_new = self._mail.read()
             self._status, self._was_new = int(status), was_new != 0
             self._proven = self._exact if refused == 0 else self._proven
-            self._numbers = Numbers(refused, value, gap, gradient_norm, step, "proven" if self._proven else "rough")
+            proven: Basis = "proven" if self._border or not self.objective.intercept else "estimated"
+            self._numbers = Numbers(refused, value, gap, gradient_norm, step, proven if self._proven else "rough")
         return self._numbers
 
     @property
@@ -250,8 +258,8 @@ class Stepped:
     def _launch_step(self, *, first: bool = False) -> None:
         """Launch the step behind the pass, a copy of its numbers, and the next pass."""
         self.objective.design.count()
-        with_border = self._exact or self._second is not None
-        self._step.advance(self._sums, exact=with_border and self.objective.intercept, first=first)
+        with_border = self._border if self._exact else self.objective.intercept and self._second is not None
+        self._step.advance(self._sums, exact=with_border, first=first)
         if self._second is not None:  # taken up if the step wants one
             self._step.hessian(self._second)
             self._second = None
@@ -282,7 +290,7 @@ class Stepped:
     def _plan(self, dtype: torch.dtype) -> Any:
         """Return the plan of passes in float32, or of those in float64 with a border."""
         if dtype not in self._plans:
-            border = dtype == torch.float64 and self.objective.intercept
+            border = dtype == torch.float64 and self._border
             self._plans[dtype] = self._kernels.plan_onepass(border=border, **self._pass_arguments(dtype))
         return self._plans[dtype]
 

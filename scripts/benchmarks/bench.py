@@ -175,7 +175,7 @@ def table_launch(call: Call, device: torch.device) -> LaunchConfig | None:
     shape = call.D, dtype_of(call.storage), compute, device
     if call.function == "bce_rows":
         return None
-    if not fits_registers(call.D, compute, centred="center" in call.options):
+    if not fits_registers(call.D, compute, centred="center" in call.options, border="border" in call.options):
         return cluster_config(*shape) if has_clusters(device) else None
     hessian = call.function == "bce_hessian" and call.compute == "float32"
     return launch_config("hessian" if hessian else "onepass", *shape)

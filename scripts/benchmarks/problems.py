@@ -16,7 +16,7 @@ from flashlogit_kernels.contract import pad_rows, padded_columns
 from flashlogit_kernels.gpu.arguments import has_clusters
 from flashlogit_kernels.gpu.launch import REGISTER_ROW_BYTES, LaunchConfig, block_width
 
-OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact"})
+OPTIONS = frozenset({"weights", "pos_weight", "rows", "center", "column_major", "padded", "outputs", "exact", "border"})
 _OUTPUTS = ("residual", "curvature", "logits")
 _PARTS = {"bce_onepass": ["packed"], "bce_hessian": ["sums.packed", "matrix"], "bce_rows": ["loss", "residual"]}
 """By function: the tensors that its result consists of."""
@@ -36,8 +36,8 @@ class Call:
     """A pass over X [N, D].
 
     function: of `flashlogit_kernels`. launch: None for the launch table. labels: dtype of y. options: some of
-    `OPTIONS`; "outputs" are the rows' residual, curvature and logits, "exact" is the gradient of clamped rows. odd: N
-    is no multiple of 16.
+    `OPTIONS`; "outputs" are the rows' residual, curvature and logits, "exact" is the gradient of clamped rows, "border"
+    the sums that solvers take in float64. odd: N is no multiple of 16.
     """
 
     function: str
@@ -133,6 +133,7 @@ def make_problem(call: Call, N: int, device: torch.device, *, X: Tensor | None =
         "rows": ("rows", lambda: torch.randint(N, (visited,), **known)),
         "center": ("center", lambda: normal(call.D)),
         "exact": ("clamp_gradient", lambda: "exact"),
+        "border": ("border", lambda: True),
     }
     options = {name: make() for option, (name, make) in made.items() if option in call.options}
     if "exact" in call.options:

@@ -73,6 +73,7 @@ def checked_calls(tiny: bool) -> list[Call]:
         found += [onepass(28, "bfloat16", "float64", options=options)]
     found += [onepass(D, "bfloat16", options=("padded",)) for D in (37, 50, 100)]
     found += [onepass(D, options=("center",)) for D in (2000, 8192, 16384)]
+    found += [onepass(D, "float32", "float64", options=("border",)) for D in (1, 28, 100, 300, 1024, 4096)]
     hessian = partial(Call, "bce_hessian")
     for D in (1, 10, 28, 64, 100, 128):
         found += [hessian(D), hessian(D, "bfloat16"), hessian(D, options=("weights", "center", "rows"))]
@@ -243,6 +244,7 @@ def timed_calls(tiny: bool) -> list[Call]:
         found += [as_loaded(function, entry.D, s, entry.compute) for s in storages if entry.machine == "any"]
     found += [Call("bce_onepass", D, labels="float32") for D in (1, 4, 28)]
     found += [Call("bce_onepass", D, options=("column_major",)) for D in (10, 28)]
+    found += [Call("bce_onepass", D, compute="float64", options=("border",)) for D in (10, 28, 64, 100, 256, 1024)]
     found += [Call("hessian_product", D) for D in (28, 300, 1024)]
     found += [Call("column_sums", D, compute=c) for D, c in product((28, 1024), ("float32", "float64"))]
     found += [Call("bce_onepass", 28, compute="float64", options=("center",))]

@@ -42,8 +42,15 @@ def shapes(bench: Bench) -> list[Call]:
         return [Call("bce_onepass", 28), Call("bce_hessian", 28)]
     kinds = [(*kind, D) for *kind, columns in _SHAPES for D in columns if D in bench.columns or not bench.columns]
     found = [as_loaded(function, D, storage, compute) for function, storage, compute, D in kinds]
+    found = [replace(call, options=(*call.options, *_solvers(call))) for call in found]
     wide = [replace(call, launch=None) for call in cluster_calls(bench.device)]
     return found + [call for call in wide if call.D in bench.columns or not bench.columns]
+
+
+def _solvers(call: Call) -> tuple[str, ...]:
+    """Return what else solvers ask of passes in float64, where a row's registers allow."""
+    exact = dtype_of(call.compute)
+    return ("border",) * (call.compute == "float64" and table.fits_registers(call.D, exact, border=True))
 
 
 def candidates(call: Call, incumbent: LaunchConfig) -> list[LaunchConfig]:

@@ -143,11 +143,17 @@ def test_the_limit_of_iterations_is_kept(solver: str) -> None:
     assert found.gap >= found.objective - fitted(X, y, solver).objective > 0
 
 
-def test_a_hessian_without_factors_is_mended() -> None:
-    """A copied column and a penalty far below rounding of float32: the float32 Hessian has no Cholesky factor."""
-    X, y = table(D=4)
-    X = torch.cat([X, X[:, :2] + 1e-6 * X[:, 2:]], dim=1)
-    found, known = (fitted(X, y, "newton", b, l2=1e-11, tolerance=1e-8) for b in ("triton", "torch"))
+@pytest.mark.parametrize("D", [4, 66])
+def test_a_hessian_without_factors_is_mended(D: int) -> None:
+    """Copied columns and a penalty far below rounding of float32: the float32 Hessian has no Cholesky factor; such a
+    state can be saved."""
+    X, y = table(N=3 * D + 60, D=D)
+    X = torch.cat([X, X[:, :2]], dim=1)
+    states: list[flashlogit.FitState] = []
+    found = fitted(X, y, "newton", l2=1e-10, tolerance=1e-8, on_point=lambda row, point: states.append(point.state))
+    known = fitted(X, y, "newton", "torch", l2=1e-10, tolerance=1e-8)
+    resumed = fitted(X, y, "newton", l2=1e-10, tolerance=1e-8, start=states[0])
+    assert torch.equal(resumed.weight, found.weight)
     assert found.converged
     assert found.objective == pytest.approx(known.objective, rel=1e-7)
 

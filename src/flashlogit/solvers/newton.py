@@ -51,9 +51,11 @@ class Newton:
         self._dtype: torch.dtype | None = None
         if start.state is not None:
             P, K = start.theta.shape
-            self.hessian, new, exact = of_shapes(start.state, hessian=(K, P, P), new=(), exact=())
-            self._new = bool(new)
-            self._dtype = torch.float64 if bool(exact) else None
+            # A step that a kernel made keeps an inverse, which may not be sound: the Hessian is computed anew.
+            if "step" not in start.state:
+                self.hessian, new = of_shapes(start.state, hessian=(K, P, P), new=())
+                self._new = bool(new)
+            self._dtype = torch.float64 if bool(of_shapes(start.state, exact=())[0]) else None
         self.search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
         self.decrement = self._set_direction()
 

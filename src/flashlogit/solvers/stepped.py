@@ -248,7 +248,7 @@ class Stepped:
 
     def _launch_pass(self) -> None:
         """Launch the pass at the next point, which reads nothing where the step has decided to stop."""
-        dtype = torch.float64 if self._exact else torch.float32
+        dtype, self._second = torch.float64 if self._exact else torch.float32, None
         self._sums: Tensor = self._plan(dtype).run(*self._step.weights(dtype), guard=self._step.status)
 
     def _launch_second(self) -> None:
@@ -262,7 +262,6 @@ class Stepped:
         self._step.advance(self._sums, exact=with_border, first=first)
         if self._second is not None:  # taken up if the step wants one
             self._step.hessian(self._second)
-            self._second = None
         self._send()
         self._launch_pass()
 
@@ -283,7 +282,7 @@ class Stepped:
         at = -(-D // 4) * 4  # a whole 16 bytes
         numbers = self.objective.X.new_zeros(at + 1, dtype=torch.float32)
         if self.objective.intercept:
-            numbers[at:].fill_(self.objective.loss.null_intercepts()[0])
+            torch.mul(self.objective.null[-1], self.objective.scale[-1], out=numbers[at:])
         sums: Tensor = self._hessian_plan().run(numbers[:D], numbers[at:])
         return sums
 

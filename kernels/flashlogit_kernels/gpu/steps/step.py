@@ -156,6 +156,11 @@ class Step:
         self._launches: dict[tuple[str, bool, bool], Launch] = {}
         self._fresh = True
 
+    @property
+    def inverse(self) -> Tensor:
+        """The inverse of the Hessian of Newton's method, [K, P, P] float64."""
+        return self._memory[:, :, : self._P]
+
     def weights(self, dtype: torch.dtype, model: int = 0) -> tuple[Tensor, Tensor]:
         """Return (w [D], b [1]) of a model's next point for a pass, in float64 or float32; every launch writes them."""
         return self._weights[dtype][model]
@@ -184,7 +189,7 @@ class Step:
             return
         self.theta.copy_(theta)
         if self._newton and state is not None:
-            self._memory[:, :, : self._P] = torch.linalg.inv(state["hessian"])
+            self.inverse[:] = torch.linalg.inv_ex(state["hessian"])[0]
             self._kept[:, IS_NEW.value] = state["new"]
         elif state is not None:
             self._begin_pairs(state)
@@ -245,12 +250,11 @@ class Step:
 
     def state(self) -> dict[str, Tensor]:
         """Return what `begin` goes on from: all of it as "step", and what the methods of flashlogit.solvers in torch
-        take: for L-BFGS steps and changes [20, P, K], newest first, and which are used [20, K]; else the Hessian
-        [K, P, P] and whether it is new []."""
+        take: for L-BFGS steps and changes [20, P, K], newest first, and which are used [20, K]; for Newton's method
+        nothing."""
         step = self._saved.clone()
         if self._newton:
-            new = (self._kept[:, IS_NEW.value] != 0).all()
-            return {"step": step, "hessian": torch.linalg.inv(self._memory[:, :, : self._P]), "new": new}
+            return {"step": step}
         places = (self._kept[:, HEAD.value, None].long() - 1 - torch.arange(MEMORY, device=self.status.device)) % (
             MEMORY + 1
         )

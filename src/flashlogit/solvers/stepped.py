@@ -44,6 +44,8 @@ class Tuning:
     """The same, in gaps that rounding errors of float32 alone would make."""
     rounding: float = 1e-6
     """Differences of P below this share are noise where one of two points was evaluated in float32."""
+    most_weight: float = 1e30
+    """Sum of weights beyond which float32 sums may overflow."""
     hessian_columns: int = 32
     """Columns up to which the second point is evaluated with its Hessian, for twice the time of a pass on an H100: it
     is wanted there more often than not, and then spares the pass."""
@@ -82,8 +84,9 @@ class Stepped:
         noise = TUNING.above_noise * float32_gap(objective.proving_l2, coordinates)
         self._goal = start.tolerance * null
         self._rough_gap = max(self._goal, TUNING.rough * null, noise)
-        self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null
-        self._exact_hessian = False
+        huge = loss.weight_sum > TUNING.most_weight
+        self._exact = objective.X.dtype == torch.float64 or self._rough_gap >= null or huge
+        self._exact_hessian = huge
         """Whether Hessians are summed in float64."""
         centred, D = objective.design.center is not None, objective.X.shape[1]
         bordered = fits_registers(D, torch.float64, centred=centred, border=True)
@@ -94,7 +97,7 @@ class Stepped:
         known = dict(start.state or {})
         if known:  # that of a method in torch has sums in float64 only
             self._exact = self._exact or bool(known.get("exact_point", True))
-            self._exact_hessian = bool(known.get("exact", False))
+            self._exact_hessian |= bool(known.get("exact", False))
             self._last_gap = float(known.get("last_gap", _UNKNOWN))
         elif newton and start.hessian is not None:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
@@ -102,7 +105,8 @@ class Stepped:
         self._kernels = kernels
         self._plans: dict[Any, Any] = {}
         # The pass at the null model, whose weights are 0, is launched first: the device works while the rest is made.
-        at_null = self._null_sums() if newton and not known and start.theta is objective.null else None
+        first = newton and not known and not self._exact_hessian
+        at_null = self._null_sums() if first and start.theta is objective.null else None
         folded = objective.intercept and objective.design.center is None
         penalties = objective.l2 * np.square(coordinates.scales)
         penalties[objective.X.shape[1] :] = 0.0
@@ -137,7 +141,7 @@ class Stepped:
                 self._launch_pass()
         elif newton and not known:
             sums = self._hessian_sums() if at_null is None else at_null
-            if self._exact:  # a Hessian in float32 will do, but not its gradient
+            if self._exact and not huge:  # a Hessian in float32 will do, but not its gradient
                 self._launch_pass()
                 self.objective.design.count()
                 sums[: len(self._sums)] = self._sums

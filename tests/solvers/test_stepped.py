@@ -40,6 +40,7 @@ def fitted(X: Tensor, y: Tensor, solver: Any, backend: Any = "triton", **options
     return flashlogit.fit(X, y, solver=solver, backend=backend, **known)
 
 
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # of the interpreter
 @pytest.mark.parametrize(
     ("solver", "intercept", "kind"),
     [
@@ -49,7 +50,7 @@ def fitted(X: Tensor, y: Tensor, solver: Any, backend: Any = "triton", **options
         ],
         *[("newton", False, kind) for kind in ("float64", "far from 0", "hard")],
         *[("lbfgs", True, kind) for kind in ("float64", "far from 0", "one column")],
-        *[("lbfgs", False, kind) for kind in ("weights", "units", "huge weights")],
+        *[("lbfgs", False, kind) for kind in ("weights", "units", "huge weights", "beyond float32")],
     ],
 )
 def test_the_model_is_that_of_the_methods_in_torch(solver: str, intercept: bool, kind: str) -> None:
@@ -63,6 +64,8 @@ def test_the_model_is_that_of_the_methods_in_torch(solver: str, intercept: bool,
         options["sample_weight"] = torch.arange(len(X)) % 3
     elif kind == "huge weights":
         options["sample_weight"] = 1e38 * (1 + torch.arange(len(X)) % 3)
+    elif kind == "beyond float32":  # in sums, and not in X
+        X, options["sample_weight"], options["l2"] = X * 1e20, torch.full((len(X),), 1e20), 1e40 / len(X)
     elif kind == "far from 0":
         X = X + 700 * torch.tensor([0, 1, 0, 1, 0, 0])
     elif kind == "units":

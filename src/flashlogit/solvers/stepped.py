@@ -2,9 +2,10 @@
 
 On a GPU the dozens of small operations of a step take longer than reading a gigabyte. So one kernel makes the step: it
 judges the point that a pass has just evaluated, goes there or shortens the step, finds the next direction, and leaves
-the coefficients of the next trial point where the next pass reads them (`flashlogit_kernels.gpu.step`). An iteration is
-three kernels, a pass, its reduction and a step, and a copy of eight numbers. The next pass is launched before these are
-looked at: where the kernel has decided to stop, the pass finds that out on the device and reads nothing.
+the coefficients of the next trial point where the next pass reads them (`flashlogit_kernels.gpu.steps.step`). An
+iteration is three kernels, a pass, its reduction and a step, and a copy of eight numbers. The next pass is launched
+before these are looked at: where the kernel has decided to stop, the pass finds that out on the device and reads
+nothing.
 
 The first passes are in float32. Its sums show a gap down to some share of the null model's P, and above that they lead
 to the same place for less. From there on, or as soon as a step is refused or gains nothing, passes are in float64 and
@@ -16,6 +17,7 @@ This is for a logistic loss with an l2 penalty that proves a gap and no l1 term.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +58,8 @@ class Tuning:
 TUNING = Tuning()
 _UNKNOWN = 1e300
 """A gap that is larger than any, and finite, as what is saved has to be."""
-_CLOSE, _WANTS_HESSIAN, _MISLED, _NO_FACTOR = 1, 3, 4, 5
-"""Values of the status of `flashlogit_kernels.gpu.step.Step` that this module answers."""
+_CLOSE, _NOT_FINITE, _WANTS_HESSIAN, _MISLED, _NO_FACTOR = range(1, 6)
+"""Values of the status of `flashlogit_kernels.gpu.steps.step.Step` that this module answers."""
 
 
 def by_kernels(loss: RowLoss) -> bool:
@@ -132,28 +134,15 @@ class Stepped:
             P, pairs = objective.parameters, (LBFGS.memory, objective.parameters, 1)
             shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
             of_shapes(known, **shapes)
-        self._step.begin(start.theta, known or None)
         if "step" in known:
+            self._step.begin(start.theta, known)
             self._send()
             if known.get("second"):
                 self._launch_second()
             else:
                 self._launch_pass()
-        elif newton and not known:
-            sums = self._hessian_sums() if at_null is None else at_null
-            if self._exact and not huge:  # a Hessian in float32 will do, but not its gradient
-                self._launch_pass()
-                self.objective.design.count()
-                sums[: len(self._sums)] = self._sums
-            self._step.hessian(sums, first=True)
-            self._send()
-            if self._exact or objective.X.shape[1] > TUNING.hessian_columns:
-                self._launch_pass()
-            else:
-                self._launch_second()
         else:
-            self._launch_pass()
-            self._launch_step(first=True)
+            self._launch_first(start.theta, known, at_null)
         # What is made while the device works costs nothing.
         self._plan(torch.float64)
         self._step.prepare(exact=self._border)
@@ -169,6 +158,13 @@ class Stepped:
         if self._numbers is None:
             status, value, gap, gradient_norm, step, refused, self._decrement, was_new = self._mail.read()
             self._status, self._was_new = int(status), was_new != 0
+            if self._status == _NOT_FINITE:
+                if not self._exact:  # too large for float32, perhaps
+                    self._exact = self._exact_hessian = True
+                    self._step.limit(**self._limits())
+                    self._launch_first(self.theta, {}, None)
+                    return self.numbers
+                value = math.nan
             self._proven = self._exact if refused == 0 else self._proven
             proven: Basis = "proven" if self._border or not self.objective.intercept else "estimated"
             self._numbers = Numbers(refused, value, gap, gradient_norm, step, proven if self._proven else "rough")
@@ -195,9 +191,14 @@ class Stepped:
     def advance(self) -> bool:
         """Judge the trial point, whose pass has been launched, and launch the next one's; return whether it was good
         enough."""
-        self._prepare()
-        self._launch_step()
-        return self.numbers.refused == 0
+        while True:
+            self._prepare()
+            if self._status == _CLOSE and self._proven:
+                return True  # evaluated again, it is close enough
+            self._launch_step()
+            good = self.numbers.refused == 0
+            if self._status != _NO_FACTOR:  # without one no step was made
+                return good
 
     def state(self) -> State:
         """Return the pairs or the Hessian, which sums are in float64, and the gap before the last step."""
@@ -248,7 +249,30 @@ class Stepped:
             self._step.hessian(more)
             self._send()
             if self.numbers and self._status != _NO_FACTOR:
-                break
+                return
+        self._step.resume(back=True)
+
+    def _launch_first(self, theta: Tensor, known: State, at_null: Tensor | None) -> None:
+        """Launch the first point's pass, with its Hessian unless that is known, the step, and the next pass.
+
+        at_null: the sums of the pass, if that was launched already.
+        """
+        self._step.begin(theta, known or None)
+        if known or not self._newton:
+            self._launch_pass()
+            self._launch_step(first=True)
+            return
+        sums = self._hessian_sums() if at_null is None else at_null
+        if self._exact and not self._exact_hessian:  # a Hessian in float32 will do, but not its gradient
+            self._launch_pass()
+            self.objective.design.count()
+            sums[: len(self._sums)] = self._sums
+        self._step.hessian(sums, first=True)
+        self._send()
+        if self._exact or self.objective.X.shape[1] > TUNING.hessian_columns:
+            self._launch_pass()
+        else:
+            self._launch_second()
 
     def _launch_pass(self) -> None:
         """Launch the pass at the next point, which reads nothing where the step has decided to stop."""

@@ -61,6 +61,8 @@ def pairs_products(V, H, head, pitch, FIRST: tl.constexpr, CHUNK: tl.constexpr):
         inside = (place < RING) & (j < pitch)[None, :]
         s = tl.load(H + place * pitch + j[None, :], mask=inside, other=0.0)
         y = tl.load(H + (place + RING) * pitch + j[None, :], mask=inside, other=0.0)
+        if FIRST:  # no pair has been written to the free place, where one that was refused may have left anything
+            s, y = tl.where(place == head, 0.0, s), tl.where(place == head, 0.0, y)
         g = tl.load(V + pitch * NEW + j, mask=j < pitch, other=0.0)[None, :]
         step_gradient += s * g
         change_gradient += y * g
@@ -130,6 +132,8 @@ def pairs_direction(
                 place = group + member
                 s = tl.load(H + place * pitch + j, mask=inside, other=0.0)
                 y = tl.load(H + (place + RING) * pitch + j, mask=inside, other=0.0)
+                if FIRST:
+                    s, y = tl.where(head == place, 0.0, s), tl.where(head == place, 0.0, y)
                 direction += tl.load(M + OF_CHANGES + place) * y - tl.load(M + OF_STEPS + place) * s
         tl.store(V + pitch * DIRECTION + j, direction, mask=inside)
         slope += direction * g

@@ -177,7 +177,9 @@ class Unpenalised:
         if self._dense:
             hessian = objective.hessian(theta, dtype=torch.float64)
             step = -solve(factor(hessian), g)
-            return _Measured(theta, step, -0.5 * (g * step).sum(), hessian)
+            decrement = -0.5 * (g * step).sum()
+            # Of an infinite Hessian the step is 0.
+            return _Measured(theta, step, torch.where(hessian.isfinite().all(), decrement, torch.inf), hessian)
         if point.rows is None or point.rows.curvature is None:
             point = replace(objective.evaluate(theta, products=objective.product_dtype), gradient=g)
         run = ConjugateGradients(objective, point)

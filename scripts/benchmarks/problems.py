@@ -215,6 +215,9 @@ def truth(call: Call, problem: Problem) -> Truth:
         X1 = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
         matrix, terms = X1.t() @ (h[:, None] * X1), X1.abs().t() @ ((h + slack)[:, None] * X1.abs())
         value, size = torch.cat([value, matrix.reshape(-1)]), torch.cat([size, terms.reshape(-1)])
+    if "border" in call.options:
+        value = torch.cat([value, _with_sum(X, h)])
+        size = torch.cat([size, _with_sum(X.abs(), h + slack)])
     if call.function == "bce_onepass" and "outputs" in call.options:
         value, size = torch.cat([value, r, h, z]), torch.cat([size, r.abs() + slack, h + slack, each])
     return Truth(value, size.clamp(min=1e-30))

@@ -58,6 +58,7 @@ def checked_calls(tiny: bool) -> list[Call]:
     onepass, floats = partial(Call, "bce_onepass"), ("float32", "bfloat16")
     if tiny:
         found = [onepass(3), onepass(28, "bfloat16", "float64", odd=True), onepass(5, options=every)]
+        found += [onepass(5, "float32", "float64", options=("border",))]
         found += [Call(function, 5) for function in ("bce_hessian", "hessian_product", "bce_rows")]
         return [*found, Call("column_sums", 5, options=("column_major",))]
     columns = (1, 4, 10, 28, 37, 50, 100, 256, 300, 784, 1024, 4096, 16384, 20000)

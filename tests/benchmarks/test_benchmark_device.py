@@ -139,7 +139,7 @@ def test_wrong_answers_and_replays_are_found(kernels, monkeypatch):
 
 def test_what_is_launched_on_a_gpu():
     calls = stages.checked_calls(False)
-    assert len(calls) == 171
+    assert len(calls) == 177
     for call in [*stages.timed_calls(False), *calls]:
         assert call.rows_of(1 << 26) % 16 == (call.few_rows() - call.odd) % 16 == 0
         assert call.few_rows() * call.D * 8 < 1 << 30

@@ -226,7 +226,7 @@ def test_from_far_away_steps_are_refused(method: str) -> None:
 
 @METHODS
 def test_models_that_have_ended_wait(method: str) -> None:
-    """Of a hundred some go, and end at different times."""
+    """Some of a hundred go, and end at different times."""
     fits = Fits.drawn(4, 100, N=25)
     ended, _ = check_trajectories(fits, method, fits.start(), 6, 1e-5, every=20)
     assert len(set(ended.tolist())) > 1

@@ -20,7 +20,7 @@ def in_dims(*batched: str) -> tuple[dict[str, int | None]]:
 
 
 def gradients(loss: Callable[[Arguments], Tensor]) -> Callable[[Arguments], Arguments]:
-    """Of the sum of the losses, by X, weight and bias."""
+    """Return the gradient of the sum of the losses by X, weight and bias."""
 
     def differentiated(a: Arguments) -> Arguments:
         variables = {name: value for name, value in a.items() if name not in WITHOUT_GRADIENT}

@@ -56,7 +56,7 @@ def test_residuals_of_any_size_survive_float32(K: int) -> None:
 
 @pytest.mark.parametrize("shape", [(60, 1), (60, 3), (180, 1)])
 def test_an_inverse_does_as_much_as_factors(shape: tuple[int, int]) -> None:
-    """Of a matrix whose eigenvalues span six decades: what a GPU does with it is as near to the truth in float32."""
+    """The eigenvalues of its matrix span six decades: what a GPU does with it is as near to the truth in float32."""
     basis = torch.linalg.qr(torch.randn(60, 60).double())[0]
     H = basis * torch.logspace(0, -6, 60).double() @ basis.t()
     L, r = factor(H[None]).float(), torch.randn(shape).double()

@@ -11,6 +11,8 @@ from launches import counted_launches
 from torch import Tensor
 
 import flashlogit
+from flashlogit.objectives.certificate import Certificate
+from flashlogit.objectives.objective import Objective, Point
 from flashlogit.solvers import stepped
 
 pytest.importorskip("triton")
@@ -218,3 +220,22 @@ def test_rows_without_room_for_a_border_are_certified_at_the_end(monkeypatch: py
     assert ours.relative_gap <= 1e-7
     assert ours.passes == bordered.passes + 2  # evaluated once more for it, with a read for the intercept
     assert ours.objective == pytest.approx(bordered.objective, rel=1e-7)
+
+
+def test_a_certificate_that_was_too_large_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate was within the goal, and what is proven is not: the method goes on from there."""
+    X, y = table()
+    monkeypatch.setattr(stepped, "fits_registers", lambda *_, border=False, **options: not border)
+    asked: list[float] = []
+    certify = Objective.certify
+
+    def larger(self: Objective, point: Point) -> Certificate:
+        found = certify(self, point)
+        asked.append(found.gap)
+        return dataclasses.replace(found, gap=1e4 * found.gap) if len(asked) < 3 else found
+
+    monkeypatch.setattr(Objective, "certify", larger)
+    found = fitted(X, y, "lbfgs", tolerance=1e-7)
+    assert found.converged
+    assert len(asked) == 3
+    assert asked[2] < asked[1] < asked[0]

@@ -90,7 +90,7 @@ class Costs:
     columns_a_read: int = 25
     """A Hessian takes a read, and one more for each so many columns: 2, 3.6 and 6 at 28, 64 and 128."""
     preconditioner: float = 2e-6
-    """Of each column, for a sample's second moments, their factors and the inverse of these."""
+    """Seconds of each column, for a sample's second moments, their factors and the inverse of these."""
 
 
 COSTS = Costs()

@@ -130,11 +130,6 @@ class Stepped:
         self._proven = False
         if "step" in known:
             self._proven = self._exact
-        elif known:
-            P, pairs = objective.parameters, (LBFGS.memory, objective.parameters, 1)
-            shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
-            of_shapes(known, **shapes)
-        if "step" in known:
             self._step.begin(start.theta, known)
             self._send()
             if known.get("second"):
@@ -142,6 +137,10 @@ class Stepped:
             else:
                 self._launch_pass()
         else:
+            if known:
+                P, pairs = objective.parameters, (LBFGS.memory, objective.parameters, 1)
+                shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
+                of_shapes(known, **shapes)
             self._launch_first(start.theta, known, at_null)
         # What is made while the device works costs nothing.
         self._plan(torch.float64)
@@ -192,9 +191,8 @@ class Stepped:
         """Judge the trial point, whose pass has been launched, and launch the next one's; return whether it was good
         enough."""
         while True:
-            self._prepare()
-            if self._status == _CLOSE and self._proven:
-                return True  # evaluated again, it is close enough
+            if self._prepare() and self._status == _CLOSE:
+                return True  # the point was evaluated again, and is close enough
             self._launch_step()
             good = self.numbers.refused == 0
             if self._status != _NO_FACTOR:  # without one no step was made
@@ -213,8 +211,9 @@ class Stepped:
             **{name: torch.tensor(value, dtype=torch.float64) for name, value in more.items()},
         }
 
-    def _prepare(self) -> None:
-        """Do what the last numbers ask for before the next step: another Hessian, or sums in float64."""
+    def _prepare(self) -> bool:
+        """Do what the last numbers ask for before the next step: another Hessian, or sums in float64. Return whether
+        the accepted point was evaluated again for it."""
         numbers, status, null = self.numbers, self._status, self.objective.null_value
         stuck = numbers.gap > 0.5 * self._last_gap and self._decrement < TUNING.rounding * null
         doubtful = not self._proven and (numbers.refused > 0 or stuck)
@@ -238,6 +237,7 @@ class Stepped:
             self._exact_hessian = self._exact_hessian or status != _WANTS_HESSIAN or led_nowhere
             self._step.hessian(self._hessian_sums())
             self._launch_pass()
+        return doubtful
 
     def _add_ridges(self) -> None:
         """Give the Hessian a diagonal that is just large enough for it to have a Cholesky factor."""

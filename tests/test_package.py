@@ -74,7 +74,7 @@ def test_parameters_are_those_of_0_1_0(name: str) -> None:
     assert list(inspect.signature(public).parameters) == PARAMETERS_OF_0_1_0[name].split()
 
 
-NEW_KERNELS = ["Step", "column_moments", "fits_step", "label_sums", "plan_hessian", "plan_onepass"]
+NEW_KERNELS = ["Plans", "Step", "column_moments", "fits_step", "label_sums"]
 """Names of flashlogit_kernels that 0.1.0 did not have."""
 
 

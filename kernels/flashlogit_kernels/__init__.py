@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from .contract import pad_rows as pad_rows
     from .gpu.measure import column_moments as column_moments
     from .gpu.measure import label_sums as label_sums
+    from .gpu.passes import Plans as Plans
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
-    from .gpu.passes import plan_hessian as plan_hessian
-    from .gpu.passes import plan_onepass as plan_onepass
     from .gpu.steps.step import Step as Step
     from .gpu.steps.step import fits_step as fits_step
 
 __all__ = [
+    "Plans",
     "Step",
     "bce_hessian",
     "bce_onepass",
@@ -36,8 +36,6 @@ __all__ = [
     "hessian_product",
     "label_sums",
     "pad_rows",
-    "plan_hessian",
-    "plan_onepass",
 ]
 
 

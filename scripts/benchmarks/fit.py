@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from flashlogit_kernels import plan_onepass
+from flashlogit_kernels import Plans
 
 from .bench import Bench
 from .clock import clock_of, synchronize, timing, wall
@@ -240,7 +240,7 @@ def fits(bench: Bench, record: Record) -> None:
         except Exception as error:
             entry["error"] = reason(error)
             continue
-        one = plan_onepass(X, y, compute_dtype=torch.float32)
+        one = Plans(X, y).onepass(torch.float32)
         pass_ms = bench.clock({"pass": partial(one.run, X.new_zeros(X.shape[1]))}, bench.rounds)["pass"].ms
         entry |= {"optimum": objective.best, "null": objective.null, "pass_ms": pass_ms}
         add = partial(bench.add, entry["fits"], needed=3)

@@ -134,7 +134,7 @@ def plan_runs(bench: Bench, N: int, D: int) -> dict[str, tuple[Callable[[], torc
     X, y, _ = _small_problem(N, D, bench.device)
     found = {}
     for compute, border in product((torch.float32, torch.float64), (False, True)):
-        weight, plan = X[0].to(compute, copy=True), passes.plan_onepass(X, y, border=border, compute_dtype=compute)
+        weight, plan = X[0].to(compute, copy=True), passes.Plans(X, y).onepass(compute, border=border)
         name = f"plan.run D={D} {str(compute).removeprefix('torch.')}{' border' * border}"
         found[name] = partial(plan.run, weight), weight
     return found

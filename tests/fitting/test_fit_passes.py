@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,15 +223,15 @@ def test_a_fit_begins_and_ends_in_a_few_launches(
     pytest.importorskip("triton")
     begun: list[tuple[int, int]] = []
     ended: list[tuple[int, int]] = []
-    null_theta, finished = Objective.null_theta, FitTask.finished
+    null, finished = Objective.null.func, FitTask.finished  # type: ignore[attr-defined]
     X = torch.randn(150, 5)
     y = (X[:, 0] + 0.5 * torch.randn(150) > 0).float()
     sample_weight = torch.rand(150) if weighted else None
     found: Launches
 
     def at_null(objective: Objective) -> torch.Tensor:
-        theta = null_theta(objective)
         begun.append((found.total, found.reads))
+        theta: torch.Tensor = null(objective)
         return theta
 
     def finish(*arguments: Any) -> Any:
@@ -241,7 +242,10 @@ def test_a_fit_begins_and_ends_in_a_few_launches(
 
     monkeypatch.setattr(design, "_MEASURED_ROWS", 64 if sampled else 1024)
     monkeypatch.setattr(design, "_MEASURED_VALUES", 1)
-    monkeypatch.setattr(Objective, "null_theta", at_null)
+    seen = cached_property(at_null)
+    seen.__set_name__(Objective, "null")
+    monkeypatch.setattr(Objective, "null", seen)
+    design._sampled.cache_clear()
     monkeypatch.setattr(FitTask, "finished", finish)
     with counted_launches() as found:
         result = fit(

@@ -65,7 +65,7 @@ def test_value_gradient_and_hessian_are_autograds(l2: float, intercept: bool, fa
     assert torch.allclose(H @ v, expected @ v, atol=1e-10)
     # What the data leave free has curvature of its own.
     assert torch.linalg.eigvalsh(H)[0] > 1e-8
-    null = objective.hessian(objective.null_theta(), dtype=torch.float64)
+    null = objective.hessian(objective.null, dtype=torch.float64)
     torch.testing.assert_close(objective.null_hessian(objective.gram()), null, rtol=1e-8, atol=1e-9)
     back, least = objective.from_user(*objective.to_user(theta)), objective.canonical(theta)
     torch.testing.assert_close(objective.evaluate(back).value, objective.evaluate(least).value)
@@ -74,7 +74,7 @@ def test_value_gradient_and_hessian_are_autograds(l2: float, intercept: bool, fa
 @CLASSES
 def test_the_null_model_is_the_best_without_weights(classes: int) -> None:
     objective = made(classes, l2=0.1)
-    point = objective.evaluate(objective.null_theta())
+    point = objective.evaluate(objective.null)
     assert float(point.value) == pytest.approx(objective.null_value, rel=1e-12)
     assert point.gradient.reshape(objective.scale.shape)[-1].abs().max() < 1e-14
     assert made(classes, l2=0.1, intercept=False).null_value == pytest.approx(math.log(classes))
@@ -84,7 +84,7 @@ def test_the_null_model_is_the_best_without_weights(classes: int) -> None:
 def test_the_sampled_hessian_is_near_the_whole(classes: int) -> None:
     """It is the mean of the classes' blocks."""
     objective = made(classes, l2=0.1, far=True)
-    point = objective.evaluate(objective.null_theta(), products=torch.float64)
+    point = objective.evaluate(objective.null, products=torch.float64)
     before = objective.counter.passes
     exact, half = (objective.sampled_hessian(point, rows)[0] for rows in (N, N // 2))
     assert objective.counter.passes - before == pytest.approx(1.48, abs=0.03)
@@ -175,10 +175,10 @@ def test_a_sample_has_enough_rows_of_every_class(classes: int) -> None:
     sample, known = objective.sample(300)
     assert known.all()
     assert len(sample.X) == 300
-    assert sample.scale is objective.scale
+    assert torch.equal(sample.scale, objective.scale)
     assert sample.loss.weight_sum < objective.loss.weight_sum
     before = objective.counter.passes
-    sample.evaluate(objective.null_theta())
+    sample.evaluate(objective.null)
     assert objective.counter.passes - before == 0.75
     assert objective.sample(20) is None
     rare = replace(objective.loss, sample_weight=objective.loss.sample_weight * (objective.loss.y > 0))

@@ -189,7 +189,7 @@ def test_an_l1_term_that_the_decrement_leaves_out_is_added() -> None:
     gaps = []
     for l1 in (0.0, 1e-3):
         objective = problems.objective_of(X, y, l1=l1)
-        theta = objective.null_theta() + 0.1
+        theta = objective.null + 0.1
         gaps.append(Unpenalised(objective).certify(objective.evaluate(theta, certified=True)).gap)
     penalty = 1e-3 * float(objective.to_user(theta)[0].abs().sum())
     assert gaps[1] - gaps[0] == pytest.approx(penalty, rel=1e-9)

@@ -113,7 +113,7 @@ def test_a_gpu_takes_no_sample_of_what_it_reads_in_three_milliseconds(rows: int,
 def test_a_column_without_rows_in_the_sample_starts_at_0(classes: int) -> None:
     X, y = flights_like(classes)
     objective = objective_of(X, y, None, classes, l2=1e-7)
-    start = start_from_sample(objective, Start(objective.null_theta(), 1e-6))
+    start = start_from_sample(objective, Start(objective.null, 1e-6))
     assert start.hessian is not None
     weight = objective.to_user(start.theta)[0]
     assert weight[:DENSE].abs().max() > 0.1

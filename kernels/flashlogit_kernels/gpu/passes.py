@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Unpack
 
 import torch
@@ -68,55 +69,69 @@ def bce_onepass(
     return BCESums(packed, values.residual, values.curvature, values.logits, border)
 
 
-def plan_onepass(
-    X: Tensor,
-    y: Tensor,
-    *,
-    residual: bool = False,
-    curvature: bool = False,
-    logits: bool = False,
-    border: bool = False,
-    launch: LaunchConfig | None = None,
-    **options: Unpack[PassOptions],
-) -> Plan:
-    """Return a plan that does for one weight vector after another what `bce_onepass` does for one.
+class Plans:
+    """Plans of passes over the same rows: of X, y and their options, which are checked once for all of them.
 
-    A run takes weight [D] and bias, 0 by default, of the arithmetic's dtype: `compute_dtype`, or by default that of
-    `bce_onepass` for weights no wider than X. It returns `BCESums.packed`. Other arguments and errors are those of
-    `bce_onepass`.
+    A plan does for one weight vector after another what a public function does for one. A run takes weight [D] and
+    bias, 0 by default, of the arithmetic's dtype.
     """
-    row_pass, guard = _without_weights(X, y, options)
-    values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-    return pass_plan(row_pass, values, launch, border=border, guard=guard)
 
+    def __init__(self, X: Tensor, y: Tensor, **options: Unpack[PassOptions]) -> None:
+        """Check the arguments, which are those of `bce_onepass`, with its errors."""
+        X = check_matrix(X)
+        self._default = arithmetic_dtype(X, X, options.pop("compute_dtype", None))
+        # The two numbers lie at no multiple of 16 bytes, so that kernels are compiled for numbers that lie anywhere.
+        self._zeros = X.new_zeros(4, dtype=torch.int32)
+        # In float64, from which the other arithmetic follows.
+        weight = X.new_empty(X.shape[1], dtype=torch.float64)
+        self._row_pass = bce_pass(X, y, weight, self._zeros[2:].view(torch.float64), **options, compute_dtype=weight.dtype)
 
-def plan_hessian(X: Tensor, y: Tensor, *, launch: LaunchConfig | None = None, **options: Unpack[PassOptions]) -> Plan:
-    """Return a plan of passes that sum the Hessian too, for float32 arithmetic; see `plan_onepass`.
+    def onepass(
+        self,
+        compute_dtype: torch.dtype | None = None,
+        *,
+        residual: bool = False,
+        curvature: bool = False,
+        logits: bool = False,
+        border: bool = False,
+        launch: LaunchConfig | None = None,
+    ) -> Plan:
+        """Return a plan whose runs return `BCESums.packed`.
 
-    A run returns [2 D + 6 + D D] float64: `BCESums.packed` with its border, then X^T diag(h) X row by row, where h_i is
-    s_i dr_i/dz_i. It takes no guard. Other arguments and errors are those of `bce_hessian`.
+        Args:
+            compute_dtype: of the arithmetic; default: that of the options, else that of `bce_onepass` for weights no wider
+                than X.
+            residual, curvature, logits, border, launch: as for `bce_onepass`.
 
-    Raises:
-        TypeError: the arithmetic is float64, whose products Triton 3.6 cannot compile.
-    """
-    check_hessian_columns(X)
-    row_pass, _ = _without_weights(X, y, options)
-    if row_pass.compute != torch.float32:
-        raise TypeError("a plan of Hessians is for float32 arithmetic: pass compute_dtype=torch.float32")
-    return hessian_plan(row_pass, launch)
+        Raises:
+            TypeError: a dtype of arithmetic that cannot be used.
+        """
+        row_pass = self._in(compute_dtype)
+        values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
+        return pass_plan(row_pass, values, launch, border=border, guard=self._zeros[1:2])
 
+    def hessian(self, *, launch: LaunchConfig | None = None) -> Plan:
+        """Return a plan of passes in float32 arithmetic that sum the Hessian too. It takes no guard.
 
-def _without_weights(X: Tensor, y: Tensor, options: PassOptions) -> tuple[RowPass, Tensor]:
-    """Return a pass whose weights are still to come and whose bias is 0, and a guard that lets it run.
+        A run returns [2 D + 6 + D D] float64: `BCESums.packed` with its border, then X^T diag(h) X row by row, where
+        h_i is s_i dr_i/dz_i.
 
-    The two numbers lie at no multiple of 16 bytes, so that kernels are compiled for numbers that lie anywhere.
-    """
-    X = check_matrix(X)
-    compute = arithmetic_dtype(X, X, options.get("compute_dtype"))
-    zeros = X.new_zeros(4, dtype=torch.int32)  # in one launch
-    guard, bias = zeros[1:2], zeros[2 : 2 + compute.itemsize // 4].view(compute)
-    weight = X.new_empty(X.shape[1], dtype=compute)
-    return bce_pass(X, y, weight, bias, **options), guard
+        Raises:
+            ValueError: more columns than `bce_hessian` takes.
+        """
+        check_hessian_columns(self._row_pass.X)
+        return hessian_plan(self._in(torch.float32), launch)
+
+    def _in(self, compute: torch.dtype | None) -> RowPass:
+        """Return the pass in this arithmetic, with memory for weights that are still to come, and a bias of 0."""
+        given = self._row_pass
+        compute = arithmetic_dtype(given.X, given.X, compute or self._default)
+        if compute == given.compute:
+            return given
+        weight = given.X.new_empty(given.X.shape[1], dtype=compute)
+        center, q = (None if t is None else t.to(compute) for t in (given.center, given.pos_weight))
+        changed = {"weight": weight, "bias": self._zeros[2:3].view(compute), "center": center, "pos_weight": q}
+        return dataclasses.replace(given, compute=compute, **changed)
 
 
 def bce_rows(

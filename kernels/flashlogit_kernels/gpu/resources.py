@@ -154,15 +154,21 @@ def _compiled(kernel: Any, device: torch.device, arguments: Arguments) -> Resour
 
 def _specialised(arguments: Arguments) -> tuple[Any, ...]:
     """Return what Triton compiles a kernel anew for: types, constants, and what it asks of addresses and counts."""
-    return tuple(
-        (value.dtype, value.data_ptr() % 16 == 0)
-        if isinstance(value, Tensor)
-        else (value % 16 == 0, value == 1, value < 1 << 31)
-        if name in _CHANGING
-        else value
-        for name, value in arguments.items()
-        if name not in _COUNTS
-    )
+    key: list[Any] = []
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            key += (value.dtype, value.data_ptr() % 16 == 0)
+        elif name in _CHANGING:
+            key += (value % 16 == 0, value == 1, value < 1 << 31)
+        elif name not in _COUNTS:
+            key.append(value)
+    return tuple(key)
+
+
+@functools.cache
+def stand_in(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return an empty tensor, for one that is still to come."""
+    return torch.empty(0, dtype=dtype, device=device)
 
 
 @functools.cache

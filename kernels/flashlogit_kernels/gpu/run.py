@@ -40,7 +40,7 @@ from .launch import (
     with_room,
 )
 from .plan import Launch, Plan
-from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle
+from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle, stand_in
 
 _NARROWEST = 16
 """Smallest number of columns that tl.dot multiplies."""
@@ -141,7 +141,7 @@ def reduction(partials: Tensor, totals: Tensor | None = None, *, columns: int | 
     arguments = {
         "PARTIALS": partials,
         "TOTALS": totals,
-        "OUT": partials.new_empty(0, dtype=torch.float64),
+        "OUT": stand_in(torch.float64, partials.device),
         "D": width if columns is None else columns,
         "WIDTH": width,
         "BLOCK_P": REDUCE.block_n,
@@ -228,7 +228,7 @@ def _arranged(
     A configuration that was given by the caller is taken as it is; another one is fitted to the device.
     """
     X, found = row_pass.X, None
-    placeholders = {name: X.new_empty(0, dtype=dtype) for name, (_, dtype) in widths.items()}
+    placeholders = {name: stand_in(dtype, X.device) for name, (_, dtype) in widths.items()}
 
     def load(arguments: Arguments) -> Resources:
         return loaded(kernel, X.device, {**arguments, **placeholders})

@@ -293,7 +293,7 @@ class FitTask:
                 f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
                 " null model"
             )
-        null = first = Start(objective.null_theta(), tolerance)
+        null = first = Start(objective.null, tolerance)
         # A sample may be separated where the whole is not, and a softmax's is worth its passes to Newton's method only.
         if objective.penalised and (objective.loss.columns == 1 or self._name == "newton"):
             first = start_from_sample(objective, null)

@@ -10,6 +10,7 @@ l2 d_j^2. It is a change of variables, so that c and d need not be exact: a samp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,22 +33,36 @@ _LEAST_CURVATURE = 1e-16
 class Coordinates:
     """A change of variables between theta [P, K] and (w [D, K], b [K]), all float64.
 
-    center [D] is zero without an intercept; scale is [P]: d and, with an intercept, d_b behind it. centers and scales
-    are the same numbers on the host. `subtract` says whether the centre is to be subtracted from X before it is used;
+    Its numbers are on the host, and copied to the device when they are first needed there.
+
+    centers [D] are zero without an intercept; scales are [P]: d and, with an intercept, d_b behind it. `subtract` says whether the centre is to be subtracted from X before it is used;
     otherwise it is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in
     the units of X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are
     the sums of d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are
     penalised.
     """
 
-    center: Tensor
-    scale: Tensor
+    device: torch.device
     centers: NDArray[np.float64]
     scales: NDArray[np.float64]
     intercept: bool
     subtract: bool
     rounding: float
     sizes: tuple[float, float]
+
+    @property
+    def center(self) -> Tensor:
+        """The centers on the device, [D] float64."""
+        return self._on_device[0]
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales on the device, [P] float64."""
+        return self._on_device[1]
+
+    @cached_property
+    def _on_device(self) -> list[Tensor]:
+        return uploaded(self.device, self.centers, self.scales)
 
     def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return (w [D, K], intercept [K] of the centred columns)."""
@@ -158,9 +173,7 @@ class Moments:
             sizes = float(moving.sum()), float(np.square(moving).sum())
             rounding = float(of_loss.sum())
         scales = np.append(scale, curvature**-0.5) if intercept else scale
-        c, d = uploaded(device, center, scales)
-        subtract = bool(farthest > _FOLDED_UP_TO)
-        return Coordinates(c, d, center, scales, intercept, subtract, rounding, sizes)
+        return Coordinates(device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes)
 
 
 def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -40,25 +41,19 @@ _SAME_DIRECTION = 1e-10
 class Parameterisation:
     """Theta of a loss over a table, and what it costs.
 
-    scale: d [P, C]. l1_of, l2_of [P C, 1]: the penalties of each parameter. null [P C, 1]: the null model. proving_l2
-    is l2, or 0 where rounding hides a gap that l2 proves; penalised: whether there is a penalty that proves a gap of
-    the tolerance. gauge [P, C], for a softmax: unit vectors along each of which the probabilities of a parameter's
-    classes stay the same, 0 where the penalty does not. null_space [P C, r]: orthonormal directions in which P is flat.
-    Rounding slopes them, and a solver that followed would go far for nothing; gradients and products have no part in
-    either.
+    scales: d [P, C], on the host. proving_l2 is l2, or 0 where rounding hides a gap that l2 proves; penalised: whether
+    there is a penalty that proves a gap of the tolerance. null_space [P C, r]: orthonormal directions in which P is
+    flat. Rounding slopes them and those of the `gauge`, and a solver that followed would go far for nothing; gradients
+    and products have no part in either.
     """
 
     design: Design
     loss: RowLoss
     l1: float
     l2: float
-    scale: Tensor
-    l1_of: Tensor
-    l2_of: Tensor
-    null: Tensor
+    scales: NDArray[np.float64]
     penalised: bool
     proving_l2: float
-    gauge: Tensor | None
     null_space: Tensor | None = None
 
     @classmethod
@@ -69,36 +64,54 @@ class Parameterisation:
         passes = loss.passes if isinstance(loss, Logistic) else reference
         design = Design.measured(X, passes, curvature=curvature, l2=l2, intercept=loss.intercept)
         coordinates = design.coordinates
-        weights = np.ones((len(coordinates.scales), 1))
-        if loss.intercept:
-            weights[-1] = 0.0
         scales = coordinates.scales[:, None]
         if C > 1:
-            scales = _class_scale(scales, l2 * weights, curvatures / curvature)
+            scales = _class_scale(scales, l2 * _penalised(scales, loss), curvatures / curvature)
         rounding, sizes = coordinates.rounding, coordinates.sizes
         by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=loss.null_value, classes=C)
-        null, gauge = np.zeros_like(scales), np.zeros_like(scales)
-        if loss.intercept:
-            null[-1] = loss.null_intercepts() / scales[-1]
-        if C > 1:
-            gauge = (1 / scales) * (1 - weights if by_l1 or by_l2 else 1.0)
-            gauge = gauge / np.linalg.norm(gauge, axis=1, keepdims=True).clip(min=1e-300)
+        return cls(design, loss, l1, l2, scales, by_l1 or by_l2, l2 if by_l2 else 0.0)
+
+    @property
+    def scale(self) -> Tensor:
+        """d on the device, [P, C]."""
+        return self._on_device["scale"] if self.loss.columns > 1 else self.design.coordinates.scale[:, None]
+
+    @property
+    def l1_of(self) -> Tensor:
+        """The l1 penalty of each parameter, [P C, 1]."""
+        return self._on_device["l1_of"]
+
+    @property
+    def l2_of(self) -> Tensor:
+        """The l2 penalty of each parameter, [P C, 1]."""
+        return self._on_device["l2_of"]
+
+    @property
+    def gauge(self) -> Tensor | None:
+        """For a softmax [P, C]: unit vectors along each of which the probabilities of a parameter's classes stay the
+        same, 0 where the penalty does not; else None."""
+        return self._on_device["gauge"] if self.loss.columns > 1 else None
+
+    @cached_property
+    def _on_device(self) -> dict[str, Tensor]:
+        """What only solvers in torch need, copied there at once."""
+        scales, weights = self.scales, _penalised(self.scales, self.loss)
         with np.errstate(over="ignore"):
-            penalties = [(weights * l1 * scales).reshape(-1, 1), (weights * l2 * np.square(scales)).reshape(-1, 1)]
-        scale, on_gauge, l1_of, l2_of, null_of = uploaded(X.device, scales, gauge, *penalties, null.reshape(-1, 1))
-        return cls(
-            design=design,
-            loss=loss,
-            l1=l1,
-            l2=l2,
-            scale=scale,
-            l1_of=l1_of,
-            l2_of=l2_of,
-            null=null_of,
-            penalised=by_l1 or by_l2,
-            proving_l2=l2 if by_l2 else 0.0,
-            gauge=on_gauge if C > 1 else None,
-        )
+            arrays = {"l1_of": weights * self.l1 * scales, "l2_of": weights * self.l2 * np.square(scales)}
+        arrays = {name: each.reshape(-1, 1) for name, each in arrays.items()}
+        if self.loss.columns > 1:
+            gauge = (1 / scales) * (1 - weights if self.penalised else 1.0)
+            gauge = gauge / np.linalg.norm(gauge, axis=1, keepdims=True).clip(min=1e-300)
+            arrays |= {"scale": scales, "gauge": gauge}
+        return dict(zip(arrays, uploaded(self.X.device, *arrays.values()), strict=True))
+
+    @cached_property
+    def null(self) -> Tensor:
+        """The null model, [P C, 1]."""
+        null = np.zeros_like(self.scales)
+        if self.intercept:
+            null[-1] = self.loss.null_intercepts() / self.scales[-1]
+        return uploaded(self.X.device, null.reshape(-1, 1))[0]
 
     @property
     def X(self) -> Tensor:  # noqa: N802
@@ -118,16 +131,12 @@ class Parameterisation:
     @property
     def parameters(self) -> int:
         """P C."""
-        return self.scale.numel()
+        return self.scales.size
 
     @property
     def bounded(self) -> bool:
         """Whether there is a penalty, and with it an optimum."""
         return self.l1 > 0 or self.l2 > 0
-
-    def null_theta(self) -> Tensor:
-        """Return the null model, [P C, 1]."""
-        return self.null
 
     def centred(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return (W [D, C], b [C]) of the centred columns."""
@@ -232,6 +241,14 @@ class Parameterisation:
         elif self.gauge is not None:
             hessian.view(P, C, P, C).diagonal(dim1=0, dim2=2).add_(torch.einsum("pk,pl->klp", self.gauge, self.gauge))
         return hessian[None]
+
+
+def _penalised(scales: NDArray[np.float64], loss: RowLoss) -> NDArray[np.float64]:
+    """Return 1 for the rows of `scales` [P, C] that belong to columns of X, and 0 for the intercepts, [P, 1]."""
+    weights = np.ones((len(scales), 1))
+    if loss.intercept:
+        weights[-1] = 0.0
+    return weights
 
 
 def _class_scale(

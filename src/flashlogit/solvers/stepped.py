@@ -18,6 +18,7 @@ This is for a logistic loss with an l2 penalty that proves a gap and no l1 term.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +106,13 @@ class Stepped:
             known = {"hessian": start.hessian, "new": torch.tensor(False)}
         kernels: Any = loss.passes
         self._kernels = kernels
+        of_rows = {"sample_weight": loss.sample_weight, "center": objective.design.center}
+        self._passes = kernels.Plans(objective.X, loss.y, eps=0.0, compute_dtype=torch.float32, **of_rows)
         self._plans: dict[Any, Any] = {}
+        self._ahead = list(_AHEAD)
         # The pass at the null model, whose weights are 0, is launched first: the device works while the rest is made.
-        first = newton and not known and not self._exact_hessian
-        at_null = self._null_sums() if first and start.theta is objective.null else None
+        first = start.theta is objective.null and not known and not (newton and self._exact_hessian)
+        at_null = self._null_sums() if first else None
         folded = objective.intercept and objective.design.center is None
         penalties = objective.l2 * np.square(coordinates.scales)
         penalties[objective.X.shape[1] :] = 0.0
@@ -142,9 +146,6 @@ class Stepped:
                 shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
                 of_shapes(known, **shapes)
             self._launch_first(start.theta, known, at_null)
-        # What is made while the device works costs nothing.
-        self._plan(torch.float64)
-        self._step.prepare(exact=self._border)
 
     @property
     def search(self) -> Stepped:
@@ -155,6 +156,8 @@ class Stepped:
     def numbers(self) -> Numbers:
         """What is known of the last trial; waits for the device the first time it is asked for."""
         if self._numbers is None:
+            while self._ahead and not self._mail.has_come:
+                self._ahead.pop(0)(self)
             status, value, gap, gradient_norm, step, refused, self._decrement, was_new = self._mail.read()
             self._status, self._was_new = int(status), was_new != 0
             if self._status == _NOT_FINITE:
@@ -178,8 +181,7 @@ class Stepped:
     @property
     def at(self) -> Point:
         """The accepted point, as it is now; of its rows nothing is kept."""
-        value, gap = self._step.numbers[:, 1].clone(), self._step.numbers[:, 2].clone()
-        return Point(self.theta, self._step.gradient.clone(), value, gap)
+        return Point(*self._step.point())
 
     @property
     def decrement(self) -> float:
@@ -259,7 +261,10 @@ class Stepped:
         """
         self._step.begin(theta, known or None)
         if known or not self._newton:
-            self._launch_pass()
+            if at_null is None:
+                self._launch_pass()
+            else:
+                self._sums, self._second = at_null, None
             self._launch_step(first=True)
             return
         sums = self._hessian_sums() if at_null is None else at_null
@@ -300,36 +305,39 @@ class Stepped:
             sums: Tensor = self._hessian_plan().run(*self._step.weights(torch.float32))
             return sums
         w, b = self._step.weights(torch.float64)
-        found = self._kernels.bce_hessian(weight=w, bias=b, **self._pass_arguments(torch.float64))
+        X, loss, center = self.objective.X, self.objective.loss, self.objective.design.center
+        assert isinstance(loss, Logistic)
+        found = self._kernels.bce_hessian(
+            X, loss.y, w, b, sample_weight=loss.sample_weight, center=center, eps=0.0, compute_dtype=torch.float64
+        )
         return torch.cat([found.sums.packed, found.matrix[-1], found.matrix[:-1, :-1].reshape(-1)])
 
     def _null_sums(self) -> Tensor:
-        """Return the sums of a pass with the Hessian at the null model."""
-        self.objective.design.count()
-        D = self.objective.X.shape[1]
+        """Return the sums of the first pass at the null model."""
+        D, loss = self.objective.X.shape[1], self.objective.loss
         at = -(-D // 4) * 4  # a whole 16 bytes
-        numbers = self.objective.X.new_zeros(at + 1, dtype=torch.float32)
+        numbers = np.zeros(at + 1)
         if self.objective.intercept:
-            torch.mul(self.objective.null[-1], self.objective.scale[-1], out=numbers[at:])
-        sums: Tensor = self._hessian_plan().run(numbers[:D], numbers[at:])
+            numbers[at:] = loss.null_intercepts()
+        if self._newton:
+            self.objective.design.count()  # as a step does for the pass behind it
+        dtype = torch.float64 if self._exact and not self._newton else torch.float32
+        plan = self._hessian_plan() if self._newton else self._plan(dtype)
+        on_device = torch.from_numpy(numbers).to(dtype).to(self.objective.X.device, non_blocking=True)
+        sums: Tensor = plan.run(on_device[:D], on_device[at:])
         return sums
 
     def _plan(self, dtype: torch.dtype) -> Any:
         """Return the plan of passes in float32, or of those in float64 with a border."""
         if dtype not in self._plans:
             border = dtype == torch.float64 and self._border
-            self._plans[dtype] = self._kernels.plan_onepass(border=border, **self._pass_arguments(dtype))
+            self._plans[dtype] = self._passes.onepass(dtype, border=border)
         return self._plans[dtype]
 
     def _hessian_plan(self) -> Any:
         if "hessian" not in self._plans:
-            self._plans["hessian"] = self._kernels.plan_hessian(**self._pass_arguments(torch.float32))
+            self._plans["hessian"] = self._passes.hessian()
         return self._plans["hessian"]
-
-    def _pass_arguments(self, dtype: torch.dtype) -> dict[str, Any]:
-        loss, design = self.objective.loss, self.objective.design
-        of_rows = {"sample_weight": loss.sample_weight, "center": design.center}
-        return {"X": design.X, "y": loss.y, "eps": 0.0, "compute_dtype": dtype, **of_rows}
 
     def _limits(self) -> dict[str, float]:
         """Return the gap at which passes in this arithmetic end, and their noise."""
@@ -341,6 +349,15 @@ class Stepped:
         """Send for the numbers of the last launch."""
         self._mail.send()
         self._numbers = None
+
+
+_AHEAD: tuple[Callable[[Stepped], object], ...] = (
+    lambda method: method._plan(torch.float64 if method._exact else torch.float32),
+    lambda method: method._step.prepare(exact=method._border),
+    lambda method: method._plan(torch.float64),
+    lambda method: method.objective.scale,
+)
+"""What will be needed, in the order in which it is: made while the device works it costs nothing."""
 
 
 class _Mail:
@@ -356,6 +373,11 @@ class _Mail:
         self._copy.copy_(self._numbers, non_blocking=True)
         if self._arrived is not None:
             self._arrived.record(torch.cuda.current_stream(self._numbers.device))
+
+    @property
+    def has_come(self) -> bool:
+        """Whether what was sent last can be read without waiting."""
+        return self._arrived is None or bool(self._arrived.query())
 
     def read(self) -> list[float]:
         """Wait for what was sent last, and return it."""

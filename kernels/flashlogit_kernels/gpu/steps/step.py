@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from triton import next_power_of_2
 
 from ..arguments import on_device
 from ..plan import Launch
+from ..resources import stand_in
 from ._hessian_step import build_hessian_kernel, newton_hessian_kernel
 from ._point import (
     CURVATURE,
@@ -29,6 +31,7 @@ from ._point import (
     HEAD,
     INVERSE,
     IS_NEW,
+    KEPT_A_MODEL,
     LIMITS_A_MODEL,
     MATRICES_A_MODEL,
     PLACES,
@@ -73,8 +76,6 @@ class Step:
         status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3
             wants a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a
             Cholesky factor. A model of another status than 0 has the accepted point for its next one.
-        theta: [P, K] float64, the accepted point.
-        gradient: [P, K] float64, the gradient there.
     """
 
     def __init__(
@@ -116,45 +117,57 @@ class Step:
         self.method, self._P, self._K = method, len(d), models
         self._newton = method == "newton"
         P, K, D = len(d), models, len(d) - intercept
-        pitch, at = _whole(P), -(-D // 4) * 4
+        pitch = self._pitch = _whole(P)
         # One piece of memory: it takes one launch to clear, one to save, and another one for what the host knows.
-        self._host = {
-            "CONSTANTS": np.zeros((4, pitch)),
-            "LIMITS": np.zeros((K, LIMITS_A_MODEL.value)),
-            "KEPT": np.tile([1.0, MEMORY, 1.0, 0.0, 0.0], (K, 1)),
-        }
-        shapes = {name: each.shape for name, each in self._host.items()}
-        shapes |= {"NUMBERS": (K, len(NUMBERS)), "STATUS": (K,), "W64": (K, at + 4), "W32": (K, at // 2 + 2)}
-        shapes |= {"VECTORS": (K, VECTORS_A_MODEL.value, pitch)}
-        shapes |= {"MEMORY": (K, P, pitch) if self._newton else (K, 2, MEMORY + 1, pitch)}
-        shapes |= {} if self._newton else {"MATRICES": (K, MATRICES_A_MODEL.value)}
-        begins = np.cumsum([0, *(_whole(math.prod(shape)) for shape in shapes.values())]).tolist()
-        self._all = torch.zeros(begins[-1], dtype=torch.float64, device=device)
-        of = {
-            name: self._all[begin : begin + math.prod(shape)].view(shape)
-            for begin, (name, shape) in zip(begins, shapes.items(), strict=False)
-        }
-        self._saved = self._all[begins[2] :]
-        constants = self._host["CONSTANTS"]
+        constants = np.zeros((4, pitch))
         constants[0, :P], constants[1, :P], constants[3, :P] = d, penalty, 1.0
         constants[3, :D] = 0.5 / penalty[:D]
         if center is not None:
             constants[2, :D] = np.asarray(center)
-        self._host["LIMITS"][:, WEIGHT_SUM_LIMIT.value] = weight_sum
-        self._host["LIMITS"][:, 1:] = stop_gap, rounding, good_ratio
+        limits = np.empty((K, LIMITS_A_MODEL.value))
+        limits[:, WEIGHT_SUM_LIMIT.value] = weight_sum
+        limits[:, 1:] = stop_gap, rounding, good_ratio
+        kept = np.empty((K, KEPT_A_MODEL.value))
+        kept[:] = 1.0, MEMORY, 1.0, 0.0, 0.0
+        self._host = {"CONSTANTS": constants, "LIMITS": limits, "KEPT": kept}
+        sizes = {name: each.size for name, each in self._host.items()}
         # The bias begins at whole 16 bytes, as the weights do: no kernel is compiled for less.
-        both = {torch.float64: of["W64"], torch.float32: of["W32"].view(torch.float32)}
+        at = -(-D // 4) * 4
+        sizes |= {"NUMBERS": K * len(NUMBERS), "STATUS": K, "W64": K * (at + 4), "W32": K * (at // 2 + 2)}
+        sizes |= {"VECTORS": K * VECTORS_A_MODEL.value * pitch}
+        sizes |= {"MEMORY": K * (P if self._newton else 2 * (MEMORY + 1)) * pitch}
+        sizes |= {} if self._newton else {"MATRICES": K * MATRICES_A_MODEL.value}
+        whole = [_whole(size) for size in sizes.values()]
+        self._all = torch.zeros(sum(whole), dtype=torch.float64, device=device)
+        of = self._pieces = dict(zip(sizes, self._all.split(whole), strict=True))
+        of |= {"STATUS": of["STATUS"].view(torch.int32), "W32": of["W32"].view(torch.float32)}
+        self._begins = dict(zip(sizes, accumulate(whole, initial=0), strict=False))
+        self._saved = self._all[self._begins["KEPT"] :]
+        self.numbers, self.status = self._rows("NUMBERS", len(NUMBERS)), of["STATUS"][:K]
+        both = {torch.float64: self._rows("W64", at + 4), torch.float32: self._rows("W32", at + 4)}
         self._weights = {dtype: [(row[:D], row[at : at + 1]) for row in rows] for dtype, rows in both.items()}
-        self.numbers, self.status = of["NUMBERS"], of["STATUS"].view(torch.int32)[:K]
-        self._limits, self._kept, self._memory = of["LIMITS"], of["KEPT"], of["MEMORY"]
-        self._matrices = of.get("MATRICES")
-        self.theta, self.gradient = (of["VECTORS"][:, row.value, :P].t() for row in (THETA, GRADIENT))
-        self._point: dict[str, Any] = {name: of[name] for name in ("CONSTANTS", "VECTORS", "W64")}
-        self._point |= {"STATUS": self.status, "W32": both[torch.float32]}
+        self._point: dict[str, Any] = {name: of[name] for name in ("CONSTANTS", "VECTORS", "STATUS", "W64", "W32")}
         self._point |= {"P": P, "pitch": pitch, "INTERCEPT": int(intercept)}
         self._state = {name: of[name] for name in ("LIMITS", "NUMBERS", "KEPT", "MEMORY")}
         self._launches: dict[tuple[str, bool, bool], Launch] = {}
         self._fresh = True
+
+    @property
+    def theta(self) -> Tensor:
+        """The accepted point, [P, K] float64."""
+        return self._vector(THETA, self._pieces["VECTORS"])
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient there, [P, K] float64."""
+        return self._vector(GRADIENT, self._pieces["VECTORS"])
+
+    def point(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the accepted point as it is now: theta and gradient [P, K], P and the gap [K], for one copy."""
+        copy = self._saved[: self._begins["MEMORY"] - self._begins["KEPT"]].clone()
+        numbers, vectors = (copy[self._begins[name] - self._begins["KEPT"] :] for name in ("NUMBERS", "VECTORS"))
+        numbers = numbers[: self._K * len(NUMBERS)].view(self._K, -1)
+        return self._vector(THETA, vectors), self._vector(GRADIENT, vectors), numbers[:, 1], numbers[:, 2]
 
     @property
     def inverse(self) -> Tensor:
@@ -177,10 +190,9 @@ class Step:
         if not self._fresh:
             self._saved.zero_()
         self._fresh = False
-        host = np.zeros(_whole(self._host["KEPT"].size) + self._saved.storage_offset())
+        host = np.zeros(self._begins["NUMBERS"])
         for name, each in self._host.items():
-            begin = {**self._point, **self._state}[name].storage_offset()
-            host[begin : begin + each.size] = each.reshape(-1)
+            host[self._begins[name] :][: each.size] = each.reshape(-1)
         self._all[: len(host)].copy_(torch.from_numpy(host), non_blocking=True)
         if state is not None and "step" in state:
             if state["step"].shape != self._saved.shape:
@@ -190,7 +202,7 @@ class Step:
         self.theta.copy_(theta)
         if self._newton and state is not None:
             self.inverse[:] = torch.linalg.inv_ex(state["hessian"])[0]
-            self._kept[:, IS_NEW.value] = state["new"]
+            self._rows("KEPT", KEPT_A_MODEL.value)[:, IS_NEW.value] = state["new"]
         elif state is not None:
             self._begin_pairs(state)
         self.resume()
@@ -211,12 +223,11 @@ class Step:
         limits = self._host["LIMITS"]
         for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
             limits[:, place.value] = limits[:, place.value] if limit is None else limit
-        self._limits.copy_(torch.from_numpy(limits), non_blocking=True)
+        self._pieces["LIMITS"][: limits.size].copy_(torch.from_numpy(limits.reshape(-1)), non_blocking=True)
 
     def prepare(self, *, exact: bool) -> None:
-        """Settle the launches of `advance` and `resume` ahead of their first use."""
-        for name in ("step", "resume"):
-            self._settled(name, exact=exact and name == "step", first=False)
+        """Settle the launch of `advance` ahead of its first use."""
+        self._settled("step", exact=exact, first=False)
 
     def advance(self, sums: Tensor, *, exact: bool = False, first: bool = False) -> None:
         """Judge the trial point by the sums of its pass, and set the next one.
@@ -255,7 +266,8 @@ class Step:
         step = self._saved.clone()
         if self._newton:
             return {"step": step}
-        places = (self._kept[:, HEAD.value, None].long() - 1 - torch.arange(MEMORY, device=self.status.device)) % (
+        head = self._rows("KEPT", KEPT_A_MODEL.value)[:, HEAD.value, None].long()
+        places = (head - 1 - torch.arange(MEMORY, device=self.status.device)) % (
             MEMORY + 1
         )
         pairs = torch.arange(self._K, device=places.device)[:, None], places
@@ -264,24 +276,38 @@ class Step:
         return {"step": step, "steps": steps, "changes": changes, "used": (inverse[pairs] != 0).to(steps.dtype).t()}
 
     def _begin_pairs(self, state: Mapping[str, Tensor]) -> None:
-        assert self._matrices is not None
         # The oldest comes first, so that the free place behind the newest is followed by the oldest.
         S, Y = (state[name].flip(0).permute(2, 0, 1) for name in ("steps", "changes"))
         used = state["used"].flip(0).t().to(S.dtype)
         self._memory[:, 0, :MEMORY, : self._P], self._memory[:, 1, :MEMORY, : self._P] = S, Y
+        matrices = self._rows("MATRICES", MATRICES_A_MODEL.value)
         products = S @ Y.mT
         inverse = torch.linalg.inv(products.triu() + torch.diag_embed(1 - used))
         self._square(INVERSE)[:, :MEMORY, :MEMORY] = inverse * used[:, :, None] * used[:, None, :]
         self._square(PRODUCTS)[:, :MEMORY, :MEMORY] = Y @ Y.mT
         curvature = products.diagonal(dim1=1, dim2=2)
-        self._matrices[:, CURVATURE.value : CURVATURE.value + MEMORY] = curvature
+        matrices[:, CURVATURE.value : CURVATURE.value + MEMORY] = curvature
         newest, length = curvature[:, -1], Y[:, -1].square().sum(dim=1)
-        self._kept[:, SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
+        self._rows("KEPT", KEPT_A_MODEL.value)[:, SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
 
     def _square(self, which: Any) -> Tensor:
-        assert self._matrices is not None
         n = PLACES.value
-        return self._matrices[:, which.value : which.value + n * n].view(-1, n, n)
+        return self._rows("MATRICES", MATRICES_A_MODEL.value)[:, which.value : which.value + n * n].view(-1, n, n)
+
+    @property
+    def _memory(self) -> Tensor:
+        """[K, P, pitch] of Newton's method, [K, 2, places, pitch] of L-BFGS."""
+        shape = (self._P, self._pitch) if self._newton else (2, MEMORY + 1, self._pitch)
+        return self._rows("MEMORY", math.prod(shape)).view(-1, *shape)
+
+    def _rows(self, name: str, numbers: int) -> Tensor:
+        """Return so many numbers of each model, [K, numbers]."""
+        return self._pieces[name][: self._K * numbers].view(self._K, numbers)
+
+    def _vector(self, which: Any, vectors: Tensor) -> Tensor:
+        """Return one of the vectors of each model, [P, K]."""
+        rows = vectors[: self._K * VECTORS_A_MODEL.value * self._pitch].view(self._K, -1, self._pitch)
+        return rows[:, which.value, : self._P].t()
 
     def _launch(
         self, name: str, changed: dict[str, Tensor] | None = None, *, exact: bool = False, first: bool = False
@@ -301,22 +327,22 @@ class Step:
         P, K = self._P, self._K
         width, tile, warps = _geometry(P, newton=self._newton)
         options: dict[str, Any] = {"BLOCK": width, "num_warps": warps, "enable_fp_fusion": True}
-        sums = self.numbers.new_empty(0)
+        sums = stand_in(torch.float64, self.status.device)
         if name == "resume":
-            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._kept, "BACK": first, **options})
+            return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._pieces["KEPT"], "BACK": first, **options})
         if name == "step":
             options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
-            arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._matrices}
+            arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._pieces.get("MATRICES")}
             return Launch(step_kernel, (K,), arguments, changing=("SUMS",))
         if name == "build":
             point = {key: self._point[key] for key in ("CONSTANTS", "P", "pitch", "INTERCEPT")}
-            options |= {"LIMITS": self._limits, "RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
+            options |= {"LIMITS": self._pieces["LIMITS"], "RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
             grid = K, -(-P // _BUILT_ROWS)
             return Launch(build_hessian_kernel, grid, {**point, **options}, changing=("RAW", "HESSIAN"))
         inverted = P > SWEPT_PARAMETERS
         options |= {"FIRST": first, "TILE": tile, "RAW": sums, "INVERTED": None, "INFO": None}
         if inverted:
-            options |= {"INVERTED": sums, "INFO": self.status.new_empty(0)}
+            options |= {"INVERTED": sums, "INFO": stand_in(torch.int32, self.status.device)}
         changing = ("RAW", "INVERTED", "INFO") if inverted else ("RAW",)
         return Launch(newton_hessian_kernel, (K,), {**self._point, **self._state, **options}, changing=changing)
 

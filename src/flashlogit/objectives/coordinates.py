@@ -9,7 +9,7 @@ l2 d_j^2. It is a change of variables, so that c and d need not be exact: a samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -104,7 +104,8 @@ def measure_coordinates(
         # A pass in float32 subtracts the same centre as one in float64. The values of a column are float32 numbers
         # themselves, so that the nearest one to their mean is no more than a standard deviation away.
         with np.errstate(all="ignore"):
-            moments = replace(moments, mean=moments.mean.astype(np.float32).astype(np.float64))
+            mean = moments.mean.astype(np.float32).astype(np.float64)
+        moments = Moments(moments.count, mean, moments.variance)
     return moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
 
 

@@ -111,7 +111,7 @@ class Parameterisation:
         null = np.zeros_like(self.scales)
         if self.intercept:
             null[-1] = self.loss.null_intercepts() / self.scales[-1]
-        return uploaded(self.X.device, null.reshape(-1, 1))[0]
+        return torch.from_numpy(null.reshape(-1, 1)).to(self.X.device, non_blocking=True)
 
     @property
     def X(self) -> Tensor:  # noqa: N802

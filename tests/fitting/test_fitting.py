@@ -138,11 +138,16 @@ def test_what_is_refused(classes: int, changed: dict[str, Any], error: type[Exce
 
 
 @pytest.mark.parametrize(("value", "N"), [(float("nan"), 400), (float("inf"), 200_000)])
-def test_values_that_are_not_finite(value: float, N: int) -> None:
+@pytest.mark.parametrize("l2", [0.01, 0.0])
+def test_values_that_are_not_finite(value: float, N: int, l2: float) -> None:
+    """The first one is named, by its column too."""
     X, y = data(N, 6)
-    X[N // 2 + 1, 3] = value
-    with pytest.raises(ValueError, match="must be finite"):
-        fit(X, y, l2=0.01)
+    X[N // 2 + 1, 3] = X[N - 1, 0] = value
+    with pytest.raises(ValueError, match=f"X holds {value} in row {N // 2 + 1}, column 3"):
+        fit(X, y, l2=l2)
+    X[0, 2] = value
+    with pytest.raises(ValueError, match=r"in row 0, column 2( \(c\))?;"):
+        fit(X, y, l2=l2, names=list("abcdef"))
 
 
 @pytest.mark.parametrize(("load", "intercept"), [(load_iris, True), (load_wine, False), (load_digits, True)])

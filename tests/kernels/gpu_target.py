@@ -1,4 +1,4 @@
-"""Compile the kernels that a call launches for an H100, on a machine without one.
+"""Compile the kernels that a call launches for an H100, or another GPU of NVIDIA, on a machine without one.
 
 Run as a program, outside Triton's interpreter: each line of standard input is a JSON object that describes one call;
 each line of output lists the resources of the kernels that the call launched. The interpreter can pass where the
@@ -12,13 +12,18 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
-TARGET = ("cuda", 90, 32)
+H100 = 90
+"""Its compute capability."""
+_SHARED = {86: (102_400, 101_376), 90: (233_472, 232_448), 100: (233_472, 232_448)}
+"""Bytes of shared memory of a multiprocessor, and those that one program may take."""
+_WARPS = {86: 48}
 _TYPES = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 _TYPES |= {torch.uint8: "*u8", torch.int64: "*i64", torch.int32: "*i32"}
 
@@ -31,11 +36,14 @@ def main() -> None:
     for line in sys.stdin:
         call = json.loads(line)
         reports: list[dict[str, Any]] = []
-        with mock.patch.object(
-            JITFunction, "run", lambda fn, *args, reports=reports, **kw: reports.append(compile_launch(fn, args, kw))
-        ):
+        with mock.patch.object(JITFunction, "run", partialmethod(reported, reports, call.get("target", H100))):
             run_step(call) if call["function"] == "step" else run_call(kernels, call)
         print(json.dumps(reports), flush=True)
+
+
+def reported(fn: Any, reports: list[dict[str, Any]], target: int, *args: Any, **kwargs: Any) -> None:
+    """Add to the reports what a launch of the kernel takes."""
+    reports.append(compile_launch(fn, args, kwargs, target))
 
 
 def run_call(kernels: Any, call: dict[str, Any]) -> None:
@@ -93,11 +101,13 @@ def run_step(call: dict[str, Any]) -> None:
         step.hessian(torch.zeros(1, 2 * D + 6 + D * D, dtype=torch.float64), first=True)
 
 
-def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: int) -> dict[str, Any]:
     """Compile one launch as Triton's own launcher would specialise it, and read off its resources."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+
+    from flashlogit_kernels.gpu.resources import DeviceLimits, Resources, resident_programs
 
     bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
     options = {
@@ -118,16 +128,22 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
             if specialised and value % 16 == 0:
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn, signature=signature, constexprs=constants, attrs=attributes)
-    compiled = triton.compile(source, target=GPUTarget(*TARGET), options=options)
+    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+    found = resources(compiled.asm)
+    shared, shared_by_program = _SHARED[target]
+    limits = DeviceLimits(65_536, _WARPS.get(target, 64), shared, shared_by_program, 16 if target == 86 else 32)
+    takes = Resources(found["registers"], compiled.metadata.shared)
     return {
         "kernel": fn.__name__,
+        "fits": compiled.metadata.shared <= shared_by_program,
+        "programs": resident_programs(takes, options["num_warps"], limits),
         "shared": compiled.metadata.shared,
         "block_n": constants.get("BLOCK_N"),
         "num_warps": options["num_warps"],
         "cluster_barriers": compiled.asm["ptx"].count("barrier.cluster.arrive"),
         "specialised": [p.name for p in fn.params if not p.is_constexpr and not p.do_not_specialize],
         "float64": re.findall(r"arith.constant dense<([^>]*)> : tensor<\d+xf64>", compiled.asm["ttir"]),
-    } | resources(compiled.asm)
+    } | found
 
 
 def resources(asm: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flashlogit.objectives.objective import Objective, Point
 from flashlogit.solvers.lbfgs import LBFGS
 from flashlogit.solvers.method import Start
 from flashlogit.solvers.newton import Newton
+from flashlogit_kernels.contract import LOSS
 from flashlogit_kernels.gpu.steps.step import Step, fits_step
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -201,9 +202,11 @@ def check_trajectories(
 
 def tensors(step: Step) -> list[Tensor]:
     """All that a step may write, [K, ...] each."""
-    weights = [torch.stack([torch.cat(step.weights(kind, k)) for k in range(len(step.status))]) for kind in (F64, F32)]
-    state = [value for value in vars(step).values() if isinstance(value, Tensor)]
-    return [*weights, step.theta.t(), step.gradient.t(), *(value for value in state if len(value) == len(step.status))]
+    K, pitch = len(step.status), step._pitch
+    weights = [torch.stack([torch.cat(step.weights(kind, k)) for k in range(K)]) for kind in (F64, F32)]
+    sizes = {"LIMITS": 4, "KEPT": 5, "VECTORS": 7 * pitch, "MATRICES": 2144}
+    state = [step._rows(name, size) for name, size in sizes.items() if name in step._pieces]
+    return [*weights, step.numbers, step.status, step._memory, *state]
 
 
 @METHODS
@@ -438,6 +441,31 @@ def test_pairs_are_handed_over(steps: int) -> None:
     advance(step, fits)
     advance(again, fits)
     assert torch.equal(again.state()["step"], step.state()["step"])
+
+
+@METHODS
+def test_a_points_noise_is_that_of_its_own_pass(method: str) -> None:
+    """Summed in float32, it stays the accepted one until a better one is; only then float64 shows smaller changes."""
+    fits = Fits.drawn()
+    step = fits.step(method, fits.start())
+    step.limit(rounding=1e-6)
+    for count in range(8):
+        advance(step, fits, first=count == 0)
+    step.resume(rounding=2e-14)
+
+    def outcome(rise: float) -> tuple[int, bool]:
+        """Of sums whose loss is that of the accepted point, and a share of P more."""
+        step.resume()  # Newton's method might ask for a Hessian
+        theta, value = step.theta.clone(), float(step.numbers[0, 1])
+        sums = fits.sums(step)
+        penalty = 0.5 * float(fits.l2 @ next_point(step, fits, 0).square())
+        sums[0, fits.X.shape[1] + LOSS] = ((1 + rise) * value - penalty) * len(fits.X)
+        step.advance(sums)
+        return int(step.numbers[0, 5]), torch.equal(step.theta, theta)
+
+    assert outcome(1e-3) == (1, True)
+    assert outcome(5e-7) == (0, False)
+    assert outcome(5e-7) == (1, True)
 
 
 def test_a_new_beginning_forgets_everything() -> None:

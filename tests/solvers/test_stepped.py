@@ -239,3 +239,17 @@ def test_a_certificate_that_was_too_large_is_asked_for_again(monkeypatch: pytest
     assert found.converged
     assert len(asked) == 3
     assert asked[2] < asked[1] < asked[0]
+
+
+@METHODS
+def test_what_is_made_while_the_device_works_changes_nothing(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the interpreter nothing ever takes longer than its launch, and all is made when it is needed."""
+    X, y = table()
+    late, made = fitted(X, y, solver), []
+    ahead = [lambda method, make=make: made.append(make(method)) for make in stepped._AHEAD]
+    monkeypatch.setattr(stepped, "_AHEAD", tuple(ahead))
+    monkeypatch.setattr(stepped._Mail, "has_come", property(lambda self: len(made) >= len(ahead)))
+    early = fitted(X, y, solver)
+    assert len(made) == len(ahead)
+    assert torch.equal(early.weight, late.weight)
+    assert early.passes == late.passes

@@ -13,6 +13,7 @@ from torch import Tensor
 from flashlogit_kernels.gpu.resources import compile_seconds
 
 from ..objectives.certificate import Certificate
+from ..objectives.design import what_is_not_finite
 from ..objectives.objective import Objective
 from ..objectives.parameters import RowLoss
 from ..solvers.choose import SolverName, begun, choose_method
@@ -301,5 +302,5 @@ class FitTask:
         if first is not null and not method.search.numbers.value <= bound:
             method = self._make(null)
         if not math.isfinite(method.search.numbers.value):
-            raise ValueError("the objective is not finite at the null model; X, y and sample_weight must be finite")
+            raise ValueError(what_is_not_finite(objective.X, self._options.names))
         return method

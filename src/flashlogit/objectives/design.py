@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -176,6 +176,25 @@ def _sampled(N: int, n: int, device: torch.device, stream: int) -> Tensor:
     generator = torch.Generator(device).manual_seed(0)
     chosen = torch.randint(N, (n,), generator=generator, device=device)
     return chosen.sort().values if device.type == "cpu" else chosen
+
+
+def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
+    """Return a sentence for the user on the first value of X [N, D] that makes sums over its rows no finite numbers.
+
+    names: [D] of the columns.
+    """
+    begin = 0
+    for block in torch.split(X, cast_rows(X)):
+        found = (~block.isfinite()).nonzero()
+        if len(found):
+            row, column = found[0].tolist()
+            name = "" if names is None else f" ({names[column]})"
+            return (
+                f"X holds {float(block[row, column])} in row {begin + row}, column {column}{name}; values must be finite:"
+                " leave out such rows, or put numbers in their place"
+            )
+        begin += len(block)
+    return "X holds values so large that sums over its rows are not finite; rescale its columns"
 
 
 def _pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:

@@ -150,6 +150,7 @@ class Step:
         self._point |= {"P": P, "pitch": pitch, "INTERCEPT": int(intercept)}
         self._state = {name: of[name] for name in ("LIMITS", "NUMBERS", "KEPT", "MEMORY")}
         self._launches: dict[tuple[str, bool, bool], Launch] = {}
+        self._unit: Tensor | None = None
         self._fresh = True
 
     @property
@@ -255,7 +256,9 @@ class Step:
         self._launch("build", {"RAW": raw, "HESSIAN": hessian})
         # torch.cholesky_inverse waits for the device, and takes longer.
         factors, info = torch.linalg.cholesky_ex(hessian)
-        inverse = torch.linalg.solve_triangular(factors, torch.eye(P, dtype=raw.dtype, device=raw.device), upper=False)
+        if self._unit is None:
+            self._unit = torch.eye(P, dtype=raw.dtype, device=raw.device)
+        inverse = torch.linalg.solve_triangular(factors, self._unit, upper=False)
         inverse = inverse.mT @ inverse
         return self._launch("hessian", {"RAW": raw, "INVERTED": inverse, "INFO": info}, first=first)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...objectives.certificate import Certificate
+from ...objectives.design import what_is_not_finite
 from ...objectives.objective import Objective, Point
 from ..driver import Outcome
 from ..newton_cg import ConjugateGradients
@@ -73,6 +74,8 @@ class Unpenalised:
             self._dense = False
             return
         self._gram = objective.gram()
+        if not self._gram.isfinite().all():
+            raise ValueError(what_is_not_finite(objective.X))
         self.collinear = find_collinear(self._gram, intercept=objective.intercept)
         if self.collinear and self._dense:
             self.objective = objective.flattened(self.collinear.null_space)

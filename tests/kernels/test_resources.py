@@ -43,6 +43,33 @@ def test_no_more_programs_than_fit_and_no_fewer_than_the_table_asks_for(asked, g
     assert found == (LaunchConfig(256, 1, given), {"BLOCK_N": 256}, Resources(177, 0))
 
 
+@pytest.mark.parametrize(
+    ("takes", "least", "rows", "asked"),
+    [
+        ({64: (90_000, 0), 32: (240_000, 0)}, 1, 64, [64]),
+        ({64: (240_000, 0), 32: (120_000, 32)}, 1, 32, [64, 32]),
+        ({64: (0, 900), 32: (0, 180), 16: (0, 18)}, 1, 16, [64, 32, 16]),
+        ({64: (0, 900), 32: (0, 180), 16: (0, 18)}, 32, 32, [64, 32]),  # no product has fewer
+        ({64: (0, 900), 32: (0, 900)}, 1, 64, [64, 32]),  # which helps nothing
+        ({64: (240_000, 0), 32: (0, 900), 16: (0, 950)}, 1, 32, [64, 32, 16]),
+    ],
+)
+def test_tiles_are_halved_until_they_fit(takes, least, rows, asked):
+    """The shared memory of a program, and then the registers of a thread."""
+    seen: list[int] = []
+
+    def load(arguments: Any) -> Resources:
+        seen.append(arguments["BLOCK_N"])
+        shared, spilled = takes[arguments["BLOCK_N"]]
+        return Resources(255, shared, spilled)
+
+    config, arguments, found = settle(
+        LaunchConfig(64, 8, 1), lambda c: {"BLOCK_N": c.block_n}, load, H100, least_rows=least
+    )
+    assert (config.block_n, arguments["BLOCK_N"], seen) == (rows, rows, asked)
+    assert (found.shared, found.spilled) == takes[rows]
+
+
 def test_a_pass_is_launched_as_it_fits(kernels, monkeypatch):
     """With the interpreter's two multiprocessors taken for a GPU's, each of which holds two of the programs."""
     asked: list[int] = []

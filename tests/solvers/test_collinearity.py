@@ -140,8 +140,3 @@ def test_a_long_description_is_cut() -> None:
         'column "x6" is constant; column "x7" is a combination of "x0", "x1", "x2" and 3 others;'
         ' column "x8" is a combination of "x0", "x1", "x2" and 3 others; 2 more'
     )
-
-
-def test_values_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        find_collinear(torch.full((3, 3), torch.nan, dtype=torch.float64), intercept=True)

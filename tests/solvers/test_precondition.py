@@ -151,8 +151,10 @@ def test_a_sample_of_strided_rows(layout: str, rows: int, most: int, monkeypatch
 
 
 def test_moments_of_strided_rows_take_a_handful_of_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 pieces took 673 at 1,024 columns; each panel of 256 columns takes two here, and one more of bfloat16. Some CPUs take a cast
-    more for a product."""
+    """32 pieces took 673 at 1,024 columns; each panel of 256 columns takes two here, and one more of bfloat16.
+
+    Some CPUs take a cast more for a product.
+    """
     monkeypatch.setattr("flashlogit.objectives.design._pieces", _strided_pieces)
     monkeypatch.setattr("flashlogit.objectives.design.half_dtype", lambda X: torch.bfloat16)
     objective = objective_of(*decaying(1200, 300, 0.5), l2=1 / 4000)

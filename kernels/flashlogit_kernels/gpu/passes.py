@@ -79,12 +79,13 @@ class Plans:
     def __init__(self, X: Tensor, y: Tensor, **options: Unpack[PassOptions]) -> None:
         """Check the arguments, which are those of `bce_onepass`, with its errors."""
         X = check_matrix(X)
-        self._default = arithmetic_dtype(X, X, options.pop("compute_dtype", None))
+        self._default = arithmetic_dtype(X, X, options.get("compute_dtype"))
         # The two numbers lie at no multiple of 16 bytes, so that kernels are compiled for numbers that lie anywhere.
         self._zeros = X.new_zeros(4, dtype=torch.int32)
         # In float64, from which the other arithmetic follows.
-        weight = X.new_empty(X.shape[1], dtype=torch.float64)
-        self._row_pass = bce_pass(X, y, weight, self._zeros[2:].view(torch.float64), **options, compute_dtype=weight.dtype)
+        weight, bias = X.new_empty(X.shape[1], dtype=torch.float64), self._zeros[2:].view(torch.float64)
+        options["compute_dtype"] = torch.float64
+        self._row_pass = bce_pass(X, y, weight, bias, **options)
 
     def onepass(
         self,
@@ -99,8 +100,8 @@ class Plans:
         """Return a plan whose runs return `BCESums.packed`.
 
         Args:
-            compute_dtype: of the arithmetic; default: that of the options, else that of `bce_onepass` for weights no wider
-                than X.
+            compute_dtype: of the arithmetic; default: that of the options, else that of `bce_onepass` for weights no
+                wider than X.
             residual, curvature, logits, border, launch: as for `bce_onepass`.
 
         Raises:
@@ -128,10 +129,9 @@ class Plans:
         compute = arithmetic_dtype(given.X, given.X, compute or self._default)
         if compute == given.compute:
             return given
-        weight = given.X.new_empty(given.X.shape[1], dtype=compute)
+        weight, bias = given.X.new_empty(given.X.shape[1], dtype=compute), self._zeros[2:3].view(compute)
         center, q = (None if t is None else t.to(compute) for t in (given.center, given.pos_weight))
-        changed = {"weight": weight, "bias": self._zeros[2:3].view(compute), "center": center, "pos_weight": q}
-        return dataclasses.replace(given, compute=compute, **changed)
+        return dataclasses.replace(given, compute=compute, weight=weight, bias=bias, center=center, pos_weight=q)
 
 
 def bce_rows(

@@ -26,6 +26,8 @@ _PARTITIONS = 4
 """A multiprocessor has four, each with its own registers, and a warp stays in one."""
 _RESERVED_SHARED = 1024
 """Bytes of shared memory that every resident program costs besides its own, from compute capability 8.0 on."""
+_FEW_SPILLED = 32
+"""Registers of a thread that may be spilled: such as addresses, which are read once for each tile."""
 _COUNTS = frozenset({"tiles", "programs", "columns", "partial_count", "total_count"})
 """Arguments that change from call to call, for whose values Triton is told not to compile a kernel anew."""
 _PROGRAMS = {(7, 5): 16, (8, 6): 16, (8, 7): 16, (8, 9): 24, (12, 0): 24, (12, 1): 24}
@@ -36,7 +38,8 @@ _CHANGING = frozenset({"N", "row_stride", "column_stride"})
 
 @dataclass(frozen=True)
 class Resources:
-    """Registers a thread and bytes of shared memory a program; None for registers that the driver does not tell.
+    """Registers a thread, those that it spills, and bytes of shared memory a program; None for registers that the
+    driver does not tell.
 
     `compiled` is Triton's kernel, ready to be launched; None where it does not fit the device.
     """
@@ -90,26 +93,40 @@ def are_fitted(device: torch.device) -> bool:
 
 
 def settle(
-    config: LaunchConfig, build: Build, load: Callable[[Arguments], Resources], limits: DeviceLimits
+    config: LaunchConfig,
+    build: Build,
+    load: Callable[[Arguments], Resources],
+    limits: DeviceLimits,
+    *,
+    least_rows: int = 1,
 ) -> tuple[LaunchConfig, dict[str, Any], Resources]:
     """Return the configuration with no more programs than a multiprocessor holds, the arguments that follow from it,
     and what the kernel takes.
 
-    Where a program takes more shared memory than the device gives to one, tiles are halved until it does not (the
-    Hessian of 65 to 128 columns takes 128 KB at 64 rows, and an RTX 4090 gives 99 KB).
+    Where a program takes more shared memory than the device gives to one, tiles are halved until it does not, and where
+    it spills, as long as that helps. The Hessian of 65 to 128 columns takes 128 KB and spills nothing at 64 rows on an
+    H100. A GPU of compute capability 8.6 gives 99 KB and spills 3 to 7 KB a thread, 16 to 72 bytes at 16 rows; one of
+    10.0 spills 300 bytes, and nothing at 32.
 
     Args:
         config: as the launch table has it.
         build: see `Build`.
         load: compiles and loads the kernel for its arguments.
         limits: of the device.
+        least_rows: of a tile.
     """
     arguments = build(config)
     found = load(arguments)
-    while found.shared > limits.shared_by_program and config.block_n > 1:
-        config = dataclasses.replace(config, block_n=config.block_n // 2)
-        arguments = build(config)
-        found = load(arguments)
+    while config.block_n > least_rows:
+        too_large, spilled = found.shared > limits.shared_by_program, found.spilled or 0
+        if not too_large and spilled <= _FEW_SPILLED:
+            break
+        lower = dataclasses.replace(config, block_n=config.block_n // 2)
+        of_lower = build(lower)
+        takes = load(of_lower)
+        if not too_large and (takes.spilled or 0) >= spilled:
+            break
+        config, arguments, found = lower, of_lower, takes
     fitting = resident_programs(found, config.num_warps, limits)
     return dataclasses.replace(config, programs_per_sm=min(config.programs_per_sm, fitting)), arguments, found
 

@@ -43,7 +43,7 @@ from .plan import Launch, Plan
 from .resources import Arguments, Build, Resources, are_fitted, device_limits, loaded, settle, stand_in
 
 _NARROWEST = 16
-"""Smallest number of columns that tl.dot multiplies."""
+"""Smallest numbers of rows and of columns that tl.dot multiplies."""
 _WIDEST_IEEE = 64
 """Columns up to which a product of tiles is taken in float32; above it is three TF32 products, which are as accurate.
 After an H100's times with a kernel of the same structure: 11 M x 28 and 2 M x 62 the one way, 4 M x 128 the other."""
@@ -127,8 +127,8 @@ def hessian_plan(row_pass: RowPass, launch: LaunchConfig | None = None) -> Plan:
 
     partials = {"PARTIALS": (D * D + 2 * D + 1, row_pass.compute), "TOTALS": (SCALARS, torch.float64)}
     with on_device(X):
-        config = launch or _from_table("hessian", row_pass)
-        first, made = _arranged(_hessian.hessian_kernel, row_pass, config, build, partials, given=launch is not None)
+        config, kernel, given = launch or _from_table("hessian", row_pass), _hessian.hessian_kernel, launch is not None
+        first, made = _arranged(kernel, row_pass, config, build, partials, given=given, least_rows=_NARROWEST)
         return Plan(row_pass, [first, reduction(*made, columns=D)], width=D * D + 2 * D + 6)
 
 
@@ -222,6 +222,7 @@ def _arranged(
     *,
     given: bool,
     column_blocks: int = 1,
+    least_rows: int = 1,
 ) -> tuple[Launch, list[Tensor]]:
     """Return a launch of the kernel, and what it writes for each program, [programs, width] each.
 
@@ -236,7 +237,7 @@ def _arranged(
     if given or not are_fitted(X.device):
         arguments = build(config)
     else:
-        config, arguments, found = settle(config, build, load, device_limits(X.device))
+        config, arguments, found = settle(config, build, load, device_limits(X.device), least_rows=least_rows)
     tiles, resident = grid_size(row_pass.n, config, X.device)
     programs = max(1, resident // column_blocks, -(-tiles // TILES_A_PROGRAM))
     made = {name: X.new_empty((programs, width), dtype=dtype) for name, (width, dtype) in widths.items()}

@@ -35,11 +35,11 @@ class Coordinates:
 
     Its numbers are on the host, and copied to the device when they are first needed there.
 
-    centers [D] are zero without an intercept; scales are [P]: d and, with an intercept, d_b behind it. `subtract` says whether the centre is to be subtracted from X before it is used;
-    otherwise it is folded into the intercept. rounding is the sum over the columns of the squared errors of dP/dw_j in
-    the units of X, in units of one row's rounding error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are
-    the sums of d_j and of d_j^2 over columns that are not constant, by which weights of 1 in these coordinates are
-    penalised.
+    centers [D] are zero without an intercept; scales are [P]: d and, with an intercept, d_b behind it. `subtract` says
+    whether the centre is to be subtracted from X before it is used; otherwise it is folded into the intercept. rounding
+    is the sum over the columns of the squared errors of dP/dw_j in the units of X, in units of one row's rounding
+    error: of v sd_j^2 beside an intercept, else of v E x_j^2. sizes are the sums of d_j and of d_j^2 over columns that
+    are not constant, by which weights of 1 in these coordinates are penalised.
     """
 
     device: torch.device

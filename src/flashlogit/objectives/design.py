@@ -189,10 +189,9 @@ def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
         if len(found):
             row, column = found[0].tolist()
             name = "" if names is None else f" ({names[column]})"
-            return (
-                f"X holds {float(block[row, column])} in row {begin + row}, column {column}{name}; values must be finite:"
-                " leave out such rows, or put numbers in their place"
-            )
+            place = f"row {begin + row}, column {column}{name}"
+            remedy = "values must be finite: leave out such rows, or put numbers in their place"
+            return f"X holds {float(block[row, column])} in {place}; {remedy}"
         begin += len(block)
     return "X holds values so large that sums over its rows are not finite; rescale its columns"
 

@@ -128,6 +128,7 @@ class Stepped:
         )
         self._mail = _Mail(self._step.numbers)
         self._numbers: Numbers | None = None
+        self._sums: Tensor
         self._second: Tensor | None = None
         """Sums with the Hessian at the next point, where the pass that has been launched is such a one."""
         self._status, self._was_new, self._decrement = 0, False, 0.0
@@ -282,11 +283,11 @@ class Stepped:
     def _launch_pass(self) -> None:
         """Launch the pass at the next point, which reads nothing where the step has decided to stop."""
         dtype, self._second = torch.float64 if self._exact else torch.float32, None
-        self._sums: Tensor = self._plan(dtype).run(*self._step.weights(dtype), guard=self._step.status)
+        self._sums = self._plan(dtype).run(*self._step.weights(dtype), guard=self._step.status)
 
     def _launch_second(self) -> None:
         """Launch the pass at the second point, with its Hessian."""
-        self._sums = self._second = self._hessian_plan().run(*self._step.weights(torch.float32))
+        self._sums = self._second = self._plan(None).run(*self._step.weights(torch.float32))
 
     def _launch_step(self, *, first: bool = False) -> None:
         """Launch the step behind the pass, a copy of its numbers, and the next pass."""
@@ -302,7 +303,7 @@ class Stepped:
         """Return the sums of a pass with the Hessian at the accepted point, [2 D + 6 + D D]."""
         self.objective.design.count()
         if not self._exact_hessian:
-            sums: Tensor = self._hessian_plan().run(*self._step.weights(torch.float32))
+            sums: Tensor = self._plan(None).run(*self._step.weights(torch.float32))
             return sums
         w, b = self._step.weights(torch.float64)
         X, loss, center = self.objective.X, self.objective.loss, self.objective.design.center
@@ -322,22 +323,18 @@ class Stepped:
         if self._newton:
             self.objective.design.count()  # as a step does for the pass behind it
         dtype = torch.float64 if self._exact and not self._newton else torch.float32
-        plan = self._hessian_plan() if self._newton else self._plan(dtype)
+        plan = self._plan(None if self._newton else dtype)
         on_device = torch.from_numpy(numbers).to(dtype).to(self.objective.X.device, non_blocking=True)
         sums: Tensor = plan.run(on_device[:D], on_device[at:])
         return sums
 
-    def _plan(self, dtype: torch.dtype) -> Any:
-        """Return the plan of passes in float32, or of those in float64 with a border."""
+    def _plan(self, dtype: torch.dtype | None) -> Any:
+        """Return the plan of passes in float32, of those in float64 with a border, or for None of those in float32 with
+        the Hessian."""
         if dtype not in self._plans:
             border = dtype == torch.float64 and self._border
-            self._plans[dtype] = self._passes.onepass(dtype, border=border)
+            self._plans[dtype] = self._passes.onepass(dtype, border=border) if dtype else self._passes.hessian()
         return self._plans[dtype]
-
-    def _hessian_plan(self) -> Any:
-        if "hessian" not in self._plans:
-            self._plans["hessian"] = self._passes.hessian()
-        return self._plans["hessian"]
 
     def _limits(self) -> dict[str, float]:
         """Return the gap at which passes in this arithmetic end, and their noise."""

@@ -24,25 +24,8 @@ from triton import next_power_of_2
 from ..arguments import on_device
 from ..plan import Launch
 from ..resources import stand_in
+from . import _point as at
 from ._hessian_step import build_hessian_kernel, newton_hessian_kernel
-from ._point import (
-    CURVATURE,
-    GRADIENT,
-    HEAD,
-    INVERSE,
-    IS_NEW,
-    KEPT_A_MODEL,
-    LIMITS_A_MODEL,
-    MATRICES_A_MODEL,
-    PLACES,
-    PRODUCTS,
-    ROUNDING,
-    SIZE,
-    STOP_GAP,
-    THETA,
-    VECTORS_A_MODEL,
-    WEIGHT_SUM_LIMIT,
-)
 from ._step import resume_kernel, step_kernel
 
 MEMORY = 20
@@ -73,6 +56,8 @@ class Step:
         numbers: [K, 8] float64, see `NUMBERS`: the status, P and the gap at the accepted point, the norm of the
             gradient there, the length of the step that was tried, refusals in a row, the decrease that the quadratic
             model expects of the next step, and whether the Hessian behind the step that was tried was new.
+        theta: [P, K] float64, the accepted point.
+        gradient: [P, K] float64, the gradient there.
         status: [K] int32. 0 goes on; 1 has a gap of at most the limit; 2 began at a point whose P is not finite; 3
             wants a new Hessian; 4 was refused four steps although its Hessian is new; 5 has a Hessian without a
             Cholesky factor. A model of another status than 0 has the accepted point for its next one.
@@ -124,28 +109,30 @@ class Step:
         constants[3, :D] = 0.5 / penalty[:D]
         if center is not None:
             constants[2, :D] = np.asarray(center)
-        limits = np.empty((K, LIMITS_A_MODEL.value))
-        limits[:, WEIGHT_SUM_LIMIT.value] = weight_sum
+        limits = np.empty((K, at.LIMITS_A_MODEL.value))
+        limits[:, at.WEIGHT_SUM_LIMIT.value] = weight_sum
         limits[:, 1:] = stop_gap, rounding, good_ratio
-        kept = np.empty((K, KEPT_A_MODEL.value))
+        kept = np.empty((K, at.KEPT_A_MODEL.value))
         kept[:] = 1.0, MEMORY, 1.0, 0.0, 0.0
         self._host = {"CONSTANTS": constants, "LIMITS": limits, "KEPT": kept}
         sizes = {name: each.size for name, each in self._host.items()}
         # The bias begins at whole 16 bytes, as the weights do: no kernel is compiled for less.
-        at = -(-D // 4) * 4
-        sizes |= {"NUMBERS": K * len(NUMBERS), "STATUS": K, "W64": K * (at + 4), "W32": K * (at // 2 + 2)}
-        sizes |= {"VECTORS": K * VECTORS_A_MODEL.value * pitch}
+        bias = -(-D // 4) * 4
+        sizes |= {"NUMBERS": K * len(NUMBERS), "STATUS": K, "W64": K * (bias + 4), "W32": K * (bias // 2 + 2)}
+        sizes |= {"VECTORS": K * at.VECTORS_A_MODEL.value * pitch}
         sizes |= {"MEMORY": K * (P if self._newton else 2 * (MEMORY + 1)) * pitch}
-        sizes |= {} if self._newton else {"MATRICES": K * MATRICES_A_MODEL.value}
+        sizes |= {} if self._newton else {"MATRICES": K * at.MATRICES_A_MODEL.value}
         whole = [_whole(size) for size in sizes.values()]
         self._all = torch.zeros(sum(whole), dtype=torch.float64, device=device)
-        of = self._pieces = dict(zip(sizes, self._all.split(whole), strict=True))
+        of: dict[str, Tensor] = dict(zip(sizes, torch.split(self._all, whole), strict=True))
         of |= {"STATUS": of["STATUS"].view(torch.int32), "W32": of["W32"].view(torch.float32)}
+        self._pieces = of
         self._begins = dict(zip(sizes, accumulate(whole, initial=0), strict=False))
         self._saved = self._all[self._begins["KEPT"] :]
         self.numbers, self.status = self._rows("NUMBERS", len(NUMBERS)), of["STATUS"][:K]
-        both = {torch.float64: self._rows("W64", at + 4), torch.float32: self._rows("W32", at + 4)}
-        self._weights = {dtype: [(row[:D], row[at : at + 1]) for row in rows] for dtype, rows in both.items()}
+        both = {torch.float64: self._rows("W64", bias + 4), torch.float32: self._rows("W32", bias + 4)}
+        self._weights = {dtype: [(row[:D], row[bias : bias + 1]) for row in rows] for dtype, rows in both.items()}
+        self.theta, self.gradient = (self._vector(which, of["VECTORS"]) for which in (at.THETA, at.GRADIENT))
         self._point: dict[str, Any] = {name: of[name] for name in ("CONSTANTS", "VECTORS", "STATUS", "W64", "W32")}
         self._point |= {"P": P, "pitch": pitch, "INTERCEPT": int(intercept)}
         self._state = {name: of[name] for name in ("LIMITS", "NUMBERS", "KEPT", "MEMORY")}
@@ -153,22 +140,12 @@ class Step:
         self._unit: Tensor | None = None
         self._fresh = True
 
-    @property
-    def theta(self) -> Tensor:
-        """The accepted point, [P, K] float64."""
-        return self._vector(THETA, self._pieces["VECTORS"])
-
-    @property
-    def gradient(self) -> Tensor:
-        """The gradient there, [P, K] float64."""
-        return self._vector(GRADIENT, self._pieces["VECTORS"])
-
     def point(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the accepted point as it is now: theta and gradient [P, K], P and the gap [K], for one copy."""
         copy = self._saved[: self._begins["MEMORY"] - self._begins["KEPT"]].clone()
         numbers, vectors = (copy[self._begins[name] - self._begins["KEPT"] :] for name in ("NUMBERS", "VECTORS"))
         numbers = numbers[: self._K * len(NUMBERS)].view(self._K, -1)
-        return self._vector(THETA, vectors), self._vector(GRADIENT, vectors), numbers[:, 1], numbers[:, 2]
+        return self._vector(at.THETA, vectors), self._vector(at.GRADIENT, vectors), numbers[:, 1], numbers[:, 2]
 
     @property
     def inverse(self) -> Tensor:
@@ -203,7 +180,7 @@ class Step:
         self.theta.copy_(theta)
         if self._newton and state is not None:
             self.inverse[:] = torch.linalg.inv_ex(state["hessian"])[0]
-            self._rows("KEPT", KEPT_A_MODEL.value)[:, IS_NEW.value] = state["new"]
+            self._rows("KEPT", at.KEPT_A_MODEL.value)[:, at.IS_NEW.value] = state["new"]
         elif state is not None:
             self._begin_pairs(state)
         self.resume()
@@ -222,7 +199,7 @@ class Step:
         if stop_gap is None and rounding is None:
             return
         limits = self._host["LIMITS"]
-        for place, limit in ((STOP_GAP, stop_gap), (ROUNDING, rounding)):
+        for place, limit in ((at.STOP_GAP, stop_gap), (at.ROUNDING, rounding)):
             limits[:, place.value] = limits[:, place.value] if limit is None else limit
         self._pieces["LIMITS"][: limits.size].copy_(torch.from_numpy(limits.reshape(-1)), non_blocking=True)
 
@@ -269,13 +246,11 @@ class Step:
         step = self._saved.clone()
         if self._newton:
             return {"step": step}
-        head = self._rows("KEPT", KEPT_A_MODEL.value)[:, HEAD.value, None].long()
-        places = (head - 1 - torch.arange(MEMORY, device=self.status.device)) % (
-            MEMORY + 1
-        )
+        head = self._rows("KEPT", at.KEPT_A_MODEL.value)[:, at.HEAD.value, None].long()
+        places = (head - 1 - torch.arange(MEMORY, device=self.status.device)) % (MEMORY + 1)
         pairs = torch.arange(self._K, device=places.device)[:, None], places
         steps, changes = (self._memory[:, of, :, : self._P][pairs].permute(1, 2, 0) for of in (0, 1))
-        inverse = self._square(INVERSE).diagonal(dim1=1, dim2=2)
+        inverse = self._square(at.INVERSE).diagonal(dim1=1, dim2=2)
         return {"step": step, "steps": steps, "changes": changes, "used": (inverse[pairs] != 0).to(steps.dtype).t()}
 
     def _begin_pairs(self, state: Mapping[str, Tensor]) -> None:
@@ -283,19 +258,19 @@ class Step:
         S, Y = (state[name].flip(0).permute(2, 0, 1) for name in ("steps", "changes"))
         used = state["used"].flip(0).t().to(S.dtype)
         self._memory[:, 0, :MEMORY, : self._P], self._memory[:, 1, :MEMORY, : self._P] = S, Y
-        matrices = self._rows("MATRICES", MATRICES_A_MODEL.value)
+        matrices = self._rows("MATRICES", at.MATRICES_A_MODEL.value)
         products = S @ Y.mT
         inverse = torch.linalg.inv(products.triu() + torch.diag_embed(1 - used))
-        self._square(INVERSE)[:, :MEMORY, :MEMORY] = inverse * used[:, :, None] * used[:, None, :]
-        self._square(PRODUCTS)[:, :MEMORY, :MEMORY] = Y @ Y.mT
+        self._square(at.INVERSE)[:, :MEMORY, :MEMORY] = inverse * used[:, :, None] * used[:, None, :]
+        self._square(at.PRODUCTS)[:, :MEMORY, :MEMORY] = Y @ Y.mT
         curvature = products.diagonal(dim1=1, dim2=2)
-        matrices[:, CURVATURE.value : CURVATURE.value + MEMORY] = curvature
+        matrices[:, at.CURVATURE.value : at.CURVATURE.value + MEMORY] = curvature
         newest, length = curvature[:, -1], Y[:, -1].square().sum(dim=1)
-        self._rows("KEPT", KEPT_A_MODEL.value)[:, SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
+        self._rows("KEPT", at.KEPT_A_MODEL.value)[:, at.SIZE.value] = torch.where(newest > 0, newest / length, 1.0)
 
     def _square(self, which: Any) -> Tensor:
-        n = PLACES.value
-        return self._rows("MATRICES", MATRICES_A_MODEL.value)[:, which.value : which.value + n * n].view(-1, n, n)
+        n = at.PLACES.value
+        return self._rows("MATRICES", at.MATRICES_A_MODEL.value)[:, which.value : which.value + n * n].view(-1, n, n)
 
     @property
     def _memory(self) -> Tensor:
@@ -309,7 +284,7 @@ class Step:
 
     def _vector(self, which: Any, vectors: Tensor) -> Tensor:
         """Return one of the vectors of each model, [P, K]."""
-        rows = vectors[: self._K * VECTORS_A_MODEL.value * self._pitch].view(self._K, -1, self._pitch)
+        rows = vectors[: self._K * at.VECTORS_A_MODEL.value * self._pitch].view(self._K, -1, self._pitch)
         return rows[:, which.value, : self._P].t()
 
     def _launch(
@@ -335,11 +310,13 @@ class Step:
             return Launch(resume_kernel, (K,), {**self._point, "KEPT": self._pieces["KEPT"], "BACK": first, **options})
         if name == "step":
             options |= {"NEWTON": self._newton, "FIRST": first, "EXACT": exact, "TILE": tile}
-            arguments = {**self._point, **self._state, **options, "SUMS": sums, "MATRICES": self._pieces.get("MATRICES")}
+            options |= {"SUMS": sums, "MATRICES": self._pieces.get("MATRICES")}
+            arguments = {**self._point, **self._state, **options}
             return Launch(step_kernel, (K,), arguments, changing=("SUMS",))
         if name == "build":
             point = {key: self._point[key] for key in ("CONSTANTS", "P", "pitch", "INTERCEPT")}
-            options |= {"LIMITS": self._pieces["LIMITS"], "RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
+            point["LIMITS"] = self._pieces["LIMITS"]
+            options |= {"RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
             grid = K, -(-P // _BUILT_ROWS)
             return Launch(build_hessian_kernel, grid, {**point, **options}, changing=("RAW", "HESSIAN"))
         inverted = P > SWEPT_PARAMETERS

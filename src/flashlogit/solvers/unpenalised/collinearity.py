@@ -77,20 +77,18 @@ def find_collinear(gram: Tensor, *, intercept: bool) -> Collinear:
     """Return the constant and the linearly dependent columns of X.
 
     Args:
-        gram: [D + 1, D + 1] float64, sum_i h_i (x_i, 1) (x_i, 1)^T with h_i >= 0, as `weighted_gram` returns it. The
-            columns should be centred where an intercept is asked for: a mean of m standard deviations costs a factor of
-            m^2 of precision, here and in X that was rounded to float32.
+        gram: [D + 1, D + 1] float64, sum_i h_i (x_i, 1) (x_i, 1)^T with h_i >= 0, as `weighted_gram` returns it, all
+            finite. The columns should be centred where an intercept is asked for: a mean of m standard deviations costs
+            a factor of m^2 of precision, here and in X that was rounded to float32.
         intercept: whether the model has one; else the last row and column are not looked at.
 
     Raises:
-        ValueError: a Gram matrix that is not square, or not finite.
+        ValueError: a Gram matrix that is not square.
     """
     D = gram.shape[0] - 1
     if gram.shape != (D + 1, D + 1) or D < 1:
         raise ValueError(f"gram is {list(gram.shape)}; must be [D + 1, D + 1] with at least one column")
     gram = gram.detach().to(torch.float64)
-    if not gram.isfinite().all():
-        raise ValueError("X holds values that are not finite, or whose squares are not; they must be")
     moments, covariance = gram[:D, :D].diagonal(), gram[:D, :D]
     if intercept:
         total = gram[D, D]

@@ -87,31 +87,22 @@ class Plans:
         options["compute_dtype"] = torch.float64
         self._row_pass = bce_pass(X, y, weight, bias, **options)
 
-    def onepass(
-        self,
-        compute_dtype: torch.dtype | None = None,
-        *,
-        residual: bool = False,
-        curvature: bool = False,
-        logits: bool = False,
-        border: bool = False,
-        launch: LaunchConfig | None = None,
-    ) -> Plan:
+    def onepass(self, compute: torch.dtype | None = None, *, border: bool = False, **wanted: bool) -> Plan:
         """Return a plan whose runs return `BCESums.packed`.
 
         Args:
-            compute_dtype: of the arithmetic; default: that of the options, else that of `bce_onepass` for weights no
-                wider than X.
-            residual, curvature, logits, border, launch: as for `bce_onepass`.
+            compute: dtype of the arithmetic; default: `compute_dtype` of the options, else that of `bce_onepass` for
+                weights no wider than X.
+            border: as for `bce_onepass`.
+            **wanted: residual, curvature, logits or loss of the rows, which runs write to `Plan.values`.
 
         Raises:
-            TypeError: a dtype of arithmetic that cannot be used.
+            TypeError: a dtype of arithmetic, or a name, that there is not.
         """
-        row_pass = self._in(compute_dtype)
-        values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-        return pass_plan(row_pass, values, launch, border=border, guard=self._zeros[1:2])
+        row_pass = self._in(compute)
+        return pass_plan(row_pass, row_pass.empty(**wanted), border=border, guard=self._zeros[1:2])
 
-    def hessian(self, *, launch: LaunchConfig | None = None) -> Plan:
+    def hessian(self) -> Plan:
         """Return a plan of passes in float32 arithmetic that sum the Hessian too. It takes no guard.
 
         A run returns [2 D + 6 + D D] float64: `BCESums.packed` with its border, then X^T diag(h) X row by row, where
@@ -121,7 +112,7 @@ class Plans:
             ValueError: more columns than `bce_hessian` takes.
         """
         check_hessian_columns(self._row_pass.X)
-        return hessian_plan(self._in(torch.float32), launch)
+        return hessian_plan(self._in(torch.float32))
 
     def _in(self, compute: torch.dtype | None) -> RowPass:
         """Return the pass in this arithmetic, with memory for weights that are still to come, and a bias of 0."""

@@ -65,6 +65,8 @@ class DeviceLimits:
 Arguments = Mapping[str, Any]
 Build = Callable[[LaunchConfig], dict[str, Any]]
 """The other arguments of a kernel, as they follow from the configuration."""
+Load = Callable[[Arguments], Resources]
+"""Compiles and loads a kernel for its arguments."""
 
 _loaded: dict[tuple[Any, ...], Resources] = {}
 _loading = threading.Lock()
@@ -93,12 +95,7 @@ def are_fitted(device: torch.device) -> bool:
 
 
 def settle(
-    config: LaunchConfig,
-    build: Build,
-    load: Callable[[Arguments], Resources],
-    limits: DeviceLimits,
-    *,
-    least_rows: int = 1,
+    config: LaunchConfig, build: Build, load: Load, limits: DeviceLimits, *, least_rows: int = 1
 ) -> tuple[LaunchConfig, dict[str, Any], Resources]:
     """Return the configuration with no more programs than a multiprocessor holds, the arguments that follow from it,
     and what the kernel takes.
@@ -111,7 +108,7 @@ def settle(
     Args:
         config: as the launch table has it.
         build: see `Build`.
-        load: compiles and loads the kernel for its arguments.
+        load: see `Load`.
         limits: of the device.
         least_rows: of a tile.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 import flashlogit
 from flashlogit.objectives.certificate import Certificate
 from flashlogit.objectives.objective import Objective, Point
-from flashlogit.solvers import stepped
+from flashlogit.solvers import sample, stepped
 
 pytest.importorskip("triton")
 METHODS = pytest.mark.parametrize("solver", ["newton", "lbfgs"])
@@ -85,16 +85,18 @@ def test_the_model_is_that_of_the_methods_in_torch(solver: str, intercept: bool,
 
 @METHODS
 @pytest.mark.parametrize("intercept", [True, False])
-def test_the_gap_is_the_one_that_the_certificate_proves(solver: str, intercept: bool) -> None:
-    """Found in the last pass itself, which is counted once."""
+@pytest.mark.parametrize("tolerance", [1e-6, 0.05])
+def test_the_gap_is_the_one_that_the_certificate_proves(solver: str, intercept: bool, tolerance: float) -> None:
+    """Found in the last pass itself, which is counted once; a gap of float32 sums proves nothing, however large."""
     X, y = table()
     points: list[Any] = []
-    found = fitted(X, y, solver, tolerance=1e-6, intercept=intercept, on_point=lambda row, point: points.append(point))
+    kept: dict[str, Any] = {"intercept": intercept, "on_point": lambda row, point: points.append(point)}
+    found = fitted(X, y, solver, tolerance=tolerance, **kept)
     objective = points[-1].objective
     proven = objective.certify(objective.evaluate(points[-1].state.tensors["theta"], certified=True))
     assert found.gap == pytest.approx(proven.gap, rel=1e-6)
     assert found.objective == pytest.approx(proven.objective, rel=1e-14)
-    assert found.relative_gap <= 1e-6
+    assert found.relative_gap <= tolerance
     assert found.history[-1]["gap"] == found.gap
 
 
@@ -253,3 +255,35 @@ def test_what_is_made_while_the_device_works_changes_nothing(solver: str, monkey
     assert len(made) == len(ahead)
     assert torch.equal(early.weight, late.weight)
     assert early.passes == late.passes
+
+
+@pytest.mark.parametrize("kind", ["plain", "weights", "float64", "no intercept", "separated samples", "rare"])
+def test_a_start_from_small_samples_spares_passes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each of the interpreter's two multiprocessors, in one launch; there is none where one class is rare, and
+    the null model is the start where no sample has an optimum."""
+    X, y = table(N=1500, D=4)
+    options: dict[str, Any] = {"tolerance": 1e-8}
+    if kind == "weights":
+        options["sample_weight"] = 0.5 + torch.rand(len(X))
+    elif kind == "float64":
+        X = X.double()
+    elif kind == "no intercept":
+        options["intercept"] = False
+    elif kind == "separated samples":
+        y, options["l2"] = X[:, 0] > 0, 1e-7
+    elif kind == "rare":
+        y = y & (torch.rand(len(X)) < 0.02)
+    null = fitted(X, y, "newton", **options)
+    monkeypatch.setattr(sample, "TUNING", dataclasses.replace(sample.TUNING, fitted_bytes=0))
+    with counted_launches() as found:
+        ours = fitted(X, y, "newton", **options)
+    assert found.kernels["tiny_kernel"] == (kind != "rare")
+    assert ours.converged
+    torch.testing.assert_close(ours.weight, null.weight, rtol=1e-3, atol=1e-3)
+    if kind in ("separated samples", "rare"):
+        assert ours.history[0]["objective"] == pytest.approx(null.history[0]["objective"], rel=1e-12)
+        return
+    assert ours.history[0]["objective"] - ours.objective < 0.3 * (null.history[0]["objective"] - null.objective)
+    assert ours.iterations <= null.iterations
+    again = fitted(X, y, "newton", **options)
+    assert torch.equal(again.weight, ours.weight)

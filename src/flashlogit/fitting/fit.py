@@ -58,7 +58,7 @@ def fit(
             squared Newton decrement.
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
-            default: the null model, or with many rows the optimum of a sample of them.
+            default: the null model, or with many rows what samples of them have for an optimum.
         backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. With an l2
             penalty alone, and without a start, a listener or a choice of another solver than newton, the kernels fit a
             table of up to 200 KB and 63 columns in one launch.

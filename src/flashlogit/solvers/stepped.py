@@ -50,8 +50,8 @@ class Tuning:
     most_weight: float = 1e30
     """Sum of weights beyond which float32 sums may overflow."""
     hessian_columns: int = 32
-    """Columns up to which the second point is evaluated with its Hessian, for twice the time of a pass on an H100: it
-    is wanted there more often than not, and then spares the pass."""
+    """Columns up to which the second point from the null model is evaluated with its Hessian, for twice the time of a
+    pass on an H100: it is wanted there more often than not, and then spares the pass."""
     ridges: tuple[float, ...] = (1e-10, 1e-7, 1e-4, 1.0)
     """What is added to the diagonal of a Hessian without a Cholesky factor, which is about 1, until it has one."""
 
@@ -275,7 +275,7 @@ class Stepped:
             sums[: len(self._sums)] = self._sums
         self._step.hessian(sums, first=True)
         self._send()
-        if self._exact or self.objective.X.shape[1] > TUNING.hessian_columns:
+        if self._exact or self.objective.X.shape[1] > TUNING.hessian_columns or theta is not self.objective.null:
             self._launch_pass()
         else:
             self._launch_second()

@@ -20,6 +20,8 @@ from .coordinates import Coordinates, Moments, measure_coordinates, uploaded
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Coordinates are measured from so many rows, or so many values of X, whichever are more rows."""
+_KEPT_ROWS = 1 << 17
+"""Samples of up to so many rows, of 1 MB, are not drawn again for the next fit of as many rows."""
 _GRAM_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 """A wide Gram matrix takes rows of so many bytes at once: large enough for a matrix product to be quick."""
 _SUPPORT = 8
@@ -166,8 +168,9 @@ def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
     """
     if n >= N:
         return None
-    # Memory that another stream writes may be read before it is written.
-    return _sampled(N, n, device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
+    draw = _sampled if n <= _KEPT_ROWS else _sampled.__wrapped__
+    # What another stream writes may not have been written yet.
+    return draw(N, n, device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
 
 
 @functools.lru_cache(maxsize=4)

@@ -78,7 +78,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
     CLUSTERS = []
 
 
-TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 63)]
+TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 31, everything=True), call("fit_tiny", 63)]
 
 
 OTHER_GPUS = [
@@ -120,10 +120,11 @@ def compiled(calls: list[Call], cache: Path) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("call", TINY, ids=describe)
 def test_a_tiny_fit_fits_the_registers(call, reports):
-    """With 63 columns some addresses are spilled, which are read once for each Hessian, outside all loops over rows."""
+    """With 31 and 63 columns some addresses are spilled, which are read once for each Hessian, outside all loops over
+    rows."""
     (kernel,) = reports[describe(call)]
     assert kernel["kernel"] == "tiny_kernel"
-    assert kernel["spilled"] <= (16 if call["D"] == 63 else 0)
+    assert kernel["spilled"] <= (0 if call["D"] < 31 else 24)
 
 
 @pytest.mark.parametrize("call", TABLE + BORDERS + OTHER_BORDERS + HESSIANS, ids=describe)

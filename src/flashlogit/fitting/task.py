@@ -202,7 +202,7 @@ class FitTask:
             _check_start(start, D * loss.columns, loss.columns)
         self._name = choose_method(options.solver, X, outputs=loss.columns, l1=options.l1)
         objective = Objective.of(X, loss, l1=options.l1, l2=options.l2, tolerance=options.tolerance)
-        self._unpenalised = None if objective.penalised else Unpenalised(objective)
+        self._unpenalised = None if objective.penalised else Unpenalised(objective, options.names)
         self.objective = self._unpenalised.objective if self._unpenalised else objective
         self._remarks: list[str] = []
         self._saved: Tensor | None = None
@@ -288,8 +288,10 @@ class FitTask:
             value = method.search.numbers.value
             if value <= bound:
                 return method
-            if not bool(theta.isfinite().all()):
+            if not all(bool(each.isfinite().all()) for each in given):
                 raise ValueError("start holds a value that is not finite; weights and intercepts must be finite")
+            if not bool(theta.isfinite().all()):
+                raise ValueError(what_is_not_finite(objective.X, self._options.names))
             self._remarks.append(
                 f"the start is left out: the objective is {value:.3g} there, and {objective.null_value:.3g} at the"
                 " null model"

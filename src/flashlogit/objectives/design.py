@@ -182,9 +182,8 @@ def _sampled(N: int, n: int, device: torch.device, stream: int) -> Tensor:
 
 
 def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
-    """Return a sentence for the user on the first value of X [N, D] that makes sums over its rows no finite numbers.
-
-    names: [D] of the columns.
+    """Return a sentence for the user on the first value of X [N, D] that is not finite, or if all are, on sums over
+    its rows; names: [D] of the columns.
     """
     begin = 0
     for block in torch.split(X, cast_rows(X)):
@@ -196,7 +195,7 @@ def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
             remedy = "values must be finite: leave out such rows, or put numbers in their place"
             return f"X holds {float(block[row, column])} in {place}; {remedy}"
         begin += len(block)
-    return "X holds values so large that sums over its rows are not finite; rescale its columns"
+    return "sums over the rows are not finite: values of X, or weights, are too large or too small; rescale them"
 
 
 def _pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:

@@ -96,7 +96,7 @@ class Parameterisation:
     def _on_device(self) -> dict[str, Tensor]:
         """What only solvers in torch need, copied there at once."""
         scales, weights = self.scales, _penalised(self.scales, self.loss)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             arrays = {"l1_of": weights * self.l1 * scales, "l2_of": weights * self.l2 * np.square(scales)}
         arrays = {name: each.reshape(-1, 1) for name, each in arrays.items()}
         if self.loss.columns > 1:

@@ -103,9 +103,11 @@ def _mean_of_fits(objective: Objective, start: Start) -> Start:
 
     X, loss, device = objective.X, objective.loss, objective.X.device
     off, on = loss.shares
-    rows = math.ceil(TUNING.fitted_rows * objective.parameters / (4 * off * on))
-    programs = multiprocessors(device)
-    chosen = sample_rows(len(X), programs * rows, device) if rows <= TUNING.most_fitted_rows else None
+    balanced, programs = TUNING.fitted_rows * objective.parameters, multiprocessors(device)
+    if balanced > 4 * off * on * TUNING.most_fitted_rows:
+        return start
+    rows = math.ceil(balanced / (4 * off * on))
+    chosen = sample_rows(len(X), programs * rows, device)
     if chosen is None:
         return start
     objective.design.count(len(chosen) / len(X))

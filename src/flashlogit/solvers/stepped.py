@@ -114,7 +114,8 @@ class Stepped:
         first = start.theta is objective.null and not known and not (newton and self._exact_hessian)
         at_null = self._null_sums() if first else None
         folded = objective.intercept and objective.design.center is None
-        penalties = objective.l2 * np.square(coordinates.scales)
+        with np.errstate(over="ignore"):
+            penalties = objective.l2 * np.square(coordinates.scales)
         penalties[objective.X.shape[1] :] = 0.0
         self._step: Any = kernels.Step(
             coordinates.scales,

@@ -62,8 +62,16 @@ class Unpenalised:
     objective: the one to minimise, which knows the directions that leave it flat.
     """
 
-    def __init__(self, objective: Objective) -> None:
-        """Look for collinear columns, which takes a pass over X with its second moments."""
+    def __init__(self, objective: Objective, names: Sequence[str] | None = None) -> None:
+        """Look for collinear columns, which takes a pass over X with its second moments.
+
+        Args:
+            objective: see the class.
+            names: [D] of the columns, for the error.
+
+        Raises:
+            ValueError: values of X that are not finite, or whose squares are not.
+        """
         self.objective = objective
         self.collinear: Collinear | None = None
         self._gram: Tensor | None = None
@@ -75,7 +83,7 @@ class Unpenalised:
             return
         self._gram = objective.gram()
         if not self._gram.isfinite().all():
-            raise ValueError(what_is_not_finite(objective.X))
+            raise ValueError(what_is_not_finite(objective.X, names))
         self.collinear = find_collinear(self._gram, intercept=objective.intercept)
         if self.collinear and self._dense:
             self.objective = objective.flattened(self.collinear.null_space)

@@ -36,9 +36,11 @@ def bce_pass(X: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, **given:
     check_scalar("pos_weight", q)
     named = {"y": y, "weight": weight, "bias": bias, "sample_weight": s, "pos_weight": q}
     compute = _check_kinds(X, named, weight, options)
-    return _row_pass(
-        X, options, compute, clamp, weight, bias, readable_labels(y, compute), readable_weights(s, compute)
-    )
+    y, s = (
+        readable_labels(y, torch.float32),
+        readable_weights(s, compute),
+    )  # which holds labels of any dtype that is cast
+    return _row_pass(X, options, compute, clamp, weight, bias, y, s)
 
 
 def product_pass(

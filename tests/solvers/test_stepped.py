@@ -257,33 +257,53 @@ def test_what_is_made_while_the_device_works_changes_nothing(solver: str, monkey
     assert early.passes == late.passes
 
 
-@pytest.mark.parametrize("kind", ["plain", "weights", "float64", "no intercept", "separated samples", "rare"])
-def test_a_start_from_small_samples_spares_passes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for each of the interpreter's two multiprocessors, in one launch; there is none where one class is rare, and
-    the null model is the start where no sample has an optimum."""
+@pytest.mark.parametrize(
+    ("kind", "kernels"),
+    [
+        *((kind, 1) for kind in ("plain", "float64", "sorted", "separated", "no signal")),
+        *((kind, 0) for kind in ("rare", "rare by weight", "weights", "no intercept", "l1")),
+    ],
+)
+def test_a_start_from_small_samples_spares_passes(kind: str, kernels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each of the interpreter's two multiprocessors, in one launch. There is none where so few rows might say
+    too little, and it is the null model where no sample has an optimum."""
     X, y = table(N=1500, D=4)
     options: dict[str, Any] = {"tolerance": 1e-8}
-    if kind == "weights":
-        options["sample_weight"] = 0.5 + torch.rand(len(X))
-    elif kind == "float64":
+    if kind == "float64":
         X = X.double()
-    elif kind == "no intercept":
-        options["intercept"] = False
-    elif kind == "separated samples":
+    elif kind == "sorted":
+        order = y.argsort()
+        X, y = X[order], y[order]
+    elif kind == "separated":
         y, options["l2"] = X[:, 0] > 0, 1e-7
+    elif kind == "no signal":
+        y = y[torch.randperm(len(y))]
+        monkeypatch.setattr("flashlogit_kernels.gpu.launch.multiprocessors", lambda device: 8)
     elif kind == "rare":
         y = y & (torch.rand(len(X)) < 0.02)
+    elif kind == "rare by weight":
+        y = y.double() * 1e-310
+    elif kind == "weights":
+        options["sample_weight"] = 0.5 + torch.rand(len(X))
+    elif kind == "no intercept":
+        options["intercept"] = False
+    elif kind == "l1":
+        options["l1"] = 1e-3
     null = fitted(X, y, "newton", **options)
     monkeypatch.setattr(sample, "TUNING", dataclasses.replace(sample.TUNING, fitted_bytes=0))
     with counted_launches() as found:
         ours = fitted(X, y, "newton", **options)
-    assert found.kernels["tiny_kernel"] == (kind != "rare")
-    assert ours.converged
+    assert found.kernels["tiny_kernel"] == kernels
+    assert ours.converged == (kind != "rare by weight")
     torch.testing.assert_close(ours.weight, null.weight, rtol=1e-3, atol=1e-3)
-    if kind in ("separated samples", "rare"):
+    if kind in ("plain", "float64", "sorted"):
+        begun = ours.history[0]["objective"], null.history[0]["objective"]
+        assert begun[0] - ours.objective < 0.3 * (begun[1] - null.objective)
+        assert ours.iterations <= null.iterations
+        again = fitted(X, y, "newton", **options)
+        assert torch.equal(again.weight, ours.weight)
+    elif kind == "no signal":  # the null model is next to the optimum, and no better by what it costs to begin again
+        assert ours.history[0]["objective"] != pytest.approx(null.history[0]["objective"], rel=1e-9)
+        assert ours.iterations <= null.iterations + 1
+    else:
         assert ours.history[0]["objective"] == pytest.approx(null.history[0]["objective"], rel=1e-12)
-        return
-    assert ours.history[0]["objective"] - ours.objective < 0.3 * (null.history[0]["objective"] - null.objective)
-    assert ours.iterations <= null.iterations
-    again = fitted(X, y, "newton", **options)
-    assert torch.equal(again.weight, ours.weight)

@@ -25,7 +25,9 @@ from ..solvers.unpenalised.problem import Unpenalised
 from ..system.threads import threads_as_before
 
 _ROUNDING = 1e-14
-"""A start that is worse by no more than this share of the null model's P is as good."""
+"""A given start that is worse by no more than this share of the null model's P is as good."""
+_NEAR = 1e-2
+"""The same of a sample's start: to begin again costs more. It happens where the null model is next to the optimum."""
 
 Parameters = tuple[Tensor, Tensor]
 """(weight [D], bias [1]), or [K, D] and [K] of K classes, float64, in the units of X."""
@@ -301,7 +303,7 @@ class FitTask:
         if objective.penalised and (objective.loss.columns == 1 or self._name == "newton"):
             first = start_from_sample(objective, null)
         method = self._make(first)
-        if first is not null and not method.search.numbers.value <= bound:
+        if first is not null and not method.search.numbers.value <= (1 + _NEAR) * objective.null_value:
             method = self._make(null)
         if not math.isfinite(method.search.numbers.value):
             raise ValueError(what_is_not_finite(objective.X, self._options.names))

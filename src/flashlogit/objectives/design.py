@@ -161,24 +161,25 @@ class Design:
                 yield slice(start + rows.start, start + rows.stop), X
 
 
-def sample_rows(N: int, n: int, device: torch.device) -> Tensor | None:
+def sample_rows(N: int, n: int, device: torch.device, *, ascending: bool = True) -> Tensor | None:
     """Return n random rows of N, [n] int64, some of them twice; None where there are no more.
 
-    On a CPU they ascend. A GPU reads rows in any order about as fast, and would sort for longer than that.
+    On a CPU they may ascend. A GPU reads rows in any order about as fast, and would sort for longer than that.
     """
     if n >= N:
         return None
     draw = _sampled if n <= _KEPT_ROWS else _sampled.__wrapped__
     # What another stream writes may not have been written yet.
-    return draw(N, n, device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    return draw(N, n, device, stream, ascending and device.type == "cpu")
 
 
 @functools.lru_cache(maxsize=4)
-def _sampled(N: int, n: int, device: torch.device, stream: int) -> Tensor:
+def _sampled(N: int, n: int, device: torch.device, stream: int, ascending: bool) -> Tensor:
     """Return the same rows again for the next fit of a table of this size: of the last few ones."""
     generator = torch.Generator(device).manual_seed(0)
     chosen = torch.randint(N, (n,), generator=generator, device=device)
-    return chosen.sort().values if device.type == "cpu" else chosen
+    return chosen.sort().values if ascending else chosen
 
 
 def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:

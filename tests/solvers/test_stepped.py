@@ -159,16 +159,16 @@ def test_the_limit_of_iterations_is_kept(solver: str) -> None:
     assert found.gap >= found.objective - fitted(X, y, solver).objective > 0
 
 
-@pytest.mark.parametrize("D", [4, 66])
-def test_a_hessian_without_factors_is_mended(D: int) -> None:
-    """Copied columns and a penalty far below rounding of float32: the float32 Hessian has no Cholesky factor; such a
-    state can be saved."""
+@pytest.mark.parametrize(("D", "l2"), [(4, 1e-10), (66, 1e-10), (4, 1e-18)])
+def test_a_hessian_without_factors_is_mended(D: int, l2: float) -> None:
+    """Copied columns and a penalty far below rounding of float32, or of float64: the Hessian summed in it has no
+    Cholesky factor. Such a state can be saved."""
     X, y = table(N=3 * D + 60, D=D)
     X = torch.cat([X, X[:, :2]], dim=1)
     states: list[flashlogit.FitState] = []
-    found = fitted(X, y, "newton", l2=1e-10, tolerance=1e-8, on_point=lambda row, point: states.append(point.state))
-    known = fitted(X, y, "newton", "torch", l2=1e-10, tolerance=1e-8)
-    resumed = fitted(X, y, "newton", l2=1e-10, tolerance=1e-8, start=states[0])
+    found = fitted(X, y, "newton", l2=l2, tolerance=1e-8, on_point=lambda row, point: states.append(point.state))
+    known = fitted(X, y, "newton", "torch", l2=l2, tolerance=1e-8)
+    resumed = fitted(X, y, "newton", l2=l2, tolerance=1e-8, start=states[0])
     assert torch.equal(resumed.weight, found.weight)
     assert found.converged
     assert found.objective == pytest.approx(known.objective, rel=1e-7)

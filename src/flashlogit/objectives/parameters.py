@@ -71,7 +71,7 @@ class Parameterisation:
         by_l1, by_l2 = provable(l1, l2, rounding, sizes, tolerance=tolerance, null=loss.null_value, classes=C)
         return cls(design, loss, l1, l2, scales, by_l1 or by_l2, l2 if by_l2 else 0.0)
 
-    @property
+    @cached_property
     def scale(self) -> Tensor:
         """d on the device, [P, C]."""
         return self._on_device["scale"] if self.loss.columns > 1 else self.design.coordinates.scale[:, None]

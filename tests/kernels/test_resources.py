@@ -10,6 +10,8 @@ from unittest import mock
 import pytest
 import torch
 
+from flashlogit_kernels import compiling
+from flashlogit_kernels.compiling import compile_seconds
 from flashlogit_kernels.gpu import resources, run
 from flashlogit_kernels.gpu.launch import LaunchConfig
 from flashlogit_kernels.gpu.resources import DeviceLimits, Resources, resident_programs, settle
@@ -146,11 +148,11 @@ def test_what_does_not_fit_is_not_loaded(kernel):
 
 
 def test_compilation_is_timed(kernel, monkeypatch):
-    before = resources.compile_seconds()
-    monkeypatch.setattr(resources.time, "perf_counter", mock.Mock(side_effect=[100.0, 102.5]))
+    before = compile_seconds()
+    monkeypatch.setattr(compiling.time, "perf_counter", mock.Mock(side_effect=[100.0, 102.5]))
     for _ in range(2):
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5})
-    assert resources.compile_seconds() - before == 2.5
+    assert compile_seconds() - before == 2.5
 
 
 def test_threads_compile_a_kernel_once_and_wait_for_it_each(kernel):
@@ -165,12 +167,12 @@ def test_threads_compile_a_kernel_once_and_wait_for_it_each(kernel):
         if not first:
             asked.set()
         resources.loaded(kernel, CPU, {"X": None, "N": 3, "D": 5})
-        return resources.compile_seconds()
+        return compile_seconds()
 
     kernel.warmup.side_effect = slow
-    before = resources.compile_seconds()
+    before = compile_seconds()
     with ThreadPoolExecutor() as pool:
         waited = list(pool.map(work, (True, False)))
     kernel.warmup.assert_called_once()
     assert max(waited) > 0
-    assert resources.compile_seconds() == before
+    assert compile_seconds() == before

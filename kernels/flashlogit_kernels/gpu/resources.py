@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compiling import counted
 from .launch import LaunchConfig
 
 _REGISTER_UNIT = 8
@@ -71,14 +71,6 @@ Load = Callable[[Arguments], Resources]
 _loaded: dict[tuple[Any, ...], Resources] = {}
 _loading = threading.Lock()
 """Held while a kernel is compiled, so that threads that want the same one compile it once."""
-_of_thread = threading.local()
-
-
-def compile_seconds() -> float:
-    """Return the seconds that this thread has waited for kernels to be compiled and loaded so far; 0 in Triton's
-    interpreter."""
-    seconds: float = getattr(_of_thread, "seconds", 0.0)
-    return seconds
 
 
 def loaded_kernels() -> dict[tuple[Any, ...], Resources]:
@@ -149,11 +141,9 @@ def loaded(kernel: Any, device: torch.device, arguments: Arguments) -> Resources
     """
     key = (kernel.__name__, device, *_specialised(arguments))
     if key not in _loaded:
-        began = time.perf_counter()
-        with _loading:
+        with counted(), _loading:
             if key not in _loaded:
                 _loaded[key] = _compiled(kernel, device, arguments)
-        _of_thread.seconds = compile_seconds() + time.perf_counter() - began
     return _loaded[key]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.gpu.resources import compile_seconds
+from flashlogit_kernels.compiling import compile_seconds
 
 from ..objectives.certificate import Certificate
 from ..objectives.design import what_is_not_finite

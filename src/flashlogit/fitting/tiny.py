@@ -6,7 +6,7 @@ import time
 
 from torch import Tensor
 
-from flashlogit_kernels.gpu.resources import compile_seconds
+from flashlogit_kernels.compiling import compile_seconds
 
 from ..objectives.certificate import Certificate, provable
 from ..solvers.driver import HistoryRow

@@ -1,0 +1,65 @@
+"""What makes a compiled loop of a function: Numba, with a cache on disk that may fail and is never stale."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+from ..compiling import counted
+
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+"""Sums may be reordered. Not `nnan` and `ninf`: rows that are not finite have to be seen."""
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Return a function that loops call."""
+    return njit(nogil=True, fastmath=FAST)(function)
+
+
+def loop(function: Callable[..., Any]) -> Any:
+    """Return the compiled loop of a function. It is compiled at its first call with arguments of some types, for
+    seconds, and loaded from a cache in later processes; other threads run meanwhile."""
+    dispatcher: Any = helper(function)
+    with contextlib.suppress(RuntimeError):  # there is no folder in which a cache could be written
+        dispatcher._cache = _Cache(function)
+    compiled = dispatcher.compile
+
+    @functools.wraps(compiled)
+    def timed(signature: Any) -> Any:
+        with counted():
+            return compiled(signature)
+
+    dispatcher.compile = timed
+    return dispatcher
+
+
+class _Cache(FunctionCache):
+    """A cache that also sees changes in helpers of other files, and without which everything works."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), _sources())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ValueError):
+            return None  # damaged, or not ours to read: compiled anew
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):  # a full disk, or one now read-only
+            super().save_overload(sig, data)
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a hash of all files that hold compiled functions."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("**/_*.py")))
+    return hashlib.sha256(text).hexdigest()

@@ -29,8 +29,8 @@ _SUMMED_ROWS = 256
 def _exp_of_minus(a, e, bits, m):
     """Write exp(-a) for m numbers a >= 0, and 0 where that is next to the least number of the dtype.
 
-    It is 2^n times a polynomial in what is left. The bits of 2^n are put together in `bits` [m], integers of the size of
-    the dtype.
+    It is 2^n times a polynomial in what is left. The bits of 2^n are put together in `bits` [m], integers of the size
+    of the dtype.
     """
     T = e.dtype.type
     scale = bits.view(e.dtype)

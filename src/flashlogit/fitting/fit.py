@@ -20,14 +20,12 @@ from ..objectives.softmax import Softmax
 from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
 from ..solvers.driver import drive
-from ..system.threads import threads_for_passes
 from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
 from .tiny import tiny_fit
 
 __all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
 
 
-@threads_for_passes()
 def fit(
     X: Tensor,
     y: Tensor,
@@ -59,9 +57,9 @@ def fit(
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the null model, or with many rows what samples of them have for an optimum.
-        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. With an l2
-            penalty alone, and without a start, a listener or a choice of another solver than newton, the kernels fit a
-            table of up to 200 KB and 63 columns in one launch.
+        backend: triton for the kernels, numba for loops compiled for the CPU, torch for the reference; auto takes the
+            first that can run where X is. With an l2 penalty alone, and without a start, a listener or a choice of
+            another solver than newton, the kernels fit a table of up to 200 KB and 63 columns in one launch.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: called for each accepted point with its history row, and a `FitPoint`, which called gives its
             parameters.
@@ -83,7 +81,6 @@ def fit(
     return task.finished(drive(task.objective, task.method, task.limits))
 
 
-@threads_for_passes()
 def fit_softmax(
     X: Tensor,
     y: Tensor,

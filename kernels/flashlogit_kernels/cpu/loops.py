@@ -7,11 +7,13 @@ import functools
 import hashlib
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from ..compiling import counted
 
@@ -42,7 +44,12 @@ def loop(function: Callable[..., Any]) -> Any:
     @functools.wraps(compiled)
     def timed(signature: Any) -> Any:
         with counted():
-            return compiled(signature)
+            if global_compiler_lock.is_locked():
+                return compiled(signature)
+            # In a thread of its own: what Numba raises and catches meanwhile would keep the caller's frames, and with
+            # them X, until Python's collector runs.
+            with ThreadPoolExecutor(1) as alone:
+                return alone.submit(compiled, signature).result()
 
     dispatcher.compile = timed
     return dispatcher

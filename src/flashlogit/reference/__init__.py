@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BLOCK_VALUES, _BLOCK_ROWS = {"cpu": 1 << 18, "cuda": 1 << 26}, {"cpu": 1 << 13, "cuda": 1 << 26}
+_BLOCK_VALUES, _BLOCK_ROWS = {"cpu": 1 << 20, "cuda": 1 << 26}, {"cpu": 1 << 16, "cuda": 1 << 26}
 """Values of a block that is cast, and its rows: sums in float32 lose digits with their length."""
 
 

@@ -11,9 +11,9 @@ import torch
 from refused import NONE, refused
 from sklearn.datasets import dump_svmlight_file
 
-from flashlogit.data import read_for_prediction
 from flashlogit.data.files.open import open_files
 from flashlogit.data.files.tables import Reading
+from flashlogit.data.prediction import read_for_prediction
 
 
 def columns_of(X, y):
@@ -227,7 +227,7 @@ def test_libsvm_indices_mean_the_same_in_every_file_and_fit_the_memory(tmp_path,
     if first:
         with refused("has an index 0", "begin at 1", setting="svmlight"):
             svmlight(tmp_path, "1 0:1 2:1\n").require(names, (), "the model", (whole.width,))
-    monkeypatch.setattr("flashlogit.system.memory.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("flashlogit.system.machine.free_bytes", lambda: 1000)
     svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):
         svmlight(tmp_path, "1 1:2 2000000000:3\n-1 2:1\n")

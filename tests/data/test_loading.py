@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.data import BreastCancerData, FileData, SyntheticData
-from flashlogit.data import load
+from flashlogit.data.loading import load
 
 CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
 FILES = {

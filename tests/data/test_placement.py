@@ -8,7 +8,7 @@ import torch
 from refused import CPU, NONE, refused
 from sklearn.model_selection import train_test_split
 
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.files.matrices import MatrixTable
 from flashlogit.data.placement import measure, place

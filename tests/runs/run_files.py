@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.models.model import Model
 from flashlogit.system.files import write_atomically
 

@@ -20,7 +20,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.load import load_settings
-from flashlogit.data import load
+from flashlogit.data.loading import load
 from flashlogit.models.model import Model
 from flashlogit.report import PICTURES
 from flashlogit.runs import learning, results

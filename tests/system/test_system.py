@@ -10,7 +10,7 @@ import torch
 
 from flashlogit.config.data import FileData, Label
 from flashlogit.config.load import load_settings
-from flashlogit.data import load
+from flashlogit.data.loading import load
 from flashlogit.system.console import aligned
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output

@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
 
 from flashlogit.config.settings import ClassWeight, TrainingSettings
-from flashlogit.data import Rows
-from flashlogit.data.dataset import class_weights, with_class_weight
+from flashlogit.data.dataset import Rows, class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint

@@ -9,7 +9,8 @@ import torch
 
 from ..config.data import SyntheticData
 from ..system.errors import UserError
-from .dataset import NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, Standardization, split_sizes
+from .columns.encoding import Standardization
+from .dataset import NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, split_sizes
 from .files.arrow import ArrowFile
 from .files.tables import numbered_names
 from .placement import allocate, require_room

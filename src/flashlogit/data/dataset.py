@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config.settings import ClassWeight
 from ..system.errors import UserError, rows_text
-from .columns.encoding import Encoding
+from .columns.encoding import Encoding, Standardization
 from .columns.labels import Rule
 from .files.tables import Mask
 
@@ -33,23 +33,6 @@ class Rows:
 
     def __len__(self) -> int:
         return self.X.shape[0]
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """Column means and standard deviations [D] float64 of the training rows (scale 1 if constant)."""
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-
-    @classmethod
-    def identity(cls, columns: int) -> Standardization:
-        """Return the one that leaves `columns` columns as they are."""
-        return cls(mean=np.zeros(columns), scale=np.ones(columns))
-
-    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (block - mean) / scale in float64, for a row block [n, D]."""
-        return (block - self.mean) / self.scale
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from torch import Tensor
 from flashlogit_kernels.contract import empty_padded, padded_columns
 
 from ..system.errors import UserError, column_word, row_text
-from ..system.memory import require_free
-from .dataset import DROPPED, TRAIN, Standardization
+from ..system.machine import require_free
+from ..system.memory import device_free_bytes
+from .columns.encoding import Standardization
+from .dataset import DROPPED, TRAIN
 from .files.tables import Table
 
 
@@ -23,7 +25,7 @@ def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.devi
         rows * padded_columns(columns, dtype) * dtype.itemsize,
         f"X of {rows:,} rows and {columns:,} columns of {file} in data.dtype {_name(dtype)}",
         "give fewer rows, leave out columns with data.drop, lower data.categories.max, or choose a narrower data.dtype",
-        device,
+        device_free_bytes(device),
     )
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import __version__, reference
 from ..config.settings import RunSettings
-from ..data import Dataset
+from ..data.dataset import Dataset
 from ..fitting.inference import Inference
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap

@@ -19,10 +19,10 @@ from scipy.special import expit, softmax
 
 from ..config.data import FileData, Label
 from ..config.load import load_settings
-from ..data import PredictionRows, read_for_prediction
 from ..data.columns.labels import Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.files.open import named_files
 from ..data.files.text import safe_cells
+from ..data.prediction import PredictionRows, read_for_prediction
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.scores import SplitScores
 from ..models.model import Model

@@ -23,7 +23,7 @@ from flashlogit_kernels.contract import SCALARS, BCESums, Clamp
 
 from ..config import settings as config
 from ..config.settings import TrainingSettings
-from ..data import Rows
+from ..data.dataset import Rows
 from ..passes import Backend
 from ..solvers.driver import HistoryRow
 from ..system.errors import UserError

@@ -1,4 +1,4 @@
-"""From the columns of a file to numbers: categories one-hot, missing numbers filled in and marked.
+"""From the columns of a file to numbers: categories one-hot, missing numbers filled in and marked, then standardised.
 
     carrier          ->  carrier=AA, carrier=UA, ..., carrier=(other), carrier=(missing)
     dep_delay        ->  dep_delay, dep_delay (missing)
@@ -145,6 +145,23 @@ def _checked(encoding: Encoding | _Columns) -> Encoding:
 EncodingInJson: TypeAlias = Annotated[Encoding | _Columns, AfterValidator(_checked)]
 """What `Encoding.to_json` gives, or the columns alone as in earlier versions. It is the type of a field of a pydantic
 model, and the field's value is an Encoding."""
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Column means and standard deviations [D] float64 of the training rows (scale 1 if constant)."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def identity(cls, columns: int) -> Standardization:
+        """Return the one that leaves `columns` columns as they are."""
+        return cls(mean=np.zeros(columns), scale=np.ones(columns))
+
+    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (block - mean) / scale in float64, for a row block [n, D]."""
+        return (block - self.mean) / self.scale
 
 
 class EncodedTable(Table):

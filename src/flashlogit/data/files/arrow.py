@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...system.errors import row_text
-from ...system.memory import free_bytes, require_free
+from ...system.machine import free_bytes, require_free
 from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates
 from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...system.errors import UserError, did_you_mean, listing, row_text, some_of
-from ...system.memory import require_free
+from ...system.machine import require_free
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
+from torch.optim import lr_scheduler
 
 from flashlogit.config.settings import ClassWeight, TrainingSettings
 from flashlogit.data.dataset import Rows, class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
+from flashlogit.training.optimizers import learning_rate, update_rules
 from flashlogit.training.partial_fit import shuffled_batches
 from flashlogit.training.trainer import Trainer, TrainingObjective
 from flashlogit_kernels.contract import Clamp
@@ -111,18 +113,17 @@ def test_full_batches_reach_scikit_learns_optimum():
     trainer = make_trainer(rows, l2=l2, epochs=300, batch_size=10_000, optimizer={"name": "sgd", "lr": 1.0})
     run(trainer)
     peer = LogisticRegression(C=1 / (l2 * weights.sum()), tol=1e-10, max_iter=10_000).fit(X, y, sample_weight=weights)
-    torch.testing.assert_close(trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trainer.weight.double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
     assert trainer.bias.item() == pytest.approx(peer.intercept_[0], rel=1e-4)
 
 
 def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone():
     optimizer = {"name": "adamw", "lr": 0.1, "weight_decay": 0.5}
     trainer = make_trainer(make_rows(scale=0.0), epochs=1, batch_size=1000, optimizer=optimizer)
-    with torch.no_grad():
-        trainer.weight.fill_(1.0)
-        trainer.bias.fill_(1.0)
+    trainer.weight.fill_(1.0)
+    trainer.bias.fill_(1.0)
     run(trainer)
-    torch.testing.assert_close(trainer.weight.detach(), torch.full((5,), 0.95))
+    torch.testing.assert_close(trainer.weight, torch.full((5,), 0.95))
     assert abs(trainer.bias.item() - 1.0) == pytest.approx(0.1, rel=1e-3)
 
 
@@ -160,7 +161,47 @@ def test_without_early_stopping_the_last_weights_are_kept_in_the_datas_dtype_and
     assert [row["validation_loss"] for row in trainer.epochs(seen.append)] == [None] * 2
     assert seen == [64, 64, 64, 8] * 2
     assert trainer.weight.dtype == torch.float64
-    assert torch.equal(trainer.final_parameters()[0], trainer.weight.detach())
+    assert torch.equal(trainer.final_parameters()[0], trainer.weight)
+
+
+def torch_optimizer(name: str, w: torch.Tensor, b: torch.Tensor, weight_decay: float = 0.0, **options: Any) -> Any:
+    """torch.optim's own, whose weight decay touches the weights only."""
+    groups = [{"params": [w], "weight_decay": weight_decay}, {"params": [b], "weight_decay": 0.0}]
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name](groups, **options)
+
+
+SCHEDULERS: dict[str, Any] = {
+    "constant": lambda optimizer, epochs: lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "step": lambda optimizer, epochs, every, factor: lr_scheduler.StepLR(optimizer, every, factor),
+    "exponential": lambda optimizer, epochs, factor: lr_scheduler.ExponentialLR(optimizer, factor),
+    "cosine": lambda optimizer, epochs, final_lr: lr_scheduler.CosineAnnealingLR(optimizer, epochs, final_lr),
+}
+"""torch.optim's own, by the names of the settings and their keys."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)
+def test_steps_are_those_of_torch_optim_to_the_last_bit_and_rates_to_rounding(optimizer, schedule, dtype):
+    options = {key: value for key, value in schedule[0].items() if key != "name"}
+    epochs, settings = 30, TrainingSettings.model_validate({"optimizer": optimizer, "schedule": schedule[0]})
+    settings = settings.model_copy(update={"epochs": epochs})
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.randn(7, dtype=dtype, generator=generator), torch.randn(1, dtype=dtype, generator=generator)
+    theirs = [each.clone() for each in ours]
+    peer, states = torch_optimizer(**optimizer, w=theirs[0], b=theirs[1]), ({}, {})
+    scheduler = SCHEDULERS[schedule[0]["name"]](peer, epochs, **options)
+    for epoch in range(epochs):
+        rate = peer.param_groups[0]["lr"]
+        assert learning_rate(settings, epoch) == pytest.approx(rate, rel=1e-13, abs=1e-16)
+        for _ in range(3):
+            gradients = [torch.randn(each.shape, dtype=dtype, generator=generator) for each in ours]
+            for each, gradient in zip(theirs, gradients, strict=True):
+                each.grad = gradient.clone()
+            peer.step()
+            for rule, *step in zip(update_rules(settings.optimizer), ours, gradients, states, strict=True):
+                rule(*step, rate)
+            torch.testing.assert_close(ours, tuple(theirs), rtol=0, atol=0)
+        scheduler.step()
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)
@@ -170,7 +211,7 @@ def test_schedules_step_once_an_epoch_and_a_checkpoint_goes_on_to_the_same_end(o
     expected = run(whole)
     assert expected[-1]["train_loss"] < 0.75 * 0.6931
     assert [row["epoch"] for row in expected] == [1, 2, 3, 4]
-    assert [*(row["lr"] for row in expected), whole.schedule.get_last_lr()[0]] == pytest.approx(schedule[1])
+    assert [*(row["lr"] for row in expected), whole.learning_rate] == pytest.approx(schedule[1])
     begun = run(first, 2)
     first.checkpoint({}, 2).save(tmp_path / "checkpoint")
     second.restore(Checkpoint.load(tmp_path / "checkpoint"))

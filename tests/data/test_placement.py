@@ -7,6 +7,7 @@ import pytest
 import torch
 from refused import CPU, NONE, refused
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 from flashlogit.data.columns.encoding import Standardization
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN, VALIDATION, stratified
@@ -104,6 +105,14 @@ def test_only_training_rows_count():
     found, training = measured(X, splits)[0], X[splits == TRAIN]
     np.testing.assert_allclose(found.mean, training.mean(axis=0), atol=1e-14)
     np.testing.assert_allclose(found.scale, training.std(axis=0), rtol=1e-13)
+
+
+def test_mean_and_scale_are_those_of_scikit_learn():
+    X = np.random.default_rng(0).normal(3, [1e-3, 1, 1e9], size=(400_000, 3))  # so that there are several blocks
+    found, peer = measured(X)[0], StandardScaler()
+    for block in table_of(X)[0].blocks(["x0", "x1", "x2"]):
+        peer.partial_fit(block[1] - X[0])
+    assert np.array_equal([found.mean, found.scale], [X[0] + peer.mean_, peer.scale_])
 
 
 def test_values_too_far_apart():

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from . import machine
 from .errors import UserError
-from .machine import free_bytes
 
 _CAST_VALUES = {"cpu": 1 << 17, "cuda": 1 << 22}
 """Values that are cast at a time; on a CPU as many as a cache holds."""
@@ -50,7 +50,7 @@ def device_free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    return free_bytes()
+    return machine.free_bytes()
 
 
 class _Kept(threading.local):

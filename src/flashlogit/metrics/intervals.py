@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from flashlogit_kernels.contract import Clamp
-
 from .evaluation import class_losses, class_rates, rates
-from .scores import Floats, SplitScores, areas, totals
+from .scores import Floats, SplitScores, areas, logit_bound, totals
 
 CELLS = 2000
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
@@ -69,7 +67,7 @@ def bootstrap(
     draws = _Draws(s, seed, replicates)
     if split.classes > 2:
         return _of_classes(split, draws)
-    bound = Clamp(eps, "through").bound
+    bound = logit_bound(eps)
     losses: dict[str, Callable[[Floats], Floats]] = {
         "log_loss": lambda margin: np.logaddexp(0.0, margin),
         "clamped_log_loss": lambda margin: np.logaddexp(0.0, margin.clip(-bound, bound)),

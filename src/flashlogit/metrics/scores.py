@@ -66,6 +66,13 @@ class Ranking:
         return np.flatnonzero(np.append(ends | large[:-1] | large[1:], True))
 
 
+def logit_bound(eps: float) -> float:
+    """Return log((1 - eps) / eps), which bounds logits where probabilities are clamped to [eps, 1 - eps]."""
+    if not 0 <= eps < 0.5:
+        raise ValueError(f"eps is {eps}; must be at least 0 and less than 0.5 (0 for no clamp)")
+    return math.log1p(-eps) - math.log(eps) if eps else math.inf
+
+
 def totals(place: NDArray[np.integer], weight: NDArray[np.floating] | None, size: int = 0) -> Floats:
     """Return the weight, or the number, of the rows at each of at least `size` places; `place` is [N]."""
     return np.bincount(place, weight, minlength=size).astype(np.float64, copy=False)

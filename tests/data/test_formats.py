@@ -5,7 +5,6 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as csv
 import pytest
 import torch
 from refused import NONE, refused
@@ -78,7 +77,7 @@ def test_dots_numbers_and_the_pandas_index_in_parquet_names(write, load_file):
 
 def test_csv_types_are_found_from_all_rows(write, load_file, monkeypatch):
     """The first blocks of the column are whole numbers, the last row is not."""
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 12))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 1 << 12)
     data = load_file(write("d.csv", "a,y\n" + "1,0\n2,1\n" * 5000 + "0.5,1\n"), split=NONE, standardize=False)
     assert (len(data.train), data.train.X[-1].item()) == (10_001, 0.5)
 
@@ -99,7 +98,7 @@ def test_npz_names_its_columns_and_takes_column_vectors(write, load_file):
 
 def test_line_breaks_in_quotes_at_the_end_of_a_block(write, monkeypatch):
     """Random values in blocks of 64 bytes: half a value must never pass for a whole one."""
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=64))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 64)
     values = ["1", "ab", "x\ny", "p\n", "\nq", "a,b\nc,d", 'e"\n"f']
     generator = np.random.default_rng(0)
     for _ in range(30):

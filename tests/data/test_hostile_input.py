@@ -195,7 +195,7 @@ def read(path):
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.csv.zip", "d.npz"])
 def test_what_unpacks_to_more_than_there_is(free, monkeypatch, write, name):
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 15))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 1 << 15)
     content, words = "a,b,y\n" + "1,2,0\n0,1,1\n" * 50_000, ["unpacks to"]  # 0.6 MB, and as a table 2.4 MB
     if name == "d.npz":
         content, words = {"X": np.zeros((10_000, 100))}, ['array "X" of shape [10000, 100]', "8.0 MB"]

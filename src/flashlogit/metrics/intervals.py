@@ -24,7 +24,7 @@ from scipy.special import expit
 from .evaluation import class_losses, class_rates, rates
 from .scores import Floats, SplitScores, areas, logit_bound, totals
 
-CELLS = 2000
+CELLS = 500
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
 REPLICATES = 1000
 LEVEL = 0.95

@@ -16,6 +16,7 @@ from .dataset import NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, split_sizes
 from .files.arrow import ArrowFile
 from .files.open import named_files
 from .files.tables import numbered_names
+from .files.text import from_text, with_column
 from .placement import allocate, require_room
 
 _BREAST_CANCER = "package:sklearn/datasets/data/breast_cancer.csv"
@@ -31,10 +32,9 @@ def breast_cancer() -> ArrowFile:
     path, target = named_files(_BREAST_CANCER, "data.source breast_cancer")[0], "diagnosis"
     columns = [name.format(what) for name in ("mean {}", "{} error", "worst {}") for what in _MEASURED]
     options = pyarrow.csv.ReadOptions(column_names=[*columns, target], skip_rows=1)
-    kinds = dict.fromkeys(columns, pa.float64()) | {target: pa.string()}
+    kinds = dict.fromkeys(columns, pa.float64())
     table = pyarrow.csv.read_csv(path, options, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds))
-    diagnosis = pc.if_else(pc.equal(table[target], "0"), "malignant", "benign")
-    table = table.set_column(len(columns), target, diagnosis)
+    table = with_column(table, target, pc.take(from_text(["malignant", "benign"]), table[target]))
     return ArrowFile("the breast_cancer data", table.column_names, lambda names, _: table.select(names))
 
 

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
 from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table
-from ..files.text import as_text
+from ..files.text import as_text, from_text, to_numpy
 
 OTHER, MISSING = "(other)", "(missing)"
 
@@ -80,11 +80,11 @@ class CategoryColumn:
         """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
         that the column does not know."""
         # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
-        known = as_text(pa.chunked_array([pa.array([self.baseline, *self.values], pa.large_string())]))
+        known = as_text(pa.chunked_array([from_text([self.baseline or "", *self.values])]))
         found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
-        places: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy().astype(np.int64) - 1
-        absent = pc.is_null(text).to_numpy().astype(np.bool_)
-        strange: Mask = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
+        places: NDArray[np.int64] = np.nan_to_num(to_numpy(found)).astype(np.int64) - 1
+        absent = to_numpy(pc.is_null(text))
+        strange: Mask = to_numpy(pc.is_null(found)) & ~absent
         places[strange] = len(self.values) if self.other else -1
         places[absent] = len(self.buckets) - 1 if self.missing else -1
         return places, strange & (not self.other)
@@ -187,7 +187,7 @@ class EncodedTable(Table):
             if isinstance(column, CategoryColumn):
                 name = column.name
                 text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
-                missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
+                missing = to_numpy(pc.is_null(text)) & kept
                 if column.required and missing.any():
                     raise table.unusable_value(name, int(np.argmax(missing)), MISSING_VALUE)
                 self._buckets[name], strange = column.look_up(text)

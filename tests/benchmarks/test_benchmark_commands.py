@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
-from benchmarks import contenders, device, fit, kernel, report
+from benchmarks import contenders, device, fit, kernel, report, start
 from benchmarks.clock import Timing
 from benchmarks.contenders import Contender, Data, Solution
 from benchmarks.problems import Call, Objective, Table, make_problem, packed, truth
@@ -35,6 +35,26 @@ def written(command, options, tmp_path):
 def instant(calls, rounds):
     """A clock for which the n-th call takes n ms."""
     return {name: Timing(float(n), n * 0.99, n * 1.01, rounds, "none") for n, name in enumerate(calls, 1)}
+
+
+def test_processes_are_compared_with_the_first_of_their_table(tmp_path, monkeypatch):
+    ran = []
+
+    def cpu_ms(arguments, folder):
+        """Runs what is quick."""
+        ran.append(arguments)
+        return actual(arguments, folder) if "inspect" in arguments else 1000.0 * len(ran)
+
+    actual = start.cpu_ms
+    monkeypatch.setattr(start, "cpu_ms", cpu_ms)
+    assert start.main(["--quick", "--out", str(tmp_path / "a.json")]) == 0
+    content = json.loads((tmp_path / "a.json").read_text())
+    found = {record["name"]: record for record in content["results"]}
+    assert content["complete"]
+    assert len(found) == len(ran) == 6
+    assert (found["train"]["ratio"], found["train"]["beyond_ms"]) == (2, 1000)
+    assert found["train from CSV"]["ratio"] == 6 / 5
+    assert 0 < found["inspect"]["ms"] < 60_000
 
 
 @pytest.mark.parametrize(("dtype", "D"), [("float32", 1), ("float32", 130), ("bfloat16", 28), ("float64", 28)])

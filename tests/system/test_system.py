@@ -11,6 +11,7 @@ import torch
 from flashlogit.config.data import FileData, Label
 from flashlogit.config.load import load_settings
 from flashlogit.data.loading import load
+from flashlogit.system import memory
 from flashlogit.system.console import aligned
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output
@@ -115,7 +116,8 @@ def test_aligned() -> None:
     assert aligned(rows[:2], gap=" ") == "name kind  n\na    long 10"
 
 
-def test_a_scratch_buffer_is_used_again_also_after_an_error() -> None:
+def test_a_scratch_buffer_is_used_again_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_kept", memory._Kept())  # without what other tests have left
     with suppress(ArithmeticError), scratch_buffer(100_000, torch.float64, CPU) as first:
         assert (first.shape, first.dtype) == ((100_000,), torch.float64)
         place = first.data_ptr()

@@ -83,7 +83,8 @@ def update_rules(settings: Optimizer) -> tuple[Rule, Rule]:
         rule: Rule = partial(sgd, momentum=settings.momentum, nesterov=settings.nesterov)
         return rule, rule
     rule = partial(adam, betas=settings.betas)
-    return partial(rule, weight_decay=settings.weight_decay) if isinstance(settings, AdamW) else rule, rule
+    decay = settings.weight_decay if isinstance(settings, AdamW) else 0.0
+    return partial(rule, weight_decay=decay), partial(rule, weight_decay=0.0)
 
 
 def learning_rate(settings: TrainingSettings, epoch: int) -> float:

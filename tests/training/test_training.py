@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
+from torch import optim
 from torch.optim import lr_scheduler
 
 from flashlogit.config.settings import ClassWeight, TrainingSettings
@@ -164,32 +165,26 @@ def test_without_early_stopping_the_last_weights_are_kept_in_the_datas_dtype_and
     assert torch.equal(trainer.final_parameters()[0], trainer.weight)
 
 
-def torch_optimizer(name: str, w: torch.Tensor, b: torch.Tensor, weight_decay: float = 0.0, **options: Any) -> Any:
-    """torch.optim's own, whose weight decay touches the weights only."""
-    groups = [{"params": [w], "weight_decay": weight_decay}, {"params": [b], "weight_decay": 0.0}]
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name](groups, **options)
-
-
-SCHEDULERS: dict[str, Any] = {
-    "constant": lambda optimizer, epochs: lr_scheduler.ConstantLR(optimizer, factor=1.0),
-    "step": lambda optimizer, epochs, every, factor: lr_scheduler.StepLR(optimizer, every, factor),
-    "exponential": lambda optimizer, epochs, factor: lr_scheduler.ExponentialLR(optimizer, factor),
-    "cosine": lambda optimizer, epochs, final_lr: lr_scheduler.CosineAnnealingLR(optimizer, epochs, final_lr),
-}
-"""torch.optim's own, by the names of the settings and their keys."""
+PEERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+PEERS |= {"constant": lambda of, epochs: lr_scheduler.ConstantLR(of, 1.0), "cosine": lr_scheduler.CosineAnnealingLR}
+PEERS["step"] = lambda of, epochs, every, factor: lr_scheduler.StepLR(of, every, factor)
+PEERS["exponential"] = lambda of, epochs, factor: lr_scheduler.ExponentialLR(of, factor)
+"""torch.optim's own, by the names of the settings."""
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)
 def test_steps_are_those_of_torch_optim_to_the_last_bit_and_rates_to_rounding(optimizer, schedule, dtype):
-    options = {key: value for key, value in schedule[0].items() if key != "name"}
-    epochs, settings = 30, TrainingSettings.model_validate({"optimizer": optimizer, "schedule": schedule[0]})
-    settings = settings.model_copy(update={"epochs": epochs})
+    epochs = 30
+    given = {"optimizer": optimizer, "schedule": schedule[0], "epochs": epochs}
+    settings, states = TrainingSettings.model_validate(given), ({}, {})
     generator = torch.Generator().manual_seed(0)
-    ours = torch.randn(7, dtype=dtype, generator=generator), torch.randn(1, dtype=dtype, generator=generator)
+    ours = [torch.randn(n, dtype=dtype, generator=generator) for n in (7, 1)]
     theirs = [each.clone() for each in ours]
-    peer, states = torch_optimizer(**optimizer, w=theirs[0], b=theirs[1]), ({}, {})
-    scheduler = SCHEDULERS[schedule[0]["name"]](peer, epochs, **options)
+    (name, *options), (scheduler, *more) = list(optimizer.items()), list(schedule[0].items())
+    groups = [{"params": [theirs[0]]}, {"params": [theirs[1]], "weight_decay": 0.0}]
+    peer = PEERS[name[1]](groups, **dict(options))
+    rates = PEERS[scheduler[1]](peer, epochs, *(value for _, value in more))
     for epoch in range(epochs):
         rate = peer.param_groups[0]["lr"]
         assert learning_rate(settings, epoch) == pytest.approx(rate, rel=1e-13, abs=1e-16)
@@ -200,8 +195,8 @@ def test_steps_are_those_of_torch_optim_to_the_last_bit_and_rates_to_rounding(op
             peer.step()
             for rule, *step in zip(update_rules(settings.optimizer), ours, gradients, states, strict=True):
                 rule(*step, rate)
-            torch.testing.assert_close(ours, tuple(theirs), rtol=0, atol=0)
-        scheduler.step()
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        rates.step()
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)

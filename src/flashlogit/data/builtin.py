@@ -15,8 +15,8 @@ from .columns.encoding import Standardization
 from .dataset import NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, split_sizes
 from .files.arrow import ArrowFile
 from .files.open import named_files
-from .files.tables import numbered_names
-from .files.text import from_text, with_column
+from .files.tables import from_text, numbered_names
+from .files.text import with_column
 from .placement import allocate, require_room
 
 _BREAST_CANCER = "package:sklearn/datasets/data/breast_cancer.csv"

@@ -13,17 +13,8 @@ from ..config.data import FileData
 from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
-from .files.tables import Mask, Table, refuse_not_numbers, repeated
-from .files.text import (
-    as_text,
-    from_numpy,
-    holds_dates,
-    is_text,
-    numbers_as_text,
-    numbers_problem,
-    to_numpy,
-    value_counts,
-)
+from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
+from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
 
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 

@@ -13,17 +13,8 @@ from numpy.typing import NDArray
 
 from ..system.console import aligned
 from ..system.errors import UserError, rows_text
-from .files.tables import PLAIN, Reading, Table, TableFile
-from .files.text import (
-    as_text,
-    holds_dates,
-    is_number,
-    is_text,
-    numbers_as_text,
-    numbers_problem,
-    to_numpy,
-    value_counts,
-)
+from .files.tables import PLAIN, Reading, Table, TableFile, to_numpy
+from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20

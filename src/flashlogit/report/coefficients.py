@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from ..data.files.text import from_numpy, from_text, no_value, safe_cells
+from ..data.files.tables import from_numpy, from_text, no_value
+from ..data.files.text import safe_cells
 from ..fitting.inference import Inference
 from ..models.model import Model
 from ..system.files import write_atomically

@@ -21,7 +21,8 @@ from ..config.data import FileData, Label
 from ..config.load import load_settings
 from ..data.columns.labels import Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.files.open import named_files
-from ..data.files.text import from_numpy, from_text, safe_cells
+from ..data.files.tables import from_numpy, from_text
+from ..data.files.text import safe_cells
 from ..data.prediction import PredictionRows, read_for_prediction
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.scores import SplitScores

@@ -14,15 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..config.settings import (
-    SGD,
-    AdamW,
-    CosineSchedule,
-    ExponentialSchedule,
-    Optimizer,
-    StepSchedule,
-    TrainingSettings,
-)
+from ..config import settings as config
 
 State: TypeAlias = dict[str, Tensor]
 """What a rule knows of one parameter's earlier steps, by torch.optim's names; empty before the first step."""
@@ -77,27 +69,27 @@ def sgd(parameter: Tensor, gradient: Tensor, state: State, lr: float, *, momentu
     parameter.add_(gradient, alpha=-lr)
 
 
-def update_rules(settings: Optimizer) -> tuple[Rule, Rule]:
+def update_rules(settings: config.Optimizer) -> tuple[Rule, Rule]:
     """Return the rules of the weights and of the intercept, which does not decay."""
-    if isinstance(settings, SGD):
+    if isinstance(settings, config.SGD):
         rule: Rule = partial(sgd, momentum=settings.momentum, nesterov=settings.nesterov)
         return rule, rule
     rule = partial(adam, betas=settings.betas)
-    decay = settings.weight_decay if isinstance(settings, AdamW) else 0.0
+    decay = settings.weight_decay if isinstance(settings, config.AdamW) else 0.0
     return partial(rule, weight_decay=decay), partial(rule, weight_decay=0.0)
 
 
-def learning_rate(settings: TrainingSettings, epoch: int) -> float:
+def learning_rate(settings: config.TrainingSettings, epoch: int) -> float:
     """Return the learning rate after `epoch` epochs.
 
     The cosine is that of Loshchilov and Hutter 2017, equation 5, without a restart.
     """
     lr, schedule = settings.optimizer.lr, settings.schedule
-    if isinstance(schedule, CosineSchedule):
+    if isinstance(schedule, config.CosineSchedule):
         turn = math.cos(math.pi * epoch / settings.epochs)
         return schedule.final_lr + (lr - schedule.final_lr) * (1 + turn) / 2
-    if isinstance(schedule, StepSchedule):
+    if isinstance(schedule, config.StepSchedule):
         return float(lr * schedule.factor ** (epoch // schedule.every))
-    if isinstance(schedule, ExponentialSchedule):
+    if isinstance(schedule, config.ExponentialSchedule):
         return float(lr * schedule.factor**epoch)
     return lr

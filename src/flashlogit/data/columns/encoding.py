@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table
-from ..files.text import as_text, from_text, to_numpy
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, from_text, to_numpy
+from ..files.text import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
 
@@ -158,10 +158,6 @@ class Standardization:
     def identity(cls, columns: int) -> Standardization:
         """Return the one that leaves `columns` columns as they are."""
         return cls(mean=np.zeros(columns), scale=np.ones(columns))
-
-    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (block - mean) / scale in float64, for a row block [n, D]."""
-        return (block - self.mean) / self.scale
 
 
 class EncodedTable(Table):

@@ -21,8 +21,8 @@ from pydantic import AfterValidator, Field
 
 from ...config.data import Label
 from ...system.errors import UserError, did_you_mean, listing, number_text, row_text, rows_text, some_of
-from ..files.tables import Mask, Table
-from ..files.text import from_numpy, is_number, to_numpy, without_dictionary
+from ..files.tables import Mask, Table, from_numpy, to_numpy
+from ..files.text import is_number, without_dictionary
 
 LabelText: TypeAlias = bool | int | float | str
 

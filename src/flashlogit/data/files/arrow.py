@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...system.errors import row_text
 from ...system.machine import free_bytes, require_free
-from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates
-from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file, to_numpy
+from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates, to_numpy
+from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
 
 _Read: TypeAlias = Callable[[list[str], Reading], pa.Table]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ...system.errors import UserError, listing, rows_text, some_of
-from .tables import Reading
+from .tables import Reading, from_numpy, from_text, no_value, to_numpy
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 """What is read as a number."""
@@ -138,43 +136,6 @@ def _is_mark(value: str) -> bool:
     """Return whether a value looks like a mark of a missing one: -, ?, n/a."""
     letters = "".join(character for character in value if character.isalnum())
     return not letters or letters.casefold() in _MISSING_WORDS
-
-
-def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Return a column [N] of numbers, NaN where one is missing, or of booleans of which none is.
-
-    Arrow's own conversions from and to NumPy and Python import pandas, which takes 0.2 s. So do `from_numpy` and
-    `from_text` in its place; all three leave numbers where they are.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if pa.types.is_boolean(column.type):
-        return to_numpy(column.cast(pa.uint8())).view(np.bool_)
-    if column.null_count == 0:
-        return np.from_dlpack(column)
-    missing, buffers = to_numpy(column.is_null()), [None, column.buffers()[1]]
-    filled = pa.Array.from_buffers(column.type, len(column), buffers, offset=column.offset)
-    return np.where(missing, np.nan, np.from_dlpack(filled))
-
-
-def from_numpy(values: NDArray[Any]) -> pa.Array:
-    """Return numbers or booleans [N] as a column."""
-    bits = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
-
-
-def from_text(values: Iterable[str]) -> pa.Array:
-    """Return text [N] as a column of large_string."""
-    parts = [value.encode() for value in values]
-    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return pa.Array.from_buffers(
-        pa.large_string(), len(parts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(parts))]
-    )
-
-
-def no_value(kind: pa.DataType) -> pa.Scalar:
-    """Return a missing value."""
-    return pa.nulls(1, kind)[0]
 
 
 def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

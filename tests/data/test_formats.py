@@ -107,6 +107,14 @@ def test_line_breaks_in_quotes_at_the_end_of_a_block(write, monkeypatch):
         assert {name: table.column(name).to_pylist() for name in "ab"} == columns
 
 
+@pytest.mark.parametrize(("columns", "characters"), [(2, 3 << 20), (80_000, 100)])
+def test_lines_of_some_megabytes(write, columns, characters):
+    names = [f"the column {j}" for j in range(columns)]
+    rows = [["1"] * columns, ["x" * characters] + ["2"] * (columns - 1)]
+    file = open_files(write("d.csv", "\n".join(map(",".join, [names, *rows[:1] * 30, rows[1]])) + "\n"), "d")
+    assert file.read(names[:2], ()).column(names[0]).to_pylist() == ["1"] * 30 + ["x" * characters]
+
+
 @pytest.fixture
 def parts(tmp_path):
     """Three Parquet files of a folder, with what Spark leaves beside them."""

@@ -47,7 +47,7 @@ print(w.grad.tolist())
     assert run_python(code).strip() == "[-0.5, -0.5]"
 
 
-HEAVY = ["torch._dynamo", "sympy", "matplotlib", "pandas", "scipy.stats", "scipy.optimize", "sklearn"]
+HEAVY = ["numba", "torch._dynamo", "sympy", "matplotlib", "pandas", "scipy.stats", "scipy.optimize", "sklearn"]
 """What a command has no use for, each some tenths of a second to import, and torch's compiler two seconds."""
 TABLE = "a,b,city,y\n" + "".join(f"{i % 7},{i % 5 - 2.5},{'Rome' if i % 3 else 'Bonn'},{i % 2}\n" for i in range(60))
 QUIET = "--overwrite --quiet"

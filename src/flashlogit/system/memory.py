@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import machine
 from .errors import UserError
 
 _CAST_VALUES = {"cpu": 1 << 17, "cuda": 1 << 22}

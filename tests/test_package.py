@@ -86,7 +86,7 @@ PARAMETERS_OF_0_1_0 = {
     " random_state solver max_iter verbose warm_start n_jobs device backend learning_rate batch_size",
     "flashlogit.bce_loss": "X y weight bias sample_weight pos_weight eps clamp_gradient reduction backend",
     "flashlogit.fit": f"X y {FIT} backend names on_point",
-    "flashlogit.fit_softmax": f"X y classes {FIT} names on_point",
+    "flashlogit.fit_softmax": f"X y classes {FIT} names on_point backend",
     "flashlogit.reference.logits": "X weight bias",
     **{f"flashlogit.reference.{name}": parameters for name, parameters in PASSES.items()},
 }

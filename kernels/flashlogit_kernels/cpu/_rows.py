@@ -26,7 +26,7 @@ _SUMMED_ROWS = 256
 
 
 @exact
-def _exp_of_minus(a, e, bits, m):
+def exp_of_minus(a, e, bits, m):
     """Write exp(-a) for m numbers a >= 0, and 0 where that is next to the least number of the dtype.
 
     It is 2^n times a polynomial in what is left. The bits of 2^n are put together in `bits` [m], integers of the size
@@ -116,7 +116,7 @@ def _log1p(e, out, m):
 
 
 @helper
-def _logits_by_rows(x, at, apart, m, D, w, b, z):
+def logits_by_rows(x, at, apart, m, D, w, b, z):
     """Write x w + b of m rows, which begin `apart` numbers from each other."""
     T = z.dtype.type
     k = 0
@@ -146,7 +146,7 @@ def _logits_by_rows(x, at, apart, m, D, w, b, z):
 
 
 @helper
-def _gradient_by_rows(x, at, apart, m, D, r, g):
+def gradient_by_rows(x, at, apart, m, D, r, g):
     """Add X^T r of m rows to g."""
     T = g.dtype.type
     k = 0
@@ -170,7 +170,7 @@ def _gradient_by_rows(x, at, apart, m, D, r, g):
 
 
 @helper
-def _logits_by_columns(x, at, apart, m, D, w, b, z):
+def logits_by_columns(x, at, apart, m, D, w, b, z):
     """Write x w + b of m rows that lie beside each other, the columns being `apart`."""
     T = z.dtype.type
     for k in range(m):
@@ -196,7 +196,7 @@ def _logits_by_columns(x, at, apart, m, D, w, b, z):
 
 
 @helper
-def _gradient_by_columns(x, at, apart, m, D, r, g):
+def gradient_by_columns(x, at, apart, m, D, r, g):
     """Add X^T r of m rows to g."""
     T = g.dtype.type
     j = 0
@@ -276,7 +276,7 @@ def gather(x, row_stride, column_stride, D, kind, rows, begin, m, center, by_col
 
 
 @helper
-def _add_products(columns, D, m, h, weighted, matrix):
+def add_products(columns, D, m, h, weighted, matrix):
     """Add X^T diag(h) X of m rows, given column by column, to the lower triangle of a matrix [D * D] in float64.
 
     Four columns times four are added up side by side, in registers. `weighted` is scratch memory [4 * m].
@@ -394,7 +394,7 @@ def _terms(z, off, on, bound, tail, zeroes, a, bits, e, losses, r, h, m):
     one, zero = T(1.0), T(0.0)
     for k in range(m):
         a[k] = abs(z[k])
-    _exp_of_minus(a, e, bits, m)
+    exp_of_minus(a, e, bits, m)
     for k in range(m):
         r[k] = tail if e[k] < tail else e[k]
     _log1p(r, losses, m)
@@ -454,14 +454,14 @@ def pass_over(
             gather(x, row_stride, column_stride, D, kind, rows, i, m, center, by_columns, own)
             if len(w):
                 if by_columns:
-                    _logits_by_columns(own, 0, m, m, D, w, T(bias), z)
+                    logits_by_columns(own, 0, m, m, D, w, T(bias), z)
                 else:
-                    _logits_by_rows(own, 0, D, m, D, w, T(bias), z)
+                    logits_by_rows(own, 0, D, m, D, w, T(bias), z)
         elif len(w):
             if by_columns:
-                _logits_by_columns(x, at, apart, m, D, w, T(bias), z)
+                logits_by_columns(x, at, apart, m, D, w, T(bias), z)
             else:
-                _logits_by_rows(x, at, apart, m, D, w, T(bias), z)
+                logits_by_rows(x, at, apart, m, D, w, T(bias), z)
         if s_kind == NONE:
             for k in range(m):
                 off[k] = T(1.0)
@@ -490,18 +490,18 @@ def pass_over(
         for wanted, values, into in ((gradient, r, g), (bordered, h, of_h)):
             if wanted and gathered:
                 if by_columns:
-                    _gradient_by_columns(own, 0, m, m, D, values, into)
+                    gradient_by_columns(own, 0, m, m, D, values, into)
                 else:
-                    _gradient_by_rows(own, 0, D, m, D, values, into)
+                    gradient_by_rows(own, 0, D, m, D, values, into)
             elif wanted:
                 if by_columns:
-                    _gradient_by_columns(x, at, apart, m, D, values, into)
+                    gradient_by_columns(x, at, apart, m, D, values, into)
                 else:
-                    _gradient_by_rows(x, at, apart, m, D, values, into)
+                    gradient_by_rows(x, at, apart, m, D, values, into)
         if bordered:
             corner += _sum(h, m)
         if len(matrix):
-            _add_products(own, D, m, h, weighted, matrix)
+            add_products(own, D, m, h, weighted, matrix)
         waiting += m
         i += m
         if waiting >= _SUMMED_ROWS or i == end:

@@ -108,7 +108,7 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     y, s = check_labels(y, sample_weight)
     y = readable_labels(y, torch.float64)
     narrow, found = np.empty(0 if y.dtype == torch.uint8 else len(y), np.uint8), np.empty(5)
-    _measure.look_at_labels(*_bytes(y), *_bytes(s), narrow, found)
+    _measure.look_at_labels(*as_bytes(y), *as_bytes(s), narrow, found)
     outside, soft, negative, total, positive = found.tolist()
     labels = torch.from_numpy(narrow) if len(narrow) and soft == 0 else y
     return LabelSums(labels, s, outside > 0, negative > 0, total, positive)
@@ -119,10 +119,10 @@ def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]
     X = check_matrix(X)
     D, n = X.shape[1], len(X) if rows is None else len(rows)
     first = X[0 if rows is None else int(rows[0])].double().numpy()
-    parts = np.empty((_parts(n, D), 2 * D))
+    parts = np.empty((number_of_parts(n, D), 2 * D))
 
     def add(part: int) -> None:
-        _measure.add_moments(*_table(X, rows), first, *_range(part, len(parts), n), parts[part])
+        _measure.add_moments(*table_of(X, rows), first, *part_of(part, len(parts), n), parts[part])
 
     share(add, len(parts))
     return np.concatenate([first[None], parts[:, :D], parts[:, D:]])
@@ -141,12 +141,12 @@ def _sums(
         y, s = y[rows], None if s is None else s[rows]
     wanted = (values.loss, values.residual, values.curvature, values.logits)
     before = (
-        *_table(X, rows),
+        *table_of(X, rows),
         of_dtype if row_pass.center is None else row_pass.center.numpy(),
         of_dtype if row_pass.weight is None else row_pass.weight.to(compute).numpy(),
         0.0 if row_pass.bias is None else float(row_pass.bias),
-        *_bytes(y),
-        *_bytes(s),
+        *as_bytes(y),
+        *as_bytes(s),
         1.0 if row_pass.pos_weight is None else float(row_pass.pos_weight),
         clamp.bound,
         clamp.tail,
@@ -154,11 +154,11 @@ def _sums(
     )
     integers = of_dtype.view(np.int64 if compute == torch.float64 else np.int32)
     after = (gradient, *(of_dtype if each is None else each.numpy() for each in wanted), integers)
-    count = min(_parts(n, D), _MOST_MATRICES) if hessian else _parts(n, D)
+    count = min(number_of_parts(n, D), _MOST_MATRICES) if hessian else number_of_parts(n, D)
     sums, matrices = np.empty((count, 2 * D + SCALARS + 1 if border else D + SCALARS)), np.empty((count, height * D))
 
     def add(part: int) -> None:
-        _rows.pass_over(*before, *_range(part, count, n), *after, sums[part], matrices[part])
+        _rows.pass_over(*before, *part_of(part, count, n), *after, sums[part], matrices[part])
 
     share(add, count)
     total = sums.sum(axis=0)
@@ -166,16 +166,16 @@ def _sums(
     return torch.from_numpy(total), torch.from_numpy(matrices.sum(axis=0).reshape(height, height))
 
 
-def _parts(n: int, D: int) -> int:
+def number_of_parts(n: int, D: int) -> int:
     """Return the number of parts in which n rows are gone through."""
     return max(1, min(n * D // _FEW_VALUES, _FEW_PARTS), min(n * D // _MANY_VALUES, _MOST_PARTS))
 
 
-def _range(part: int, count: int, n: int) -> tuple[int, int]:
+def part_of(part: int, count: int, n: int) -> tuple[int, int]:
     return part * n // count, (part + 1) * n // count
 
 
-def _table(X: Tensor, rows: Tensor | None) -> tuple[Any, ...]:
+def table_of(X: Tensor, rows: Tensor | None) -> tuple[Any, ...]:
     """Return X as a loop takes it: a row of numbers, or of their bits, its strides, columns and kind, and the rows to
     visit."""
     (N, D), (row_stride, column_stride) = X.shape, X.stride()
@@ -186,7 +186,7 @@ def _table(X: Tensor, rows: Tensor | None) -> tuple[Any, ...]:
     return numbers.numpy(), row_stride, column_stride, D, kind, visited
 
 
-def _bytes(vector: Tensor | None) -> tuple[NDArray[np.uint8], int]:
+def as_bytes(vector: Tensor | None) -> tuple[NDArray[np.uint8], int]:
     """Return the bytes of labels or weights, and how a loop is to read them."""
     if vector is None:
         return np.empty(0, np.uint8), _rows.NONE

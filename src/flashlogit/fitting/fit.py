@@ -96,6 +96,7 @@ def fit_softmax(
     start: Parameters | FitState | None = None,
     names: Sequence[str] | None = None,
     on_point: Listener | None = None,
+    backend: BackendName = "auto",
 ) -> Fit:
     """Minimise P over the weights of K classes and their free, unpenalised intercepts.
 
@@ -105,6 +106,7 @@ def fit_softmax(
         classes: K, at least 2; default: the largest class number and 1.
         start: weight [K, D] and bias [K] to start from, or a state to go on from.
         sample_weight, l1, l2, intercept, solver, tolerance, max_iterations, names, on_point: as for `fit`.
+        backend: numba for loops compiled for the CPU; triton and torch are torch's products; auto as for `fit`.
 
     Returns:
         A `Fit` with weight [K, D] and bias [K], the intercepts adding up to 0.
@@ -118,7 +120,8 @@ def fit_softmax(
     X, y, sample_weight = _checked(X, y, sample_weight)
     if sample_weight is not None:
         check_weights(negative=not bool((sample_weight >= 0).all()), total=float(sample_weight.sum()))
-    loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
+    loops = choose_backend(backend, X.device).class_loops
+    loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept, loops=loops)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
 

@@ -1,4 +1,4 @@
-"""The softmax loss of more than two classes, summed by torch's products over row blocks.
+"""The softmax loss of more than two classes, summed by compiled loops on a CPU, or by torch's products over row blocks.
 
     loss_i = logsumexp_k z_ik - z_i,y_i,      z_i = W^T x_i + b,      p_i = softmax(z_i)
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,10 +22,15 @@ from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
 
 @dataclass(frozen=True)
 class Softmax(Targets):
-    """The loss of class numbers y [N] int64, from 0 on."""
+    """The loss of class numbers y [N] int64, from 0 on.
+
+    loops: `flashlogit_kernels.cpu.classes`, or None for torch's products.
+    """
+
+    loops: Any = None
 
     @classmethod
-    def of(cls, y: Tensor, classes: int, sample_weight: Tensor | None, *, intercept: bool) -> Self:
+    def of(cls, y: Tensor, classes: int, sample_weight: Tensor | None, *, intercept: bool, loops: Any = None) -> Self:
         """Return the loss of K classes; ValueError where one has no row of positive weight, with an intercept."""
         s = None if sample_weight is None else sample_weight.double()
         mass = torch.bincount(y, weights=s, minlength=classes).double().tolist()
@@ -37,7 +42,7 @@ class Softmax(Targets):
                 " class"
             )
         shares = [each / total for each in mass] if intercept else [1 / classes] * classes
-        return cls(y, s, tuple(shares), total, intercept)
+        return cls(y, s, tuple(shares), total, intercept, loops)
 
     @property
     def columns(self) -> int:
@@ -60,6 +65,13 @@ class Softmax(Targets):
         kept = None
         if keep.products is not None:
             kept = design.X.new_empty((len(design.X), K), dtype=keep.products)
+        if self.loops is not None:
+            design.count()
+            found = self.loops.softmax_onepass(
+                design.X, self.y, *at, probabilities=kept, second=keep.intercepts, **self._options(design, at)
+            )
+            kept_rows = KeptRows(curvature=kept, margin=found.margin, intercepts=found.second)
+            return RowSums(found.loss, Coefficients(found.weight_grad, found.bias_grad), kept_rows)
         least: list[Tensor] = []
 
         def add(rows: slice, X: Tensor, weight_grad: Tensor, bias_grad: Tensor, loss: Tensor, second: Tensor) -> None:
@@ -94,6 +106,9 @@ class Softmax(Targets):
 
     def product(self, design: Design, curvature: Tensor, v: Coefficients) -> Coefficients:
         """Return the Hessian of the sum times v from the probabilities of every row; one pass over X."""
+        if self.loops is not None:
+            design.count()
+            return Coefficients(*self.loops.softmax_product(design.X, curvature, *v, **self._options(design, v)))
         return self._product(design, v, lambda rows, X: curvature[rows])
 
     def hessian(self, design: Design, at: Coefficients) -> Tensor:
@@ -107,6 +122,13 @@ class Softmax(Targets):
         coordinates = design.coordinates
         center, scale = coordinates.center.to(dtype), coordinates.scale.to(dtype)
         P = len(scale)
+        if self.loops is not None:
+            design.count()
+            options = {"sample_weight": self.sample_weight, "center": center}
+            moved = at.b if design.center is not None else at.b + center @ at.W
+            found: Tensor = self.loops.softmax_hessian(design.X, self.y, at.W, moved, **options)
+            exact = coordinates.scale[:, None]
+            return (found[:P, :, :P] * exact[..., None, None]).mul_(exact).reshape(P * K, P * K)
 
         def add(rows: slice, X: Tensor, total: Tensor) -> None:
             p = _probabilities(X, at)
@@ -175,7 +197,11 @@ class Softmax(Targets):
         fewest, least = torch.stack([counts.min().double(), mass.min().double()]).tolist()
         if fewest < 8 * parameters or not least > 0:
             return None
-        return self.of(y, self.columns, s, intercept=self.intercept)
+        return self.of(y, self.columns, s, intercept=self.intercept, loops=self.loops)
+
+    def _options(self, design: Design, at: Coefficients) -> dict[str, Tensor | None]:
+        center = None if design.center is None else design.center.to(at.W.dtype)
+        return {"sample_weight": self.sample_weight, "center": center}
 
     def _rates(self) -> Tensor:
         return torch.tensor(self.shares, dtype=torch.float64, device=self.y.device)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -87,6 +87,15 @@ class Backend:
         from .. import reference
 
         return reference
+
+    @property
+    def class_loops(self) -> Any:
+        """Compiled loops for the classes of a softmax, or None: elsewhere torch's products do."""
+        if self.name != "numba":
+            return None
+        from flashlogit_kernels.cpu import classes
+
+        return classes
 
 
 @functools.cache

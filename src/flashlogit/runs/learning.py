@@ -171,9 +171,10 @@ class SolverRun:
         options |= self._loss.model_dump(include={"l1", "l2"})
         options |= {"solver": settings.name, "sample_weight": rows.sample_weight, "start": self._start}
         options |= {"names": self._task.dataset.feature_names, "on_point": self._progress.add}
+        options |= {"backend": self._task.backend.name}
         if self._classes > 2:
             return fit_softmax(rows.X, rows.y, classes=self._classes, **options)
-        return fit(rows.X, rows.y, backend=self._task.backend.name, **options)
+        return fit(rows.X, rows.y, **options)
 
     def _infer(self, result: Fit) -> tuple[Inference | None, str]:
         """Return the statistics of the raw columns' coefficients, or None and the reason why there are none."""

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.cpu.descent import descend
+
 from .proximal import factor, interior_point, solve, steepest_descent, try_factor
 
 
@@ -27,20 +29,21 @@ from .proximal import factor, interior_point, solve, steepest_descent, try_facto
 class Tuning:
     """How far the model is minimised, and what is taken for rounding."""
 
-    steps: int = 20
-    """Most active-set steps before the interior-point method: at ordinary problems two to five do."""
-    polishing_steps: int = 5
-    """Most active-set steps after it."""
+    rounds: int = 20
+    """Most rounds, each of some sweeps and a Newton step, before the interior-point method: at ordinary problems one to
+    three do."""
+    polishing_rounds: int = 5
+    """Most rounds after it."""
+    sweeps: int = 10
+    """Most sweeps of a round."""
+    still: float = 0.1
+    """Share of the goal, squared, that a sweep gains at most where the goal has been reached: curvatures are about 1."""
     halves: int = 14
     """Halves of a step that are tried."""
     no_slope: float = 1e-6
     """Largest share of the first subgradient that is left: it is little enough for the outer step."""
-    next_to_nothing: float = 1e-4
-    """Share of that which is left only at a minimum, even by a step that was cut off."""
     noise: float = 4 * torch.finfo(torch.float64).eps
     """Share of a derivative that may be all rounding."""
-    releases: int = 3
-    """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
     least_new: int = 128
     """A working set grows by so many variables, if so many have reason to move; by more where it is larger itself."""
     rounding: float = 1e-12
@@ -99,71 +102,52 @@ def _minimise(
     """
     end = x
     if not stalls:
-        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=TUNING.steps)
+        end, done = _by_descent(H, slope, x, l1, goal, x, rounds=TUNING.rounds)
         if done or not bool((l1 > 0).any()):
             return end, False, 0.0
     added = _missing(H)
     if added > 0:
         H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inner, _ = _by_active_sets(H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=TUNING.polishing_steps)
+    inside = interior_point(H, slope, x, l1)
+    inner, _ = _by_descent(H, slope, x, l1, goal, inside, rounds=TUNING.polishing_rounds)
     values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
     return inner if float(values[1]) <= float(values[0]) else end, True, added
 
 
-def _by_active_sets(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, steps: int
+def _by_descent(
+    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, rounds: int
 ) -> tuple[Tensor, bool]:
     """Return a better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
-    end = start
     noise = TUNING.noise * (slope.abs() + l1)
-    here = slope + H @ (end - x)
-    down = steepest_descent(here, end, l1)
-    for _ in range(steps):
-        end, gain, whole = _active_set_step(H, here, end, l1, down)
+    end = start.clone()
+    for _ in range(rounds):
+        here = slope + H @ (end - x)
+        descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=TUNING.sweeps, least=TUNING.still * goal * goal)
         here = slope + H @ (end - x)
         down = steepest_descent(here, end, l1)
-        left = float(torch.where(down.abs() > noise, down, 0.0).norm())
-        if left <= goal and (whole or left <= TUNING.next_to_nothing * goal):
+        if float(torch.where(down.abs() > noise, down, 0.0).norm()) <= goal:
             return end, True
-        if gain <= 0:
-            break
+        support = torch.nonzero((end != 0) | (l1 == 0)).reshape(-1)
+        of_support = H[support][:, support], here[support], end[support], l1[support], down[support]
+        end[support] = _newton_step(*of_support)
     return end, False
 
 
-def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> tuple[Tensor, float, bool]:
-    """Return a better x [P], what m gains by it, and whether it is the minimum over the free variables.
+def _newton_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> Tensor:
+    """Return a better x [P], none of which is 0 but what is free to be: of the points on the way to the minimum that m
+    would have without a change of signs, cut off where signs change, the best.
 
     slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
     """
-    free = (x != 0) | (down != 0) | (l1 == 0)
-    signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
-    newton = _newton_step(H, down, free)
-    for _ in range(TUNING.releases):
-        # A variable that leaves 0 for one side, and is taken to the other by the step of all, would stay at 0 and spoil
-        # the step of the rest, which counts on it.
-        blocked = free & (x == 0) & (l1 > 0) & (newton * signs < 0)
-        if not bool(blocked.any()):
-            break
-        free = free & ~blocked
-        newton = _newton_step(H, down, free)
-    # [T, P]: the ends of the steps, cut off at the orthant where there is an l1 term.
+    newton = solve(factor(H[None]), down[:, None])[:, 0]
+    straight = x + newton
+    if bool(((straight * x > 0) | (l1 == 0)).all()):
+        return straight
     straight = x + _lengths(x, newton, l1)[:, None] * newton
-    inside = (straight * signs > 0) | (l1 == 0) | ~free
-    ends = torch.where(inside, straight, 0.0)
+    ends = torch.where((straight * x > 0) | (l1 == 0), straight, 0.0)
     model = _model(H, slope, x, l1, ends - x)
     best = int(model.argmin())
-    gain = -float(model[best])
-    if not gain > 0:
-        return x, 0.0, False
-    return ends[best], gain, best == 0 and bool(inside[0].all())
-
-
-def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
-    """Return H^-1 down over the free variables [P], and 0 for the others."""
-    here = torch.nonzero(free).reshape(-1)
-    step = torch.zeros_like(down)
-    step[here] = solve(factor(H[here][:, here][None]), down[here, None])[:, 0]
-    return step
+    return ends[best] if float(model[best]) < 0 else x
 
 
 def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:

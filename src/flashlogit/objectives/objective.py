@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage
-from .design import sample_rows
+from .design import Design, sample_rows
 from .parameters import Parameterisation
 from .row_loss import Keep, KeptRows
 
@@ -133,6 +133,19 @@ class Objective(Parameterisation):
             return None
         design, known = self.design.sample(chosen)
         return replace(self, design=design, loss=loss), known
+
+    def of_columns(self, columns: Tensor) -> tuple[Objective, Tensor]:
+        """Return this objective over the columns numbered `columns` [m], copied, and where its parameters are in theta,
+        [p C]; for one that is `penalised`."""
+        rows = columns if not self.intercept else torch.cat([columns, columns.new_tensor([self.X.shape[1]])])
+        here, kept, C = rows.cpu().numpy(), columns.cpu().numpy(), self.loss.columns
+        all_of = self.design.coordinates
+        coordinates = replace(all_of, centers=all_of.centers[kept], scales=all_of.scales[here])
+        share = self.design.share * len(columns) / self.X.shape[1]
+        design = Design(self.X.index_select(1, columns), coordinates, self.counter, share)
+        self.design.count(len(columns) / self.X.shape[1])
+        places = (rows[:, None] * C + torch.arange(C, device=rows.device)).reshape(-1)
+        return replace(self, design=design, scales=self.scales[here]), places
 
     def separated(self, point: Point) -> bool:
         """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`.

@@ -42,6 +42,7 @@ from .method import Method, Start
 from .newton import Newton
 from .newton_cg import TUNING, NewtonCG
 from .stepped import Stepped, takes_steps
+from .working_set import WorkingSet
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
 METHODS: Final[dict[str, type[Newton] | type[NewtonCG] | type[LBFGS]]] = {
@@ -55,6 +56,8 @@ def begun(name: str, objective: Objective, start: Start) -> Method:
     """Return a method at its start: one whose steps a kernel makes where there is such a one, else one in torch."""
     if takes_steps(objective, name):
         return Stepped(objective, start, newton=name == "newton")
+    if name == "newton" and objective.l1 > 0 and objective.penalised and objective.X.shape[1] > BOUNDS.whole:
+        return WorkingSet(objective, start)
     return METHODS[name](objective, start)
 
 
@@ -66,6 +69,7 @@ class Bounds:
     """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
     softmax_newton: int = 320
     """The same for (D + 1) K parameters of a softmax."""
+    whole: int = 512
     limit: int = 2048
     """Most for which it is offered, and with an l1 term taken: where L-BFGS converges it takes half the time at 2,000
     columns, but often it does not."""
@@ -122,7 +126,7 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         raise ValueError(f"solver is {name!r}; must be auto, {', '.join(METHODS)}")
     D = X.shape[1]
     size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
-    if name == "newton" and size > BOUNDS.limit:
+    if name == "newton" and size > BOUNDS.limit and l1 == 0:
         many = f"{D:,} columns" if outputs == 1 else f"{size:,} parameters, an intercept and {D:,} of each class"
         raise UserError(
             f"there are {many}; it takes at most {BOUNDS.limit:,}",
@@ -139,7 +143,7 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         )
     if name != "auto":
         return name
-    if size <= (BOUNDS.limit if l1 > 0 else auto):
+    if l1 > 0 or size <= auto:
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:
         seconds = predicted_seconds(len(X), D, X.element_size())

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 
-def descend(H, slope, x, l1, sweeps, least):
+def descend(H, slope, x, l1, sweeps, goal):
     """Minimise slope . d + 1/2 d^T H d + sum_j l1_j |x_j + d_j| by one d_j after the other; see `descent.descend`."""
+    left = 0.0
     for _ in range(sweeps):
-        gained = 0.0
+        squares = 0.0
         for j in range(len(x)):
-            curvature, old = H[j, j], x[j]
+            curvature, old, bound = H[j, j], x[j], l1[j]
             if not curvature > 0:
                 continue
             pull = curvature * old - slope[j]
-            if pull > l1[j]:
-                new = (pull - l1[j]) / curvature
-            elif pull < -l1[j]:
-                new = (pull + l1[j]) / curvature
-            else:
-                new = 0.0
-            if new != old:
+            new = 0.0
+            if pull > bound:
+                new = (pull - bound) / curvature
+            elif pull < -bound:
+                new = (pull + bound) / curvature
+            moved = new - old
+            # What is less is rounding, but zeros are exact.
+            if abs(moved) * curvature > 1e-15 * (abs(pull) + bound) or (new == 0.0 and old != 0.0):
                 x[j] = new
-                add(slope, new - old, H[j])
-                gained += 0.5 * curvature * (new - old) ** 2
-        if gained <= least:
+                add(slope, moved, H[j])
+                squares += (curvature * moved) ** 2
+        left = squares**0.5
+        if not left > goal:
             break
+    return left
 
 
 def add(total, factor, row):

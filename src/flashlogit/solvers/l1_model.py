@@ -35,17 +35,15 @@ class Tuning:
     polishing_rounds: int = 5
     """Most rounds after it."""
     sweeps: int = 10
-    """Most sweeps of a round."""
-    still: float = 0.1
-    """Share of the goal, squared, that a sweep gains at most where the goal has been reached: curvatures are about 1."""
+    """Sweeps of a round at least."""
+    products: int = 200_000
+    """A round has as many sweeps as take so many products, which cost as much as a Newton step of a few variables."""
+    repeats: int = 3
+    """Times that the interior-point method finds more variables that have reason to move."""
     halves: int = 14
     """Halves of a step that are tried."""
     no_slope: float = 1e-6
     """Largest share of the first subgradient that is left: it is little enough for the outer step."""
-    noise: float = 4 * torch.finfo(torch.float64).eps
-    """Share of a derivative that may be all rounding."""
-    least_new: int = 128
-    """A working set grows by so many variables, if so many have reason to move; by more where it is larger itself."""
     rounding: float = 1e-12
     """Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""
 
@@ -60,86 +58,52 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
     """
     device = theta.device
-    H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
-    x, slope = theta, gradient
-    down = steepest_descent(slope, x, l1)
-    goal = TUNING.no_slope * float(down.norm())
-    taken, count = torch.zeros_like(x, dtype=torch.bool), -1
-    stalls, convex = False, True
-    while True:
-        taken = taken | _candidates(x, down, l1)
-        if float(down.norm()) <= goal or int(taken.sum()) == count:
-            break
-        here = torch.nonzero(taken).reshape(-1)
-        count = len(here)
-        x = x.clone()
-        x[here], stalls, added = _minimise(H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls)
-        if added > 0:
-            H = H + added * torch.eye(len(x), dtype=x.dtype)
-            convex = convex and added <= TUNING.rounding
-        slope = gradient + H @ (x - theta)
-        down = steepest_descent(slope, x, l1)
-    return x.to(device)[:, None], convex
-
-
-def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
-    """Return whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P]."""
-    needed = (x != 0) | (l1 == 0)
-    others = torch.where(needed, 0.0, down.abs())
-    count = max(TUNING.least_new, int(needed.sum()))
-    if int((others > 0).sum()) > count:
-        others = torch.where(others >= others.topk(count).values[-1], others, 0.0)
-    return needed | (others > 0)
-
-
-def _minimise(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, *, stalls: bool
-) -> tuple[Tensor, bool, float]:
-    """Return the minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
-
-    goal: the subgradient that may be left. stalls: whether active sets are known to stall.
-    Gives the point, whether they did, and what had to be added to the diagonal of H.
-    """
-    end = x
-    if not stalls:
-        end, done = _by_descent(H, slope, x, l1, goal, x, rounds=TUNING.rounds)
+    A, g, x, l1 = H[0].cpu().contiguous(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
+    goal = TUNING.no_slope * float(steepest_descent(g, x, l1).norm())
+    slope, more = g, 0.0
+    x, done = _by_descent(A, g, x, x, l1, goal, rounds=TUNING.rounds)
+    for _ in range(TUNING.repeats):
         if done or not bool((l1 > 0).any()):
-            return end, False, 0.0
-    added = _missing(H)
-    if added > 0:
-        H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inside = interior_point(H, slope, x, l1)
-    inner, _ = _by_descent(H, slope, x, l1, goal, inside, rounds=TUNING.polishing_rounds)
-    values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
-    return inner if float(values[1]) <= float(values[0]) else end, True, added
+            break
+        slope = g + A @ (x - theta[:, 0].cpu())
+        here = torch.nonzero((x != 0) | (l1 == 0) | (steepest_descent(slope, x, l1) != 0)).reshape(-1)
+        added = _missing(A[here][:, here])
+        if added > 0:
+            A, more = A + added * torch.eye(len(x), dtype=x.dtype), more + added
+            slope = g + A @ (x - theta[:, 0].cpu())
+        inside = x.clone()
+        inside[here] = interior_point(A[here][:, here], slope[here], x[here], l1[here])
+        end, done = _by_descent(A, slope, x, inside, l1, goal, rounds=TUNING.polishing_rounds)
+        if not float(_model(A, slope, x, l1, (end - x)[None])) < 0:
+            break
+        x = end
+    return x.to(device)[:, None], more <= TUNING.rounding
 
 
 def _by_descent(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, rounds: int
+    H: Tensor, slope: Tensor, x: Tensor, start: Tensor, l1: Tensor, goal: float, *, rounds: int
 ) -> tuple[Tensor, bool]:
-    """Return a better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
-    noise = TUNING.noise * (slope.abs() + l1)
-    end = start.clone()
+    """Return a better point than `start` [P], and whether it is the minimum of m, whose quadratic part has the gradient
+    `slope` at x; goal: the subgradient that may be left."""
+    end, sweeps = start.clone(), max(TUNING.sweeps, TUNING.products // len(x) ** 2)
     for _ in range(rounds):
         here = slope + H @ (end - x)
-        descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=TUNING.sweeps, least=TUNING.still * goal * goal)
-        here = slope + H @ (end - x)
-        down = steepest_descent(here, end, l1)
-        if float(torch.where(down.abs() > noise, down, 0.0).norm()) <= goal:
+        left = descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=sweeps, goal=goal)
+        if left <= goal:
             return end, True
         support = torch.nonzero((end != 0) | (l1 == 0)).reshape(-1)
-        of_support = H[support][:, support], here[support], end[support], l1[support], down[support]
+        of_support = H[support][:, support], here[support], end[support], l1[support]
         end[support] = _newton_step(*of_support)
     return end, False
 
 
-def _newton_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> Tensor:
+def _newton_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor) -> Tensor:
     """Return a better x [P], none of which is 0 but what is free to be: of the points on the way to the minimum that m
     would have without a change of signs, cut off where signs change, the best.
 
-    slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
+    slope [P]: the gradient of the quadratic part at x.
     """
-    newton = solve(factor(H[None]), down[:, None])[:, 0]
+    newton = solve(factor(H[None]), -(slope + l1 * torch.sign(x))[:, None])[:, 0]
     straight = x + newton
     if bool(((straight * x > 0) | (l1 == 0)).all()):
         return straight

@@ -47,7 +47,7 @@ class Newton:
         self.objective = objective
         self.hessian = start.hessian
         self._factors: Tensor | None = None
-        self._new = False
+        self._new = self._was_new = False
         self._dtype: torch.dtype | None = None
         if start.state is not None:
             P, K = start.theta.shape
@@ -56,12 +56,24 @@ class Newton:
                 self.hessian, new = of_shapes(start.state, hessian=(K, P, P), new=())
                 self._new = bool(new)
             self._dtype = torch.float64 if bool(of_shapes(start.state, exact=())[0]) else None
-        self.search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
-        self.decrement = self._set_direction()
+        self.search = Search(objective.l1_of, start.at or objective.evaluate(start.theta, certified=True))
+        self._last: float | None = None
+        self._decrement: float | None = None
+
+    @property
+    def decrement(self) -> float:
+        """The decrease of P that the model expects of the next step, which is found when it is first asked for."""
+        if self._decrement is None:
+            self._decrement, last = self._set_direction(), self._last
+            if last is not None and self._decrement > TUNING.good_ratio * last:
+                if self._was_new and self._decrement < TUNING.exact_below * self.objective.null_value:
+                    self._dtype = torch.float64
+                self._renew()
+        return self._decrement
 
     def advance(self) -> bool:
         """Try the next point; return whether it was good enough."""
-        before, search = self.search.at, self.search
+        last, before, search = self.decrement, self.search.at, self.search
         search.judge(self.objective.evaluate(search.trial, certified=True))
         refused = search.numbers.refused
         if refused > 0:
@@ -72,18 +84,14 @@ class Newton:
             elif not self._new and refused > 1:
                 self._renew()
             return False
-        last, was_new, self._new = self.decrement, self._new, False
+        self._last, self._decrement, self._was_new, self._new = last, None, self._new, False
         if self.objective.parameters <= TUNING.corrected_parameters:
             self._correct(search.theta - before.theta, search.at.gradient - before.gradient)
-        self.decrement = self._set_direction()
-        if self.decrement > TUNING.good_ratio * last:
-            if was_new and self.decrement < TUNING.exact_below * self.objective.null_value:
-                self._dtype = torch.float64
-            self._renew()
         return True
 
     def state(self) -> State:
         """Return the Hessian; whether it is new, and in float64 from now on."""
+        assert self.decrement >= 0
         assert self.hessian is not None
         new, exact = torch.tensor(self._new), torch.tensor(self._dtype is not None)
         return {"hessian": self.hessian, "new": new, "exact": exact}
@@ -92,7 +100,7 @@ class Newton:
         """Compute the Hessian at the accepted point, and go on along its direction."""
         self.hessian = None
         self.search.restart()
-        self.decrement = self._set_direction()
+        self._decrement = self._set_direction()
 
     def _correct(self, s: Tensor, y: Tensor) -> None:
         """Make H s = y, s being the last step and y what it changed in the gradient, [P, K]."""

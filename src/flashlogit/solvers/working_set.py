@@ -28,7 +28,7 @@ class Tuning:
     """Least columns of a set: below, what is done between two passes costs more than they do."""
     growth: float = 1.0
     """Columns whose weights are 0, as a share of the others."""
-    share: float = 0.1
+    share: float = .001
     """Share of the gap over all columns that is left over those of the set."""
     steps: int = 100
     """Most steps over one set."""
@@ -84,7 +84,7 @@ class WorkingSet:
 
     def _minimum(self, few: Objective, at: Point) -> Point:
         """Return about the optimum over a set, from a point that was evaluated over all columns."""
-        start = Start(at.theta, self._goal / few.null_value)
+        start = Start(at.theta, self._goal / few.null_value, at=at)
         method = (Newton if few.parameters <= TUNING.newton else LBFGS)(few, start)
         goal = max(TUNING.share * self.search.numbers.gap, 0.5 * self._goal)
         for _ in range(TUNING.steps):

@@ -34,10 +34,10 @@ class Tuning:
     three do."""
     polishing_rounds: int = 5
     """Most rounds after it."""
-    sweeps: int = 10
-    """Sweeps of a round at least."""
-    products: int = 200_000
-    """A round has as many sweeps as take so many products, which cost as much as a Newton step of a few variables."""
+    sweeps: tuple[int, int] = (10, 300)
+    """Sweeps of a round, at least and at most."""
+    products: int = 5_000_000
+    """A round has as many sweeps as take so many products, if all variables move."""
     repeats: int = 3
     """Times that the interior-point method finds more variables that have reason to move."""
     halves: int = 14
@@ -85,7 +85,7 @@ def _by_descent(
 ) -> tuple[Tensor, bool]:
     """Return a better point than `start` [P], and whether it is the minimum of m, whose quadratic part has the gradient
     `slope` at x; goal: the subgradient that may be left."""
-    end, sweeps = start.clone(), max(TUNING.sweeps, TUNING.products // len(x) ** 2)
+    end, sweeps = start.clone(), min(max(TUNING.products // len(x) ** 2, TUNING.sweeps[0]), TUNING.sweeps[1])
     for _ in range(rounds):
         here = slope + H @ (end - x)
         left = descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=sweeps, goal=goal)

@@ -24,11 +24,11 @@ from .newton import Newton
 class Tuning:
     """How many columns are chosen, and how far P is minimised over them."""
 
-    least: int = 128
+    least: int = 64
     """Least columns of a set: below, what is done between two passes costs more than they do."""
     growth: float = 1.0
     """Columns whose weights are 0, as a share of the others."""
-    share: float = .001
+    share: float = 0.1
     """Share of the gap over all columns that is left over those of the set."""
     steps: int = 100
     """Most steps over one set."""

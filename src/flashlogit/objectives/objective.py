@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage
-from .design import Design, sample_rows
+from .design import sample_rows
 from .parameters import Parameterisation
 from .row_loss import Keep, KeptRows
 
@@ -75,7 +75,7 @@ class Objective(Parameterisation):
         if self.l1 > 0:
             value = value + (self.l1_of * theta.abs()).sum(dim=0)
         gradient = data + l2_theta
-        gap = self._gap_estimate(theta, data, gradient, value) if self.penalised else value
+        gap = self.gap_estimate(theta, data, gradient, value) if self.penalised else value
         return Point(theta, gradient, value, gap, sums.rows)
 
     def product(self, point: Point, v: Tensor) -> Tensor:
@@ -134,19 +134,6 @@ class Objective(Parameterisation):
         design, known = self.design.sample(chosen)
         return replace(self, design=design, loss=loss), known
 
-    def of_columns(self, columns: Tensor) -> tuple[Objective, Tensor]:
-        """Return this objective over the columns numbered `columns` [m], copied, and where its parameters are in theta,
-        [p C]; for one that is `penalised`."""
-        rows = columns if not self.intercept else torch.cat([columns, columns.new_tensor([self.X.shape[1]])])
-        here, kept, C = rows.cpu().numpy(), columns.cpu().numpy(), self.loss.columns
-        all_of = self.design.coordinates
-        coordinates = replace(all_of, centers=all_of.centers[kept], scales=all_of.scales[here])
-        share = self.design.share * len(columns) / self.X.shape[1]
-        design = Design(self.X.index_select(1, columns), coordinates, self.counter, share)
-        self.design.count(len(columns) / self.X.shape[1])
-        places = (rows[:, None] * C + torch.arange(C, device=rows.device)).reshape(-1)
-        return replace(self, design=design, scales=self.scales[here]), places
-
     def separated(self, point: Point) -> bool:
         """Return whether there is no optimum, every row being on its label's side at a point evaluated `certified`.
 
@@ -200,7 +187,7 @@ class Objective(Parameterisation):
         gap = max(of_rows + of_penalties - saving, 0.0)
         return Certificate("gap", min(gap, value), value, self.null_value)
 
-    def _gap_estimate(self, theta: Tensor, data: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+    def gap_estimate(self, theta: Tensor, data: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
         """Return about what `certify` would prove, [K]; data: the gradient without the penalty's."""
         weights = self.X.shape[1] * self.loss.columns
         l2 = self.l2_of[:weights]

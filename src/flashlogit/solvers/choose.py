@@ -56,7 +56,7 @@ def begun(name: str, objective: Objective, start: Start) -> Method:
     """Return a method at its start: one whose steps a kernel makes where there is such a one, else one in torch."""
     if takes_steps(objective, name):
         return Stepped(objective, start, newton=name == "newton")
-    if name == "newton" and objective.l1 > 0 and objective.penalised and objective.X.shape[1] > BOUNDS.whole:
+    if name == "newton" and objective.l1 > 0 and not objective.X.is_cuda:
         return WorkingSet(objective, start)
     return METHODS[name](objective, start)
 
@@ -69,7 +69,6 @@ class Bounds:
     """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
     softmax_newton: int = 320
     """The same for (D + 1) K parameters of a softmax."""
-    whole: int = 512
     limit: int = 2048
     """Most for which it is offered, and with an l1 term taken: where L-BFGS converges it takes half the time at 2,000
     columns, but often it does not."""
@@ -126,7 +125,8 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         raise ValueError(f"solver is {name!r}; must be auto, {', '.join(METHODS)}")
     D = X.shape[1]
     size, auto = (D, BOUNDS.newton) if outputs == 1 else ((D + 1) * outputs, BOUNDS.softmax_newton)
-    if name == "newton" and size > BOUNDS.limit and l1 == 0:
+    by_sets = l1 > 0 and not X.is_cuda
+    if name == "newton" and size > BOUNDS.limit and not by_sets:
         many = f"{D:,} columns" if outputs == 1 else f"{size:,} parameters, an intercept and {D:,} of each class"
         raise UserError(
             f"there are {many}; it takes at most {BOUNDS.limit:,}",
@@ -143,7 +143,7 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         )
     if name != "auto":
         return name
-    if l1 > 0 or size <= auto:
+    if by_sets or size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:
         seconds = predicted_seconds(len(X), D, X.element_size())

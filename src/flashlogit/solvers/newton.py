@@ -10,6 +10,7 @@ Newton method), so that exact zeros come out of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,23 +50,24 @@ class Newton:
         self._factors: Tensor | None = None
         self._new = self._was_new = False
         self._dtype: torch.dtype | None = None
+        self._last = math.inf
         if start.state is not None:
             P, K = start.theta.shape
             # A step that a kernel made keeps an inverse, which may not be sound: the Hessian is computed anew.
-            if "step" not in start.state:
-                self.hessian, new = of_shapes(start.state, hessian=(K, P, P), new=())
-                self._new = bool(new)
+            if "last" in start.state:
+                self.hessian, new, before, last = of_shapes(start.state, hessian=(K, P, P), new=(), was_new=(), last=())
+                self._new, self._was_new = bool(new), bool(before)
+                self._last = float(last) if last >= 0 else math.inf
             self._dtype = torch.float64 if bool(of_shapes(start.state, exact=())[0]) else None
         self.search = Search(objective.l1_of, start.at or objective.evaluate(start.theta, certified=True))
-        self._last: float | None = None
         self._decrement: float | None = None
 
     @property
     def decrement(self) -> float:
         """The decrease of P that the model expects of the next step, which is found when it is first asked for."""
         if self._decrement is None:
-            self._decrement, last = self._set_direction(), self._last
-            if last is not None and self._decrement > TUNING.good_ratio * last:
+            self._decrement = self._set_direction()
+            if self._decrement > TUNING.good_ratio * self._last:
                 if self._was_new and self._decrement < TUNING.exact_below * self.objective.null_value:
                     self._dtype = torch.float64
                 self._renew()
@@ -90,15 +92,17 @@ class Newton:
         return True
 
     def state(self) -> State:
-        """Return the Hessian; whether it is new, and in float64 from now on."""
-        assert self.decrement >= 0
-        assert self.hessian is not None
-        new, exact = torch.tensor(self._new), torch.tensor(self._dtype is not None)
-        return {"hessian": self.hessian, "new": new, "exact": exact}
+        """Return the Hessian, if there is one yet; whether it is new, and was at the last point; whether it is to be in
+        float64; the last decrement, or -1."""
+        new, was_new, exact = (torch.tensor(each) for each in (self._new, self._was_new, self._dtype is not None))
+        last = torch.tensor(self._last if math.isfinite(self._last) else -1.0, dtype=torch.float64)
+        of_hessian = {"hessian": self.hessian, "was_new": was_new, "last": last} if self.hessian is not None else {}
+        return {"new": new, "exact": exact, **of_hessian}
 
     def _renew(self) -> None:
         """Compute the Hessian at the accepted point, and go on along its direction."""
         self.hessian = None
+        self._last = math.inf
         self.search.restart()
         self._decrement = self._set_direction()
 

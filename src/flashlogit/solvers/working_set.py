@@ -10,7 +10,7 @@ goes on with all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ class Tuning:
     """How many weights are chosen, and how far P is minimised over them."""
 
     least: int = 64
-    """Least weights of a set."""
-    growth: float = 1.0
-    """Weights of a set that are 0, as a share of the others."""
+    """Weights that are 0 in a set, at least."""
+    growth: float = 0.5
+    """The same as a share of those that are not."""
     rows: int = 4
     """A set has all weights whose derivatives exceed their penalties, but beyond the other bounds only one for so many
     rows: an optimum has no more weights than rows, and most often far fewer."""
@@ -49,14 +49,13 @@ class WorkingSet:
 
     def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
-        self._goal = start.tolerance * objective.null_value
-        self._search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
-        self._expected = 0.0
+        self._start = start
+        at = objective.evaluate(start.theta, certified=True)
+        self._search = Search(objective.l1_of, at)
+        self._expected: float | None = None
         self._whole: Newton | LBFGS | None = None
-        if start.state is not None and len(start.state) > 2:  # more than theta and the driver's numbers
-            self._whole = _method(objective, start)
-        else:
-            self._set_direction()
+        if start.state is not None and set(start.state) > {"theta", "driver"}:
+            self._whole = _method(objective, replace(start, at=at))
 
     @property
     def search(self) -> Reached:
@@ -65,17 +64,20 @@ class WorkingSet:
 
     @property
     def decrement(self) -> float:
-        """What P loses up to the next point."""
-        return self._whole.decrement if self._whole else self._expected
+        """What P loses up to the next point, which is found when it is first asked for."""
+        if self._whole is None and self._expected is None:
+            self._set_direction()
+        return self._whole.decrement if self._whole else self._expected or 0.0
 
     def advance(self) -> bool:
         """Try the next point; return whether it was good enough."""
+        if self._whole is None and self._expected is None:
+            self._set_direction()
         if self._whole:
             return self._whole.advance()
         self._search.judge(self.objective.evaluate(self._search.trial, certified=True))
         accepted = self._search.numbers.refused == 0
-        if accepted:
-            self._set_direction()
+        self._expected = None if accepted else self._expected
         return accepted
 
     def state(self) -> State:
@@ -87,19 +89,20 @@ class WorkingSet:
         at, objective = self._search.at, self.objective
         chosen = self._chosen(at)
         if chosen is None:
-            self._whole = _method(objective, Start(at.theta, self._goal / objective.null_value, at=at))
+            self._whole = _method(objective, replace(self._start, theta=at.theta, at=at))
             return
         few = of_parameters(objective, chosen)
-        method = _method(few, Start(at.theta[chosen], 0.0, at=Point(at.theta[chosen], at.gradient[chosen], at.value, at.gap)))
-        goal = max(TUNING.share * self._search.numbers.gap, 0.5 * self._goal)
+        start = Point(at.theta[chosen], at.gradient[chosen], at.value, at.gap)
+        method = _method(few, Start(start.theta, self._start.tolerance, at=start))
+        numbers = self._search.numbers
+        goal = max(TUNING.share * numbers.gap, 0.5 * self._start.tolerance * objective.null_value)
         for _ in range(TUNING.steps):
             if method.search.numbers.gap <= goal:
                 break
             method.advance()
-        found = method.search.at
-        end = torch.zeros_like(at.theta).index_copy_(0, chosen, found.theta)
+        end = torch.zeros_like(at.theta).index_copy_(0, chosen, method.search.theta)
         self._search.set_direction(objective.canonical(end) - at.theta)
-        self._expected = max(0.0, float(at.value - found.value))
+        self._expected = max(0.0, numbers.value - method.search.numbers.value)
 
     def _chosen(self, at: Point) -> Tensor | None:
         """Return the numbers of the parameters of the next set, ascending, or None for all."""
@@ -109,8 +112,8 @@ class WorkingSet:
         reason = torch.where(theta != 0, torch.inf, data.abs() / objective.l1_of[:weights, 0])
         needed, wanted = torch.stack([reason.isinf().sum(), (reason > 1).sum()]).tolist()
         rows = len(objective.X) // TUNING.rows
-        count = max(TUNING.least, int(needed * (1 + TUNING.growth)), min(wanted, rows))
-        if count > weights // 2:
+        count = max(needed + max(TUNING.least, int(TUNING.growth * needed)), min(wanted, rows))
+        if count > weights // 2 or not objective.penalised:
             return None
         intercepts = torch.arange(weights, objective.parameters, device=reason.device)
         return torch.cat([reason.topk(count).indices.sort().values, intercepts])

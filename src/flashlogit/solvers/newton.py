@@ -5,7 +5,7 @@
 A pass with the Hessian costs several without. An old Hessian, or one of a sample of the rows, is a good one as long as
 every step brings the model's decrease down by a factor of ten; only when it does not is a new one computed. Meanwhile
 each step corrects it along itself (a BFGS update), which costs nothing. The l1 term is part of the model (a proximal
-Newton method), so that exact zeros come out of it.
+Newton method), so that exact zeros come out of it; of many columns `flashlogit.solvers.working_set` chooses some first.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class Tuning:
 
     good_ratio: float = 0.1
     """The Hessian is renewed where the decrease that the model predicts is more than this share of the last one."""
+    wide_ratio: float = 0.3
+    """The same share with an l1 term and more than `wide` parameters, where a Hessian takes ten passes: 20,000 x 300
+    took 710 ms with 0.1, by 4 Hessians and 8 evaluations, and 320 with this, by 2 and 13."""
+    wide: int = 129
+    """Most parameters of a pass with the Hessian."""
     corrected_parameters: int = 513
     """Most parameters for which an old Hessian is corrected: beyond, new factors of it take longer than a step."""
     curved: float = 1e-3
@@ -67,7 +72,8 @@ class Newton:
         """The decrease of P that the model expects of the next step, which is found when it is first asked for."""
         if self._decrement is None:
             self._decrement = self._set_direction()
-            if self._decrement > TUNING.good_ratio * self._last:
+            wide = self.objective.l1 > 0 and self.objective.parameters > TUNING.wide
+            if self._decrement > (TUNING.wide_ratio if wide else TUNING.good_ratio) * self._last:
                 if self._was_new and self._decrement < TUNING.exact_below * self.objective.null_value:
                     self._dtype = torch.float64
                 self._renew()

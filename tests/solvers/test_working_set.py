@@ -212,12 +212,12 @@ def test_without_numba_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -
         return importing(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    descent._descend.cache_clear()
+    descent._compiled.cache_clear()
     try:
         plain, other = fit(X, y, l1=0.02, tolerance=1e-10), quadratic()
         descent.descend(*(each for each in other), sweeps=5, goal=0.0)
     finally:
-        descent._descend.cache_clear()
+        descent._compiled.cache_clear()
     np.testing.assert_allclose(model[2], other[2], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(plain.weight, compiled.weight, rtol=1e-6, atol=1e-8)
     assert torch.equal(plain.weight != 0, compiled.weight != 0)

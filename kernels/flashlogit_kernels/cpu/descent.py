@@ -71,6 +71,6 @@ def _compiled() -> tuple[Callable[..., float], Callable[..., tuple[float, bool]]
         return _descent.descend, _descent.newton
     overload(_descent.add)(lambda total, factor, row: _descent.add_each)
     overload(_descent.descend)(lambda H, slope, x, l1, sweeps, goal: _descent.descend)
-    overload(_descent.objective)(lambda A, y, s, x, l1, l2: _descent.objective)
-    overload(_descent.derivatives)(lambda A, y, s, x, l2, slope, H: _descent.derivatives)
+    overload(_descent.objective)(lambda A, y, s, x, l1, l2, z: _descent.objective)
+    overload(_descent.derivatives)(lambda A, y, s, z, x, l2, slope, H: _descent.derivatives)
     return loop(_descent.descend), loop(_descent.newton)

@@ -84,7 +84,8 @@ class Subset:
 
             1/S sum_i s_i x_ij x_il (p_ik [k = m] - p_ik p_im)      for the weights j, k and l, m
 
-        of column and class, in their coordinates. Each panel of the matrix is made by one thread, whatever their number.
+        of column and class, in their coordinates. Each panel of the matrix is made by one thread, whatever their
+        number.
         """
         whole, C = self.whole, self.whole.loss.columns
         dtype = dtype or self.product_dtype

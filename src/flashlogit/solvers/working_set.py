@@ -20,7 +20,6 @@ from torch import Tensor
 from flashlogit_kernels.cpu.descent import newton
 
 from ..objectives.objective import Objective, Point
-from ..objectives.logistic import Logistic
 from ..objectives.subset import Subset, of_parameters
 from .lbfgs import LBFGS
 from .method import Reached, Search, Start, State
@@ -99,39 +98,31 @@ class WorkingSet:
         """Choose the direction, to the optimum over some weights, or go over to all of them."""
         at, objective = self._search.at, self.objective
         chosen = self._chosen(at)
-        everything = chosen is None
-        if chosen is None:
-            chosen = torch.arange(objective.parameters, device=at.theta.device)
-        loss = objective.loss
-        small = len(objective.X) * len(chosen) ** 2 <= TUNING.products
-        theta, value, done = at.theta[chosen], float(at.value), False
-        few = None if everything and not small else of_parameters(objective, chosen)
-        if small and isinstance(loss, Logistic) and isinstance(few, Objective) and objective.penalised:
-            theta, value, done = _by_loop(few, loss, theta, value)
-        if everything and not done:
+        products = len(objective.X) * len(chosen) ** 2
+        by_loop = objective.penalised and objective.loss.columns == 1 and products <= TUNING.products
+        found = _by_loop(of_parameters(objective, chosen), at.theta[chosen]) if by_loop else None
+        if found is None and len(chosen) == objective.parameters:
             self._whole = _method(objective, replace(self._start, theta=at.theta, at=at))
             return
-        if few is not None and not done:
-            theta, value = self._by_steps(few, at, chosen)
+        theta, value = found or self._by_steps(at, chosen)
         end = torch.zeros_like(at.theta).index_copy_(0, chosen, theta)
         self._search.set_direction(objective.canonical(end) - at.theta)
         self._expected = max(0.0, float(at.value) - value)
 
-    def _by_steps(self, few: Objective | Subset, at: Point, chosen: Tensor) -> tuple[Tensor, float]:
+    def _by_steps(self, at: Point, chosen: Tensor) -> tuple[Tensor, float]:
         """Return about the optimum of a set, and P there, by a method of torch from a point over all columns."""
         start = Point(at.theta[chosen], at.gradient[chosen], at.value, at.gap)
+        few = of_parameters(self.objective, chosen)
         method = _method(few, Start(start.theta, self._start.tolerance, at=start))
-        goal = max(
-            TUNING.share * self._search.numbers.gap, 0.5 * self._start.tolerance * self.objective.null_value
-        )
+        goal = max(TUNING.share * self._search.numbers.gap, 0.5 * self._start.tolerance * self.objective.null_value)
         for _ in range(TUNING.steps):
             if method.search.numbers.gap <= goal:
                 break
             method.advance()
         return method.search.theta, method.search.numbers.value
 
-    def _chosen(self, at: Point) -> Tensor | None:
-        """Return the numbers of the parameters of the next set, ascending, or None for all."""
+    def _chosen(self, at: Point) -> Tensor:
+        """Return the numbers of the parameters of the next set, ascending: of all, where it is half of them or more."""
         objective = self.objective
         weights = objective.X.shape[1] * objective.loss.columns
         theta, data = at.theta[:weights, 0], (at.gradient - objective.l2_of * at.theta)[:weights, 0]
@@ -140,7 +131,7 @@ class WorkingSet:
         rows = len(objective.X) // TUNING.rows
         count = max(needed + max(TUNING.least, int(TUNING.growth * needed)), min(wanted, rows))
         if count > weights // 2 or not objective.penalised:
-            return None
+            return torch.arange(objective.parameters, device=reason.device)
         intercepts = torch.arange(weights, objective.parameters, device=reason.device)
         return torch.cat([reason.topk(count).indices.sort().values, intercepts])
 
@@ -150,14 +141,17 @@ def _method(objective: Any, start: Start) -> Newton | LBFGS:
     return (Newton if objective.parameters <= TUNING.newton else LBFGS)(objective, start)
 
 
-def _by_loop(few: Objective, loss: Logistic, theta: Tensor, value: float) -> tuple[Tensor, float, bool]:
-    """Return about the optimum of a set, P there, and whether it was found, by the compiled loop."""
-    coordinates = few.design.coordinates
+def _by_loop(few: Objective | Subset, theta: Tensor) -> tuple[Tensor, float] | None:
+    """Return about the optimum of a logistic loss over a set, and P there, by the compiled loop; None where there is no
+    such loop, or too far a way to go."""
+    assert isinstance(few, Objective)
+    loss, coordinates = few.loss, few.design.coordinates
     columns = (few.X.double() - coordinates.center) * coordinates.scale[: few.X.shape[1]]
     if few.intercept:
         columns = torch.cat([columns, coordinates.scale[-1].expand(len(columns), 1)], dim=1)
     s = torch.ones_like(columns[:, 0]) if loss.sample_weight is None else loss.sample_weight.double()
     x = theta[:, 0].clone()
-    arrays = columns.contiguous(), loss.y.double(), s / loss.weight_sum, x, few.l1_of[:, 0], few.l2_of[:, 0]
-    found = newton(*(each.numpy() for each in arrays), share=TUNING.left, steps=TUNING.loop_steps)
-    return (theta, value, False) if found is None else (x[:, None], *found)
+    arrays = columns, loss.y.double(), s / loss.weight_sum, x, few.l1_of[:, 0], few.l2_of[:, 0]
+    given = (each.contiguous().numpy() for each in arrays)
+    found = newton(*given, share=TUNING.left, steps=TUNING.loop_steps)
+    return (x[:, None], found[0]) if found and found[1] else None

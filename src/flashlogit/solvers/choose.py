@@ -14,17 +14,26 @@ decades and logits of size 3. A ! has not converged after 400 passes.
       20,000 x 384     79 (9)     61 (18)   198 (48)         158 (14)   136 (49)   1,543 !
        5,000 x 384     52 (10)    25 (13)   124 (71)          83 (16)    60 (47)     744 !
 
-With an l1 term a CPU takes Newton's method, whose model is minimised by coordinate descent, over working sets of
-weights (`flashlogit.solvers.working_set`) unless half of all weights are in one. In ms, to 1e-7, standard normal
-columns, on two busy cores of an Intel Xeon, least of several runs, scikit-learn's liblinear and skglm in the same ones:
+With an l1 term a CPU takes Newton's method at any number of columns. Its model is minimised by coordinate descent, and
+unless half of all weights are in one, it goes over working sets of them (`flashlogit.solvers.working_set`). In ms, to
+1e-7, C = 1, standard normal columns of float64 and an intercept, on two busy cores of an Intel Xeon, least of 3 to 9
+calls in turn (`python scripts/benchmark.py l1`); a dash where 1e-7 was not reached:
 
-                                     weights   newton   skglm   liblinear
-        60 x  1,500, C = 1                40       26       4           5
-        60 x  2,200, C = 1                35       29       4           9
-       200 x 20,000, C = 1                97       96      46         487
-    10,000 x     10, C = 1                10       16       8
-    20,000 x    300, C = 1               297      @C1
-    20,000 x    300, C = 0.05            211      @C05
+                     weights   newton   skglm   liblinear    saga
+        60 x  1,500       40      9.2     2.9           -
+        60 x  2,200       35      8.9     3.0           -
+       200 x 20,000       97       55      30           -
+    10,000 x     10       10       11     6.4         5.6      14
+    20,000 x    300      297      380   1,522       1,010   1,026
+
+Without sets, and with an interior-point method in place of coordinate descent, the first two took 8.8 s and 28 s. A
+GPU takes L-BFGS beyond `Bounds.limit` columns. To 1e-6, l1 = 1e-3, on the AMD EPYC, easy and hard columns:
+
+                          newton without sets         lbfgs
+    1,000,000 x 28        178 (4)    200 (4)       532 (18)     2,963 (90)
+       20,000 x 300       165 (8)    336 (14)    1,257 (58)     7,172 !
+     20,000 x 1,024     1,101 (10) 2,210 (19)    2,038 (73)     9,016 !
+     20,000 x 2,000     6,615 (11) 18,520 (21)   2,800 (77)    11,900 !
 
 On a CPU N moves neither boundary: both methods read X in proportion to it. A GPU reads a gigabyte in a third of a
 millisecond, and the host takes 10 us for each operation that it launches, so that a method of few operations may well

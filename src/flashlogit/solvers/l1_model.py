@@ -2,13 +2,13 @@
 
     m(x) = g . (x - theta) + 1/2 (x - theta)^T H (x - theta) + sum_j l1_j |x_j|
 
-Most variables of a wide problem are 0 at the minimum. m is minimised over those that are not and those that have most
-reason to move, and then over more of them until no other has any: a working set, as in Celer (Massias, Gramfort and
-Salmon 2018). On such a set the method is an active-set Newton iteration: within the orthant of the present signs m is
-quadratic, and its free variables are solved for exactly; of a dozen steps that way, cut off where they leave the
-orthant, the best is taken (Bertsekas 1982, "Projected Newton methods"). Where columns are copies of each other in other
-units the orthants are so narrow that it stalls, and an interior-point method finds the signs. A coordinate descent, the
-usual choice, is a chain of D scalar steps for each sweep, and takes the more sweeps the worse H is conditioned.
+Coordinate descent finds which variables are 0, in sweeps that each cost P products for every variable that moves
+(Friedman, Hastie and Tibshirani 2010). The worse H is conditioned, the more sweeps it takes: after some of them follows
+a Newton step of the variables that are not 0, whose model within the orthant of the present signs is quadratic; of a
+dozen points on the way, cut off where they leave the orthant, the best is taken (Bertsekas 1982, "Projected Newton
+methods"). Where columns are copies of each other in other units the orthants are so narrow that this stalls, and an
+interior-point method finds the signs. Coordinate descent alone, and with Newton steps alone beside it, did not end
+there: `tests/solvers/test_agreement.py`.
 
 All of it runs on the host: on a GPU each of its small operations would cost a launch, and every second one a wait.
 """
@@ -58,19 +58,18 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
     """
     device = theta.device
-    A, g, x, l1 = H[0].cpu().contiguous(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
-    goal = TUNING.no_slope * float(steepest_descent(g, x, l1).norm())
-    slope, more = g, 0.0
-    x, done = _by_descent(A, g, x, x, l1, goal, rounds=TUNING.rounds)
+    A, g, first, l1 = H[0].cpu().contiguous(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
+    goal, more = TUNING.no_slope * float(steepest_descent(g, first, l1).norm()), 0.0
+    x, done = _by_descent(A, g, first, first, l1, goal, rounds=TUNING.rounds)
     for _ in range(TUNING.repeats):
         if done or not bool((l1 > 0).any()):
             break
-        slope = g + A @ (x - theta[:, 0].cpu())
+        slope = g + A @ (x - first)
         here = torch.nonzero((x != 0) | (l1 == 0) | (steepest_descent(slope, x, l1) != 0)).reshape(-1)
         added = _missing(A[here][:, here])
         if added > 0:
             A, more = A + added * torch.eye(len(x), dtype=x.dtype), more + added
-            slope = g + A @ (x - theta[:, 0].cpu())
+            slope = g + A @ (x - first)
         inside = x.clone()
         inside[here] = interior_point(A[here][:, here], slope[here], x[here], l1[here])
         end, done = _by_descent(A, slope, x, inside, l1, goal, rounds=TUNING.polishing_rounds)

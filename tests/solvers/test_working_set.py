@@ -146,14 +146,19 @@ def test_a_set_is_small_until_it_is_all() -> None:
     )
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_fit_goes_on_from_each_point_to_the_last_bit(classes: int) -> None:
-    X, y = genes()
+@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 300, 200)])
+def test_a_fit_goes_on_from_each_point_to_the_last_bit(classes: int, N: int, D: int) -> None:
+    """The last one goes over to all weights."""
+    X, y = genes(N, D)
+    if D < N:
+        X = X + X[:, :1]
     labels = y if classes == 2 else (X[:, :3].argmax(dim=1)).long()
     states: list[Any] = []
-    options: dict[str, Any] = {"l1": 0.01, "tolerance": 1e-9}
+    options: dict[str, Any] = {"l1": 0.01 if D > N else 1e-4, "tolerance": 1e-9}
     whole = fitted(X, labels, classes, on_point=lambda row, point: states.append(point.state), **options)
     assert len(states) > 3
+    assert ("hessian" in states[-1].tensors) == (D < N)
+    assert "hessian" not in states[0].tensors
     for state in states:
         resumed = fitted(X, labels, classes, start=state, **options)
         assert torch.equal(resumed.weight, whole.weight)

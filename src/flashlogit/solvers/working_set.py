@@ -64,7 +64,7 @@ class WorkingSet:
         self._search = Search(objective.l1_of, at)
         self._expected: float | None = None
         self._whole: Newton | LBFGS | None = None
-        if start.state is not None and set(start.state) > {"theta", "driver"}:
+        if start.hessian is not None or set(start.state or {}) > {"theta", "driver"}:
             self._whole = _method(objective, replace(start, at=at))
 
     @property
@@ -102,7 +102,7 @@ class WorkingSet:
         by_loop = objective.penalised and objective.loss.columns == 1 and products <= TUNING.products
         found = _by_loop(of_parameters(objective, chosen), at.theta[chosen]) if by_loop else None
         if found is None and len(chosen) == objective.parameters:
-            self._whole = _method(objective, replace(self._start, theta=at.theta, at=at))
+            self._whole = _method(objective, Start(at.theta, self._start.tolerance, at=at))
             return
         theta, value = found or self._by_steps(at, chosen)
         end = torch.zeros_like(at.theta).index_copy_(0, chosen, theta)

@@ -18,7 +18,7 @@ from flashlogit import fit, reference
 from flashlogit.fitting.task import FitOptions, FitTask
 from flashlogit.objectives import design
 from flashlogit.objectives.objective import Objective
-from flashlogit.solvers import method, newton
+from flashlogit.solvers import method, newton, working_set
 
 SOLVERS = pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
 
@@ -85,8 +85,17 @@ def test_every_pass_is_counted(
     spy: Spy, monkeypatch: pytest.MonkeyPatch, solver: Any, l1: float, l2: float, N: int
 ) -> None:
     """One read more measures the columns, and another one of a sample's rows copies them; what is done with a sample of
-    the rows counts as its share, a preconditioner's too. Iterations are evaluations after the first."""
-    shares = [0.0]
+    the rows counts as its share, a preconditioner's too, and so does a copy of columns. Iterations are evaluations
+    after the first."""
+    shares, copies = [0.0], [0.0]
+    choosing = working_set.of_parameters
+
+    def of_parameters(objective: Objective, chosen: Tensor) -> Any:
+        few = choosing(objective, chosen)
+        copies.append(few.design.share)
+        return few
+
+    monkeypatch.setattr(working_set, "of_parameters", of_parameters)
     original = design.Design.sampled_moments
 
     def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:
@@ -102,7 +111,7 @@ def test_every_pass_is_counted(
     if N > 400:
         shares.append(N // 16 / N)
     assert {len(call.X) for call in spy.calls} == ({N, N // 16} if N > 400 else {N})
-    assert result.passes == pytest.approx(1 + sum(len(call.X) / N for call in spy.calls) + sum(shares))
+    assert result.passes == pytest.approx(1 + sum(len(call.X) / N for call in spy.calls) + sum(shares) + sum(copies))
     if solver == "lbfgs":
         assert spy.count("bce_onepass", N) == result.iterations + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,13 +37,22 @@ class OfShape(torch.Tensor):
     [(128, 1, 0.0, "newton-cg"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
 )
 def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> None:
-    """On a CPU, and on a GPU with an l1 term or several outputs."""
-    for N, on_gpu in ((1, False), (10**9, False), (10**6, l1 > 0 or outputs > 1)):
+    """On a CPU without an l1 term, and on a GPU with one or with several outputs."""
+    for N, on_gpu in ((1, False), (10**9, False), (10**6, True)):
+        if on_gpu != (l1 > 0) and not (on_gpu and outputs > 1):
+            continue
         kinds = [OfShape(N, D, on_gpu=on_gpu) for D in (most, most + 1, 511 if outputs > 1 else 2048)]
         chosen = [choose_method("auto", X, outputs=outputs, l1=l1) for X in kinds[:2]]
         assert chosen == ["newton", beyond]
         assert choose_method(beyond, kinds[0], outputs=outputs, l1=l1) == beyond
         assert choose_method("newton", kinds[2], outputs=outputs, l1=l1) == "newton"
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_newton_takes_any_number_of_columns_with_an_l1_term(outputs: int) -> None:
+    """On a CPU, by working sets."""
+    for D, name in itertools.product((10, 10**6), ("auto", "newton")):
+        assert choose_method(name, OfShape(100, D), outputs=outputs, l1=1e-3) == "newton"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,7 @@ def test_a_preconditioner_is_reckoned_with_where_there_is_one() -> None:
 )
 def test_what_a_solver_cannot_take(name: Any, D: int, outputs: int, problem: str) -> None:
     with pytest.raises((UserError, ValueError), match=problem) as error:
-        choose_method(name, OfShape(10, D), outputs=outputs, l1=0.5)
+        choose_method(name, OfShape(10, D), outputs=outputs, l1=0.5 * (name != "newton"))
     assert name == "newton_cg" or (error.value.setting, error.value.value) == ("solver", name)
 
 

@@ -54,7 +54,7 @@ def fit(
         solver: auto, lbfgs, newton or newton-cg; see `flashlogit.solvers.choose`.
         tolerance: on the duality gap relative to the intercept-only model's objective; without a penalty on half the
             squared Newton decrement.
-        max_iterations: evaluations of the objective, at most.
+        max_iterations: evaluations of the objective over all rows and columns, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the null model, or with many rows what samples of them have for an optimum.
         backend: triton for the kernels, numba for loops compiled for the CPU, torch for the reference; auto takes the

@@ -75,7 +75,7 @@ class Objective(Parameterisation):
         if self.l1 > 0:
             value = value + (self.l1_of * theta.abs()).sum(dim=0)
         gradient = data + l2_theta
-        gap = self._gap_estimate(theta, data, gradient, value) if self.penalised else value
+        gap = self.gap_estimate(theta, data, gradient, value) if self.penalised else value
         return Point(theta, gradient, value, gap, sums.rows)
 
     def product(self, point: Point, v: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class Objective(Parameterisation):
         gap = max(of_rows + of_penalties - saving, 0.0)
         return Certificate("gap", min(gap, value), value, self.null_value)
 
-    def _gap_estimate(self, theta: Tensor, data: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+    def gap_estimate(self, theta: Tensor, data: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
         """Return about what `certify` would prove, [K]; data: the gradient without the penalty's."""
         weights = self.X.shape[1] * self.loss.columns
         l2 = self.l2_of[:weights]

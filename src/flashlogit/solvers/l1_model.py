@@ -2,13 +2,13 @@
 
     m(x) = g . (x - theta) + 1/2 (x - theta)^T H (x - theta) + sum_j l1_j |x_j|
 
-Most variables of a wide problem are 0 at the minimum. m is minimised over those that are not and those that have most
-reason to move, and then over more of them until no other has any: a working set, as in Celer (Massias, Gramfort and
-Salmon 2018). On such a set the method is an active-set Newton iteration: within the orthant of the present signs m is
-quadratic, and its free variables are solved for exactly; of a dozen steps that way, cut off where they leave the
-orthant, the best is taken (Bertsekas 1982, "Projected Newton methods"). Where columns are copies of each other in other
-units the orthants are so narrow that it stalls, and an interior-point method finds the signs. A coordinate descent, the
-usual choice, is a chain of D scalar steps for each sweep, and takes the more sweeps the worse H is conditioned.
+Coordinate descent finds which variables are 0, in sweeps that each cost P products for every variable that moves
+(Friedman, Hastie and Tibshirani 2010). The worse H is conditioned, the more sweeps it takes: after some of them follows
+a Newton step of the variables that are not 0, whose model within the orthant of the present signs is quadratic; of a
+dozen points on the way, cut off where they leave the orthant, the best is taken (Bertsekas 1982, "Projected Newton
+methods"). Where columns are copies of each other in other units the orthants are so narrow that this stalls, and an
+interior-point method finds the signs: without it two of six such problems in `tests/solvers/test_agreement.py` did not
+converge.
 
 All of it runs on the host: on a GPU each of its small operations would cost a launch, and every second one a wait.
 """
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.cpu.descent import descend
+
 from .proximal import factor, interior_point, solve, steepest_descent, try_factor
 
 
@@ -27,22 +29,21 @@ from .proximal import factor, interior_point, solve, steepest_descent, try_facto
 class Tuning:
     """How far the model is minimised, and what is taken for rounding."""
 
-    steps: int = 20
-    """Most active-set steps before the interior-point method: at ordinary problems two to five do."""
-    polishing_steps: int = 5
-    """Most active-set steps after it."""
+    rounds: int = 20
+    """Most rounds, each of some sweeps and a Newton step, before the interior-point method: at ordinary problems one to
+    three do."""
+    polishing_rounds: int = 5
+    """Most rounds after it."""
+    sweeps: tuple[int, int] = (10, 300)
+    """Sweeps of a round, at least and at most."""
+    products: int = 5_000_000
+    """A round has as many sweeps as take so many products, if all variables move."""
+    repeats: int = 3
+    """Times that the interior-point method finds more variables that have reason to move."""
     halves: int = 14
     """Halves of a step that are tried."""
     no_slope: float = 1e-6
     """Largest share of the first subgradient that is left: it is little enough for the outer step."""
-    next_to_nothing: float = 1e-4
-    """Share of that which is left only at a minimum, even by a step that was cut off."""
-    noise: float = 4 * torch.finfo(torch.float64).eps
-    """Share of a derivative that may be all rounding."""
-    releases: int = 3
-    """Times that variables which a Newton step would take across 0 are held there instead, and the step found anew."""
-    least_new: int = 128
-    """A working set grows by so many variables, if so many have reason to move; by more where it is larger itself."""
     rounding: float = 1e-12
     """Largest negative curvature that rounding leaves in a float64 Hessian, whose diagonal is about 1."""
 
@@ -57,113 +58,59 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
     H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
     """
     device = theta.device
-    H, gradient, theta, l1 = H[0].cpu(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
-    x, slope = theta, gradient
-    down = steepest_descent(slope, x, l1)
-    goal = TUNING.no_slope * float(down.norm())
-    taken, count = torch.zeros_like(x, dtype=torch.bool), -1
-    stalls, convex = False, True
-    while True:
-        taken = taken | _candidates(x, down, l1)
-        if float(down.norm()) <= goal or int(taken.sum()) == count:
-            break
-        here = torch.nonzero(taken).reshape(-1)
-        count = len(here)
-        x = x.clone()
-        x[here], stalls, added = _minimise(H[here][:, here], slope[here], x[here], l1[here], goal, stalls=stalls)
-        if added > 0:
-            H = H + added * torch.eye(len(x), dtype=x.dtype)
-            convex = convex and added <= TUNING.rounding
-        slope = gradient + H @ (x - theta)
-        down = steepest_descent(slope, x, l1)
-    return x.to(device)[:, None], convex
-
-
-def _candidates(x: Tensor, down: Tensor, l1: Tensor) -> Tensor:
-    """Return whether a variable is not 0, or free to be anything, or among the others with most reason to move, [P]."""
-    needed = (x != 0) | (l1 == 0)
-    others = torch.where(needed, 0.0, down.abs())
-    count = max(TUNING.least_new, int(needed.sum()))
-    if int((others > 0).sum()) > count:
-        others = torch.where(others >= others.topk(count).values[-1], others, 0.0)
-    return needed | (others > 0)
-
-
-def _minimise(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, *, stalls: bool
-) -> tuple[Tensor, bool, float]:
-    """Return the minimum of m over all of x [P], from where its quadratic part has the gradient `slope`; H [P, P].
-
-    goal: the subgradient that may be left. stalls: whether active sets are known to stall.
-    Gives the point, whether they did, and what had to be added to the diagonal of H.
-    """
-    end = x
-    if not stalls:
-        end, done = _by_active_sets(H, slope, x, l1, goal, x, steps=TUNING.steps)
+    A, g, first, l1 = H[0].cpu().contiguous(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
+    goal, more = TUNING.no_slope * float(steepest_descent(g, first, l1).norm()), 0.0
+    x, done = _by_descent(A, g, first, first, l1, goal, rounds=TUNING.rounds)
+    for _ in range(TUNING.repeats):
         if done or not bool((l1 > 0).any()):
-            return end, False, 0.0
-    added = _missing(H)
-    if added > 0:
-        H = H + added * torch.eye(len(x), dtype=x.dtype)
-    inner, _ = _by_active_sets(H, slope, x, l1, goal, interior_point(H, slope, x, l1), steps=TUNING.polishing_steps)
-    values = _model(H, slope, x, l1, torch.stack([end, inner]) - x)
-    return inner if float(values[1]) <= float(values[0]) else end, True, added
-
-
-def _by_active_sets(
-    H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, goal: float, start: Tensor, *, steps: int
-) -> tuple[Tensor, bool]:
-    """Return a better point than `start` [P], and whether it is the minimum; the rest as for `_minimise`."""
-    end = start
-    noise = TUNING.noise * (slope.abs() + l1)
-    here = slope + H @ (end - x)
-    down = steepest_descent(here, end, l1)
-    for _ in range(steps):
-        end, gain, whole = _active_set_step(H, here, end, l1, down)
-        here = slope + H @ (end - x)
-        down = steepest_descent(here, end, l1)
-        left = float(torch.where(down.abs() > noise, down, 0.0).norm())
-        if left <= goal and (whole or left <= TUNING.next_to_nothing * goal):
-            return end, True
-        if gain <= 0:
             break
+        slope = g + A @ (x - first)
+        here = torch.nonzero((x != 0) | (l1 == 0) | (steepest_descent(slope, x, l1) != 0)).reshape(-1)
+        added = _missing(A[here][:, here])
+        if added > 0:
+            A, more = A + added * torch.eye(len(x), dtype=x.dtype), more + added
+            slope = g + A @ (x - first)
+        inside = x.clone()
+        inside[here] = interior_point(A[here][:, here], slope[here], x[here], l1[here])
+        end, done = _by_descent(A, slope, x, inside, l1, goal, rounds=TUNING.polishing_rounds)
+        if not float(_model(A, slope, x, l1, (end - x)[None])) < 0:
+            break
+        x = end
+    return x.to(device)[:, None], more <= TUNING.rounding
+
+
+def _by_descent(
+    H: Tensor, slope: Tensor, x: Tensor, start: Tensor, l1: Tensor, goal: float, *, rounds: int
+) -> tuple[Tensor, bool]:
+    """Return a better point than `start` [P], and whether it is the minimum of m, whose quadratic part has the gradient
+    `slope` at x; goal: the subgradient that may be left."""
+    end, sweeps = start.clone(), min(max(TUNING.products // len(x) ** 2, TUNING.sweeps[0]), TUNING.sweeps[1])
+    for _ in range(rounds):
+        here = slope + H @ (end - x)
+        left = descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=sweeps, goal=goal)
+        if left <= goal:
+            return end, True
+        support = torch.nonzero((end != 0) | (l1 == 0)).reshape(-1)
+        of_support = H[support][:, support], here[support], end[support], l1[support]
+        end[support] = _newton_step(*of_support)
     return end, False
 
 
-def _active_set_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor, down: Tensor) -> tuple[Tensor, float, bool]:
-    """Return a better x [P], what m gains by it, and whether it is the minimum over the free variables.
+def _newton_step(H: Tensor, slope: Tensor, x: Tensor, l1: Tensor) -> Tensor:
+    """Return a better x [P], none of which is 0 but what is free to be: of the points on the way to the minimum that m
+    would have without a change of signs, cut off where signs change, the best.
 
-    slope, down [P]: the gradient of the quadratic part at x, and the steepest descent of m.
+    slope [P]: the gradient of the quadratic part at x.
     """
-    free = (x != 0) | (down != 0) | (l1 == 0)
-    signs = torch.where(x != 0, torch.sign(x), torch.sign(down))
-    newton = _newton_step(H, down, free)
-    for _ in range(TUNING.releases):
-        # A variable that leaves 0 for one side, and is taken to the other by the step of all, would stay at 0 and spoil
-        # the step of the rest, which counts on it.
-        blocked = free & (x == 0) & (l1 > 0) & (newton * signs < 0)
-        if not bool(blocked.any()):
-            break
-        free = free & ~blocked
-        newton = _newton_step(H, down, free)
-    # [T, P]: the ends of the steps, cut off at the orthant where there is an l1 term.
+    newton = solve(factor(H[None]), -(slope + l1 * torch.sign(x))[:, None])[:, 0]
+    straight = x + newton
+    if bool(((straight * x > 0) | (l1 == 0)).all()):
+        return straight
     straight = x + _lengths(x, newton, l1)[:, None] * newton
-    inside = (straight * signs > 0) | (l1 == 0) | ~free
-    ends = torch.where(inside, straight, 0.0)
+    ends = torch.where((straight * x > 0) | (l1 == 0), straight, 0.0)
     model = _model(H, slope, x, l1, ends - x)
     best = int(model.argmin())
-    gain = -float(model[best])
-    if not gain > 0:
-        return x, 0.0, False
-    return ends[best], gain, best == 0 and bool(inside[0].all())
-
-
-def _newton_step(H: Tensor, down: Tensor, free: Tensor) -> Tensor:
-    """Return H^-1 down over the free variables [P], and 0 for the others."""
-    here = torch.nonzero(free).reshape(-1)
-    step = torch.zeros_like(down)
-    step[here] = solve(factor(H[here][:, here][None]), down[here, None])[:, 0]
-    return step
+    return ends[best] if float(model[best]) < 0 else x
 
 
 def _lengths(x: Tensor, newton: Tensor, l1: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class LBFGS:
 
     def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
-        self.search = Search(objective.l1_of, objective.evaluate(start.theta, certified=True))
+        self.search = Search(objective.l1_of, start.at or objective.evaluate(start.theta, certified=True))
         self._pairs = Pairs(start.theta, start.state)
         self._expected = self._set_direction()
 

@@ -30,13 +30,14 @@ ROUNDING = 2e-14
 class Start:
     """Where a method begins: theta [P, K], and perhaps the Hessian [K, P, P] of a sample, or a state to go on from.
 
-    tolerance: on the relative gap, below which nothing need be solved for.
+    tolerance: on the relative gap, below which nothing need be solved for. at: the point itself, if it is known.
     """
 
     theta: Tensor
     tolerance: float
     hessian: Tensor | None = None
     state: State | None = None
+    at: Point | None = None
 
     @classmethod
     def resumed(cls, objective: Objective, state: State, tolerance: float) -> Start:

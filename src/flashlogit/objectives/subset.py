@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..system.threads import map_in_threads
 from .design import Design
 from .objective import Objective, Point
 
 _PANEL = 256
-"""Parameters for which a thread makes their part of a softmax's Hessian at once."""
+"""Parameters whose rows of a softmax's Hessian are made at once, from the diagonal on."""
 
 
 def of_parameters(objective: Objective, chosen: Tensor) -> Objective | Subset:
@@ -84,8 +83,7 @@ class Subset:
 
             1/S sum_i s_i x_ij x_il (p_ik [k = m] - p_ik p_im)      for the weights j, k and l, m
 
-        of column and class, in their coordinates. Each panel of the matrix is made by one thread, whatever their
-        number.
+        of column and class, in their coordinates.
         """
         whole, C = self.whole, self.whole.loss.columns
         dtype = dtype or self.product_dtype
@@ -94,7 +92,7 @@ class Subset:
         scale, s = whole.scale.to(dtype).reshape(-1)[self.places], whole.loss.sample_weight
         n = len(self.places)
         total = theta.new_zeros((n, n))
-        for rows, block in whole.design.blocks(slice(0, len(whole.X)), dtype, copies=1 + 3 * n // len(center)):
+        for rows, block in whole.design.blocks(dtype, copies=1 + 3 * n // len(center)):
             p = torch.softmax(torch.addmm(at.b, block, at.W), dim=1)
             X = block if whole.design.center is not None else block - center
             if whole.intercept:
@@ -103,14 +101,11 @@ class Subset:
             if s is not None:
                 V *= s[rows, None].to(dtype).sqrt()
             Vp = V * p[:, of_class]
-
-            def add(panel: slice, V: Tensor = V, Vp: Tensor = Vp) -> None:
-                rest = slice(panel.start, n)
+            for start in range(0, n, _PANEL):
+                panel, rest = slice(start, start + _PANEL), slice(start, n)
                 same = of_class[panel, None] == of_class[rest]
                 of_panel = Vp[:, panel].t()
                 total[panel, rest] += (of_panel @ V[:, rest]).mul_(same) - of_panel @ Vp[:, rest]
-
-            map_in_threads(add, [slice(k, min(k + _PANEL, n)) for k in range(0, n, _PANEL)], lambda _: None)
         hessian = (total.triu() + total.triu(1).t()) / whole.loss.weight_sum
         hessian.diagonal().add_(whole.l2_of[self.places, 0])
         if whole.intercept and whole.gauge is not None:

@@ -123,10 +123,13 @@ class Softmax(Targets):
         center, scale = coordinates.center.to(dtype), coordinates.scale.to(dtype)
         P = len(scale)
         if self.loops is not None:
+            # In float64, for the columns are not scaled before they are multiplied.
             design.count()
-            options = {"sample_weight": self.sample_weight, "center": center}
-            moved = at.b if design.center is not None else at.b + center @ at.W
-            found: Tensor = self.loops.softmax_hessian(design.X, self.y, at.W, moved, **options)
+            W, b = at.to(torch.float64)
+            middle = coordinates.center
+            options = {"sample_weight": self.sample_weight, "center": middle}
+            moved = b if design.center is not None else b + middle @ W
+            found: Tensor = self.loops.softmax_hessian(design.X, self.y, W, moved, **options)
             exact = coordinates.scale[:, None]
             return (found[:P, :, :P] * exact[..., None, None]).mul_(exact).reshape(P * K, P * K)
 

@@ -15,13 +15,20 @@ from numba.core.caching import FunctionCache
 
 from ..compiling import counted
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
-"""Sums may be reordered. Not `nnan` and `ninf`: rows that are not finite have to be seen."""
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+"""Not `nnan` and `ninf`: rows that are not finite have to be seen."""
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Return a function that loops call."""
-    return njit(nogil=True, fastmath=FAST)(function)
+    """Return a function that loops call. Its sums may be reordered, and it divides as NumPy does: a check for 0 would
+    keep a loop from being vectorised."""
+    return njit(nogil=True, error_model="numpy", fastmath=_FAST)(function)
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """Return a function that loops call, in which nothing is reordered: what is taken off and put back is not
+    nothing."""
+    return njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
 
 
 def loop(function: Callable[..., Any]) -> Any:

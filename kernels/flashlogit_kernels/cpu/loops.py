@@ -67,6 +67,7 @@ class _Cache(FunctionCache):
 
 @functools.cache
 def _sources() -> str:
-    """Return a hash of all files that hold compiled functions."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("**/_*.py")))
+    """Return a hash of all files that hold compiled functions, and of the numbers that they know."""
+    here = Path(__file__).parent
+    text = b"".join(path.read_bytes() for path in [*sorted(here.glob("**/_*.py")), here.parent / "fits.py"])
     return hashlib.sha256(text).hexdigest()

@@ -9,6 +9,8 @@ with the exact loss (eps = 0), in the units of X: see `flashlogit.objectives.obj
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Literal
 
 from torch import Tensor
 
@@ -59,9 +61,10 @@ def fit(
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the null model, or with many rows what samples of them have for an optimum.
-        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. With an l2
-            penalty alone, and without a start, a listener or a choice of another solver than newton, the kernels fit a
-            table of up to 200 KB and 63 columns in one launch.
+        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. Without an
+            l1 penalty, a start, a listener or a choice of another solver than newton a small table is fitted at once:
+            by the kernels, with an l2 penalty, up to 200 KB and 63 columns; on a CPU up to 131,072 numbers and 128
+            columns, by a loop that is compiled once (auto, with Numba installed), or by plain steps (torch).
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: called for each accepted point with its history row, and a `FitPoint`, which called gives its
             parameters.
@@ -75,10 +78,9 @@ def fit(
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     chosen = choose_backend(backend, X.device)
-    if chosen.name == "triton":
-        found = tiny_fit(X, y, sample_weight, options, intercept=intercept)
-        if found is not None:
-            return found
+    found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=_at_once(backend, chosen.name))
+    if found is not None:
+        return found
     task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
@@ -124,6 +126,11 @@ def fit_softmax(
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
+
+
+def _at_once(requested: BackendName, chosen: Literal["triton", "torch"]) -> Literal["triton", "numba", "torch"]:
+    """Return what fits a small table: the compiled loop where nothing was asked for and Numba is installed."""
+    return "numba" if (requested, chosen) == ("auto", "torch") and find_spec("numba") else chosen
 
 
 def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -310,7 +310,7 @@ def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit
         for j in range(width):
             trial[j] = theta[j] + direction[j]
         new_value = _losses(Z, trial, labels, mass, r, h) / S
-        if new_value <= value:
+        if new_value <= value * (1.0 + 2e-14):
             theta, value = trial, new_value
     at = theta[D] * of_intercept if intercept else 0.0
     for j in range(D):

@@ -109,8 +109,8 @@ def test_config_files_of_0_1_0_load(name: str) -> None:
     assert load_settings(ROOT / f"configs/{name}.yaml").name == name
 
 
-def test_kernels_depend_on_torch_numpy_and_triton_only() -> None:
-    known = {"torch", "triton", "numpy", "__future__"} | set(sys.stdlib_module_names)
+def test_kernels_depend_on_torch_numpy_triton_and_numba_only() -> None:
+    known = {"torch", "triton", "numba", "numpy", "__future__"} | set(sys.stdlib_module_names)
     for path in (ROOT / "kernels").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,8 +1,8 @@
-"""Whole fits in one launch, many problems at once, against Newton's method written out anew in float64."""
+"""Whole fits at once, by kernel, compiled loop and plain steps, against Newton's method written out anew in float64."""
 
 from __future__ import annotations
 
-from types import ModuleType
+import importlib
 from typing import Any
 
 import pytest
@@ -39,11 +39,24 @@ def table(N: int, D: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return X.to(device), y.to(device)
 
 
-@pytest.fixture
-def fit_tiny(kernels: ModuleType) -> Any:
-    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+@pytest.fixture(params=[f"flashlogit{name}.tiny" for name in ("_kernels.gpu.fits", "_kernels.cpu.fits", ".reference")])
+def module(request: pytest.FixtureRequest) -> str:
+    """Each implementation in turn."""
+    if ".gpu." in request.param:
+        request.getfixturevalue("kernels")
+    if ".cpu." in request.param:
+        pytest.importorskip("numba")
+    return str(request.param)
 
-    return fit_tiny
+
+@pytest.fixture
+def fit_tiny(module: str) -> Any:
+    return importlib.import_module(module).fit_tiny
+
+
+@pytest.fixture
+def device(module: str, device: torch.device) -> torch.device:
+    return device if ".gpu." in module else torch.device("cpu")
 
 
 def test_fifty_problems_at_once(fit_tiny: Any, device: torch.device) -> None:

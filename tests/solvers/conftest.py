@@ -1,4 +1,4 @@
-"""Small operations on one thread, as within a fit."""
+"""Small operations on one thread, as within a fit, and no fit at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from flashlogit.system.threads import threads_for_passes
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread(in_steps: None) -> Iterator[None]:
     with threads_for_passes():
         yield

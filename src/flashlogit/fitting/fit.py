@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from ..system.threads import threads_for_passes
 from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
 from .tiny import tiny_fit
 
-__all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
+__all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_at_once", "fit_softmax"]
 
 
 @threads_for_passes()
@@ -83,6 +83,23 @@ def fit(
         return found
     task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
+
+
+@threads_for_passes()
+def fit_at_once(
+    X: Tensor, y: Tensor, *, sample_weight: Tensor | None = None, intercept: bool = True, **options: Any
+) -> Fit | None:
+    """Return the fit of a small table on a CPU by plain steps, which waits for no compiler; None where it has none.
+
+    Args:
+        X, y, sample_weight, intercept: as for `fit`.
+        options: `FitOptions`; with a start or a listener there is no such fit.
+
+    Raises:
+        ValueError, TypeError: an argument that `fit` would not take.
+    """
+    given = FitOptions(**options)
+    return tiny_fit(*_checked(X, y, sample_weight), given, intercept=intercept, backend="torch")
 
 
 @threads_for_passes()

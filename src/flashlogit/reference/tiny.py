@@ -62,7 +62,9 @@ def _newton(
     """Return the weights [D], the bias and the record of one problem, in coordinates of about unit curvature."""
     (N, D), S = X.shape, float(s.sum())
     share = float(s @ y) / S if S > 0 else math.nan
-    sound = N > 0 and bool(((y >= 0) & (y <= 1) & (s >= 0)).all()) and S < math.inf and (not intercept or 0 < share < 1)
+    sound = (
+        N > 0 and bool(((y >= 0) & (y <= 1) & (s >= 0)).all()) and math.isfinite(S) and (not intercept or 0 < share < 1)
+    )
     if not (sound and bool(np.isfinite(np.square(X).sum()))):
         return np.zeros(D), 0.0, [UNSOUND]
     share = share if intercept else 0.5

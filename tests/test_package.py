@@ -47,6 +47,19 @@ print(w.grad.tolist())
     assert run_python(code).strip() == "[-0.5, -0.5]"
 
 
+def test_it_works_without_numba() -> None:
+    """A small table is fitted by the twin of the compiled loop."""
+    code = """
+import sys
+sys.modules["numba"] = None
+import torch, flashlogit
+X = torch.arange(8.0)[:, None]
+print(len({flashlogit.fit(X, X[:, 0] % 3 > 1, l2=0.1, backend=name).objective for name in ("auto", "torch")}))
+print("flashlogit_kernels.cpu" in sys.modules)
+"""
+    assert run_python(code).split() == ["1", "False"]
+
+
 PASSES = {
     "bce_onepass": "X y weight bias residual curvature logits border options",
     "bce_rows": "X y weight bias options",

@@ -122,9 +122,15 @@ def kernels() -> ModuleType:
     return flashlogit_kernels
 
 
-@pytest.fixture(params=["reference", "kernels"])
+@pytest.fixture(params=["reference", "numba", "kernels"])
 def passes(request: pytest.FixtureRequest) -> ModuleType:
     """Each implementation of the passes in turn."""
     from flashlogit import reference
 
+    if request.param == "numba":
+        if torch.cuda.is_available():
+            pytest.skip("compiled loops are for tensors on a CPU")
+        from flashlogit_kernels.cpu import passes
+
+        return passes
     return reference if request.param == "reference" else request.getfixturevalue("kernels")

@@ -58,7 +58,9 @@ class Spy:
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     made, row_blocks = Spy(), design.row_blocks
     monkeypatch.setattr("flashlogit.fitting.fit.choose_backend", lambda *_: SimpleNamespace(name="torch", passes=made))
-    monkeypatch.setattr(design, "row_blocks", lambda X, *rest: made.tables.append(X) or row_blocks(X, *rest))
+    monkeypatch.setattr(
+        design, "row_blocks", lambda X, *rest, **more: made.tables.append(X) or row_blocks(X, *rest, **more)
+    )
     return made
 
 

@@ -13,6 +13,7 @@ import torch
 from flashlogit import reference
 from flashlogit.passes import Backend, choose_backend
 from flashlogit.system.errors import UserError
+from flashlogit_kernels.cpu import passes as loops
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -23,16 +24,18 @@ class Machine:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.patch, self.capability, self.triton, self.programs = patch, (9, 0), object(), {"gcc"}
         find = importlib.util.find_spec
-        patch.setattr(importlib.util, "find_spec", lambda name: self.triton if name == "triton" else find(name))
+        self.numba: object = object()
+        of_machine = {"triton": lambda: self.triton, "numba": lambda: self.numba}
+        patch.setattr(importlib.util, "find_spec", lambda name: of_machine.get(name, lambda: find(name))())
         patch.setattr(torch.cuda, "get_device_capability", lambda device: self.capability)
         patch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
         patch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in self.programs else None)
         patch.delenv("CC", raising=False)
         patch.setenv("TRITON_INTERPRET", "0")
 
-    def chosen(self, requested: Any, device: torch.device = CUDA) -> Backend:
+    def chosen(self, requested: Any, device: torch.device = CUDA, **options: bool) -> Backend:
         choose_backend.cache_clear()
-        return choose_backend(requested, device)
+        return choose_backend(requested, device, **options)
 
     def refused(self, device: torch.device = CUDA) -> UserError:
         """The error where the kernels are asked for by name."""
@@ -48,17 +51,35 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     choose_backend.cache_clear()
 
 
-def test_auto_takes_the_kernels_on_a_gpu_and_torch_elsewhere(machine):
-    assert machine.chosen("auto") == Backend("triton", "the data are on cuda:0")
+def test_auto_takes_the_kernels_on_a_gpu_and_compiled_loops_on_a_cpu(machine):
+    assert machine.chosen("auto") == machine.chosen("auto", few=True) == Backend("triton", "the data are on cuda:0")
     machine.patch.setenv("TRITON_INTERPRET", "1")
-    assert machine.chosen("auto", CPU) == Backend("torch", "the data are on cpu")
-    assert machine.chosen("auto", CPU).passes is reference
+    assert machine.chosen("auto", CPU) == Backend("numba", "the data are on cpu")
+    assert machine.chosen("auto", CPU).passes is loops
+    assert machine.chosen("numba", CPU, few=True) == Backend("numba", "asked for")
+    few = machine.chosen("auto", CPU, few=True)
+    assert (few.name, few.passes) == ("torch", reference)
+
+
+def test_without_numba_torch_computes(machine):
+    machine.numba = None
+    assert machine.chosen("auto", CPU) == Backend("torch", "the package numba is not installed")
+    with pytest.raises(UserError) as caught:
+        machine.chosen("numba", CPU)
+    assert (caught.value.setting, caught.value.value) == ("backend", "numba")
+    assert caught.value.remedy == "set it to auto or torch"
+
+
+def test_compiled_loops_need_data_on_the_cpu(machine):
+    with pytest.raises(UserError) as caught:
+        machine.chosen("numba", CUDA)
+    assert caught.value.problem == "the data are on cuda"
 
 
 def test_an_explicit_choice_is_kept(machine):
     assert machine.chosen("torch") == Backend("torch", "asked for")
     assert machine.chosen("triton") == Backend("triton", "asked for")
-    with pytest.raises(ValueError, match="backend is 'cuda'; must be auto, triton, torch"):
+    with pytest.raises(ValueError, match="backend is 'cuda'; must be auto, triton, numba, torch"):
         machine.chosen("cuda")
 
 

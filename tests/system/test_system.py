@@ -1,8 +1,6 @@
 """The sentences of errors, the file of --out, devices, tables as text, and scratch buffers that are used again."""
 
 import pickle
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from flashlogit.data import load
 from flashlogit.system.console import aligned
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output
-from flashlogit.system.memory import resolve_device, scratch_buffer
+from flashlogit.system.memory import resolve_device
 
 CPU = torch.device("cpu")
 
@@ -113,29 +111,3 @@ def test_aligned() -> None:
     rows = [["name", "kind", "n"], ["a", "long", "10"], ["b", "did not run"]]
     assert aligned(rows, left=(0, 1)) == "name  kind   n\na     long  10\nb     did not run"
     assert aligned(rows[:2], gap=" ") == "name kind  n\na    long 10"
-
-
-def test_a_scratch_buffer_is_used_again_also_after_an_error() -> None:
-    with suppress(ArithmeticError), scratch_buffer(100_000, torch.float64, CPU) as first:
-        assert (first.shape, first.dtype) == ((100_000,), torch.float64)
-        place = first.data_ptr()
-        raise ArithmeticError
-    with scratch_buffer(150_000, torch.float32, CPU) as second:
-        assert second.data_ptr() == place
-    with torch.inference_mode(), scratch_buffer(1 << 20, torch.float32, CPU) as inside:
-        inside.zero_()
-    with scratch_buffer(1 << 20, torch.float32, CPU) as outside:
-        assert outside.add_(1)[0] == 1  # memory that inference mode took can be written outside of it
-
-
-def test_scratch_buffers_in_use_lie_apart_and_threads_have_their_own() -> None:
-    def place() -> int:
-        with scratch_buffer(1000, torch.float32, CPU) as memory:
-            return memory.data_ptr()
-
-    with scratch_buffer(1000, torch.float32, CPU) as one, scratch_buffer(1000, torch.float32, CPU) as other:
-        one.fill_(1)
-        other.fill_(2)
-        assert one.sum() == 1000
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(place).result() not in (one.data_ptr(), other.data_ptr())

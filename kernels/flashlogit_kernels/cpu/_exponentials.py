@@ -4,16 +4,17 @@ Their polynomials are right to the last digits of float64, and of float32 in flo
 """
 
 import numpy as np
-from numba import njit
 
-exact = njit(nogil=True, fastmath={"contract"}, error_model="numpy")
-"""Decorates what must not be reordered: a number that is taken off and put back is not nothing."""
+from .loops import exact
 
 
 @exact
 def exp_of_minus(a, e, bits, m):
-    """Write exp(-a) for m numbers a >= 0: 2^k times a polynomial in what is left, whose exponent is put together as an
-    integer; `bits` are those of another array of this dtype, as integers."""
+    """Write exp(-a) for m numbers a >= 0, and 0 where that is next to the least number of the dtype.
+
+    It is 2^n times a polynomial in what is left. The bits of 2^n are put together in `bits` [m], integers of the size
+    of the dtype.
+    """
     T = e.dtype.type
     scale = bits.view(e.dtype)
     if e.itemsize == 8:
@@ -55,8 +56,9 @@ def exp_of_minus(a, e, bits, m):
             scale[k] = n + T(12582912.0)
         for k in range(m):
             bits[k] = (bits[k] + 127) << 23
+    least = T(708.0 if e.itemsize == 8 else 87.0)
     for k in range(m):
-        e[k] *= scale[k]
+        e[k] = T(0.0) if a[k] > least else e[k] * scale[k]
 
 
 @exact
@@ -67,7 +69,9 @@ def log1p(e, out, m):
         for k in range(m):
             t = e[k] / (T(2.0) + e[k])
             u = t * t
-            p = T(2 / 27)
+            p = T(2 / 31)
+            p = p * u + T(2 / 29)
+            p = p * u + T(2 / 27)
             p = p * u + T(2 / 25)
             p = p * u + T(2 / 23)
             p = p * u + T(2 / 21)

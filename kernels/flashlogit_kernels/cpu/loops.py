@@ -7,11 +7,13 @@ import functools
 import hashlib
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from ..compiling import counted
 
@@ -21,14 +23,15 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 def helper(function: Callable[..., Any]) -> Any:
     """Return a function that loops call. Its sums may be reordered, and it divides as NumPy does: a check for 0 would
-    keep a loop from being vectorised."""
-    return njit(nogil=True, error_model="numpy", fastmath=_FAST)(function)
+    keep a loop from being vectorised. It becomes a part of the loop: a call would meet another machine code of it, with
+    other last digits, where the loop has just been compiled than where it comes from a cache."""
+    return njit(nogil=True, error_model="numpy", forceinline=True, fastmath=_FAST)(function)
 
 
 def exact(function: Callable[..., Any]) -> Any:
     """Return a function that loops call, in which nothing is reordered: what is taken off and put back is not
     nothing."""
-    return njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    return njit(nogil=True, error_model="numpy", forceinline=True, fastmath={"contract"})(function)
 
 
 def loop(function: Callable[..., Any]) -> Any:
@@ -42,7 +45,12 @@ def loop(function: Callable[..., Any]) -> Any:
     @functools.wraps(compiled)
     def timed(signature: Any) -> Any:
         with counted():
-            return compiled(signature)
+            if global_compiler_lock.is_locked():
+                return compiled(signature)
+            # In a thread of its own: what Numba raises and catches meanwhile would keep the caller's frames, and with
+            # them X, until Python's collector runs.
+            with ThreadPoolExecutor(1) as alone:
+                return alone.submit(compiled, signature).result()
 
     dispatcher.compile = timed
     return dispatcher

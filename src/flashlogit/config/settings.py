@@ -225,8 +225,8 @@ class RunSettings(Settings):
     """`auto` (a CUDA device if there is one), `cpu`, `cuda` or `cuda:N`."""
     seed: WholeNumber = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, the shuffling and synthetic data."""
-    backend: Literal["auto", "triton", "torch"] = "auto"
-    """What computes loss and gradient: the fused Triton kernel or the pure-torch reference."""
+    backend: Literal["auto", "triton", "numba", "torch"] = "auto"
+    """What computes loss and gradient: the fused Triton kernel, loops compiled for the CPU, or pure torch."""
     data: Data
     """Where the rows come from: breast_cancer, synthetic or file."""
     loss: LossSettings = LossSettings()

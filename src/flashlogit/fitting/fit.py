@@ -9,8 +9,7 @@ with the exact loss (eps = 0), in the units of X: see `flashlogit.objectives.obj
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -22,14 +21,12 @@ from ..objectives.softmax import Softmax
 from ..passes import BackendName, choose_backend
 from ..solvers.choose import SolverName
 from ..solvers.driver import drive
-from ..system.threads import threads_for_passes
 from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
 from .tiny import tiny_fit
 
 __all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_at_once", "fit_softmax"]
 
 
-@threads_for_passes()
 def fit(
     X: Tensor,
     y: Tensor,
@@ -61,10 +58,10 @@ def fit(
         max_iterations: evaluations of the objective, at most.
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the null model, or with many rows what samples of them have for an optimum.
-        backend: triton for the kernels, torch for the reference; auto takes the kernels where they can run. Without an
-            l1 penalty, a start, a listener or a choice of another solver than newton a small table is fitted at once:
-            by the kernels, with an l2 penalty, up to 200 KB and 63 columns; on a CPU up to 131,072 numbers and 128
-            columns, by a loop that is compiled once (auto, with Numba installed), or by plain steps (torch).
+        backend: triton for the kernels, numba for loops compiled for the CPU, torch for the reference; auto takes the
+            first that can run where X is. Without an l1 penalty, a start, a listener or a choice of another solver than
+            newton a small table is fitted at once: by the kernels, with an l2 penalty, up to 200 KB and 63 columns; on
+            a CPU up to 131,072 numbers and 128 columns, by a compiled loop or by plain steps.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: called for each accepted point with its history row, and a `FitPoint`, which called gives its
             parameters.
@@ -78,14 +75,13 @@ def fit(
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     chosen = choose_backend(backend, X.device)
-    found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=_at_once(backend, chosen.name))
+    found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=chosen.name)
     if found is not None:
         return found
     task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
 
 
-@threads_for_passes()
 def fit_at_once(
     X: Tensor, y: Tensor, *, sample_weight: Tensor | None = None, intercept: bool = True, **options: Any
 ) -> Fit | None:
@@ -102,7 +98,6 @@ def fit_at_once(
     return tiny_fit(*_checked(X, y, sample_weight), given, intercept=intercept, backend="torch")
 
 
-@threads_for_passes()
 def fit_softmax(
     X: Tensor,
     y: Tensor,
@@ -143,11 +138,6 @@ def fit_softmax(
     loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
-
-
-def _at_once(requested: BackendName, chosen: Literal["triton", "torch"]) -> Literal["triton", "numba", "torch"]:
-    """Return what fits a small table: the compiled loop where nothing was asked for and Numba is installed."""
-    return "numba" if (requested, chosen) == ("auto", "torch") and find_spec("numba") else chosen
 
 
 def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

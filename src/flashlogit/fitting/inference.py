@@ -23,7 +23,6 @@ from ..objectives.objective import Objective
 from ..passes import BackendName, choose_backend
 from ..solvers.proximal import factor
 from ..system.errors import UserError
-from ..system.threads import threads_for_passes
 
 MAX_COLUMNS = 4096
 """The information is a matrix of so many rows and columns."""
@@ -57,7 +56,6 @@ class Inference:
         )
 
 
-@threads_for_passes()
 def infer(
     X: Tensor,
     y: Tensor,

@@ -22,7 +22,6 @@ from ..solvers.method import Method, Start, State, of_shapes
 from ..solvers.sample import start_from_sample
 from ..solvers.unpenalised.finding import Separation, separation_message
 from ..solvers.unpenalised.problem import Unpenalised
-from ..system.threads import threads_as_before
 
 _ROUNDING = 1e-14
 """A given start that is worse by no more than this share of the null model's P is as good."""
@@ -259,8 +258,7 @@ class FitTask:
 
     def _on_point(self, row: HistoryRow, state: State) -> None:
         if self._options.on_point is not None:
-            with threads_as_before():
-                self._options.on_point(row, FitPoint(FitState(self._name, state), self.objective))
+            self._options.on_point(row, FitPoint(FitState(self._name, state), self.objective))
 
     def _make(self, start: Start) -> Method:
         return begun(self._name, self.objective, start)

@@ -30,11 +30,6 @@ _LEAST_L2 = 1e-300
 """A penalty from which the kernel can compute the scale of a constant column."""
 
 
-def is_small(X: Tensor) -> bool:
-    """Return whether a fit of X [N, D] on a CPU is made at once, if its options allow for it."""
-    return X.device.type == "cpu" and X.shape[1] <= SMALL_COLUMNS and X.numel() <= SMALL_VALUES
-
-
 def tiny_fit(
     X: Tensor,
     y: Tensor,
@@ -121,7 +116,7 @@ def _program(X: Tensor, backend: str) -> Callable[..., TinyFits] | None:
 
         fits = X.shape[1] <= tiny.TINY_COLUMNS and X.numel() * X.element_size() <= tiny.TINY_BYTES
         return tiny.fit_tiny if fits else None
-    if not is_small(X):
+    if X.device.type != "cpu" or X.shape[1] > SMALL_COLUMNS or X.numel() > SMALL_VALUES:
         return None
     if backend == "numba":
         from flashlogit_kernels.cpu.fits.tiny import fit_tiny as compiled

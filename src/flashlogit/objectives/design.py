@@ -13,9 +13,8 @@ from torch import Tensor
 from flashlogit_kernels.gram import add_upper_half, weighted_gram
 
 from ..passes import Passes
-from ..reference.blocks import block_rows, over_parts, row_blocks
+from ..reference import block_rows, row_blocks
 from ..system.memory import cast_rows
-from ..system.threads import map_in_threads, thread_count
 from .coordinates import Coordinates, Moments, measure_coordinates, uploaded
 
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
@@ -87,14 +86,11 @@ class Design:
         bytes_at_once = _GRAM_BYTES.get(self.X.device.type, _GRAM_BYTES["cuda"])
         height = max(1, bytes_at_once // (self.X.shape[1] * dtype.itemsize))
 
-        def of_part(part: slice) -> Tensor:
-            return weighted_gram(
-                self.X[part], h[part].to(dtype), None, block_rows=height, compute_dtype=dtype, center=self.center
-            )
-
         self.count()
-        total = over_parts(self.X, len(self.X), of_part, lambda parts: torch.stack(parts).sum(dim=0))
-        return self.about_center(total)
+        h = h.to(dtype)
+        return self.about_center(
+            weighted_gram(self.X, h, None, block_rows=height, compute_dtype=dtype, center=self.center)
+        )
 
     def about_center(self, matrix: Tensor) -> Tensor:
         """Return sums over (x, 1) (x, 1)^T as a pass gives them as those over (x - c, 1) (x - c, 1)^T."""
@@ -121,44 +117,27 @@ class Design:
         pieces, visited = (_strided_pieces if X.is_cuda else _pieces)(X, h, rows)
         center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
 
-        def of_pieces(some: slice) -> tuple[Tensor, Tensor, Tensor]:
-            with torch.inference_mode():
-                upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
-                for rows_of_X, weights in pieces[some]:
-                    root = weights.to(dtype).sqrt()
-                    block = (rows_of_X.to(dtype) - center).mul_(scale).mul_(root[..., None]).reshape(-1, D)
-                    root = root.reshape(-1)
-                    border += block.t() @ root
-                    corner += root.square().sum()
-                    block = block if half is None else block.to(half)
-                    add_upper_half(upper, block, block)
-                return upper, border, corner
-
-        def merged(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-            for other in parts[1:]:
-                for mine, theirs in zip(parts[0], other, strict=True):
-                    mine += theirs
-            return _whole(*parts[0], coordinates)
-
-        # One matrix for each thread: it may be larger than a piece.
-        threads = 1 if X.is_cuda else thread_count()
-        with torch.inference_mode():
-            matrix = map_in_threads(of_pieces, [slice(k, None, threads) for k in range(threads)], merged)
+        upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
+        for rows_of_X, weights in pieces:
+            root = weights.to(dtype).sqrt()
+            block = (rows_of_X.to(dtype) - center).mul_(scale).mul_(root[..., None]).reshape(-1, D)
+            root = root.reshape(-1)
+            border += block.t() @ root
+            corner += root.square().sum()
+            block = block if half is None else block.to(half)
+            add_upper_half(upper, block, block)
+        matrix = _whole(upper, border, corner, coordinates)
         share = visited / len(X)
         self.count(share)
         return matrix, share
 
-    def blocks(self, part: slice, dtype: torch.dtype, *, copies: int = 1) -> Iterator[tuple[slice, Tensor]]:
-        """Yield row blocks of a part in `dtype`, less the centre if that is subtracted, with their row numbers.
+    def blocks(self, dtype: torch.dtype, *, copies: int = 1) -> Iterator[tuple[slice, Tensor]]:
+        """Yield row blocks in `dtype`, less the centre if that is subtracted, with their places.
 
         copies: how many times as much as a block is made of it; a block is the smaller for it.
         """
         center = None if self.center is None else self.center.to(dtype)
-        height = max(1, block_rows(self.X, dtype) // copies)
-        for start in range(part.start, part.stop, height):
-            piece = slice(start, min(start + height, part.stop))
-            for rows, X in row_blocks(self.X, None, piece, dtype, center):
-                yield slice(start + rows.start, start + rows.stop), X
+        return row_blocks(self.X, dtype, center=center, height=max(1, block_rows(self.X) // copies))
 
 
 def sample_rows(N: int, n: int, device: torch.device, *, ascending: bool = True) -> Tensor | None:

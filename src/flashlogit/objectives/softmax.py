@@ -16,7 +16,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..reference.blocks import over_parts
 from .design import Design
 from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
 
@@ -211,19 +210,12 @@ class Softmax(Targets):
     ) -> list[Tensor]:
         """Return float64 sums of these shapes, to which `add(rows, X, *sums)` adds each row block; one pass over X."""
 
-        def of_part(part: slice) -> list[Tensor]:
-            totals = [design.X.new_zeros(shape, dtype=torch.float64) for shape in shapes]
-            for rows, X in design.blocks(part, dtype, copies=copies):
-                add(rows, X, *totals)
-            return totals
-
-        def combined(parts: list[list[Tensor]]) -> list[Tensor]:
-            if not parts[1:]:
-                return parts[0]
-            return [torch.stack(sums).sum(dim=0) for sums in zip(*parts, strict=True)]
-
         design.count()
-        return over_parts(design.X, len(design.X), of_part, combined)
+        with torch.inference_mode(), torch.autocast(design.X.device.type, enabled=False):
+            totals = [design.X.new_zeros(shape, dtype=torch.float64) for shape in shapes]
+            for rows, X in design.blocks(dtype, copies=copies):
+                add(rows, X, *totals)
+        return [total.clone() for total in totals]  # no tensors of inference mode
 
 
 def _probabilities(X: Tensor, at: Coefficients) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which implementation computes a pass: the Triton kernels or the torch reference."""
+"""Which implementation computes a pass: Triton kernels on a GPU, compiled loops on a CPU, or the torch reference."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, LabelSums, PassOptions, ProductOptions
+from flashlogit_kernels.cpu import pool as pool  # which prepares torch for a forked child, with any backend
 
 from ..system.errors import UserError
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BackendName = Literal["auto", "triton", "torch"]
+BackendName = Literal["auto", "triton", "numba", "torch"]
 
 _OLDEST_CAPABILITY = (7, 0)
 """Lowest compute capability for which Triton compiles."""
+_FEW_VALUES = 1 << 24
+"""Values of X from which a command, which makes one fit, takes compiled loops: to import Numba and load them takes
+0.7 s, in which torch goes over so many values twenty times."""
 
 
 class Passes(Protocol):
@@ -66,50 +70,76 @@ class Passes(Protocol):
 class Backend:
     """A chosen implementation, and in half a sentence why."""
 
-    name: Literal["triton", "torch"]
+    name: Literal["triton", "numba", "torch"]
     reason: str
 
     @property
     def passes(self) -> Passes:
-        """The implementation; an import error of Triton comes through as it is."""
+        """The implementation; an import error of Triton or Numba comes through as it is."""
         if self.name == "triton":
             import flashlogit_kernels
 
             return flashlogit_kernels
+        if self.name == "numba":
+            from flashlogit_kernels.cpu import passes
+
+            return passes
         from .. import reference
 
         return reference
 
 
 @functools.cache
-def choose_backend(requested: BackendName, device: torch.device) -> Backend:
+def choose_backend(requested: BackendName, device: torch.device, *, few: bool = False) -> Backend:
     """Return the backend for tensors on `device`.
 
-    `auto` takes the kernels where they can run and else the reference; a backend asked for by name is never replaced.
+    `auto` takes the kernels or the compiled loops where they can run, and else the reference; a backend asked for by
+    name is never replaced.
+
+    Args:
+        requested: the setting.
+        device: of the data.
+        few: whether `auto` is to load no compiled loops, see `are_few`.
 
     Raises:
-        UserError: `triton` was asked for and cannot be had on this device.
-        ValueError: a name that is none of the three.
+        UserError: `triton` or `numba` was asked for and cannot be had on this device.
+        ValueError: a name that is none of the four.
     """
     if requested not in get_args(BackendName):
         raise ValueError(f"backend is {requested!r}; must be {', '.join(get_args(BackendName))}")
     if requested == "torch":
         return Backend("torch", "asked for")
-    obstacle = _obstacle_to_triton(device)
+    if requested == "auto" and device.type == "cpu":
+        if few:
+            return Backend("torch", "the data are too few for compiled loops to pay")
+        obstacle = _obstacle_to_numba(device)
+        return Backend("numba", "the data are on cpu") if obstacle is None else Backend("torch", obstacle)
+    obstacle = _obstacle_to_numba(device) if requested == "numba" else _obstacle_to_triton(device)
     if requested == "auto":
         return Backend("triton", f"the data are on {device}") if obstacle is None else Backend("torch", obstacle)
     if obstacle is None:
-        return Backend("triton", "asked for")
-    if device.type == "cpu" and _interpreting() and _triton_installed():
+        return Backend(requested, "asked for")
+    if requested == "triton" and device.type == "cpu" and _interpreting() and _installed("triton"):
         return Backend("triton", "asked for; Triton's interpreter runs it on the CPU, slowly")
-    elsewhere = "" if device.type == "cuda" else ", or use a CUDA device"
-    raise UserError(obstacle, setting="backend", value="triton", remedy=f"set it to auto or torch{elsewhere}")
+    elsewhere = "" if requested == "numba" or device.type == "cuda" else ", or use a CUDA device"
+    raise UserError(obstacle, setting="backend", value=requested, remedy=f"set it to auto or torch{elsewhere}")
+
+
+def are_few(X: Tensor) -> bool:
+    """Return whether a single fit of X [N, D] takes less time than loading compiled loops does."""
+    return X.numel() < _FEW_VALUES
+
+
+def _obstacle_to_numba(device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return f"the data are on {device.type}"
+    return None if _installed("numba") else "the package numba is not installed"
 
 
 def _obstacle_to_triton(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"the data are on {device.type}"
-    if not _triton_installed():
+    if not _installed("triton"):
         return "the package triton is not installed"
     major, minor = torch.cuda.get_device_capability(device)
     if torch.version.hip is None and (major, minor) < _OLDEST_CAPABILITY:
@@ -127,8 +157,8 @@ def _obstacle_to_compiling() -> str | None:
     return None
 
 
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _interpreting() -> bool:

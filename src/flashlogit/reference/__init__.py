@@ -1,16 +1,18 @@
-"""The passes over X in pure torch: the truth in tests, and the fast path on a CPU.
+"""The passes over X in pure torch: the formula, the truth in tests, and the fallback on any device.
 
-Same names and signatures as in `flashlogit_kernels`, on any device, in float32 or float64 arithmetic. X is walked in
-row blocks small enough that the second use of a block, for the gradient, finds it in the cache, so that main memory is
-read once here too.
+Same names and signatures as in `flashlogit_kernels`, in float32 or float64 arithmetic. A row x_i with label y_i in
+[0, 1] and weight s_i contributes, q being pos_weight and c the clamped logit,
 
-    z = X w + b        c = clamp(z, -Z, Z)        loss = loss(c, y)        r = dloss/dz        dL/dw = X^T (s r)
+    z = x w + b        c = clamp(z, -Z, Z)        loss = s ((1 - y) softplus(c) + q y softplus(-c))
+    r = s ((1 - y) p - q y (1 - p))        p = sigmoid(z)        h = s (1 - y + q y) p (1 - p)
+
+and sums over rows are sum loss, dL/dw = X^T r and dL/db = sum r. It is not tuned: a block of rows after the other is
+cast, and multiplied by torch.
 """
 
 from __future__ import annotations
 
-import functools
-import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -41,13 +43,12 @@ from flashlogit_kernels.contract import (
 )
 from flashlogit_kernels.gram import weighted_gram
 
-from ..system.memory import cast_rows, scratch_buffer
-from .blocks import block_rows, gather, linear, over_parts, row_blocks, transposed_product
-from .terms import Labels, labels_of
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_BLOCK_VALUES, _BLOCK_ROWS = {"cpu": 1 << 18, "cuda": 1 << 26}, {"cpu": 1 << 13, "cuda": 1 << 26}
+"""Values of a block that is cast, and its rows: sums in float32 lose digits with their length."""
 
 
 def bce_onepass(
@@ -66,70 +67,7 @@ def bce_onepass(
     `flashlogit_kernels.bce_onepass`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(residual=residual, curvature=curvature, logits=logits)
-    packed = over_parts(
-        row_pass.X,
-        row_pass.n,
-        functools.partial(_sums, row_pass, values, border=border),
-        functools.partial(joined, border=border),
-    )
-    return BCESums(packed, values.residual, values.curvature, values.logits, border)
-
-
-def _sums(row_pass: RowPass, values: RowValues, part: slice, *, gradient: bool = True, border: bool = False) -> Tensor:
-    """Return `BCESums.packed` of the visited rows `part`, and write the wanted values of these rows.
-
-    Without `gradient` its first D entries are 0. What is cheaper for many rows at once waits for the end of the loop;
-    with `border` the curvatures cannot, since they are multiplied by the block while that is in the cache.
-    """
-    X, compute, clamp = row_pass.X, row_pass.compute, row_pass.clamp
-    w, b = _parameters(row_pass)
-    y, s = gather(row_pass.y, row_pass.rows, part), gather(row_pass.sample_weight, row_pass.rows, part)
-    assert y is not None
-    s = None if s is None else s.to(compute)
-    weight_grad, h_sums = X.new_zeros((2, X.shape[1]), dtype=torch.float64)
-    vectors = 4 if border else 3
-    with scratch_buffer(vectors * len(y), compute, X.device) as scratch:
-        z, r, own = scratch.view(vectors, -1)[:3]
-        h = scratch.view(vectors, -1)[3] if border else None
-        labels = labels_of(y, row_pass.pos_weight, s, own)
-        # Split at once: a slice costs as much as the arithmetic of a small block.
-        height = block_rows(X, compute)
-        blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=gradient)
-        for (block, X_b), z_b, r_b, labels_b in zip(
-            blocks, torch.split(z, height), torch.split(r, height), labels.split(height), strict=True
-        ):
-            linear(X_b, w, b, out=z_b)
-            labels_b.residual(z_b, out=r_b)
-            if clamp.zeroes_gradient:
-                r_b.masked_fill_(z_b.abs() > clamp.bound, 0.0)
-            if gradient:
-                weight_grad += transposed_product(X_b, r_b)
-            if h is not None:
-                h_sums += transposed_product(X_b, _curvature(labels_b, z_b, h[block], clamp))
-        if values.logits is not None:
-            labels.logits(z, out=values.logits[part])
-        if values.residual is not None:
-            values.residual[part] = r
-        if values.curvature is not None:
-            if h is None:
-                _curvature(labels, z, values.curvature[part], clamp)
-            else:
-                values.curvature[part] = h
-        nonfinite, largest, inside = _extremes(z, clamp)
-        loss = labels.loss(z if inside else z.clamp_(-clamp.bound, clamp.bound))
-        if values.loss is not None:
-            values.loss[part] = loss
-        packed = packed_sums(
-            weight_grad,
-            bias_grad=_total(r),
-            loss=_total(loss),
-            weight_sum=float(len(y)) if s is None else _total(s),
-            nonfinite=nonfinite,
-            max_abs_logit=largest,
-        )
-        if h is None:
-            return packed
-        return torch.cat([packed, h_sums, torch.as_tensor(_total(h), dtype=torch.float64).reshape(1)])
+    return BCESums(_sums(row_pass, values, border=border), values.residual, values.curvature, values.logits, border)
 
 
 def bce_hessian(
@@ -138,20 +76,18 @@ def bce_hessian(
     """Return loss, gradient and Hessian, summed over rows: the twin of `flashlogit_kernels.bce_hessian`."""
     check_hessian_columns(X)
     row_pass = bce_pass(X, y, weight, bias, **options)
-    X, rows, values = row_pass.X, row_pass.rows, row_pass.empty(curvature=True)
+    values = row_pass.empty(curvature=True)
+    packed = _sums(row_pass, values)
     assert values.curvature is not None
-    h, height = values.curvature, block_rows(X, row_pass.compute)
-
-    def sums_and_matrix(part: slice) -> tuple[Tensor, Tensor]:
-        packed = _sums(row_pass, values, part)
-        X_part, rows_part = (X[part], None) if rows is None else (X, rows[part])
-        matrix = weighted_gram(
-            X_part, h[part], rows_part, block_rows=height, compute_dtype=row_pass.compute, center=row_pass.center
-        )
-        return packed, matrix
-
-    packed, matrices = zip(*over_parts(X, row_pass.n, sums_and_matrix, list), strict=True)
-    return BCEHessian(BCESums(joined(list(packed))), torch.stack(matrices).sum(dim=0))
+    matrix = weighted_gram(
+        row_pass.X,
+        values.curvature,
+        row_pass.rows,
+        block_rows=block_rows(row_pass.X),
+        compute_dtype=row_pass.compute,
+        center=row_pass.center,
+    )
+    return BCEHessian(BCESums(packed), matrix)
 
 
 def bce_rows(
@@ -160,7 +96,7 @@ def bce_rows(
     """Return loss and residual of every row: the twin of `flashlogit_kernels.bce_rows`."""
     row_pass = bce_pass(X, y, weight, bias, **options)
     values = row_pass.empty(loss=True, residual=True)
-    over_parts(row_pass.X, row_pass.n, functools.partial(_sums, row_pass, values, gradient=False), joined)
+    _sums(row_pass, values)
     assert values.loss is not None
     assert values.residual is not None
     return BCERows(values.loss, values.residual)
@@ -171,38 +107,21 @@ def hessian_product(
 ) -> Tensor:
     """Return the Hessian times a vector, [D + 1] float64: the twin of `flashlogit_kernels.hessian_product`."""
     row_pass = product_pass(X, curvature, v, v_bias, **options)
-    X, compute, h = row_pass.X, row_pass.compute, row_pass.sample_weight
+    h, total = row_pass.sample_weight, row_pass.X.new_zeros(row_pass.X.shape[1] + 1, dtype=torch.float64)
     assert h is not None
-    v, b = _parameters(row_pass)
-    height = block_rows(X, compute)
-
-    def sum_part(part: slice) -> Tensor:
-        total = X.new_zeros(X.shape[1], dtype=torch.float64)
-        with scratch_buffer(part.stop - part.start, compute, X.device) as t:
-            blocks = row_blocks(X, row_pass.rows, part, compute, row_pass.center, touch=True)
-            for (_, X_b), t_b, h_b in zip(blocks, torch.split(t, height), torch.split(h[part], height), strict=True):
-                linear(X_b, v, b, out=t_b).mul_(h_b)
-                total += transposed_product(X_b, t_b)
-            return torch.cat([total, t.sum(dtype=torch.float64).reshape(1)])
-
-    return over_parts(X, row_pass.n, sum_part, _added)
+    for place, block in _blocks(row_pass):
+        t = h[place] * _linear(row_pass, block)
+        total += torch.cat([_transposed(block, t), t.sum(dtype=torch.float64).reshape(1)])
+    return total
 
 
 def column_sums(X: Tensor, v: Tensor, **options: Unpack[ProductOptions]) -> Tensor:
     """Return (X - center)^T v, [D] float64: the twin of `flashlogit_kernels.column_sums`."""
     row_pass = column_pass(X, v, **options)
-    X, compute = row_pass.X, row_pass.compute
-    nothing = X.new_zeros(X.shape[1], dtype=torch.float64)
-    assert row_pass.sample_weight is not None
-    v = row_pass.sample_weight.to(compute)
-
-    def sum_part(part: slice) -> Tensor:
-        total = torch.zeros_like(nothing)
-        for block, X_b in row_blocks(X, row_pass.rows, part, compute, row_pass.center):
-            total += transposed_product(X_b, v[part][block])
-        return total
-
-    return over_parts(X, row_pass.n, sum_part, lambda parts: _added([*parts, nothing]))
+    v, total = v.detach().to(row_pass.compute), row_pass.X.new_zeros(row_pass.X.shape[1], dtype=torch.float64)
+    for place, block in _blocks(row_pass):
+        total += _transposed(block, v[place])
+    return total
 
 
 def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
@@ -214,23 +133,18 @@ def label_sums(y: Tensor, sample_weight: Tensor | None = None) -> LabelSums:
     if y.dtype != torch.uint8 and not outside:
         narrow = y.to(torch.uint8)
         labels = narrow if bool((narrow == y).all()) else readable_labels(y, torch.float64)
-    if s is None:
-        return LabelSums(labels, s, outside, negative, float(len(y)), float(labels.sum(dtype=torch.float64)))
-    total = float(s.sum(dtype=torch.float64))
-    return LabelSums(labels, s, outside, negative, total, float((labels.double() * s).sum()))
+    weights = torch.ones_like(labels, dtype=torch.float64) if s is None else s.double()
+    return LabelSums(labels, s, outside, negative, float(weights.sum()), float((labels.double() * weights).sum()))
 
 
 def column_moments(X: Tensor, rows: Tensor | None = None) -> NDArray[np.float64]:
     """Return a row and sums of differences from it, [3, D] float64: the twin of `flashlogit_kernels.column_moments`."""
     X = check_matrix(X)
-    X = X if rows is None else X.index_select(0, rows)
     sums = X.new_zeros((3, X.shape[1]), dtype=torch.float64)
-    first, total, squares = sums
-    first.copy_(X[0])
-    for block in torch.split(X, cast_rows(X)):
-        shifted = block.double() - first
-        total += shifted.sum(dim=0)
-        squares += shifted.square_().sum(dim=0)
+    sums[0] = X[0 if rows is None else rows[0]]
+    for _, block in row_blocks(X, torch.float64, rows=rows, center=sums[0]):
+        sums[1] += block.sum(dim=0)
+        sums[2] += block.square().sum(dim=0)
     found: NDArray[np.float64] = sums.to("cpu").numpy()
     return found
 
@@ -241,56 +155,96 @@ def logits(X: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     compute = arithmetic_dtype(X, weight, None)
     w = weight.detach().to(compute)
     with torch.autocast(X.device.type, enabled=False):
-        z = torch.cat([torch.mv(block, w) for _, block in row_blocks(X, None, slice(0, X.shape[0]), compute)])
+        z = torch.cat([block @ w for _, block in row_blocks(X, compute)])
     return z if bias is None else z.add_(bias.detach())
 
 
-def _curvature(labels: Labels, margins: Tensor, out: Tensor, clamp: Clamp) -> Tensor:
-    """Return s dr/dz of rows from their margins, in `out`."""
-    h = labels.curvature(margins, out=out)
-    return h.masked_fill_(margins.abs() > clamp.bound, 0.0) if clamp.zeroes_gradient else h
+def row_blocks(
+    X: Tensor,
+    dtype: torch.dtype,
+    *,
+    rows: Tensor | None = None,
+    center: Tensor | None = None,
+    height: int = 0,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of the rows numbered `rows` [n] int64 of X [N, D], or of all, in `dtype` and less the centre [D],
+    with their places among them; height: rows of a block, by default `block_rows`."""
+    n, height = len(X) if rows is None else len(rows), height or block_rows(X)
+    for start in range(0, n, height):
+        place = slice(start, min(start + height, n))
+        block = (X[place] if rows is None else X.index_select(0, rows[place])).to(dtype)
+        yield place, block if center is None else block - center
 
 
-_NEIGHBOURS = 64
-"""Rows that are added up in float32 first: torch does so in 32 lanes, of two rows each."""
+def block_rows(X: Tensor) -> int:
+    """Return the number of rows of a block."""
+    values, rows = (sizes.get(X.device.type, sizes["cuda"]) for sizes in (_BLOCK_VALUES, _BLOCK_ROWS))
+    return max(1, min(values // X.shape[1], rows))
 
 
-def _parameters(row_pass: RowPass) -> tuple[Tensor, Tensor | None]:
-    """Return weights [D] and intercept [1] in the arithmetic's dtype."""
+def _blocks(row_pass: RowPass) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of the visited rows, to which autocast does not apply."""
+    with torch.inference_mode(), torch.autocast(row_pass.X.device.type, enabled=False):
+        yield from row_blocks(row_pass.X, row_pass.compute, rows=row_pass.rows, center=row_pass.center)
+
+
+def _linear(row_pass: RowPass, block: Tensor) -> Tensor:
     assert row_pass.weight is not None
-    bias = None if row_pass.bias is None else row_pass.bias.to(row_pass.compute)
-    return row_pass.weight.to(row_pass.compute), bias
+    z = block @ row_pass.weight.to(row_pass.compute)
+    return z if row_pass.bias is None else z + row_pass.bias.to(row_pass.compute)
 
 
-def _added(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).sum(dim=0)
+def _transposed(block: Tensor, v: Tensor) -> Tensor:
+    """Return X^T v of a block [m, D], by sums in float32 of float32 numbers; BLAS adds up a single column in one of
+    them."""
+    return (block * v[:, None]).sum(dim=0) if block.shape[1] == 1 else block.t() @ v
 
 
-def _total(values: Tensor) -> float | Tensor:
-    """Return the sum in float64: a number on the CPU, and a tensor where reading it would wait for the device.
+def _terms(z: Tensor, y: Tensor, s: Tensor | None, q: Tensor | None, clamp: Clamp) -> tuple[Tensor, Tensor, Tensor]:
+    """Return loss, residual and curvature of rows from their logits, labels and weights, [m] each.
 
-    A sum with dtype=torch.float64 first makes a float64 copy. Adding up a few neighbours in float32 is as good and
-    takes a third of the time.
+    off = s (1 - y) and on = s q y: nothing cancels where a label is 0 or 1, and 0 times infinity is 0.
     """
-    if values.device.type != "cpu":
-        return values.sum(dtype=torch.float64)
-    whole = len(values) // _NEIGHBOURS * _NEIGHBOURS
-    sums = values[:whole].view(-1, _NEIGHBOURS).sum(dim=1)
-    return float(sums.sum(dtype=torch.float64)) + float(values[whole:].sum(dtype=torch.float64))
+    y = y.to(z.dtype)
+    off, on = 1 - y, y if q is None else y * q
+    if s is not None:
+        off, on = off * s.to(z.dtype), on * s.to(z.dtype)
+    c = z.clamp(-clamp.bound, clamp.bound)
+    zero = z.new_zeros(())
+    loss = torch.where(off == 0, zero, off * torch.logaddexp(zero, c))
+    loss = loss + torch.where(on == 0, zero, on * torch.logaddexp(zero, -c))
+    r = off * torch.sigmoid(z) - on * torch.sigmoid(-z)
+    far = torch.sigmoid(-z.abs())
+    h = (off + on) * (far - far * far)
+    if clamp.zeroes_gradient:
+        beyond = z.abs() > clamp.bound
+        r, h = r.masked_fill(beyond, 0.0), h.masked_fill(beyond, 0.0)
+    return loss, r, h
 
 
-def _extremes(z: Tensor, clamp: Clamp) -> tuple[float | Tensor, float | Tensor, bool]:
-    """Count of non-finite logits, the largest finite magnitude, and whether none is known to be clamped.
-
-    Extremes keep NaN, so that on the CPU one look at them settles the usual case at a tenth of the price.
-    """
-    if z.device.type == "cpu":
-        smallest, greatest = (float(end) for end in z.aminmax())
-        extreme = max(-smallest, greatest)
-        if math.isfinite(extreme) and math.isfinite(smallest):
-            return 0.0, extreme, extreme <= clamp.bound
-    finite = z.isfinite()
-    nonfinite, largest = (~finite).sum(), torch.where(finite, z.abs(), 0.0).amax()
-    if z.device.type == "cpu":
-        return float(nonfinite), float(largest), clamp.eps == 0
-    return nonfinite, largest, clamp.eps == 0
+def _sums(row_pass: RowPass, values: RowValues, *, border: bool = False) -> Tensor:
+    """Return `BCESums.packed` of all visited rows, and write the wanted values of them."""
+    y, s, rows = row_pass.y, row_pass.sample_weight, row_pass.rows
+    assert y is not None
+    y, s = (v if v is None or rows is None else v[rows] for v in (y, s))
+    parts = []
+    for place, block in _blocks(row_pass):
+        z, s_block = _linear(row_pass, block), None if s is None else s[place]
+        loss, r, h = _terms(z, y[place], s_block, row_pass.pos_weight, row_pass.clamp)
+        kept = (values.loss, values.residual, values.curvature, values.logits)
+        for wanted, found in zip(kept, (loss, r, h, z), strict=True):
+            if wanted is not None:
+                wanted[place] = found
+        finite = z.isfinite()
+        packed = packed_sums(
+            _transposed(block, r).double(),
+            bias_grad=r.sum(dtype=torch.float64),
+            loss=loss.sum(dtype=torch.float64),
+            weight_sum=float(len(z)) if s_block is None else s_block.sum(dtype=torch.float64),
+            nonfinite=(~finite).sum(),
+            max_abs_logit=torch.where(finite, z.abs(), 0.0).amax(),
+        )
+        if border:
+            packed = torch.cat([packed, _transposed(block, h).double(), h.sum(dtype=torch.float64).reshape(1)])
+        parts.append(packed)
+    return joined(parts, border=border)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -15,7 +15,6 @@ from ..data import Dataset, Rows
 from ..data.dataset import class_weights, with_class_weight
 from ..fitting.fit import Fit, Parameters, fit, fit_at_once, fit_softmax
 from ..fitting.inference import Inference, infer
-from ..fitting.tiny import is_small
 from ..models.model import Model
 from ..report.content import EpochSummary, SolverSummary
 from ..solvers.choose import choose_method
@@ -175,14 +174,10 @@ class SolverRun:
         options |= {"names": self._task.dataset.feature_names, "on_point": self._progress.add}
         if self._classes > 2:
             return fit_softmax(rows.X, rows.y, classes=self._classes, **options)
-        if self._backend == "torch" and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
+        backend = self._task.backend.name
+        if backend == "torch" and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
             return found
-        return fit(rows.X, rows.y, backend=self._backend, **options)
-
-    @property
-    def _backend(self) -> Literal["triton", "torch"]:
-        """The run's backend, but what needs no compiler for a small table: it would take longer than all the rest."""
-        return "torch" if is_small(self._rows.X) and self._task.backend.name != "triton" else self._task.backend.name
+        return fit(rows.X, rows.y, backend=backend, **options)
 
     def _infer(self, result: Fit) -> tuple[Inference | None, str]:
         """Return the statistics of the raw columns' coefficients, or None and the reason why there are none."""
@@ -209,7 +204,7 @@ class SolverRun:
                 intercept=self._settings.intercept,
                 mean=torch.from_numpy(standardization.mean),
                 scale=torch.from_numpy(standardization.scale),
-                backend=self._backend,
+                backend=self._task.backend.name,
             )
         except (UserError, ValueError) as error:
             return None, str(error)

@@ -13,7 +13,7 @@ from ..config.settings import RunSettings
 from ..data import Dataset, load
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..models.model import Model
-from ..passes import choose_backend
+from ..passes import are_few, choose_backend
 from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device
@@ -40,8 +40,7 @@ def train_run(
         Interrupted: Ctrl-C or another signal to stop while training; the checkpoint holds what was reached.
     """
     device = resolve_device(settings.device)
-    backend = choose_backend(settings.backend, device)
-    say(f"backend: {backend.name} on {device} ({backend.reason})")
+    choose_backend(settings.backend, device)  # refuses before any work what cannot be had
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
     start = None
     if settings.solver and settings.solver.start and not saved:
@@ -54,6 +53,8 @@ def train_run(
         problem = "the package tensorboard is not installed"
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
     dataset = load(settings.data, seed=settings.seed, device=device)
+    backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
+    say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))
     task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
     run = SolverRun(task, start) if settings.solver else BatchRun(task)

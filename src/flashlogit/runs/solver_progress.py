@@ -14,7 +14,6 @@ from torch import Tensor
 from ..config.settings import SolverSettings
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters
 from ..system.errors import UserError
-from ..system.threads import thread_count
 from ..training.checkpoint import Checkpoint, SavedProgress
 from .directory import HistoryRow
 from .results import Interrupted, ProgressBar, RunTask
@@ -116,7 +115,7 @@ class SolverProgress:
             before=self._before,
             solver=point.state.solver,
             intercept=self._settings.intercept,
-            threads=thread_count(),
+            threads=torch.get_num_threads(),
         )
         self._newest = saved, point
         self.history.append(row)

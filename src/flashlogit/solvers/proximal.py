@@ -13,14 +13,11 @@ p u = q v = 0. Mehrotra's predictor and corrector (1992) solve, for targets t of
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-
-from ..system.threads import threads_for_algebra
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,6 @@ class Tuning:
 
     power_steps: int = 20
     """With 10 the largest eigenvalue came out so small that the steps diverged, at 650 parameters of a softmax."""
-    threaded_from: int = 512
-    """Parameters from which factors are computed in all threads."""
     steps: int = 60
     """Most factors. 300 columns in units over twelve decades, half of them copies, took 20 to 30."""
     centred: float = 1e-20
@@ -63,8 +58,7 @@ def factor(H: Tensor) -> Tensor:
 def try_factor(H: Tensor) -> tuple[Tensor, Tensor]:
     """Return lower Cholesky factors [K, P, P] of H [K, P, P] as it is, and whether it has any, [K] bool, without
     waiting for the device."""
-    with threads_for_algebra() if H.shape[-1] >= TUNING.threaded_from else nullcontext():
-        factors, info = torch.linalg.cholesky_ex(H)
+    factors, info = torch.linalg.cholesky_ex(H)
     return factors, (info == 0) & factors.isfinite().all(dim=-1).all(dim=-1)
 
 

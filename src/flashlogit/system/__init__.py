@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the console, files, memory, devices, threads."""
+"""What every room stands on: errors, the console, files, memory, devices."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...fits import NUMBERS, ROW, TINY_ITERATIONS, TinyFits
@@ -42,16 +45,23 @@ def fit_tiny(
         iterations: most evaluations after the first, at most `TINY_ITERATIONS`.
     """
     places = len(X) if rows is None else len(rows)
-    starts = torch.tensor([0, places]) if starts is None else starts
-    M = len(starts) - 1
+    ends = np.array([0, places]) if starts is None else _array(starts, np.int64)
+    M = len(ends) - 1
     found = TinyFits.empty(X, M)
-    columns, labels = X.t().to(torch.float64).contiguous(), y.to(torch.float64)
-    s = labels[:0] if sample_weight is None else sample_weight.to(torch.float64)
-    data = [each.contiguous().numpy() for each in (columns, labels, s, starts[:0] if rows is None else rows, starts)]
+    none = y.new_empty(0)
+    s, visited = none if sample_weight is None else sample_weight, none if rows is None else rows
+    given = (X.t(), np.float64), (y, np.float64), (s, np.float64), (visited, np.int64)
+    data = *(_array(values, dtype) for values, dtype in given), ends
     options = float(l2), float(tolerance), bool(intercept), min(int(iterations), TINY_ITERATIONS)
     weight, bias, record = (each.numpy() for each in (found.weight, found.bias, found.record))
-    points = record[:, NUMBERS:].reshape(M, -1, ROW)
-    written = weight, bias, record[:, :NUMBERS], points
-    with np.errstate(all="ignore"):
-        share(lambda m: newton(*data, m, *options, *written), M)
+    written = weight, bias, record[:, :NUMBERS], record[:, NUMBERS:].reshape(M, -1, ROW)
+    share(lambda m: newton(*data, m, *options, *written), M)
     return found
+
+
+def _array(values: Tensor, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return the numbers in a dtype, contiguous, by NumPy: torch would wake its threads, and wait for them."""
+    if values.dtype == torch.bfloat16:
+        bits = values.view(torch.uint16).numpy().astype(np.uint32) << 16
+        return np.ascontiguousarray(bits.view(np.float32), dtype=dtype)
+    return np.ascontiguousarray(values.numpy(), dtype=dtype)

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...reference.blocks import row_blocks
+from ...reference import row_blocks
 from .finding import PRECISE, Separation, fewest_columns
 
 
@@ -166,7 +166,7 @@ class _Table:
         return Separation(kind, evidence, weight, bias, standardized)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        return row_blocks(self.X, self.rows, slice(0, self.n), torch.float64)
+        return row_blocks(self.X, torch.float64, rows=self.rows)
 
     def _column_sum(self, term: Callable[[Tensor, slice], Tensor]) -> Tensor:
         total = self.X.new_zeros(self.D, dtype=torch.float64)

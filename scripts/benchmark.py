@@ -3,6 +3,7 @@
   kernel   time flashlogit's passes and torch's ways to the same numbers side by side
   fit      time flashlogit and other libraries to the same objective
   small    time small tables by flashlogit and by scikit-learn
+  start    time small runs beside `import torch`, and a large file beside pandas and scikit-learn
   tune     find better launches on a GPU, and put them into the launch table with --update-table
   device   check and time everything on a GPU, in five to ten minutes
   compare  say which numbers of a second JSON file are slower than those of a first one
@@ -16,7 +17,8 @@ import os
 import sys
 
 TUNE = ["device", "--stages", "machine", "tuning"]
-COMMANDS = {name: [name] for name in ("kernel", "fit", "small", "device")} | {"tune": TUNE, "compare": ["report"]}
+COMMANDS = {name: [name] for name in ("kernel", "fit", "small", "start", "device")}
+COMMANDS |= {"tune": TUNE, "compare": ["report"]}
 """By name: the module whose `main` it is, and options of its own."""
 
 

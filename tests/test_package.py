@@ -20,8 +20,8 @@ from flashlogit.config.load import load_settings
 ROOT = Path(__file__).parents[1]
 
 
-def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+def run_python(code: str, folder: Path = ROOT) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder).stdout
 
 
 def test_importing_loads_little_beside_torch() -> None:
@@ -58,6 +58,31 @@ print(len({flashlogit.fit(X, X[:, 0] % 3 > 1, l2=0.1, backend=name).objective fo
 print("flashlogit_kernels.cpu.loops" in sys.modules)
 """
     assert run_python(code).split() == ["1", "False"]
+
+
+HEAVY = ["numba", "torch._dynamo", "sympy", "matplotlib", "pandas", "scipy.stats", "scipy.optimize", "sklearn"]
+"""What a command has no use for, each some tenths of a second to import, and torch's compiler two seconds."""
+TABLE = "a,b,city,y\n" + "".join(f"{i % 7},{i % 5 - 2.5},{'Rome' if i % 3 else 'Bonn'},{i % 2}\n" for i in range(60))
+QUIET = "--overwrite --quiet"
+COMMANDS = {
+    f"train --config {ROOT}/configs/bce.yaml training.epochs=2 output=. {QUIET}": [],
+    f"train --config {ROOT}/configs/newton.yaml output=. {QUIET}": [],
+    f"train --config c.yaml data.source=file data.path=t.csv data.label.column=y {QUIET}": [],
+    f"predict --model table --data t.csv --out p.csv {QUIET}": ["torch"],
+    "evaluate --model table --data t.csv": ["torch"],
+    "inspect t.csv --label y": ["torch", "scipy"],
+}
+"""Those of a small run, in an order in which each has what it needs; and what else it has no use for."""
+
+
+def test_commands_import_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(TABLE)
+    (tmp_path / "c.yaml").write_text("name: table\noutput: .\ntraining: {epochs: 2}\n")
+    for command, more in COMMANDS.items():
+        code = f"import sys; from flashlogit.commands.main import main; code = main({command.split()})"
+        loaded = run_python(f"{code}; print(); print(code, *sys.modules)", tmp_path).splitlines()[-1].split()
+        assert loaded[0] == "0", command
+        assert not {*HEAVY, *more} & {*loaded}, command
 
 
 PASSES = {

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-import flashlogit_kernels
-from flashlogit import reference
+from flashlogit.passes import choose_backend
 from flashlogit_kernels.contract import HESSIAN_COLUMNS
 
 from .clock import DeviceClock, HostClock, ceilings, clock_of
@@ -155,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
             nbytes = (options.gigabytes or gigabytes) * 1e9
             N = min(math.ceil(nbytes / (D * dtype_of(name).itemsize)), _MOST_ROWS[kind])
             X = torch.randn(N, D, dtype=dtype_of(name), device=device, generator=generator.manual_seed(0))
-            found = list(ways(X, flashlogit_kernels if gpu else reference))
+            found = list(ways(X, choose_backend("auto", device).passes))
             report.add(f"{kind}, {name}, {N:,} x {D:,}", measure(X, found, clock, options.repeats or rounds))
             del X, found
     report.finish()

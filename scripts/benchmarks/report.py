@@ -34,7 +34,18 @@ is wrong or missing has no time, but a status other than "ok" and a reason.
 
 HEAD = f"{'':<60} {'ms':>9} {'spread':>9} {'of read':>9} {'speed-up':>9} {'error':>9}"
 _WRONG = {"right": "off by ", "repeatable": "two calls differ, error ", "same": "replayed wrongly, error "}
-_COUNTS = ("launches", "waits", "passes", "iterations", "device_ms", "table_ms", "gain", "setting")
+_COUNTS = (
+    "launches",
+    "waits",
+    "passes",
+    "iterations",
+    "device_ms",
+    "table_ms",
+    "gain",
+    "setting",
+    "beyond_ms",
+    "ratio",
+)
 _COMPARED = ("ms", "us", "wall_ms", "launches", "waits")
 
 

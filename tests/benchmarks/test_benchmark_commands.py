@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
-from benchmarks import contenders, device, fit, kernel, report
+from benchmarks import contenders, device, fit, kernel, report, start
 from benchmarks.clock import Timing
 from benchmarks.contenders import Contender, Data, Solution
 from benchmarks.problems import Call, Objective, Table, make_problem, packed, truth
@@ -35,6 +35,16 @@ def written(command, options, tmp_path):
 def instant(calls, rounds):
     """A clock for which the n-th call takes n ms."""
     return {name: Timing(float(n), n * 0.99, n * 1.01, rounds, "none") for n, name in enumerate(calls, 1)}
+
+
+def test_processes_are_compared_with_the_first_of_their_table(tmp_path, monkeypatch):
+    assert 0 < start.cpu_ms(["-c", "1"], ".") < 60_000
+    monkeypatch.setattr(start, "cpu_ms", mock.Mock(side_effect=[100.0, 250.0, 120.0, 50.0, 400.0, 600.0]))
+    assert start.main(["--quick", "--out", str(tmp_path / "a.json")]) == 0
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["complete"]
+    assert [record["ratio"] for record in content["results"]] == [1, 2.5, 1.2, 0.5, 1, 1.5]
+    assert content["results"][1]["beyond_ms"] == 150
 
 
 @pytest.mark.parametrize(("dtype", "D"), [("float32", 1), ("float32", 130), ("bfloat16", 28), ("float64", 28)])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from flashlogit.data import Dataset
+    from flashlogit.data.dataset import Dataset
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
 def load_file() -> Callable[..., Dataset]:
     """Load a file on the CPU with seed 0; settings of FileData by keyword."""
     from flashlogit.config.data import FileData
-    from flashlogit.data import load
+    from flashlogit.data.loading import load
 
     def load_with(path: str, seed: int = 0, **settings: Any) -> Dataset:
         return load(FileData(source="file", path=path, **settings), seed=seed, device=torch.device("cpu"))

@@ -5,15 +5,14 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as csv
 import pytest
 import torch
 from refused import NONE, refused
 from sklearn.datasets import dump_svmlight_file
 
-from flashlogit.data import read_for_prediction
 from flashlogit.data.files.open import open_files
 from flashlogit.data.files.tables import Reading
+from flashlogit.data.prediction import read_for_prediction
 
 
 def columns_of(X, y):
@@ -78,7 +77,7 @@ def test_dots_numbers_and_the_pandas_index_in_parquet_names(write, load_file):
 
 def test_csv_types_are_found_from_all_rows(write, load_file, monkeypatch):
     """The first blocks of the column are whole numbers, the last row is not."""
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 12))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 1 << 12)
     data = load_file(write("d.csv", "a,y\n" + "1,0\n2,1\n" * 5000 + "0.5,1\n"), split=NONE, standardize=False)
     assert (len(data.train), data.train.X[-1].item()) == (10_001, 0.5)
 
@@ -99,13 +98,21 @@ def test_npz_names_its_columns_and_takes_column_vectors(write, load_file):
 
 def test_line_breaks_in_quotes_at_the_end_of_a_block(write, monkeypatch):
     """Random values in blocks of 64 bytes: half a value must never pass for a whole one."""
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=64))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 64)
     values = ["1", "ab", "x\ny", "p\n", "\nq", "a,b\nc,d", 'e"\n"f']
     generator = np.random.default_rng(0)
     for _ in range(30):
         columns = {name: generator.choice(values, 30).tolist() for name in "ab"}
         table = open_files(write("d.csv", columns), "d").read("ab", (), Reading(text=frozenset("ab")))
         assert {name: table.column(name).to_pylist() for name in "ab"} == columns
+
+
+@pytest.mark.parametrize(("columns", "characters"), [(2, 3 << 20), (80_000, 100)])
+def test_lines_of_some_megabytes(write, columns, characters):
+    names = [f"the column {j}" for j in range(columns)]
+    rows = [["1"] * columns, ["x" * characters] + ["2"] * (columns - 1)]
+    file = open_files(write("d.csv", "\n".join(map(",".join, [names, *rows[:1] * 30, rows[1]])) + "\n"), "d")
+    assert file.read(names[:2], ()).column(names[0]).to_pylist() == ["1"] * 30 + ["x" * characters]
 
 
 @pytest.fixture
@@ -227,7 +234,7 @@ def test_libsvm_indices_mean_the_same_in_every_file_and_fit_the_memory(tmp_path,
     if first:
         with refused("has an index 0", "begin at 1", setting="svmlight"):
             svmlight(tmp_path, "1 0:1 2:1\n").require(names, (), "the model", (whole.width,))
-    monkeypatch.setattr("flashlogit.system.memory.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("flashlogit.system.machine.free_bytes", lambda: 1000)
     svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):
         svmlight(tmp_path, "1 1:2 2000000000:3\n-1 2:1\n")

@@ -19,7 +19,7 @@ from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
 from flashlogit.data.files.open import open_files
 from flashlogit.data.files.text import safe_cells
-from flashlogit.system import memory
+from flashlogit.system import machine
 from flashlogit.system.console import Output, Parser, binary_stdout, complain, visible
 from flashlogit.system.errors import UserError
 
@@ -181,8 +181,8 @@ def free(monkeypatch):
     def set_free(size):
         gc.collect()  # what other tests have left must not be given back meanwhile
         before = pa.total_allocated_bytes()
-        left = lambda device=None: size - (pa.total_allocated_bytes() - before)  # noqa: E731
-        monkeypatch.setattr("flashlogit.system.memory.free_bytes", left)
+        left = lambda: size - (pa.total_allocated_bytes() - before)  # noqa: E731
+        monkeypatch.setattr("flashlogit.system.machine.free_bytes", left)
         monkeypatch.setattr("flashlogit.data.files.arrow.free_bytes", left)
 
     return set_free
@@ -195,7 +195,7 @@ def read(path):
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.csv.zip", "d.npz"])
 def test_what_unpacks_to_more_than_there_is(free, monkeypatch, write, name):
-    monkeypatch.setattr("flashlogit.data.files.csv._OPTIONS", csv.ReadOptions(block_size=1 << 15))
+    monkeypatch.setattr("flashlogit.data.files.csv._BLOCK_BYTES", 1 << 15)
     content, words = "a,b,y\n" + "1,2,0\n0,1,1\n" * 50_000, ["unpacks to"]  # 0.6 MB, and as a table 2.4 MB
     if name == "d.npz":
         content, words = {"X": np.zeros((10_000, 100))}, ['array "X" of shape [10000, 100]', "8.0 MB"]
@@ -241,9 +241,9 @@ def test_a_file_of_libsvm_is_never_dense(tmp_path):
 
 def test_room_of_control_groups(tmp_path, monkeypatch):
     """Both versions of Linux's interface, a limit of a group above, and one that a container calls the root."""
-    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "_available", lambda: 10**15)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_available", lambda: 10**15)
     (tmp_path / "job/step").mkdir(parents=True)
     (tmp_path / "memory").mkdir()
     for groups, files, free in (
@@ -256,4 +256,4 @@ def test_room_of_control_groups(tmp_path, monkeypatch):
     ):
         for name, text in {"cgroup": groups, **files}.items():
             (tmp_path / name).write_text(text)
-        assert memory.free_bytes() == free
+        assert machine.free_bytes() == free

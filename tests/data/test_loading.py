@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.data import BreastCancerData, FileData, SyntheticData
-from flashlogit.data import load
+from flashlogit.data.loading import load
 
 CSV = "age,dose,weight,y\n1,2,1,0\n3,4,2,1\n5,7,1,0\n6,1,1,1\n"
 FILES = {
@@ -113,7 +113,7 @@ def test_files_of_their_own(write, load_file):
     data = load_file(path, validation_path=write("v.parquet", other), label=label, dtype="float64")
     assert (len(data.train), len(data.validation), len(data.test)) == (85, 4, 15)
     assert data.validation.y.tolist() == [1, 0, 0, 1]
-    expected = data.standardization.apply(np.column_stack([other["a"], other["b"]]))
+    expected = (np.column_stack([other["a"], other["b"]]) - data.standardization.mean) / data.standardization.scale
     assert np.array_equal(data.validation.X.numpy(), expected)
 
     data = load_file(path, validation_path=path, test_path=write("t.csv.gz", other), label=label)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from refused import CPU, NONE, refused
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN, VALIDATION, stratified
 from flashlogit.data.files.matrices import MatrixTable
 from flashlogit.data.placement import measure, place
@@ -84,7 +85,7 @@ def test_huge_means_tiny_deviations_and_a_first_row_far_from_the_others(mean, sd
     assert constant == ()
     np.testing.assert_allclose(standardization.mean, true_mean, rtol=1e-12 if first else 1e-15, atol=1e-12 * sd)
     np.testing.assert_allclose(standardization.scale, true_sd, rtol=1e-12 if first else 1e-9)
-    assert abs(standardization.apply(wide).std() - 1) < 1e-9
+    assert abs(((wide - standardization.mean) / standardization.scale).std() - 1) < 1e-9
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e8, 1e300])
@@ -93,7 +94,7 @@ def test_constant_columns_have_scale_1(value):
     standardization, constant = measured(X)
     assert constant == ("x0",)
     assert (standardization.mean[0], standardization.scale[0]) == (value, 1)
-    assert (standardization.apply(X)[:, 0] == 0).all()
+    assert (X[:, 0] == standardization.mean[0]).all()
 
 
 def test_only_training_rows_count():
@@ -104,6 +105,14 @@ def test_only_training_rows_count():
     found, training = measured(X, splits)[0], X[splits == TRAIN]
     np.testing.assert_allclose(found.mean, training.mean(axis=0), atol=1e-14)
     np.testing.assert_allclose(found.scale, training.std(axis=0), rtol=1e-13)
+
+
+def test_mean_and_scale_are_those_of_scikit_learn():
+    X = np.random.default_rng(0).normal(3, [1e-3, 1, 1e9], size=(400_000, 3))  # so that there are several blocks
+    found, peer = measured(X)[0], StandardScaler()
+    for block in table_of(X)[0].blocks(["x0", "x1", "x2"]):
+        peer.partial_fit(block[1] - X[0])
+    assert np.array_equal([found.mean, found.scale], [X[0] + peer.mean_, peer.scale_])
 
 
 def test_values_too_far_apart():

@@ -10,9 +10,9 @@ import pytest
 from pydantic import TypeAdapter
 from refused import refused
 
-from flashlogit.data import read_for_prediction
 from flashlogit.data.columns.encoding import EncodingInJson
 from flashlogit.data.files.text import as_text
+from flashlogit.data.prediction import read_for_prediction
 
 HEADER = "flag,code,level,time,month,amount,y\n"
 VALUES = (

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.estimator import arrays
 from flashlogit.models.model import Model
 

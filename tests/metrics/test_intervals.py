@@ -107,8 +107,17 @@ def test_many_rows_are_drawn_in_few_cells(monkeypatch):
     monkeypatch.setattr(np.random, "default_rng", lambda seed: rng)
     intervals(np.linspace(-4, 4, n), (np.arange(n) % 3 == 0).astype(np.uint8), replicates=2)
     sizes = [call.args[0].size for call in rng.poisson.call_args_list]
-    assert len(sizes) == 3
-    assert max(sizes) <= 4 * CELLS
+    assert len(sizes) == 1
+    assert sizes[0] <= 4 * CELLS
+
+
+def test_metrics_and_intervals_take_one_sort_of_the_scores(monkeypatch):
+    sort = Mock(wraps=np.argsort)
+    monkeypatch.setattr(np, "argsort", sort)
+    split = SplitScores(*rows(5000, weighted=True))
+    evaluate(split, eps=0.1, threshold=0.5, bins=10)
+    bootstrap(split, eps=0.1, threshold=0.5, seed=1, replicates=2)
+    assert sort.call_count == 1
 
 
 def test_no_interval_where_no_replicate_differs_or_none_is_defined():

@@ -113,13 +113,13 @@ def test_metrics_and_curves_are_scikit_learns(noisy, weighted):
 def test_cells_of_a_ranking_are_alike_in_both_classes_and_keep_the_rare_rows_alone():
     y = np.arange(50_000) < 20
     ranking = rank(np.random.default_rng(0).normal(size=50_000) + y, y, None)
-    ends = ranking.cells(1000)
+    ends = ranking.cells(1000, 0.5)
     positives, negatives = (np.diff(of[ends], prepend=0) for of in (ranking.positive, ranking.negative))
     assert len(ends) < 1100
     assert (ends[-1], set(positives)) == (49_999, {0, 1})
     assert negatives[positives == 1].sum() == 0
     assert negatives.max() <= 101
-    np.testing.assert_array_equal(rank(np.arange(5.0), np.arange(5) > 2, None).cells(10), range(5))
+    np.testing.assert_array_equal(rank(np.arange(5.0), np.arange(5) > 2, None).cells(10, 0.5), range(5))
 
 
 def test_areas_do_not_exceed_1():

@@ -5,7 +5,7 @@ from scipy.special import expit
 from sklearn.metrics import confusion_matrix
 
 from flashlogit.config.settings import RunSettings
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.fitting.inference import Inference
 from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap

@@ -1,4 +1,4 @@
-"""The report's PNG files and curves.png: what is drawn, and that it lies within them."""
+"""The report's PNG files: what is drawn, and that it lies within them."""
 
 import sys
 from dataclasses import replace
@@ -88,12 +88,11 @@ def test_hostile_names_are_shown_as_they_are():
     assert all(tick.get_text().startswith("\u2068") and " → " in tick.get_text() for tick in bars.get_yticklabels())
 
 
-def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two, tmp_path, monkeypatch):
-    before, path = dict(mpl.rcParams), tmp_path / "curves.png"
-    png.write_curves(two, path)
+def test_pictures_appear_whole_and_touch_nothing_else(two, tmp_path, monkeypatch):
+    before, path = dict(mpl.rcParams), tmp_path / "training.png"
+    png.write_pictures(two, tmp_path)
     assert dict(mpl.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
-    assert imread(path).shape[1] == round(png.CURVES_INCHES[0] * png.DPI * 0.8)
     old = path.read_bytes()
 
     def fails_halfway(self, target, **kwargs):
@@ -102,9 +101,9 @@ def test_curves_are_one_picture_that_appears_whole_and_touches_nothing_else(two,
 
     monkeypatch.setattr(Figure, "savefig", fails_halfway)
     with pytest.raises(OSError, match="disk full"):
-        png.write_curves(two, path)
+        png.write_pictures(two, tmp_path)
     assert path.read_bytes() == old
-    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+    assert {file.name for file in tmp_path.iterdir()} == set(PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +156,16 @@ def test_charts_draw_their_own_curves_and_counts_with_the_splits_colours(two):
     assert len({(s.line, s.marker, s.color) for s in map(png.STYLES.get, ("train", "validation", "test"))}) == 3
 
 
+CURVES = ("training", "roc", "calibration")
+
+
 def test_legends_name_areas(two):
-    gap, roc, calibration = (legend(part) for part in png.draw_curves(two).subfigs)
+    gap, roc, calibration = (legend(png.draw_picture(two, f"{name}.png")) for name in CURVES)
     assert gap == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
     assert roc == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in two.questions[0].decisions]
     assert calibration[0].startswith("train: expected error 0.0")
-    nothing = png.draw_curves(report(splits={"train": scores(), "test": one_class()}, history=[]))
-    assert legend(nothing.subfigs[1])[1] == "test: one class only, no curve"
+    nothing = png.draw_picture(report(splits={"train": scores(), "test": one_class()}), "roc.png")
+    assert legend(nothing)[1] == "test: one class only, no curve"
 
 
 def test_curves_of_classes_are_those_of_each_against_the_rest(many):

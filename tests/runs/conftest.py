@@ -1,4 +1,4 @@
-"""Runs through the command line's entry point, without pictures unless a test asks for them."""
+"""Runs through the command line's entry point."""
 
 from __future__ import annotations
 
@@ -6,22 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_files import CONFIGS, STAND_INS
+from run_files import CONFIGS
 
 from flashlogit.commands.main import run_command
-from flashlogit.runs import results
-
-
-@pytest.fixture
-def pictures() -> None:
-    """A test that takes this has its runs draw."""
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "pictures" not in request.fixturenames:
-        for name, stand_in in STAND_INS.items():
-            monkeypatch.setattr(results, name, stand_in)
 
 
 @pytest.fixture

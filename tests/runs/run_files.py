@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from flashlogit.data import Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.models.model import Model
-from flashlogit.system.files import write_atomically
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -37,12 +36,3 @@ def made(weight: Any, names: Any = "xyz", labels: Any = ("0", "1"), **more: Any)
     usual = {"bias": np.zeros(len(np.atleast_2d(weight))), "standardization": Standardization.identity(D)}
     fields = {"eps": 0.0, "threshold": 0.5, **usual, **more}
     return Model(weight=weight, feature_names=tuple(names)[:D], label_names=tuple(labels), **fields)
-
-
-def blank(report: Any, path: Path) -> None:
-    """Stand in for drawing, which takes nine tenths of a small run."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(b"no picture"))
-
-
-STAND_INS = {"write_curves": blank, "write_pictures": lambda report, folder: None}
-"""By the names in `flashlogit.runs.results` of what draws."""

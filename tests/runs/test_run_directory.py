@@ -53,8 +53,8 @@ def test_what_a_killed_run_left_half_written_goes(train, tmp_path):
     train(*BATCHES)
     run = tmp_path / "run"
     (run / "pictures").mkdir()
-    left = [run / name for name in (".curves.png.ab12.tmp", ".model.safetensors.x.tmp", "pictures/.roc.png.y.tmp")]
-    own = [run / ".mine.tmp", run / "curves.png.tmp"]
+    left = [run / name for name in (".report.html.ab12.tmp", ".model.safetensors.x.tmp", "pictures/.roc.png.y.tmp")]
+    own = [run / ".mine.tmp", run / "report.html.tmp"]
     for file in [*left, *own]:
         file.write_bytes(b"half")
     train(*BATCHES, "--resume")

@@ -254,8 +254,6 @@ BAD_PROGRESS: list[tuple[str, list[str | int], list[Any]]] = [
     ("batches", ["progress"], [{}]),
     ("batches", ["progress", "epoch"], ["4", -1, 10**30, 0]),
     ("batches", ["progress", "history_length"], [2.5, 0, 9]),
-    ("batches", ["progress", "optimizer", "param_groups"], [[]]),
-    ("batches", ["progress", "optimizer", "param_groups", 0, "lr"], [float("nan"), 1e300]),
     ("batches", ["progress", "best"], [None]),
     ("batches", ["progress", "best", "epoch"], [99]),
     ("batches", ["origin"], [[]]),

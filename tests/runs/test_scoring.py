@@ -19,8 +19,9 @@ from scipy.special import expit
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.data import Label
-from flashlogit.data import PredictionRows, Standardization
+from flashlogit.data.columns.encoding import Standardization
 from flashlogit.data.columns.labels import find_rule
+from flashlogit.data.prediction import PredictionRows
 from flashlogit.models.model import Model
 
 

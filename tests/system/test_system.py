@@ -1,4 +1,4 @@
-"""The sentences of errors, the file of --out, devices, tables as text, and scratch buffers that are used again."""
+"""The sentences of errors, the file of --out, devices, and tables as text."""
 
 import pickle
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from flashlogit.config.data import FileData, Label
 from flashlogit.config.load import load_settings
-from flashlogit.data import load
+from flashlogit.data.loading import load
 from flashlogit.system.console import aligned
 from flashlogit.system.errors import UserError
 from flashlogit.system.files import require_output

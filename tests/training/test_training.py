@@ -10,13 +10,15 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
+from torch import optim
+from torch.optim import lr_scheduler
 
 from flashlogit.config.settings import ClassWeight, TrainingSettings
-from flashlogit.data import Rows
-from flashlogit.data.dataset import class_weights, with_class_weight
+from flashlogit.data.dataset import Rows, class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
+from flashlogit.training.optimizers import learning_rate, update_rules
 from flashlogit.training.partial_fit import shuffled_batches
 from flashlogit.training.trainer import Trainer, TrainingObjective
 from flashlogit_kernels.contract import Clamp
@@ -112,18 +114,17 @@ def test_full_batches_reach_scikit_learns_optimum():
     trainer = make_trainer(rows, l2=l2, epochs=300, batch_size=10_000, optimizer={"name": "sgd", "lr": 1.0})
     run(trainer)
     peer = LogisticRegression(C=1 / (l2 * weights.sum()), tol=1e-10, max_iter=10_000).fit(X, y, sample_weight=weights)
-    torch.testing.assert_close(trainer.weight.detach().double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trainer.weight.double(), torch.tensor(peer.coef_[0]), rtol=1e-4, atol=1e-5)
     assert trainer.bias.item() == pytest.approx(peer.intercept_[0], rel=1e-4)
 
 
 def test_weight_decay_shrinks_the_weights_and_leaves_the_intercept_alone():
     optimizer = {"name": "adamw", "lr": 0.1, "weight_decay": 0.5}
     trainer = make_trainer(make_rows(scale=0.0), epochs=1, batch_size=1000, optimizer=optimizer)
-    with torch.no_grad():
-        trainer.weight.fill_(1.0)
-        trainer.bias.fill_(1.0)
+    trainer.weight.fill_(1.0)
+    trainer.bias.fill_(1.0)
     run(trainer)
-    torch.testing.assert_close(trainer.weight.detach(), torch.full((5,), 0.95))
+    torch.testing.assert_close(trainer.weight, torch.full((5,), 0.95))
     assert abs(trainer.bias.item() - 1.0) == pytest.approx(0.1, rel=1e-3)
 
 
@@ -161,7 +162,41 @@ def test_without_early_stopping_the_last_weights_are_kept_in_the_datas_dtype_and
     assert [row["validation_loss"] for row in trainer.epochs(seen.append)] == [None] * 2
     assert seen == [64, 64, 64, 8] * 2
     assert trainer.weight.dtype == torch.float64
-    assert torch.equal(trainer.final_parameters()[0], trainer.weight.detach())
+    assert torch.equal(trainer.final_parameters()[0], trainer.weight)
+
+
+PEERS: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+PEERS |= {"constant": lambda of, epochs: lr_scheduler.ConstantLR(of, 1.0), "cosine": lr_scheduler.CosineAnnealingLR}
+PEERS["step"] = lambda of, epochs, every, factor: lr_scheduler.StepLR(of, every, factor)
+PEERS["exponential"] = lambda of, epochs, factor: lr_scheduler.ExponentialLR(of, factor)
+"""torch.optim's own, by the names of the settings."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)
+def test_steps_are_those_of_torch_optim_to_the_last_bit_and_rates_to_rounding(optimizer, schedule, dtype):
+    epochs = 30
+    given = {"optimizer": optimizer, "schedule": schedule[0], "epochs": epochs}
+    settings, states = TrainingSettings.model_validate(given), ({}, {})
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(n, dtype=dtype, generator=generator) for n in (7, 1)]
+    theirs = [each.clone() for each in ours]
+    (name, *options), (scheduler, *more) = list(optimizer.items()), list(schedule[0].items())
+    groups = [{"params": [theirs[0]]}, {"params": [theirs[1]], "weight_decay": 0.0}]
+    peer = PEERS[name[1]](groups, **dict(options))
+    rates = PEERS[scheduler[1]](peer, epochs, *(value for _, value in more))
+    for epoch in range(epochs):
+        rate = peer.param_groups[0]["lr"]
+        assert learning_rate(settings, epoch) == pytest.approx(rate, rel=1e-13, abs=1e-16)
+        for _ in range(3):
+            gradients = [torch.randn(each.shape, dtype=dtype, generator=generator) for each in ours]
+            for each, gradient in zip(theirs, gradients, strict=True):
+                each.grad = gradient.clone()
+            peer.step()
+            for rule, *step in zip(update_rules(settings.optimizer), ours, gradients, states, strict=True):
+                rule(*step, rate)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        rates.step()
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), [*zip(OPTIMIZERS, SCHEDULES, strict=True)], ids=str)
@@ -171,7 +206,7 @@ def test_schedules_step_once_an_epoch_and_a_checkpoint_goes_on_to_the_same_end(o
     expected = run(whole)
     assert expected[-1]["train_loss"] < 0.75 * 0.6931
     assert [row["epoch"] for row in expected] == [1, 2, 3, 4]
-    assert [*(row["lr"] for row in expected), whole.schedule.get_last_lr()[0]] == pytest.approx(schedule[1])
+    assert [*(row["lr"] for row in expected), whole.learning_rate] == pytest.approx(schedule[1])
     begun = run(first, 2)
     first.checkpoint({}, 2).save(tmp_path / "checkpoint")
     second.restore(Checkpoint.load(tmp_path / "checkpoint"))

@@ -25,7 +25,7 @@ with a section `solver`, which makes a softmax.
 A run leaves a folder <output>/<name>/, and never replaces one unless told
 --overwrite. It holds
   report.html             metrics with 95 % intervals, curves, coefficients in
-                          one page; its charts are PNG files in pictures/
+                          one page
   coefficients.csv        those of your own columns, odds ratios, and without a
                           penalty standard errors, z, p and 95 % intervals
   metrics.json            metrics of each split with intervals; of a solver the
@@ -35,8 +35,8 @@ A run leaves a folder <output>/<name>/, and never replaces one unless told
   config.yaml             all settings, defaults included, to train it again
   history.jsonl           a line for each epoch: losses, learning rate, speed;
                           of a solver for each step: objective, gap, reads of X
-  curves.png              loss over epochs, or gap over steps; ROC, calibration
   checkpoint.safetensors  what --resume needs to go on
+  pictures/               the page's charts as PNG, with report.pictures: true
   tensorboard/            history and metrics, with report.tensorboard: true
 
 A run that is stopped (Ctrl-C, SIGTERM, a terminal that is closed) saves what it

@@ -196,7 +196,9 @@ class ReportSettings(Settings):
     calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(without_fraction)] = 10
     """Equal-width probability bins of the calibration curve and error."""
     html: bool = True
-    """Write report.html, a page that needs nothing else, and its charts as PNG to `pictures/` in the run's folder."""
+    """Write report.html, a page that needs nothing else."""
+    pictures: bool = False
+    """Also write the report's charts as PNG, to `pictures/` in the run's folder."""
     tensorboard: bool = False
     """Also write the history and metrics for TensorBoard, to `tensorboard/` in the run's folder; needs
     `pip install 'flashlogit[tensorboard]'`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config.settings import ClassWeight
 from ..system.errors import UserError, rows_text
-from .columns.encoding import Encoding
+from .columns.encoding import Encoding, Standardization
 from .columns.labels import Rule
 from .files.tables import Mask
 
@@ -33,23 +33,6 @@ class Rows:
 
     def __len__(self) -> int:
         return self.X.shape[0]
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """Column means and standard deviations [D] float64 of the training rows (scale 1 if constant)."""
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-
-    @classmethod
-    def identity(cls, columns: int) -> Standardization:
-        """Return the one that leaves `columns` columns as they are."""
-        return cls(mean=np.zeros(columns), scale=np.ones(columns))
-
-    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (block - mean) / scale in float64, for a row block [n, D]."""
-        return (block - self.mean) / self.scale
 
 
 @dataclass(frozen=True)
@@ -130,12 +113,10 @@ def _divided(
     These are the rows that scikit-learn's `train_test_split` with `stratify` draws, in its order, without the lists of
     Python integers that it draws them by: ten million rows took 18 s and 0.8 GB so, and take 2 s and 0.2 GB.
     """
-    from sklearn.utils.extmath import _approximate_mode
-
     random = np.random.RandomState(seed)
     counts = np.bincount(y)
-    left = _approximate_mode(counts, len(rows) - size, random)
-    taken = _approximate_mode(counts - left, size, random)
+    left = _drawn(counts, len(rows) - size, random)
+    taken = _drawn(counts - left, size, random)
     by_class = [np.flatnonzero(y == k).astype(rows.dtype) for k in range(len(counts))]
     for of_class in by_class:
         random.shuffle(of_class)
@@ -145,6 +126,22 @@ def _divided(
     random.shuffle(first)
     random.shuffle(second)
     return rows[first], rows[second]
+
+
+def _drawn(counts: NDArray[np.intp], size: int, random: np.random.RandomState) -> NDArray[np.intp]:
+    """Return how many rows of each class, of which there are `counts` [K], are among `size` in their proportion.
+
+    What rounding down leaves goes to the classes with the largest remainders, at random where these are equal.
+    """
+    exact = counts / counts.sum() * size
+    drawn: NDArray[np.float64] = np.floor(exact)
+    remainder = exact - drawn
+    for value in np.unique(remainder)[::-1]:
+        if (lacking := int(size - drawn.sum())) == 0:
+            break
+        alike = np.flatnonzero(remainder == value)
+        drawn[random.choice(alike, min(len(alike), lacking), replace=False)] += 1
+    return drawn.astype(np.intp)
 
 
 def _require_rows(least: int, y: NDArray[np.integer], class_names: tuple[str, ...], totals: NDArray[np.intp]) -> None:

@@ -13,7 +13,7 @@ from ..config.data import FileData
 from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
-from .files.tables import Mask, Table, refuse_not_numbers, repeated
+from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
 
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
@@ -70,7 +70,7 @@ def _missing_values(table: Table, names: Sequence[str], kept: Mask) -> dict[str,
             column = as_text(column)
         if column.null_count == 0 and not pa.types.is_floating(column.type):
             continue
-        missing = pc.is_null(column, nan_is_null=True).to_numpy().astype(bool) & kept
+        missing = to_numpy(pc.is_null(column, nan_is_null=True)) & kept
         if missing.any():
             counts[name] = int(missing.sum()), int(np.argmax(missing))
     return counts
@@ -120,7 +120,7 @@ def _holds_times(column: pa.ChunkedArray) -> bool:
 
 def _mean(table: Table, name: str, training: Mask) -> float:
     """Return the mean over the training rows that have a value, which takes the place of a missing one."""
-    values = table.column(name).cast(pa.float64(), safe=False).to_numpy()[training]
+    values = to_numpy(table.column(name).cast(pa.float64(), safe=False))[training]
     present = values[~np.isnan(values)]
     place = f'column "{name}" of {table.name}'
     if not len(present):
@@ -138,9 +138,9 @@ def _category(
     """Return the column, with the values that enough training rows have, the most frequent first chosen and then in
     order; and how many values there are. What the user should know is added to the notes."""
     bounds, place = settings.categories, f'column "{name}" of {table.name}'
-    text = as_text(table.column(name), place).filter(pa.array(training))
+    text = as_text(table.column(name), place).filter(from_numpy(training))
     values, counts = value_counts(text)
-    frequent = int(np.sum(counts.to_numpy() >= bounds.min_rows))
+    frequent = int(np.sum(to_numpy(counts) >= bounds.min_rows))
     if not frequent:
         problem = f"has {len(values):,} values and none of them in {bounds.min_rows} training rows"
         remedy = "leave it out with data.drop, as names of single things, or lower data.categories.min_rows"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import breast_cancer, synthetic
-from .columns.encoding import EncodedTable, Encoding
+from .columns.encoding import EncodedTable, Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
-from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, Standardization, stratified
+from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, stratified
 from .encoding_fit import categorical_columns, fit_encoding
 from .files.matrices import MatrixTable
 from .files.open import open_files

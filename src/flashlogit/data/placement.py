@@ -12,8 +12,10 @@ from torch import Tensor
 from flashlogit_kernels.contract import empty_padded, padded_columns
 
 from ..system.errors import UserError, column_word, row_text
-from ..system.memory import require_free
-from .dataset import DROPPED, TRAIN, Standardization
+from ..system.machine import require_free
+from ..system.memory import device_free_bytes
+from .columns.encoding import Standardization
+from .dataset import DROPPED, TRAIN
 from .files.tables import Table
 
 
@@ -23,7 +25,7 @@ def require_room(rows: int, columns: int, dtype: torch.dtype, device: torch.devi
         rows * padded_columns(columns, dtype) * dtype.itemsize,
         f"X of {rows:,} rows and {columns:,} columns of {file} in data.dtype {_name(dtype)}",
         "give fewer rows, leave out columns with data.drop, lower data.categories.max, or choose a narrower data.dtype",
-        device,
+        device_free_bytes(device),
     )
 
 
@@ -49,33 +51,44 @@ def measure(table: Table, names: Sequence[str], splits: NDArray[np.uint8]) -> tu
     """Return mean and standard deviation, in float64, of each column over the TRAIN rows, and the constant columns'
     names.
 
-    `splits` [N] is the split of every row; values are checked in all rows but the DROPPED ones. A constant
-    column has scale 1. Raises UserError for values that are not finite or whose square is not.
+    `splits` [N] is the split of every row; values are checked in all rows but the DROPPED ones. A constant column has
+    scale 1. These are the numbers of scikit-learn's StandardScaler over rows less the first, to the last bit, and its
+    test of a constant column: a variance that rounding alone can leave. Blocks are joined as Chan, Golub and LeVeque
+    1983, "Algorithms for computing the sample variance", do it. Raises UserError for values that are not finite or
+    whose square is not.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler()
     first: NDArray[np.float64] | None = None
+    N = 0
+    mean = variance = np.zeros(len(names))
     with np.errstate(over="ignore", invalid="ignore"):
         for rows, block in table.finite_blocks(names, splits != DROPPED):
-            training = block[splits[rows] == TRAIN]
-            if len(training) == 0:
+            here = splits[rows] == TRAIN
+            training = block if here.all() else block[here]
+            n = len(training)
+            if n == 0:
                 continue
-            # Taking the first row off keeps all digits of a column such as a time stamp, whose mean is a
-            # million times its standard deviation; the scaler by itself would call such a column constant.
+            # Taking the first row off keeps all digits of a column such as a time stamp, whose mean is a million times
+            # its standard deviation; it would be called constant.
             if first is None:
                 first = training[0].copy()
             training -= first
-            _refuse_infinite(np.abs(training).max(axis=0), names, table.name)
-            scaler.partial_fit(training)
+            _refuse_infinite(np.maximum(training.max(axis=0), -training.min(axis=0)), names, table.name)
+            total = training.sum(axis=0)
+            training -= total / n
+            rest = training.sum(axis=0)
+            training *= training
+            squares = training.sum(axis=0) - rest**2 / n
+            if N:
+                squares += variance * N + N / n / (N + n) * (mean * N / (N / n) - total) ** 2
+            mean, N = (mean * N + total) / (N + n), N + n
+            variance = squares / N
     if first is None:
         raise ValueError("no row is in the training split")
-    scale: NDArray[np.float64] = scaler.scale_
-    _refuse_infinite(scaler.var_, names, table.name)
-    # Where the scaler finds no more variance than rounding leaves, it sets the scale to 1.
-    varying = scale == np.sqrt(scaler.var_)
-    constant = tuple(name for name, varies in zip(names, varying, strict=True) if not varies)
-    return Standardization(mean=first + scaler.mean_, scale=scale), constant
+    _refuse_infinite(variance, names, table.name)
+    rounding = np.finfo(np.float64).eps * N
+    varies = variance > rounding * variance + (rounding * mean) ** 2
+    constant = tuple(name for name, does in zip(names, varies, strict=True) if not does)
+    return Standardization(mean=first + mean, scale=np.where(varies, np.sqrt(variance), 1.0)), constant
 
 
 def _refuse_infinite(spread: NDArray[np.float64], names: Sequence[str], file: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..system.console import aligned
 from ..system.errors import UserError, rows_text
-from .files.tables import PLAIN, Reading, Table, TableFile
+from .files.tables import PLAIN, Reading, Table, TableFile, to_numpy
 from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
 
 _SHOWN_VALUES = 5
@@ -109,7 +109,7 @@ def _column(table: Table, name: str) -> ColumnReport:
         return ColumnReport(name, str(kind), use, missing)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
-    values = column.cast(pa.float64(), safe=False).to_numpy()
+    values = to_numpy(column.cast(pa.float64(), safe=False))
     present = values[~np.isnan(values)]
     if not len(present):
         return ColumnReport(name, str(kind), "empty", missing)
@@ -136,7 +136,7 @@ def _classes(column: pa.ChunkedArray, above: float | None, name: str) -> tuple[t
     """Return the classes of a label column and the rows without one."""
     if above is not None:
         try:
-            values = column.cast(pa.float64(), safe=False).to_numpy()
+            values = to_numpy(column.cast(pa.float64(), safe=False))
         except pa.ArrowException as error:
             problem = f'the label column "{name}" holds {column.type}'
             raise UserError(problem, setting="--above", value=above, remedy="name a column of numbers") from error

@@ -23,7 +23,7 @@ from sklearn.exceptions import EfficiencyWarning
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from ..system.memory import free_bytes
+from ..system.memory import device_free_bytes
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _REFUSALS = (BufferError, RuntimeError, TypeError, ValueError)
@@ -162,7 +162,7 @@ def densify(X: Any, device: torch.device, *, limit: int | None = None) -> Tensor
     """
     N, D = X.shape
     size = N * D * X.dtype.itemsize
-    limit = int(_SHARE * free_bytes(device)) if limit is None else limit
+    limit = int(_SHARE * device_free_bytes(device)) if limit is None else limit
     if size > limit:
         raise MemoryError(
             f"X is sparse, {N:,} x {D:,}, and would take {size / 1e9:.1f} GB as a dense matrix, which is all that"

@@ -143,8 +143,8 @@ def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
     settings = load_settings(config, overrides)
     device = resolve_device(settings.device)
     kernel = find_kernel(device)
-    from ..data import load
     from ..data.dataset import class_weights, with_class_weight
+    from ..data.loading import load
 
     dataset = load(settings.data, seed=settings.seed, device=device)
     rows = with_class_weight(dataset.train, class_weights(dataset.train, settings.loss.class_weight))

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from flashlogit_kernels.contract import Clamp
-
-from .scores import Floats, SplitScores, totals
+from .scores import Floats, SplitScores, logit_bound, totals
 
 
 class JsonMetrics:
@@ -97,7 +95,7 @@ def evaluate(split: SplitScores, *, eps: float, threshold: float, bins: int) -> 
     """
     if split.classes > 2:
         return _evaluate_classes(split)
-    bound, rows = Clamp(eps, "through").bound, split.counted
+    bound, rows = logit_bound(eps), split.counted
     z, y, share, p = rows.logits, rows.y, rows.share, rows.probability
     roc_auc, average_precision = split.ranking.areas or (None, None)
     counts = totals(2 * (p >= threshold) + y, None if rows.sample_weight is None else share, 4)

@@ -5,9 +5,10 @@ the same for all but tiny N. Rows that are alike in what is measured are drawn t
 Poisson(n) times. With weights s a cell's weight W = sum s has the variance Q = sum s^2 over replicates, and
 Poisson(W^2 / Q) * Q / W has both its mean and its variance (for equal weights it is the same thing).
 
-Each kind of metric has cells of its own: a mean over rows those of neighbouring values, a rate those of label and
-decision, which lose nothing, an area those of neighbouring scores and label. The mean area of more than two classes is
-taken as the mean of the rows' pulls at it, which is its first order in their weights.
+The cells of two classes are those of neighbouring scores and label, none on both sides of the threshold, so that one
+draw gives every metric and rates lose nothing. For more classes a mean over rows has cells of neighbouring values, a
+rate those of label and likeliest class, and the mean area is taken as the mean of the rows' pulls at it, which is its
+first order in their weights.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from flashlogit_kernels.contract import Clamp
-
 from .evaluation import class_losses, class_rates, rates
-from .scores import Floats, SplitScores, areas, totals
+from .scores import Floats, SplitScores, areas, logit_bound, totals
 
-CELLS = 2000
+CELLS = 500
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
 REPLICATES = 1000
 LEVEL = 0.95
@@ -35,6 +34,7 @@ _SAME = 1e-12
 """Relative spread of replicates that differ by rounding only."""
 _CHUNK = 50
 """Replicates computed together: 50 x 4000 float64 are 1.6 MB, which stay in a core's cache."""
+_AREAS = ("roc_auc", "average_precision")
 _UNBOUNDED = frozenset({"log_loss", "clamped_log_loss", "brier"})
 """Metrics that may exceed 1."""
 
@@ -69,23 +69,30 @@ def bootstrap(
     draws = _Draws(s, seed, replicates)
     if split.classes > 2:
         return _of_classes(split, draws)
-    bound = Clamp(eps, "through").bound
-    losses: dict[str, Callable[[Floats], Floats]] = {
-        "log_loss": lambda margin: np.logaddexp(0.0, margin),
-        "clamped_log_loss": lambda margin: np.logaddexp(0.0, margin.clip(-bound, bound)),
-        "brier": lambda margin: np.square(expit(margin)),
-    }
-    result = draws.means(np.where(y == 1, -z, z), losses)
-    weight, squares = draws.cells(2 * (expit(z) >= threshold) + y, 4)
-    result |= _wilson(weight, squares) | draws.intervals(rates, weight, squares)
-    ranking = split.ranking
-    if ranking.areas is not None:
-        ends = ranking.cells(CELLS)
-        cell = np.searchsorted(-ranking.score[ends], -z)
-        weight, squares = draws.cells(y * np.intp(len(ends)) + cell, 2 * len(ends))
-        exact = dict(zip(("roc_auc", "average_precision"), ranking.areas, strict=True))
-        result |= draws.intervals(_areas, weight.reshape(2, -1), squares.reshape(2, -1), exact)
-    return result
+    bound = logit_bound(eps)
+    scores = split.ranking.score[split.ranking.cells(CELLS, threshold)]
+    C, called = len(scores), int(np.count_nonzero(expit(scores) >= threshold))
+    cell = y * np.intp(C) + np.searchsorted(-scores, -z)
+    weight, squares = draws.cells(cell, 2 * C)
+    margin = np.where(y == 1, -z, z)
+    losses = {"log_loss": np.logaddexp(0.0, margin), "brier": np.square(expit(margin))}
+    losses["clamped_log_loss"] = np.logaddexp(0.0, margin.clip(-bound, bound))
+    loss = {name: totals(cell, of if s is None else s * of, 2 * C) for name, of in losses.items()}
+    mean = {name: of / np.where(weight > 0, weight, 1.0) for name, of in loss.items()}
+
+    def fourfold(weight: Floats) -> Floats:
+        """Return the four weights of `rates` of weights [..., 2 C] of the cells."""
+        sides = np.split(weight.reshape(*weight.shape[:-1], 2, C), [called], axis=-1)
+        return np.concatenate([side.sum(axis=-1) for side in reversed(sides)], axis=-1)
+
+    def metrics(weight: Floats) -> Drawn:
+        total = weight.sum(axis=-1)
+        found = {name: weight @ of / total for name, of in mean.items()} | rates(fourfold(weight))
+        negative, positive = np.moveaxis(weight.reshape(-1, 2, C).cumsum(axis=-1), 1, 0)
+        return found | dict(zip(_AREAS, areas(positive, negative), strict=True))
+
+    exact = dict(zip(_AREAS, split.ranking.areas or (), strict=False))
+    return _wilson(fourfold(weight), fourfold(squares)) | draws.intervals(metrics, weight, squares, exact)
 
 
 def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
@@ -97,7 +104,7 @@ def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
         values["macro_roc_auc"] = area + pull
     result: dict[str, Interval] = {}
     for name, value in values.items():
-        result |= draws.means(value, {name: lambda each: each})
+        result |= draws.mean(name, value)
     pair, cell = np.unique(rows.y * np.intp(K) + rows.logits.argmax(axis=1), return_inverse=True)
     of_label, of_called = (
         csr_array((np.ones(len(pair)), (np.arange(len(pair)), of)), (len(pair), K)) for of in (pair // K, pair % K)
@@ -121,19 +128,15 @@ class _Draws:
         weight = totals(place, self._s, size)
         return weight, weight if self._s is None else totals(place, self._s * self._s, size)
 
-    def means(self, values: Floats, of: Mapping[str, Callable[[Floats], Floats]]) -> dict[str, Interval]:
-        """Return intervals of the weighted means of increasing functions of values [N]."""
+    def mean(self, name: str, values: Floats) -> dict[str, Interval]:
+        """Return the interval of the weighted mean of values [N]."""
         order = np.argsort(values)
         values, N = values[order], len(values)
         s = np.ones(N) if self._s is None else self._s[order]
         begins = np.arange(min(N, CELLS)) * N // min(N, CELLS)
         weight, squares = np.add.reduceat(s, begins), np.add.reduceat(s * s, begins)
-        mean = {name: np.add.reduceat(s * function(values), begins) / weight for name, function in of.items()}
-
-        def drawn_means(drawn: Floats) -> Drawn:
-            return {name: drawn @ of_cell / drawn.sum(axis=-1) for name, of_cell in mean.items()}
-
-        return self.intervals(drawn_means, weight, squares)
+        of_cell = np.add.reduceat(s * values, begins) / weight
+        return self.intervals(lambda drawn: {name: drawn @ of_cell / drawn.sum(axis=-1)}, weight, squares)
 
     def intervals(
         self, of: Callable[[Floats], Drawn], weight: Floats, squares: Floats, exact: Mapping[str, float] | None = None
@@ -158,7 +161,7 @@ class _Draws:
                 parts.append(of(self._rng.poisson(counts, size) * unit))
             cells = {name: float(value[0]) for name, value in of(weight[None]).items()}
         result = {}
-        for name, value in (exact or cells).items():
+        for name, value in (cells | dict(exact or {})).items():
             drawn = np.concatenate([part[name] for part in parts])
             drawn = drawn[np.isfinite(drawn)]
             if not len(drawn):
@@ -171,12 +174,6 @@ class _Draws:
                 # Average precision is skewed enough for 97.5 % of a few rows' replicates to lie on one side of it.
                 result[name] = (min(float(ends[0]), value), max(float(ends[1]), value))
         return result
-
-
-def _areas(weight: Floats) -> Drawn:
-    """Return areas of weights [n, 2, C] of the negatives and the positives of each cell, the highest scores first."""
-    cumulated = weight.cumsum(axis=-1)
-    return dict(zip(("roc_auc", "average_precision"), areas(cumulated[:, 1], cumulated[:, 0]), strict=True))
 
 
 def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:

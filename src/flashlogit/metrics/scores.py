@@ -52,18 +52,28 @@ class Ranking:
         place = len(self.score) - np.searchsorted(from_below, thresholds)
         return np.append(0.0, self.positive)[place], np.append(0.0, self.negative)[place]
 
-    def cells(self, most: int) -> NDArray[np.intp]:
+    def cells(self, most: int, threshold: float) -> NDArray[np.intp]:
         """Return the last place of each of about `most` groups of neighbouring places; all places, if they are few.
 
         The groups are of equal size where either class counts for a half. Were they equal in rows, a thousand
-        negatives would tie with a rare class's few rows. A place that fills half a group is a group of its own.
+        negatives would tie with a rare class's few rows. A place that fills half a group is a group of its own, and
+        the probabilities of a group are all below the threshold or none.
         """
         if len(self.score) <= most:
             return np.arange(len(self.score))
-        share = (self.positive / self.positive[-1] + self.negative / self.negative[-1]) / 2
+        of_class = [each / each[-1] for each in (self.positive, self.negative) if each[-1] > 0]
+        share = sum(of_class) / len(of_class)
         large = np.diff(share, prepend=0.0) >= 0.5 / most
         ends = np.diff(np.floor(share * most)) > 0
+        ends |= np.diff(expit(self.score) >= threshold)
         return np.flatnonzero(np.append(ends | large[:-1] | large[1:], True))
+
+
+def logit_bound(eps: float) -> float:
+    """Return log((1 - eps) / eps), which bounds logits where probabilities are clamped to [eps, 1 - eps]."""
+    if not 0 <= eps < 0.5:
+        raise ValueError(f"eps is {eps}; must be at least 0 and less than 0.5 (0 for no clamp)")
+    return math.log1p(-eps) - math.log(eps) if eps else math.inf
 
 
 def totals(place: NDArray[np.integer], weight: NDArray[np.floating] | None, size: int = 0) -> Floats:

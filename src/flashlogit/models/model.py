@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from ..config.data import Settings
-from ..data import Standardization
-from ..data.columns.encoding import Encoding, EncodingInJson
+from ..data.columns.encoding import Encoding, EncodingInJson, Standardization
 from ..data.columns.labels import Rule, RuleInJson, rule_to_json
 from ..system.errors import UserError
 from ..system.safetensors_file import read_safetensors, write_safetensors

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BLOCK_VALUES, _BLOCK_ROWS = {"cpu": 1 << 18, "cuda": 1 << 26}, {"cpu": 1 << 13, "cuda": 1 << 26}
+_BLOCK_VALUES, _BLOCK_ROWS = {"cpu": 1 << 20, "cuda": 1 << 26}, {"cpu": 1 << 16, "cuda": 1 << 26}
 """Values of a block that is cast, and its rows: sums in float32 lose digits with their length."""
 
 
@@ -226,7 +226,8 @@ def _sums(row_pass: RowPass, values: RowValues, *, border: bool = False) -> Tens
     """Return `BCESums.packed` of all visited rows, and write the wanted values of them."""
     y, s, rows = row_pass.y, row_pass.sample_weight, row_pass.rows
     assert y is not None
-    y, s = (v if v is None or rows is None else v[rows] for v in (y, s))
+    if rows is not None:
+        y, s = y[rows], None if s is None else s[rows]
     parts = []
     for place, block in _blocks(row_pass):
         z, s_block = _linear(row_pass, block), None if s is None else s[place]

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from ..data.files.tables import from_numpy, from_text, no_value
 from ..data.files.text import safe_cells
 from ..fitting.inference import Inference
 from ..models.model import Model
@@ -67,9 +69,13 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     labels = columns["label"]
     with np.errstate(over="ignore"):
         odds = np.exp(columns["log_odds"])
-    named = {} if labels[0] is None else {"class": labels}
-    named |= {"column": columns["column"], "coefficient": columns["coefficient"], "odds_ratio": odds}
-    return pa.table(named | {name: pa.array(columns[name], pa.float64()) for name in _STATISTICS})
+    table = {} if labels[0] is None else {"class": from_text(labels)}
+    table |= {"column": from_text(columns["column"])}
+    table |= {"coefficient": from_numpy(columns["coefficient"]), "odds_ratio": from_numpy(odds)}
+    for name in _STATISTICS:
+        values = from_numpy(np.array(columns[name], np.float64))
+        table[name] = pc.if_else(pc.is_nan(values), no_value(values.type), values)
+    return pa.table(table)
 
 
 def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from ..metrics.intervals import Interval
@@ -42,25 +41,33 @@ class Axis:
         if not high > low:
             room = max(0.5, 1e-3 * abs(low))
             low, high = low - room, high + room
-        places = MaxNLocator(ticks, integer=whole, steps=[1, 2, 5, 10], min_n_ticks=1).tick_values(low, high)
-        within = tuple(float(t) for t in places if low - 1e-9 <= t <= high + 1e-9 * (high - low))
-        return cls(label, low, high, within)
+        least = (high - low) / ticks
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
+        step = max(step, 1.0) if whole else step
+        # An end that is a tick but for rounding is one.
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        return cls(label, low, high, tuple(k * step for k in range(first, last + 1)))
 
     @classmethod
     def decades(cls, label: str, low: float, high: float) -> Axis:
         """Return an axis of powers of ten around positive values."""
         low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
         high = high if high > low else low * 10
-        places = LogLocator(numticks=6).tick_values(low, high)
-        within = tuple(float(t) for t in places if low * 0.999 <= t <= high * 1.001)
-        return cls(label, low, high, within, log=True)
+        return cls(label, low, high, _powers(low, high, 6), log=True)
 
     @classmethod
     def counts(cls, label: str, most: int, ticks: int) -> Axis:
         """Return a logarithmic axis from half a row, so that one can be seen, to a little above the most."""
         high = max(10.0, most * 1.3)
-        places = LogLocator(numticks=ticks).tick_values(1, high)
-        return cls(label, 0.5, high, tuple(float(t) for t in places if 1 <= t <= high), log=True)
+        return cls(label, 0.5, high, _powers(1.0, high, ticks), log=True)
+
+
+def _powers(low: float, high: float, most: int) -> tuple[float, ...]:
+    """Return the powers of ten in [low, high]: all of them, or, for at most so many, every second, every third, ..."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    stride = -(-(last - first + 1) // most)
+    return tuple(10.0**exponent for exponent in range(first, last + 1) if exponent % stride == 0)
 
 
 @dataclass(frozen=True)

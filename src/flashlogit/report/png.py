@@ -14,21 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
 from . import PICTURES, charts
 from .content import Axis, Chart, Panel, Report, Series
-from .text import amount, joined, number, plain, shortened
+from .text import amount, joined, number, shortened
 
 DPI = 150
 _SIZE = (6.4, 4.8)
-CURVES_INCHES = (15.0, 5.8)
-"""Size of a run's own picture, which has three charts."""
 _NAME_CHARACTERS = 28
-_TITLE_CHARACTERS = 120
-"""Characters that fit beside each other in the heading of a run's own picture."""
 _LEGEND_LINE, _CHARACTER = 0.19, 0.06
 """Inches of a line of the legend, and of a character in it."""
 _MANY_CLASSES = 6
@@ -93,31 +89,13 @@ def write_pictures(report: Report, folder: Path) -> None:
         _write(draw_picture(report, name), folder / name)
 
 
-def write_curves(report: Report, path: Path) -> None:
-    """Write the picture of a run: loss or gap, ROC and calibration curves beside each other."""
-    _write(draw_curves(report), path)
-
-
 def draw_picture(report: Report, name: str) -> Figure:
     """Return one of `PICTURES` as a figure."""
     figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
     if name == "confusion.png":
         _draw_confusion(report, figure)
     else:
-        figure.set_size_inches(_SIZE[0], _SIZE[1] + _draw(_chart(report, name), figure, _SIZE[0]))
-    return figure
-
-
-def draw_curves(report: Report) -> Figure:
-    """Return the figure of `write_curves`."""
-    width, height = CURVES_INCHES
-    figure = Figure(figsize=CURVES_INCHES, dpi=DPI * 0.8)
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-    figure.suptitle(textwrap.fill(plain(report.title), _TITLE_CHARACTERS), parse_math=False)
-    parts: Any = figure.subfigures(1, 3)
-    names = ("training.png", "roc.png", "calibration.png")
-    lower = [_draw(_chart(report, name), part, width / 3) for part, name in zip(parts, names, strict=True)]
-    figure.set_size_inches(width, height + max(lower))
+        figure.set_size_inches(_SIZE[0], _SIZE[1] + _draw(_chart(report, name), figure))
     return figure
 
 
@@ -166,8 +144,8 @@ def _chart(report: Report, name: str) -> Chart | None:
     return report.history if name == "training.png" else charts.coefficients_chart(report.coefficients)
 
 
-def _draw(chart: Chart | None, figure: Figure | SubFigure, width: float) -> float:
-    """Draw a chart on a figure of so many inches of width; return the inches of height that its legend needs more."""
+def _draw(chart: Chart | None, figure: Figure) -> float:
+    """Draw a chart on a figure; return the inches of height that its legend needs more."""
     if chart is None:
         axes = figure.subplots()
         axes.set(xticks=[], yticks=[])
@@ -180,7 +158,7 @@ def _draw(chart: Chart | None, figure: Figure | SubFigure, width: float) -> floa
         _draw_panel(axes, panel)
         axes.set_ylabel(panel.y.label)
     every[-1].set_xlabel(chart.panels[-1].x.label)
-    return _legend(chart, figure, every[0], width)
+    return _legend(chart, figure, every[0])
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -228,7 +206,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
         axes.scatter(series.x, y, area, marker=style.marker, fc=face, ec=style.color, clip_on=False, zorder=3)
 
 
-def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) -> float:
+def _legend(chart: Chart, figure: Figure, axes: Axes) -> float:
     """Put it below the picture, where it can cover no curve."""
     many = len(chart.legend) > _MANY_CLASSES
     handles, labels = [], []
@@ -248,7 +226,7 @@ def _legend(chart: Chart, figure: Figure | SubFigure, axes: Axes, width: float) 
     if not labels:
         return 0.0
     longest = max(map(len, labels)) * _CHARACTER + 0.5
-    columns = min(3, len(labels), max(1, int(width / longest)))
+    columns = min(3, len(labels), max(1, int(_SIZE[0] / longest)))
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

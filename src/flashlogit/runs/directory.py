@@ -43,13 +43,13 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.model = path / "model.safetensors"
         self.metrics = path / "metrics.json"
         self.coefficients = path / "coefficients.csv"
-        self.curves = path / "curves.png"
         self.report = path / "report.html"
         self.checkpoint = path / "checkpoint.safetensors"
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
-        self._files = [self.config, self.history, self.model, self.metrics, self.coefficients, self.curves]
+        self._files = [self.config, self.history, self.model, self.metrics, self.coefficients]
         self._files += [self.report, *(self.pictures / name for name in PICTURES), self.checkpoint]
+        self._files.append(path / "curves.png")  # of 0.1.0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
         """It is told of every row of the history."""
         # Of the system, so that it ends with its process, however that ends.

@@ -11,8 +11,7 @@ import torch
 from flashlogit_kernels.contract import Clamp
 
 from ..config.settings import CosineSchedule
-from ..data import Dataset, Rows
-from ..data.dataset import class_weights, with_class_weight
+from ..data.dataset import Dataset, Rows, class_weights, with_class_weight
 from ..fitting.fit import Fit, Parameters, fit, fit_at_once, fit_softmax
 from ..fitting.inference import Inference, infer
 from ..models.model import Model

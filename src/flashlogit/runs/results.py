@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import __version__, reference
 from ..config.settings import RunSettings
-from ..data import Dataset
+from ..data.dataset import Dataset
 from ..fitting.inference import Inference
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
@@ -28,7 +28,6 @@ from ..report.build import build_report
 from ..report.coefficients import coefficient_table, write_coefficients
 from ..report.content import EpochSummary, RunSummary, SolverSummary
 from ..report.page import write_page
-from ..report.png import write_curves, write_pictures
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
@@ -131,8 +130,8 @@ class Results:
 
 
 def write_results(task: RunTask, learned: Learned) -> Results:
-    """Write model.safetensors, coefficients.csv, metrics.json, curves.png and the report with its pictures; return what
-    was measured."""
+    """Write model.safetensors, coefficients.csv, metrics.json and, if asked for, the report and its pictures; return
+    what was measured."""
     directory, settings, dataset = task.directory, task.settings, task.dataset
     weight, bias = learned.weight, learned.bias
     eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
@@ -175,9 +174,11 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         why_no_inference=learned.why_no_inference,
         notes=dataset.notes,
     )
-    write_curves(report, directory.curves)
     if settings.report.html:
         write_page(report, directory.report)
+    if settings.report.pictures:
+        from ..report.png import write_pictures  # matplotlib takes 0.5 s
+
         write_pictures(report, directory.pictures)
     return results
 

@@ -10,7 +10,8 @@ import torch
 
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
-from ..data import Dataset, load
+from ..data.dataset import Dataset
+from ..data.loading import load
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..models.model import Model
 from ..passes import are_few, choose_backend

@@ -19,10 +19,11 @@ from scipy.special import expit, softmax
 
 from ..config.data import FileData, Label
 from ..config.load import load_settings
-from ..data import PredictionRows, read_for_prediction
 from ..data.columns.labels import Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.files.open import named_files
+from ..data.files.tables import from_numpy, from_text
 from ..data.files.text import safe_cells
+from ..data.prediction import PredictionRows, read_for_prediction
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.scores import SplitScores
 from ..models.model import Model
@@ -88,7 +89,7 @@ def predict_file(
     schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
     batches = _predictions(model, rows, schema, threshold)
     if writer is pa.csv.CSVWriter:
-        schema, batches = safe_cells(schema.empty_table()).schema, map(safe_cells, batches)
+        schema, batches = safe_cells(_without_rows(schema)).schema, map(safe_cells, batches)
 
     def write(target: Any) -> None:
         with writer(target, schema) as file:
@@ -117,7 +118,7 @@ def _read(model: Model, data: Data, more: Sequence[str | int], called: Sequence[
 
 
 def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float) -> Iterator[pa.Table]:
-    names = pa.array(model.label_names)
+    names = from_text(model.label_names).cast(pa.string())
     start = 0
     for block in rows.blocks():
         z = model.logits(block)
@@ -127,7 +128,7 @@ def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshol
         else:
             p, number = softmax(z, axis=1), z.argmax(axis=1)
         ids = rows.ids.slice(start, len(block)).columns
-        yield pa.Table.from_arrays([*ids, *map(pa.array, p.T), names.take(pa.array(number))], schema=schema)
+        yield pa.Table.from_arrays([*ids, *map(from_numpy, p.T), names.take(from_numpy(number))], schema=schema)
         start += len(block)
 
 
@@ -137,12 +138,16 @@ def _require_writable(ids: pa.Schema, writer: Any, file: str) -> None:
         schema = pa.schema([field])
         try:
             with writer(BytesIO(), schema) as trial:
-                trial.write_table(schema.empty_table())
+                trial.write_table(_without_rows(schema))
         except pa.ArrowException as error:
             kind, other = ("CSV", ".parquet") if writer is pa.csv.CSVWriter else ("Parquet", ".csv")
             problem = f"is a column of {field.type} in {file}, which {kind} cannot hold"
             remedy = f"leave it out, or write a {other} file"
             raise UserError(problem, setting="--id", value=field.name, remedy=remedy) from error
+
+
+def _without_rows(schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 @dataclass(frozen=True)

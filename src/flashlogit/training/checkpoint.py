@@ -5,7 +5,7 @@ One file, because two cannot be replaced in one step; no pickle, because a check
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..system.errors import UserError
 from ..system.safetensors_file import first_problem, read_safetensors, write_safetensors
+from .optimizers import State
 
 _REMEDY = "start again with --overwrite"
 
@@ -43,7 +44,7 @@ class Checkpoint:
     """Everything that the rest of a run depends on.
 
     tensors: weight, bias, their best twins, the generator's state, and `optimizer.<parameter>.<name>`.
-    progress: JSON values that training keeps (epochs done, best loss, the optimiser's and schedule's numbers, ...).
+    progress: JSON values that training keeps (epochs done, best loss, ...).
     origin: JSON values that must be the same when the run goes on (settings, data, device).
     path: the file that it was read from, for errors.
     """
@@ -116,25 +117,21 @@ class Checkpoint:
             )
 
 
-def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of an optimiser's state_dict, as `optimizer.<parameter>.<name>`."""
-    return {
-        f"optimizer.{index}.{name}": value.detach().clone()
-        for index, values in state["state"].items()
-        for name, value in values.items()
-        if isinstance(value, Tensor)
-    }
+def optimizer_tensors(states: Iterable[State]) -> dict[str, Tensor]:
+    """Return copies of the states of the parameters' update rules, as `optimizer.<parameter>.<name>`."""
+    named = ((f"optimizer.{i}", state) for i, state in enumerate(states))
+    return {f"{parameter}.{name}": value.clone() for parameter, state in named for name, value in state.items()}
 
 
-def optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Return the part `state` of the state_dict that `optimizer_tensors` took apart; other tensors are passed over."""
-    state: dict[int, dict[str, Tensor]] = {}
+def optimizer_states(tensors: Mapping[str, Tensor], like: Tensor) -> tuple[State, State]:
+    """Return the states that `optimizer_tensors` took apart, in the dtype and on the device of the weights `like`."""
+    states: tuple[State, State] = ({}, {})
     for name, tensor in tensors.items():
         first, _, rest = name.partition(".")
         if first == "optimizer":
             index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-    return state
+            states[int(index)][key] = tensor if tensor.ndim == 0 else tensor.to(like, copy=True)
+    return states
 
 
 def generator_state(generator: torch.Generator) -> Tensor:

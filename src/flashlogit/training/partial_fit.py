@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..nn.loss import bce_loss
 from ..objectives.coordinates import Coordinates, Moments
+from .optimizers import State, adam
 
 _CURVATURE = 0.25
 """Assumed curvature of a row's loss, its largest: nothing is known of the logits yet."""
@@ -39,7 +40,7 @@ class MiniBatches:
     scale: Tensor | None = None
     """Scale of the coordinates in which the optimiser's state is."""
     state: dict[str, Any] = field(default_factory=dict)
-    """State of the optimiser between two epochs."""
+    """State of Adam between two epochs, as torch.optim has it: models of earlier versions were pickled with that."""
 
     def epoch(
         self,
@@ -70,10 +71,7 @@ class MiniBatches:
             self.seen = here if self.seen is None else self.seen.joined(here)
             coordinates = self.seen.coordinates(X.device, curvature=_CURVATURE, l2=0.0, intercept=self.intercept)
             theta = coordinates.from_user(self.weight.t(), self.bias).detach().requires_grad_()
-            optimizer = torch.optim.Adam([theta], lr=learning_rate)
-            if self.state:
-                optimizer.load_state_dict(self._state_in(coordinates))
-                optimizer.param_groups[0]["lr"] = learning_rate
+            state = self._state_in(coordinates)
             mean_weight = 1.0 if sample_weight is None else float(sample_weight.double().mean())
             dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
             for rows in shuffled_batches(len(X), batch_size, generator, X.device):
@@ -83,9 +81,8 @@ class MiniBatches:
                 centred = (X[rows].double() - coordinates.center).to(dtype)
                 loss = _losses(centred, y[rows], W.to(dtype), b.to(dtype), s) / (len(rows) * mean_weight)
                 penalty = l1 * W.abs().sum() + 0.5 * l2 * W.square().sum()
-                optimizer.zero_grad()
-                (loss + penalty).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                (gradient,) = torch.autograd.grad(loss + penalty, theta)
+                adam(theta.detach(), gradient, state, learning_rate)
             with torch.no_grad():
                 W, b = coordinates.to_user(theta)
             if not bool(W.isfinite().all()) or not bool(b.isfinite().all()):
@@ -93,20 +90,16 @@ class MiniBatches:
                     f"learning_rate is {learning_rate:g}, at which the coefficients have grown beyond all numbers; make"
                     " it smaller (0.01 suits most data)"
                 )
-            self.state, self.scale = optimizer.state_dict(), coordinates.scale
+            self.state, self.scale = {"state": {0: state}}, coordinates.scale
             self.weight, self.bias = W.t().contiguous(), b
 
-    def _state_in(self, c: Coordinates) -> dict[str, Any]:
-        """Return the optimiser's state, whose gradients grow with a coordinate's scale."""
-        assert self.scale is not None
+    def _state_in(self, c: Coordinates) -> State:
+        """Return a copy of Adam's state, whose gradients grow with a coordinate's scale."""
+        if self.scale is None:
+            return {}
         ratio = (c.scale / self.scale)[:, None]
         powers = {"exp_avg": ratio, "exp_avg_sq": ratio.square()}
-        moved = {
-            # A copy of `step` too, which the optimiser advances in place.
-            key: {name: value * powers.get(name, 1.0) for name, value in of.items()}
-            for key, of in self.state["state"].items()
-        }
-        return {**self.state, "state": moved}
+        return {name: value * powers.get(name, 1.0) for name, value in self.state["state"][0].items()}
 
 
 def _losses(X: Tensor, y: Tensor, W: Tensor, b: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -6,7 +6,6 @@ without being copied, and losses add up there. Once an epoch one small tensor is
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -15,19 +14,17 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from torch import Tensor
 
 from flashlogit_kernels.contract import SCALARS, BCESums, Clamp
 
-from ..config import settings as config
 from ..config.settings import TrainingSettings
-from ..data import Rows
+from ..data.dataset import Rows
 from ..passes import Backend
 from ..solvers.driver import HistoryRow
 from ..system.errors import UserError
-from .checkpoint import Checkpoint, SavedProgress, generator_state, optimizer_state, optimizer_tensors
+from .checkpoint import Checkpoint, SavedProgress, generator_state, optimizer_states, optimizer_tensors
+from .optimizers import State, learning_rate, update_rules
 from .partial_fit import shuffled_batches
 
 
@@ -41,26 +38,17 @@ class Best:
     bias: Tensor
 
 
-class _SavedGroup(SavedProgress):
-    lr: float = Field(ge=0, le=1e30)
-
-
-class _SavedOptimizer(SavedProgress):
-    param_groups: list[_SavedGroup]
-
-
 class _SavedBest(SavedProgress):
     epoch: int = Field(ge=1)
     loss: float
 
 
 class TrainerProgress(SavedProgress):
-    """What is read of a checkpoint's progress; the other numbers of optimiser and schedule follow from the settings."""
+    """What is read of a checkpoint's progress; the learning rate follows from the epoch and the settings."""
 
     epoch: int = Field(ge=0, lt=2**53)
     history_length: int = Field(ge=0, lt=2**53)
     threads: int
-    optimizer: _SavedOptimizer
     best: _SavedBest | None
 
 
@@ -123,14 +111,20 @@ class Trainer:
         self.settings = settings
         X = training.rows.X
         dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
-        self.weight = nn.Parameter(torch.zeros(X.shape[1], dtype=dtype, device=X.device))
-        self.bias = nn.Parameter(torch.zeros(1, dtype=dtype, device=X.device))
-        self.optimizer = build_optimizer(settings.optimizer, self.weight, self.bias)
-        self.schedule = build_schedule(settings.schedule, self.optimizer, settings.epochs)
+        self.weight = torch.zeros(X.shape[1], dtype=dtype, device=X.device)
+        self.bias = torch.zeros(1, dtype=dtype, device=X.device)
+        self._rules = update_rules(settings.optimizer)
+        self._states: tuple[State, State] = ({}, {})
+        """What the rules know of earlier steps, of weights and of the intercept."""
         self.generator = torch.Generator(device=X.device)
         self.generator.manual_seed(seed)
         self.epoch = 0
         self.best: Best | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the epoch that comes next, or is under way."""
+        return learning_rate(self.settings, self.epoch)
 
     @property
     def finished(self) -> bool:
@@ -149,9 +143,9 @@ class Trainer:
             UserError: a logit that is not finite, which finite data only have where training diverges.
         """
         training, N, device = self.training, len(self.training.rows), self.weight.device
-        w, b = self.weight.detach(), self.bias.detach()
+        w, b = self.weight, self.bias
         while not self.finished:
-            start = time.perf_counter()
+            start, lr = time.perf_counter(), self.learning_rate
             total = torch.zeros(SCALARS, dtype=torch.float64, device=device)
             size = self.settings.batch_size
             # All rows at once need no order.
@@ -159,15 +153,19 @@ class Trainer:
             for rows in batches:
                 n = N if rows is None else len(rows)
                 sums = training.sums(w, b, rows=rows)
-                self.weight.grad, self.bias.grad = training.gradient(sums, w, n)
-                self.optimizer.step()
+                self._step(training.gradient(sums, w, n), lr)
                 sums.add_scalars_to(total)
                 on_batch(n)
             yield self._finish_epoch(BCESums(total.cpu()), start)
 
+    def _step(self, gradients: tuple[Tensor, Tensor], lr: float) -> None:
+        parameters = self.weight, self.bias
+        for rule, parameter, gradient, state in zip(self._rules, parameters, gradients, self._states, strict=True):
+            rule(parameter, gradient, state, lr)
+
     def _finish_epoch(self, sums: BCESums, start: float) -> HistoryRow:
         """Return the history row of the epoch that began at `start`, from its five scalars, read back at once."""
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.learning_rate
         loss, nonfinite, largest = sums.loss.item(), sums.nonfinite.item(), sums.max_abs_logit.item()
         if nonfinite:
             raise UserError(
@@ -177,11 +175,10 @@ class Trainer:
                 remedy="lower it",
             )
         self.epoch += 1
-        self.schedule.step()
         seconds = time.perf_counter() - start
         validation_loss = None
         if self.validation:
-            w, b = self.weight.detach(), self.bias.detach()
+            w, b = self.weight, self.bias
             validation_loss = self.validation.mean_loss(w, b)
             stopping = self.settings.early_stopping
             margin = stopping.min_delta if stopping else 0.0
@@ -201,22 +198,20 @@ class Trainer:
         """Return weights [D] and intercept [1] to keep: the best epoch's with early stopping, else the last."""
         if self.settings.early_stopping and self.best:
             return self.best.weight, self.best.bias
-        return self.weight.detach().clone(), self.bias.detach().clone()
+        return self.weight.clone(), self.bias.clone()
 
     def checkpoint(self, origin: dict[str, Any], history_length: int) -> Checkpoint:
         """Return a copy of the state at an epoch's end."""
-        optimizer = self.optimizer.state_dict()
         tensors = {
-            "weight": self.weight.detach().clone(),
-            "bias": self.bias.detach().clone(),
+            "weight": self.weight.clone(),
+            "bias": self.bias.clone(),
             "generator": generator_state(self.generator),
-            **optimizer_tensors(optimizer),
+            **optimizer_tensors(self._states),
         }
         progress: dict[str, Any] = {
             "epoch": self.epoch,
             "history_length": history_length,
             "threads": torch.get_num_threads(),
-            "optimizer": {"param_groups": optimizer["param_groups"]},
             "best": None,
         }
         if self.best:
@@ -232,23 +227,16 @@ class Trainer:
         """
         tensors, saved = checkpoint.tensors, checkpoint.progress_as(TrainerProgress)
         checkpoint.check_tensors(self._expected(started=saved.epoch > 0, best=saved.best is not None))
-        optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
-        lr = [group.lr for group in saved.optimizer.param_groups]
         best_epoch = saved.best.epoch if saved.best else 0
-        if len(lr) != len(optimizer["param_groups"]) or not best_epoch <= saved.epoch == saved.history_length:
-            raise checkpoint.unusable("its learning rates or numbers of epochs do not fit together")
+        if not best_epoch <= saved.epoch == saved.history_length:
+            raise checkpoint.unusable("its numbers of epochs do not fit together")
         try:
             self.generator.set_state(tensors["generator"])
         except RuntimeError as error:
             raise checkpoint.unusable(f"the generator's state is none: {error}") from error
-        with torch.no_grad():
-            self.weight.copy_(tensors["weight"])
-            self.bias.copy_(tensors["bias"])
-        groups = [group | {"lr": rate} for group, rate in zip(optimizer["param_groups"], lr, strict=True)]
-        self.optimizer.load_state_dict({"state": optimizer_state(tensors), "param_groups": groups})
-        self.schedule.load_state_dict(
-            schedule | {"last_epoch": saved.epoch, "_step_count": saved.epoch + 1, "_last_lr": lr}
-        )
+        self.weight.copy_(tensors["weight"])
+        self.bias.copy_(tensors["bias"])
+        self._states = optimizer_states(tensors, self.weight)
         self.epoch = saved.epoch
         if saved.best:
             best = [tensors[f"best.{name}"].to(self.weight.device) for name in ("weight", "bias")]
@@ -259,34 +247,9 @@ class Trainer:
         """Return tensors like those of this run's checkpoints: `started` of those after an epoch."""
         expected = {"weight": self.weight, "bias": self.bias, "generator": generator_state(self.generator)}
         if started:
-            # An optimiser makes its state in its first step.
-            twin = copy.deepcopy(self.optimizer)
-            for parameter in (each for group in twin.param_groups for each in group["params"]):
-                parameter.grad = torch.zeros_like(parameter)
-            twin.step()
-            expected |= optimizer_tensors(twin.state_dict())
+            # A rule makes its state in its first step.
+            states: tuple[State, State] = ({}, {})
+            for rule, parameter, state in zip(self._rules, (self.weight, self.bias), states, strict=True):
+                rule(parameter.clone(), torch.zeros_like(parameter), state, 0.0)
+            expected |= optimizer_tensors(states)
         return expected | ({"best.weight": self.weight, "best.bias": self.bias} if best else {})
-
-
-def build_optimizer(settings: config.Optimizer, w: nn.Parameter, b: nn.Parameter) -> Optimizer:
-    """Return the optimiser of weights w and intercept b; weight decay touches w only."""
-    if isinstance(settings, config.SGD):
-        return SGD([w, b], lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
-    if isinstance(settings, config.AdamW):
-        groups = [
-            {"params": [w], "weight_decay": settings.weight_decay},
-            {"params": [b], "weight_decay": 0.0},
-        ]
-        return AdamW(groups, lr=settings.lr, betas=settings.betas)
-    return Adam([w, b], lr=settings.lr, betas=settings.betas)
-
-
-def build_schedule(settings: config.Schedule, optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """Return the schedule of the learning rate, to be stepped once an epoch."""
-    if isinstance(settings, config.CosineSchedule):
-        return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=settings.final_lr)
-    if isinstance(settings, config.StepSchedule):
-        return StepLR(optimizer, step_size=settings.every, gamma=settings.factor)
-    if isinstance(settings, config.ExponentialSchedule):
-        return ExponentialLR(optimizer, gamma=settings.factor)
-    return ConstantLR(optimizer, factor=1.0, total_iters=0)

@@ -1,4 +1,4 @@
-"""From the columns of a file to numbers: categories one-hot, missing numbers filled in and marked.
+"""From the columns of a file to numbers: categories one-hot, missing numbers filled in and marked, then standardised.
 
     carrier          ->  carrier=AA, carrier=UA, ..., carrier=(other), carrier=(missing)
     dep_delay        ->  dep_delay, dep_delay (missing)
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from ...config.data import DecimalPoint, Separator
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table
+from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, from_text, to_numpy
 from ..files.text import as_text
 
 OTHER, MISSING = "(other)", "(missing)"
@@ -80,11 +80,11 @@ class CategoryColumn:
         """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
         that the column does not know."""
         # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
-        known = as_text(pa.chunked_array([pa.array([self.baseline, *self.values], pa.large_string())]))
+        known = as_text(pa.chunked_array([from_text([self.baseline or "", *self.values])]))
         found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
-        places: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy().astype(np.int64) - 1
-        absent = pc.is_null(text).to_numpy().astype(np.bool_)
-        strange: Mask = pc.is_null(found).to_numpy().astype(np.bool_) & ~absent
+        places: NDArray[np.int64] = np.nan_to_num(to_numpy(found)).astype(np.int64) - 1
+        absent = to_numpy(pc.is_null(text))
+        strange: Mask = to_numpy(pc.is_null(found)) & ~absent
         places[strange] = len(self.values) if self.other else -1
         places[absent] = len(self.buckets) - 1 if self.missing else -1
         return places, strange & (not self.other)
@@ -147,6 +147,19 @@ EncodingInJson: TypeAlias = Annotated[Encoding | _Columns, AfterValidator(_check
 model, and the field's value is an Encoding."""
 
 
+@dataclass(frozen=True)
+class Standardization:
+    """Column means and standard deviations [D] float64 of the training rows (scale 1 if constant)."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def identity(cls, columns: int) -> Standardization:
+        """Return the one that leaves `columns` columns as they are."""
+        return cls(mean=np.zeros(columns), scale=np.ones(columns))
+
+
 class EncodedTable(Table):
     """A table's features, made block by block from its columns."""
 
@@ -170,7 +183,7 @@ class EncodedTable(Table):
             if isinstance(column, CategoryColumn):
                 name = column.name
                 text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
-                missing = pc.is_null(text).to_numpy().astype(np.bool_) & kept
+                missing = to_numpy(pc.is_null(text)) & kept
                 if column.required and missing.any():
                     raise table.unusable_value(name, int(np.argmax(missing)), MISSING_VALUE)
                 self._buckets[name], strange = column.look_up(text)

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from ...config.data import Label
 from ...system.errors import UserError, did_you_mean, listing, number_text, row_text, rows_text, some_of
-from ..files.tables import Mask, Table
+from ..files.tables import Mask, Table, from_numpy, to_numpy
 from ..files.text import is_number, without_dictionary
 
 LabelText: TypeAlias = bool | int | float | str
@@ -37,12 +37,12 @@ _NO_LABEL = "has no label in any row"
 def _encode(column: pa.ChunkedArray) -> tuple[list[LabelText], NDArray[np.int32]]:
     """Return the distinct values of a column [N] without missing ones, and each row's position [N] among them."""
     if pa.types.is_floating(column.type):
-        column = pc.add(column, pa.scalar(0.0, column.type))  # -0.0 becomes 0.0
+        column = pa.chunked_array([from_numpy(to_numpy(column) + 0.0)])  # -0.0 becomes 0.0
     distinct = pc.unique(column)
-    positions: NDArray[np.int32] = pc.index_in(column, value_set=distinct).to_numpy()
+    positions: NDArray[np.int32] = to_numpy(pc.index_in(column, value_set=distinct))
     if pa.types.is_float32(distinct.type):
         # The shortest decimals, so that 0.1 stays 0.1 and equals the 0.1 of a CSV file.
-        return [float(str(value)) for value in distinct.to_numpy()], positions
+        return [float(str(value)) for value in to_numpy(distinct)], positions
     return distinct.to_pylist(), positions
 
 
@@ -119,8 +119,7 @@ class Threshold:
             raise UserError(problem, setting="data.label.above", value=self.above, remedy=remedy)
         # In the column's own precision: a float32 column's 0.1 is not above 0.1.
         kind = pa.float32() if pa.types.is_float32(column.type) else pa.float64()
-        above = pc.greater(column.cast(kind, safe=False), pa.scalar(self.above, kind))
-        return np.asarray(above.to_numpy(), np.uint8)
+        return (to_numpy(column.cast(kind, safe=False)) > self.above).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
     """Return the labels of a file's rows [N]; UserError at a value that is unknown, or missing and not to be
     dropped."""
     column = _plain(column, place)
-    missing: Mask = pc.is_null(column, nan_is_null=True).to_numpy().astype(np.bool_)
+    missing: Mask = to_numpy(pc.is_null(column, nan_is_null=True))
     if missing.all():
         raise UserError(_NO_LABEL, setting=place, remedy="give rows with labels")
     if missing.any():
@@ -225,7 +224,7 @@ def apply_rule(rule: Rule, column: pa.ChunkedArray, label: Label, place: str) ->
             count, first = rows_text(missing.sum()), row_text(int(np.argmax(missing)))
             problem = f"has no value (empty or NaN) in {count}, the first of them {first}"
             raise UserError(problem, setting=place, remedy="fill it in, or set data.label.missing to drop")
-        column = column.filter(pa.array(~missing))
+        column = column.filter(from_numpy(~missing))
     kept = ~missing
     y = np.zeros(len(kept), _class_dtype(rule.names))
     y[kept] = rule.classes_of(column, kept, place)
@@ -305,9 +304,9 @@ def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
             problem = f"holds {kind}, and a label must be a number, a boolean or text"
             raise UserError(problem, setting=place) from error
     if pa.types.is_floating(column.type):
-        infinite = pc.index(pc.is_inf(column), True).as_py()
-        if infinite >= 0:
-            problem = f"is infinite in {row_text(infinite)}"
+        infinite = np.isinf(to_numpy(column))
+        if infinite.any():
+            problem = f"is infinite in {row_text(int(np.argmax(infinite)))}"
             raise UserError(problem, setting=place, remedy="correct it, or leave out the row")
     return column
 
@@ -321,7 +320,7 @@ def read_weights(table: Table, name: str, kept: Mask, dtype: type[np.floating]) 
     place = f'weight column "{name}" of {table.name}'
     column = table.column(name)
     try:
-        values = np.where(kept, column.cast(pa.float64(), safe=False).to_numpy(), 0.0)
+        values = np.where(kept, to_numpy(column.cast(pa.float64(), safe=False)), 0.0)
     except pa.ArrowException as error:
         remedy = "let data.weight name a column of numbers"
         raise UserError(f"has the type {column.type}", setting=place, remedy=remedy) from error

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...system.errors import row_text
-from ...system.memory import free_bytes, require_free
-from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates
+from ...system.machine import free_bytes, require_free
+from .tables import PLAIN, Reading, Table, TableFile, readable, refuse_duplicates, to_numpy
 from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
 
 _Read: TypeAlias = Callable[[list[str], Reading], pa.Table]
@@ -36,7 +36,7 @@ class ArrowTable(Table):
         for j, name in enumerate(names):
             part = self._table.column(name).slice(start, stop - start)
             # "Unsafe" only means that whole numbers beyond 2**53 are rounded to the nearest float64.
-            block[:, j] = part.cast(pa.float64(), safe=False).to_numpy()
+            block[:, j] = to_numpy(part.cast(pa.float64(), safe=False))
         return block
 
     def not_numbers(self, names: Sequence[str]) -> dict[str, str]:
@@ -135,9 +135,9 @@ def _not_a_number(column: pa.ChunkedArray) -> str:
     kind = column.type
     if is_text(kind):
         text = column.cast(pa.large_string())
-        odd = pc.fill_null(pc.invert(pc.match_substring_regex(text, PLAIN_NUMBER)), False)
-        first = pc.index(odd, True).as_py()
-        return f'text, such as "{text[first].as_py()[:40]}" in {row_text(first)}' if first >= 0 else "text"
+        odd = to_numpy(pc.and_not_kleene(pc.is_valid(text), pc.match_substring_regex(text, PLAIN_NUMBER)))
+        first = int(np.argmax(odd)) if odd.any() else None
+        return "text" if first is None else f'text, such as "{text[first].as_py()[:40]}" in {row_text(first)}'
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if is_number(kind) or pa.types.is_null(kind):
         return ""

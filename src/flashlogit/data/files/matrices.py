@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...system.errors import UserError, did_you_mean, listing
-from ...system.memory import require_free
+from ...system.machine import require_free
 from .tables import PLAIN, Reading, Table, TableFile, numbered_names, readable, refuse_duplicates
 
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...system.errors import UserError, did_you_mean, listing, row_text, some_of
-from ...system.memory import require_free
+from ...system.machine import require_free
 
 
 @dataclass(frozen=True)
@@ -243,3 +243,39 @@ class TableFile(ABC):
         elif isinstance(column, str):
             what = f"no such column{did_you_mean(column, names)}"
         raise UserError(f"{self.name} has {what}", setting=setting, value=column, remedy=remedy)
+
+
+def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """Return a column [N] of numbers, NaN where one is missing, or of booleans of which none is.
+
+    Arrow's own conversions from and to NumPy and Python, of single values too, import pandas, which takes 0.2 s. Hence
+    this function and the three below.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if pa.types.is_boolean(column.type):
+        return to_numpy(column.cast(pa.uint8())).view(np.bool_)
+    if column.null_count == 0:
+        return np.from_dlpack(column)
+    missing, buffers = to_numpy(column.is_null()), [None, column.buffers()[1]]
+    filled = pa.Array.from_buffers(column.type, len(column), buffers, offset=column.offset)
+    return np.where(missing, np.nan, np.from_dlpack(filled))
+
+
+def from_numpy(values: NDArray[Any]) -> pa.Array:
+    """Return numbers or booleans [N] as a column."""
+    bits = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(bits)])
+
+
+def from_text(values: Iterable[str]) -> pa.Array:
+    """Return text [N] as a column of large_string."""
+    parts = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(parts))]
+    return pa.Array.from_buffers(pa.large_string(), len(parts), buffers)
+
+
+def no_value(kind: pa.DataType) -> pa.Scalar:
+    """Return a missing value."""
+    return pa.nulls(1, kind)[0]

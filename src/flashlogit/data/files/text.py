@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...system.errors import UserError, listing, rows_text, some_of
-from .tables import Reading
+from .tables import Reading, from_numpy, from_text, no_value, to_numpy
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 """What is read as a number."""
@@ -141,7 +141,7 @@ def _is_mark(value: str) -> bool:
 def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Return the distinct values of a text column, the most frequent first, and how many rows have each."""
     counted = without_dictionary(column).cast(pa.large_string()).drop_null().value_counts()
-    order = np.argsort(-counted.field("counts").to_numpy(), kind="stable")
+    order = from_numpy(np.argsort(-to_numpy(counted.field("counts")), kind="stable"))
     return counted.field("values").take(order), counted.field("counts").take(order)
 
 
@@ -163,7 +163,7 @@ def as_text(
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         column, kind = column.cast(pa.float64(), safe=False), pa.float64()
     if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+        column = pc.if_else(pc.is_nan(column), no_value(kind), column)
     try:
         if is_text(kind):
             # Arrow's dictionary of string_view has no large_string.
@@ -179,19 +179,24 @@ def as_text(
 
 def _canonical(values: pa.Array) -> pa.Array:
     if pa.types.is_floating(values.type):
-        numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+        numbers = to_numpy(values).astype(np.float64)
         whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT)
-        integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
-        return pc.if_else(pa.array(whole), integers, values.cast(pa.large_string()))
+        integers = from_numpy(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
+        return pc.if_else(from_numpy(whole), integers, values.cast(pa.large_string()))
     text = values.cast(pa.large_string())
     if not is_text(values.type):
         return text
     text = pc.utf8_trim_whitespace(text)
     text = pc.replace_substring_regex(text, r"^([-+]?\d+)\.0*$", r"\1")
     lower = pc.ascii_lower(text)
-    truth = pc.is_in(lower, value_set=pa.array(["true", "false"], pa.large_string()))
+    truth = pc.is_in(lower, value_set=from_text(["true", "false"]))
     text = pc.if_else(truth, lower, text)
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.large_string()), text)
+    return _without_empty(text)
+
+
+def _without_empty(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the text with no value where it has no character."""
+    return pc.if_else(pc.binary_length(text).cast(pa.bool_()), text, no_value(text.type))
 
 
 def without_marks(table: pa.Table, names: Iterable[str], marks: Collection[str]) -> pa.Table:
@@ -202,8 +207,8 @@ def without_marks(table: pa.Table, names: Iterable[str], marks: Collection[str])
             column = without_dictionary(column)
             if pa.types.is_string_view(column.type):  # with which Arrow does not compute
                 column = column.cast(pa.large_string())
-            absent = pc.is_in(column, value_set=pa.array(list(marks), column.type))
-            table = with_column(table, name, pc.if_else(absent, pa.scalar(None, column.type), column))
+            absent = pc.is_in(column, value_set=from_text(marks).cast(column.type))
+            table = with_column(table, name, pc.if_else(absent, no_value(column.type), column))
     return table
 
 
@@ -228,7 +233,9 @@ def with_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table
 def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the column as numbers, if all of its values are some."""
     trimmed = pc.utf8_trim_whitespace(text)
-    trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+    trimmed = pc.if_else(
+        pc.is_in(trimmed, value_set=from_text([""]).cast(trimmed.type)), no_value(trimmed.type), trimmed
+    )
     numbers = pc.all(pc.match_substring_regex(trimmed, PLAIN_NUMBER), min_count=0).as_py()
     # Arrow has no plus sign.
     return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.float64()) if numbers else text
@@ -245,7 +252,7 @@ def safe_cells(table: pa.Table) -> pa.Table:
     text back. Columns of numbers are as they were.
     """
     columns = [_safe(column) if is_text(column.type) else column for column in table.columns]
-    names = _safe(pa.chunked_array([pa.array(table.column_names, pa.string())])).to_pylist()
+    names = _safe(pa.chunked_array([from_text(table.column_names)])).to_pylist()
     return pa.Table.from_arrays(columns, names=names)
 
 

@@ -3,6 +3,7 @@
   kernel   time flashlogit's passes and torch's ways to the same numbers side by side
   fit      time flashlogit and other libraries to the same objective
   l1       the same with an l1 term, few rows and many columns too
+  small    time small tables by flashlogit and by scikit-learn
   start    time small runs beside `import torch`, and a large file beside pandas and scikit-learn
   tune     find better launches on a GPU, and put them into the launch table with --update-table
   device   check and time everything on a GPU, in five to ten minutes
@@ -17,15 +18,8 @@ import os
 import sys
 
 TUNE = ["device", "--stages", "machine", "tuning"]
-COMMANDS = {
-    "kernel": ["kernel"],
-    "fit": ["fit"],
-    "l1": ["l1"],
-    "start": ["start"],
-    "tune": TUNE,
-    "device": ["device"],
-    "compare": ["report"],
-}
+COMMANDS = {name: [name] for name in ("kernel", "fit", "l1", "small", "start", "device")}
+COMMANDS |= {"tune": TUNE, "compare": ["report"]}
 """By name: the module whose `main` it is, and options of its own."""
 
 

@@ -94,6 +94,12 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tables on a CPU are fitted as large ones are: by a solver's steps."""
+    monkeypatch.setattr("flashlogit.fitting.tiny.SMALL_VALUES", 0)
+
+
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """Where tensors of a kernel test live."""

@@ -47,6 +47,19 @@ print(w.grad.tolist())
     assert run_python(code).strip() == "[-0.5, -0.5]"
 
 
+def test_it_works_without_numba() -> None:
+    """A small table is fitted by the twin of the compiled loop."""
+    code = """
+import sys
+sys.modules["numba"] = None
+import torch, flashlogit
+X = torch.arange(8.0)[:, None]
+print(len({flashlogit.fit(X, X[:, 0] % 3 > 1, l2=0.1, backend=name).objective for name in ("auto", "torch")}))
+print("flashlogit_kernels.cpu.loops" in sys.modules)
+"""
+    assert run_python(code).split() == ["1", "False"]
+
+
 HEAVY = ["numba", "torch._dynamo", "sympy", "matplotlib", "pandas", "scipy.stats", "scipy.optimize", "sklearn"]
 """What a command has no use for, each some tenths of a second to import, and torch's compiler two seconds."""
 TABLE = "a,b,city,y\n" + "".join(f"{i % 7},{i % 5 - 2.5},{'Rome' if i % 3 else 'Bonn'},{i % 2}\n" for i in range(60))

@@ -20,6 +20,7 @@ from flashlogit.objectives import design
 from flashlogit.objectives.objective import Objective
 from flashlogit.solvers import method, newton, working_set
 
+pytestmark = pytest.mark.usefixtures("in_steps")
 SOLVERS = pytest.mark.parametrize("solver", ["newton", "lbfgs", "newton-cg"])
 
 

@@ -1,10 +1,17 @@
-"""Whole fits in one launch, many problems at once, against Newton's method written out anew in float64."""
+"""Whole fits at once, by kernel, compiled loop and plain steps, against Newton's method written out anew in float64."""
 
 from __future__ import annotations
 
-from types import ModuleType
+import contextlib
+import importlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -39,11 +46,24 @@ def table(N: int, D: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return X.to(device), y.to(device)
 
 
-@pytest.fixture
-def fit_tiny(kernels: ModuleType) -> Any:
-    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+@pytest.fixture(params=[f"flashlogit{name}.tiny" for name in ("_kernels.gpu.fits", "_kernels.cpu.fits", ".reference")])
+def module(request: pytest.FixtureRequest) -> str:
+    """Each implementation in turn."""
+    if ".gpu." in request.param:
+        request.getfixturevalue("kernels")
+    if ".cpu." in request.param:
+        pytest.importorskip("numba")
+    return str(request.param)
 
-    return fit_tiny
+
+@pytest.fixture
+def fit_tiny(module: str) -> Any:
+    return importlib.import_module(module).fit_tiny
+
+
+@pytest.fixture
+def device(module: str, device: torch.device) -> torch.device:
+    return device if ".gpu." in module else torch.device("cpu")
 
 
 def test_fifty_problems_at_once(fit_tiny: Any, device: torch.device) -> None:
@@ -117,3 +137,83 @@ def test_a_limit_ends_it(fit_tiny: Any, device: torch.device) -> None:
     found = fit_tiny(X, y, l2=L2, tolerance=1e-12, iterations=1)
     ending, *_, iterations, points = found.record[0, :6].tolist()
     assert (ending, iterations, points) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("l2", [1e-7, L2, 10.0])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_gap_is_never_below_the_true_one(fit_tiny: Any, device: torch.device, l2: float, intercept: bool) -> None:
+    """Against an optimum in extended precision, from the first points to the last."""
+    X, y = table(50, 3, device)
+    s = torch.rand(50, device=device) + 0.1
+    rows, labels, mass = (each.cpu().double().numpy().astype(np.longdouble) for each in (X, y, s))
+
+    def objective(w: Any, b: Any) -> Any:
+        z = rows @ w + b
+        return mass @ (np.logaddexp(0, z) - labels * z) / mass.sum() + l2 / 2 * (w @ w)
+
+    best = fit_tiny(X, y, l2=l2, tolerance=1e-14, sample_weight=s, intercept=intercept)
+    Z = np.c_[rows, np.full((50, int(intercept)), 1, np.longdouble)]
+    penalty = np.r_[np.full(3, l2), np.zeros(int(intercept))]
+    theta = np.r_[best.weight[0].cpu().numpy(), best.bias.cpu().numpy()[: int(intercept)]].astype(np.longdouble)
+    for _ in range(4):
+        p = 1 / (1 + np.exp(-(Z @ theta)))
+        hessian = ((Z.T * (mass * p * (1 - p))) @ Z / mass.sum() + np.diag(penalty)).astype(float)
+        gradient = Z.T @ (mass * (p - labels)) / mass.sum() + penalty * theta
+        theta = theta - np.linalg.inv(hessian) @ gradient
+    least = objective(theta[:3], theta[3:].sum())
+    for tolerance in (0.5, 1e-1, 1e-2, 1e-4, 1e-7, 1e-10):
+        found = fit_tiny(X, y, l2=l2, tolerance=tolerance, sample_weight=s, intercept=intercept)
+        ending, value, gap, null = found.record[0, :4].tolist()
+        truth = objective(found.weight[0].cpu().numpy().astype(np.longdouble), found.bias.cpu().numpy()[0])
+        assert ending == 0
+        assert value == pytest.approx(float(truth), rel=1e-13)
+        assert -1e-15 <= float(truth - least) <= gap + 1e-15 <= tolerance * null + 2e-15
+
+
+LOOPS = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+ONE = """
+import torch
+from flashlogit_kernels.cpu.fits.tiny import fit_tiny
+generator = torch.Generator().manual_seed(1)
+X = torch.randn(300, 7, generator=generator)
+y = torch.rand(300, generator=generator) < torch.sigmoid(X[:, 0])
+rows = torch.randint(300, (30 * 300,), generator=generator)
+found = fit_tiny(X, y, l2=1e-3, tolerance=1e-10, rows=rows, starts=torch.arange(31) * 300)
+print([each.tolist() for each in (found.weight, found.bias, found.record[:, :8])])
+"""
+
+
+@LOOPS
+def test_the_loop_and_its_twin_agree_to_rounding() -> None:
+    loop, twin = (
+        importlib.import_module(f"flashlogit{name}.tiny").fit_tiny for name in ("_kernels.cpu.fits", ".reference")
+    )
+    for N, D in ((31, 1), (32, 3), (33, 4), (257, 30), (600, 128)):
+        X, y = table(N, D, torch.device("cpu"))
+        for l2, intercept in ((L2, True), (L2, False), (0.0, True)):
+            if l2 > 0 or N > 20 * D:
+                options = {"l2": l2, "tolerance": 1e-9, "intercept": intercept, "sample_weight": torch.rand(N) + 0.1}
+                ours, theirs = loop(X, y, **options), twin(X, y, **options)
+                torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-9, atol=1e-10)
+                torch.testing.assert_close(ours.record[:, 3:8], theirs.record[:, 3:8], rtol=1e-10, atol=0)
+
+
+@LOOPS
+def test_bits_do_not_depend_on_threads_or_on_the_cache(tmp_path: Path) -> None:
+    """One thread and two; a loop that was just compiled, one from a cache, and a warm one."""
+    before, printed = torch.get_num_threads(), []
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", ONE], env=environment, capture_output=True, text=True, check=True)
+        printed.append(done.stdout)
+    assert list(tmp_path.rglob("*.nbi"))
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(ONE, {})
+            printed.append(out.getvalue())
+    finally:
+        torch.set_num_threads(before)
+    assert printed == printed[:1] * 4

@@ -25,9 +25,10 @@ from flashlogit.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no process can be killed here")
 
-DATA = ["data.source=synthetic", "data.rows=2000", "data.columns=30", "data.dtype=float64"]
+DATA = ["data.source=synthetic", "data.rows=8000", "data.columns=30", "data.dtype=float64"]
 KINDS = {
     "batches": ["training.epochs=8", "training.batch_size=256", "training.checkpoint_every=1"],
+    "at once": ["solver.name=newton", "solver.tolerance=1e-13", "data.rows=2000"],
     "newton": ["solver.name=newton", "solver.tolerance=1e-13"],
     "newton-cg": ["solver.name=newton-cg", "solver.tolerance=1e-13", "loss.l2=1e-7"],
     "lbfgs": ["solver.name=lbfgs", "solver.tolerance=1e-12", "loss.l1=1e-3"],

@@ -252,7 +252,8 @@ def test_standard_errors_or_the_reason_why_there_are_none(solve, tmp_path):
 
 def test_data_that_no_fit_can_take_end_in_a_sentence(solve, monkeypatch):
     solve("solver.max_iterations=2")
-    monkeypatch.setattr(learning, "fit", Mock(side_effect=ValueError("X is odd")))
+    for name in ("fit", "fit_at_once"):
+        monkeypatch.setattr(learning, name, Mock(side_effect=ValueError("X is odd")))
     assert solve("name=other", code=2) == "error: X is odd\n"
     assert "X is odd" in solve("--resume", code=2)
 

@@ -7,11 +7,11 @@ Each class goes over a block as a model of two classes does.
 
 import numpy as np
 
+from ._exponentials import exp_of_minus
 from ._rows import (
     NARROW,
     NONE,
     add_products,
-    exp_of_minus,
     gather,
     gradient_by_columns,
     gradient_by_rows,

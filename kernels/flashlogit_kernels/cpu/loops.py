@@ -23,14 +23,15 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 def helper(function: Callable[..., Any]) -> Any:
     """Return a function that loops call. Its sums may be reordered, and it divides as NumPy does: a check for 0 would
-    keep a loop from being vectorised."""
-    return njit(nogil=True, error_model="numpy", fastmath=_FAST)(function)
+    keep a loop from being vectorised. It becomes a part of the loop: a call would meet another machine code of it, with
+    other last digits, where the loop has just been compiled than where it comes from a cache."""
+    return njit(nogil=True, error_model="numpy", forceinline=True, fastmath=_FAST)(function)
 
 
 def exact(function: Callable[..., Any]) -> Any:
     """Return a function that loops call, in which nothing is reordered: what is taken off and put back is not
     nothing."""
-    return njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    return njit(nogil=True, error_model="numpy", forceinline=True, fastmath={"contract"})(function)
 
 
 def loop(function: Callable[..., Any]) -> Any:
@@ -74,6 +75,7 @@ class _Cache(FunctionCache):
 
 @functools.cache
 def _sources() -> str:
-    """Return a hash of all files that hold compiled functions."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("**/_*.py")))
+    """Return a hash of all files that hold compiled functions, and of the numbers that they know."""
+    here = Path(__file__).parent
+    text = b"".join(path.read_bytes() for path in [*sorted(here.glob("**/_*.py")), here.parent / "fits.py"])
     return hashlib.sha256(text).hexdigest()

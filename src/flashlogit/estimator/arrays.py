@@ -71,17 +71,20 @@ def as_tensor(value: Any) -> Tensor:
         value = np.ascontiguousarray(value)
     if not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
+    if is_bfloat16(value):
+        return as_tensor(value.view(np.uint16)).view(torch.bfloat16)
+    if value.flags.writeable:
+        return torch.from_numpy(value)
     with warnings.catch_warnings():
         # Nothing here writes into a user's array.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        if is_bfloat16(value):
-            return torch.from_numpy(value.view(np.uint16)).view(torch.bfloat16)
         return torch.from_numpy(value)
 
 
 def is_bfloat16(value: Any) -> bool:
     """Return whether `value` is a NumPy array of ml_dtypes' bfloat16."""
-    return isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
+    # The name of a dtype takes longer than its kind.
+    return isinstance(value, np.ndarray) and value.dtype.kind == "V" and value.dtype.name == "bfloat16"
 
 
 def kind_of(value: Any) -> str:

@@ -223,7 +223,8 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weight, bias = self._parameters(matrix.device)
             blocks = (matrix,) if dtype == torch.float64 else torch.split(matrix, cast_rows(matrix))
             bound = torch.finfo(dtype).max  # of an overflowing sum there would be no probability
-            z = torch.cat([torch.addmm(bias, b.double(), weight.t()).clamp(-bound, bound).to(dtype) for b in blocks])
+            parts = [torch.addmm(bias, b.double(), weight.t()).clamp_(-bound, bound).to(dtype) for b in blocks]
+            z = torch.cat(parts) if parts[1:] else parts[0]
         else:
             coef, intercept = numpy_of(self.coef_), numpy_of(self.intercept_)
             z = torch.from_numpy((matrix @ coef.T + intercept).astype(matrix.dtype, copy=False))

@@ -119,7 +119,8 @@ def _holds_dates(X: Any) -> bool:
     elif hasattr(X, "schema"):
         kinds = list(X.schema.types)
     else:
-        kinds = [] if scipy.sparse.issparse(X) else [kind_of(X)]
+        numbers = scipy.sparse.issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "biufc")
+        kinds = [] if numbers else [kind_of(X)]
     return any(str(kind).lower().startswith(("date", "time", "duration")) for kind in kinds)
 
 

@@ -9,6 +9,7 @@ with the exact loss (eps = 0), in the units of X: see `flashlogit.objectives.obj
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from ..solvers.driver import drive
 from .task import Fit, FitOptions, FitPoint, FitState, FitTask, Listener, Parameters
 from .tiny import tiny_fit
 
-__all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_softmax"]
+__all__ = ["Fit", "FitPoint", "FitState", "Listener", "Parameters", "fit", "fit_at_once", "fit_softmax"]
 
 
 def fit(
@@ -58,8 +59,9 @@ def fit(
         start: weights and intercept to start from, or the state of a point that `on_point` was given, to go on from;
             default: the null model, or with many rows what samples of them have for an optimum.
         backend: triton for the kernels, numba for loops compiled for the CPU, torch for the reference; auto takes the
-            first that can run where X is. With an l2 penalty alone, and without a start, a listener or a choice of
-            another solver than newton, the kernels fit a table of up to 200 KB and 63 columns in one launch.
+            first that can run where X is. Without an l1 penalty, a start, a listener or a choice of another solver than
+            newton a small table is fitted at once: by the kernels, with an l2 penalty, up to 200 KB and 63 columns; on
+            a CPU up to 131,072 numbers and 128 columns, by a compiled loop or by plain steps.
         names: of the columns, for `Fit.notes`; default x0, x1, ...
         on_point: called for each accepted point with its history row, and a `FitPoint`, which called gives its
             parameters.
@@ -73,12 +75,27 @@ def fit(
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
     chosen = choose_backend(backend, X.device)
-    if chosen.name == "triton":
-        found = tiny_fit(X, y, sample_weight, options, intercept=intercept)
-        if found is not None:
-            return found
+    found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=chosen.name)
+    if found is not None:
+        return found
     task = FitTask(X, Logistic.of(y, sample_weight, chosen.passes, intercept=intercept), options)
     return task.finished(drive(task.objective, task.method, task.limits))
+
+
+def fit_at_once(
+    X: Tensor, y: Tensor, *, sample_weight: Tensor | None = None, intercept: bool = True, **options: Any
+) -> Fit | None:
+    """Return the fit of a small table on a CPU by plain steps, which waits for no compiler; None where it has none.
+
+    Args:
+        X, y, sample_weight, intercept: as for `fit`.
+        options: `FitOptions`; with a start or a listener there is no such fit.
+
+    Raises:
+        ValueError, TypeError: an argument that `fit` would not take.
+    """
+    given = FitOptions(**options)
+    return tiny_fit(*_checked(X, y, sample_weight), given, intercept=intercept, backend="torch")
 
 
 def fit_softmax(

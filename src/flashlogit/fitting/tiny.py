@@ -1,58 +1,84 @@
-"""Fits of tables so small that a GPU makes the whole of one in a single launch."""
+"""Fits of tables so small that the whole of one is made at once: in a single launch on a GPU, by one compiled loop on a
+CPU, and without Numba by plain Newton steps on a few arrays.
+
+The general way asks torch for a thousand operations, which take longer than the arithmetic of such a table.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from flashlogit_kernels.compiling import compile_seconds
+from flashlogit_kernels.fits import NUMBERS, ROW, TOLERANCE, TinyFits
 
 from ..objectives.certificate import Certificate, provable
+from ..objectives.logistic import smallest_margin
 from ..solvers.driver import HistoryRow
+from ..solvers.unpenalised.problem import BOUNDS
 from .task import Fit, FitOptions
 
+SMALL_COLUMNS = 128
+"""Most columns on a CPU."""
+SMALL_VALUES = 1 << 17
+"""Most numbers of X on a CPU: 1 MB as float64, which the cache of a core holds."""
 _LEAST_L2 = 1e-300
 """A penalty from which the kernel can compute the scale of a constant column."""
 
 
-def tiny_fit(X: Tensor, y: Tensor, sample_weight: Tensor | None, options: FitOptions, *, intercept: bool) -> Fit | None:
-    """Return the fit of a table that one program fits with the kernels, or None, with nothing raised.
+def tiny_fit(
+    X: Tensor,
+    y: Tensor,
+    sample_weight: Tensor | None,
+    options: FitOptions,
+    *,
+    intercept: bool,
+    backend: Literal["triton", "numba", "torch"],
+) -> Fit | None:
+    """Return the fit of a small table, made at once, or None, with nothing raised.
 
-    None where shapes, dtypes or options are not its kind, for which no value is looked at, and where the program has
-    not ended at the tolerance with a proven gap: then the fit is made as if it had not been tried, and names what is
-    wrong with the data. It waits for the device once. All rows of the history have the time at which they were read.
+    None where shapes, dtypes or options are not its kind, for which no value is looked at, and where it has not ended
+    at the tolerance with a proven gap, or without a penalty with classes that overlap beyond doubt: then the fit is
+    made as if it had not been tried, and names what is wrong with the data. It waits for the device once. All rows of
+    the history have the time at which they were read.
 
     Args:
         X, y, sample_weight: as `flashlogit.fit` has checked them, their values not yet.
         options: of the fit.
         intercept: whether b is free.
+        backend: triton for a GPU's kernel, numba for the compiled loop, torch for plain steps on the CPU.
     """
-    from flashlogit_kernels.gpu.fits.tiny import ENDED_AT_TOLERANCE, TINY_BYTES, TINY_COLUMNS, TinyFits, fit_tiny
-
-    D = X.shape[1]
-    read = X.numel() * X.element_size()
-    small = D <= TINY_COLUMNS and read <= TINY_BYTES
-    plain = options.l1 == 0 and options.l2 >= _LEAST_L2 and options.solver in ("auto", "newton")
+    D, l2, tolerance = X.shape[1], options.l2, options.tolerance
+    plain = options.l1 == 0 and options.solver in ("auto", "newton")
+    plain &= l2 >= _LEAST_L2 or (l2 == 0 and backend != "triton")
     named = options.names is None or len(options.names) == D
-    if not (small and plain and named and options.start is None and options.on_point is None):
+    if not (plain and named and options.start is None and options.on_point is None):
         return None
-    l2, tolerance, most = options.l2, options.tolerance, options.max_iterations
+    fit_tiny = _program(X, backend)
+    if fit_tiny is None:
+        return None
+    most = options.max_iterations
     found = fit_tiny(
         X, y, l2=l2, tolerance=tolerance, intercept=intercept, sample_weight=sample_weight, iterations=most
     )
     record = found.record[0].tolist()
-    ending, value, gap, null, iterations, points, rounding, sizes = record[: TinyFits.NUMBERS]
-    if ending != ENDED_AT_TOLERANCE:
+    ending, value, gap, null, iterations, points, rounding, sizes = record[:NUMBERS]
+    if ending != TOLERANCE:
         return None
-    if not provable(0.0, l2, rounding, (0.0, sizes), tolerance=tolerance, null=null)[1]:
+    if l2 == 0 and not _overlap(X, y, sample_weight, found, intercept=intercept):
+        return None
+    if l2 > 0 and not provable(0.0, l2, rounding, (0.0, sizes), tolerance=tolerance, null=null)[1]:
         return None
     compiling = compile_seconds() - options.compiled
     seconds = time.perf_counter() - options.began
     history: list[HistoryRow] = []
     for k in range(int(points)):
-        start = TinyFits.NUMBERS + k * TinyFits.ROW
-        iteration, at, gap_there, norm, step = record[start : start + TinyFits.ROW]
+        start = NUMBERS + k * ROW
+        iteration, at, gap_there, norm, step = record[start : start + ROW]
         history.append(
             {
                 "iteration": int(iteration),
@@ -69,15 +95,52 @@ def tiny_fit(X: Tensor, y: Tensor, sample_weight: Tensor | None, options: FitOpt
     return Fit(
         weight=found.weight[0],
         bias=found.bias,
-        certificate=Certificate("gap", gap, value, null),
+        certificate=Certificate("gap" if l2 > 0 else "decrement", gap, value, null),
         tolerance=tolerance,
         solver="newton",
         ending="tolerance",
         iterations=int(iterations),
         passes=passes,
-        bytes_read=passes * read,
+        bytes_read=passes * X.numel() * X.element_size(),
         seconds=seconds - compiling,
         compile_seconds=compiling,
         history=history,
         names=options.names or [f"x{j}" for j in range(D)],
     )
+
+
+def _program(X: Tensor, backend: str) -> Callable[..., TinyFits] | None:
+    """Return what fits X with this backend, or None where X is too large for it."""
+    if backend == "triton":
+        from flashlogit_kernels.gpu.fits import tiny
+
+        fits = X.shape[1] <= tiny.TINY_COLUMNS and X.numel() * X.element_size() <= tiny.TINY_BYTES
+        return tiny.fit_tiny if fits else None
+    if X.device.type != "cpu" or X.shape[1] > SMALL_COLUMNS or X.numel() > SMALL_VALUES:
+        return None
+    if backend == "numba":
+        from flashlogit_kernels.cpu.fits.tiny import fit_tiny as compiled
+
+        return compiled
+    from ..reference.tiny import fit_tiny
+
+    return fit_tiny
+
+
+def _overlap(X: Tensor, y: Tensor, sample_weight: Tensor | None, found: TinyFits, *, intercept: bool) -> bool:
+    """Return whether the classes overlap beyond doubt, so that an unpenalised optimum is not at infinity: some row is
+    on the other label's side, and no direction has lost its curvature since the null model."""
+    rows, labels = X.to(torch.float64), y.to(torch.float64)
+    s = torch.ones_like(labels) if sample_weight is None else sample_weight.to(torch.float64)
+    z = rows @ found.weight[0] + found.bias
+    if smallest_margin(z, y, s) > 0:
+        return False
+    share = 0.5
+    if intercept:
+        share = float(s @ labels / s.sum())
+        rows = torch.cat([rows - rows.mean(dim=0), torch.ones_like(rows[:, :1])], dim=1)
+    here, null = ((rows.t() * (s * h)) @ rows for h in (torch.sigmoid(z) * torch.sigmoid(-z), share * (1 - share)))
+    L, failed = torch.linalg.cholesky_ex(null)
+    half = torch.linalg.solve_triangular(L, here, upper=False)
+    shares = torch.linalg.solve_triangular(L, half.t(), upper=False)
+    return not failed and bool(torch.linalg.eigvalsh(shares)[0] > BOUNDS.flat)

@@ -12,7 +12,7 @@ from flashlogit_kernels.contract import Clamp
 
 from ..config.settings import CosineSchedule
 from ..data.dataset import Dataset, Rows, class_weights, with_class_weight
-from ..fitting.fit import Fit, Parameters, fit, fit_softmax
+from ..fitting.fit import Fit, Parameters, fit, fit_at_once, fit_softmax
 from ..fitting.inference import Inference, infer
 from ..models.model import Model
 from ..report.content import EpochSummary, SolverSummary
@@ -174,6 +174,9 @@ class SolverRun:
         options |= {"backend": self._task.backend.name}
         if self._classes > 2:
             return fit_softmax(rows.X, rows.y, classes=self._classes, **options)
+        at_once = self._task.backend.name == "torch"
+        if at_once and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
+            return found
         return fit(rows.X, rows.y, **options)
 
     def _infer(self, result: Fit) -> tuple[Inference | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,13 +40,25 @@ class _Saved(SavedProgress):
     threads: int | None = None
 
 
+@dataclass(frozen=True)
+class _Made:
+    """The end of a fit that was made at once, which has no state to go on from."""
+
+    state: FitState
+    parameters: Parameters
+
+    def __call__(self) -> Parameters:
+        """Return weights and intercepts."""
+        return self.parameters
+
+
 class SolverProgress:
     """The listener of a fit. It writes every accepted point's row, and checkpoints as often as the settings say."""
 
     def __init__(self, task: RunTask, settings: SolverSettings, solver: str) -> None:
         self._task, self._settings, self._solver = task, settings, solver
         self._origin = task.origin("loss")
-        self._newest: tuple[_Saved, FitPoint] | None = None
+        self._newest: tuple[_Saved, FitPoint | _Made] | None = None
         """The newest point and its numbers. One value, for a signal may come between two."""
         self._before = dict.fromkeys(_COUNTS, 0.0)
         """What another solver, from whose point this one went on, had counted."""
@@ -72,11 +84,16 @@ class SolverProgress:
         D, K = task.dataset.train.X.shape[1], len(task.dataset.label_names)
         weight, bias = (torch.empty(D), torch.empty(1)) if K == 2 else (torch.empty(K, D), torch.empty(K))
         replace(saved, tensors=point).check_tensors({"weight": weight, "bias": bias})
-        if state and progress.intercept != self._settings.intercept:
+        if progress.solver and progress.intercept != self._settings.intercept:
             problem = f"was {progress.intercept} in the run of {task.directory.checkpoint}"
             remedy = "set it back, choose another name, or start again with --overwrite"
             raise UserError(problem, setting="solver.intercept", value=self._settings.intercept, remedy=remedy)
-        self.history = task.directory.read_history(progress.history_length, ["iteration", "relative_gap"])
+        again = not state and progress.solver == self._solver  # made at once, and made again rather than gone on from
+        length = 0 if again else progress.history_length
+        self.history = task.directory.read_history(length, ["iteration", "relative_gap"])
+        if again:
+            task.say(f"the fit, which took {progress.seconds:.1g} s, is made again")
+            return None
         task.say(f"resuming after iteration {progress.iteration}")
         if state and progress.solver == self._solver:
             self._before = {key: progress.before.get(key, 0.0) for key in _COUNTS}
@@ -87,7 +104,7 @@ class SolverProgress:
             task.say(f"note: {self._solver} starts anew from the point that {progress.solver} has reached")
         return point["weight"], point["bias"]
 
-    def add(self, row: HistoryRow, point: FitPoint) -> None:
+    def add(self, row: HistoryRow, point: FitPoint | _Made) -> None:
         """Keep an accepted point's row of the history, and the point if a checkpoint is due."""
         counts: dict[str, Any] = {key: (row[key] or 0) + before for key, before in self._before.items()}
         counts["iteration"] = int(counts["iteration"])
@@ -117,7 +134,12 @@ class SolverProgress:
         return Interrupted.after(f"iteration {saved.iteration}", self._task.directory)
 
     def finished(self, result: Fit) -> None:
-        """Save the result, and write the gap that was proven of it into its row of the history."""
+        """Save the result, and write the gap that was proven of it into its row of the history; of a fit that was made
+        at once, and told of no point, all rows."""
+        if self._newest is None:
+            made = _Made(FitState(result.solver, {}), (result.weight, result.bias))
+            for row in result.history:
+                self.add(row, made)
         self.history[-1] |= {key: result.history[-1][key] for key in ("gap", "relative_gap")}
         directory = self._task.directory
         directory.read_history(len(self.history) - 1)

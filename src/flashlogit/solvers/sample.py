@@ -106,7 +106,8 @@ def _mean_of_fits(objective: Objective) -> Tensor | None:
     may count, or without an intercept, where the share of a class is not known. With weights that balanced rare classes
     the mean was up to 30 times as far from the optimum as the null model.
     """
-    from flashlogit_kernels.gpu.fits.tiny import ENDED_AT_TOLERANCE, fit_tiny
+    from flashlogit_kernels.fits import TOLERANCE
+    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
     from flashlogit_kernels.gpu.launch import multiprocessors
 
     X, loss, device, P = objective.X, objective.loss, objective.X.device, objective.parameters
@@ -130,7 +131,7 @@ def _mean_of_fits(objective: Objective) -> Tensor | None:
         starts=torch.arange(0, len(chosen) + 1, rows, device=device),
         iterations=TUNING.fitted_steps,
     )
-    ended = found.record[:, :1] == ENDED_AT_TOLERANCE
+    ended = found.record[:, :1] == TOLERANCE
     both = torch.cat([found.weight, found.bias[:, None]], dim=1)
     mean = torch.where(ended, both, 0.0).sum(dim=0) / ended.sum()
     theta = objective.from_user(mean[:-1, None], mean[-1:])

@@ -3,18 +3,19 @@
 import triton
 import triton.language as tl
 
+from ... import fits
 from .._terms import row_terms
 
-TOLERANCE = tl.constexpr(0)
-LIMIT = tl.constexpr(1)
-STALLED = tl.constexpr(2)
-REFUSED = tl.constexpr(3)
-UNSOUND = tl.constexpr(4)
-TRIALS = tl.constexpr(60)
-PATIENCE = tl.constexpr(8)
-NO_CURVATURE = tl.constexpr(1e-10)
-NUMBERS = tl.constexpr(8)
-ROW = tl.constexpr(5)
+TOLERANCE = tl.constexpr(fits.TOLERANCE)
+LIMIT = tl.constexpr(fits.LIMIT)
+STALLED = tl.constexpr(fits.STALLED)
+REFUSED = tl.constexpr(fits.REFUSED)
+UNSOUND = tl.constexpr(fits.UNSOUND)
+TRIALS = tl.constexpr(fits.TRIALS)
+PATIENCE = tl.constexpr(fits.PATIENCE)
+NO_CURVATURE = tl.constexpr(fits.NO_CURVATURE)
+NUMBERS = tl.constexpr(fits.NUMBERS)
+ROW = tl.constexpr(fits.ROW)
 
 
 @triton.jit

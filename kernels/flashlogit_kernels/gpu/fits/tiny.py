@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...fits import TINY_ITERATIONS, TinyFits
 from ..arguments import launch_options, on_device
 from ..launch import LaunchConfig, block_width, is_column_major
 from ..plan import Launch
@@ -19,10 +19,6 @@ TINY_COLUMNS = 63
 """Most columns: their Hessian, with the intercept's row, is 64 x 64 numbers in registers."""
 TINY_BYTES = 200 << 10
 """Bytes of X that a multiprocessor of an H100 keeps in its first cache."""
-TINY_ITERATIONS = 100
-"""Most evaluations after the first."""
-ENDED_AT_TOLERANCE = _tiny.TOLERANCE.value
-"""The ending of a fit whose gap is proven; any other is for another method to go on from the beginning."""
 _TILE = 2048
 """Numbers in a tile: with eight warps eight a thread, which leaves registers for as many partial sums twice."""
 _HESSIAN_TILE = 1024
@@ -34,24 +30,6 @@ _NARROWEST = 16
 _WARPS = 8
 _LIKE_THEM = {"N": 2, "limit": 2, "l2_bits": 1 << 40, "tolerance_bits": 1 << 40}
 """Numbers of the same types as those that change from fit to fit: one compiled kernel does for all of them."""
-
-
-@dataclass(frozen=True)
-class TinyFits:
-    """What M programs found: weight [M, D] and bias [M] float64 in the units of X, and a record [M, n] float64.
-
-    A record has the ending (`ENDED_AT_TOLERANCE`), P, gap and null model's P in nats, the evaluations after the first,
-    the number of accepted points, and the squared errors and sizes of the columns, as
-    `flashlogit.objectives.coordinates` has them; then for each accepted point the evaluations before it, P, gap,
-    |gradient| and the length of the step that led there.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    record: Tensor
-
-    NUMBERS = _tiny.NUMBERS.value
-    ROW = _tiny.ROW.value
 
 
 def fit_tiny(
@@ -86,8 +64,7 @@ def fit_tiny(
     places = N if rows is None else len(rows)
     column_major = is_column_major(X)
     width = max(_NARROWEST, block_width(D + intercept))
-    record = TinyFits.NUMBERS + (TINY_ITERATIONS + 1) * TinyFits.ROW
-    found = TinyFits(*(X.new_empty(shape, dtype=torch.float64) for shape in ((M, D), (M,), (M, record))))
+    found = TinyFits.empty(X, M)
     scratch = X.new_empty((3, -(-places // 2) * 2), dtype=torch.float64)
     arguments: dict[str, Any] = {
         "X": X,

@@ -1,0 +1,321 @@
+"""A whole fit of a small table by Newton's method, in float64, as one compiled loop.
+
+X is held column by column, so that all products are loops over rows, many of them at once.
+"""
+
+import math
+
+import numpy as np
+
+from ...fits import LIMIT, NO_CURVATURE, PATIENCE, REFUSED, STALLED, TOLERANCE, TRIALS, UNSOUND
+from .._exponentials import exp_of_minus, log1p
+from ..loops import helper, loop
+
+_ROWS = 256
+"""Rows of a block, whose logits, or columns times the root of the curvature, stay in the first caches."""
+_AT_ONCE = 32
+"""Rows are padded to a multiple of it with rows of weight 0: no loop has a rest."""
+
+
+@helper
+def _copy_column(column, rows, start, out, n):
+    """Write the visited rows of a column."""
+    if len(rows):
+        for k in range(n):
+            out[k] = column[rows[start + k]]
+    else:
+        for k in range(n):
+            out[k] = column[start + k]
+
+
+@helper
+def _logits(Z, theta, begin, m, z):
+    """Write theta . Z of m rows."""
+    for k in range(m):
+        z[k] = 0.0
+    for j in range(0, len(Z), 4):
+        x0, x1, x2, x3 = Z[j, begin:], Z[j + 1, begin:], Z[j + 2, begin:], Z[j + 3, begin:]
+        t0, t1, t2, t3 = theta[j], theta[j + 1], theta[j + 2], theta[j + 3]
+        for k in range(m):
+            z[k] += (x0[k] * t0 + x1[k] * t1) + (x2[k] * t2 + x3[k] * t3)
+
+
+@helper
+def _losses(Z, theta, y, s, r, h):
+    """Return the sum of s_i loss_i, and write s_i r_i and s_i h_i."""
+    z, a, e, scratch = np.empty(_ROWS), np.empty(_ROWS), np.empty(_ROWS), np.empty(_ROWS)
+    bits = scratch.view(np.int64)
+    total = 0.0
+    for begin in range(0, Z.shape[1], _ROWS):
+        m = min(_ROWS, Z.shape[1] - begin)
+        _logits(Z, theta, begin, m, z)
+        for k in range(m):
+            a[k] = abs(z[k])
+        exp_of_minus(a, e, bits, m)
+        log1p(e, a, m)
+        y_b, s_b, r_b, h_b = y[begin:], s[begin:], r[begin:], h[begin:]
+        for k in range(m):
+            q = 1.0 / (1.0 + e[k])
+            small = e[k] * q
+            on = q if z[k] >= 0.0 else small
+            off = small if z[k] >= 0.0 else q
+            # p - y without cancellation for labels of 0 and 1.
+            r_b[k] = s_b[k] * ((1.0 - y_b[k]) * on - y_b[k] * off)
+            h_b[k] = s_b[k] * (q * small)
+            total += s_b[k] * (a[k] + (z[k] if z[k] >= 0.0 else 0.0) - z[k] * y_b[k])
+    return total
+
+
+@helper
+def _product(Z, v, out):
+    """Write Z v."""
+    for j in range(0, len(Z), 4):
+        x0, x1, x2, x3 = Z[j], Z[j + 1], Z[j + 2], Z[j + 3]
+        s0 = s1 = s2 = s3 = 0.0
+        for k in range(len(v)):
+            s0 += x0[k] * v[k]
+            s1 += x1[k] * v[k]
+            s2 += x2[k] * v[k]
+            s3 += x3[k] * v[k]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = s0, s1, s2, s3
+
+
+@helper
+def _hessian(Z, h, H):
+    """Write the lower triangle of sum_i h_i z_i z_i^T, in tiles of four by four that stay in registers."""
+    V, root = np.empty((len(Z), _ROWS + 8)), np.empty(_ROWS)  # rows 2 KB apart would share few sets of a cache
+    for i in range(len(H)):
+        for j in range(len(H)):
+            H[i, j] = 0.0
+    for begin in range(0, Z.shape[1], _ROWS):
+        m = min(_ROWS, Z.shape[1] - begin)
+        for k in range(m):
+            root[k] = math.sqrt(h[begin + k])
+        for j in range(len(Z)):
+            x, v = Z[j, begin : begin + m], V[j]
+            for k in range(m):
+                v[k] = x[k] * root[k]
+        for i in range(0, len(Z), 4):
+            a0, a1, a2, a3 = V[i], V[i + 1], V[i + 2], V[i + 3]
+            for j in range(0, i + 1, 4):
+                b0, b1, b2, b3 = V[j], V[j + 1], V[j + 2], V[j + 3]
+                s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = 0.0
+                s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = 0.0
+                for k in range(m):
+                    u0, u1, u2, u3 = a0[k], a1[k], a2[k], a3[k]
+                    v0, v1, v2, v3 = b0[k], b1[k], b2[k], b3[k]
+                    s00 += u0 * v0
+                    s01 += u0 * v1
+                    s02 += u0 * v2
+                    s03 += u0 * v3
+                    s10 += u1 * v0
+                    s11 += u1 * v1
+                    s12 += u1 * v2
+                    s13 += u1 * v3
+                    s20 += u2 * v0
+                    s21 += u2 * v1
+                    s22 += u2 * v2
+                    s23 += u2 * v3
+                    s30 += u3 * v0
+                    s31 += u3 * v1
+                    s32 += u3 * v2
+                    s33 += u3 * v3
+                H[i + 0, j + 0] += s00
+                H[i + 0, j + 1] += s01
+                H[i + 0, j + 2] += s02
+                H[i + 0, j + 3] += s03
+                H[i + 1, j + 0] += s10
+                H[i + 1, j + 1] += s11
+                H[i + 1, j + 2] += s12
+                H[i + 1, j + 3] += s13
+                H[i + 2, j + 0] += s20
+                H[i + 2, j + 1] += s21
+                H[i + 2, j + 2] += s22
+                H[i + 2, j + 3] += s23
+                H[i + 3, j + 0] += s30
+                H[i + 3, j + 1] += s31
+                H[i + 3, j + 2] += s32
+                H[i + 3, j + 3] += s33
+
+
+@helper
+def _solve(H, P, least, g, x):
+    """Factor the lower triangle of H [P, P] in place, write -H^-1 g, and return the smallest pivot.
+
+    A pivot is the curvature along a parameter when those before it follow, which a penalty bounds from below. What
+    rounding makes smaller than `least` [P] is taken for that bound, so that x leads downwards.
+    """
+    smallest = np.inf
+    for i in range(P):
+        for j in range(i + 1):
+            row, other = H[i, :j], H[j, :j]
+            rest = H[i, j]
+            for k in range(j):
+                rest -= row[k] * other[k]
+            if j < i:
+                H[i, j] = rest * H[j, j]
+            else:
+                smallest = min(smallest, rest)
+                H[i, i] = 1.0 / math.sqrt(max(rest, least[i]))
+    for i in range(P):
+        rest = -g[i]
+        for k in range(i):
+            rest -= H[i, k] * x[k]
+        x[i] = rest * H[i, i]
+    for i in range(P - 1, -1, -1):
+        x[i] *= H[i, i]
+        for k in range(i):
+            x[k] -= H[i, k] * x[i]
+    return smallest
+
+
+@loop
+def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit, weight, bias, head, points):
+    """Fit the problem of the places starts[problem] to starts[problem + 1], as `fit_tiny` has them.
+
+    Args:
+        columns: X^T [D, N] float64.
+        y, s, rows, starts: [N] float64, [places] float64, [places] int64 and [M + 1] int64; s may be empty for ones,
+            and rows for all in order.
+        l2, tolerance, intercept, limit: of the objective and the fit; l2 may be 0, for which half the squared Newton
+            decrement takes the gap's place and a Hessian that cannot be factored ends the fit.
+        weight, bias, head, points: [M, D], [M], [M, NUMBERS] and [M, TINY_ITERATIONS + 1, ROW] to be written: see
+            `TinyFits`.
+    """
+    D = len(columns)
+    start, n = starts[problem], starts[problem + 1] - starts[problem]
+    P = D + (1 if intercept else 0)
+    width, height = -(-P // 4) * 4, (n + _AT_ONCE - 1) // _AT_ONCE * _AT_ONCE
+    head, points = head[problem], points[problem]
+
+    labels, mass = np.zeros(height), np.zeros(height)
+    S = on = 0.0
+    sound = n > 0
+    for k in range(n):
+        labels[k] = y[rows[start + k]] if len(rows) else y[start + k]
+        mass[k] = s[start + k] if len(s) else 1.0
+        sound &= 0.0 <= labels[k] <= 1.0 and mass[k] >= 0.0
+        S += mass[k]
+        on += mass[k] * labels[k]
+    share = on / S if S > 0.0 else 0.0
+    sound &= 0.0 < S < np.inf and (not intercept or 0.0 < share < 1.0)
+    head[0] = UNSOUND
+    if not sound:
+        return
+    null, spread, odds = math.log(2.0), 0.25, 0.0
+    if intercept:
+        null = -(share * math.log(share) + (1.0 - share) * math.log(1.0 - share))
+        spread, odds = share * (1.0 - share), math.log(share / (1.0 - share))
+
+    Z = np.zeros((width, height))
+    center, scale, penalty = np.zeros(D), np.zeros(D), np.zeros(width)
+    rounding = sizes = 0.0
+    for j in range(D):
+        x = Z[j]
+        _copy_column(columns[j], rows, start, x, n)
+        # Moments about the first row, which is exact for a constant column.
+        first, total, squares = x[0], 0.0, 0.0
+        for k in range(n):
+            total += x[k] - first
+            squares += (x[k] - first) * (x[k] - first)
+        mean, square = total / n, squares / n
+        sound &= square < np.inf
+        variance = square - mean * mean
+        variance = variance if variance > 1e-14 * square else 0.0
+        mean += first
+        of_loss = spread * (variance if intercept else variance + mean * mean)
+        center[j] = mean if intercept else 0.0
+        rest = max(l2, 1e-16) if l2 > 0.0 else 1.0
+        scale[j] = 1.0 / math.sqrt(of_loss + l2 if of_loss > 0.0 else rest)
+        penalty[j] = l2 * scale[j] * scale[j]
+        rounding += of_loss
+        sizes += scale[j] * scale[j] if of_loss > 0.0 else 0.0
+        for k in range(n):
+            x[k] = (x[k] - center[j]) * scale[j]
+    if not sound:
+        return
+    of_intercept = 1.0 / math.sqrt(spread)
+    if intercept:
+        for k in range(n):
+            Z[D, k] = of_intercept
+    least = np.empty(width)
+    for j in range(width):
+        least[j] = max(penalty[j], NO_CURVATURE)
+    r, h = np.empty(height), np.empty(height)
+    theta, direction, trial = np.zeros(width), np.zeros(width), np.empty(width)
+    gradient, border, H = np.empty(width), np.empty(width), np.empty((width, width))
+    if intercept:
+        theta[D] = odds / of_intercept
+    goal = tolerance * null
+    value = slope = gap = 0.0
+    step, best = 1.0, np.inf
+    refused = stalled = found = 0
+    iterations, ending = -1, -1
+    while ending < 0:
+        iterations += 1
+        penalties = 0.0
+        for j in range(width):
+            trial[j] = theta[j] + step * direction[j]
+            penalties += penalty[j] * trial[j] * trial[j]
+        new_value = _losses(Z, trial, labels, mass, r, h) / S + 0.5 * penalties
+        change, predicted = new_value - value, step * slope
+        accepted = (iterations == 0 or change <= 1e-4 * predicted + 2e-14 * abs(value)) and abs(new_value) < np.inf
+        if accepted:
+            theta, trial, value = trial, theta, new_value
+            _product(Z, r, gradient)
+            nearer = proven = norm = 0.0
+            if intercept and l2 > 0.0:  # The certificate, as `flashlogit.objectives.certificate` has it where l1 = 0.
+                _product(Z, h, border)
+                nearer = gradient[D] / border[D]
+                proven = nearer * nearer * border[D] / (S * of_intercept)
+            for j in range(width):
+                gradient[j] = gradient[j] / S + penalty[j] * theta[j]
+                norm += gradient[j] * gradient[j]
+                if j < D and l2 > 0.0:
+                    apart = gradient[j] - (nearer * border[j] / S if intercept else 0.0)
+                    proven += 0.5 * apart * apart / penalty[j]
+            gap = proven if abs(nearer) <= 0.5 and proven < value else value
+            if l2 == 0.0 or gap > goal:
+                _hessian(Z, h, H)
+                for j in range(width):
+                    for i in range(j + 1):
+                        H[j, i] /= S
+                    H[j, j] += penalty[j]
+                smallest = _solve(H, P, least, gradient, direction)
+                slope = 0.0
+                for j in range(P):
+                    slope += gradient[j] * direction[j]
+                if l2 == 0.0:
+                    gap = -0.5 * slope
+                    if not smallest > 100.0 * NO_CURVATURE:
+                        ending = REFUSED
+            stalled = 0 if gap < 0.9 * best else stalled + 1
+            best = min(best, gap)
+            points[found, 0], points[found, 1], points[found, 2] = iterations, value, gap
+            points[found, 3], points[found, 4] = math.sqrt(norm), step
+            found += 1
+            step, refused = 1.0, 0
+            if ending < 0:
+                ending = TOLERANCE if gap <= goal else (STALLED if stalled >= PATIENCE else ending)
+        else:
+            parabola = -0.5 * predicted / (change - predicted)
+            step *= min(max(parabola, 0.1), 0.5) if abs(parabola) < np.inf else 0.1
+            refused += 1
+            if refused >= TRIALS:
+                ending = REFUSED
+        if ending < 0 and iterations >= limit:
+            ending = LIMIT
+    if l2 == 0.0 and ending == TOLERANCE:
+        # A gap that is nothing to the loss may still be a part of a coefficient's standard error: one step more.
+        for j in range(width):
+            trial[j] = theta[j] + direction[j]
+        new_value = _losses(Z, trial, labels, mass, r, h) / S
+        if new_value <= value * (1.0 + 2e-14):
+            theta, value = trial, new_value
+    at = theta[D] * of_intercept if intercept else 0.0
+    for j in range(D):
+        weight[problem, j] = theta[j] * scale[j]
+        at -= center[j] * weight[problem, j]
+    bias[problem] = at
+    head[0], head[1], head[2], head[3] = ending, value, gap, null
+    head[4], head[5], head[6], head[7] = iterations, found, rounding, sizes

@@ -149,3 +149,21 @@ assert not once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_computes_after_its_parent_has() -> None:
     assert subprocess.run([sys.executable, "-c", _FORK], timeout=120, check=False).returncode == 0
+
+
+_AT_THE_END = """
+import atexit, threading, time, torch, flashlogit
+X = torch.randn(300_000, 4)
+y = X[:, 0] > torch.randn(len(X))
+def fit():
+    time.sleep(0.2)
+    print(flashlogit.fit(X, y, l2=1e-3).converged)
+atexit.register(fit)
+threading.Thread(target=fit).start()
+"""
+
+
+def test_fits_work_while_the_interpreter_shuts_down() -> None:
+    """When it begins no threads any more."""
+    done = subprocess.run([sys.executable, "-c", _AT_THE_END], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["True", "True"]

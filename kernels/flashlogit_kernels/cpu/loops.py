@@ -49,8 +49,12 @@ def loop(function: Callable[..., Any]) -> Any:
                 return compiled(signature)
             # In a thread of its own: what Numba raises and catches meanwhile would keep the caller's frames, and with
             # them X, until Python's collector runs.
-            with ThreadPoolExecutor(1) as alone:
-                return alone.submit(compiled, signature).result()
+            try:
+                with ThreadPoolExecutor(1) as alone:
+                    done = alone.submit(compiled, signature)
+            except RuntimeError:  # the interpreter is shutting down, and begins no threads
+                return compiled(signature)
+            return done.result()
 
     dispatcher.compile = timed
     return dispatcher

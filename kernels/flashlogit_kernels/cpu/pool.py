@@ -7,6 +7,7 @@ obeyed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -38,7 +39,9 @@ def share(work: Callable[[int], object], count: int) -> None:
             left.clear()
             raise
 
-    others = [_pool().submit(take) for _ in range(min(torch.get_num_threads(), count) - 1)]
+    others = []
+    with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the calling thread works alone
+        others += (_pool().submit(take) for _ in range(min(torch.get_num_threads(), count) - 1))
     try:
         take()
     finally:

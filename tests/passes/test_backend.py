@@ -70,6 +70,18 @@ def test_without_numba_torch_computes(machine):
     assert caught.value.remedy == "set it to auto or torch"
 
 
+def test_a_numba_that_does_not_import_is_none(machine):
+    def broken(name: str) -> Any:
+        raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 2.5.\nMore.")
+
+    machine.patch.setattr(importlib, "import_module", broken)
+    reason = "the package numba cannot be imported (Numba needs NumPy 2.4 or less. Got NumPy 2.5.)"
+    assert machine.chosen("auto", CPU) == Backend("torch", reason)
+    with pytest.raises(UserError) as caught:
+        machine.chosen("numba", CPU)
+    assert caught.value.problem == reason
+
+
 def test_compiled_loops_need_data_on_the_cpu(machine):
     with pytest.raises(UserError) as caught:
         machine.chosen("numba", CUDA)

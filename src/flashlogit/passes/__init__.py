@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import shutil
@@ -142,7 +143,13 @@ def are_few(X: Tensor) -> bool:
 def _obstacle_to_numba(device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"the data are on {device.type}"
-    return None if _installed("numba") else "the package numba is not installed"
+    if not _installed("numba"):
+        return "the package numba is not installed"
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:  # such as of a version that this NumPy is too new for
+        return f"the package numba cannot be imported ({str(error).splitlines()[0]})"
+    return None
 
 
 def _obstacle_to_triton(device: torch.device) -> str | None:

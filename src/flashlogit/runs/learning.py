@@ -171,13 +171,12 @@ class SolverRun:
         options |= self._loss.model_dump(include={"l1", "l2"})
         options |= {"solver": settings.name, "sample_weight": rows.sample_weight, "start": self._start}
         options |= {"names": self._task.dataset.feature_names, "on_point": self._progress.add}
-        options |= {"backend": self._task.backend.name}
+        backend = self._task.backend.name
         if self._classes > 2:
-            return fit_softmax(rows.X, rows.y, classes=self._classes, **options)
-        at_once = self._task.backend.name == "torch"
-        if at_once and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
+            return fit_softmax(rows.X, rows.y, classes=self._classes, backend=backend, **options)
+        if backend == "torch" and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
             return found
-        return fit(rows.X, rows.y, **options)
+        return fit(rows.X, rows.y, backend=backend, **options)
 
     def _infer(self, result: Fit) -> tuple[Inference | None, str]:
         """Return the statistics of the raw columns' coefficients, or None and the reason why there are none."""

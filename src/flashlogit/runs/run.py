@@ -41,7 +41,7 @@ def train_run(
         Interrupted: Ctrl-C or another signal to stop while training; the checkpoint holds what was reached.
     """
     device = resolve_device(settings.device)
-    choose_backend(settings.backend, device)  # refuses before any work what cannot be had
+    choose_backend(settings.backend, device, few=True)  # refuses before any work what cannot be had
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
     start = None
     if settings.solver and settings.solver.start and not saved:

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
@@ -39,7 +39,7 @@ def share(work: Callable[[int], object], count: int) -> None:
             left.clear()
             raise
 
-    others = []
+    others: list[Future[None]] = []
     with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: the calling thread works alone
         others += (_pool().submit(take) for _ in range(min(torch.get_num_threads(), count) - 1))
     try:

@@ -212,3 +212,16 @@ def test_collinear_columns_have_the_smallest_coefficients(solver: Any) -> None:
 @pytest.mark.parametrize("l2", [1e-3, 1e-9])
 def test_conjugate_gradients_leave_out_what_all_classes_share(l2: float) -> None:
     assert fit_softmax(*alike(3), l2=l2, solver="newton-cg", tolerance=1e-10, max_iterations=12).converged
+
+
+def test_a_far_row_of_weight_0_takes_no_proof_away() -> None:
+    """Its logit is so large that a divergence is no number."""
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(200, 4, generator=generator, dtype=torch.float64)
+    y, s = torch.rand(200, generator=generator) < torch.sigmoid(X[:, 0]), torch.ones(200)
+    X[:5], s[:5] = 1e3, 0.0
+    result = fit(X, y, sample_weight=s, l1=1e-3)
+    without = fit(X[5:], y[5:], l1=1e-3, tolerance=1e-10)
+    assert result.converged
+    assert 0 <= result.gap <= 1e-6
+    assert result.objective - without.objective <= result.gap + 1e-9

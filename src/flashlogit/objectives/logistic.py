@@ -133,7 +133,9 @@ class Logistic(Targets):
         """Return sum_i s_i KL(y_i + tau u_i | p_i), [], for the corrected residuals u, from the logits of a point."""
         assert rows.logits is not None
         values = shrunk_divergence(rows.logits, self.y, tau, shift)
-        return values.sum() if self.sample_weight is None else (values * self.sample_weight).sum()
+        s = self.sample_weight
+        # A row of weight 0 may be so far off that its divergence is no number.
+        return values.sum() if s is None else torch.where(s > 0, values * s, 0.0).sum()
 
     def sample(self, chosen: Tensor, parameters: int) -> Self | None:
         """Return the loss of some rows; a sample in which a class hardly occurs is separable."""

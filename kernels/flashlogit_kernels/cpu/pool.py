@@ -1,8 +1,8 @@
 """Threads that share the parts of a pass: one small pool for all fits of a process.
 
 A compiled loop holds no lock of Python's, so that threads of Python's run side by side. Nothing of torch runs in
-them, and torch's own number of threads is read and never set, so that OMP_NUM_THREADS, joblib and containers are
-obeyed.
+them, and torch's own number of threads is read at each call, so that OMP_NUM_THREADS, joblib and containers are obeyed.
+It is set in a forked child only, where torch's own threads are missing.
 """
 
 from __future__ import annotations

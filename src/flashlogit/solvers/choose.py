@@ -41,6 +41,7 @@ from .lbfgs import LBFGS
 from .method import Method, Start
 from .newton import Newton
 from .newton_cg import TUNING, NewtonCG
+from .sampled_lbfgs import SampledLBFGS
 from .stepped import Stepped, takes_steps
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
@@ -55,6 +56,8 @@ def begun(name: str, objective: Objective, start: Start) -> Method:
     """Return a method at its start: one whose steps a kernel makes where there is such a one, else one in torch."""
     if takes_steps(objective, name):
         return Stepped(objective, start, newton=name == "newton")
+    if name == "lbfgs" and not objective.X.is_cuda and objective.loss.columns == 1 and objective.l1 == 0:
+        return SampledLBFGS(objective, start)
     return METHODS[name](objective, start)
 
 

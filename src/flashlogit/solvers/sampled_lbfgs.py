@@ -1,0 +1,167 @@
+"""L-BFGS on a CPU, which looks at how fast the gradient falls and takes the Hessian of a sample when that pays.
+
+The two-loop recursion (Nocedal 1980) begins with H0 = gamma M^-1. M is the identity at first, for the coordinates have
+unit curvature on the diagonal; it becomes the Hessian of a sample of the rows once that is expected to spare more
+passes over X than it costs, at the start or after some steps, and that of a larger sample if steps are slow even then.
+The steps and changes of the gradient that are remembered hold for any H0, so that what was learnt is kept.
+
+A product of conjugate gradients costs as much as a step here, after which the gradient is that of a better point:
+truncated Newton took 20 to 80 % more passes on well conditioned tables, and about as many on others.
+
+What happens between two passes is done in NumPy and by SciPy's BLAS, in the calling thread: a torch operation of some
+thousand numbers waits for all of OpenMP's threads, which takes milliseconds where the cores are busy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.linalg import blas
+from torch import Tensor
+
+from ..objectives.objective import Objective, Point
+from .lbfgs import TUNING as LBFGS
+from .method import Search, Start, State, of_shapes
+from .newton_cg import TUNING as NEWTON_CG
+from .newton_cg import Preconditioner
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """When the Hessian of a sample is expected to pay; logarithms are natural ones."""
+
+    usual_rate: float = 0.8
+    """Logarithm of what a step divides the gradient by without one, on well conditioned data."""
+    sampled_rate: float = 0.7
+    """The same with one, as a share of half the logarithm of the sample's rows for each parameter."""
+    judged_after: int = 6
+    """Steps over which the rate is measured."""
+    product_bound: float = 20.0
+    """At so many columns a row in the sampled Hessian costs as much as in a pass, in float32."""
+    half_bound: float = 60.0
+    """The same in bfloat16."""
+    factor_bound: float = 6.0
+    """At so many rows for each parameter, squared, factors cost as much as a pass."""
+    sure: float = 1.2
+    """It has to spare so many times the passes that it costs, where the rate is measured."""
+
+
+TUNING = Tuning()
+
+
+class SampledLBFGS:
+    """State of the method at an accepted point; `advance` is one evaluation. For one class, without an l1 term."""
+
+    def __init__(self, objective: Objective, start: Start) -> None:
+        self.objective = objective
+        P, state = objective.parameters, start.state
+        least = float(objective.l2_of[objective.l2_of > 0].amin()) if objective.l2 > 0 else 1.0
+        self._target = math.sqrt(2 * least * start.tolerance * objective.null_value)
+        self._preconditioner = Preconditioner(objective, state if state and "sample_rows" in state else None)
+        self.search = Search(objective.l1_of, self._evaluate(start.theta))
+        m = LBFGS.memory
+        self._steps, self._changes = np.zeros((m, P)), np.zeros((m, P))
+        self._norms: list[float] = []
+        """Logarithms of the gradient's norm at the last points since M was made, the newest last."""
+        if state is not None:
+            steps, changes = of_shapes(state, steps=(m, P, 1), changes=(m, P, 1))
+            self._steps, self._changes = steps[:, :, 0].numpy().copy(), changes[:, :, 0].numpy().copy()
+            if "norms" in state:
+                (norms,) = of_shapes(state, norms=(TUNING.judged_after + 1,))
+                self._norms = [x for x in norms.tolist() if math.isfinite(x)]
+        else:
+            if start.hessian is not None:
+                self._preconditioner.take(start.hessian)
+            self._look()
+        self.decrement = self._set_direction()
+
+    def advance(self) -> bool:
+        """Try the next point; return whether it was good enough."""
+        search, before = self.search, self.search.at
+        search.judge(self._evaluate(search.trial))
+        if search.numbers.refused > 0:
+            # The step is along the same direction, with the pairs as they are.
+            return False
+        s = (search.at.theta - before.theta)[:, 0].numpy()
+        y = (search.at.gradient - before.gradient)[:, 0].numpy()
+        if s @ y > LBFGS.curved * (y @ y):
+            self._steps = np.concatenate([s[None], self._steps[:-1]])
+            self._changes = np.concatenate([y[None], self._changes[:-1]])
+        self._look()
+        self.decrement = self._set_direction()
+        return True
+
+    def state(self) -> State:
+        """Return the pairs, the newest first; the norms of the last gradients, and the sample's Hessian."""
+        norms = torch.full((TUNING.judged_after + 1,), -math.inf, dtype=torch.float64)
+        norms[: len(self._norms)] = torch.tensor(self._norms, dtype=torch.float64)
+        pairs = [torch.from_numpy(each)[:, :, None] for each in (self._steps, self._changes)]
+        used = (pairs[0] != 0).any(dim=1).to(torch.float64)
+        known = {"steps": pairs[0], "changes": pairs[1], "used": used, "norms": norms}
+        return known | self._preconditioner.state()
+
+    def _evaluate(self, theta: Tensor) -> Point:
+        objective = self.objective
+        sampled = objective.parameters <= NEWTON_CG.most_parameters
+        return objective.evaluate(theta, products=objective.product_dtype if sampled else None, certified=True)
+
+    def _look(self) -> None:
+        """Take up the gradient's norm, and make M where it pays."""
+        norm = self.search.numbers.gradient_norm
+        if not norm > 0:
+            return
+        first = not self._norms and self._preconditioner.factors is None
+        self._norms = [*self._norms, math.log(norm)][-TUNING.judged_after - 1 :]
+        steps = len(self._norms) - 1
+        if not first and steps < TUNING.judged_after:
+            return
+        rate = None if first else max((self._norms[0] - self._norms[-1]) / steps, 1e-9)
+        if self._pays(self._norms[-1] - math.log(self._target), rate):
+            self._preconditioner.make(self.search.at)
+            self._norms = self._norms[-1:]
+
+    def _pays(self, left: float, rate: float | None) -> bool:
+        """Return whether a sample's Hessian spares passes: `left` is the logarithm by which the gradient is to fall,
+        rate that of a step at present, if it is known."""
+        preconditioner = self._preconditioner
+        P, N, rows = self.objective.parameters, len(self.objective.X), preconditioner.sample_rows
+        if NEWTON_CG.most_parameters < P:
+            return False
+        bound = TUNING.half_bound if preconditioner.rough else TUNING.product_bound
+        cost = rows / N * P / bound + P * P / (TUNING.factor_bound * N)
+        needed = cost + left / (TUNING.sampled_rate * 0.5 * math.log(max(rows / P, 2.0)))
+        return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * rate)
+
+    def _set_direction(self) -> float:
+        """Choose the direction; return half of what the linear model expects of it."""
+        g = self.search.at.gradient[:, 0].numpy()
+        used = int((self._steps != 0).any(axis=1).sum())
+        curvature = np.einsum("mp,mp->m", self._steps[:used], self._changes[:used])
+        q, alphas = g.copy(), np.zeros(used)
+        for k in range(used):
+            alphas[k] = (self._steps[k] @ q) / curvature[k]
+            q -= alphas[k] * self._changes[k]
+        H0 = self._sampled_inverse
+        r = H0(q)
+        if used:
+            y = self._changes[0]
+            r *= curvature[0] / (y @ H0(y))
+        for k in reversed(range(used)):
+            r += (alphas[k] - (self._changes[k] @ r) / curvature[k]) * self._steps[k]
+        self.search.set_direction(torch.from_numpy(-r)[:, None])
+        return max(0.0, 0.5 * float(g @ r))
+
+    def _sampled_inverse(self, v: Any) -> Any:
+        """Return M^-1 v [P]."""
+        factors = self._preconditioner.factors
+        size = np.abs(v).max()
+        if factors is None or size == 0:
+            return v.copy()
+        upper = factors[0].numpy().T  # whose columns lie contiguously
+        solve = blas.strsv if upper.dtype == np.float32 else blas.dtrsv
+        half = solve(upper, (v / size).astype(upper.dtype), trans=1)
+        return solve(upper, half).astype(np.float64) * size

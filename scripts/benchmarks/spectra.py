@@ -169,6 +169,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     parser = parser_of("spectra", __doc__)
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="other solvers to race, such as 'scikit-learn*'")
+    parser.add_argument("--repeats", type=int, default=3, help="turns; default: 3")
     parser.add_argument("--only", default="", metavar="TEXT", help="tables whose names have it")
     options = parser.parse_args([*arguments, "--devices", "cpu"])
     report = Report("spectra", __doc__, options)
@@ -179,9 +180,9 @@ def main(arguments: Sequence[str]) -> int:
             table = replace(table, N=max(500, min(table.N, _QUICK_BYTES // (4 * table.D))))
         X, y = table.make()
         data = Data(X, y, table.l2)
-        records = measure(table, data, 1 if options.quick else 3)
+        records = measure(table, data, 1 if options.quick else options.repeats)
         if options.peers is not None:
-            records += peers(table, data, 1 if options.quick else 3, options.peers or ["*"])
+            records += peers(table, data, 1 if options.quick else options.repeats, options.peers or ["*"])
         report.add(table.name, records)
     report.finish()
     return 0

@@ -66,7 +66,9 @@ class Bounds:
     """Most columns, or parameters of all classes of a softmax, of Newton's method."""
 
     newton: int = 128
-    """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
+    """Most columns for which `auto` takes it on a GPU without an l1 term: as many as the pass with the Hessian has."""
+    cpu_newton: int = 32
+    """The same on a CPU, where L-BFGS with a sample's Hessian takes as many passes and no Hessian of all rows."""
     softmax_newton: int = 320
     """The same for (D + 1) K parameters of a softmax."""
     limit: int = 2048
@@ -142,6 +144,8 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         )
     if name != "auto":
         return name
+    if not X.is_cuda and outputs == 1 and l1 == 0:
+        return "newton" if D <= BOUNDS.cpu_newton else "lbfgs"
     if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:

@@ -66,13 +66,13 @@ class SampledLBFGS:
         m = LBFGS.memory
         self._steps, self._changes = np.zeros((m, P)), np.zeros((m, P))
         self._norms: list[float] = []
-        """Logarithms of the gradient's norm at the last points since M was made, the newest last."""
+        """Of the gradient at the last points since M was made, the newest last."""
         if state is not None:
             steps, changes = of_shapes(state, steps=(m, P, 1), changes=(m, P, 1))
             self._steps, self._changes = steps[:, :, 0].numpy().copy(), changes[:, :, 0].numpy().copy()
             if "norms" in state:
                 (norms,) = of_shapes(state, norms=(TUNING.judged_after + 1,))
-                self._norms = [x for x in norms.tolist() if math.isfinite(x)]
+                self._norms = [norm for norm in norms.tolist() if norm > 0]
         else:
             if start.hessian is not None:
                 self._preconditioner.take(start.hessian)
@@ -84,7 +84,6 @@ class SampledLBFGS:
         search, before = self.search, self.search.at
         search.judge(self._evaluate(search.trial))
         if search.numbers.refused > 0:
-            # The step is along the same direction, with the pairs as they are.
             return False
         s = (search.at.theta - before.theta)[:, 0].numpy()
         y = (search.at.gradient - before.gradient)[:, 0].numpy()
@@ -97,7 +96,7 @@ class SampledLBFGS:
 
     def state(self) -> State:
         """Return the pairs, the newest first; the norms of the last gradients, and the sample's Hessian."""
-        norms = torch.full((TUNING.judged_after + 1,), -math.inf, dtype=torch.float64)
+        norms = torch.zeros(TUNING.judged_after + 1, dtype=torch.float64)
         norms[: len(self._norms)] = torch.tensor(self._norms, dtype=torch.float64)
         pairs = [torch.from_numpy(each)[:, :, None] for each in (self._steps, self._changes)]
         used = (pairs[0] != 0).any(dim=1).to(torch.float64)
@@ -115,12 +114,14 @@ class SampledLBFGS:
         if not norm > 0:
             return
         first = not self._norms and self._preconditioner.factors is None
-        self._norms = [*self._norms, math.log(norm)][-TUNING.judged_after - 1 :]
+        self._norms = [*self._norms, norm][-TUNING.judged_after - 1 :]
         steps = len(self._norms) - 1
         if not first and steps < TUNING.judged_after:
             return
-        rate = None if first else max((self._norms[0] - self._norms[-1]) / steps, 1e-9)
-        if self._pays(self._norms[-1] - math.log(self._target), rate):
+        rate = None if first else max(math.log(self._norms[0] / norm) / steps, 1e-9)
+        if self._pays(math.log(norm / self._target), rate):
+            if self._preconditioner.factors is not None:
+                self._preconditioner.dtype = torch.float64
             self._preconditioner.make(self.search.at)
             self._norms = self._norms[-1:]
 
@@ -140,8 +141,8 @@ class SampledLBFGS:
         """Choose the direction; return half of what the linear model expects of it."""
         g = self.search.at.gradient[:, 0].numpy()
         used = int((self._steps != 0).any(axis=1).sum())
-        curvature = np.einsum("mp,mp->m", self._steps[:used], self._changes[:used])
-        q, alphas = g.copy(), np.zeros(used)
+        curvature = [s @ y for s, y in zip(self._steps[:used], self._changes, strict=False)]
+        q, alphas = g.copy(), [0.0] * used
         for k in range(used):
             alphas[k] = (self._steps[k] @ q) / curvature[k]
             q -= alphas[k] * self._changes[k]

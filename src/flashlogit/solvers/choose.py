@@ -145,7 +145,7 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
     if name != "auto":
         return name
     if not X.is_cuda and outputs == 1 and l1 == 0:
-        return "newton" if D <= BOUNDS.cpu_newton else "lbfgs"
+        return "newton" if BOUNDS.cpu_newton >= D else "lbfgs"
     if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:

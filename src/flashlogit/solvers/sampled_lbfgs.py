@@ -36,7 +36,7 @@ class Tuning:
 
     usual_rate: float = 0.8
     """Logarithm of what a step divides the gradient by without one, on well conditioned data."""
-    sampled_rate: float = 0.7
+    sampled_rate: float = 1.0
     """The same with one, as a share of half the logarithm of the sample's rows for each parameter."""
     judged_after: int = 6
     """Steps over which the rate is measured."""
@@ -84,6 +84,12 @@ class SampledLBFGS:
         search, before = self.search, self.search.at
         search.judge(self._evaluate(search.trial))
         if search.numbers.refused > 0:
+            # The first step is right where the eigenvalues are alike.
+            unknown = self._preconditioner.factors is None and not self._steps.any()
+            if unknown and self._pays(math.log(search.numbers.gradient_norm / self._target), 0.0):
+                self._make()
+                search.restart()
+                self.decrement = self._set_direction()
             return False
         s = (search.at.theta - before.theta)[:, 0].numpy()
         y = (search.at.gradient - before.gradient)[:, 0].numpy()
@@ -116,14 +122,17 @@ class SampledLBFGS:
         first = not self._norms and self._preconditioner.factors is None
         self._norms = [*self._norms, norm][-TUNING.judged_after - 1 :]
         steps = len(self._norms) - 1
-        if not first and steps < TUNING.judged_after:
-            return
-        rate = None if first else max(math.log(self._norms[0] / norm) / steps, 1e-9)
-        if self._pays(math.log(norm / self._target), rate):
-            if self._preconditioner.factors is not None:
-                self._preconditioner.dtype = torch.float64
-            self._preconditioner.make(self.search.at)
-            self._norms = self._norms[-1:]
+        if first or steps == TUNING.judged_after:
+            rate = None if first else math.log(self._norms[0] / norm) / steps
+            if self._pays(math.log(norm / self._target), rate):
+                self._make()
+
+    def _make(self) -> None:
+        """Take the Hessian of a sample at the accepted point, and look at the rate anew."""
+        if self._preconditioner.factors is not None:
+            self._preconditioner.dtype = torch.float64
+        self._preconditioner.make(self.search.at)
+        self._norms = self._norms[-1:]
 
     def _pays(self, left: float, rate: float | None) -> bool:
         """Return whether a sample's Hessian spares passes: `left` is the logarithm by which the gradient is to fall,
@@ -135,7 +144,7 @@ class SampledLBFGS:
         bound = TUNING.half_bound if preconditioner.rough else TUNING.product_bound
         cost = rows / N * P / bound + P * P / (TUNING.factor_bound * N)
         needed = cost + left / (TUNING.sampled_rate * 0.5 * math.log(max(rows / P, 2.0)))
-        return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * rate)
+        return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * max(rate, 0.0))
 
     def _set_direction(self) -> float:
         """Choose the direction; return half of what the linear model expects of it."""

@@ -39,13 +39,18 @@ class Tuning:
     sampled_rate: float = 1.0
     """The same with one, as a share of half the logarithm of the sample's rows for each parameter."""
     judged_after: int = 6
-    """Steps over which the rate is measured."""
+    """Least steps over which the rate is measured."""
+    waited: float = 0.2
+    """More are waited for where it costs much: so many of the passes that it costs."""
+    most_waited: int = 50
     product_bound: float = 20.0
     """At so many columns a row in the sampled Hessian costs as much as in a pass, in float32."""
-    half_bound: float = 60.0
+    half_bound: float = 50.0
     """The same in bfloat16."""
-    factor_bound: float = 6.0
+    factor_bound: float = 20.0
     """At so many rows for each parameter, squared, factors cost as much as a pass."""
+    most_weight: float = 1e30
+    """Sum of weights beyond which sums over a sample are in float64, for those in float32 may overflow."""
     sure: float = 1.2
     """It has to spare so many times the passes that it costs, where the rate is measured."""
 
@@ -62,6 +67,9 @@ class SampledLBFGS:
         least = float(objective.l2_of[objective.l2_of > 0].amin()) if objective.l2 > 0 else 1.0
         self._target = math.sqrt(2 * least * start.tolerance * objective.null_value)
         self._preconditioner = Preconditioner(objective, state if state and "sample_rows" in state else None)
+        self._dtype = objective.product_dtype
+        if objective.loss.weight_sum > TUNING.most_weight:
+            self._dtype, self._preconditioner.rough = torch.float64, False
         self.search = Search(objective.l1_of, self._evaluate(start.theta))
         m = LBFGS.memory
         self._steps, self._changes = np.zeros((m, P)), np.zeros((m, P))
@@ -71,7 +79,7 @@ class SampledLBFGS:
             steps, changes = of_shapes(state, steps=(m, P, 1), changes=(m, P, 1))
             self._steps, self._changes = steps[:, :, 0].numpy().copy(), changes[:, :, 0].numpy().copy()
             if "norms" in state:
-                (norms,) = of_shapes(state, norms=(TUNING.judged_after + 1,))
+                (norms,) = of_shapes(state, norms=(TUNING.most_waited + 1,))
                 self._norms = [norm for norm in norms.tolist() if norm > 0]
         else:
             if start.hessian is not None:
@@ -102,7 +110,7 @@ class SampledLBFGS:
 
     def state(self) -> State:
         """Return the pairs, the newest first; the norms of the last gradients, and the sample's Hessian."""
-        norms = torch.zeros(TUNING.judged_after + 1, dtype=torch.float64)
+        norms = torch.zeros(TUNING.most_waited + 1, dtype=torch.float64)
         norms[: len(self._norms)] = torch.tensor(self._norms, dtype=torch.float64)
         pairs = [torch.from_numpy(each)[:, :, None] for each in (self._steps, self._changes)]
         used = (pairs[0] != 0).any(dim=1).to(torch.float64)
@@ -110,9 +118,8 @@ class SampledLBFGS:
         return known | self._preconditioner.state()
 
     def _evaluate(self, theta: Tensor) -> Point:
-        objective = self.objective
-        sampled = objective.parameters <= NEWTON_CG.most_parameters
-        return objective.evaluate(theta, products=objective.product_dtype if sampled else None, certified=True)
+        sampled = self.objective.parameters <= NEWTON_CG.most_parameters
+        return self.objective.evaluate(theta, products=self._dtype if sampled else None, certified=True)
 
     def _look(self) -> None:
         """Take up the gradient's norm, and make M where it pays."""
@@ -120,11 +127,13 @@ class SampledLBFGS:
         if not norm > 0:
             return
         first = not self._norms and self._preconditioner.factors is None
-        self._norms = [*self._norms, norm][-TUNING.judged_after - 1 :]
+        window = min(max(TUNING.judged_after, math.ceil(TUNING.waited * self._cost())), TUNING.most_waited)
+        self._norms = [*self._norms, norm][-window - 1 :]
         steps = len(self._norms) - 1
-        if first or steps == TUNING.judged_after:
-            rate = None if first else math.log(self._norms[0] / norm) / steps
-            if self._pays(math.log(norm / self._target), rate):
+        if first or steps == window:
+            least = min(self._norms)  # it does not fall at every step
+            rate = None if first else math.log(self._norms[0] / least) / steps
+            if self._pays(math.log(least / self._target), rate):
                 self._make()
 
     def _make(self) -> None:
@@ -134,16 +143,20 @@ class SampledLBFGS:
         self._preconditioner.make(self.search.at)
         self._norms = self._norms[-1:]
 
+    def _cost(self) -> float:
+        """Return about what the next sample's Hessian and its factors cost, in passes over X."""
+        preconditioner, P, N = self._preconditioner, self.objective.parameters, len(self.objective.X)
+        bound = TUNING.half_bound if preconditioner.rough else TUNING.product_bound
+        return preconditioner.sample_rows / N * P / bound + P * P / (TUNING.factor_bound * N)
+
     def _pays(self, left: float, rate: float | None) -> bool:
         """Return whether a sample's Hessian spares passes: `left` is the logarithm by which the gradient is to fall,
         rate that of a step at present, if it is known."""
-        preconditioner = self._preconditioner
-        P, N, rows = self.objective.parameters, len(self.objective.X), preconditioner.sample_rows
+        P = self.objective.parameters
         if NEWTON_CG.most_parameters < P:
             return False
-        bound = TUNING.half_bound if preconditioner.rough else TUNING.product_bound
-        cost = rows / N * P / bound + P * P / (TUNING.factor_bound * N)
-        needed = cost + left / (TUNING.sampled_rate * 0.5 * math.log(max(rows / P, 2.0)))
+        apart = math.log(max(self._preconditioner.sample_rows / P, 2.0))
+        needed = self._cost() + left / (TUNING.sampled_rate * 0.5 * apart)
         return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * max(rate, 0.0))
 
     def _set_direction(self) -> float:

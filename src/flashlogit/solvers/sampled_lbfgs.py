@@ -1,20 +1,23 @@
 """L-BFGS on a CPU, which looks at how fast the gradient falls and takes the Hessian of a sample when that pays.
 
 The two-loop recursion (Nocedal 1980) begins with H0 = gamma M^-1. M is the identity at first, for the coordinates have
-unit curvature on the diagonal; it becomes the Hessian of a sample of the rows once that is expected to spare more
-passes over X than it costs, at the start or after some steps, and that of a larger sample if steps are slow even then.
-The steps and changes of the gradient that are remembered hold for any H0, so that what was learnt is kept.
+unit curvature on the diagonal. It becomes the Hessian of a sample of the rows once that is expected to spare more
+passes over X than it costs: at the start where it is cheap; at once where the first step is refused, which shows an
+eigenvalue far above the others; else by the rate that is seen, after some steps. The steps and changes of the gradient
+that are remembered hold for any H0, so that what was learnt is kept.
 
 A product of conjugate gradients costs as much as a step here, after which the gradient is that of a better point:
-truncated Newton took 20 to 80 % more passes on well conditioned tables, and about as many on others.
+truncated Newton takes 1.2 to 10 times as many passes.
 
-What happens between two passes is done in NumPy and by SciPy's BLAS, in the calling thread: a torch operation of some
-thousand numbers waits for all of OpenMP's threads, which takes milliseconds where the cores are busy.
+What happens between two passes is done in NumPy and by SciPy's BLAS. A product of torch's waits for all threads of
+OpenMP, which takes milliseconds where the cores are busy: on two busy cores a fit of 16 passes over 20,000 x 1,024 took
+1.6 s with the recursion in torch, and takes 0.26 s.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +46,7 @@ class Tuning:
     waited: float = 0.2
     """More are waited for where it costs much: so many of the passes that it costs."""
     most_waited: int = 50
+    """Most steps over which the rate is measured."""
     product_bound: float = 20.0
     """At so many columns a row in the sampled Hessian costs as much as in a pass, in float32."""
     half_bound: float = 50.0
@@ -64,8 +68,10 @@ class SampledLBFGS:
     def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
         P, state = objective.parameters, start.state
-        least = float(objective.l2_of[objective.l2_of > 0].amin()) if objective.l2 > 0 else 1.0
-        self._target = math.sqrt(2 * least * start.tolerance * objective.null_value)
+        # With l1 = 0 the gap is sum_j g_j^2 / (2 l2_j).
+        least = float(torch.where(objective.l2_of > 0, objective.l2_of, torch.inf).amin())
+        l2 = least if objective.penalised and least < math.inf else 1.0
+        self._target = max(math.sqrt(2 * l2 * start.tolerance * objective.null_value), sys.float_info.min)
         self._preconditioner = Preconditioner(objective, state if state and "sample_rows" in state else None)
         self._dtype = objective.product_dtype
         if objective.loss.weight_sum > TUNING.most_weight:

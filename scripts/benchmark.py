@@ -2,6 +2,7 @@
 
   kernel   time flashlogit's passes and torch's ways to the same numbers side by side
   fit      time flashlogit and other libraries to the same objective
+  spectra  time flashlogit's methods on sixty tables with all kinds of spectra
   l1       the same with an l1 term, few rows and many columns too
   small    time small tables by flashlogit and by scikit-learn
   start    time small runs beside `import torch`, and a large file beside pandas and scikit-learn
@@ -18,7 +19,7 @@ import os
 import sys
 
 TUNE = ["device", "--stages", "machine", "tuning"]
-COMMANDS = {name: [name] for name in ("kernel", "fit", "l1", "small", "start", "device")}
+COMMANDS = {name: [name] for name in ("kernel", "fit", "spectra", "l1", "small", "start", "device")}
 COMMANDS |= {"tune": TUNE, "compare": ["report"]}
 """By name: the module whose `main` it is, and options of its own."""
 

@@ -34,7 +34,7 @@ class OfShape(torch.Tensor):
 
 @pytest.mark.parametrize(
     ("most", "outputs", "l1", "beyond"),
-    [(128, 1, 0.0, "newton-cg"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
+    [(32, 1, 0.0, "lbfgs"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
 )
 def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> None:
     """On a CPU without an l1 term, and on a GPU with one or with several outputs."""
@@ -75,7 +75,7 @@ def test_newton_takes_any_number_of_columns_with_an_l1_term(outputs: int) -> Non
 )
 def test_a_gpu_takes_what_is_predicted_to_be_fastest(N: int, D: int, itemsize: int, chosen: str) -> None:
     assert choose_method("auto", OfShape(N, D, itemsize, on_gpu=True), l1=0.0) == chosen
-    assert choose_method("auto", OfShape(N, D, itemsize), l1=0.0) == ("newton" if D <= 128 else "newton-cg")
+    assert choose_method("auto", OfShape(N, D, itemsize), l1=0.0) == ("newton" if D <= 32 else "lbfgs")
 
 
 def test_a_preconditioner_is_reckoned_with_where_there_is_one() -> None:

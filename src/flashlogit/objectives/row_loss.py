@@ -93,5 +93,6 @@ def check_weights(*, negative: bool, total: float) -> None:
     """Raise ValueError for weights of which some are negative or NaN, or whose sum is not positive and finite."""
     if negative or not 0 < total < math.inf:
         raise ValueError(
-            "sample_weight holds a negative, infinite or NaN value, or only zeros; weights must be at least 0, and finite"
+            "sample_weight holds a negative, infinite or NaN value, or only zeros; weights must be at least 0, and"
+            " finite"
         )

@@ -16,7 +16,7 @@ decades and logits of size 3. A ! has not converged after 400 passes.
 
 With an l1 term a CPU takes Newton's method at any number of columns. Its model is minimised by coordinate descent, and
 unless half of all weights are in one, it goes over working sets of them (`flashlogit.solvers.working_set`). In ms, to
-1e-7, C = 1, standard normal columns of float64 and an intercept, on two busy cores of an Intel Xeon, least of 3 to 9
+1e-7, C = 1, standard normal columns of float64 and an intercept, on two busy cores of the EPYC, least of 3 to 9
 calls in turn (`python scripts/benchmark.py l1`); a dash where 1e-7 was not reached:
 
                      weights   newton   skglm   liblinear    saga
@@ -55,6 +55,7 @@ from .lbfgs import LBFGS
 from .method import Method, Start
 from .newton import Newton
 from .newton_cg import TUNING, NewtonCG
+from .sampled_lbfgs import SampledLBFGS
 from .stepped import Stepped, takes_steps
 from .working_set import WorkingSet
 
@@ -72,6 +73,8 @@ def begun(name: str, objective: Objective, start: Start) -> Method:
         return Stepped(objective, start, newton=name == "newton")
     if name == "newton" and objective.l1 > 0 and not objective.X.is_cuda:
         return WorkingSet(objective, start)
+    if name == "lbfgs" and not objective.X.is_cuda and objective.loss.columns == 1 and objective.l1 == 0:
+        return SampledLBFGS(objective, start)
     return METHODS[name](objective, start)
 
 
@@ -80,7 +83,9 @@ class Bounds:
     """Most columns, or parameters of all classes of a softmax, of Newton's method."""
 
     newton: int = 128
-    """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
+    """Most columns for which `auto` takes it on a GPU without an l1 term: as many as the pass with the Hessian has."""
+    cpu_newton: int = 32
+    """The same on a CPU, where L-BFGS with a sample's Hessian takes as many passes and no Hessian of all rows."""
     softmax_newton: int = 320
     """The same for (D + 1) K parameters of a softmax."""
     limit: int = 2048
@@ -157,6 +162,8 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         )
     if name != "auto":
         return name
+    if not X.is_cuda and outputs == 1 and l1 == 0:
+        return "newton" if BOUNDS.cpu_newton >= D else "lbfgs"
     if by_sets or size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:

@@ -2,6 +2,7 @@
 
   kernel   time flashlogit's passes and torch's ways to the same numbers side by side
   fit      time flashlogit and other libraries to the same objective
+  spectra  time flashlogit's methods on sixty tables with all kinds of spectra
   tune     find better launches on a GPU, and put them into the launch table with --update-table
   device   check and time everything on a GPU, in five to ten minutes
   compare  say which numbers of a second JSON file are slower than those of a first one
@@ -15,7 +16,8 @@ import os
 import sys
 
 TUNE = ["device", "--stages", "machine", "tuning"]
-COMMANDS = {"kernel": ["kernel"], "fit": ["fit"], "tune": TUNE, "device": ["device"], "compare": ["report"]}
+COMMANDS = {"kernel": ["kernel"], "fit": ["fit"], "spectra": ["spectra"], "tune": TUNE, "device": ["device"]}
+COMMANDS["compare"] = ["report"]
 """By name: the module whose `main` it is, and options of its own."""
 
 

@@ -31,8 +31,8 @@ _MEMORY, _MOST = 20, 1000
 class Data:
     """A table as contenders want it: any dtype, memory order and device, made once each and never timed."""
 
-    def __init__(self, X: Tensor, y: Tensor) -> None:
-        self.X, self.y, self.l2 = X, y, 1.0 / len(X)
+    def __init__(self, X: Tensor, y: Tensor, l2: float | None = None) -> None:
+        self.X, self.y, self.l2 = X, y, l2 or 1.0 / len(X)
         self.numpy, self.torch = cache(self._numpy), cache(self._torch)
 
     def _numpy(self, variant: str, labels: str = "int64") -> tuple[Any, Any]:

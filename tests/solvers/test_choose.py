@@ -33,7 +33,7 @@ class OfShape(torch.Tensor):
 
 @pytest.mark.parametrize(
     ("most", "outputs", "l1", "beyond"),
-    [(128, 1, 0.0, "newton-cg"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
+    [(32, 1, 0.0, "lbfgs"), (2048, 1, 0.1, "lbfgs"), (79, 4, 0.0, "newton-cg"), (511, 4, 0.1, "lbfgs")],
 )
 def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> None:
     """On a CPU, and on a GPU with an l1 term or several outputs."""
@@ -65,7 +65,7 @@ def test_which_solver_runs(most: int, outputs: int, l1: float, beyond: Any) -> N
 )
 def test_a_gpu_takes_what_is_predicted_to_be_fastest(N: int, D: int, itemsize: int, chosen: str) -> None:
     assert choose_method("auto", OfShape(N, D, itemsize, on_gpu=True), l1=0.0) == chosen
-    assert choose_method("auto", OfShape(N, D, itemsize), l1=0.0) == ("newton" if D <= 128 else "newton-cg")
+    assert choose_method("auto", OfShape(N, D, itemsize), l1=0.0) == ("newton" if D <= 32 else "lbfgs")
 
 
 def test_a_preconditioner_is_reckoned_with_where_there_is_one() -> None:

@@ -1,18 +1,25 @@
 """Which solver `auto` takes, and what was measured.
 
-Medians in ms and passes over X (less the one of the certificate, which `Fit.passes` counts), two cores of an AMD EPYC,
-C = 1, to a relative gap of 1e-8. "Easy" columns have correlations of 0.3 to 0.65; "hard" ones singular values over two
-decades and logits of size 3. A ! has not converged after 400 passes.
+Milliseconds of a core and passes over X (less the one of the certificate, which `Fit.passes` counts), one
+thread on a busy AMD EPYC (Zen 4), C = 1, to a relative gap of 1e-8, by `scripts/benchmark.py spectra`: tables whose
+columns are independent, correlated, or combinations of independent ones whose sizes span some decades, without or with
+five that are 30 times as large.
 
-                          easy                                       hard
-                   newton     newton-cg   lbfgs          newton     newton-cg    lbfgs
-    1,000,000 x 28     80 (4)    130 (11)   330 (20)          95 (5)    137 (12)   3,396 (232)
-      400,000 x 64     78 (5)    122 (11)   330 (24)         108 (7)    141 (13)   4,967 !
-     200,000 x 128     93 (7)    103 (11)   261 (24)         106 (9)    122 (13)   3,813 !
-     100,000 x 200    119 (8)     82 (13)   393 (53)         295 (14)   137 (23)   2,691 !
-     100,000 x 384    262 (9)    153 (14)   804 (71)         614 (14)   344 (35)   4,772 !
-      20,000 x 384     79 (9)     61 (18)   198 (48)         158 (14)   136 (49)   1,543 !
-       5,000 x 384     52 (10)    25 (13)   124 (71)          83 (16)    60 (47)     744 !
+                                         newton        newton-cg     lbfgs
+    1,000,000 x 28, correlated           122 (4)       212 (11)      149 (5)
+    400,000 x 64, correlated             133 (7)       184 (12)      137 (7)
+    100,000 x 128, one decade            161 (9)       106 (18)       77 (10)
+    100,000 x 384, two decades           862 (11)      376 (26)      295 (13)
+      20,000 x 384, one-hot              200 (10)      115 (28)       94 (16)
+    20,000 x 1,024, independent        1,300 (14)      349 (27)      144 (15)
+    20,000 x 1,024, one decade         1,391 (14)      303 (24)      261 (18)
+    20,000 x 1,024, three decades      1,389 (14)      255 (21)      218 (13)
+     5,000 x 1,024, five large           593 (18)      199 (59)      160 (21)
+    12,000 x 4,096, independent                      4,783 (124)   2,525 (111)
+    12,000 x 4,096, three decades                    4,755 (301)   2,766 (14)
+
+Beyond 32 columns L-BFGS with a sample's Hessian (`flashlogit.solvers.sampled_lbfgs`) took at most 1.23 times as long as
+the best other method on each of the sixty tables, and on most of them less; at 500 x 10 it took 1.5 times as long.
 
 With l1 = 1e-3, to 1e-6:
 
@@ -21,7 +28,7 @@ With l1 = 1e-3, to 1e-6:
     20,000 x 1,024  1,101 (10)            2,038 (73)       2,210 (19)              9,016 !
     20,000 x 2,000  6,615 (11)            2,800 (77)      18,520 (21)             11,900 !
 
-On a CPU N moves neither boundary: both methods read X in proportion to it. A GPU reads a gigabyte in a third of a
+On a CPU N does not move the boundary: both methods read X in proportion to it. A GPU reads a gigabyte in a third of a
 millisecond, and the host takes 10 us for each operation that it launches, so that a method of few operations may well
 read more often: at 200,000 x 1,024 an H100 took 6.5 to 9 ms for lbfgs (11 evaluations) and 45 for newton-cg (23
 passes), 4 and 11 of them on the device. There the least time that `COSTS` predict decides, from the shape and dtype of
@@ -41,6 +48,7 @@ from .lbfgs import LBFGS
 from .method import Method, Start
 from .newton import Newton
 from .newton_cg import TUNING, NewtonCG
+from .sampled_lbfgs import SampledLBFGS
 from .stepped import Stepped, takes_steps
 
 SolverName = Literal["auto", "lbfgs", "newton", "newton-cg"]
@@ -55,6 +63,8 @@ def begun(name: str, objective: Objective, start: Start) -> Method:
     """Return a method at its start: one whose steps a kernel makes where there is such a one, else one in torch."""
     if takes_steps(objective, name):
         return Stepped(objective, start, newton=name == "newton")
+    if name == "lbfgs" and not objective.X.is_cuda and objective.loss.columns == 1 and objective.l1 == 0:
+        return SampledLBFGS(objective, start)
     return METHODS[name](objective, start)
 
 
@@ -63,7 +73,9 @@ class Bounds:
     """Most columns, or parameters of all classes of a softmax, of Newton's method."""
 
     newton: int = 128
-    """Most columns for which `auto` takes it without an l1 term: as many as the pass with the Hessian has."""
+    """Most columns for which `auto` takes it on a GPU without an l1 term: as many as the pass with the Hessian has."""
+    cpu_newton: int = 32
+    """The same on a CPU, where L-BFGS with a sample's Hessian takes as many passes and no Hessian of all rows."""
     softmax_newton: int = 320
     """The same for (D + 1) K parameters of a softmax."""
     limit: int = 2048
@@ -139,6 +151,8 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
         )
     if name != "auto":
         return name
+    if not X.is_cuda and outputs == 1 and l1 == 0:
+        return "newton" if BOUNDS.cpu_newton >= D else "lbfgs"
     if size <= (BOUNDS.limit if l1 > 0 else auto):
         return "newton"
     if X.is_cuda and outputs == 1 and l1 == 0:

@@ -211,8 +211,8 @@ class Preconditioner:
     def __init__(self, objective: Objective, state: State | None = None) -> None:
         P, N = len(objective.scale), len(objective.X)
         self._objective, self._P, self._N = objective, P, N
-        self._rows = min(N, max(TUNING.least_rows * P, min(N // TUNING.share, TUNING.most_rows * P)))
-        self._rough = half_dtype(objective.X) is not None
+        self.sample_rows = min(N, max(TUNING.least_rows * P, min(N // TUNING.share, TUNING.most_rows * P)))
+        self.rough = half_dtype(objective.X) is not None
         self.factors: Tensor | None = None
         """L, [1, P, P]."""
         self.dtype = torch.float32
@@ -220,7 +220,7 @@ class Preconditioner:
         self._inverse: Tensor | None = None
         if state is not None:
             sample_rows, rough, exact = of_shapes(state, sample_rows=(), rough=(), exact_factors=())
-            self._rows, self._rough = int(sample_rows), bool(rough)
+            self.sample_rows, self.rough = int(sample_rows), bool(rough)
             self.dtype = torch.float64 if bool(exact) else torch.float32
             if "factors" in state:
                 (self.factors,) = of_shapes(state, factors=(1, P, P))
@@ -228,7 +228,7 @@ class Preconditioner:
     def state(self) -> State:
         """Return the factors, if there are any, and how the next ones would be made."""
         made: State = {} if self.factors is None else {"factors": self.factors}
-        how = {"sample_rows": self._rows, "rough": self._rough, "exact_factors": self.dtype == torch.float64}
+        how = {"sample_rows": self.sample_rows, "rough": self.rough, "exact_factors": self.dtype == torch.float64}
         return {name: torch.tensor(value) for name, value in how.items()} | made
 
     def pays(self, left: float, rate: float | None = None) -> bool:
@@ -240,22 +240,26 @@ class Preconditioner:
         P, N = self._P, self._N
         if TUNING.most_parameters < P:
             return False
-        bound = TUNING.half_bound if self._rough else TUNING.product_bound
-        cost = self._rows / N * P / bound + P * P / (TUNING.factor_bound * N)
-        needed = cost + left / (0.5 * math.log(max(self._rows / P, 2.0)))
+        bound = TUNING.half_bound if self.rough else TUNING.product_bound
+        cost = self.sample_rows / N * P / bound + P * P / (TUNING.factor_bound * N)
+        needed = cost + left / (0.5 * math.log(max(self.sample_rows / P, 2.0)))
         return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * max(rate, 0.0))
 
     def make(self, at: Point) -> None:
         """Make it of the Hessian at a point: first roughly, if that is faster, then of ever more rows."""
-        H = self._objective.sampled_hessian(at, self._rows, rough=self._rough)
-        if self._rough:  # and so well conditioned that float32 has factors
+        H = self._objective.sampled_hessian(at, self.sample_rows, rough=self.rough)
+        if self.rough:  # and so well conditioned that float32 has factors
             H.diagonal(dim1=1, dim2=2).mul_(1 + TUNING.half_noise)
-            self._rough = False
+            self.rough = False
         else:
             H = H.to(torch.float64)
-            self._rows = min(self._N, 2 * self._rows)
+            self.sample_rows = min(self._N, 2 * self.sample_rows)
+        self.take(H)
+
+    def take(self, hessian: Tensor) -> None:
+        """Make it of a matrix [1, P, P]."""
         # In the layout in which a state is saved: with another one products differ in their last digits.
-        self.factors, self._inverse = factor(H).to(self.dtype).contiguous(), None
+        self.factors, self._inverse = factor(hessian).to(self.dtype).contiguous(), None
 
     def times(self, r: Tensor) -> Tensor:
         """Return M^-1 r for r [P, K] float64, or [P K, 1] row by row; r itself where there is no M."""

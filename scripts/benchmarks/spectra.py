@@ -174,14 +174,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args([*arguments, "--devices", "cpu"])
     report = Report("spectra", __doc__, options)
     for table in TABLES[:: 5 if options.quick else 1]:
-        if options.only not in table.name:
-            continue
         if options.quick:
             table = replace(table, N=max(500, min(table.N, _QUICK_BYTES // (4 * table.D))))
+        if options.only not in table.name:
+            continue
         X, y = table.make()
         data = Data(X, y, table.l2)
         records = measure(table, data, 1 if options.quick else options.repeats)
-        if options.peers is not None:
+        if options.peers is not None and table.weaker == 1:
             records += peers(table, data, 1 if options.quick else options.repeats, options.peers or ["*"])
         report.add(table.name, records)
     report.finish()

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
-from benchmarks import contenders, device, fit, kernel, report, start
+from benchmarks import contenders, device, fit, kernel, report, spectra, start
 from benchmarks.clock import Timing
 from benchmarks.contenders import Contender, Data, Solution
 from benchmarks.problems import Call, Objective, Table, make_problem, packed, truth
@@ -267,3 +267,27 @@ def test_commands(capsys):
             benchmark.main(arguments)
         assert done.value.code == code
     assert all(f"  {name} " in benchmark.__doc__ for name in benchmark.COMMANDS)
+
+
+def test_a_quick_run_of_spectra(tmp_path):
+    found = written(spectra, ["--only", "500 x 4,096, c", "--peers", "torch"], tmp_path)
+    tables = {line.rpartition(": ")[0] for line in found}
+    solvers = {line.rpartition(": ")[2] for line in found}
+    assert solvers == {"newton-cg", "lbfgs", "auto", "flashlogit", "torch.optim.LBFGS"}
+    ours = [record for line, record in found.items() if line.endswith(("auto", "lbfgs", "newton-cg"))]
+    assert all(record["gap"] <= 1e-8 and record["cpu_ms"] > 0 for record in ours)
+    assert all(any(found[f"{table}: {name}"]["speedup"] == 1 for name in solvers) for table in tables)
+
+
+def test_sixty_tables_of_all_kinds():
+    """Each is made anew from its name, and no larger than memory allows."""
+    names = {table.name for table in spectra.TABLES}
+    assert len(names) == len(spectra.TABLES) >= 58
+    assert max(4 * table.N * table.D for table in spectra.TABLES) <= 200 << 20
+    for kind in ("mixed", "correlated", "one-hot", "heavy-tailed"):
+        X, y = spectra.Spectrum(300, 70, kind, decades=1.0, outlying=3.0).make()
+        again = spectra.Spectrum(300, 70, kind, decades=1.0, outlying=3.0).make()
+        assert torch.equal(X, again[0])
+        assert torch.equal(y, again[1])
+        assert X.isfinite().all()
+        assert 30 < int(y.sum()) < 270

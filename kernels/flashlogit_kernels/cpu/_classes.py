@@ -7,8 +7,7 @@ Each class goes over a block as a model of two classes does.
 
 import numpy as np
 
-from ._exponentials import exp_of_minus
-from ._rows import (
+from ._blocks import (
     NARROW,
     NONE,
     add_products,
@@ -19,6 +18,7 @@ from ._rows import (
     logits_by_rows,
     read,
 )
+from ._exponentials import exp_of_minus
 from .loops import helper, loop
 
 EVALUATE, PRODUCT, HESSIAN = 0, 1, 2

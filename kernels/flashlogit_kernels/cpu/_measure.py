@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._rows import NONE, gather, read
+from ._blocks import NONE, gather, read
 from .loops import loop
 
 _ROWS = 1024

@@ -35,7 +35,7 @@ from ..contract import (
     RowValues,
 )
 from ..gram import bordered
-from . import _measure, _rows
+from . import _blocks, _measure, _rows
 from .pool import share
 
 _FEW_PARTS, _FEW_VALUES = 16, 1 << 17
@@ -44,8 +44,8 @@ _MOST_PARTS, _MANY_VALUES = 256, 1 << 20
 """More parts than that have so many values, as long as there are no more parts."""
 _MOST_MATRICES = 64
 """Parts of a pass with the Hessian, each of which has a matrix of its own."""
-_BITS = {torch.bfloat16: _rows.BFLOAT16, torch.float16: _rows.FLOAT16}
-_STORED = {torch.uint8: _rows.UINT8, torch.float32: _rows.FLOAT32, torch.float64: _rows.FLOAT64}
+_BITS = {torch.bfloat16: _blocks.BFLOAT16, torch.float16: _blocks.FLOAT16}
+_STORED = {torch.uint8: _blocks.UINT8, torch.float32: _blocks.FLOAT32, torch.float64: _blocks.FLOAT64}
 
 
 def bce_onepass(
@@ -180,8 +180,8 @@ def table_of(X: Tensor, rows: Tensor | None) -> tuple[Any, ...]:
     visit."""
     (N, D), (row_stride, column_stride) = X.shape, X.stride()
     flat = X.as_strided(((N - 1) * row_stride + (D - 1) * column_stride + 1 if N else 0,), (1,))
-    kind = _BITS.get(X.dtype, _rows.WHOLE)
-    numbers = flat if kind == _rows.WHOLE else flat.view(torch.uint16)
+    kind = _BITS.get(X.dtype, _blocks.WHOLE)
+    numbers = flat if kind == _blocks.WHOLE else flat.view(torch.uint16)
     visited = np.empty(0, np.int64) if rows is None else rows.numpy()
     return numbers.numpy(), row_stride, column_stride, D, kind, visited
 
@@ -189,5 +189,5 @@ def table_of(X: Tensor, rows: Tensor | None) -> tuple[Any, ...]:
 def as_bytes(vector: Tensor | None) -> tuple[NDArray[np.uint8], int]:
     """Return the bytes of labels or weights, and how a loop is to read them."""
     if vector is None:
-        return np.empty(0, np.uint8), _rows.NONE
+        return np.empty(0, np.uint8), _blocks.NONE
     return vector.view(torch.uint8).numpy(), _STORED[vector.dtype]

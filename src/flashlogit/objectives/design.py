@@ -69,7 +69,7 @@ class Design:
         """Count a pass over a part of these rows."""
         self.counter.passes += self.share * part
 
-    def sample(self, chosen: Tensor) -> tuple[Design, Tensor]:
+    def sample(self, chosen: Tensor, passes: Passes) -> tuple[Design, Tensor]:
         """Return the rows numbered `chosen` [n] as a copy, and which columns rest on enough of them, [D] bool.
 
         The other columns are constant in the copy.
@@ -77,7 +77,7 @@ class Design:
         share = len(chosen) / len(self.X)
         self.count(share)
         X, coordinates = self.X.index_select(0, chosen), self.coordinates
-        known = _supported(X, intercept=coordinates.intercept)
+        known = _supported(X, passes, intercept=coordinates.intercept)
         X[:, ~known] = coordinates.center[~known].to(X.dtype)
         return Design(X, coordinates, self.counter, self.share * share), known
 
@@ -202,13 +202,13 @@ def _strided_pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor,
     return list(parts), places * each
 
 
-def _supported(X: Tensor, *, intercept: bool) -> Tensor:
+def _supported(X: Tensor, passes: Passes, *, intercept: bool) -> Tensor:
     """Return whether a column of a sample X rests on enough rows, [D] bool.
 
     It rests on as many as rows of one size have its second and fourth moments: (sum x^2)^2 / sum x^4, about the
     sample's mean where there is an intercept. A column that is constant rests on none.
     """
-    moments = Moments.of(X)
+    moments = Moments.of(X, None, passes)
     middle, variance = uploaded(X.device, moments.mean, moments.variance)
     second = moments.count * variance
     if not intercept:

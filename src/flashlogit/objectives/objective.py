@@ -131,7 +131,7 @@ class Objective(Parameterisation):
         loss = self.loss.sample(chosen, len(self.scale))
         if loss is None:
             return None
-        design, known = self.design.sample(chosen)
+        design, known = self.design.sample(chosen, self.loss.passes)
         return replace(self, design=design, loss=loss), known
 
     def separated(self, point: Point) -> bool:

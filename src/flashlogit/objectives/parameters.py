@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import reference
 from .certificate import provable
 from .coordinates import uploaded
 from .design import Design, PassCounter
@@ -61,8 +60,7 @@ class Parameterisation:
         """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
         curvatures = np.array([p * (1 - p) for p in loss.shares])
         curvature, C = float(curvatures.mean()), loss.columns
-        passes = loss.passes if isinstance(loss, Logistic) else reference
-        design = Design.measured(X, passes, curvature=curvature, l2=l2, intercept=loss.intercept)
+        design = Design.measured(X, loss.passes, curvature=curvature, l2=l2, intercept=loss.intercept)
         coordinates = design.coordinates
         scales = coordinates.scales[:, None]
         if C > 1:

@@ -16,6 +16,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from .. import reference
+from ..passes import Passes
 from .design import Design
 from .row_loss import Coefficients, Keep, KeptRows, RowSums, Targets
 
@@ -43,6 +45,11 @@ class Softmax(Targets):
             )
         shares = [each / total for each in mass] if intercept else [1 / classes] * classes
         return cls(y, s, tuple(shares), total, intercept, loops)
+
+    @property
+    def passes(self) -> Passes:
+        """What measures the columns of X."""
+        return reference
 
     @property
     def columns(self) -> int:

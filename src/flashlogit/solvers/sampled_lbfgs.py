@@ -80,7 +80,7 @@ class SampledLBFGS:
         m = LBFGS.memory
         self._steps, self._changes = np.zeros((m, P)), np.zeros((m, P))
         self._norms: list[float] = []
-        """Of the gradient at the last points since M was made, the newest last."""
+        """Norms of the gradient at the last points since M was made, the newest last."""
         if state is not None:
             steps, changes = of_shapes(state, steps=(m, P, 1), changes=(m, P, 1))
             self._steps, self._changes = steps[:, :, 0].numpy().copy(), changes[:, :, 0].numpy().copy()

@@ -184,6 +184,8 @@ def main(arguments: Sequence[str]) -> int:
             continue
         X, y = table.make()
         data = Data(X, y, table.l2)
-        report.add(table.name, peers(table, data, repeats, options.peers or ["*"]) if raced else measure(table, data, repeats))
+        report.add(
+            table.name, peers(table, data, repeats, options.peers or ["*"]) if raced else measure(table, data, repeats)
+        )
     report.finish()
     return 0

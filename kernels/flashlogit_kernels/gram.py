@@ -67,18 +67,18 @@ def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
 
 
 def mirrored(upper: Tensor) -> Tensor:
-    """Return the symmetric matrix [D, D] whose upper half is given; what is below it may be anything.
+    """Return the symmetric matrices [..., D, D] whose upper halves are given; what is below may be anything.
 
     On a CPU in NumPy, panel by panel: `triu` waits for all threads of OpenMP, whatever the size.
     """
     if upper.device.type != "cpu":
-        return upper.triu() + upper.triu(1).t()
+        return upper.triu() + upper.triu(1).mT
     matrix = upper.numpy().copy()
-    for start in range(0, len(matrix), _PANEL_COLUMNS):
+    for start in range(0, matrix.shape[-1], _PANEL_COLUMNS):
         stop = start + _PANEL_COLUMNS
-        square = matrix[start:stop, start:stop]
-        square[:] = np.triu(square) + np.triu(square, 1).T
-        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+        square = matrix[..., start:stop, start:stop]
+        square[:] = np.triu(square) + np.triu(square, 1).swapaxes(-1, -2)
+        matrix[..., stop:, start:stop] = matrix[..., start:stop, stop:].swapaxes(-1, -2)
     return torch.from_numpy(matrix)
 
 

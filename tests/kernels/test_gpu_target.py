@@ -42,7 +42,7 @@ BORDERS = [call("bce_onepass", D, "float32", "float64", border=D <= 4096) for D 
 OTHER_BORDERS = [call("bce_onepass", 100, "bfloat16", "float64", border=True)]
 HESSIANS = [call("bce_hessian", D) for D in (28, 128)]
 STEPS = [
-    *(call("step", D, method="newton") for D in (30, 63)),
+    *(call("step", D, method="newton") for D in (30, 64)),
     *(call("step", D, method="lbfgs") for D in (30, 1024, 16_383)),
 ]
 """What happens between two passes, with as many warps as there are kinds of launches."""

@@ -188,7 +188,8 @@ def test_a_start_far_away_is_refused_steps_and_arrives(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("solver", "D", "once", "hessian"), [("newton", 30, 25, 4), ("newton", 70, 25, 10), ("lbfgs", 90, 40, 0)]
+    ("solver", "D", "once", "hessian"),
+    [("newton", 64, 25, 4), ("newton", 70, 25, 10), ("lbfgs", 90, 40, 0)],
 )
 def test_a_fit_costs_its_passes(solver: str, D: int, once: int, hessian: int) -> None:
     """Four launches an iteration, a pass, a reduction, a step and a copy, and so many for a Hessian and once; a

@@ -137,7 +137,8 @@ def newton_hessian_kernel(
                 corner = tl.where(sound, corner, 1.0)
                 d, c = tl.load(CONSTANTS + j, mask=j < D, other=0.0), tl.load(CONSTANTS + 2 * pitch + j, mask=j < D)
                 border = tl.where(j < D, tl.load(RAW + D + 5 + j, mask=j < D, other=0.0) - c * corner, 0.0) * d
-                a -= border[:, None] * (border * (1.0 / (corner * S)))[None, :]
+                root = border / (tl.sqrt(corner) * tl.sqrt(S))  # the product may be below all numbers
+                a -= root[:, None] * root[None, :]
             # The tile goes through memory so that every version of Triton lays it out by rows: 3.6 has another layout
             # for what is read here, and takes twice as many instructions for a sweep.
             places = H + j[:, None] * pitch + j[None, :]
@@ -152,9 +153,9 @@ def newton_hessian_kernel(
             slope = tl.zeros([], tl.float64)
             if INTERCEPT:
                 d_b, g_b = tl.load(CONSTANTS + D), tl.load(G + D)
-                ratio = border * (1.0 / (corner * d_b))
+                ratio = border / (corner * d_b)
                 beside = tl.sum(a * ratio[None, :], axis=1)
-                last = S / (corner * d_b * d_b) - tl.sum(ratio * beside, axis=0)
+                last = S / (corner * d_b) / d_b - tl.sum(ratio * beside, axis=0)
                 tl.store(H + D * pitch + j, beside, mask=j < D)
                 tl.store(H + j * pitch + D, beside, mask=j < D)
                 tl.store(H + D * pitch + D, last)

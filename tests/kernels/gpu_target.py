@@ -76,9 +76,8 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "mean_optimum":
         from flashlogit_kernels.gpu.fits.tiny import TinyFits, mean_optimum
 
-        numbers = torch.ones(D + 1, dtype=torch.float64)
-        found = TinyFits.empty(X, 132)
-        mean_optimum(found, null=numbers[:, None], center=numbers[:D], scale=numbers, folded=True)
+        ones = torch.ones(D + 1, dtype=torch.float64)
+        mean_optimum(TinyFits.empty(X, 132), null=ones, center=ones[:D], scale=ones, folded=True)
         return
     function = getattr(kernels, call["function"])
     if call["function"] == "label_sums":

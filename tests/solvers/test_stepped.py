@@ -188,8 +188,7 @@ def test_a_start_far_away_is_refused_steps_and_arrives(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("solver", "D", "once", "hessian"),
-    [("newton", 64, 20, 4), ("newton", 70, 20, 10), ("lbfgs", 90, 25, 0)],
+    ("solver", "D", "once", "hessian"), [("newton", 64, 20, 4), ("newton", 70, 20, 10), ("lbfgs", 90, 25, 0)]
 )
 def test_a_fit_costs_its_passes(solver: str, D: int, once: int, hessian: int) -> None:
     """Four launches an iteration, a pass, a reduction, a step and a copy, and so many for a Hessian and once; a

@@ -296,36 +296,24 @@ def tiny_kernel(
     tl.store(record + 5, points.to(tl.float64))
 
 
-@triton.jit(do_not_specialize=["M"])
+@triton.jit
 def mean_kernel(
-    WEIGHT,
-    BIAS,
-    RECORD,
-    NULL,
-    CENTER,
-    SCALE,
-    THETA,
-    COEFFICIENTS,
-    M,
-    D: tl.constexpr,
-    FOLDED: tl.constexpr,
-    RECORD_SIZE: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    WIDTH: tl.constexpr,
+    WEIGHT, BIAS, RECORD, NULL, CENTER, SCALE, THETA, PASS, M, D, record_size, FOLDED: tl.constexpr, WIDTH: tl.constexpr
 ):
     """One program writes the mean of the optima of `tiny_kernel` that were proven, of models with an intercept.
 
     THETA [D + 1] is the mean in coordinates of CENTER [D] and SCALE [D + 1], or NULL [D + 1] where nothing was proven.
-    COEFFICIENTS has the weights [D] and, at the next multiple of four, the intercept as a pass takes them: of the
-    columns as they are where the centre is FOLDED into it, else of the columns less their centre.
+    PASS has the weights [D] and, at the next multiple of four, the intercept as a pass takes them: of the columns as
+    they are where the centre is FOLDED into it, else of the columns less their centre.
     """
+    BLOCK_M: tl.constexpr = 2048 // WIDTH
     columns = tl.arange(0, WIDTH)
     weights = columns < D
     total, biases = tl.zeros([BLOCK_M, WIDTH], tl.float64), tl.zeros([BLOCK_M], tl.float64)
     proven = biases
     for start in range(0, M, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)
-        known = tl.load(RECORD + m * RECORD_SIZE, mask=m < M, other=-1.0) == TOLERANCE
+        known = tl.load(RECORD + m * record_size, mask=m < M, other=-1.0) == TOLERANCE
         inside = known[:, None] & weights[None, :]
         total += tl.load(WEIGHT + m[:, None] * D + columns[None, :], mask=inside, other=0.0)
         biases += tl.load(BIAS + m, mask=known, other=0.0)
@@ -343,5 +331,5 @@ def mean_kernel(
     w, b = theta * scale, theta_b * scale_b
     if FOLDED:
         b -= tl.sum(center * w, axis=0)
-    tl.store(COEFFICIENTS + columns, w, mask=weights)
-    tl.store(COEFFICIENTS + (D + 3) // 4 * 4, b)
+    tl.store(PASS + columns, w, mask=weights)
+    tl.store(PASS + (D + 3) // 4 * 4, b)

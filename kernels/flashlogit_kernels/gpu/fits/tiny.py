@@ -27,8 +27,6 @@ _BLOCK = 512
 """Rows whose losses are computed at once, two a thread."""
 _NARROWEST = 16
 """Smallest side of the matrices that tl.dot multiplies."""
-_MEAN_TILE = 2048
-"""Numbers of the tiles that are added up for a mean."""
 _WARPS = 8
 _LIKE_THEM = {"N": 2, "limit": 2, "l2_bits": 1 << 40, "tolerance_bits": 1 << 40}
 """Numbers of the same types as those that change from fit to fit: one compiled kernel does for all of them."""
@@ -120,19 +118,9 @@ def mean_optimum(
     begin = -(-(D + 1) // 2) * 2
     made = scale.new_empty(begin + -(-D // 4) * 4 + 1)
     theta, coefficients = made[: D + 1, None], made[begin:]
-    arguments: dict[str, Any] = {
-        "WEIGHT": found.weight,
-        "BIAS": found.bias,
-        "RECORD": found.record,
-        "NULL": null,
-        "CENTER": center,
-    }
-    arguments |= {"SCALE": scale, "THETA": theta, "COEFFICIENTS": coefficients, "M": M, "D": D, "FOLDED": folded}
-    arguments |= {
-        "RECORD_SIZE": found.record.shape[1],
-        "BLOCK_M": _MEAN_TILE // block_width(D),
-        "WIDTH": block_width(D),
-    }
+    tensors = found.weight, found.bias, found.record, null, center, scale, theta, coefficients
+    sizes = M, D, found.record.shape[1], folded, block_width(D)
+    arguments = dict(zip(_tiny.mean_kernel.arg_names, (*tensors, *sizes), strict=True))
     with on_device(made):
         Launch(_tiny.mean_kernel, (1,), {**arguments, "num_warps": _WARPS, "enable_fp_fusion": True})()
     return theta, coefficients

@@ -230,7 +230,7 @@ class FitTask:
             theta, outcome.certificate = unpenalised.optimum(outcome)
         elif outcome.ending == "precision":
             # Rounding may hide the gap of a weak penalty: what stands in for one may be small enough.
-            certificate = Unpenalised(objective).certify(outcome.point)
+            certificate = Unpenalised(objective, options.names).certify(outcome.point)
             if certificate.relative <= options.tolerance:
                 outcome.certificate, outcome.ending = certificate, "tolerance"
                 outcome.history[-1] |= {"gap": certificate.gap, "relative_gap": certificate.relative}

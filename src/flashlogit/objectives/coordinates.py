@@ -27,6 +27,8 @@ the sums, and spares the subtraction from every tile. A constant column has the 
 what rounding leaves of it would be multiplied by d_j, and subtracted it is 0 exactly."""
 _LEAST_CURVATURE = 1e-16
 """Least l2 from which the scale of a constant column is computed."""
+_LEAST_OF_LOSS = 1e-298
+"""Columns of less curvature count as constant: the square of their scale would be beyond float64."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ class Moments:
         center = mean if intercept else np.zeros_like(mean)
         with np.errstate(all="ignore"):
             of_loss = curvature * (variance if intercept else variance + np.square(mean))
+            of_loss = np.where(of_loss < _LEAST_OF_LOSS, 0.0, of_loss)
             # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype
             # overflows.
             rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0

@@ -146,7 +146,7 @@ def test_a_set_is_small_until_it_is_all() -> None:
     )
 
 
-@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 300, 200)])
+@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 2600, 200)])
 def test_a_fit_goes_on_from_each_point_to_the_last_bit(classes: int, N: int, D: int) -> None:
     """The last one goes over to all weights."""
     X, y = genes(N, D)

@@ -20,7 +20,7 @@ from torch import Tensor
 from flashlogit_kernels.cpu.descent import newton
 
 from ..objectives.objective import Objective, Point
-from ..objectives.subset import Subset, of_parameters
+from ..objectives.subset import of_parameters
 from .lbfgs import LBFGS
 from .method import Reached, Search, Start, State
 from .newton import Newton
@@ -30,7 +30,7 @@ from .newton import Newton
 class Tuning:
     """How many weights are chosen, and how far P is minimised over them."""
 
-    least: int = 64
+    least: int = 96
     """Weights that are 0 in a set, at least."""
     growth: float = 0.5
     """The same as a share of those that are not."""
@@ -103,7 +103,7 @@ class WorkingSet:
         products = len(objective.X) * len(chosen) ** 2
         by_loop = objective.penalised and objective.loss.columns == 1 and products <= TUNING.products
         before, gap = float(at.value), self._search.numbers.gap
-        found = _by_loop(of_parameters(objective, chosen), at.theta[chosen]) if by_loop else None
+        found = _by_loop(objective, chosen, at.theta[chosen]) if by_loop else None
         if found is not None and not (found[2] or before - found[1] >= TUNING.gain * gap):
             found = None
         if found is None and len(chosen) == objective.parameters:
@@ -146,19 +146,21 @@ def _method(objective: Any, start: Start) -> Newton | LBFGS:
     return (Newton if objective.parameters <= TUNING.newton else LBFGS)(objective, start)
 
 
-def _by_loop(few: Objective | Subset, theta: Tensor) -> tuple[Tensor, float, bool] | None:
-    """Return about the optimum of a logistic loss over a set, P there and whether it is near, by the compiled loop; None
-    where there is no such loop."""
-    assert isinstance(few, Objective)
-    loss, coordinates = few.loss, few.design.coordinates
-    D = few.X.shape[1]
-    columns = few.X.new_empty((len(coordinates.scale), len(few.X)), dtype=torch.float64)
-    columns[:D] = few.X.t()
-    columns[:D].sub_(coordinates.center[:, None]).mul_(coordinates.scale[:D, None])
-    columns[D:] = coordinates.scale[D:, None]
-    s = torch.ones_like(columns[0]) if loss.sample_weight is None else loss.sample_weight.double()
+def _by_loop(objective: Objective, chosen: Tensor, theta: Tensor) -> tuple[Tensor, float, bool] | None:
+    """Return about the optimum of a logistic loss over the parameters numbered `chosen` [n], P there and whether it is
+    near, by the compiled loop; None where there is no such loop. theta [n, 1]: where it begins."""
+    loss, design = objective.loss, objective.design
+    columns = chosen[: len(chosen) - 1] if objective.intercept else chosen
+    n, scale, center = len(columns), design.coordinates.scale[chosen, None], design.coordinates.center[columns, None]
+    whole = n == design.X.shape[1]
+    Z = theta.new_empty((len(chosen), len(design.X)))
+    Z[:n] = (design.X if whole else design.X.index_select(1, columns)).t()
+    Z[:n].sub_(center).mul_(scale[:n])
+    Z[n:] = scale[n:]
+    design.count(n / design.X.shape[1])
+    s = torch.ones_like(Z[0]) if loss.sample_weight is None else loss.sample_weight.double()
     x = theta[:, 0].clone()
-    arrays = columns, loss.y.double(), s / loss.weight_sum, x, few.l1_of[:, 0], few.l2_of[:, 0]
+    arrays = Z, loss.y.double(), s / loss.weight_sum, x, objective.l1_of[chosen, 0], objective.l2_of[chosen, 0]
     given = (each.contiguous().numpy() for each in arrays)
     found = newton(*given, share=TUNING.left, steps=TUNING.steps)
     return (x[:, None], *found) if found else None

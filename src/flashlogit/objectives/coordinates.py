@@ -9,7 +9,7 @@ l2 d_j^2. It is a change of variables, so that c and d need not be exact: a samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,10 @@ _LEAST_CURVATURE = 1e-16
 """Least l2 from which the scale of a constant column is computed."""
 _LEAST_OF_LOSS = 1e-298
 """Columns of less curvature count as constant: the square of their scale would be beyond float64."""
+_GROUPS, _OF_GROUP = 3, 5
+"""Rows whose differences tell how far apart most values of a column are: a group of them is without outlying rows."""
+_OUTLYING = 100.0
+"""A standard deviation of so many times the largest difference in a group is made by rows of no such group."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def measure_coordinates(
     """Return coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all; it waits for the device.
 
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
-    its scale is 1.
+    its scale is 1. On a CPU the median is the centre of a column whose variance a few rows make.
     """
     moments = Moments.of(X, rows, passes)
     still = np.flatnonzero(moments.variance == 0)
@@ -108,7 +112,28 @@ def measure_coordinates(
         with np.errstate(all="ignore"):
             mean = moments.mean.astype(np.float32).astype(np.float64)
         moments = Moments(moments.count, mean, moments.variance)
-    return moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
+    coordinates = moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
+    # A GPU would wait for it, as long as for a pass over a small table.
+    far = _outlying(X, moments.variance) if intercept and not X.is_cuda else []
+    if len(far):
+        columns = (X if rows is None else X[rows])[:, torch.from_numpy(far)]
+        coordinates.centers[far] = columns.double().median(dim=0).values.numpy()
+        coordinates = replace(coordinates, subtract=True)
+    return coordinates
+
+
+def _outlying(X: Tensor, variance: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the numbers of the columns of X [N, D] whose variance [D] a few rows make, so that their mean is far from
+    all others.
+
+    Such rows soon have no curvature. About the mean, all others are next to copies of the intercept: with a single row
+    of 1e9 among 60 of 700 columns an l1 fit took 133 s and ended at a gap of 1e-3; about the median it takes 0.1 s.
+    """
+    rows = torch.arange(_GROUPS * _OF_GROUP) * len(X) // (_GROUPS * _OF_GROUP)
+    apart = X[rows].double().view(_GROUPS, _OF_GROUP, -1).diff(dim=1).abs().amax(dim=1)
+    least = torch.where(apart > 0, apart, torch.inf).amin(dim=0).cpu().numpy()
+    with np.errstate(all="ignore"):
+        return np.flatnonzero(variance > np.square(_OUTLYING * least))
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def test_columns_whose_squares_vanish_prove_what_they_can(size: float, classes: 
     assert (result.converged, result.certificate.kind) == (True, "gap")
     assert not bool(result.weight.any())
     assert float(objective(result, size * X, y, 0.02)) == pytest.approx(result.objective, rel=1e-13)
-    penalties = [{"l1": 0.02 * size}, {}] if size < 1e-154 else []
+    penalties: list[dict[str, float]] = [{"l1": 0.02 * size}, {}] if size < 1e-154 else []
     for penalty in penalties:
         with pytest.raises(ValueError, match="column 0"):
             fitted(size * X, y, classes, **penalty, **options)

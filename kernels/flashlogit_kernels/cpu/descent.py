@@ -13,7 +13,7 @@ from . import _descent
 Array = NDArray[np.float64]
 
 
-def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: float) -> float:
+def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: float, compiled: bool = True) -> float:
     """Take x towards the minimum of a quadratic model plus an l1 term by coordinate descent.
 
         m(d) = slope . d + 1/2 d^T H d + sum_j l1_j |x_j + d_j|
@@ -29,11 +29,12 @@ def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: f
         l1: [P] float64, at least 0.
         sweeps: most sweeps.
         goal: ends after a sweep whose moves times their curvatures have at most this norm.
+        compiled: whether to load a compiled loop, which takes half a second in a process that has not.
 
     Returns:
         That norm, of the last sweep: about the subgradient of least norm that is left.
     """
-    return _compiled()[0](H, slope, x, l1, sweeps, goal)
+    return (_compiled()[0] if compiled else _descent.descend)(H, slope, x, l1, sweeps, goal)
 
 
 def newton(

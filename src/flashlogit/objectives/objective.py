@@ -17,8 +17,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .. import reference
+from ..passes import are_few
 from .certificate import FARTHEST_SHIFT, Certificate, l1_gap, penalty_gap, shrinkage
 from .design import sample_rows
+from .logistic import Logistic
 from .parameters import Parameterisation
 from .row_loss import Keep, KeptRows
 
@@ -49,6 +52,12 @@ class Objective(Parameterisation):
     def product_dtype(self) -> torch.dtype:
         """The dtype of products and of the Hessian where no other is asked for."""
         return torch.float64 if self.X.dtype == torch.float64 else torch.float32
+
+    @property
+    def compiled(self) -> bool:
+        """Whether loops on the host are compiled: all but those of a small table whose passes torch makes, for which a
+        fit takes less time than loading them."""
+        return not (isinstance(self.loss, Logistic) and self.loss.passes is reference and are_few(self.X, l1=True))
 
     @property
     def null_value(self) -> float:

@@ -101,7 +101,8 @@ class WorkingSet:
         at, objective = self._search.at, self.objective
         chosen = self._chosen(at)
         products = len(objective.X) * len(chosen) ** 2
-        by_loop = objective.penalised and objective.loss.columns == 1 and products <= TUNING.products
+        by_loop = objective.compiled and objective.penalised and objective.loss.columns == 1
+        by_loop &= products <= TUNING.products
         before, gap = float(at.value), self._search.numbers.gap
         found = _by_loop(objective, chosen, at.theta[chosen]) if by_loop else None
         if found is not None and not (found[2] or before - found[1] >= TUNING.gain * gap):

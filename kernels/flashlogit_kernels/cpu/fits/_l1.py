@@ -19,7 +19,7 @@ _SWEEPS = 500
 
 @helper
 def _penalty(x, l1, l2):
-    """Return the penalties of x, and what they are at x but for the l1 term's."""
+    """Return the penalty of x."""
     total = 0.0
     for j in range(len(x)):
         total += l1[j] * abs(x[j]) + 0.5 * l2[j] * x[j] * x[j]
@@ -59,7 +59,7 @@ def newton(columns, y, s, x, l1, l2, share, steps):
         predicted = 0.0
         for j in range(P):
             predicted += slope[j] * (end[j] - x[j]) + l1[j] * (abs(end[j]) - abs(x[j]))
-        length, new = 1.0, np.inf
+        length = 1.0
         while True:
             for j in range(P):
                 at[j] = x[j] + length * (end[j] - x[j]) if length < 1.0 else end[j]

@@ -1,7 +1,7 @@
 """Losses of rows and their derivatives, for small tables in float64 that one compiled loop fits.
 
-A table Z [width, height] is held column by column, so that all products are loops over rows, many of them at once. It is
-padded with columns of zeros and with rows of weight 0: no loop has a rest.
+A table Z [width, height] is held column by column, so that all products are loops over rows, many of them at once. It
+is padded with columns of zeros and with rows of weight 0: no loop has a rest.
 """
 
 import math

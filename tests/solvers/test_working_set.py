@@ -191,7 +191,8 @@ def test_a_small_table_is_fitted_without_numba_where_torch_makes_its_passes() ->
     """As a command does, whose single fit is done before Numba is loaded; many columns may take too long."""
     code = (
         "import sys, torch; sys.path[:0] = sys.argv[1:]; from test_working_set import genes;"
-        "from flashlogit import fit; fits = (fit(*genes(*of), l1=0.01, backend='torch') for of in ((200, 64), (60, 65)));"
+        "from flashlogit import fit; sizes = (200, 64), (60, 65);"
+        "fits = (fit(*genes(*size), l1=0.01, backend='torch') for size in sizes);"
         "print([(result.converged, 'numba' in sys.modules) for result in fits])"
     )
     here = Path(__file__).parent

@@ -89,14 +89,13 @@ def test_every_pass_is_counted(
     the rows counts as its share, a preconditioner's too, and so does a copy of columns. Iterations are evaluations
     after the first."""
     shares, copies = [0.0], [0.0]
-    choosing = working_set.of_parameters
+    fitting = working_set._by_loop
 
-    def of_parameters(objective: Objective, chosen: Tensor) -> Any:
-        few = choosing(objective, chosen)
-        copies.append(few.design.share)
-        return few
+    def by_loop(objective: Objective, *rest: Any) -> Any:
+        copies.append(objective.design.share)
+        return fitting(objective, *rest)
 
-    monkeypatch.setattr(working_set, "of_parameters", of_parameters)
+    monkeypatch.setattr(working_set, "_by_loop", by_loop)
     original = design.Design.sampled_moments
 
     def second_moments(*arguments: Any, **options: Any) -> tuple[Tensor, float]:

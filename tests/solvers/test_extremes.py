@@ -187,3 +187,50 @@ def test_a_weak_penalty_beside_columns_of_all_units(penalty: str, size: float, u
     assert result.converged
     for other in (polished, fitted(X, y, classes, tolerance=1e-12)):
         assert objective(result, X, y, **options) - objective(other, X, y, **options) <= result.gap + 1e-15
+
+
+@CLASSES
+@pytest.mark.parametrize("size", [1e-307, 1e-200, 1e-157, 1e-155, 1e-153])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_columns_whose_squares_vanish_prove_what_they_can(size: float, classes: int, intercept: bool) -> None:
+    """A penalty too strong for any weight is proven so; about the others nothing is claimed."""
+    X, y = data(classes)
+    options: dict[str, Any] = {"intercept": intercept, "tolerance": 1e-9}
+    result = fitted(size * X, y, classes, l1=0.02, **options)
+    assert (result.converged, result.certificate.kind) == (True, "gap")
+    assert not bool(result.weight.any())
+    assert float(objective(result, size * X, y, 0.02)) == pytest.approx(result.objective, rel=1e-13)
+    penalties: list[dict[str, float]] = [{"l1": 0.02 * size}, {}] if size < 1e-154 else []
+    for penalty in penalties:
+        with pytest.raises(ValueError, match="column 0"):
+            fitted(size * X, y, classes, **penalty, **options)
+
+
+@CLASSES
+@pytest.mark.parametrize("far", [1e17, 1e30, 1e100])
+@pytest.mark.parametrize("penalty", [{}, {"l1": 1e-5}, {"l2": 1e-12}])
+def test_values_lost_beside_a_far_off_row_prove_nothing(far: float, penalty: dict[str, float], classes: int) -> None:
+    """Either the others are told apart, and the optimum is one, or nothing is claimed."""
+    X, y = data(classes)
+    X[7] *= far
+    try:
+        result = fitted(X, y, classes, tolerance=1e-6, **penalty)
+    except ValueError as error:
+        assert "most values of column" in str(error)  # noqa: PT017
+        return
+    X[7] = 0.0
+    best = fitted(X, y, classes, tolerance=1e-6, **penalty)
+    assert not result.converged or result.objective <= best.objective + 2 / len(X)
+
+
+@pytest.mark.parametrize("far", [1e4, 1e6, 1e9])
+@pytest.mark.parametrize(("N", "D"), [(128, 4), (60, 300)])
+def test_a_row_far_off_takes_no_proof_away(N: int, D: int, far: float) -> None:
+    """With the mean of the columns for their centre, the last took a minute and ended at a gap of 1e-3."""
+    X, y = data(2, N=N, D=D)
+    X[7] *= far
+    result, rough = (fit(X, y.double(), l1=0.02, tolerance=t) for t in (1e-9, 1e-4))
+    assert result.converged
+    assert result.iterations <= 40
+    assert float(objective(result, X, y, 0.02)) == pytest.approx(result.objective, rel=1e-9)
+    assert result.objective <= rough.objective <= result.objective + rough.gap + 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_a_set_is_small_until_it_is_all() -> None:
     )
 
 
-@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 300, 200)])
+@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 2600, 200)])
 def test_a_fit_goes_on_from_each_point_to_the_last_bit(classes: int, N: int, D: int) -> None:
     """The last one goes over to all weights."""
     X, y = genes(N, D)
@@ -184,6 +185,40 @@ def test_the_same_bits_in_a_new_process_and_at_any_number_of_threads() -> None:
     ]
     ours = [fit(*genes(), l1=0.01, tolerance=1e-9).weight.numpy().tobytes().hex() for _ in range(2)]
     assert {*ours, *(run.stdout.strip() for run in runs)} == {ours[0]}
+
+
+def test_a_small_table_is_fitted_without_numba_where_torch_makes_its_passes() -> None:
+    """As a command does, whose single fit is done before Numba is loaded; many columns may take too long."""
+    code = (
+        "import sys, torch; sys.path[:0] = sys.argv[1:]; from test_working_set import genes;"
+        "from flashlogit import fit; sizes = (200, 64), (60, 65);"
+        "fits = (fit(*genes(*size), l1=0.01, backend='torch') for size in sizes);"
+        "print([(result.converged, 'numba' in sys.modules) for result in fits])"
+    )
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", code, str(here), str(here.parent)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[(True, False), (True, True)]"
+    X, y = genes(200, 64)
+    plain, compiled = (fit(X, y, l1=0.01, backend=b, tolerance=1e-12) for b in ("torch", "numba"))
+    torch.testing.assert_close(plain.weight, compiled.weight, rtol=1e-6, atol=1e-8)
+    assert torch.equal(plain.weight != 0, compiled.weight != 0)
+
+
+def test_heavy_tails_are_done_in_seconds_and_each_set_in_less() -> None:
+    """Sets whose columns are hard to tell apart once took seconds each, and the fit half a minute."""
+    g = np.random.default_rng(0)
+    T = g.standard_t(2.5, (300, 1500))
+    X = T * np.abs(T)
+    y = (X[:, :3].sum(axis=1) + g.standard_normal(300) > 0).astype(np.float64)
+    problem = problems.Problem(X, y, None, l1=1 / 300, l2=0.0, intercept=True)
+    seconds: list[float] = []
+    options: dict[str, Any] = {"l1": 1 / 300, "tolerance": 1e-7}
+    fit(torch.from_numpy(X[:, :200]), torch.from_numpy(y), **options)  # compiles
+    began = time.thread_time()
+    listened = {"on_point": lambda row, point: seconds.append(time.thread_time() - began)}
+    within(fit(torch.from_numpy(X), torch.from_numpy(y), **options, **listened), problem)
+    assert max(np.diff(seconds)) < 2.0
 
 
 def quadratic(P: int = 40) -> tuple[Any, ...]:

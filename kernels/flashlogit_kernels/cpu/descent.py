@@ -13,7 +13,7 @@ from . import _descent
 Array = NDArray[np.float64]
 
 
-def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: float) -> float:
+def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: float, compiled: bool = True) -> float:
     """Take x towards the minimum of a quadratic model plus an l1 term by coordinate descent.
 
         m(d) = slope . d + 1/2 d^T H d + sum_j l1_j |x_j + d_j|
@@ -29,24 +29,25 @@ def descend(H: Array, slope: Array, x: Array, l1: Array, *, sweeps: int, goal: f
         l1: [P] float64, at least 0.
         sweeps: most sweeps.
         goal: ends after a sweep whose moves times their curvatures have at most this norm.
+        compiled: whether to load a compiled loop, which takes half a second in a process that has not.
 
     Returns:
         That norm, of the last sweep: about the subgradient of least norm that is left.
     """
-    return _compiled()[0](H, slope, x, l1, sweeps, goal)
+    return (_compiled()[0] if compiled else _descent.descend)(H, slope, x, l1, sweeps, goal)
 
 
 def newton(
-    A: Array, y: Array, s: Array, x: Array, l1: Array, l2: Array, *, share: float, steps: int
+    columns: Array, y: Array, s: Array, x: Array, l1: Array, l2: Array, *, share: float, steps: int
 ) -> tuple[float, bool] | None:
     """Take x towards the least logistic objective over a few columns by Newton's method and coordinate descent.
 
-        sum_i s_i (log(1 + exp(z_i)) - y_i z_i) + sum_j (l1_j |x_j| + l2_j / 2 x_j^2),      z = A x
+        sum_i s_i (log(1 + exp(z_i)) - y_i z_i) + sum_j (l1_j |x_j| + l2_j / 2 x_j^2),      z = x . columns
 
     All in one thread, in float64; a step takes N P^2 / 2 products. Armijo's rule shortens a step that leads too far.
 
     Args:
-        A: [N, P] float64, its rows contiguous.
+        columns: [P, N] float64, each column contiguous.
         y, s: [N] float64, labels in [0, 1] and weights.
         x: [P] float64, overwritten by a point that is no worse.
         l1, l2: [P] float64, at least 0.
@@ -57,20 +58,14 @@ def newton(
         The objective, and whether so little of the subgradient is left; None, and x as it was, without Numba.
     """
     loop = _compiled()[1]
-    return None if loop is _descent.newton else loop(A, y, s, x, l1, l2, share, steps)
+    return None if loop is None else loop(columns, y, s, x, l1, l2, share, steps)
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., float], Callable[..., tuple[float, bool]]]:
-    """Return the loops: of Numba, which is imported when it is first needed, or of Python."""
+def _compiled() -> tuple[Callable[..., float], Callable[..., tuple[float, bool]] | None]:
+    """Return the loops: of Numba, which is imported when it is first needed, or of Python, which has one of them."""
     try:
-        from numba.extending import overload
-
-        from .loops import loop
+        from .fits import _l1
     except ImportError:
-        return _descent.descend, _descent.newton
-    overload(_descent.add)(lambda total, factor, row: _descent.add_each)
-    overload(_descent.descend)(lambda H, slope, x, l1, sweeps, goal: _descent.descend)
-    overload(_descent.objective)(lambda A, y, s, x, l1, l2, z: _descent.objective)
-    overload(_descent.derivatives)(lambda A, y, s, z, x, l2, slope, H: _descent.derivatives)
-    return loop(_descent.descend), loop(_descent.newton)
+        return _descent.descend, None
+    return _l1.descend, _l1.newton

@@ -20,7 +20,7 @@ from ..objectives.certificate import Certificate, provable
 from ..objectives.logistic import smallest_margin
 from ..solvers.driver import HistoryRow
 from ..solvers.unpenalised.problem import BOUNDS
-from .task import Fit, FitOptions
+from .task import Fit, FitOptions, default_names
 
 SMALL_COLUMNS = 128
 """Most columns on a CPU."""
@@ -105,7 +105,7 @@ def tiny_fit(
         seconds=seconds - compiling,
         compile_seconds=compiling,
         history=history,
-        names=options.names or [f"x{j}" for j in range(D)],
+        names=options.names or default_names(D),
     )
 
 

@@ -121,6 +121,11 @@ def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     return torch.where(excess > 0, outside, inside)
 
 
+def l1_gap(w: Tensor, a: Tensor, l1: Tensor | float) -> Tensor:
+    """Return the same where l2_j = 0 and |a_j| is at most l1_j, or more by rounding alone as after a shrinkage."""
+    return (l1 * w.abs() + w * a).clamp(min=0.0)
+
+
 def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     """Return the largest tau up to 1 that makes tau a feasible, [K]: min_j l1_j / |a_j| over columns with l2_j = 0."""
     ratio = torch.where((l2 > 0) | (a.abs() <= l1), 1.0, l1 / a.abs())

@@ -9,7 +9,7 @@ l2 d_j^2. It is a change of variables, so that c and d need not be exact: a samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,12 @@ the sums, and spares the subtraction from every tile. A constant column has the 
 what rounding leaves of it would be multiplied by d_j, and subtracted it is 0 exactly."""
 _LEAST_CURVATURE = 1e-16
 """Least l2 from which the scale of a constant column is computed."""
+_LEAST_OF_LOSS = 1e-298
+"""Columns of less curvature count as constant: the square of their scale would be beyond float64."""
+_GROUPS, _OF_GROUP = 3, 5
+"""Rows whose differences tell how far apart most values of a column are: a group of them is without outlying rows."""
+_OUTLYING = 100.0
+"""A standard deviation of so many times the largest difference in a group is made by rows of no such group."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def measure_coordinates(
     """Return coordinates from the rows numbered `rows` [n] int64 of X [N, D], or from all; it waits for the device.
 
     A column that is constant in the sample is looked up in all of X; if it is constant there too and has no penalty,
-    its scale is 1.
+    its scale is 1. On a CPU the median is the centre of a column whose variance a few rows make.
     """
     moments = Moments.of(X, rows, passes)
     still = np.flatnonzero(moments.variance == 0)
@@ -106,7 +112,29 @@ def measure_coordinates(
         with np.errstate(all="ignore"):
             mean = moments.mean.astype(np.float32).astype(np.float64)
         moments = Moments(moments.count, mean, moments.variance)
-    return moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
+    coordinates = moments.coordinates(X.device, curvature=curvature, l2=l2, intercept=intercept)
+    far = _outlying(X, moments.variance)
+    if intercept and len(far):
+        columns = (X if rows is None else X[rows])[:, torch.from_numpy(far)]
+        coordinates.centers[far] = columns.double().median(dim=0).values.numpy()
+        coordinates = replace(coordinates, subtract=True)
+    return coordinates
+
+
+def _outlying(X: Tensor, variance: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the numbers of the columns of X [N, D] whose variance [D] a few rows make, so that their mean is far from
+    all others; none on a GPU.
+
+    Such rows soon have no curvature. About the mean, all others are next to copies of the intercept: with a single row
+    of 1e9 among 60 of 700 columns an l1 fit took 133 s and ended at a gap of 1e-3; about the median it takes 0.1 s.
+    """
+    if X.is_cuda:  # it would wait for that as long as for a pass over a small table
+        return np.empty(0, np.int64)
+    rows = torch.arange(_GROUPS * _OF_GROUP) * len(X) // (_GROUPS * _OF_GROUP)
+    apart = X[rows].double().view(_GROUPS, _OF_GROUP, -1).diff(dim=1).abs().amax(dim=1)
+    least = torch.where(apart > 0, apart, torch.inf).amin(dim=0).cpu().numpy()
+    with np.errstate(all="ignore"):
+        return np.flatnonzero(variance > np.square(_OUTLYING * least))
 
 
 @dataclass(frozen=True)
@@ -164,6 +192,7 @@ class Moments:
         center = mean if intercept else np.zeros_like(mean)
         with np.errstate(all="ignore"):
             of_loss = curvature * (variance if intercept else variance + np.square(mean))
+            of_loss = np.where(of_loss < _LEAST_OF_LOSS, 0.0, of_loss)
             # The loss says nothing of a constant column beside an intercept, and any scale will do that no dtype
             # overflows.
             rest = max(l2, _LEAST_CURVATURE) if l2 > 0 else 1.0

@@ -37,6 +37,10 @@ _PIECE_BYTES, _BLOCK_BYTES = 1 << 19, 32 << 20
 """A thread of a CPU fills so many bytes at a time, which stay in its second cache; so many are multiplied at once."""
 _SERIAL_VALUES = 1 << 15
 """Torch goes over so many values in one thread, and waits for no other."""
+_PAIRS = 64
+"""Pairs of rows by which `what_is_lost` measures how far apart most values of a column are."""
+_LOST = 2.0**-48
+"""Differences of less than this share of a column's standard deviation have a few bits left once they are centred."""
 _HALF_COLUMNS = 256
 """Fewer columns are multiplied as fast in float32."""
 
@@ -179,6 +183,32 @@ def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
             return f"X holds {float(block[row, column])} in {place}; {remedy}"
         begin += len(block)
     return "sums over the rows are not finite: values of X, or weights, are too large or too small; rescale them"
+
+
+def what_is_lost(X: Tensor, coordinates: Coordinates, names: Sequence[str] | None = None) -> str | None:
+    """Return a sentence for the user on the first column of X [N, D] whose values float64 cannot tell apart in these
+    coordinates, or None; names: [D] of the columns.
+
+    Next to a value of 1e100 those of an ordinary size are all the same, and the squares of values of 1e-200 are 0.
+    What such sums say of an optimum is no proof of anything.
+    """
+    rows = torch.linspace(0, len(X) - 1, min(_PAIRS + 1, len(X)), dtype=torch.float64).long()
+    apart = X[rows.to(X.device)].double().diff(dim=0).abs()
+    unequal = (apart > 0).sum(dim=0)
+    if len(apart) == 0:
+        return None
+    middle = torch.where(apart > 0, apart, torch.inf).sort(dim=0).values.gather(0, (unequal[None] - 1).clamp(0) // 2)[0]
+    spread = 1 / coordinates.scale[: X.shape[1]]
+    found = ((unequal > 0) & (middle < _LOST * spread)).nonzero()
+    if len(found) == 0:
+        return None
+    column = int(found[0])
+    name = "" if names is None else f" ({names[column]})"
+    return (
+        f"most values of column {column} of X{name} are {float(middle[column]):.1g} apart: float64 cannot hold the"
+        " squares of so little, or not beside the column's largest values, and no optimum can be proven; rescale the"
+        " column, or clip what is far off"
+    )
 
 
 _Blocks = Iterator[tuple[Tensor, Tensor]]

@@ -17,8 +17,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .certificate import FARTHEST_SHIFT, Certificate, penalty_gap, shrinkage
+from .. import reference
+from ..passes import are_few
+from .certificate import FARTHEST_SHIFT, Certificate, l1_gap, penalty_gap, shrinkage
 from .design import sample_rows
+from .logistic import Logistic
 from .parameters import Parameterisation
 from .row_loss import Keep, KeptRows
 
@@ -49,6 +52,12 @@ class Objective(Parameterisation):
     def product_dtype(self) -> torch.dtype:
         """The dtype of products and of the Hessian where no other is asked for."""
         return torch.float64 if self.X.dtype == torch.float64 else torch.float32
+
+    @property
+    def compiled(self) -> bool:
+        """Whether loops on the host are compiled: all but those of a small table whose passes torch makes, for which a
+        fit takes less time than loading them."""
+        return not (isinstance(self.loss, Logistic) and self.loss.passes is reference and are_few(self.X, l1=True))
 
     @property
     def null_value(self) -> float:
@@ -184,7 +193,9 @@ class Objective(Parameterisation):
         weight, a = W.reshape(-1, 1), (a[:D] / self.scale[:D]).reshape(-1, 1)
         l1, l2 = torch.full_like(weight, self.l1), torch.full_like(weight, self.proving_l2)
         shrunk = shrinkage(a, l1, l2)
-        penalties = penalty_gap(weight, shrunk * a, l1, l2) + 0.5 * (self.l2 - l2) * weight.square()
+        of_l1 = not self.proving_l2 > 0
+        penalties = l1_gap(weight, shrunk * a, l1) if of_l1 else penalty_gap(weight, shrunk * a, l1, l2)
+        penalties = penalties + 0.5 * (self.l2 - l2) * weight.square()
         tau, of_rows, of_penalties = torch.stack([shrunk[0], divergence, penalties.sum()]).tolist()
         if tau < 1:
             of_rows = float(self.loss.shrunk_divergence(self.design, point.rows, at, tau, shift)) / S
@@ -200,7 +211,8 @@ class Objective(Parameterisation):
         else:
             l1, l2 = self.l1_of[:weights], l2 if self.proving_l2 > 0 else torch.zeros_like(l2)
             tau = shrinkage(data[:weights], l1, l2)
-            gap = penalty_gap(theta[:weights], tau * data[:weights], l1, l2).sum(dim=0)
+            at = theta[:weights], tau * data[:weights], l1
+            gap = (penalty_gap(*at, l2) if self.proving_l2 > 0 else l1_gap(*at)).sum(dim=0)
             # The divergence is of second order in 1 - tau; this is its size, not a bound.
             gap = gap + (1 - tau).square() * value
         if self.intercept:

@@ -63,6 +63,11 @@ class Subset:
         return self.whole.product_dtype
 
     @property
+    def compiled(self) -> bool:
+        """Whether loops on the host are compiled."""
+        return self.whole.compiled
+
+    @property
     def null_value(self) -> float:
         """P of the null model."""
         return self.whole.null_value

@@ -51,16 +51,19 @@ class Tuning:
 TUNING = Tuning()
 
 
-def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tuple[Tensor, bool]:
+def minimise_model(
+    H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor, *, compiled: bool = True
+) -> tuple[Tensor, bool]:
     """Return the x [P, 1] that minimises m, for H [1, P, P] and gradient, theta and l1 [P, 1]; all float64.
 
     Ends when a millionth of the subgradient is left: the next outer step starts from there. The second value is whether
     H has no negative curvature but by rounding in float64; where it has, m is of H with some more on its diagonal.
+    compiled: whether coordinate descent is.
     """
     device = theta.device
     A, g, first, l1 = H[0].cpu().contiguous(), gradient[:, 0].cpu(), theta[:, 0].cpu(), l1[:, 0].cpu()
     goal, more = TUNING.no_slope * float(steepest_descent(g, first, l1).norm()), 0.0
-    x, done = _by_descent(A, g, first, first, l1, goal, rounds=TUNING.rounds)
+    x, done = _by_descent(A, g, first, first, l1, goal, rounds=TUNING.rounds, compiled=compiled)
     for _ in range(TUNING.repeats):
         if done or not bool((l1 > 0).any()):
             break
@@ -72,7 +75,7 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
             slope = g + A @ (x - first)
         inside = x.clone()
         inside[here] = interior_point(A[here][:, here], slope[here], x[here], l1[here])
-        end, done = _by_descent(A, slope, x, inside, l1, goal, rounds=TUNING.polishing_rounds)
+        end, done = _by_descent(A, slope, x, inside, l1, goal, rounds=TUNING.polishing_rounds, compiled=compiled)
         if not float(_model(A, slope, x, l1, (end - x)[None])) < 0:
             break
         x = end
@@ -80,14 +83,15 @@ def minimise_model(H: Tensor, gradient: Tensor, theta: Tensor, l1: Tensor) -> tu
 
 
 def _by_descent(
-    H: Tensor, slope: Tensor, x: Tensor, start: Tensor, l1: Tensor, goal: float, *, rounds: int
+    H: Tensor, slope: Tensor, x: Tensor, start: Tensor, l1: Tensor, goal: float, *, rounds: int, compiled: bool
 ) -> tuple[Tensor, bool]:
     """Return a better point than `start` [P], and whether it is the minimum of m, whose quadratic part has the gradient
     `slope` at x; goal: the subgradient that may be left."""
     end, sweeps = start.clone(), min(max(TUNING.products // len(x) ** 2, TUNING.sweeps[0]), TUNING.sweeps[1])
     for _ in range(rounds):
         here = slope + H @ (end - x)
-        left = descend(*(each.numpy() for each in (H, here, end, l1)), sweeps=sweeps, goal=goal)
+        arrays = (each.numpy() for each in (H, here, end, l1))
+        left = descend(*arrays, sweeps=sweeps, goal=goal, compiled=compiled)
         if left <= goal:
             return end, True
         support = torch.nonzero((end != 0) | (l1 == 0)).reshape(-1)

@@ -147,7 +147,8 @@ class Newton:
         g = search.at.gradient
         if self.objective.l1 > 0:
             theta, l1, models = search.theta, self.objective.l1_of, [slice(k, k + 1) for k in range(len(H))]
-            minima = [minimise_model(H[k], g[:, k], theta[:, k], l1[:, k]) for k in models]
+            loops = self.objective.compiled
+            minima = [minimise_model(H[k], g[:, k], theta[:, k], l1[:, k], compiled=loops) for k in models]
             end = torch.cat([x for x, _ in minima], dim=1)
             if self._dtype is None and not all(convex for _, convex in minima):
                 # Rounding of float32 has curved it downwards, where columns are next to copies of each other.

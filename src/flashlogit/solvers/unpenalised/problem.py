@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...objectives.certificate import Certificate
-from ...objectives.design import what_is_not_finite
+from ...objectives.design import what_is_lost, what_is_not_finite
 from ...objectives.objective import Objective, Point
 from ..driver import Outcome
 from ..newton_cg import ConjugateGradients
@@ -70,8 +70,10 @@ class Unpenalised:
             names: [D] of the columns, for the error.
 
         Raises:
-            ValueError: values of X that are not finite, or whose squares are not.
+            ValueError: values of X that are not finite, or whose squares are not, or that float64 cannot tell apart.
         """
+        if lost := what_is_lost(objective.X, objective.design.coordinates, names):
+            raise ValueError(lost)
         self.objective = objective
         self.collinear: Collinear | None = None
         self._gram: Tensor | None = None

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import blas
 from torch import Tensor
 
 from ..objectives.objective import Objective, Point
@@ -190,6 +189,8 @@ class SampledLBFGS:
         size = np.abs(v).max()
         if factors is None or size == 0:
             return v.copy()
+        from scipy.linalg import blas  # 50 ms, for fits that take a sample
+
         upper = factors[0].numpy().T  # whose columns lie contiguously
         solve = blas.strsv if upper.dtype == np.float32 else blas.dtrsv
         half = solve(upper, (v / size).astype(upper.dtype), trans=1)

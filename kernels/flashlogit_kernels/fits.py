@@ -43,3 +43,8 @@ class TinyFits:
         """Return those of so many problems over X, on its device, whose numbers are to be written."""
         shapes = (problems, X.shape[1]), (problems,), (problems, NUMBERS + (TINY_ITERATIONS + 1) * ROW)
         return cls(*(X.new_empty(shape, dtype=torch.float64) for shape in shapes))
+
+
+def problems(rows: Tensor | None) -> int:
+    """Return M of row numbers [M, places], or 1 of numbers [places] or of all rows."""
+    return len(rows) if rows is not None and rows.dim() > 1 else 1

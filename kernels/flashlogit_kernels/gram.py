@@ -5,6 +5,7 @@ Triton 3.6 cannot compile a product of float64 tiles; 3.9 can, if the GPU has un
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def weighted_gram(
             upper += (weighted * block).sum(dtype=torch.float64)
         else:
             add_upper_half(upper, weighted, block)
-    return bordered(upper.triu() + upper.triu(1).t(), border, h.sum(dtype=torch.float64).reshape(1))
+    return bordered(mirrored(upper), border, h.sum(dtype=torch.float64).reshape(1))
 
 
 def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
@@ -63,6 +64,22 @@ def add_upper_half(total: Tensor, A: Tensor, B: Tensor) -> None:
             place += torch.mm(left, right, out_dtype=torch.float32)  # whose sums are float32 in any case
         else:
             place += left @ right
+
+
+def mirrored(upper: Tensor) -> Tensor:
+    """Return the symmetric matrices [..., D, D] whose upper halves are given; what is below may be anything.
+
+    On a CPU in NumPy, panel by panel: `triu` waits for all threads of OpenMP, whatever the size.
+    """
+    if upper.device.type != "cpu":
+        return upper.triu() + upper.triu(1).mT
+    matrix = upper.numpy().copy()
+    for start in range(0, matrix.shape[-1], _PANEL_COLUMNS):
+        stop = start + _PANEL_COLUMNS
+        square = matrix[..., start:stop, start:stop]
+        square[:] = np.triu(square) + np.triu(square, 1).swapaxes(-1, -2)
+        matrix[..., stop:, start:stop] = matrix[..., start:stop, stop:].swapaxes(-1, -2)
+    return torch.from_numpy(matrix)
 
 
 def bordered(matrix: Tensor, border: Tensor, corner: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Race:
     """
 
     def __init__(self, objective: Objective, gap: float, repeats: int, limit: float) -> None:
-        self._objective, self._asked, self._repeats, self._limit = objective, gap, repeats, limit * 1e3
+        self._objective, self._asked, self._repeats, self.limit_ms = objective, gap, repeats, limit * 1e3
         self._found: dict[Contender, list[Attempt]] = {}
         self._failed: dict[Contender, str] = {}
 
@@ -110,7 +110,7 @@ class Race:
                 for value in contender.ladder:
                     found.append(Attempt(contender, variant, value, first.one_thread))
                     self._run(found[-1])
-                    if found[-1].median > self._limit or self.gap(found[-1]) <= self._asked:
+                    if found[-1].median > self.limit_ms or self.gap(found[-1]) <= self._asked:
                         break
             except Exception as error:
                 self._failed[contender] = f"{variant}: {reason(error)}"
@@ -132,7 +132,7 @@ class Race:
         """Time the settings that may be a contender's best, A B C, A B C, ..., as long as the limit of time allows."""
         timed: dict[Attempt, float] = {}
         for reaching in map(self._reaching, self._found.values()):
-            most = min([self._limit, *(_LIKELY * attempt.median for attempt in reaching[:1])])
+            most = min([self.limit_ms, *(_LIKELY * attempt.median for attempt in reaching[:1])])
             timed |= {attempt: attempt.median for attempt in reaching if attempt.median <= most}
         for attempt in timed:
             attempt.ms = []
@@ -140,7 +140,7 @@ class Race:
             began = time.perf_counter()
             while expected < 3 * _SETTLING_MS and time.perf_counter() - began < _SETTLING_MS / 1e3:
                 attempt.run()
-            if turn * expected <= self._limit:
+            if turn * expected <= self.limit_ms:
                 for _ in range(max(1, min(_MOST_IN_A_TURN, int(_SHORT_MS / expected)))):
                     self._run(attempt)
 

@@ -2,8 +2,8 @@
 
 Every method fits every table to a proven relative gap of 1e-8, once to compile and warm up, then in turn with the
 others; one that takes four times as long as the quickest gets no more turns. The time of a method is its least, and the
-speed-up that of the quickest method over it: `auto` is meant to have at least 0.8. With --peers other libraries take
-part as they do in `fit`.
+speed-up that of the quickest method over it: `auto` is meant to have at least 0.8. With --peers `auto` races against
+other libraries in place of that, as in `fit`.
 """
 
 import math
@@ -28,7 +28,9 @@ from .report import Record, Report, parser_of, times
 _METHODS = ("newton", "newton-cg", "lbfgs", "auto")
 _SLOW = 4.0
 """Methods that take so many times as long as the quickest at first are not timed in turn."""
-_LIMIT_MS = 2e4
+_FAR_BEHIND = 4.0
+"""A peer's setting that takes so many times as long as `auto` is the last that it is tried with."""
+_LEAST_LIMIT_MS = 50.0
 _QUICK_BYTES = 4 << 20
 """Bytes of X in a quick run, which takes every fifth table."""
 
@@ -146,15 +148,16 @@ def measure(table: Spectrum, data: Data, repeats: int) -> list[Record]:
 
 
 def peers(table: Spectrum, data: Data, repeats: int, patterns: Sequence[str]) -> list[Record]:
-    """Let other libraries race against `auto`."""
+    """Let other libraries race against `auto`, each until it takes so long that it has lost."""
     objective = Objective(data.X, data.y, table.l2)
     exact = flashlogit.fit(data.X, data.y, l2=table.l2, tolerance=1e-12)
     objective.best = objective(exact.weight, exact.bias)
-    run = Race(objective, GAP, repeats, _LIMIT_MS / 1e3)
     found = contenders(data, "cpu", GAP, ["flashlogit", *patterns])
     entrants = [each for each in found if isinstance(each, Contender) and not each.name.startswith("flashlogit ")]
-    for entrant in entrants:
-        run.climb(entrant)
+    run = Race(objective, GAP, repeats, math.inf)
+    for entrant in entrants:  # ours is the first
+        ours = run.climb(entrant).get("ms", math.inf)
+        run.limit_ms = min(run.limit_ms, max(_LEAST_LIMIT_MS, _FAR_BEHIND * ours))
     run.take_turns()
     records = [run.record(entrant) for entrant in entrants]
     ours = next(record.get("ms") for record in records if record["name"] == "flashlogit")
@@ -173,16 +176,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="tables whose names have it")
     options = parser.parse_args([*arguments, "--devices", "cpu"])
     report = Report("spectra", __doc__, options)
+    raced, repeats = options.peers is not None, 1 if options.quick else options.repeats
     for table in TABLES[:: 5 if options.quick else 1]:
         if options.quick:
             table = replace(table, N=max(500, min(table.N, _QUICK_BYTES // (4 * table.D))))
-        if options.only not in table.name:
+        if options.only not in table.name or (raced and table.weaker > 1):  # the peers' penalty is 1 / N
             continue
         X, y = table.make()
         data = Data(X, y, table.l2)
-        records = measure(table, data, 1 if options.quick else options.repeats)
-        if options.peers is not None and table.weaker == 1:
-            records += peers(table, data, 1 if options.quick else options.repeats, options.peers or ["*"])
-        report.add(table.name, records)
+        report.add(
+            table.name, peers(table, data, repeats, options.peers or ["*"]) if raced else measure(table, data, repeats)
+        )
     report.finish()
     return 0

@@ -73,6 +73,12 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         some = {"rows": torch.arange(N), "starts": torch.arange(0, N + 1, N // 2)} if call.get("everything") else {}
         fit_tiny(X, torch.ones(N, dtype=torch.uint8), l2=0.1, tolerance=1e-6, **some)
         return
+    if call["function"] == "mean_optimum":
+        from flashlogit_kernels.gpu.fits.tiny import TinyFits, mean_optimum
+
+        ones = torch.ones(D + 1, dtype=torch.float64)
+        mean_optimum(TinyFits.empty(X, 132), null=ones, center=ones[:D], scale=ones, folded=True)
+        return
     function = getattr(kernels, call["function"])
     if call["function"] == "label_sums":
         function(torch.ones(N, dtype=storage), *([torch.ones(N)] if call.get("everything") else []))

@@ -235,7 +235,7 @@ def test_models_that_have_ended_wait(method: str) -> None:
     assert len(set(ended.tolist())) > 1
 
 
-@pytest.mark.parametrize("P", [1, 2, 29, 33, 129, 1025])
+@pytest.mark.parametrize("P", [1, 2, 29, 33, 65, 129, 1025])
 @METHODS
 def test_sizes(method: str, P: int) -> None:
     if not fits_step(P, method):
@@ -330,7 +330,7 @@ def test_the_gap_of_a_pass_with_its_border_is_proven(intercept: bool, mean: floa
 
 
 @CASES
-@pytest.mark.parametrize("D", [5, 70])
+@pytest.mark.parametrize("D", [5, 64, 70])
 def test_a_new_hessian_is_the_objectives(intercept: bool, mean: float, D: int) -> None:
     """Within the kernel, and by torch for more parameters; at the start, and where a model wants another one."""
     case = Case.drawn("newton", far=False, intercept=intercept, mean=mean, D=D)
@@ -351,7 +351,7 @@ def test_a_new_hessian_is_the_objectives(intercept: bool, mean: float, D: int) -
         step.hessian(case.sums)
 
 
-@pytest.mark.parametrize("D", [5, 70])
+@pytest.mark.parametrize("D", [5, 64, 70])
 def test_a_hessian_without_factors_is_told(D: int) -> None:
     case = Case.drawn("newton", far=False, intercept=True, mean=0.3, D=D)
     case.sums[0, 2 * D + 6] = -1e9

@@ -87,11 +87,14 @@ def test_fifty_problems_at_once(fit_tiny: Any, device: torch.device) -> None:
 
 
 def test_bootstraps(fit_tiny: Any, device: torch.device) -> None:
-    """Rows by number, some of them several times; a problem of its own gives the same bits."""
+    """Rows by number, some of them several times; a problem of its own, or of a matrix of rows, has the same bits."""
     X, y = table(40, 3, device)
     rows = torch.randint(40, (3 * 40,)).to(device)
     starts = torch.arange(4, device=device) * 40
     found = fit_tiny(X.float(), y, l2=L2, tolerance=1e-12, rows=rows, starts=starts)
+    again = fit_tiny(X.float(), y, l2=L2, tolerance=1e-12, rows=rows.view(3, 40))
+    assert torch.equal(again.weight, found.weight)
+    assert torch.equal(again.record[:, :8], found.record[:, :8])
     for m in range(3):
         mine = rows[m * 40 : (m + 1) * 40]
         alone = fit_tiny(X.float(), y, l2=L2, tolerance=1e-12, rows=mine)
@@ -137,6 +140,29 @@ def test_a_limit_ends_it(fit_tiny: Any, device: torch.device) -> None:
     found = fit_tiny(X, y, l2=L2, tolerance=1e-12, iterations=1)
     ending, *_, iterations, points = found.record[0, :6].tolist()
     assert (ending, iterations, points) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(("M", "D", "proven"), [(300, 3, 0.5), (7, 63, 1.0), (5, 1, 0.0)])
+def test_the_mean_of_proven_optima(kernels: Any, device: torch.device, M: int, D: int, proven: float, folded: bool):
+    """In a solver's coordinates and as a pass takes it; where no fit has ended well it is the null model."""
+    from flashlogit_kernels.fits import TinyFits
+    from flashlogit_kernels.gpu.fits.tiny import mean_optimum
+
+    found = TinyFits.empty(torch.empty(1, D, device=device), M)
+    ended = torch.rand(M, device=device) < proven
+    found.weight.normal_().masked_fill_(~ended[:, None], torch.nan)
+    found.bias.normal_().masked_fill_(~ended, torch.nan)
+    found.record[:, 0] = torch.where(ended, 0.0, 1.0)
+    center, scale = torch.randn(D, device=device).double(), torch.rand(D + 1, device=device).double() + 0.5
+    null = torch.randn(D + 1, 1, device=device).double()
+    theta, coefficients = mean_optimum(found, null=null, center=center, scale=scale, folded=folded)
+    w, b = found.weight[ended].mean(dim=0), found.bias[ended].mean()
+    expected = torch.cat([w, (b + center @ w)[None]]) / scale if proven else null[:, 0]
+    torch.testing.assert_close(theta, expected[:, None], rtol=1e-13, atol=1e-13)
+    scaled, place = expected * scale, -(-D // 4) * 4
+    torch.testing.assert_close(coefficients[:D], scaled[:D], rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(coefficients[place], scaled[D] - folded * center @ scaled[:D], rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("l2", [1e-7, L2, 10.0])

@@ -11,7 +11,8 @@ from problems import objective_of
 from torch import Tensor
 
 from flashlogit.fitting.fit import fit
-from flashlogit.objectives.design import _strided_pieces
+from flashlogit.objectives.coordinates import Coordinates
+from flashlogit.objectives.design import _shared_blocks, _strided_blocks
 from flashlogit.objectives.objective import Objective, Point
 from flashlogit.solvers.newton_cg import (
     ConjugateGradients,
@@ -97,7 +98,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         return precondition_by_inverse(self._inverse, r)
 
     monkeypatch.setattr(Preconditioner, "times", times)
-    monkeypatch.setattr("flashlogit.objectives.design._pieces", _strided_pieces)
+    monkeypatch.setattr("flashlogit.objectives.design._shared_blocks", _strided_blocks)
     original = NewtonCG.__init__
 
     def reading_late(self: NewtonCG, *arguments: Any) -> None:
@@ -129,25 +130,36 @@ def test_a_gpu_comes_to_the_same_and_waits_less(decades: float, monkeypatch: pyt
     assert 1 <= len(made) == len({id(each) for each in made}) <= found.iterations
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns", "wider rows"])
-@pytest.mark.parametrize(("rows", "most"), [(640, 1 << 28), (640, 4 * 32 * 40 * 7), (10_000, 1 << 28), (10_000, 9000)])
-def test_a_sample_of_strided_rows(layout: str, rows: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a GPU takes it, in as few parts as memory allows: pieces from 32 places, or all rows."""
-    monkeypatch.setattr("flashlogit.objectives.design._GRAM_BYTES", {"cuda": most})
+@pytest.mark.parametrize("layout", ["rows", "columns", "wider rows", "bfloat16"])
+@pytest.mark.parametrize("rows", [640, 10_000])
+@pytest.mark.parametrize("most", [28, 15])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_blocks_of_a_sample(device: str, most: int, rows: int, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 32 places, or all rows; in as few parts as memory allows."""
+    monkeypatch.setattr("flashlogit.objectives.design._GRAM_BYTES", {"cuda": 1 << most})
+    monkeypatch.setattr("flashlogit.objectives.design._BLOCK_BYTES", 1 << most)
+    monkeypatch.setattr("flashlogit.objectives.design._PIECE_BYTES", 1 << min(most, 13))
     N, D = 5010, 40
     X, h = torch.randn(N, D + 3)[:, :D], torch.rand(N)
     X = X.contiguous() if layout == "rows" else X.t().contiguous().t() if layout == "columns" else X
-    parts, visited = _strided_pieces(X, h, rows)
+    X = X.bfloat16() if layout == "bfloat16" else X
+    center, scales = torch.randn(D, dtype=torch.float64), torch.rand(D + 1, dtype=torch.float64)
+    coordinates = Coordinates(X.device, center.numpy(), scales.numpy(), True, False, 0.0, (0.0, 0.0))
+    make = _strided_blocks if device == "cuda" else _shared_blocks
+    blocks, visited = make(X, h, rows, coordinates, torch.float32)
+    found = [(block.clone(), root.clone()) for block, root in blocks]
+    assert (len(found) == 1) == (most == 28)
+    assert all(block.nbytes <= 1 << most for block, _ in found)
     chosen = torch.arange(N)
     if rows < N:
-        chosen = torch.cat([chosen[k * 156 :][:20] for k in range(32)])
+        starts = [k * 156 if device == "cuda" else k * N // 32 for k in range(32)]
+        chosen = torch.cat([chosen[start:][:20] for start in starts])
     assert visited == len(chosen)
-    assert len(parts) == {1 << 28: 1, 4 * 32 * 40 * 7: 3, 9000: 90}[most]
-    got = torch.cat([part.reshape(-1, D) for part, _ in parts])
-    weights = torch.cat([weights.reshape(-1) for _, weights in parts])
-    order = got[:, 0].sort().indices, X[chosen, 0].sort().indices
-    assert torch.equal(got[order[0]], X[chosen][order[1]])
-    assert torch.equal(weights[order[0]], h[chosen][order[1]])
+    got, roots = (torch.cat(each) for each in zip(*found, strict=True))
+    known = (X[chosen].float() - center.float()) * scales[:D].float() * h[chosen, None].sqrt()
+    order = got[:, 0].sort().indices, known[:, 0].sort().indices
+    torch.testing.assert_close(got[order[0]], known[order[1]])
+    torch.testing.assert_close(roots[order[0]], h[chosen][order[1]].sqrt())
 
 
 def test_moments_of_strided_rows_take_a_handful_of_launches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +167,8 @@ def test_moments_of_strided_rows_take_a_handful_of_launches(monkeypatch: pytest.
 
     Some CPUs take a cast more for a product.
     """
-    monkeypatch.setattr("flashlogit.objectives.design._pieces", _strided_pieces)
+    monkeypatch.setattr("flashlogit.objectives.design._shared_blocks", _strided_blocks)
+    monkeypatch.setattr("flashlogit.objectives.design.mirrored", lambda upper: upper.triu() + upper.triu(1).t())
     monkeypatch.setattr("flashlogit.objectives.design.half_dtype", lambda X: torch.bfloat16)
     objective = objective_of(*decaying(1200, 300, 0.5), l2=1 / 4000)
     point = at_null(objective)

@@ -53,7 +53,9 @@ class Models:
     def canonical(self, theta: Tensor) -> Tensor:
         return theta
 
-    def evaluate(self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False) -> Point:
+    def evaluate(
+        self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False, last: bool = False
+    ) -> Point:
         z = self.X @ theta
         loss = torch.nn.functional.binary_cross_entropy_with_logits(z, self.Y, reduction="none").mean(dim=0)
         value = loss + 0.5 * self.l2 * theta.square().sum(dim=0) + (self.l1_of * theta.abs()).sum(dim=0)

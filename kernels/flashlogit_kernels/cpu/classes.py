@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..gram import mirrored
 from . import _classes
 from .passes import as_bytes, number_of_parts, part_of, table_of
 from .pool import share
@@ -82,8 +83,7 @@ def softmax_hessian(
     K, P = len(b), X.shape[1] + 1
     found = _over_parts(_classes.HESSIAN, X, y, W, b, sample_weight, center, None, second=False)
     matrix = X.new_empty((P, K, P, K), dtype=torch.float64)
-    lower = found.matrices.view(-1, P, P)
-    whole = lower.tril() + lower.tril(-1).mT
+    whole = mirrored(found.matrices.view(-1, P, P).mT)
     for place, (first, second) in enumerate(zip(*np.tril_indices(K), strict=True)):
         matrix[:, first, :, second] = matrix[:, second, :, first] = whole[place]
     return matrix

@@ -34,7 +34,7 @@ from ..contract import (
     RowPass,
     RowValues,
 )
-from ..gram import bordered
+from ..gram import bordered, mirrored
 from . import _blocks, _measure, _rows
 from .pool import share
 
@@ -74,7 +74,7 @@ def bce_hessian(
     check_hessian_columns(X)
     packed, lower = _sums(bce_pass(X, y, weight, bias, **options), RowValues(), border=True, hessian=True)
     sums, border, corner = torch.split(packed, [X.shape[1] + SCALARS, X.shape[1], 1])
-    return BCEHessian(BCESums(sums.clone()), bordered(lower.tril() + lower.tril(-1).t(), border, corner))
+    return BCEHessian(BCESums(sums.clone()), bordered(mirrored(lower.t()), border, corner))
 
 
 def bce_rows(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.gram import add_upper_half, weighted_gram
+from flashlogit_kernels.cpu.pool import share
+from flashlogit_kernels.gram import add_upper_half, mirrored, weighted_gram
 
 from ..passes import Passes
 from ..reference import block_rows, row_blocks
@@ -28,7 +33,10 @@ _SUPPORT = 8
 400,000 x 28 of them took up to 45 passes over X instead of 22."""
 _PIECES = 32
 """Places of X, evenly spread, from which rows come: to gather single rows takes longer than to multiply them."""
-_PANEL = 256
+_PIECE_BYTES, _BLOCK_BYTES = 1 << 19, 32 << 20
+"""A thread of a CPU fills so many bytes at a time, which stay in its second cache; so many are multiplied at once."""
+_SERIAL_VALUES = 1 << 15
+"""Torch goes over so many values in one thread, and waits for no other."""
 _HALF_COLUMNS = 256
 """Fewer columns are multiplied as fast in float32."""
 
@@ -114,14 +122,9 @@ class Design:
         half = half_dtype(self.X) if rough else None
         X, coordinates = self.X, self.coordinates
         D = X.shape[1]
-        pieces, visited = (_strided_pieces if X.is_cuda else _pieces)(X, h, rows)
-        center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
-
         upper, border, corner = (X.new_zeros(s, dtype=dtype) for s in ((D, D), (D,), (1,)))
-        for rows_of_X, weights in pieces:
-            root = weights.to(dtype).sqrt()
-            block = (rows_of_X.to(dtype) - center).mul_(scale).mul_(root[..., None]).reshape(-1, D)
-            root = root.reshape(-1)
+        blocks, visited = (_strided_blocks if X.is_cuda else _shared_blocks)(X, h, rows, coordinates, dtype)
+        for block, root in blocks:
             border += block.t() @ root
             corner += root.square().sum()
             block = block if half is None else block.to(half)
@@ -178,19 +181,64 @@ def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
     return "sums over the rows are not finite: values of X, or weights, are too large or too small; rescale them"
 
 
-def _pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:
-    """Return about `rows` rows of X [N, D] and their h [N] in pieces, [m, D] and [m] each, and how many they are."""
-    N = len(X)
+_Blocks = Iterator[tuple[Tensor, Tensor]]
+
+
+def _shared_blocks(
+    X: Tensor, h: Tensor, rows: int, coordinates: Coordinates, dtype: torch.dtype
+) -> tuple[_Blocks, int]:
+    """Return blocks of sqrt(h_i) d (x_i - c) [m, D] and sqrt(h_i) [m] for about `rows` rows of X [N, D] and their h
+    [N], and how many rows they are. A block is overwritten by the next one.
+
+    NumPy fills them in the threads of the passes. An operation of torch's waits for all threads of OpenMP: with eight
+    of them for each of 32 pieces, a Hessian took seconds where the cores were busy.
+    """
+    N, D = X.shape
     few = _PIECES <= rows <= N // 2
     starts = [k * N // _PIECES for k in range(_PIECES + 1)]
-    pieces = [slice(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
-    return [(X[piece], h[piece]) for piece in pieces], sum(piece.stop - piece.start for piece in pieces)
+    pieces = [(start, min(start + rows // _PIECES, end) if few else end) for start, end in pairwise(starts)]
+    height = max(1, _PIECE_BYTES // (D * dtype.itemsize))
+    slices = [slice(at, min(at + height, end)) for start, end in pieces for at in range(start, end, height)]
+    at_once = max(1, _BLOCK_BYTES // _PIECE_BYTES)
+
+    def blocks() -> _Blocks:
+        numbers = np.dtype(str(dtype).removeprefix("torch."))
+        center, scale = (each.numpy().astype(numbers) for each in (coordinates.center, coordinates.scale[:D]))
+        block, root = np.empty((at_once * height, D), numbers), np.empty(at_once * height, numbers)
+        for begin in range(0, len(slices), at_once):
+            some = slices[begin : begin + at_once]
+            ends = [0, *accumulate(piece.stop - piece.start for piece in some)]
+            places = [(block[start:end], root[start:end]) for start, end in pairwise(ends)]
+            read = [(X[piece], h[piece].numpy(), *place) for piece, place in zip(some, places, strict=True)]
+            share(partial(_fill, read, center, scale), len(some))
+            yield torch.from_numpy(block[: ends[-1]]), torch.from_numpy(root[: ends[-1]])
+
+    return blocks(), sum(end - start for start, end in pieces)
 
 
-def _strided_pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor, Tensor]], int]:
-    """Return the same for a GPU, all places of X side by side, [P, m, D] and [P, m]: few operations, each a large one.
+def _fill(read: Sequence[Any], center: NDArray[Any], scale: NDArray[Any], k: int) -> None:
+    """Write sqrt(h_i) d (x_i - c) and sqrt(h_i) of the k-th piece to its places."""
+    x, h, block, root = read[k]
+    np.sqrt(h, out=root, casting="same_kind")
+    np.subtract(_widened(x), center, out=block)
+    block *= scale
+    block *= root[:, None]
 
-    There is more than one where `_GRAM_BYTES` of float32 do not hold all of them.
+
+def _widened(x: Tensor) -> NDArray[Any]:
+    """Return x as an array, bfloat16 as float32, by shifting its bits: NumPy has no such numbers."""
+    if x.dtype != torch.bfloat16:
+        return x.numpy()
+    widened: NDArray[np.uint32] = np.left_shift(x.view(torch.uint16).numpy(), 16, dtype=np.uint32)
+    return widened.view(np.float32)
+
+
+def _strided_blocks(
+    X: Tensor, h: Tensor, rows: int, coordinates: Coordinates, dtype: torch.dtype
+) -> tuple[_Blocks, int]:
+    """Return the same for a GPU: from all places of X side by side, for few operations, each a large one.
+
+    There is more than one block where `_GRAM_BYTES` of float32 do not hold all rows.
     """
     N, D = X.shape
     places = _PIECES if _PIECES <= rows <= N // 2 else 1
@@ -198,8 +246,14 @@ def _strided_pieces(X: Tensor, h: Tensor, rows: int) -> tuple[list[tuple[Tensor,
     each = rows // places if places > 1 else N
     at_places, h_at_places = (t[: places * apart].view(places, apart, *t.shape[1:])[:, :each] for t in (X, h))
     height = max(1, _GRAM_BYTES["cuda"] // (4 * places * D))
-    parts = zip(torch.split(at_places, height, 1), torch.split(h_at_places, height, 1), strict=True)
-    return list(parts), places * each
+    center, scale = coordinates.center.to(dtype), coordinates.scale[:D].to(dtype)
+
+    def blocks() -> _Blocks:
+        for x, weights in zip(torch.split(at_places, height, 1), torch.split(h_at_places, height, 1), strict=True):
+            root = weights.to(dtype).sqrt()
+            yield (x.to(dtype) - center).mul_(scale).mul_(root[..., None]).reshape(-1, D), root.reshape(-1)
+
+    return blocks(), places * each
 
 
 def _supported(X: Tensor, passes: Passes, *, intercept: bool) -> Tensor:
@@ -215,7 +269,7 @@ def _supported(X: Tensor, passes: Passes, *, intercept: bool) -> Tensor:
         second = second + moments.count * middle.square()
         middle = torch.zeros_like(middle)
     fourth = torch.zeros_like(middle)
-    for block in torch.split(X, cast_rows(X)):
+    for block in torch.split(X, cast_rows(X) if X.is_cuda else max(1, _SERIAL_VALUES // X.shape[1])):
         fourth += (block.double() - middle).square_().square_().sum(dim=0)
     return (second > 0) & (second.square() >= _SUPPORT * fourth)
 
@@ -234,13 +288,7 @@ def _whole(upper: Tensor, border: Tensor, corner: Tensor, coordinates: Coordinat
     """Return [P, P] from its upper half, without what has to do with an intercept that there is not."""
     D, P = len(coordinates.center), len(coordinates.scale)
     matrix = upper.new_empty((P, P))
-    matrix[:D, :D] = upper
-    panel = D if upper.is_cuda else _PANEL
-    for start in range(0, D, panel):
-        stop = min(start + panel, D)
-        square = matrix[start:stop, start:stop]
-        square.copy_(square.triu() + square.triu(1).t())
-        matrix[stop:D, start:stop] = matrix[start:stop, stop:D].t()
+    matrix[:D, :D] = mirrored(upper)
     if P > D:
         scale = coordinates.scale[D].to(upper.dtype)
         matrix[D, :D] = matrix[:D, D] = border * scale

@@ -70,14 +70,16 @@ class Logistic(Targets):
 
     def sums(self, design: Design, at: Coefficients, keep: Keep) -> RowSums:
         """Sum losses and gradients in the dtype of `at`, in one pass over X; waits for nothing."""
-        curvature = keep.products is not None or keep.intercepts
+        # A GPU's registers may not hold the border, which then takes two more reads.
+        border = keep.border and keep.intercepts and not design.X.is_cuda
+        wanted = {"curvature": keep.products is not None or (keep.intercepts and not border), "border": border}
         options = self._options(design, at.W.dtype)
         design.count()
-        sums = self.passes.bce_onepass(
-            design.X, self.y, at.W[:, 0], at.b, curvature=curvature, logits=keep.margins, **options
-        )
+        sums = self.passes.bce_onepass(design.X, self.y, at.W[:, 0], at.b, logits=keep.margins, **wanted, **options)
         h = sums.curvature
-        rows = KeptRows(None if h is None or keep.products is None else h.to(keep.products), h, sums.logits)
+        kept = None if h is None or keep.products is None else h.to(keep.products)
+        border_sums = torch.cat([sums.border, sums.corner.reshape(1)]) if border else None
+        rows = KeptRows(kept, h, sums.logits, border=border_sums)
         return RowSums(sums.loss, Coefficients(sums.weight_grad[:, None], sums.bias_grad.reshape(1)), rows)
 
     def product(self, design: Design, curvature: Tensor, v: Coefficients) -> Coefficients:
@@ -114,6 +116,8 @@ class Logistic(Targets):
 
     def intercept_hessian(self, rows: KeptRows) -> Tensor:
         """Return the second derivative of the sum by the intercept, sum_i s_i h_i, [1, 1] float64."""
+        if rows.border is not None:
+            return rows.border[-1:, None]
         assert rows.exact is not None
         return rows.exact.sum(dtype=torch.float64).reshape(1, 1)
 
@@ -122,7 +126,9 @@ class Logistic(Targets):
         return slope / hessian[0]
 
     def intercept_product(self, design: Design, rows: KeptRows, at: Coefficients, shift: Tensor) -> Coefficients:
-        """Return the Hessian of the sum times (0, shift [1]), float64; one pass over X."""
+        """Return the Hessian of the sum times (0, shift [1]), float64; one pass over X, unless its border was kept."""
+        if rows.border is not None:
+            return Coefficients(rows.border[:-1, None] * shift, rows.border[-1:] * shift)
         h = rows.exact
         assert h is not None
         column = self.passes.column_sums(design.X, h, compute_dtype=torch.float64, center=design.center)
@@ -140,7 +146,8 @@ class Logistic(Targets):
     def sample(self, chosen: Tensor, parameters: int) -> Self | None:
         """Return the loss of some rows; a sample in which a class hardly occurs is separable."""
         y, s = self.y[chosen], None if self.sample_weight is None else self.sample_weight[chosen]
-        positive, total = _mass(y, s)
+        found = self.passes.label_sums(y, s)
+        positive, total = found.label_sum, found.weight_sum
         if not total > 0 or min(positive, total - positive) / total * len(y) < 8 * parameters:
             return None
         return replace(self, y=y, sample_weight=s, shares=_shares(positive / total, self.intercept), weight_sum=total)
@@ -152,14 +159,6 @@ class Logistic(Targets):
 def _shares(mean: float, intercept: bool) -> tuple[float, float]:
     """Return the shares of labels 0 and 1 in the null model, for the mean label."""
     return (1 - mean, mean) if intercept else (0.5, 0.5)
-
-
-def _mass(y: Tensor, s: Tensor | None) -> tuple[float, float]:
-    """Return the weighted sum of the labels and the sum of the weights; one wait."""
-    if s is None:
-        return float(y.sum(dtype=torch.float64)), float(len(y))
-    positive, total = torch.stack([(y.double() * s).sum(), s.sum(dtype=torch.float64)]).tolist()
-    return positive, total
 
 
 def smallest_margin(logits: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:

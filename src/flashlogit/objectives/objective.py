@@ -55,18 +55,22 @@ class Objective(Parameterisation):
         """P of the null model, which has intercepts only."""
         return self.loss.null_value
 
-    def evaluate(self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False) -> Point:
+    def evaluate(
+        self, theta: Tensor, *, products: torch.dtype | None = None, certified: bool = False, last: bool = False
+    ) -> Point:
         """Return P and its gradient at theta [P C, 1], for one pass over X. Waits for nothing.
 
         Args:
             theta: the point.
             products: the dtype of the products that `product` is to make at this point, None for none.
             certified: whether to keep what `certify` and `separated` need of the rows.
+            last: whether `certify` is likely to be called there, and is to take no pass of its own, if that can be.
         """
         keep = Keep(
             products,
             intercepts=certified and self.penalised and self.intercept,
             margins=certified and not self.proving_l2 > 0,
+            border=last,
         )
         sums = self.loss.sums(self.design, self.for_pass(theta), keep)
         data = self.off_flat(self.pulled_back(sums.gradient))
@@ -144,7 +148,7 @@ class Objective(Parameterisation):
 
     def certify(self, point: Point) -> Certificate:
         """Return the duality gap at a point; with an intercept for one pass over X or two, if it was evaluated
-        `certified`, and else for another one.
+        `certified`, for none, if as the last one, and else for another one.
 
         As in `flashlogit.objectives.certificate`, for a softmax with u_i = q_i - e_{y_i} for distributions q_i: the
         residuals p - e_y need not add up to 0 for each class, but with an intercept u has to. Those of intercepts t

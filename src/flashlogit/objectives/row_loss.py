@@ -37,11 +37,13 @@ class Keep(NamedTuple):
 
     products: the dtype of the curvature to keep for `product`, None for none. intercepts: whether to keep what
     `intercept_hessian` and `intercept_product` need. margins: whether to keep what `margin` and `shrunk_divergence` do.
+    border: whether the product is likely to be asked for, and is summed at once where that spares a read of X.
     """
 
     products: torch.dtype | None
     intercepts: bool
     margins: bool
+    border: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class KeptRows:
 
     curvature: for products, in their dtype: s_i h_i [N] of a logistic loss, the probabilities [N, C] of a softmax.
     exact: s_i h_i [N] float64. logits: [N] float64. margin: the smallest one of a row of positive weight, [].
-    intercepts: second derivative of the sum by the intercepts, [C, C].
+    intercepts: second derivative of the sum by the intercepts, [C, C]. border: the same by the weights and, last, by
+    the intercept, sum_i s_i h_i (x_i - c, 1) [D + 1].
     """
 
     curvature: Tensor | None = None
@@ -58,6 +61,7 @@ class KeptRows:
     logits: Tensor | None = None
     margin: Tensor | None = None
     intercepts: Tensor | None = None
+    border: Tensor | None = None
 
 
 @dataclass(frozen=True)

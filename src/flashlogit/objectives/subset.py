@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.gram import mirrored
+
 from .design import Design
 from .objective import Objective, Point
 
@@ -69,11 +71,11 @@ class Subset:
         """Return theta [n, 1]: what the classes of a column have in common is another subset's matter."""
         return theta
 
-    def evaluate(self, theta: Tensor, *, certified: bool = False) -> Point:
+    def evaluate(self, theta: Tensor, *, certified: bool = False, last: bool = False) -> Point:
         """Return P and its gradient at theta [n, 1], and the gap over these parameters alone, for one pass."""
         whole, places = self.whole, self.places
         everywhere = self._everywhere(theta)
-        point = whole.evaluate(everywhere, certified=certified)
+        point = whole.evaluate(everywhere, certified=certified, last=last)
         gradient = self._everywhere(point.gradient[places])
         gap = whole.gap_estimate(everywhere, gradient - whole.l2_of * everywhere, gradient, point.value)
         return Point(theta, point.gradient[places], point.value, gap, point.rows)
@@ -106,7 +108,7 @@ class Subset:
                 same = of_class[panel, None] == of_class[rest]
                 of_panel = Vp[:, panel].t()
                 total[panel, rest] += (of_panel @ V[:, rest]).mul_(same) - of_panel @ Vp[:, rest]
-        hessian = (total.triu() + total.triu(1).t()) / whole.loss.weight_sum
+        hessian = mirrored(total) / whole.loss.weight_sum
         hessian.diagonal().add_(whole.l2_of[self.places, 0])
         if whole.intercept and whole.gauge is not None:
             hessian[-C:, -C:] += torch.outer(whole.gauge[-1], whole.gauge[-1])

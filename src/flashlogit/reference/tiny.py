@@ -22,6 +22,7 @@ from flashlogit_kernels.fits import (
     TRIALS,
     UNSOUND,
     TinyFits,
+    problems,
 )
 
 Array = NDArray[np.float64]
@@ -41,9 +42,9 @@ def fit_tiny(
 ) -> TinyFits:
     """Minimise M objectives with an l2 penalty, one after the other: the twin of
     `flashlogit_kernels.cpu.fits.tiny.fit_tiny`. A Hessian that has no factor ends a fit."""
-    ends = [0, len(X) if rows is None else len(rows)] if starts is None else starts.tolist()
+    visited = np.arange(len(X)) if rows is None else rows.numpy().reshape(-1)
+    ends = np.linspace(0, len(visited), problems(rows) + 1, dtype=int) if starts is None else starts.numpy()
     found = TinyFits.empty(X, len(ends) - 1)
-    visited = np.arange(len(X)) if rows is None else rows.numpy()
     every, labels = (each.to(torch.float64).numpy() for each in (X, y))
     weights = np.ones(len(visited)) if sample_weight is None else sample_weight.to(torch.float64).numpy()
     for m in range(len(ends) - 1):

@@ -31,6 +31,7 @@ class Start:
     """Where a method begins: theta [P, K], and perhaps the Hessian [K, P, P] of a sample, or a state to go on from.
 
     tolerance: on the relative gap, below which nothing need be solved for. at: the point itself, if it is known.
+    coefficients: what a pass takes there, if that is known: w [D] and, at the next multiple of four, b.
     """
 
     theta: Tensor
@@ -38,6 +39,7 @@ class Start:
     hessian: Tensor | None = None
     state: State | None = None
     at: Point | None = None
+    coefficients: Tensor | None = None
 
     @classmethod
     def resumed(cls, objective: Objective, state: State, tolerance: float) -> Start:

@@ -10,9 +10,11 @@ Newton method), so that exact zeros come out of it; of many columns `flashlogit.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +41,12 @@ class Tuning:
     """Share of the old curvature along a step that the new one must have: with less, rounding may be all there is."""
     exact_below: float = 1e-3
     """Share of the null model's P at which a new float32 Hessian that leads no further has its rounding to blame."""
+    one_step: float = 1e4
+    """By what a step may divide the gap: where that would do, its point is evaluated as the last one. Up to 32 columns
+    a pass of float64 takes next to no longer for that, and the read of X that it spares half as long as a pass."""
+    host_columns: int = 128
+    """Most parameters for which NumPy factors a Hessian. Torch's factors end with an operation that waits for all
+    threads of OpenMP: on busy cores 65 columns took 12 ms in place of 0.02. At 1,025 NumPy's own threads took 2 s."""
     refusals: int = 4
     """After so many shorter steps along a new direction the rounding of a float32 Hessian is taken for the cause."""
 
@@ -56,6 +64,9 @@ class Newton:
         self._new = self._was_new = False
         self._dtype: torch.dtype | None = None
         self._last = math.inf
+        self._as_last = False
+        """Whether the accepted point was evaluated as the last one: its certificate has other last digits then."""
+        self._near = TUNING.one_step * start.tolerance * objective.null_value
         if start.state is not None:
             P, K = start.theta.shape
             # A step that a kernel made keeps an inverse, which may not be sound: the Hessian is computed anew.
@@ -64,7 +75,9 @@ class Newton:
                 self._new, self._was_new = bool(new), bool(before)
                 self._last = float(last) if last >= 0 else math.inf
             self._dtype = torch.float64 if bool(of_shapes(start.state, exact=())[0]) else None
-        self.search = Search(objective.l1_of, start.at or objective.evaluate(start.theta, certified=True))
+            self._as_last = bool(start.state.get("as_last", False))
+        at = start.at or objective.evaluate(start.theta, certified=True, last=self._as_last)
+        self.search = Search(objective.l1_of, at)
         self._decrement: float | None = None
 
     @property
@@ -82,7 +95,8 @@ class Newton:
     def advance(self) -> bool:
         """Try the next point; return whether it was good enough."""
         last, before, search = self.decrement, self.search.at, self.search
-        search.judge(self.objective.evaluate(search.trial, certified=True))
+        near = search.numbers.gap <= self._near
+        search.judge(self.objective.evaluate(search.trial, certified=True, last=near))
         refused = search.numbers.refused
         if refused > 0:
             inexact = self._dtype is None and self.objective.product_dtype != torch.float64
@@ -92,6 +106,7 @@ class Newton:
             elif not self._new and refused > 1:
                 self._renew()
             return False
+        self._as_last = near
         self._last, self._decrement, self._was_new, self._new = last, None, self._new, False
         if self.objective.parameters <= TUNING.corrected_parameters:
             self._correct(search.theta - before.theta, search.at.gradient - before.gradient)
@@ -99,11 +114,11 @@ class Newton:
 
     def state(self) -> State:
         """Return the Hessian, if there is one yet; whether it is new, and was at the last point; whether it is to be in
-        float64; the last decrement, or -1."""
+        float64; the last decrement, or -1; whether the point was evaluated as the last one."""
         new, was_new, exact = (torch.tensor(each) for each in (self._new, self._was_new, self._dtype is not None))
         last = torch.tensor(self._last if math.isfinite(self._last) else -1.0, dtype=torch.float64)
         of_hessian = {"hessian": self.hessian, "was_new": was_new, "last": last} if self.hessian is not None else {}
-        return {"new": new, "exact": exact, **of_hessian}
+        return {"new": new, "exact": exact, "as_last": torch.tensor(self._as_last), **of_hessian}
 
     def _renew(self) -> None:
         """Compute the Hessian at the accepted point, and go on along its direction."""
@@ -143,7 +158,8 @@ class Newton:
             return max(0.0, -change)
         found = None
         if self._factors is None:
-            self._factors, found = try_factor(H)
+            small = not H.is_cuda and H.shape[-1] <= TUNING.host_columns
+            self._factors, found = _factored_on_host(H) if small else try_factor(H)
         direction = -solve(self._factors, g)
         values = [self._change(H, direction, search.theta + direction)]
         change, *sound = read_back(values if found is None else [*values, found.all()])
@@ -160,6 +176,15 @@ class Newton:
         if self.objective.l1 > 0:
             model = model + self.objective.l1_of * (end.abs() - self.search.theta.abs())
         return model.sum()
+
+
+def _factored_on_host(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `try_factor` does in NumPy."""
+    factors = np.full(H.shape, np.nan, H.numpy().dtype)
+    for factor_of, matrix in zip(factors, H.numpy(), strict=True):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            factor_of[:] = np.linalg.cholesky(matrix)
+    return torch.from_numpy(factors), torch.from_numpy(np.isfinite(factors).all(axis=(1, 2)))
 
 
 def _times(H: Tensor, v: Tensor) -> Tensor:

@@ -15,9 +15,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ..objectives.design import sample_rows
 from ..objectives.objective import Objective
 from .choose import begun
@@ -67,9 +64,9 @@ def start_from_sample(objective: Objective, start: Start) -> Start:
     X = objective.X
     on_gpu = X.is_cuda or by_kernels(objective.loss)
     size = X.numel() * X.element_size()
-    mean = _mean_of_fits(objective) if by_kernels(objective.loss) and size >= TUNING.fitted_bytes else None
+    mean = _mean_of_fits(objective, start) if by_kernels(objective.loss) and size >= TUNING.fitted_bytes else None
     if mean is not None:
-        return Start(mean, start.tolerance)
+        return mean
     if on_gpu and size < TUNING.least_gpu_bytes:
         return start
     rows = len(X) // TUNING.shrink
@@ -92,8 +89,8 @@ def start_from_sample(objective: Objective, start: Start) -> Start:
     return Start(newton.search.theta, start.tolerance, hessian=hessian)
 
 
-def _mean_of_fits(objective: Objective) -> Tensor | None:
-    """Return the mean theta of the optima of small random samples, one for each multiprocessor, all of them fitted in
+def _mean_of_fits(objective: Objective, null: Start) -> Start | None:
+    """Return the mean of the optima of small random samples, one for each multiprocessor, all of them fitted in
     one launch. Waits for nothing.
 
     Its error is a multiprocessor's share of a single sample's, and a bias of second order (Zhang, Duchi and Wainwright
@@ -106,8 +103,7 @@ def _mean_of_fits(objective: Objective) -> Tensor | None:
     may count, or without an intercept, where the share of a class is not known. With weights that balanced rare classes
     the mean was up to 30 times as far from the optimum as the null model.
     """
-    from flashlogit_kernels.fits import TOLERANCE
-    from flashlogit_kernels.gpu.fits.tiny import fit_tiny
+    from flashlogit_kernels.gpu.fits.tiny import fit_tiny, mean_optimum
     from flashlogit_kernels.gpu.launch import multiprocessors
 
     X, loss, device, P = objective.X, objective.loss, objective.X.device, objective.parameters
@@ -127,12 +123,11 @@ def _mean_of_fits(objective: Objective) -> Tensor | None:
         loss.y,
         l2=objective.l2,
         tolerance=TUNING.known * P / rows,
-        rows=chosen,
-        starts=torch.arange(0, len(chosen) + 1, rows, device=device),
+        rows=chosen.view(-1, rows),
         iterations=TUNING.fitted_steps,
     )
-    ended = found.record[:, :1] == TOLERANCE
-    both = torch.cat([found.weight, found.bias[:, None]], dim=1)
-    mean = torch.where(ended, both, 0.0).sum(dim=0) / ended.sum()
-    theta = objective.from_user(mean[:-1, None], mean[-1:])
-    return torch.where(ended.any(), theta, objective.null)
+    coordinates, folded = objective.design.coordinates, objective.design.center is None
+    theta, coefficients = mean_optimum(
+        found, null=null.theta, center=coordinates.center, scale=coordinates.scale, folded=folded
+    )
+    return Start(theta, null.tolerance, coefficients=coefficients)

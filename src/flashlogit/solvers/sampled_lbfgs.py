@@ -173,25 +173,15 @@ class SampledLBFGS:
         for k in range(used):
             alphas[k] = (self._steps[k] @ q) / curvature[k]
             q -= alphas[k] * self._changes[k]
-        H0 = self._sampled_inverse
-        r = H0(q)
+        r = self._sampled_inverse(q)
         if used:
             y = self._changes[0]
-            r *= curvature[0] / (y @ H0(y))
+            r *= curvature[0] / (y @ self._sampled_inverse(y))
         for k in reversed(range(used)):
             r += (alphas[k] - (self._changes[k] @ r) / curvature[k]) * self._steps[k]
         self.search.set_direction(torch.from_numpy(-r)[:, None])
         return max(0.0, 0.5 * float(g @ r))
 
     def _sampled_inverse(self, v: Any) -> Any:
-        """Return M^-1 v [P]."""
-        factors = self._preconditioner.factors
-        size = np.abs(v).max()
-        if factors is None or size == 0:
-            return v.copy()
-        from scipy.linalg import blas  # 50 ms, for fits that take a sample
-
-        upper = factors[0].numpy().T  # whose columns lie contiguously
-        solve = blas.strsv if upper.dtype == np.float32 else blas.dtrsv
-        half = solve(upper, (v / size).astype(upper.dtype), trans=1)
-        return solve(upper, half).astype(np.float64) * size
+        """Return M^-1 v [P], which may be v itself."""
+        return self._preconditioner.times(torch.from_numpy(v)[:, None])[:, 0].numpy()

@@ -110,9 +110,10 @@ class Stepped:
         self._passes = kernels.Plans(objective.X, loss.y, eps=0.0, compute_dtype=torch.float32, **of_rows)
         self._plans: dict[Any, Any] = {}
         self._ahead = list(_AHEAD)
-        # The pass at the null model, whose weights are 0, is launched first: the device works while the rest is made.
-        first = start.theta is objective.null and not known and not (newton and self._exact_hessian)
-        at_null = self._null_sums() if first else None
+        # A pass whose coefficients are known is launched first: the device works while the rest is made.
+        known_there = start.theta is objective.null or start.coefficients is not None
+        first = known_there and not known and not (newton and self._exact_hessian)
+        sums = self._first_sums(start.coefficients) if first else None
         folded = objective.intercept and objective.design.center is None
         with np.errstate(over="ignore"):
             penalties = objective.l2 * np.square(coordinates.scales)
@@ -147,7 +148,7 @@ class Stepped:
                 P, pairs = objective.parameters, (LBFGS.memory, objective.parameters, 1)
                 shapes = {"hessian": (1, P, P), "new": ()} if newton else {"steps": pairs, "changes": pairs}
                 of_shapes(known, **shapes)
-            self._launch_first(start.theta, known, at_null)
+            self._launch_first(start.theta, known, sums)
 
     @property
     def search(self) -> Stepped:
@@ -256,20 +257,20 @@ class Stepped:
                 return
         self._step.resume(back=True)
 
-    def _launch_first(self, theta: Tensor, known: State, at_null: Tensor | None) -> None:
+    def _launch_first(self, theta: Tensor, known: State, sums: Tensor | None) -> None:
         """Launch the first point's pass, with its Hessian unless that is known, the step, and the next pass.
 
-        at_null: the sums of the pass, if that was launched already.
+        sums: those of the pass, if that was launched already.
         """
         self._step.begin(theta, known or None)
         if known or not self._newton:
-            if at_null is None:
+            if sums is None:
                 self._launch_pass()
             else:
-                self._sums, self._second = at_null, None
+                self._sums, self._second = sums, None
             self._launch_step(first=True)
             return
-        sums = self._hessian_sums() if at_null is None else at_null
+        sums = self._hessian_sums() if sums is None else sums
         if self._exact and not self._exact_hessian:  # a Hessian in float32 will do, but not its gradient
             self._launch_pass()
             self.objective.design.count()
@@ -314,18 +315,20 @@ class Stepped:
         )
         return torch.cat([found.sums.packed, found.matrix[-1], found.matrix[:-1, :-1].reshape(-1)])
 
-    def _null_sums(self) -> Tensor:
-        """Return the sums of the first pass at the null model."""
+    def _first_sums(self, coefficients: Tensor | None) -> Tensor:
+        """Return the sums of the first pass, at `Start.coefficients` or at the null model, whose weights are 0."""
         D, loss = self.objective.X.shape[1], self.objective.loss
         at = -(-D // 4) * 4  # a whole 16 bytes
-        numbers = np.zeros(at + 1)
-        if self.objective.intercept:
-            numbers[at:] = loss.null_intercepts()
+        if coefficients is None:
+            numbers = np.zeros(at + 1)
+            if self.objective.intercept:
+                numbers[at:] = loss.null_intercepts()
+            coefficients = torch.from_numpy(numbers)
         if self._newton:
             self.objective.design.count()  # as a step does for the pass behind it
         dtype = torch.float64 if self._exact and not self._newton else torch.float32
         plan = self._plan(None if self._newton else dtype)
-        on_device = torch.from_numpy(numbers).to(dtype).to(self.objective.X.device, non_blocking=True)
+        on_device = coefficients.to(dtype).to(self.objective.X.device, non_blocking=True)
         sums: Tensor = plan.run(on_device[:D], on_device[at:])
         return sums
 

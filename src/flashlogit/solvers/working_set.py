@@ -60,7 +60,7 @@ class WorkingSet:
     def __init__(self, objective: Objective, start: Start) -> None:
         self.objective = objective
         self._start = start
-        at = objective.evaluate(start.theta, certified=True)
+        at = objective.evaluate(start.theta, certified=True, last=bool((start.state or {}).get("as_last", False)))
         self._search = Search(objective.l1_of, at)
         self._expected: float | None = None
         self._whole: Newton | LBFGS | None = None

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...fits import NUMBERS, ROW, TINY_ITERATIONS, TinyFits
+from ...fits import NUMBERS, ROW, TINY_ITERATIONS, TinyFits, problems
 from ..pool import share
 from ._tiny import newton
 
@@ -39,17 +39,16 @@ def fit_tiny(
         tolerance: on the duality gap relative to the intercept-only model's P.
         intercept: whether b is free; else it is 0.
         sample_weight: a number for each place, [places] of a real dtype; default ones.
-        rows: row numbers [places] int64; default: place i is row i.
-        starts: [M + 1] int64, ascending: problem m has the places from starts[m] to starts[m + 1]; default: one problem
-            of all places.
+        rows: row numbers [places] int64, or [M, places] of M problems of one size; default: place i is row i.
+        starts: [M + 1] int64, ascending: problem m has the places from starts[m] to starts[m + 1]; default: as `rows`.
         iterations: most evaluations after the first, at most `TINY_ITERATIONS`.
     """
-    places = len(X) if rows is None else len(rows)
-    ends = np.array([0, places]) if starts is None else _array(starts, np.int64)
-    M = len(ends) - 1
+    M = problems(rows) if starts is None else len(starts) - 1
+    places = len(X) if rows is None else rows.numel()
+    ends = np.linspace(0, places, M + 1, dtype=np.int64) if starts is None else _array(starts, np.int64)
     found = TinyFits.empty(X, M)
     none = y.new_empty(0)
-    s, visited = none if sample_weight is None else sample_weight, none if rows is None else rows
+    s, visited = none if sample_weight is None else sample_weight, none if rows is None else rows.view(-1)
     given = (X.t(), np.float64), (y, np.float64), (s, np.float64), (visited, np.int64)
     data = *(_array(values, dtype) for values, dtype in given), ends
     options = float(l2), float(tolerance), bool(intercept), min(int(iterations), TINY_ITERATIONS)

@@ -108,7 +108,7 @@ def tiny_kernel(
     BLOCK_H: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or 0 to N where STARTS is None.
+    """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or m N to (m + 1) N where STARTS is None.
 
     A place's row of X and its label are those numbered ROWS[place], or `place` where ROWS is None; SAMPLE_WEIGHT has a
     number for each place, or is None. l2 and the tolerance come as the bits of float64 numbers, since a float argument
@@ -122,7 +122,7 @@ def tiny_kernel(
     below 0, one class, or numbers that are not finite.
     """
     problem = tl.program_id(0).to(tl.int64)
-    start, stop = tl.full([], 0, tl.int64), tl.full([], 0, tl.int64) + N
+    start, stop = problem * N, problem * N + N
     if STARTS is not None:
         start, stop = tl.load(STARTS + problem), tl.load(STARTS + problem + 1)
     zero = tl.full([], 0.0, tl.float64)
@@ -294,3 +294,42 @@ def tiny_kernel(
     tl.store(record, ending.to(tl.float64))
     tl.store(record + 4, iterations.to(tl.float64))
     tl.store(record + 5, points.to(tl.float64))
+
+
+@triton.jit
+def mean_kernel(
+    WEIGHT, BIAS, RECORD, NULL, CENTER, SCALE, THETA, PASS, M, D, record_size, FOLDED: tl.constexpr, WIDTH: tl.constexpr
+):
+    """One program writes the mean of the optima of `tiny_kernel` that were proven, of models with an intercept.
+
+    THETA [D + 1] is the mean in coordinates of CENTER [D] and SCALE [D + 1], or NULL [D + 1] where nothing was proven.
+    PASS has the weights [D] and, at the next multiple of four, the intercept as a pass takes them: of the columns as
+    they are where the centre is FOLDED into it, else of the columns less their centre.
+    """
+    BLOCK_M: tl.constexpr = 2048 // WIDTH
+    columns = tl.arange(0, WIDTH)
+    weights = columns < D
+    total, biases = tl.zeros([BLOCK_M, WIDTH], tl.float64), tl.zeros([BLOCK_M], tl.float64)
+    proven = biases
+    for start in range(0, M, BLOCK_M):
+        m = start + tl.arange(0, BLOCK_M)
+        known = tl.load(RECORD + m * record_size, mask=m < M, other=-1.0) == TOLERANCE
+        inside = known[:, None] & weights[None, :]
+        total += tl.load(WEIGHT + m[:, None] * D + columns[None, :], mask=inside, other=0.0)
+        biases += tl.load(BIAS + m, mask=known, other=0.0)
+        proven += tl.where(known, 1.0, 0.0)
+    count = tl.sum(proven, axis=0)
+    share = 1.0 / tl.maximum(count, 1.0)
+    center = tl.load(CENTER + columns, mask=weights, other=0.0)
+    scale, scale_b = tl.load(SCALE + columns, mask=weights, other=1.0), tl.load(SCALE + D)
+    w = tl.sum(total, axis=0) * share
+    b = tl.sum(biases, axis=0) * share + tl.sum(center * w, axis=0)
+    theta = tl.where(count > 0, w / scale, tl.load(NULL + columns, mask=weights, other=0.0))
+    theta_b = tl.where(count > 0, b / scale_b, tl.load(NULL + D))
+    tl.store(THETA + columns, theta, mask=weights)
+    tl.store(THETA + D, theta_b)
+    w, b = theta * scale, theta_b * scale_b
+    if FOLDED:
+        b -= tl.sum(center * w, axis=0)
+    tl.store(PASS + columns, w, mask=weights)
+    tl.store(PASS + (D + 3) // 4 * 4, b)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...fits import TINY_ITERATIONS, TinyFits
+from ...fits import TINY_ITERATIONS, TinyFits, problems
 from ..arguments import launch_options, on_device
 from ..launch import LaunchConfig, block_width, is_column_major
 from ..plan import Launch
@@ -54,14 +54,13 @@ def fit_tiny(
         tolerance: on the duality gap relative to the intercept-only model's P.
         intercept: whether b is free; else it is 0.
         sample_weight: a number for each place, [places] of a floating dtype; default ones.
-        rows: row numbers [places] int64; default: place i is row i.
-        starts: [M + 1] int64, ascending: problem m has the places from starts[m] to starts[m + 1]; default: one problem
-            of all places.
+        rows: row numbers [places] int64, or [M, places] of M problems of one size; default: place i is row i.
+        starts: [M + 1] int64, ascending: problem m has the places from starts[m] to starts[m + 1]; default: as `rows`.
         iterations: most evaluations after the first, at most `TINY_ITERATIONS`.
     """
     (N, D), device = X.shape, X.device
-    M = 1 if starts is None else len(starts) - 1
-    places = N if rows is None else len(rows)
+    places = N if rows is None else rows.numel()
+    M = problems(rows) if starts is None else len(starts) - 1
     column_major = is_column_major(X)
     width = max(_NARROWEST, block_width(D + intercept))
     found = TinyFits.empty(X, M)
@@ -92,8 +91,36 @@ def fit_tiny(
         **launch_options(LaunchConfig(_TILE // width, _WARPS, 1)),
     }
     bits = struct.unpack("2q", struct.pack("2d", l2, tolerance))
-    numbers = {"N": places, "limit": min(iterations, TINY_ITERATIONS), "l2_bits": bits[0], "tolerance_bits": bits[1]}
+    numbers = {"N": places // max(M, 1), "limit": min(iterations, TINY_ITERATIONS)}
+    numbers |= {"l2_bits": bits[0], "tolerance_bits": bits[1]}
     with on_device(X):
         compiled = loaded(_tiny.tiny_kernel, device, arguments | _LIKE_THEM) if are_fitted(device) else None
         Launch(_tiny.tiny_kernel, (M,), arguments | numbers, found=compiled)()
     return found
+
+
+def mean_optimum(
+    found: TinyFits, *, null: Tensor, center: Tensor, scale: Tensor, folded: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of the proven optima of models with an intercept, for one launch. Waits for nothing.
+
+    Args:
+        found: what `fit_tiny` returned.
+        null: [D + 1, 1] float64, the answer where no optimum was proven.
+        center, scale: [D] and [D + 1] float64, the coordinates of null and of the answer.
+        folded: whether passes take X as it is; else less its centre.
+
+    Returns:
+        theta [D + 1, 1] float64; and what a pass takes there, float64: the weights [D] and, at the next multiple of
+        four, the intercept.
+    """
+    M, D = found.weight.shape
+    begin = -(-(D + 1) // 2) * 2
+    made = scale.new_empty(begin + -(-D // 4) * 4 + 1)
+    theta, coefficients = made[: D + 1, None], made[begin:]
+    tensors = found.weight, found.bias, found.record, null, center, scale, theta, coefficients
+    sizes = M, D, found.record.shape[1], folded, block_width(D)
+    arguments = dict(zip(_tiny.mean_kernel.arg_names, (*tensors, *sizes), strict=True))
+    with on_device(made):
+        Launch(_tiny.mean_kernel, (1,), {**arguments, "num_warps": _WARPS, "enable_fp_fusion": True})()
+    return theta, coefficients

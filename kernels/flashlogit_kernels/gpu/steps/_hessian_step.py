@@ -59,7 +59,7 @@ def hessian_rows(RAW, CONSTANTS, S, i, j, P, pitch, INTERCEPT: tl.constexpr):
 
 @triton.jit
 def swept(a, P, BLOCK: tl.constexpr):
-    """Return minus the inverse of a [BLOCK, BLOCK], which is symmetric, and whether all P pivots were positive.
+    """Return minus the inverse of a [BLOCK, BLOCK], which is symmetric, and whether the first P pivots were positive.
 
     A sweep of row and column k replaces a by a - u u^T / pivot, where u is row k but -1 at place k, after row and
     column k have been set to 0.
@@ -102,7 +102,7 @@ def newton_hessian_kernel(
 
     RAW [K, 2 D + 6 + D D] are a pass's sums: gradient, scalars, border, corner, matrix. FIRST: value, gradient and gap
     are taken from them as well, for models of status 0 too. INVERTED [K, P, P] is the Hessian's inverse where INFO [K]
-    is 0; both are None where it is inverted here, for up to 64 parameters.
+    is 0; both are None where it is inverted here, for up to BLOCK columns of X.
     """
     model = tl.program_id(0).to(tl.int64)
     status = tl.load(STATUS + model)
@@ -122,26 +122,51 @@ def newton_hessian_kernel(
             accepted = finite
             norm = tl.sqrt(squares)
             tl.debug_barrier()
-            g = tl.load(V + pitch * NEW + j, mask=j < pitch, other=0.0)
+            G = V + pitch * NEW
         else:
             value, gap, norm = tl.load(N + VALUE), tl.load(N + GAP), tl.load(N + NORM)
-            g = tl.load(V + pitch * GRADIENT + j, mask=j < pitch, other=0.0)
-        slope = tl.zeros([BLOCK], tl.float64)
+            G = V + pitch * GRADIENT
         if INVERTED is None:
+            inside = (j < D)[:, None] & (j < D)[None, :]
+            a = hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT)
+            g = tl.load(G + j, mask=j < D, other=0.0)
+            sound = P > 0
+            if INTERCEPT:  # its row is eliminated beforehand, so that 64 columns are no more than 64 rows
+                corner = tl.load(RAW + 2 * D + 5)
+                sound = (corner > 0) & (corner < float("inf"))
+                corner = tl.where(sound, corner, 1.0)
+                d, c = tl.load(CONSTANTS + j, mask=j < D, other=0.0), tl.load(CONSTANTS + 2 * pitch + j, mask=j < D)
+                border = tl.where(j < D, tl.load(RAW + D + 5 + j, mask=j < D, other=0.0) - c * corner, 0.0) * d
+                root = border / (tl.sqrt(corner) * tl.sqrt(S))  # the product may be below all numbers
+                a -= root[:, None] * root[None, :]
             # The tile goes through memory so that every version of Triton lays it out by rows: 3.6 has another layout
             # for what is read here, and takes twice as many instructions for a sweep.
-            inside = (j < P)[:, None] & (j < P)[None, :]
             places = H + j[:, None] * pitch + j[None, :]
-            tl.store(places, hessian_rows(RAW, CONSTANTS, S, j, j, P, pitch, INTERCEPT), mask=inside)
+            tl.store(places, a, mask=inside)
             tl.debug_barrier()
-            beyond = tl.where((j[:, None] == j[None, :]) & (j >= P)[None, :], 1.0, 0.0)
-            a, sound = swept(tl.load(places, mask=inside, other=0.0) + beyond, P, BLOCK)
-            known = tl.where(sound, pitch, 0)
+            beyond = tl.where((j[:, None] == j[None, :]) & (j >= D)[None, :], 1.0, 0.0)
+            a, positive = swept(tl.load(places, mask=inside, other=0.0) + beyond, D, BLOCK)
+            sound &= positive
+            known = tl.where(sound, D, 0)
             tl.store(places, -a, mask=inside)
             direction = tl.sum(a * g[None, :], axis=1)
+            slope = tl.zeros([], tl.float64)
+            if INTERCEPT:
+                d_b, g_b = tl.load(CONSTANTS + D), tl.load(G + D)
+                ratio = border / (corner * d_b)
+                beside = tl.sum(a * ratio[None, :], axis=1)
+                last = S / (corner * d_b) / d_b - tl.sum(ratio * beside, axis=0)
+                tl.store(H + D * pitch + j, beside, mask=j < D)
+                tl.store(H + j * pitch + D, beside, mask=j < D)
+                tl.store(H + D * pitch + D, last)
+                of_intercept = -tl.sum(beside * g, axis=0) - last * g_b
+                direction -= beside * g_b
+                slope = of_intercept * g_b
+                tl.store(V + pitch * DIRECTION + D, of_intercept, mask=known > 0)
+            slope += tl.sum(direction * g, axis=0)
             tl.store(V + pitch * DIRECTION + j, direction, mask=j < known)
-            slope = direction * g
         else:
+            g = tl.load(G + j, mask=j < pitch, other=0.0)
             sound = tl.load(INFO + model) == 0
             known = tl.where(sound, P, 0)
             for start in range(0, P, TILE):
@@ -151,9 +176,9 @@ def newton_hessian_kernel(
                 tl.store(H + i[:, None] * pitch + j[None, :], h, mask=inside)
                 tl.store(V + pitch * DIRECTION + i, -tl.sum(h * g[None, :], axis=1), mask=i < known)
             tl.debug_barrier()
-            slope = g * tl.load(V + pitch * DIRECTION + j, mask=j < pitch, other=0.0)
+            slope = tl.sum(g * tl.load(V + pitch * DIRECTION + j, mask=j < pitch, other=0.0), axis=0)
+        decrement = -0.5 * slope
         zero = tl.zeros([], tl.float64)
-        decrement = -0.5 * tl.sum(slope, axis=0)
         status = tl.where(sound & (tl.abs(decrement) < float("inf")), GOES_ON, NO_FACTOR)
         status = tl.where(gap <= tl.load(LIMITS + STOP_GAP), CLOSE, status)
         status = tl.where(finite, status, NOT_FINITE)

@@ -32,13 +32,13 @@ MEMORY = 20
 """Pairs that L-BFGS remembers."""
 MOST_PARAMETERS = {"lbfgs": 16_384, "newton": 129}
 """Parameters up to which a program holds a method's step."""
-SWEPT_PARAMETERS = 64
-"""Parameters up to which a new Hessian is inverted within a program. An H100 took 18 us for 31 parameters and 500 us
-for 65, whose tile is four times as large as that of 64; torch took 65 us and 130 us."""
+SWEPT_COLUMNS = 64
+"""Columns of X up to which a new Hessian is inverted within a program. An H100 took 18 us for a tile of 32 x 32 numbers
+and 500 us for one of 128 x 128; torch took 65 us for 31 parameters and 130 us for 65, in a dozen launches."""
 NUMBERS = ("status", "value", "gap", "gradient_norm", "step", "refused", "decrement", "new")
 """Names of the columns of `Step.numbers`."""
 _BUILT_ROWS = 8
-"""Rows of a Hessian that a program builds, of more than `SWEPT_PARAMETERS`."""
+"""Rows of a Hessian that a program builds, of more than `SWEPT_COLUMNS`."""
 _ALIGNED = 16
 """Vectors begin at multiples of so many numbers."""
 
@@ -102,6 +102,7 @@ class Step:
         self.method, self._P, self._K = method, len(d), models
         self._newton = method == "newton"
         P, K, D = len(d), models, len(d) - intercept
+        self._by_torch = D > SWEPT_COLUMNS
         pitch = self._pitch = _whole(P)
         # One piece of memory: it takes one launch to clear, one to save, and another one for what the host knows.
         constants = np.zeros((4, pitch))
@@ -227,7 +228,7 @@ class Step:
                 of status 0 too.
         """
         P, K = self._P, self._K
-        if P <= SWEPT_PARAMETERS:
+        if not self._by_torch:
             return self._launch("hessian", {"RAW": raw}, first=first)
         hessian = raw.new_empty((K, P, P))
         self._launch("build", {"RAW": raw, "HESSIAN": hessian})
@@ -319,11 +320,14 @@ class Step:
             options |= {"RAW": sums, "HESSIAN": sums, "TILE": _BUILT_ROWS, "num_warps": 4}
             grid = K, -(-P // _BUILT_ROWS)
             return Launch(build_hessian_kernel, grid, {**point, **options}, changing=("RAW", "HESSIAN"))
-        inverted = P > SWEPT_PARAMETERS
         options |= {"FIRST": first, "TILE": tile, "RAW": sums, "INVERTED": None, "INFO": None}
-        if inverted:
+        changing: tuple[str, ...] = ("RAW",)
+        if self._by_torch:
             options |= {"INVERTED": sums, "INFO": stand_in(torch.int32, self.status.device)}
-        changing = ("RAW", "INVERTED", "INFO") if inverted else ("RAW",)
+            changing = "RAW", "INVERTED", "INFO"
+        else:  # the tile has a row for each column of X, and none for the intercept
+            block, _, warps = _geometry(P - self._point["INTERCEPT"], newton=True)
+            options |= {"BLOCK": block, "num_warps": warps}
         return Launch(newton_hessian_kernel, (K,), {**self._point, **self._state, **options}, changing=changing)
 
 
@@ -337,5 +341,5 @@ def _geometry(P: int, *, newton: bool) -> tuple[int, int, int]:
     warps."""
     block = max(16, next_power_of_2(P))
     if newton:
-        return block, min(block, 16 if P > SWEPT_PARAMETERS else 32), 4 if P <= 32 else 8 if P <= 64 else 16
+        return block, min(block, 16 if P > 64 else 32), 4 if P <= 32 else 8 if P <= 64 else 16
     return min(block, 512 if P <= 2048 else 1024), min(block, 64), 4 if P <= 32 else 8 if P <= 2048 else 16

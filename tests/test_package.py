@@ -60,17 +60,19 @@ print("flashlogit_kernels.cpu.loops" in sys.modules)
     assert run_python(code).split() == ["1", "False"]
 
 
-HEAVY = ["numba", "torch._dynamo", "sympy", "matplotlib", "pandas", "scipy.stats", "scipy.optimize", "sklearn"]
+HEAVY = ["numba", "torch._dynamo", "sympy", "matplotlib", "pandas", "scipy", "sklearn", "flashlogit.nn"]
 """What a command has no use for, each some tenths of a second to import, and torch's compiler two seconds."""
 TABLE = "a,b,city,y\n" + "".join(f"{i % 7},{i % 5 - 2.5},{'Rome' if i % 3 else 'Bonn'},{i % 2}\n" for i in range(60))
 QUIET = "--overwrite --quiet"
+SOLVERS = ["flashlogit.fitting.fit", "flashlogit.solvers"]
 COMMANDS = {
-    f"train --config {ROOT}/configs/bce.yaml training.epochs=2 output=. {QUIET}": [],
+    f"train --config {ROOT}/configs/bce.yaml training.epochs=2 output=. {QUIET}": SOLVERS,
     f"train --config {ROOT}/configs/newton.yaml output=. {QUIET}": [],
-    f"train --config c.yaml data.source=file data.path=t.csv data.label.column=y {QUIET}": [],
+    f"train --config c.yaml data.source=file data.path=t.csv data.label.column=y {QUIET}": SOLVERS,
+    f"train --config u.yaml data.source=file data.path=t.csv data.label.column=y {QUIET}": [],
     f"predict --model table --data t.csv --out p.csv {QUIET}": ["torch"],
     "evaluate --model table --data t.csv": ["torch"],
-    "inspect t.csv --label y": ["torch", "scipy"],
+    "inspect t.csv --label y": ["torch", "pydantic"],
 }
 """Those of a small run, in an order in which each has what it needs; and what else it has no use for."""
 
@@ -78,11 +80,32 @@ COMMANDS = {
 def test_commands_import_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(TABLE)
     (tmp_path / "c.yaml").write_text("name: table\noutput: .\ntraining: {epochs: 2}\n")
+    (tmp_path / "u.yaml").write_text("name: unpenalised\noutput: .\nsolver: {name: auto}\n")
     for command, more in COMMANDS.items():
-        code = f"import sys; from flashlogit.commands.main import main; code = main({command.split()})"
-        loaded = run_python(f"{code}; print(); print(code, *sys.modules)", tmp_path).splitlines()[-1].split()
+        code = f"import linecache, sys; from flashlogit.commands.main import main; code = main({command.split()})"
+        code += "; print(); print(code, *sys.modules, *linecache.cache)"
+        loaded = run_python(code, tmp_path).splitlines()[-1].split()
         assert loaded[0] == "0", command
         assert not {*HEAVY, *more} & {*loaded}, command
+        assert not [name for name in loaded if name.endswith("settings.py")], "a source was read for its docstrings"
+
+
+def test_a_command_does_not_search_all_objects_for_garbage(tmp_path: Path) -> None:
+    """Neither while it runs, nor when the process ends, where what `atexit` has registered first is called last."""
+    code = f"""
+import atexit, gc
+seen, before = [], gc.get_threshold()
+gc.callbacks.append(lambda phase, found: seen.append(found["generation"]))
+atexit.register(lambda: print(seen.count(2), 0 in seen, gc.get_freeze_count() > 50_000, gc.get_threshold() == before))
+from flashlogit.commands.main import main
+main({f"train --config {ROOT}/configs/newton.yaml output=. {QUIET}".split()})
+"""
+    assert run_python(code, tmp_path).splitlines()[-1].split() == ["0", "True", "True", "True"]
+
+
+def test_triton_does_not_complain_when_a_command_ends() -> None:
+    command = [sys.executable, "-m", "flashlogit", "check-gradients"]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
 
 
 PASSES = {

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 import torch
+from scipy.special import ndtr, ndtri
 from sklearn.datasets import load_breast_cancer
 
 from flashlogit import UserError, fit
-from flashlogit.fitting.inference import infer
+from flashlogit.fitting.inference import Inference, infer
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,13 @@ def test_the_same_rows_in_another_form(cancer):
     ):
         np.testing.assert_allclose(one.coefficient, other.coefficient, rtol=1e-6)
         np.testing.assert_allclose(one.standard_error, other.standard_error, rtol=1e-6)
+
+
+def test_far_p_values_keep_their_digits():
+    z = np.array([-37.0, -5.0, 0.0, 1.96, 20.0])
+    found = Inference.of(2 * z, np.full(5, 2.0), 0.99)
+    np.testing.assert_allclose(found.p_value, 2 * ndtr(-np.abs(z)), rtol=1e-12)
+    np.testing.assert_allclose(found.ci_high, 2 * (z + ndtri(0.995)), rtol=1e-14)
 
 
 def test_bad_input_is_named(cancer):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit, log_softmax, logsumexp
+from scipy.special import expit, log_softmax, logsumexp, softmax
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -194,6 +194,16 @@ def test_calibration_by_hand_and_scikit_learns(noisy):
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         scores(**{"logits": [0.0, 1.0], "y": [0, 1], **change})
+
+
+def test_probabilities_are_scipys_at_any_logit():
+    z = np.append(np.random.default_rng(0).normal(size=294) * 30, [0.0, 37.0, -37.0, 710.0, -745.0, 1e300]).reshape(
+        60, 5
+    )
+    np.testing.assert_allclose(scores_module.expit(z), expit(z), rtol=1e-15, atol=1e-307)
+    np.testing.assert_allclose(scores_module.softmax(z), softmax(z, axis=1), rtol=1e-14, atol=1e-307)
+    z[:, 2] = -np.inf
+    np.testing.assert_allclose(scores_module.logsumexp(z), logsumexp(z, axis=1), rtol=1e-15)
 
 
 def test_a_class_against_the_rest_is_exact_for_sure_and_hopeless_classes(monkeypatch):

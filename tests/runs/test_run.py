@@ -22,7 +22,7 @@ from flashlogit.config.load import load_settings
 from flashlogit.data.loading import load
 from flashlogit.models.model import Model
 from flashlogit.report import PICTURES
-from flashlogit.runs import learning, results
+from flashlogit.runs import results, solving
 from flashlogit.training.checkpoint import Checkpoint
 
 CONFIG = "bce"
@@ -253,7 +253,7 @@ def test_standard_errors_or_the_reason_why_there_are_none(solve, tmp_path):
 def test_data_that_no_fit_can_take_end_in_a_sentence(solve, monkeypatch):
     solve("solver.max_iterations=2")
     for name in ("fit", "fit_at_once"):
-        monkeypatch.setattr(learning, name, Mock(side_effect=ValueError("X is odd")))
+        monkeypatch.setattr(solving, name, Mock(side_effect=ValueError("X is odd")))
     assert solve("name=other", code=2) == "error: X is odd\n"
     assert "X is odd" in solve("--resume", code=2)
 

@@ -18,8 +18,7 @@ from flashlogit.data.dataset import Rows, class_weights, with_class_weight
 from flashlogit.passes import choose_backend
 from flashlogit.system.errors import UserError
 from flashlogit.training.checkpoint import Checkpoint
-from flashlogit.training.optimizers import learning_rate, update_rules
-from flashlogit.training.partial_fit import shuffled_batches
+from flashlogit.training.optimizers import learning_rate, shuffled_batches, update_rules
 from flashlogit.training.trainer import Trainer, TrainingObjective
 from flashlogit_kernels.contract import Clamp
 

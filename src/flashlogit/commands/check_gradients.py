@@ -57,19 +57,16 @@ def run(options: argparse.Namespace, output: Output) -> int:
     given = [name for name in (*_EXAMPLE, "clamp_gradient") if getattr(options, name) is not None]
     if options.config is not None:
         if given:
-            raise UserError(
-                "is for one row, and --config for a file's rows",
-                setting=f"--{given[0].replace('_', '-')}",
-                remedy="leave one of them out (the file's clamp is set by loss.eps=... and loss.clamp_gradient=...)",
-            )
+            name, wrong = given[0].replace("_", "-"), "is for one row, and --config for a file's rows"
+            remedy = "leave one of them out (the file's clamp is set by loss.eps=... and loss.clamp_gradient=...)"
+            raise UserError(wrong, setting=f"--{name}", remedy=remedy)
         data = data_problem(options.config, options.overrides)
         output.say(_data_heading(data))
         outcome = check(data.problem, data.kernel)
     else:
         if options.overrides:
-            raise UserError(
-                "it changes a config file", setting=options.overrides[0], remedy="name the file with --config"
-            )
+            wrong, remedy = "it changes a config file", "name the file with --config"
+            raise UserError(wrong, setting=options.overrides[0], remedy=remedy)
         numbers = {name: getattr(options, name) if name in given else value for name, (value, _) in _EXAMPLE.items()}
         problem = example_problem(**numbers, clamp_gradient=options.clamp_gradient or "through")
         output.say(_example_heading(problem))

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Sequence
 
 from ..system.console import Output, Parser, complain
-from .shell import EXIT_USER_ERROR, command_parser, ending
+from .shell import EXIT_USER_ERROR, command_parser, ending, few_searches
 
 COMMANDS = {
     "train": "train a model from a YAML config",
@@ -64,11 +64,12 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
         argv: its arguments; None for those of the process.
         prog: the command's name in its help; None for the name of the process's script.
     """
-    command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-    # Settings, files and options may stand in any order.
-    options = command_parser(prog, command).parse_intermixed_args(argv)
-    with ending(debug=options.debug) as end:
-        end.code = command.run(options, Output(options.quiet, options.json)) or 0
+    with few_searches():
+        command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+        # Settings, files and options may stand in any order.
+        options = command_parser(prog, command).parse_intermixed_args(argv)
+        with ending(debug=options.debug) as end:
+            end.code = command.run(options, Output(options.quiet, options.json)) or 0
     return end.code
 
 

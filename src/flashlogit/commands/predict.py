@@ -33,9 +33,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
 
     printed = str(options.out) == "-"
     if printed and options.json:
-        raise UserError(
-            "--json prints its result there too", setting="--out", value="-", remedy="leave one of them out"
-        )
+        problem = "--json prints its result there too"
+        raise UserError(problem, setting="--out", value="-", remedy="leave one of them out")
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
     with writing_out() if printed else nullcontext():
         out = binary_stdout() if printed else options.out

@@ -22,9 +22,7 @@ Penalty = Annotated[float, Field(ge=0, le=1e30)]
 class Settings(BaseModel):
     """Base of every section: refuses unknown keys and values of another type; frozen once validated."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Conflict(ValueError):  # noqa: N818

@@ -230,11 +230,9 @@ def _unknown_key(place: Place) -> UserError:
     if owners:
         chooser, kind = _kind(place.owner)
         section = dotted(place.path[:-1])
-        return UserError(
-            f"belongs to {section}.{chooser} {' or '.join(owners)}, not {kind}",
-            setting=name,
-            remedy=f"remove it, or replace the whole section, as in {section}={{{chooser}: {kind}}}",
-        )
+        problem = f"belongs to {section}.{chooser} {' or '.join(owners)}, not {kind}"
+        remedy = f"remove it, or replace the whole section, as in {section}={{{chooser}: {kind}}}"
+        return UserError(problem, setting=name, remedy=remedy)
     near = [(*place.path[:-1], one) for one in difflib.get_close_matches(key, place.owner.model_fields, n=1)]
     elsewhere = [path for path in _all_paths([RunSettings]) if path[-1] == key]
     likely = " or ".join(dict.fromkeys(map(dotted, [*near, *elsewhere])))

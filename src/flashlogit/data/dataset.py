@@ -175,11 +175,9 @@ def class_weights(rows: Rows, setting: ClassWeight | str | None, *, classes: int
         return (1.0,) * classes
     if isinstance(setting, ClassWeight):
         if classes > 2:
-            raise UserError(
-                f"it names a negative and a positive class, and there are {classes} classes",
-                setting="loss.class_weight",
-                remedy="set it to balanced or null, or give rows weights of their own (data.weight)",
-            )
+            problem = f"it names a negative and a positive class, and there are {classes} classes"
+            remedy = "set it to balanced or null, or give rows weights of their own (data.weight)"
+            raise UserError(problem, setting="loss.class_weight", remedy=remedy)
         return setting.negative, setting.positive
     weight = None if rows.sample_weight is None else rows.sample_weight.double()
     mass = torch.bincount(rows.y.to(torch.int64), weights=weight, minlength=classes).double()

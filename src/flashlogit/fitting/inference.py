@@ -10,12 +10,13 @@ With a penalty neither holds, and at separated classes there is no maximum.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from ..objectives.logistic import Logistic
@@ -50,10 +51,9 @@ class Inference:
     def of(cls, coefficient: NDArray[np.float64], standard_error: NDArray[np.float64], level: float) -> Inference:
         """Return the statistics of coefficients and their standard errors."""
         z = coefficient / standard_error
-        reach = float(ndtri(0.5 + level / 2)) * standard_error
-        return cls(
-            coefficient, standard_error, z, 2 * ndtr(-np.abs(z)), coefficient - reach, coefficient + reach, level
-        )
+        reach = NormalDist().inv_cdf(0.5 + level / 2) * standard_error
+        p_value = np.array([math.erfc(size) for size in np.abs(z / math.sqrt(2))])
+        return cls(coefficient, standard_error, z, p_value, coefficient - reach, coefficient + reach, level)
 
 
 def infer(
@@ -91,11 +91,8 @@ def infer(
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; must lie between 0 and 1, such as 0.95")
     if D > MAX_COLUMNS:
-        raise UserError(
-            f"there are {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}",
-            setting="X",
-            remedy="leave out columns",
-        )
+        problem = f"there are {D:,} columns; standard errors are computed for at most {MAX_COLUMNS:,}"
+        raise UserError(problem, setting="X", remedy="leave out columns")
     passes = choose_backend(backend, X.device).passes
     loss = Logistic.of(y, sample_weight, passes, intercept=intercept)
     objective = Objective.of(X, loss, l1=0.0, l2=0.0)
@@ -108,12 +105,8 @@ def infer(
     # alike in these coordinates; one a million times smaller at the fit is a category whose rows are all but certain.
     size = information[0].diagonal().amax().sqrt()
     if not bool((L.diagonal() > _SINGULAR**0.5 * size).all()):
-        raise UserError(
-            "columns are collinear, or all but: the data leave their coefficients free, so that they have no standard"
-            " errors",
-            setting="X",
-            remedy="leave out dependent columns",
-        )
+        problem = "columns are collinear, or all but: the data leave their coefficients free, without standard errors"
+        raise UserError(problem, setting="X", remedy="leave out dependent columns")
     # Rows of what turns theta into (w, b): the variance of a row's product is |L^-1 row|^2.
     factors, center = coordinates.scale, coordinates.center
     coefficient = torch.cat([weight.reshape(-1), bias.reshape(-1)]) if intercept else weight.reshape(-1)

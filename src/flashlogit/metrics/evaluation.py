@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
-from .scores import Floats, SplitScores, logit_bound, totals
+from .scores import Floats, SplitScores, logit_bound, logsumexp, softmax, totals
 
 
 class JsonMetrics:
@@ -158,8 +157,8 @@ def class_losses(z: Floats, y: NDArray[np.integer]) -> tuple[Floats, Floats]:
     # The others against the label's class: nothing cancels where the model is sure.
     others = z - z[own][:, None]
     others[own] = -np.inf
-    log_loss = np.logaddexp(0.0, logsumexp(others, axis=1))
-    wrong = softmax(z, axis=1)
+    log_loss = np.logaddexp(0.0, logsumexp(others))
+    wrong = softmax(z)
     wrong[own] -= 1
     return log_loss, np.square(wrong, out=wrong).sum(axis=1)
 

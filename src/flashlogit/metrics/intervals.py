@@ -19,11 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.special import expit
 
 from .evaluation import class_losses, class_rates, rates
-from .scores import Floats, SplitScores, areas, logit_bound, totals
+from .scores import Floats, SplitScores, areas, expit, logit_bound, totals
 
 CELLS = 500
 """Rows or different scores up to which each is drawn for itself; beyond, about so many cells of neighbouring ones."""
@@ -97,6 +95,8 @@ def bootstrap(
 
 def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
     """Return the same for K > 2 classes."""
+    from scipy.sparse import csr_array  # for which two classes need not wait
+
     rows, K = split.counted, split.classes
     values = dict(zip(("log_loss", "brier"), class_losses(rows.logits, rows.y), strict=True))
     if split.macro_area is not None:

@@ -49,9 +49,8 @@ def write_onnx(
     try:
         from onnx import checker, helper, numpy_helper, parser
     except ModuleNotFoundError as error:
-        raise UserError(
-            "writing ONNX needs the package onnx, which is not installed", remedy="pip install 'flashlogit[onnx]'"
-        ) from error
+        problem = "writing ONNX needs the package onnx, which is not installed"
+        raise UserError(problem, remedy="pip install 'flashlogit[onnx]'") from error
     classes = _onnx_labels(classes)
     number = "double" if coef.dtype == np.float64 else "float"
     if len(coef) == 1:
@@ -79,9 +78,5 @@ def _onnx_labels(classes: Array) -> Array:
             return numbers
     elif all(isinstance(label, str) for label in classes.tolist()):
         return classes.astype(object)
-    raise UserError(
-        "ONNX knows whole numbers of 64 bits and strings as labels",
-        setting="classes",
-        value=classes.tolist()[:3],
-        remedy="train on such labels",
-    )
+    problem = "ONNX knows whole numbers of 64 bits and strings as labels"
+    raise UserError(problem, setting="classes", value=classes.tolist()[:3], remedy="train on such labels")

@@ -117,9 +117,8 @@ class Model:
         """
         file_path = path / "model.safetensors" if path.is_dir() else path
         if not file_path.is_file():
-            raise UserError(
-                "there is no model", setting=file_path, remedy="give a run directory or its model.safetensors"
-            )
+            remedy = "give a run directory or its model.safetensors"
+            raise UserError("there is no model", setting=file_path, remedy=remedy)
         tensors, header = read_safetensors(file_path, kind="model", content=_Header, remedy=_REMEDY)
         try:
             return _checked(tensors, header)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
 from ..data.columns.encoding import CategoryColumn
-from ..fitting.inference import Inference
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..metrics.intervals import Interval
 from ..metrics.scores import SplitScores
@@ -21,6 +20,9 @@ from .coefficients import rank_coefficients
 from .content import Report, RunSummary, SolverSummary
 from .decisions import CURVE_POINTS, Question, confuse, decide, threshold_stops
 from .text import isolated, plural
+
+if TYPE_CHECKING:
+    from ..fitting.inference import Inference
 
 MAX_CLASSES = 20
 """Classes with curves of their own and rows in the confusion matrix: the most frequent ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from ..data.files.tables import from_numpy, from_text, no_value
 from ..data.files.text import safe_cells
-from ..fitting.inference import Inference
 from ..models.model import Model
 from ..system.files import write_atomically
+
+if TYPE_CHECKING:
+    from ..fitting.inference import Inference
 
 INTERCEPT = "(intercept)"
 LARGEST = 20

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
-from ..metrics.scores import Calibration, Floats, SplitScores, totals
+from ..metrics.scores import Calibration, Floats, SplitScores, expit, totals
 from .text import are_whole
 
 THRESHOLDS = np.arange(1001) / 1000

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from tqdm import tqdm
 from .. import __version__, reference
 from ..config.settings import RunSettings
 from ..data.dataset import Dataset
-from ..fitting.inference import Inference
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
 from ..metrics.scores import SplitScores
@@ -31,6 +30,9 @@ from ..report.page import write_page
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
+
+if TYPE_CHECKING:  # it imports solvers, which training by mini-batches does not need
+    from ..fitting.inference import Inference
 
 
 class Interrupted(KeyboardInterrupt):

@@ -19,8 +19,8 @@ from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
+from .batches import BatchRun
 from .directory import Mode, RunDirectory
-from .learning import BatchRun, SolverRun
 from .results import Interrupted, Results, RunTask, write_results
 
 
@@ -58,7 +58,12 @@ def train_run(
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))
     task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
-    run = SolverRun(task, start) if settings.solver else BatchRun(task)
+    if settings.solver:
+        from .solving import SolverRun  # for which all solvers are imported
+
+        learn = SolverRun(task, start).learn
+    else:
+        learn = BatchRun(task).learn
     if not saved:
         directory.clear()
     log = None
@@ -67,7 +72,7 @@ def train_run(
         if settings.report.tensorboard:
             log = _TensorBoardLog(directory.tensorboard)
             directory.listener = log.add
-        results = write_results(task, run.learn())
+        results = write_results(task, learn())
         if log:
             log.finish(results.metrics)
     except (Interrupted, BrokenPipeError):

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from scipy.special import expit, softmax
 
 from ..config.data import FileData, Label
 from ..config.load import load_settings
@@ -25,7 +24,7 @@ from ..data.files.tables import from_numpy, from_text
 from ..data.files.text import safe_cells
 from ..data.prediction import PredictionRows, read_for_prediction
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
-from ..metrics.scores import SplitScores
+from ..metrics.scores import SplitScores, expit, softmax
 from ..models.model import Model
 from ..system.errors import UserError
 from ..system.files import require_output, write_atomically
@@ -126,7 +125,7 @@ def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshol
             p = expit(z)[:, None]
             number = (p[:, 0] >= threshold).astype(np.int64)
         else:
-            p, number = softmax(z, axis=1), z.argmax(axis=1)
+            p, number = softmax(z), z.argmax(axis=1)
         ids = rows.ids.slice(start, len(block)).columns
         yield pa.Table.from_arrays([*ids, *map(from_numpy, p.T), names.take(from_numpy(number))], schema=schema)
         start += len(block)

@@ -154,19 +154,11 @@ def choose_method(name: SolverName, X: Tensor, *, outputs: int = 1, l1: float) -
     by_sets = l1 > 0 and not X.is_cuda
     if name == "newton" and size > BOUNDS.limit and not by_sets:
         many = f"{D:,} columns" if outputs == 1 else f"{size:,} parameters, an intercept and {D:,} of each class"
-        raise UserError(
-            f"there are {many}; it takes at most {BOUNDS.limit:,}",
-            setting="solver",
-            value=name,
-            remedy="set it to auto, lbfgs or newton-cg",
-        )
+        problem, remedy = f"there are {many}; it takes at most {BOUNDS.limit:,}", "set it to auto, lbfgs or newton-cg"
+        raise UserError(problem, setting="solver", value=name, remedy=remedy)
     if name == "newton-cg" and l1 > 0:
-        raise UserError(
-            f"it takes no l1 term, here of {l1:g}",
-            setting="solver",
-            value=name,
-            remedy="set it to auto, newton or lbfgs",
-        )
+        problem, remedy = f"it takes no l1 term, here of {l1:g}", "set it to auto, newton or lbfgs"
+        raise UserError(problem, setting="solver", value=name, remedy=remedy)
     if name != "auto":
         return name
     if not X.is_cuda and outputs == 1 and l1 == 0:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import blas
 from torch import Tensor
 
 from ..objectives.design import half_dtype
@@ -297,6 +296,8 @@ def precondition(factors: Tensor, r: Tensor) -> Tensor:
 
     Column by column, by SciPy's BLAS: where cores are busy, torch's solves wait for threads of OpenMP, for 15 ms each.
     """
+    from scipy.linalg import blas  # its import takes a tenth of a second, and most small fits need no factors
+
     upper = factors[0].numpy().T  # whose columns lie contiguously
     solve = blas.strsv if upper.dtype == np.float32 else blas.dtrsv
     columns = r.numpy().reshape(len(upper), -1)

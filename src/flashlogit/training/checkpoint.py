@@ -110,11 +110,9 @@ class Checkpoint:
         if differences:
             key, then, now = differences[0]
             more = f" (and {len(differences) - 1} more settings)" if len(differences) > 1 else ""
-            raise UserError(
-                f"it belongs to another run: {key} was {then!r} and is {now!r}{more}",
-                setting=path,
-                remedy="set it back, choose another name, or start again with --overwrite",
-            )
+            problem = f"it belongs to another run: {key} was {then!r} and is {now!r}{more}"
+            remedy = "set it back, choose another name, or start again with --overwrite"
+            raise UserError(problem, setting=path, remedy=remedy)
 
 
 def optimizer_tensors(states: Iterable[State]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The update rules of mini-batch training and the schedules of their learning rate.
+"""The update rules of mini-batch training, the schedules of their learning rate, and the order of the rows.
 
 The rules are those of torch.optim, operation for operation. Importing that would load torch's compiler, which takes
 1.5 s and compiles nothing here.
@@ -7,7 +7,7 @@ The rules are those of torch.optim, operation for operation. Importing that woul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -67,6 +67,12 @@ def sgd(parameter: Tensor, gradient: Tensor, state: State, lr: float, *, momentu
         velocity = state["momentum_buffer"]
         gradient = gradient.add(velocity, alpha=momentum) if nesterov else velocity
     parameter.add_(gradient, alpha=-lr)
+
+
+def shuffled_batches(N: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
+    """Return row numbers of the batches of one epoch in a new random order, on `device`."""
+    order = torch.randperm(N, generator=generator, device=generator.device).to(device)
+    return torch.split(order, size)
 
 
 def update_rules(settings: config.Optimizer) -> tuple[Rule, Rule]:

@@ -7,7 +7,6 @@ raw columns' coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +15,10 @@ from torch import Tensor
 
 from ..nn.loss import bce_loss
 from ..objectives.coordinates import Coordinates, Moments
-from .optimizers import State, adam
+from .optimizers import State, adam, shuffled_batches
 
 _CURVATURE = 0.25
 """Assumed curvature of a row's loss, its largest: nothing is known of the logits yet."""
-
-
-def shuffled_batches(N: int, size: int, generator: torch.Generator, device: torch.device) -> Sequence[Tensor]:
-    """Return row numbers of the batches of one epoch in a new random order, on `device`."""
-    order = torch.randperm(N, generator=generator, device=generator.device).to(device)
-    return torch.split(order, size)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -21,11 +21,12 @@ from flashlogit_kernels.contract import SCALARS, BCESums, Clamp
 from ..config.settings import TrainingSettings
 from ..data.dataset import Rows
 from ..passes import Backend
-from ..solvers.driver import HistoryRow
 from ..system.errors import UserError
 from .checkpoint import Checkpoint, SavedProgress, generator_state, optimizer_states, optimizer_tensors
-from .optimizers import State, learning_rate, update_rules
-from .partial_fit import shuffled_batches
+from .optimizers import State, learning_rate, shuffled_batches, update_rules
+
+if TYPE_CHECKING:
+    from ..solvers.driver import HistoryRow
 
 
 @dataclass
@@ -168,12 +169,8 @@ class Trainer:
         lr = self.learning_rate
         loss, nonfinite, largest = sums.loss.item(), sums.nonfinite.item(), sums.max_abs_logit.item()
         if nonfinite:
-            raise UserError(
-                f"training diverged in epoch {self.epoch + 1}: {nonfinite:.0f} logits are not finite",
-                setting="training.optimizer.lr",
-                value=lr,
-                remedy="lower it",
-            )
+            problem = f"training diverged in epoch {self.epoch + 1}: {nonfinite:.0f} logits are not finite"
+            raise UserError(problem, setting="training.optimizer.lr", value=lr, remedy="lower it")
         self.epoch += 1
         seconds = time.perf_counter() - start
         validation_loss = None

@@ -12,6 +12,7 @@ from problems import fitted
 from torch import Tensor
 
 from flashlogit import Fit, fit
+from flashlogit.objectives.design import _by_weight
 
 NAMES = ["newton", "newton-cg", "lbfgs"]
 SOLVERS = pytest.mark.parametrize("solver", NAMES)
@@ -234,3 +235,29 @@ def test_a_row_far_off_takes_no_proof_away(N: int, D: int, far: float) -> None:
     assert result.iterations <= 40
     assert float(objective(result, X, y, 0.02)) == pytest.approx(result.objective, rel=1e-9)
     assert result.objective <= rough.objective <= result.objective + rough.gap + 1e-9
+
+
+@CLASSES
+@pytest.mark.parametrize("solver", ["auto", *NAMES])
+@pytest.mark.parametrize("N", [128, 3000])
+def test_what_rows_of_weight_zero_hold_is_nothing(N: int, solver: Any, classes: int) -> None:
+    """With values of 1e12 there, fits once ended where they began, and called it an optimum."""
+    X, y = data(classes, N=N)
+    s = torch.ones(N)
+    s[::7] = 0.0
+    counted = s > 0
+    options: dict[str, Any] = {"l2": 1e-3, "solver": solver, "tolerance": 1e-11}
+    expected = fitted(X[counted], y[counted], classes, **options)
+    X[~counted] *= 1e12
+    result = fitted(X, y, classes, sample_weight=s, **options)
+    assert result.converged
+    assert result.iterations <= 2 * expected.iterations + 5
+    assert torch.allclose(result.weight, expected.weight, rtol=0, atol=1e-5)
+
+
+def test_columns_are_measured_where_the_weights_are() -> None:
+    """Equal weights choose every row once, and others as often as they ask for."""
+    assert _by_weight(torch.full((5,), 0.3), None).tolist() == [0, 1, 2, 3, 4]
+    assert _by_weight(torch.tensor([0.0, 2.0, 0.0, 1.0, 1.0, 0.0, 4.0, 0.0]), None).tolist() == [1, 1, 3, 4, 6, 6, 6, 6]
+    assert _by_weight(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([2, 1])).tolist() == [2, 2]
+    assert _by_weight(torch.zeros(3), None).tolist() == [0, 0, 0]

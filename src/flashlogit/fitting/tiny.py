@@ -61,15 +61,16 @@ def tiny_fit(
     fit_tiny = _program(X, backend)
     if fit_tiny is None:
         return None
-    most = options.max_iterations
-    found = fit_tiny(
-        X, y, l2=l2, tolerance=tolerance, intercept=intercept, sample_weight=sample_weight, iterations=most
-    )
+    most, s = options.max_iterations, sample_weight
+    if s is not None:  # what is in rows of weight 0 must not count in the columns' scales
+        counted = torch.nonzero(s != 0)[:, 0]
+        X, y, s = (X, y, s) if len(counted) in (0, len(s)) else (X[counted], y[counted], s[counted])
+    found = fit_tiny(X, y, l2=l2, tolerance=tolerance, intercept=intercept, sample_weight=s, iterations=most)
     record = found.record[0].tolist()
     ending, value, gap, null, iterations, points, rounding, sizes = record[:NUMBERS]
     if ending != TOLERANCE:
         return None
-    if l2 == 0 and not _overlap(X, y, sample_weight, found, intercept=intercept):
+    if l2 == 0 and not _overlap(X, y, s, found, intercept=intercept):
         return None
     if l2 > 0 and not provable(0.0, l2, rounding, (0.0, sizes), tolerance=tolerance, null=null)[1]:
         return None

@@ -65,10 +65,21 @@ class Design:
     share: float = 1.0
 
     @classmethod
-    def measured(cls, X: Tensor, passes: Passes, *, curvature: float, l2: float, intercept: bool) -> Design:
+    def measured(
+        cls,
+        X: Tensor,
+        passes: Passes,
+        *,
+        curvature: float,
+        l2: float,
+        intercept: bool,
+        sample_weight: Tensor | None = None,
+    ) -> Design:
         """Return X with coordinates in which a loss of this curvature and this penalty have about unit curvature."""
         rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
         chosen = sample_rows(len(X), rows, X.device)
+        if sample_weight is not None:
+            chosen = _by_weight(sample_weight, chosen)
         coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, l2=l2, intercept=intercept)
         return cls(X, coordinates, PassCounter(min(1.0, rows / len(X))))
 
@@ -166,6 +177,16 @@ def _sampled(N: int, n: int, device: torch.device, stream: int, ascending: bool)
     generator = torch.Generator(device).manual_seed(0)
     chosen = torch.randint(N, (n,), generator=generator, device=device)
     return chosen.sort().values if ascending else chosen
+
+
+def _by_weight(sample_weight: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return as many row numbers, each as often as its weight asks for (systematic resampling); weights that are equal
+    change nothing. What rows of weight 0 hold must not count: with values of 1e12 there a fit ended where it began."""
+    reached = (sample_weight if chosen is None else sample_weight[chosen]).double().cumsum(dim=0)
+    n = len(reached)
+    evenly = (torch.arange(n, dtype=torch.float64, device=reached.device) + 0.5) * (reached[-1] / n)
+    places = torch.searchsorted(reached, evenly).clamp(max=n - 1)
+    return places if chosen is None else chosen[places]
 
 
 def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:

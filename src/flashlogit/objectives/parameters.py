@@ -60,7 +60,9 @@ class Parameterisation:
         """Return the objective over X [N, D], whose columns are measured; tolerance: on the relative gap."""
         curvatures = np.array([p * (1 - p) for p in loss.shares])
         curvature, C = float(curvatures.mean()), loss.columns
-        design = Design.measured(X, loss.passes, curvature=curvature, l2=l2, intercept=loss.intercept)
+        design = Design.measured(
+            X, loss.passes, curvature=curvature, l2=l2, intercept=loss.intercept, sample_weight=loss.sample_weight
+        )
         coordinates = design.coordinates
         scales = coordinates.scales[:, None]
         if C > 1:

@@ -248,6 +248,28 @@ def test_descent_finds_the_minimum_and_leaves_its_gradient() -> None:
     assert x[-1] != 0
 
 
+@pytest.mark.parametrize(("N", "P"), [(1, 1), (33, 5), (257, 4), (300, 9)])
+def test_newton_over_a_few_columns_ends_where_no_subgradient_is_left(N: int, P: int) -> None:
+    """With soft labels, rows of weight 0 and a column without a penalty, at sizes of which none fills whole blocks."""
+    g = np.random.default_rng(N)
+    columns, y, s = g.standard_normal((P, N)), g.integers(0, 5, N) / 4, g.integers(0, 3, N) + (np.arange(N) == 0.0)
+    s, l1, l2, x = s / s.sum(), np.where(np.arange(P) == P - 1, 0.0, 0.03), np.full(P, 1e-3), g.standard_normal(P)
+    found = descent.newton(columns, y, s, x, l1, l2, share=1e-9, steps=60)
+    assert found is not None
+    value, done = found
+    z = x @ columns
+    smooth = columns @ (s * (1 / (1 + np.exp(-z)) - y)) + l2 * x
+    left = np.where(x != 0, smooth + l1 * np.sign(x), np.maximum(np.abs(smooth) - l1, 0.0))
+    assert done
+    assert np.abs(left).max() < 1e-8
+    expected = s @ (np.logaddexp(0, z) - y * z) + l1 @ np.abs(x) + 0.5 * l2 @ np.square(x)
+    assert value == pytest.approx(expected, rel=1e-14)
+    stopped = g.standard_normal(P)
+    value, done = descent.newton(columns, y, s, stopped, l1, l2, share=1e-9, steps=1) or (0.0, True)
+    assert not done
+    assert value >= expected
+
+
 def test_without_numba_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = genes()
     compiled, model = fit(X, y, l1=0.02, tolerance=1e-10), quadratic()

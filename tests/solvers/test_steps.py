@@ -32,7 +32,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 class Models:
     """K logistic regressions over one X in plain torch, with a penalty of their own each: what a solver may ask."""
 
-    null_value, product_dtype, penalised = 0.7, torch.float64, True
+    null_value, product_dtype, penalised, compiled = 0.7, torch.float64, True, True
 
     def __init__(self, K: int = 3, l1: float = 0.0, P: int = 7) -> None:
         self.X, truth, noise = drawn(300, P, seed=1), drawn(P, 3, seed=2), drawn(300, 3, seed=3)

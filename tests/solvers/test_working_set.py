@@ -6,6 +6,7 @@ import builtins
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from flashlogit import Fit, fit, fit_softmax
 from flashlogit.objectives.subset import of_parameters
+from flashlogit.solvers import working_set
 from flashlogit.solvers.method import Start
 from flashlogit.solvers.working_set import TUNING, WorkingSet
 from flashlogit_kernels.cpu import descent
@@ -147,9 +149,13 @@ def test_a_set_is_small_until_it_is_all() -> None:
     )
 
 
-@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 2600, 200)])
-def test_a_fit_goes_on_from_each_point_to_the_last_bit(classes: int, N: int, D: int) -> None:
-    """The last one goes over to all weights."""
+@pytest.mark.parametrize(("classes", "N", "D"), [(2, 60, 700), (3, 60, 700), (2, 300, 200)])
+def test_a_fit_goes_on_from_each_point_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, classes: int, N: int, D: int
+) -> None:
+    """The last one goes over to all weights, as where they are too many for the loop."""
+    if D < N:
+        monkeypatch.setattr(working_set, "TUNING", replace(TUNING, products=0))
     X, y = genes(N, D)
     if D < N:
         X = X + X[:, :1]
@@ -240,6 +246,28 @@ def test_descent_finds_the_minimum_and_leaves_its_gradient() -> None:
     assert np.abs(np.where(x != 0, slope + l1 * np.sign(x), np.maximum(np.abs(slope) - l1, 0)))[others].max() < 1e-11
     assert 0 < (x == 0).sum() < 40
     assert x[-1] != 0
+
+
+@pytest.mark.parametrize(("N", "P"), [(1, 1), (33, 5), (257, 4), (300, 9)])
+def test_newton_over_a_few_columns_ends_where_no_subgradient_is_left(N: int, P: int) -> None:
+    """With soft labels, rows of weight 0 and a column without a penalty, at sizes of which none fills whole blocks."""
+    g = np.random.default_rng(N)
+    columns, y, s = g.standard_normal((P, N)), g.integers(0, 5, N) / 4, g.integers(0, 3, N) + (np.arange(N) == 0.0)
+    s, l1, l2, x = s / s.sum(), np.where(np.arange(P) == P - 1, 0.0, 0.03), np.full(P, 1e-3), g.standard_normal(P)
+    found = descent.newton(columns, y, s, x, l1, l2, share=1e-9, steps=60)
+    assert found is not None
+    value, done = found
+    z = x @ columns
+    smooth = columns @ (s * (1 / (1 + np.exp(-z)) - y)) + l2 * x
+    left = np.where(x != 0, smooth + l1 * np.sign(x), np.maximum(np.abs(smooth) - l1, 0.0))
+    assert done
+    assert np.abs(left).max() < 1e-8
+    expected = s @ (np.logaddexp(0, z) - y * z) + l1 @ np.abs(x) + 0.5 * l2 @ np.square(x)
+    assert value == pytest.approx(expected, rel=1e-14)
+    stopped = g.standard_normal(P)
+    value, done = descent.newton(columns, y, s, stopped, l1, l2, share=1e-9, steps=1) or (0.0, True)
+    assert not done
+    assert value >= expected
 
 
 def test_without_numba_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,14 +213,12 @@ def what_is_lost(X: Tensor, coordinates: Coordinates, names: Sequence[str] | Non
     Next to a value of 1e100 those of an ordinary size are all the same, and the squares of values of 1e-200 are 0.
     What such sums say of an optimum is no proof of anything.
     """
-    rows = torch.linspace(0, len(X) - 1, min(_PAIRS + 1, len(X)), dtype=torch.float64).long()
-    apart = X[rows.to(X.device)].double().diff(dim=0).abs()
+    rows = torch.linspace(0, len(X) - 1, _PAIRS + 1, dtype=torch.float64, device=X.device).long()
+    apart = X[rows].double().diff(dim=0).abs()
     unequal = (apart > 0).sum(dim=0)
-    if len(apart) == 0:
-        return None
-    middle = torch.where(apart > 0, apart, torch.inf).sort(dim=0).values.gather(0, (unequal[None] - 1).clamp(0) // 2)[0]
-    spread = 1 / coordinates.scale[: X.shape[1]]
-    found = ((unequal > 0) & (middle < _LOST * spread)).nonzero()
+    at = (unequal[None] - 1).clamp(min=0) // 2
+    middle = torch.where(apart > 0, apart, torch.inf).sort(dim=0).values.gather(0, at)[0]
+    found = (middle * coordinates.scale[: X.shape[1]] < _LOST).nonzero()
     if len(found) == 0:
         return None
     column = int(found[0])

@@ -27,11 +27,11 @@ unless half of all weights are in one, it goes over working sets of them (`flash
 calls in turn (`python scripts/benchmark.py l1`); a dash where 1e-7 was not reached:
 
                      weights   newton   skglm   liblinear    saga
-        60 x  1,500       40      9.2     2.9           -
-        60 x  2,200       35      8.9     3.0           -
-       200 x 20,000       97       55      30           -
-    10,000 x     10       10       11     6.4         5.6      14
-    20,000 x    300      297      380   1,522       1,010   1,026
+        60 x  1,500       40      7.0     3.0           -
+        60 x  2,200       35      7.0     3.0           -
+       200 x 20,000       97       64      58           -
+    10,000 x     10       10      7.4     7.0         7.1      23
+    20,000 x    300      297      447     507       1,225   1,097
 
 Without sets, and with an interior-point method in place of coordinate descent, the first two took 8.8 s and 28 s. A
 GPU takes L-BFGS beyond `Bounds.limit` columns. To 1e-6, l1 = 1e-3, on the AMD EPYC, easy and hard columns:

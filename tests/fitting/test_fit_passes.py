@@ -232,8 +232,8 @@ def test_compilation_is_told_apart(monkeypatch: pytest.MonkeyPatch, classes: int
 def test_a_fit_begins_and_ends_in_a_few_launches(
     monkeypatch: pytest.MonkeyPatch, sampled: bool, intercept: bool, weighted: bool
 ) -> None:
-    """Two kernels look at the data, perhaps at a sample of it, which is drawn first; at the end weights and intercept
-    are put into the units of X."""
+    """Two kernels look at the data, perhaps at a sample of it, which is drawn first, by weight if there are any; at the
+    end weights and intercept are put into the units of X."""
     pytest.importorskip("triton")
     begun: list[tuple[int, int]] = []
     ended: list[tuple[int, int]] = []
@@ -267,7 +267,8 @@ def test_a_fit_begins_and_ends_in_a_few_launches(
             tolerance=0.5,
         )  # fmt: skip
     drawn = 2 if sampled else 0  # the draw, and on a CPU a sort
-    assert begun == [(2 + drawn, 2)]
+    resampled = (8 if sampled else 6) if weighted else 0
+    assert begun == [(2 + drawn + resampled, 2)]
     assert len(ended) == 1
     assert ended[0][0] <= 4
     assert ended[0][1] == 0

@@ -184,8 +184,8 @@ def _by_weight(sample_weight: Tensor, chosen: Tensor | None) -> Tensor:
     change nothing. What rows of weight 0 hold must not count: with values of 1e12 there a fit ended where it began."""
     reached = (sample_weight if chosen is None else sample_weight[chosen]).double().cumsum(dim=0)
     n = len(reached)
-    evenly = (torch.arange(n, dtype=torch.float64, device=reached.device) + 0.5) * (reached[-1] / n)
-    places = torch.searchsorted(reached, evenly).clamp(max=n - 1)
+    evenly = torch.arange(0.5, n, dtype=torch.float64, device=reached.device) * (reached[-1] / n)
+    places = torch.searchsorted(reached, evenly)
     return places if chosen is None else chosen[places]
 
 

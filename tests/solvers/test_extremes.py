@@ -201,27 +201,30 @@ def test_columns_whose_squares_vanish_prove_what_they_can(size: float, classes: 
     assert (result.converged, result.certificate.kind) == (True, "gap")
     assert not bool(result.weight.any())
     assert float(objective(result, size * X, y, 0.02)) == pytest.approx(result.objective, rel=1e-13)
-    penalties: list[dict[str, float]] = [{"l1": 0.02 * size}, {}] if size < 1e-154 else []
-    for penalty in penalties:
+    best = fitted(X, y, classes, l1=0.02, **options)
+    other = fitted(size * X, y, classes, l1=0.02 * size, **options)
+    if other.converged:
+        assert other.certificate.kind == "gap"
+        assert float(objective(other, size * X, y, 0.02 * size)) == pytest.approx(best.objective, rel=1e-8)
+    else:
+        assert other.relative_gap > 0.01
+        assert len(other.remarks) == 1
+    if size < 1e-154:
         with pytest.raises(ValueError, match="column 0"):
-            fitted(size * X, y, classes, **penalty, **options)
+            fitted(size * X, y, classes, **options)
 
 
 @CLASSES
 @pytest.mark.parametrize("far", [1e17, 1e30, 1e100])
 @pytest.mark.parametrize("penalty", [{}, {"l1": 1e-5}, {"l2": 1e-12}])
 def test_values_lost_beside_a_far_off_row_prove_nothing(far: float, penalty: dict[str, float], classes: int) -> None:
-    """Either the others are told apart, and the optimum is one, or nothing is claimed."""
+    """Once the point of the far row alone was taken for the optimum."""
     X, y = data(classes)
     X[7] *= far
     try:
-        result = fitted(X, y, classes, tolerance=1e-6, **penalty)
+        assert not fitted(X, y, classes, tolerance=1e-6, **penalty).converged
     except ValueError as error:
-        assert "most values of column" in str(error)  # noqa: PT017
-        return
-    X[7] = 0.0
-    best = fitted(X, y, classes, tolerance=1e-6, **penalty)
-    assert not result.converged or result.objective <= best.objective + 2 / len(X)
+        assert "column" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("far", [1e4, 1e6, 1e9])

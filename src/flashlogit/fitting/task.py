@@ -14,7 +14,7 @@ from torch import Tensor
 from flashlogit_kernels.compiling import compile_seconds
 
 from ..objectives.certificate import Certificate
-from ..objectives.design import what_is_not_finite
+from ..objectives.design import what_is_lost, what_is_not_finite
 from ..objectives.objective import Objective
 from ..objectives.parameters import RowLoss
 from ..solvers.choose import SolverName, begun, choose_method
@@ -231,10 +231,12 @@ class FitTask:
     def finished(self, outcome: Outcome) -> Fit:
         """Return the result of a run of the driver, and say how it went."""
         options, objective, unpenalised = self._options, self.objective, self._unpenalised
-        separation, theta = None, outcome.point.theta
+        separation, theta, coordinates = None, outcome.point.theta, objective.design.coordinates
         if unpenalised:
             separation = unpenalised.separation(outcome)
             theta, outcome.certificate = unpenalised.optimum(outcome)
+        elif outcome.ending == "precision" and (lost := what_is_lost(objective.X, coordinates, options.names)):
+            self._remarks.append(lost)
         elif outcome.ending == "precision":
             # Rounding may hide the gap of a weak penalty: what stands in for one may be small enough.
             certificate = Unpenalised(objective, options.names).certify(outcome.point)

@@ -193,9 +193,9 @@ class Objective(Parameterisation):
         weight, a = W.reshape(-1, 1), (a[:D] / self.scale[:D]).reshape(-1, 1)
         l1, l2 = torch.full_like(weight, self.l1), torch.full_like(weight, self.proving_l2)
         shrunk = shrinkage(a, l1, l2)
-        of_l1 = not self.proving_l2 > 0
-        penalties = l1_gap(weight, shrunk * a, l1) if of_l1 else penalty_gap(weight, shrunk * a, l1, l2)
-        penalties = penalties + 0.5 * (self.l2 - l2) * weight.square()
+        penalties = penalty_gap(weight, shrunk * a, l1, l2) if self.proving_l2 > 0 else l1_gap(weight, shrunk * a, l1)
+        if self.l2 > self.proving_l2:  # else weights whose squares are beyond float64 would make a NaN of it
+            penalties = penalties + 0.5 * self.l2 * weight.square()
         tau, of_rows, of_penalties = torch.stack([shrunk[0], divergence, penalties.sum()]).tolist()
         if tau < 1:
             of_rows = float(self.loss.shrunk_divergence(self.design, point.rows, at, tau, shift)) / S

@@ -45,9 +45,11 @@ class Tuning:
     """Share of the gap over all columns that is left over those of a set."""
     steps: int = 100
     """Most steps over one set."""
-    products: int = 400_000_000
-    """Most products of a step, N P^2, by the compiled loop. Of 20,000 x 300 it computed more Hessians than Newton's
-    method by torch, and took 1.4 times as long."""
+    values: int = 4_000_000
+    """Most numbers of a set's columns that the compiled loop copies, 32 MB."""
+    products: int = 200_000_000
+    """Most products of its steps, N P^2. Of 20,000 x 300 it computed more Hessians than Newton's method by torch, and
+    took 1.4 times as long; of 30,000 x 100 1.2 times; of 2,000 x 200 a third less."""
     wide_products: int = 1_200_000_000
     """The same where there are more columns than rows. 1,000 x 2,000 with heavy tails took 2.2 s with it, and 8.4 with
     `products`; 300 x 3,000 such 0.7 s, and 5.8 with 8 million."""
@@ -110,7 +112,8 @@ class WorkingSet:
         at, objective = self._search.at, self.objective
         chosen = self._chosen(at)
         N, D = objective.X.shape
-        few = N * len(chosen) ** 2 <= (TUNING.products if N >= D else TUNING.wide_products)
+        products, values = N * len(chosen) ** 2, N * len(chosen)
+        few = products <= (TUNING.products if N >= D else TUNING.wide_products) and values <= TUNING.values
         by_loop = few and objective.compiled and objective.penalised and objective.loss.columns == 1
         before, gap = float(at.value), self._search.numbers.gap
         found = _by_loop(objective, chosen, at.theta[chosen]) if by_loop else None

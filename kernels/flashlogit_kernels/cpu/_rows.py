@@ -8,16 +8,15 @@ import numpy as np
 from ._blocks import (
     NARROW,
     NONE,
+    add_gradient,
+    add_logits,
     add_products,
     gather,
-    gradient_by_columns,
-    gradient_by_rows,
-    logits_by_columns,
-    logits_by_rows,
     read,
+    size_of,
 )
 from ._exponentials import exp_of_minus, log1p
-from .loops import helper, loop
+from .loops import helper, loop, optimised
 
 _BLOCK_VALUES = 1 << 15
 _MOST_ROWS, _LEAST_ROWS = 512, 8
@@ -32,7 +31,7 @@ def _farthest(a, bits, m):
 
     Numbers of one sign are in the order of their bits, whose maximum is found many at a time.
     """
-    infinite = bits.dtype.type(0x7FF0000000000000 if a.itemsize == 8 else 0x7F800000)
+    infinite = bits.dtype.type(0x7FF0000000000000 if size_of(a) == 8 else 0x7F800000)
     largest, count, place = bits.dtype.type(0), 0, 0
     for k in range(m):
         largest = max(largest, bits[k])
@@ -72,7 +71,7 @@ def _copy(values, m, out, begin):
             out[begin + k] = values[k]
 
 
-@helper
+@optimised
 def _terms(z, off, on, bound, tail, zeroes, a, bits, e, losses, r, h, m):
     """Write loss, residual and curvature of m rows to losses, r and h, and the magnitudes of their logits to a.
 
@@ -117,8 +116,8 @@ def pass_over(
     bordered = len(sums) > D + 5
     height = min(max(_BLOCK_VALUES // D, _LEAST_ROWS), _MOST_ROWS)
     by_columns = D < NARROW or column_stride != 1 or len(matrix) > 0
-    gathered = len(rows) > 0 or len(center) > 0 or x.itemsize == 2 or (by_columns and row_stride != 1)
-    gathered |= len(matrix) > 0
+    gathered = len(rows) > 0 or len(center) > 0 or len(matrix) > 0 or (by_columns and row_stride != 1)
+    gathered |= size_of(x) == 2
     scratch = np.zeros((9, height), T)
     z, r, h, off, on, a, e, of_row = (
         scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6], scratch[7],
@@ -139,17 +138,12 @@ def pass_over(
         m = min(height, end - i)
         at, apart = i * row_stride, column_stride if by_columns else row_stride
         if gathered:
+            at, apart = 0, m if by_columns else D
             gather(x, row_stride, column_stride, D, kind, rows, i, m, center, by_columns, own)
-            if len(w):
-                if by_columns:
-                    logits_by_columns(own, 0, m, m, D, w, T(bias), z)
-                else:
-                    logits_by_rows(own, 0, D, m, D, w, T(bias), z)
-        elif len(w):
-            if by_columns:
-                logits_by_columns(x, at, apart, m, D, w, T(bias), z)
-            else:
-                logits_by_rows(x, at, apart, m, D, w, T(bias), z)
+        if len(w):
+            for k in range(m):
+                z[k] = T(bias)
+            add_logits(gathered, own, x, by_columns, at, apart, m, D, w, z)
         if s_kind == NONE:
             for k in range(m):
                 off[k] = T(1.0)
@@ -176,16 +170,8 @@ def pass_over(
         _copy(h, m, curvatures, i)
         _copy(z, m, logits, i)
         for wanted, values, into in ((gradient, r, g), (bordered, h, of_h)):
-            if wanted and gathered:
-                if by_columns:
-                    gradient_by_columns(own, 0, m, m, D, values, into)
-                else:
-                    gradient_by_rows(own, 0, D, m, D, values, into)
-            elif wanted:
-                if by_columns:
-                    gradient_by_columns(x, at, apart, m, D, values, into)
-                else:
-                    gradient_by_rows(x, at, apart, m, D, values, into)
+            if wanted:
+                add_gradient(gathered, own, x, by_columns, at, apart, m, D, values, into)
         if bordered:
             corner += _sum(h, m)
         if len(matrix):

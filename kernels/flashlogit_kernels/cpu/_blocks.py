@@ -37,10 +37,7 @@ def _logits_by_rows(x, at, apart, m, D, w, z):
             z1 += T(x1[j]) * v
             z2 += T(x2[j]) * v
             z3 += T(x3[j]) * v
-        z[k] += z0
-        z[k + 1] += z1
-        z[k + 2] += z2
-        z[k + 3] += z3
+        z[k], z[k + 1], z[k + 2], z[k + 3] = z[k] + z0, z[k + 1] + z1, z[k + 2] + z2, z[k + 3] + z3
         k += 4
         at += 4 * apart
     while k < m:
@@ -80,8 +77,8 @@ def _gradient_by_rows(x, at, apart, m, D, r, g):
 @helper
 def _logits_by_columns(x, at, apart, m, D, w, z):
     """Add x w to z, for m rows which lie beside each other, the columns being `apart`."""
-    j = 0
     T = z.dtype.type
+    j = 0
     while j + 4 <= D:
         x0 = x[at : at + m]
         x1 = x[at + apart : at + apart + m]

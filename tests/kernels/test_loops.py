@@ -99,11 +99,8 @@ def test_the_function_for_the_types_is_compiled(monkeypatch: pytest.MonkeyPatch)
     def lost(x: Any) -> Any:
         return (x + 1.0) - x
 
-    def integers(x: int) -> int:
-        return 2 * x
-
     exact, fast = (
-        loops.by_types(exact=each)(lambda x: integers if x == numba.int64 else lost) for each in (True, False)
+        loops.by_types(exact=each)(lambda x: (lambda x: 2 * x) if x == numba.int64 else lost) for each in (True, False)
     )
     of_exact, of_fast = loops.loop(lambda x: exact(x)), loops.loop(lambda x: fast(x))
     assert (of_exact(2.0**60), of_fast(2.0**60)) == (0.0, 1.0)

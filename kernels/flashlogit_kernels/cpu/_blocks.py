@@ -150,13 +150,6 @@ def _widen(bits, kind, out):
         as_bits[k] |= (half & np.uint32(0x8000)) << np.uint32(16)
 
 
-@by_types()
-def size_of(x):
-    """Return the bytes of each number of an array, as a constant of the compiled code."""
-    size = x.dtype.bitwidth // 8
-    return lambda x: size
-
-
 def _of_block(by_rows, by_columns):
     """Return a function that loops call: one of the two, of a block where one is gathered and of X itself elsewhere.
     Where their dtypes are the same, or all blocks are gathered, it is compiled once."""

@@ -15,7 +15,6 @@ from ._blocks import (
     add_products,
     gather,
     read,
-    size_of,
 )
 from ._exponentials import exp_of_minus
 from .loops import helper, loop
@@ -110,7 +109,7 @@ def pass_over_classes(
     # A block's products with itself are the quicker, the longer its columns are.
     height = min(max((4 if mode == HESSIAN else 1) * _BLOCK_VALUES // D, _LEAST_ROWS), _MOST_ROWS)
     by_columns = D < NARROW or column_stride != 1 or mode == HESSIAN
-    gathered = len(center) > 0 or size_of(x) == 2 or (by_columns and row_stride != 1) or mode == HESSIAN
+    gathered = len(center) > 0 or x.itemsize == 2 or (by_columns and row_stride != 1) or mode == HESSIAN
     own = np.empty(height * (D + 1) if gathered else 0, T)
     weighted = np.empty(4 * height if mode == HESSIAN else 0, T)
     z, r, p = np.empty((K, height), T), np.empty((K, height), T), np.empty((K, height), T)

@@ -13,7 +13,6 @@ from ._blocks import (
     add_products,
     gather,
     read,
-    size_of,
 )
 from ._exponentials import exp_of_minus, log1p
 from .loops import helper, loop, optimised
@@ -31,7 +30,7 @@ def _farthest(a, bits, m):
 
     Numbers of one sign are in the order of their bits, whose maximum is found many at a time.
     """
-    infinite = bits.dtype.type(0x7FF0000000000000 if size_of(a) == 8 else 0x7F800000)
+    infinite = bits.dtype.type(0x7FF0000000000000 if a.itemsize == 8 else 0x7F800000)
     largest, count, place = bits.dtype.type(0), 0, 0
     for k in range(m):
         largest = max(largest, bits[k])
@@ -116,8 +115,8 @@ def pass_over(
     bordered = len(sums) > D + 5
     height = min(max(_BLOCK_VALUES // D, _LEAST_ROWS), _MOST_ROWS)
     by_columns = D < NARROW or column_stride != 1 or len(matrix) > 0
-    gathered = len(rows) > 0 or len(center) > 0 or len(matrix) > 0 or (by_columns and row_stride != 1)
-    gathered |= size_of(x) == 2
+    gathered = len(rows) > 0 or len(center) > 0 or x.itemsize == 2 or (by_columns and row_stride != 1)
+    gathered |= len(matrix) > 0
     scratch = np.zeros((9, height), T)
     z, r, h, off, on, a, e, of_row = (
         scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6], scratch[7],

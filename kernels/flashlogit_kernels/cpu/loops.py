@@ -73,17 +73,8 @@ def by_types(*, exact: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Return what makes a function that loops call of `choose`, which returns the function to compile for the Numba
     types of its arguments: code for other types is not. Where it is exact, nothing is reordered: what is taken off and
     put back is not nothing."""
-    options: Any = _HELPER | {"fastmath": {"contract"}} if exact else _HELPER
-
-    def chosen(choose: Callable[..., Any]) -> Any:
-        @functools.wraps(choose)
-        def function(*arguments: Any) -> Any:
-            raise NotImplementedError("only loops call it")
-
-        overload(function, jit_options=options, strict=False)(choose)
-        return function
-
-    return chosen
+    options = _HELPER | ({"fastmath": {"contract"}} if exact else {})
+    return lambda choose: overload(choose, jit_options=options, strict=False)(choose)
 
 
 def loop(function: Callable[..., Any]) -> Any:

@@ -36,14 +36,15 @@ def main() -> None:
     for line in sys.stdin:
         call = json.loads(line)
         reports: list[dict[str, Any]] = []
-        with mock.patch.object(JITFunction, "run", partialmethod(reported, reports, call.get("target", H100))):
+        with mock.patch.object(JITFunction, "run", partialmethod(reported, reports, call)):
             run_step(call) if call["function"] == "step" else run_call(kernels, call)
         print(json.dumps(reports), flush=True)
 
 
-def reported(fn: Any, reports: list[dict[str, Any]], target: int, *args: Any, **kwargs: Any) -> None:
-    """Add to the reports what a launch of the kernel takes."""
-    reports.append(compile_launch(fn, args, kwargs, target))
+def reported(fn: Any, reports: list[dict[str, Any]], call: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    """Add to the reports what a launch of the kernel takes, with what it issues where the call says if it has a border:
+    to list that takes longer than to compile."""
+    reports.append(compile_launch(fn, args, kwargs, call.get("target", H100), issued="border" in call))
 
 
 def run_call(kernels: Any, call: dict[str, Any]) -> None:
@@ -108,7 +109,9 @@ def run_step(call: dict[str, Any]) -> None:
         step.hessian(torch.zeros(1, 2 * D + 6 + D * D, dtype=torch.float64), first=True)
 
 
-def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: int) -> dict[str, Any]:
+def compile_launch(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: int, *, issued: bool
+) -> dict[str, Any]:
     """Compile one launch as Triton's own launcher would specialise it, and read off its resources."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -136,7 +139,7 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], targe
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-    found = resources(compiled.asm)
+    found = resources(compiled.asm, issued=issued)
     shared, shared_by_program = _SHARED[target]
     limits = DeviceLimits(65_536, _WARPS.get(target, 64), shared, shared_by_program, 16 if target == 86 else 32)
     takes = Resources(found["registers"], compiled.metadata.shared)
@@ -153,28 +156,30 @@ def compile_launch(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], targe
     } | found
 
 
-def resources(asm: dict[str, Any]) -> dict[str, Any]:
-    """Registers and spilled bytes a thread, the widest load in bytes, and what the longest loop issues."""
+def resources(asm: dict[str, Any], *, issued: bool) -> dict[str, Any]:
+    """Registers and spilled bytes a thread, the widest load in bytes, and, if asked, what the longest loop issues."""
     import triton
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
-        tools = Path(triton.__file__).parent / "backends/nvidia/bin"
-        log, listing = (
-            subprocess.run([tools / tool, option, file.name], capture_output=True, text=True, check=True).stdout
-            for tool, option in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c"))
-        )
+        tools = [("cuobjdump", "--dump-resource-usage"), *([("nvdisasm", "-c")] if issued else [])]
+        log, *listing = (
+            subprocess.run(
+                [Path(triton.__file__).parent / "backends/nvidia/bin" / tool, option, file.name],
+                capture_output=True, text=True, check=True,
+            ).stdout
+            for tool, option in tools
+        )  # fmt: skip
     usage = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", log)}
     loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", asm["ptx"])
     widths = [int(vector or 1) * int(bits) // 8 for vector, bits in loads]
     widths += [int(size, 0) for size in re.findall(r"cp\.async\.c[ag]\.\S+ .*?\].*?\], (\w+)", asm["ptx"])]
-    spilled = usage["STACK"] + usage["LOCAL"]
-    counts = issued(listing)
-    return {"registers": usage["REG"], "spilled": spilled, "widest_load": max(widths, default=0), "issued": counts}
+    found: dict[str, Any] = {"registers": usage["REG"], "spilled": usage["STACK"] + usage["LOCAL"]}
+    return found | {"widest_load": max(widths, default=0), "issued": [of_longest_loop(each) for each in listing]}
 
 
-def issued(listing: str) -> list[int]:
+def of_longest_loop(listing: str) -> list[int]:
     """The longest loop, which is that over tiles: its instructions, how many of them are float64 arithmetic, and how
     many move numbers between threads."""
     labels: dict[str, int] = {}

@@ -144,7 +144,7 @@ BYTES_A_CYCLE = 13.2
 def test_instructions_in_float64_take_less_time_than_reading(call, reports):
     """A multiprocessor issues four instructions a cycle, half as many of float64, and moves one between threads."""
     kernel = reports[describe(call)][0]
-    instructions, float64, moves = kernel["issued"]
+    ((instructions, float64, moves),) = kernel["issued"]
     assert float64 > 50  # the loop over tiles was found
     reading = kernel["block_n"] * (4 * call["D"] + 1) / BYTES_A_CYCLE
     issue, shuffle = kernel["num_warps"] * (instructions + float64) / 4, kernel["num_warps"] * moves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -69,6 +70,41 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mo
     again = loops.loop(thrice)
     assert again(1.5) == 4.5
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_collector_waits_while_a_loop_is_compiled(monkeypatch: pytest.MonkeyPatch, *, collecting: bool) -> None:
+    """Before and after, it is as it was."""
+    from flashlogit_kernels.cpu import loops
+
+    found = []
+    monkeypatch.setattr(loops._Cache, "load_overload", lambda *_: found.append(gc.isenabled()))
+    monkeypatch.setattr(loops._Cache, "save_overload", lambda *_: None)
+    (gc.enable if collecting else gc.disable)()
+    try:
+        assert loops.loop(lambda x: x + 1)(1) == 2
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
+    assert found == [False]
+
+
+def test_the_function_for_the_types_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is reordered where it is exact: 1 is lost beside 2^60."""
+    from flashlogit_kernels.cpu import loops
+
+    monkeypatch.setattr(loops._Cache, "load_overload", lambda *_: None)
+    monkeypatch.setattr(loops._Cache, "save_overload", lambda *_: None)
+
+    def lost(x: Any) -> Any:
+        return (x + 1.0) - x
+
+    exact, fast = (
+        loops.by_types(exact=each)(lambda x: (lambda x: 2 * x) if x == numba.int64 else lost) for each in (True, False)
+    )
+    of_exact, of_fast = loops.loop(lambda x: exact(x)), loops.loop(lambda x: fast(x))
+    assert (of_exact(2.0**60), of_fast(2.0**60)) == (0.0, 1.0)
+    assert (of_exact(3), of_fast(3)) == (6, 6)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no /dev/full")

@@ -6,7 +6,7 @@ or, where rows are shorter than a vector, column by column with its rows side by
 
 import numpy as np
 
-from .loops import helper
+from .loops import by_types, helper
 
 WHOLE, BFLOAT16, FLOAT16 = 0, 1, 2
 """How X is stored: as numbers, or as the bits of a narrower kind."""
@@ -21,8 +21,8 @@ first cache."""
 
 
 @helper
-def logits_by_rows(x, at, apart, m, D, w, b, z):
-    """Write x w + b of m rows, which begin `apart` numbers from each other."""
+def _logits_by_rows(x, at, apart, m, D, w, z):
+    """Add x w to z, for m rows which begin `apart` numbers from each other."""
     T = z.dtype.type
     k = 0
     while k + 4 <= m and not ONE_STREAM[0] <= D <= ONE_STREAM[1]:
@@ -37,7 +37,7 @@ def logits_by_rows(x, at, apart, m, D, w, b, z):
             z1 += T(x1[j]) * v
             z2 += T(x2[j]) * v
             z3 += T(x3[j]) * v
-        z[k], z[k + 1], z[k + 2], z[k + 3] = z0 + b, z1 + b, z2 + b, z3 + b
+        z[k], z[k + 1], z[k + 2], z[k + 3] = z[k] + z0, z[k + 1] + z1, z[k + 2] + z2, z[k + 3] + z3
         k += 4
         at += 4 * apart
     while k < m:
@@ -45,13 +45,13 @@ def logits_by_rows(x, at, apart, m, D, w, b, z):
         z0 = T(0.0)
         for j in range(D):
             z0 += T(x0[j]) * w[j]
-        z[k] = z0 + b
+        z[k] += z0
         k += 1
         at += apart
 
 
 @helper
-def gradient_by_rows(x, at, apart, m, D, r, g):
+def _gradient_by_rows(x, at, apart, m, D, r, g):
     """Add X^T r of m rows to g."""
     T = g.dtype.type
     k = 0
@@ -75,11 +75,9 @@ def gradient_by_rows(x, at, apart, m, D, r, g):
 
 
 @helper
-def logits_by_columns(x, at, apart, m, D, w, b, z):
-    """Write x w + b of m rows that lie beside each other, the columns being `apart`."""
+def _logits_by_columns(x, at, apart, m, D, w, z):
+    """Add x w to z, for m rows which lie beside each other, the columns being `apart`."""
     T = z.dtype.type
-    for k in range(m):
-        z[k] = b
     j = 0
     while j + 4 <= D:
         x0 = x[at : at + m]
@@ -101,7 +99,7 @@ def logits_by_columns(x, at, apart, m, D, w, b, z):
 
 
 @helper
-def gradient_by_columns(x, at, apart, m, D, r, g):
+def _gradient_by_columns(x, at, apart, m, D, r, g):
     """Add X^T r of m rows to g."""
     T = g.dtype.type
     j = 0
@@ -152,32 +150,83 @@ def _widen(bits, kind, out):
         as_bits[k] |= (half & np.uint32(0x8000)) << np.uint32(16)
 
 
-@helper
+def _of_block(by_rows, by_columns):
+    """Return a function that loops call: one of the two, of a block where one is gathered and of X itself elsewhere.
+    Where their dtypes are the same, or all blocks are gathered, it is compiled once."""
+
+    @helper
+    def either(x, by_column, at, apart, m, D, v, out):
+        if by_column:
+            by_columns(x, at, apart, m, D, v, out)
+        else:
+            by_rows(x, at, apart, m, D, v, out)
+
+    @by_types()
+    def of_block(gathered, own, x, by_column, at, apart, m, D, v, out):
+        def of_own(gathered, own, x, by_column, at, apart, m, D, v, out):
+            either(own, by_column, at, apart, m, D, v, out)
+
+        def of_one(gathered, own, x, by_column, at, apart, m, D, v, out):
+            either(own if gathered else x, by_column, at, apart, m, D, v, out)
+
+        def of_each(gathered, own, x, by_column, at, apart, m, D, v, out):
+            if gathered:
+                either(own, by_column, at, apart, m, D, v, out)
+            else:
+                either(x, by_column, at, apart, m, D, v, out)
+
+        if x.dtype.bitwidth == 16:
+            return of_own
+        return of_one if own.dtype == x.dtype else of_each
+
+    return of_block
+
+
+add_logits = _of_block(_logits_by_rows, _logits_by_columns)
+add_gradient = _of_block(_gradient_by_rows, _gradient_by_columns)
+
+
+@by_types()
 def gather(x, row_stride, column_stride, D, kind, rows, begin, m, center, by_columns, out):
     """Write a block as numbers of the arithmetic's dtype less the centre: row by row, or column by column."""
+    return _gather_halves if x.dtype.bitwidth == 16 else _gather_numbers
+
+
+def _gather_numbers(x, row_stride, column_stride, D, kind, rows, begin, m, center, by_columns, out):
     T = out.dtype.type
-    whole, of_row, of_column = x.itemsize > 2, 1 if by_columns else D, m if by_columns else 1
-    if whole and by_columns and len(rows) == 0:
+    if by_columns and len(rows) == 0:
         for j in range(D):
             at, c = begin * row_stride + j * column_stride, center[j] if len(center) else T(0.0)
             for k in range(m):
                 out[j * m + k] = T(x[at + k * row_stride]) - c
         return
+    of_row, of_column = 1 if by_columns else D, m if by_columns else 1
+    for k in range(m):
+        at, to = (rows[begin + k] if len(rows) else begin + k) * row_stride, k * of_row
+        for j in range(D):
+            out[to + j * of_column] = T(x[at + j * column_stride])
+        _subtract(center, D, out, to, of_column)
+
+
+def _gather_halves(x, row_stride, column_stride, D, kind, rows, begin, m, center, by_columns, out):
+    T = out.dtype.type
+    of_row, of_column = 1 if by_columns else D, m if by_columns else 1
     bits, wide = np.empty(D, np.uint16), np.empty(D, np.float32)
     for k in range(m):
         at, to = (rows[begin + k] if len(rows) else begin + k) * row_stride, k * of_row
-        if whole:
-            for j in range(D):
-                out[to + j * of_column] = T(x[at + j * column_stride])
-        else:
-            for j in range(D):
-                bits[j] = np.uint16(x[at + j * column_stride])
-            _widen(bits, kind, wide)
-            for j in range(D):
-                out[to + j * of_column] = T(wide[j])
-        if len(center):
-            for j in range(D):
-                out[to + j * of_column] -= center[j]
+        for j in range(D):
+            bits[j] = x[at + j * column_stride]
+        _widen(bits, kind, wide)
+        for j in range(D):
+            out[to + j * of_column] = T(wide[j])
+        _subtract(center, D, out, to, of_column)
+
+
+@helper
+def _subtract(center, D, out, at, apart):
+    if len(center):
+        for j in range(D):
+            out[at + j * apart] -= center[j]
 
 
 @helper

@@ -10,12 +10,10 @@ import numpy as np
 from ._blocks import (
     NARROW,
     NONE,
+    add_gradient,
+    add_logits,
     add_products,
     gather,
-    gradient_by_columns,
-    gradient_by_rows,
-    logits_by_columns,
-    logits_by_rows,
     read,
 )
 from ._exponentials import exp_of_minus
@@ -127,17 +125,12 @@ def pass_over_classes(
         m = min(height, end - i)
         at, apart = i * row_stride, column_stride if by_columns else row_stride
         if gathered:
+            at, apart = 0, m if by_columns else D
             gather(x, row_stride, column_stride, D, kind, rows, i, m, center, by_columns, own)
         for c in range(K):
-            if gathered:
-                if by_columns:
-                    logits_by_columns(own, 0, m, m, D, W[c], b[c], z[c])
-                else:
-                    logits_by_rows(own, 0, D, m, D, W[c], b[c], z[c])
-            elif by_columns:
-                logits_by_columns(x, at, apart, m, D, W[c], b[c], z[c])
-            else:
-                logits_by_rows(x, at, apart, m, D, W[c], b[c], z[c])
+            for k in range(m):
+                z[c, k] = b[c]
+            add_logits(gathered, own, x, by_columns, at, apart, m, D, W[c], z[c])
         if s_kind != NONE:
             read(s, s_kind, i, m, weights)
         if mode == PRODUCT:
@@ -175,15 +168,7 @@ def pass_over_classes(
             for k in range(m):
                 total += np.float64(r[c, k])
             sums[2 + c] += total
-            if gathered:
-                if by_columns:
-                    gradient_by_columns(own, 0, m, m, D, r[c], g[c])
-                else:
-                    gradient_by_rows(own, 0, D, m, D, r[c], g[c])
-            elif by_columns:
-                gradient_by_columns(x, at, apart, m, D, r[c], g[c])
-            else:
-                gradient_by_rows(x, at, apart, m, D, r[c], g[c])
+            add_gradient(gathered, own, x, by_columns, at, apart, m, D, r[c], g[c])
         i += m
         for c in range(K):
             for j in range(D):

@@ -8,16 +8,14 @@ import numpy as np
 from ._blocks import (
     NARROW,
     NONE,
+    add_gradient,
+    add_logits,
     add_products,
     gather,
-    gradient_by_columns,
-    gradient_by_rows,
-    logits_by_columns,
-    logits_by_rows,
     read,
 )
 from ._exponentials import exp_of_minus, log1p
-from .loops import helper, loop
+from .loops import helper, loop, optimised
 
 _BLOCK_VALUES = 1 << 15
 _MOST_ROWS, _LEAST_ROWS = 512, 8
@@ -72,7 +70,7 @@ def _copy(values, m, out, begin):
             out[begin + k] = values[k]
 
 
-@helper
+@optimised
 def _terms(z, off, on, bound, tail, zeroes, a, bits, e, losses, r, h, m):
     """Write loss, residual and curvature of m rows to losses, r and h, and the magnitudes of their logits to a.
 
@@ -139,17 +137,12 @@ def pass_over(
         m = min(height, end - i)
         at, apart = i * row_stride, column_stride if by_columns else row_stride
         if gathered:
+            at, apart = 0, m if by_columns else D
             gather(x, row_stride, column_stride, D, kind, rows, i, m, center, by_columns, own)
-            if len(w):
-                if by_columns:
-                    logits_by_columns(own, 0, m, m, D, w, T(bias), z)
-                else:
-                    logits_by_rows(own, 0, D, m, D, w, T(bias), z)
-        elif len(w):
-            if by_columns:
-                logits_by_columns(x, at, apart, m, D, w, T(bias), z)
-            else:
-                logits_by_rows(x, at, apart, m, D, w, T(bias), z)
+        if len(w):
+            for k in range(m):
+                z[k] = T(bias)
+            add_logits(gathered, own, x, by_columns, at, apart, m, D, w, z)
         if s_kind == NONE:
             for k in range(m):
                 off[k] = T(1.0)
@@ -176,16 +169,8 @@ def pass_over(
         _copy(h, m, curvatures, i)
         _copy(z, m, logits, i)
         for wanted, values, into in ((gradient, r, g), (bordered, h, of_h)):
-            if wanted and gathered:
-                if by_columns:
-                    gradient_by_columns(own, 0, m, m, D, values, into)
-                else:
-                    gradient_by_rows(own, 0, D, m, D, values, into)
-            elif wanted:
-                if by_columns:
-                    gradient_by_columns(x, at, apart, m, D, values, into)
-                else:
-                    gradient_by_rows(x, at, apart, m, D, values, into)
+            if wanted:
+                add_gradient(gathered, own, x, by_columns, at, apart, m, D, values, into)
         if bordered:
             corner += _sum(h, m)
         if len(matrix):

@@ -207,7 +207,7 @@ def test_launches(labels: torch.dtype, weighted: bool, backend: str) -> None:
     assert result.converged
     if backend == "triton":
         assert found.kernels == {"tiny_kernel": 1}
-        assert found.reads == 1
+        assert found.reads == 1 + weighted  # whether a weight is 0
     assert found.total <= {"triton": 2, "numba": 5, "torch": 100}[backend], found
 
 

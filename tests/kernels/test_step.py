@@ -85,7 +85,7 @@ class Fits:
         X = self.X if self.center is None else self.X - self.center
         return (torch.cat([X, torch.ones_like(X[:, :1])], dim=1) if self.intercept else X) * self.scale
 
-    def evaluate(self, theta: Tensor, *, certified: bool = True) -> Point:
+    def evaluate(self, theta: Tensor, *, certified: bool = True, last: bool = False) -> Point:
         D = self.X.shape[1]
         l2, A = self.l2[:, None], self.rows()
         z = A @ theta

@@ -31,8 +31,8 @@ SOFTMAX_PARAMETERS = 192
 """Most weights and intercepts of a softmax: LAPACK factors their Hessian on the caller's thread."""
 SOFTMAX_LOGITS, SOFTMAX_PRODUCTS = 1 << 15, 1 << 19
 """Most N K, and most N (D + 1) K (K - 1) / 2, the products that make a Hessian: beyond either a fit in steps takes less
-time. CPU times on a Xeon: 7 ms against 13 at 3,000 x 10 with 3 classes, 12 against 14 at 10,000 x 4 with 3, 12 against
-19 at 2,000 x 20 with 5, and 36 against 21 at 3,000 x 20 with 5."""
+time. CPU times on an AMD EPYC: 7 ms against 13 at 3,000 x 10 with 3 classes, 12 against 14 at 10,000 x 4 with 3, 12
+against 19 at 2,000 x 20 with 5, and 36 against 21 at 3,000 x 20 with 5."""
 _LEAST_L2 = 1e-300
 """A penalty from which the kernel can compute the scale of a constant column."""
 
@@ -123,12 +123,13 @@ def _program(X: Tensor, backend: str, classes: int) -> Callable[..., TinyFits] |
     """Return what fits X with this backend, or None where X, or a softmax of so many classes, is too large for it."""
     (N, D), small = X.shape, X.device.type == "cpu" and X.numel() <= SMALL_VALUES
     if classes > 1:
+        parameters, logits = (D + 1) * classes, N * classes
+        small &= parameters <= SOFTMAX_PARAMETERS and logits <= SOFTMAX_LOGITS
+        if not small or N * parameters * (classes - 1) > 2 * SOFTMAX_PRODUCTS:
+            return None
         from ..reference.tiny import fit_softmax_tiny
 
-        size, logits = (D + 1) * classes, N * classes
-        small &= size <= SOFTMAX_PARAMETERS and logits <= SOFTMAX_LOGITS
-        fits = small and logits * (D + 1) * (classes - 1) <= 2 * SOFTMAX_PRODUCTS
-        return partial(fit_softmax_tiny, classes=classes) if fits else None
+        return partial(fit_softmax_tiny, classes=classes)
     if backend == "triton":
         from flashlogit_kernels.gpu.fits import tiny
 

@@ -9,7 +9,7 @@ probabilities as they are, in which a Hessian would have no curvature.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -146,32 +146,25 @@ class _Columns(NamedTuple):
         return cls(Z, center, np.r_[scale, last], intercept, float(of_loss.sum()), sizes)
 
 
-class _Loss(Protocol):
-    """The mean loss of rows by theta [P, C]. Q [K, C]: what C intercepts add to the logits of the classes, of which the
-    half distance of the largest and the smallest is bounded by `FARTHEST_SHIFT` in a certificate."""
-
-    Q: Array
-
-    def __call__(self, theta: Array) -> tuple[float, Array]:
-        """Return the mean loss, and what `derivatives` needs of the rows."""
-
-    def derivatives(self, rows: Array) -> tuple[Array, Array]:
-        """Return the gradient [P, C] and the Hessian [P C, P C]."""
-
-
 class _Logistic:
-    """Of labels y [N] in [0, 1]."""
+    """The mean loss of labels y [N] in [0, 1] by theta [P, 1].
 
-    Q = np.array([[-1.0], [1.0]])  # a shift of the logit by t counts as t
+    Q [K, C], here and of a softmax: what the C intercepts add to the logits of the classes. In a certificate half the
+    distance of the largest and the smallest is bounded; a shift of the one logit counts as it is.
+    """
+
+    Q = np.array([[-1.0], [1.0]])
 
     def __init__(self, Z: Array, y: Array, s: Array, S: float) -> None:
         self.Z, self.y, self.s, self.S = Z, y, s, S
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
+        """Return the mean loss, and what `derivatives` takes of the rows: their logits [N]."""
         z = _product(self.Z, theta)[:, 0]
         return float(self.s @ (np.logaddexp(0, z) - self.y * z)) / self.S, z
 
     def derivatives(self, rows: Array) -> tuple[Array, Array]:
+        """Return the gradient [P, C] and the Hessian [P C, P C]."""
         on, off = np.exp(-np.logaddexp(0, -rows)), np.exp(-np.logaddexp(0, rows))
         residual = self.s * ((1 - self.y) * on - self.y * off)
         hessian = _product(self.Z.T * (self.s * on * off), self.Z) / self.S
@@ -179,7 +172,7 @@ class _Logistic:
 
 
 class _Softmax:
-    """Of class numbers y [N].
+    """The mean loss of class numbers y [N] by theta [P, C], whose logits are Z theta Q^T.
 
     The Hessian by a row's logits, diag p - p p^T, is the sum over pairs k < l of p_k p_l (e_k - e_l) (e_k - e_l)^T: no
     digits are lost where one class has nearly all, and it takes half the products of all K^2 blocks.
@@ -204,6 +197,7 @@ class _Softmax:
         return float(self.share @ losses), p
 
     def derivatives(self, rows: Array) -> tuple[Array, Array]:
+        """Return the gradient [P, C] and the Hessian [P C, P C]."""
         p, (P, N), C = rows.copy(), self.columns.shape, self.Q.shape[1]
         p[self.own] = 0
         residual = p.copy()
@@ -219,11 +213,11 @@ class _Softmax:
 
 
 def _newton(
-    columns: _Columns, loss: _Loss, start: Array, null: float, l2: float, tolerance: float, limit: int
+    columns: _Columns, loss: _Logistic | _Softmax, start: Array, null: float, l2: float, tolerance: float, limit: int
 ) -> tuple[Array, Array, list[float]]:
     """Return the weights [D, C], the intercepts [C] and the record of one problem.
 
-    start [C]: the null model's intercepts, where there is one; null: its P.
+    start [C]: the null model's intercepts, where they are free; null: its P.
     """
     D, P, C, intercept = len(columns.center), len(columns.scale), len(start), columns.intercept
     scale = columns.scale[:, None]

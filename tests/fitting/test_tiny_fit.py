@@ -451,7 +451,7 @@ def test_a_softmax_that_is_not_proven_goes_on_as_any_fit() -> None:
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
-        ((20, 64, 3), {}),
+        ((20, 106, 3), {}),
         ((70_000, 2, 2), {}),
         ((11_000, 1, 3), {}),
         ((3_000, 20, 5), {}),

@@ -136,7 +136,7 @@ def fit_softmax(
         sample_weight, l1, l2, intercept, solver, tolerance, max_iterations, names, on_point: as for `fit`.
         backend: numba for loops compiled for the CPU; triton and torch are torch's products; auto as for `fit`. Where
             `fit` would fit a small table at once, and l2 is positive, so is a softmax on a CPU, by plain steps: of up
-            to 192 weights and intercepts, 32,768 logits, and N (D + 1) K (K - 1) / 2 = 524,288.
+            to 320 weights and intercepts, 32,768 logits, and N (D + 1) K (K - 1) / 2 = 524,288.
 
     Returns:
         A `Fit` with weight [K, D] and bias [K], the intercepts adding up to 0.

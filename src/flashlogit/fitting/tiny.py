@@ -27,8 +27,8 @@ SMALL_COLUMNS = 128
 """Most columns on a CPU."""
 SMALL_VALUES = 1 << 17
 """Most numbers of X on a CPU: 1 MB as float64, which the cache of a core holds."""
-SOFTMAX_PARAMETERS = 192
-"""Most weights and intercepts of a softmax: LAPACK factors their Hessian on the caller's thread."""
+SOFTMAX_PARAMETERS = 320
+"""Most weights and intercepts of a softmax: for no more `auto` takes Newton's method."""
 SOFTMAX_LOGITS, SOFTMAX_PRODUCTS = 1 << 15, 1 << 19
 """Most N K, and most N (D + 1) K (K - 1) / 2, the products that make a Hessian: beyond either a fit in steps takes less
 time. CPU times on an AMD EPYC: 7 ms against 13 at 3,000 x 10 with 3 classes, 12 against 14 at 10,000 x 4 with 3, 12

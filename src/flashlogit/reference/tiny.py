@@ -35,8 +35,9 @@ from flashlogit_kernels.fits import (
 from ..objectives.certificate import FARTHEST_SHIFT
 
 Array = NDArray[np.float64]
-_FEW_PRODUCTS = 1 << 18
-"""Most multiplications of a product that NumPy's BLAS makes on the caller's thread; torch takes 4 us more for it."""
+_FEW_PRODUCTS, _FEW_PARAMETERS = 1 << 14, 64
+"""Most multiplications of a product, and most unknowns of a system, that NumPy is asked for, which takes 5 and 30 us
+less than torch: with twice as many multiplications, and with 72 unknowns, OpenBLAS was seen to wake other threads."""
 
 
 def fit_tiny(
@@ -203,7 +204,7 @@ class _Softmax:
         residual = p.copy()
         residual[self.own] = -p.sum(axis=1)  # p - 1 as what the other classes have: nothing cancels
         p[self.own] = np.exp(-rows[self.own])
-        gradient = _product(self.columns, (residual * self.share[:, None]) @ self.Q)
+        gradient = _product(self.columns, residual * self.share[:, None]) @ self.Q
         p = np.ascontiguousarray(p.T)
         of_pairs = p[self.pairs[0]] * p[self.pairs[1]] * self.share
         wide = (of_pairs[:, None] * self.columns).reshape(-1, N)
@@ -239,11 +240,12 @@ def _newton(
             of_loss, hessian = loss.derivatives(rows)
             gradient = of_loss.reshape(-1) + penalty * theta
             hessian += np.diag(penalty)
-            pivots = np.square(torch.linalg.cholesky_ex(torch.from_numpy(hessian))[0].diagonal().numpy())
+            factor = torch.linalg.cholesky_ex(torch.from_numpy(hessian))[0]
+            pivots = np.square(factor.diagonal().numpy())
             if not bool((pivots > NO_CURVATURE * (1 if l2 > 0 else 100)).all()):
                 ending = REFUSED
                 break
-            direction = -np.linalg.solve(hessian, gradient).astype(np.float64, copy=False)
+            direction = -_solution(hessian, factor, gradient)
             slope = float(gradient @ direction)
             gap = -0.5 * slope
             if l2 > 0:
@@ -271,11 +273,19 @@ def _newton(
 
 
 def _product(A: Array, B: Array) -> Array:
-    """Return A B; large ones by torch, whose threads are those of the caller, where NumPy's are those of its BLAS."""
+    """Return A B, beyond a few multiplications by torch, whose threads are those of the caller."""
     if A.size * B.shape[-1] <= _FEW_PRODUCTS:
         return A @ B
     product: Array = (torch.from_numpy(A) @ torch.from_numpy(B)).numpy()
     return product
+
+
+def _solution(hessian: Array, factor: Tensor, gradient: Array) -> Array:
+    """Return the solution of hessian @ x = gradient; factor: the Hessian's, by Cholesky."""
+    if len(gradient) <= _FEW_PARAMETERS:
+        return np.linalg.solve(hessian, gradient).astype(np.float64, copy=False)
+    solution: Array = torch.cholesky_solve(torch.from_numpy(gradient[:, None]), factor)[:, 0].numpy()
+    return solution
 
 
 def _gap(gradient: Array, hessian: Array, penalty: Array, value: float, intercepts: Array | None) -> float:

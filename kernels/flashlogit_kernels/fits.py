@@ -26,7 +26,8 @@ ROW = 5
 
 @dataclass(frozen=True)
 class TinyFits:
-    """What was found of M problems: weight [M, D] and bias [M] float64 in the units of X, and a record [M, n] float64.
+    """What was found of M problems: weight [M, D] and bias [M] float64 in the units of X, of a softmax [M, K, D] and
+    [M, K], and a record [M, n] float64.
 
     A record has the ending, P, gap and null model's P in nats, the evaluations after the first, the number of accepted
     points, and the squared errors and sizes of the columns, as `flashlogit.objectives.coordinates` has them; then for

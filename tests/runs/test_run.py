@@ -258,6 +258,23 @@ def test_data_that_no_fit_can_take_end_in_a_sentence(solve, monkeypatch):
     assert "X is odd" in solve("--resume", code=2)
 
 
+def test_a_small_run_of_three_classes_is_fitted_at_once(solve, monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(200, 3)), columns=["a", "b", "c"])
+    frame["kind"] = rng.integers(3, size=200)
+    frame.to_csv(tmp_path / "three.csv", index=False)
+    data = [f"data={{source: file, path: {tmp_path}/three.csv, label: {{column: kind, multiclass: true}}}}"]
+    data += ["backend=torch", "loss.l2=0.01", "solver.tolerance=1e-12"]
+    with monkeypatch.context() as patched:
+        patched.setattr(solving, "fit_softmax", Mock(side_effect=AssertionError))
+        solve(*data, "name=at_once")
+    monkeypatch.setattr(solving, "fit_at_once", Mock(return_value=None))
+    solve(*data, "name=in_steps")
+    found, expected = (metrics(tmp_path / name)["run"] for name in ("at_once", "in_steps"))
+    assert found["objective"] == pytest.approx(expected["objective"], abs=1e-12)
+    assert found["gap"] <= 1e-12 * found["null_objective"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_logits_of_classes_are_those_of_all_row_blocks(dtype, monkeypatch):
     monkeypatch.setattr(results, "cast_rows", lambda X: 16)

@@ -83,19 +83,30 @@ def fit(
 
 
 def fit_at_once(
-    X: Tensor, y: Tensor, *, sample_weight: Tensor | None = None, intercept: bool = True, **options: Any
+    X: Tensor,
+    y: Tensor,
+    *,
+    classes: int | None = None,
+    sample_weight: Tensor | None = None,
+    intercept: bool = True,
+    **options: Any,
 ) -> Fit | None:
     """Return the fit of a small table on a CPU by plain steps, which waits for no compiler; None where it has none.
 
     Args:
-        X, y, sample_weight, intercept: as for `fit`.
+        X, y, sample_weight, intercept: as for `fit`, or with `classes` as for `fit_softmax`.
+        classes: K of a softmax; default: two classes that share their weights.
         options: `FitOptions`; with a start or a listener there is no such fit.
 
     Raises:
-        ValueError, TypeError: an argument that `fit` would not take.
+        ValueError, TypeError: an argument that `fit`, or `fit_softmax`, would not take.
     """
     given = FitOptions(**options)
-    return tiny_fit(*_checked(X, y, sample_weight), given, intercept=intercept, backend="torch")
+    X, y, sample_weight = _checked(X, y, sample_weight)
+    if classes is None:
+        return tiny_fit(X, y, sample_weight, given, intercept=intercept, backend="torch")
+    K = _classes(y, classes)
+    return tiny_fit(X, y.long(), sample_weight, given, intercept=intercept, backend="torch", classes=K)
 
 
 def fit_softmax(
@@ -123,7 +134,9 @@ def fit_softmax(
         classes: K, at least 2; default: the largest class number and 1.
         start: weight [K, D] and bias [K] to start from, or a state to go on from.
         sample_weight, l1, l2, intercept, solver, tolerance, max_iterations, names, on_point: as for `fit`.
-        backend: numba for loops compiled for the CPU; triton and torch are torch's products; auto as for `fit`.
+        backend: numba for loops compiled for the CPU; triton and torch are torch's products; auto as for `fit`. Where
+            `fit` would fit a small table at once, and l2 is positive, so is a softmax on a CPU, by plain steps: of up
+            to 320 weights and intercepts, 32,768 logits, and N (D + 1) K (K - 1) / 2 = 524,288.
 
     Returns:
         A `Fit` with weight [K, D] and bias [K], the intercepts adding up to 0.
@@ -135,10 +148,13 @@ def fit_softmax(
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
     X, y, sample_weight = _checked(X, y, sample_weight)
+    chosen, K, y = choose_backend(backend, X.device), _classes(y, classes), y.long()
+    found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=chosen.name, classes=K)
+    if found is not None:
+        return found
     if sample_weight is not None:
         check_weights(negative=not bool((sample_weight >= 0).all()), total=float(sample_weight.sum()))
-    loops = choose_backend(backend, X.device).class_loops
-    loss = Softmax.of(y.long(), _classes(y, classes), sample_weight, intercept=intercept, loops=loops)
+    loss = Softmax.of(y, K, sample_weight, intercept=intercept, loops=chosen.class_loops)
     task = FitTask(X, loss, options)
     return task.finished(drive(task.objective, task.method, task.limits))
 

@@ -259,10 +259,10 @@ class SolverRun:
         options |= {"names": self._task.dataset.feature_names, "on_point": self._progress.add}
         backend = self._task.backend.name
         if self._classes > 2:
-            return fit_softmax(rows.X, rows.y, classes=self._classes, backend=backend, **options)
+            options["classes"] = self._classes
         if backend == "torch" and (found := fit_at_once(rows.X, rows.y, **options | {"on_point": None})):
             return found
-        return fit(rows.X, rows.y, backend=backend, **options)
+        return (fit_softmax if self._classes > 2 else fit)(rows.X, rows.y, backend=backend, **options)
 
     def _infer(self, result: Fit) -> tuple[Inference | None, str]:
         """Return the statistics of the raw columns' coefficients, or None and the reason why there are none."""

@@ -18,6 +18,9 @@ PATIENCE = 8
 """Points in a row that may fail to lower the best gap by a tenth."""
 NO_CURVATURE = 1e-10
 """Smallest pivot of a Hessian with about ones on its diagonal that is not taken for rounding."""
+FARTHEST_SHIFT = 0.5
+"""Largest shift of the intercept, in nats of its logit, by which residuals are corrected in a certificate; beyond it
+only P* >= 0 is claimed."""
 NUMBERS = 8
 """Numbers of a record before its points."""
 ROW = 5

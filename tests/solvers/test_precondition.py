@@ -178,6 +178,26 @@ def test_moments_of_strided_rows_take_a_handful_of_launches(monkeypatch: pytest.
     assert found.reads == 0
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+@pytest.mark.parametrize("exact_too", [False, True])
+def test_products_that_are_no_numbers_are_not_taken(
+    solver: Any, exact_too: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flashlogit.solvers.newton_cg.half_dtype", lambda X: torch.bfloat16)
+    original, asked = Objective.sampled_hessian, []
+
+    def broken(objective: Objective, point: Point, rows: int, *, rough: bool = False) -> Tensor:
+        asked.append(rough)
+        found = original(objective, point, rows)
+        return found * torch.nan if rough or exact_too else found
+
+    monkeypatch.setattr(Objective, "sampled_hessian", broken)
+    result = fit(*decaying(6000, 150, 1.0), l2=1e-4, solver=solver, tolerance=1e-9)
+    assert asked[:2] == [True, False]
+    assert result.converged
+    assert (result.passes < 60) == (not exact_too)
+
+
 @pytest.mark.parametrize(("decades", "half"), [(0.0, False), (3.0, True), (3.0, False)])
 def test_few_products_whatever_the_conditioning(decades: float, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashlogit.objectives.design._HALF_COLUMNS", 1 if half else 10**6)

@@ -26,15 +26,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.fits import FARTHEST_SHIFT as FARTHEST_SHIFT
+
 from .coordinates import Coordinates
 
 _ROUNDING = 2.0**-53
 """Least rounding error of the mean gradient, as a share of the root mean square of a row's part in it."""
 _LARGE = 1e4
 """Weights that columns next to copies of each other may have, in units of their standard deviations."""
-FARTHEST_SHIFT = 0.5
-"""Largest shift of the intercept, in nats of its logit, by which residuals are corrected; beyond it only P* >= 0 is
-claimed."""
 
 
 @dataclass(frozen=True)

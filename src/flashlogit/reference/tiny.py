@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flashlogit_kernels.fits import (
+    FARTHEST_SHIFT,
     LIMIT,
     NO_CURVATURE,
     NUMBERS,
@@ -31,8 +32,6 @@ from flashlogit_kernels.fits import (
     TinyFits,
     problems,
 )
-
-from ..objectives.certificate import FARTHEST_SHIFT
 
 Array = NDArray[np.float64]
 _FEW_PRODUCTS, _FEW_PARAMETERS = 1 << 14, 64

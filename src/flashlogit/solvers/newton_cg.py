@@ -247,20 +247,27 @@ class Preconditioner:
         return left > (needed * TUNING.usual_rate if rate is None else TUNING.sure * needed * max(rate, 0.0))
 
     def make(self, at: Point) -> None:
-        """Make it of the Hessian at a point: first roughly, if that is faster, then of ever more rows."""
-        H = self._objective.sampled_hessian(at, self.sample_rows, rough=self.rough)
+        """Make it of the Hessian at a point: first roughly, if that is faster, then of ever more rows.
+
+        One that is not finite counts for none. Products in bfloat16 were NaN for the rest of a process in which another
+        library's solver had run, and all steps were refused.
+        """
         if self.rough:  # and so well conditioned that float32 has factors
-            H.diagonal(dim1=1, dim2=2).mul_(1 + TUNING.half_noise)
             self.rough = False
-        else:
-            H = H.to(torch.float64)
-            self.sample_rows = min(self._N, 2 * self.sample_rows)
+            H = self._objective.sampled_hessian(at, self.sample_rows, rough=True)
+            H.diagonal(dim1=1, dim2=2).mul_(1 + TUNING.half_noise)
+            self.take(H)
+            if self.factors is not None:
+                return
+        H = self._objective.sampled_hessian(at, self.sample_rows, rough=False).to(torch.float64)
+        self.sample_rows = min(self._N, 2 * self.sample_rows)
         self.take(H)
 
     def take(self, hessian: Tensor) -> None:
-        """Make it of a matrix [1, P, P]."""
+        """Make it of a matrix [1, P, P], unless that has no factors."""
         # In the layout in which a state is saved: with another one products differ in their last digits.
-        self.factors, self._inverse = factor(hessian).to(self.dtype).contiguous(), None
+        factors = factor(hessian).to(self.dtype).contiguous()
+        self.factors, self._inverse = factors if bool(factors.isfinite().all()) else None, None
 
     def times(self, r: Tensor) -> Tensor:
         """Return M^-1 r for r [P, K] float64, or [P K, 1] row by row; r itself where there is no M."""

@@ -48,7 +48,7 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.parametrize(
     ("folders", "most_lines", "most_files"),
-    [(("kernels", "src"), 16_400, 165), (("scripts",), 2_080, 22), (("tests",), 12_170, 90)],
+    [(("kernels", "src"), 16_540, 165), (("scripts",), 2_090, 22), (("tests",), 12_450, 90)],
 )
 def test_lines_of_code(folders: tuple[str, ...], most_lines: int, most_files: int) -> None:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -12,7 +12,7 @@ from problems import fitted
 from torch import Tensor
 
 from flashlogit import Fit, fit
-from flashlogit.objectives.design import _by_weight
+from flashlogit.objectives.design import rows_by_weight
 
 NAMES = ["newton", "newton-cg", "lbfgs"]
 SOLVERS = pytest.mark.parametrize("solver", NAMES)
@@ -260,7 +260,15 @@ def test_what_rows_of_weight_zero_hold_is_nothing(N: int, solver: Any, classes: 
 
 def test_columns_are_measured_where_the_weights_are() -> None:
     """Equal weights choose every row once, and others as often as they ask for."""
-    assert _by_weight(torch.full((5,), 0.3), None).tolist() == [0, 1, 2, 3, 4]
-    assert _by_weight(torch.tensor([0.0, 2.0, 0.0, 1.0, 1.0, 0.0, 4.0, 0.0]), None).tolist() == [1, 1, 3, 4, 6, 6, 6, 6]
-    assert _by_weight(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([2, 1])).tolist() == [2, 2]
-    assert _by_weight(torch.zeros(3), None).tolist() == [0, 0, 0]
+    assert rows_by_weight(torch.full((5,), 0.3), 9).tolist() == [0, 1, 2, 3, 4]
+    assert rows_by_weight(torch.tensor([0, 2.0, 0, 1, 1, 0, 4, 0]), 8).tolist() == [1, 1, 3, 4, 6, 6, 6, 6]
+    some = rows_by_weight(torch.tensor([0.0, 1e-3, 0.0]).repeat_interleave(100_000), 64)
+    assert int(some.min()) >= 100_000
+    assert int(some.max()) < 200_000
+    assert bool((some.diff() > 0).all())
+
+
+def test_differences_that_are_rounding_errors_but_for_some_rows_are_a_column() -> None:
+    X, y = data(2, N=2000)
+    X[:, 3] = torch.where(torch.arange(2000) % 30 == 0, X[:, 3], 1e-17 * X[:, 3])
+    assert torch.allclose(fit(X, y).weight, fit(X.where(X.abs() > 1e-12, 0.0), y).weight, rtol=0, atol=1e-6)

@@ -291,3 +291,18 @@ def test_without_numba_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(model[2], other[2], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(plain.weight, compiled.weight, rtol=1e-6, atol=1e-8)
     assert torch.equal(plain.weight != 0, compiled.weight != 0)
+
+
+def test_the_loop_takes_no_more_parameters_than_newton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows may have thousands of weights that are not 0; a matrix of 14,000 took 24 s and 2 GB."""
+    taken: list[int] = []
+    by_loop = working_set._by_loop
+
+    def looped(objective: Any, chosen: Tensor, theta: Tensor) -> Any:
+        taken.append(len(chosen))
+        return by_loop(objective, chosen, theta)
+
+    monkeypatch.setattr(working_set, "_by_loop", looped)
+    X, y = genes(N=8, D=5000)
+    assert fit(X, y, l1=1e-7, l2=1e-6, tolerance=1e-6).converged
+    assert max(taken, default=0) <= TUNING.newton

@@ -77,9 +77,10 @@ class Design:
     ) -> Design:
         """Return X with coordinates in which a loss of this curvature and this penalty have about unit curvature."""
         rows = max(_MEASURED_ROWS, _MEASURED_VALUES // X.shape[1])
-        chosen = sample_rows(len(X), rows, X.device)
-        if sample_weight is not None:
-            chosen = _by_weight(sample_weight, chosen)
+        if sample_weight is None:
+            chosen = sample_rows(len(X), rows, X.device)
+        else:
+            chosen = rows_by_weight(sample_weight, rows)
         coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, l2=l2, intercept=intercept)
         return cls(X, coordinates, PassCounter(min(1.0, rows / len(X))))
 
@@ -179,14 +180,17 @@ def _sampled(N: int, n: int, device: torch.device, stream: int, ascending: bool)
     return chosen.sort().values if ascending else chosen
 
 
-def _by_weight(sample_weight: Tensor, chosen: Tensor | None) -> Tensor:
-    """Return as many row numbers, each as often as its weight asks for (systematic resampling); weights that are equal
-    change nothing. What rows of weight 0 hold must not count: with values of 1e12 there a fit ended where it began."""
-    reached = (sample_weight if chosen is None else sample_weight[chosen]).double().cumsum(dim=0)
-    n = len(reached)
-    evenly = torch.arange(0.5, n, dtype=torch.float64, device=reached.device) * (reached[-1] / n)
-    places = torch.searchsorted(reached, evenly)
-    return places if chosen is None else chosen[places]
+def rows_by_weight(sample_weight: Tensor, n: int) -> Tensor:
+    """Return row numbers [min(n, N)], each as often as its weight asks for (systematic resampling); of N rows of equal
+    weights all, once. What rows of weight 0 hold must not count: with values of 1e12 there a fit ended where it began.
+    """
+    N, device = len(sample_weight), sample_weight.device
+    reached = sample_weight.double().cumsum(dim=0)
+    within = (
+        0.5 if n >= N else torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(device)
+    )
+    evenly = (torch.arange(min(n, N), dtype=torch.float64, device=device) + within) * (reached[-1] / min(n, N))
+    return torch.searchsorted(reached, evenly, right=True).clamp(max=N - 1)
 
 
 def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
@@ -211,7 +215,8 @@ def what_is_lost(X: Tensor, coordinates: Coordinates, names: Sequence[str] | Non
     coordinates, or None; names: [D] of the columns.
 
     Next to a value of 1e100 those of an ordinary size are all the same, and the squares of values of 1e-200 are 0.
-    What such sums say of an optimum is no proof of anything.
+    What such sums say of an optimum is no proof of anything. Where `_SUPPORT` rows make a column's spread, as in one of
+    differences that are rounding errors but for some rows, these decide on its weight, and nothing is lost.
     """
     rows = torch.linspace(0, len(X) - 1, _PAIRS + 1, dtype=torch.float64, device=X.device).long()
     apart = X[rows].double().diff(dim=0).abs()
@@ -219,15 +224,18 @@ def what_is_lost(X: Tensor, coordinates: Coordinates, names: Sequence[str] | Non
     at = (unequal[None] - 1).clamp(min=0) // 2
     middle = torch.where(apart > 0, apart, torch.inf).sort(dim=0).values.gather(0, at)[0]
     found = (middle * coordinates.scale[: X.shape[1]] < _LOST).nonzero()
-    if len(found) == 0:
-        return None
-    column = int(found[0])
-    name = "" if names is None else f" ({names[column]})"
-    return (
-        f"most values of column {column} of X{name} are {float(middle[column]):.1g} apart: float64 cannot hold the"
-        " squares of so little, or not beside the column's largest values, and no optimum can be proven; rescale the"
-        " column, or clip what is far off"
-    )
+    for column in found[:, 0].tolist():
+        moved = (X[:, column].double() - coordinates.center[column]).abs()
+        shares = (moved / moved.max()).square()
+        few = shares.sum().square() < _SUPPORT * shares.square().sum()
+        if bool(few | (moved.max() * coordinates.scale[column] < _LOST)):
+            name = "" if names is None else f" ({names[column]})"
+            return (
+                f"most values of column {column} of X{name} are {float(middle[column]):.1g} apart: float64 cannot hold"
+                " the squares of so little, or not beside the column's largest values, and no optimum can be proven;"
+                " rescale the column, or clip what is far off"
+            )
+    return None
 
 
 _Blocks = Iterator[tuple[Tensor, Tensor]]

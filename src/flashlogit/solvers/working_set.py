@@ -114,6 +114,7 @@ class WorkingSet:
         N, D = objective.X.shape
         products, values = N * len(chosen) ** 2, N * len(chosen)
         few = products <= (TUNING.products if N >= D else TUNING.wide_products) and values <= TUNING.values
+        few &= len(chosen) <= TUNING.newton  # few rows may have many weights that are not 0
         by_loop = few and objective.compiled and objective.penalised and objective.loss.columns == 1
         before, gap = float(at.value), self._search.numbers.gap
         found = _by_loop(objective, chosen, at.theta[chosen]) if by_loop else None

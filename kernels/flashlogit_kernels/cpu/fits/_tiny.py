@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ...fits import LIMIT, NO_CURVATURE, PATIENCE, REFUSED, STALLED, TOLERANCE, TRIALS, UNSOUND
+from ...fits import FARTHEST_SHIFT, LIMIT, NO_CURVATURE, PATIENCE, REFUSED, STALLED, TOLERANCE, TRIALS, UNSOUND
 from ..loops import helper, loop
 from ._table import hessian, losses, padded, product
 
@@ -156,7 +156,7 @@ def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit
                 if j < D and l2 > 0.0:
                     apart = gradient[j] - (nearer * border[j] / S if intercept else 0.0)
                     proven += 0.5 * apart * apart / penalty[j]
-            gap = proven if abs(nearer) <= 0.5 and proven < value else value
+            gap = proven if abs(nearer) <= FARTHEST_SHIFT and proven < value else value
             if l2 == 0.0 or gap > goal:
                 hessian(Z, h, H)
                 for j in range(width):

@@ -14,6 +14,7 @@ UNSOUND = tl.constexpr(fits.UNSOUND)
 TRIALS = tl.constexpr(fits.TRIALS)
 PATIENCE = tl.constexpr(fits.PATIENCE)
 NO_CURVATURE = tl.constexpr(fits.NO_CURVATURE)
+FARTHEST_SHIFT = tl.constexpr(fits.FARTHEST_SHIFT)
 NUMBERS = tl.constexpr(fits.NUMBERS)
 ROW = tl.constexpr(fits.ROW)
 
@@ -251,7 +252,7 @@ def tiny_kernel(
                 proven = divergence + tl.sum(
                     tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
                 )
-                gap = tl.where((tl.abs(nearer) <= 0.5) & (proven < new_value), proven, new_value)
+                gap = tl.where((tl.abs(nearer) <= FARTHEST_SHIFT) & (proven < new_value), proven, new_value)
                 norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
                 row = record + NUMBERS + points * ROW
                 tl.store(row, iterations.to(tl.float64))

@@ -303,6 +303,8 @@ def test_the_loop_takes_no_more_parameters_than_newton(monkeypatch: pytest.Monke
         return by_loop(objective, chosen, theta)
 
     monkeypatch.setattr(working_set, "_by_loop", looped)
-    X, y = genes(N=8, D=5000)
-    assert fit(X, y, l1=1e-7, l2=1e-6, tolerance=1e-6).converged
-    assert max(taken, default=0) <= TUNING.newton
+    monkeypatch.setattr(working_set, "TUNING", replace(TUNING, newton=300))
+    result = fit(torch.randn(8, 3000), torch.arange(8) % 2, l1=1e-7, l2=1e-3, tolerance=1e-6)
+    assert result.converged
+    assert int((result.weight != 0).sum()) > 1000
+    assert 200 < max(taken) <= 300

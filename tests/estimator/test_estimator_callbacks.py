@@ -51,7 +51,8 @@ def test_callbacks_end_with_an_error_and_go_with_copies():
         model.fit(np.eye(10, 2100), np.arange(10) % 2)
     assert calls(told)["teardown"] == 1
     silent = LogisticRegression().fit(*IRIS)
-    np.testing.assert_array_equal(model.set_params(solver="auto").fit(*IRIS).coef_, silent.coef_)
+    # A small table is fitted at once where nobody listens.
+    np.testing.assert_allclose(model.set_params(solver="auto").fit(*IRIS).coef_, silent.coef_, rtol=1e-4)
     before = calls(told)
     model.set_callbacks().fit(*IRIS)
     assert calls(told) == before

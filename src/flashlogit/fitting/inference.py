@@ -51,7 +51,7 @@ class Inference:
     def of(cls, coefficient: NDArray[np.float64], standard_error: NDArray[np.float64], level: float) -> Inference:
         """Return the statistics of coefficients and their standard errors."""
         z = coefficient / standard_error
-        reach = NormalDist().inv_cdf(0.5 + level / 2) * standard_error
+        reach = -NormalDist().inv_cdf(0.5 * (1 - level)) * standard_error
         p_value = np.array([math.erfc(size) for size in np.abs(z / math.sqrt(2))])
         return cls(coefficient, standard_error, z, p_value, coefficient - reach, coefficient + reach, level)
 

@@ -81,7 +81,8 @@ class Design:
             chosen = sample_rows(len(X), rows, X.device)
         else:
             chosen = rows_by_weight(sample_weight, rows)
-        coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, l2=l2, intercept=intercept)
+        options: Any = {"l2": l2, "intercept": intercept, "sample_weight": sample_weight}
+        coordinates = measure_coordinates(X, chosen, passes, curvature=curvature, **options)
         return cls(X, coordinates, PassCounter(min(1.0, rows / len(X))))
 
     @property

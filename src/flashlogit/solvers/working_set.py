@@ -50,6 +50,10 @@ class Tuning:
     products: int = 200_000_000
     """Most products of its steps, N P^2. Of 20,000 x 300 it computed more Hessians than Newton's method by torch, and
     took 1.4 times as long; of 30,000 x 100 1.2 times; of 2,000 x 200 a third less."""
+    loop_least: int = 512
+    loop_share: int = 3
+    """It takes up to so many parameters, or so many for each row. An elastic net of 20 x 10,000 has sets of 2,000,
+    which took it 3 s and other steps 0.4; one of 4 x 14,000 took it 24 s and 2 GB."""
     wide_products: int = 1_200_000_000
     """The same where there are more columns than rows. 1,000 x 2,000 with heavy tails took 2.2 s with it, and 8.4 with
     `products`; 300 x 3,000 such 0.7 s, and 5.8 with 8 million."""
@@ -114,7 +118,7 @@ class WorkingSet:
         N, D = objective.X.shape
         products, values = N * len(chosen) ** 2, N * len(chosen)
         few = products <= (TUNING.products if N >= D else TUNING.wide_products) and values <= TUNING.values
-        few &= len(chosen) <= TUNING.newton  # few rows may have many weights that are not 0
+        few &= len(chosen) <= max(TUNING.loop_least, TUNING.loop_share * N)
         by_loop = few and objective.compiled and objective.penalised and objective.loss.columns == 1
         before, gap = float(at.value), self._search.numbers.gap
         found = _by_loop(objective, chosen, at.theta[chosen]) if by_loop else None

@@ -158,7 +158,7 @@ def test_a_softmaxs_optimum_is_scikit_learns(load: Any, intercept: bool) -> None
     X = X / X.std(axis=0).clip(0.1)
     # Its lbfgs takes a thousand iterations and a minute where many threads share two cores.
     expected = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cg", fit_intercept=intercept).fit(X, y)
-    result = fit_softmax(torch.from_numpy(X), torch.from_numpy(y), l2=2 / len(y), intercept=intercept, tolerance=1e-12)
+    result = fit_softmax(torch.from_numpy(X), torch.from_numpy(y), l2=2 / len(y), intercept=intercept, tolerance=1e-13)
     assert result.converged
     assert np.allclose(result.weight.numpy(), expected.coef_, atol=1e-5)
     assert np.allclose(result.bias.numpy(), expected.intercept_ - expected.intercept_.mean(), atol=1e-5)

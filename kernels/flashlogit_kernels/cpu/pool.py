@@ -25,7 +25,7 @@ def share(work: Callable[[int], object], count: int) -> None:
     A thread that is done takes the next number, so that none waits for a busy core; what has not begun when the caller
     finds no more is not waited for. After an error, or Ctrl-C, no thread begins another one.
     """
-    left = deque(range(count))
+    left, kept = deque(range(count)), [work]
 
     def take() -> None:
         try:
@@ -34,7 +34,7 @@ def share(work: Callable[[int], object], count: int) -> None:
                     place = left.popleft()
                 except IndexError:
                     return
-                work(place)
+                kept[0](place)
         except BaseException:
             left.clear()
             raise
@@ -47,6 +47,7 @@ def share(work: Callable[[int], object], count: int) -> None:
     finally:
         begun = [other for other in others if not other.cancel()]
         wait(begun)
+        kept.clear()  # what was cancelled stays in the queue until a thread looks at it, and would keep X
     for other in begun:
         other.result()
 

@@ -77,7 +77,7 @@ class Logistic(Targets):
         design.count()
         sums = self.passes.bce_onepass(design.X, self.y, at.W[:, 0], at.b, logits=keep.margins, **wanted, **options)
         h = sums.curvature
-        kept = None if h is None or keep.products is None else h.to(keep.products)
+        kept = None if h is None or keep.products is None else _cast(h, keep.products)
         border_sums = torch.cat([sums.border, sums.corner.reshape(1)]) if border else None
         rows = KeptRows(kept, h, sums.logits, border=border_sums)
         return RowSums(sums.loss, Coefficients(sums.weight_grad[:, None], sums.bias_grad.reshape(1)), rows)
@@ -154,6 +154,14 @@ class Logistic(Targets):
 
     def _options(self, design: Design, dtype: torch.dtype) -> PassOptions:
         return {"sample_weight": self.sample_weight, "center": design.center, "eps": 0.0, "compute_dtype": dtype}
+
+
+def _cast(h: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return h in a dtype. On a CPU by NumPy: threads of OpenMP, once woken, go on looking for work for 200 ms, on cores
+    that the next passes need."""
+    if h.device.type != "cpu" or h.dtype == dtype:
+        return h.to(dtype)
+    return torch.from_numpy(h.numpy().astype(str(dtype).removeprefix("torch.")))
 
 
 def _shares(mean: float, intercept: bool) -> tuple[float, float]:

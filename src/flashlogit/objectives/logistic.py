@@ -157,8 +157,8 @@ class Logistic(Targets):
 
 
 def _cast(h: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return h in a dtype. On a CPU by NumPy: threads of OpenMP, once woken, go on looking for work for 200 ms, on cores
-    that the next passes need."""
+    """Return h in a dtype. On a CPU by NumPy: threads of OpenMP, once woken, go on looking for work for 200 ms, on
+    cores that the next passes need."""
     if h.device.type != "cpu" or h.dtype == dtype:
         return h.to(dtype)
     return torch.from_numpy(h.numpy().astype(str(dtype).removeprefix("torch.")))

@@ -21,9 +21,11 @@ chi-squared bound. Solving for the best intercept instead gives the same to firs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flashlogit_kernels.fits import FARTHEST_SHIFT as FARTHEST_SHIFT
@@ -101,7 +103,16 @@ def provable(
 
 def float32_gap(l2: float, coordinates: Coordinates) -> float:
     """Return about the gap, in nats, that rounding errors of a gradient summed in float32 make by l2 > 0."""
-    return (2.0**-24) ** 2 * coordinates.rounding / (2 * l2)
+    return float32_noise(coordinates.rounding / (2 * l2))
+
+
+Size = TypeVar("Size", float, NDArray[np.float64])
+
+
+def float32_noise(errors: Size) -> Size:
+    """Return about the gap, in nats, that rounding errors of float32 make: `errors` is v sd_j^2 / (2 l2_j), summed over
+    the columns."""
+    return (2.0**-24) ** 2 * errors
 
 
 def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:

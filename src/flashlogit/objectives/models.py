@@ -1,0 +1,368 @@
+"""The objectives of many models over one table, side by side: each a logistic or softmax regression with l2 > 0.
+
+    P_k(W, b) = 1/S_k sum_i s_i loss_i + 1/2 sum_jc l2_jk W_jc^2,      S_k = sum_i s_i
+
+over the rows that train model k (`flashlogit_kernels.models`). A solver sees theta [P C, K], row j C + c of it being
+class c of column j, in coordinates in which each model has about unit curvature (`flashlogit.objectives.coordinates`),
+
+    W_jck = d_jk theta_jck        b_ck = d_bk theta_bck - center . W_ck,
+
+with one centre for all models and scales d of their own. Values, gradients and gaps are as in
+`flashlogit.objectives.objective`, [K] or [P C, K] float64: NumPy arrays where X is on a CPU, else tensors. Threads of
+OpenMP, which an operation of torch's would wake there, stay on the cores of the next pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flashlogit_kernels.models import MISSING, Models, ModelSums
+
+from ..passes import Passes
+from .certificate import FARTHEST_SHIFT, float32_noise, provable
+from .coordinates import Moments
+from .design import PassCounter, rows_by_weight
+from .design import sample_rows as random_rows
+
+Array = Any
+"""[..., K] float64: a NumPy array, or a tensor on a GPU."""
+ModelsPass = Callable[..., ModelSums]
+_MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
+"""Columns are measured from so many rows, or so many values of X, whichever are more rows."""
+_LEAST_L2 = 1e-16
+"""Least penalty from which the scale of a constant column is computed."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weights of rows by class, [K, C] each, of those that train a model and of those that are held out from it."""
+
+    training: NDArray[np.float64]
+    held: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, models: Models, classes: int) -> Counts:
+        """Count the rows of each model; classes: 2 for logistic models, else C."""
+        codes, folds = models.codes.cpu().numpy(), models.folds.cpu().numpy()
+        s = None if models.sample_weight is None else models.sample_weight.cpu().numpy()
+        targets, columns, held = (each.tolist() for each in (models.target_of, models.fold_of, models.held))
+        table: dict[tuple[int, int], NDArray[np.float64]] = {}
+        found = np.zeros((2, len(held), classes))
+        for k, (target, column, h) in enumerate(zip(targets, columns, held, strict=True)):
+            if (target, column) not in table:
+                place = folds[column].astype(np.int64) * (MISSING + 1) + codes[target]
+                sums = np.bincount(place, weights=s, minlength=(MISSING + 1) ** 2).reshape(MISSING + 1, MISSING + 1)
+                table[target, column] = sums[:, :classes].astype(np.float64)
+            of = table[target, column]
+            # Differences of sums would leave rounding errors where nothing is.
+            others = of[:h] if models.ordered else np.concatenate([of[:h], of[h + 1 :]])
+            found[0, k] = others.sum(axis=0)
+            found[1, k] = of[h] if h <= MISSING else 0.0
+        return cls(found[0], found[1])
+
+
+@dataclass(frozen=True)
+class ModelPoints:
+    """K objectives at theta [P C, K]: value and gap [K], gradient [P C, K]; the held-out losses, summed, [K].
+
+    proven: whether the gaps are duality gaps, else they are estimates of such.
+    """
+
+    theta: Array
+    gradient: Array
+    value: Array
+    gap: Array
+    held_loss: Array
+    proven: bool
+
+    def __getitem__(self, chosen: Array) -> ModelPoints:
+        """Return those of the models numbered `chosen`."""
+        of = {name: getattr(self, name)[..., chosen] for name in ("theta", "gradient", "value", "gap", "held_loss")}
+        return replace(self, **of)
+
+
+@dataclass(frozen=True)
+class ModelObjectives:
+    """K objectives over X [N, D].
+
+    models: rows and labels of each. l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
+    intercept; a pass subtracts it, which costs many models next to nothing. weight_sum [K]: S. shares [K, C'] of
+    the classes in the null model, two for logistic models.
+    """
+
+    X: Tensor
+    models: Models
+    run: ModelsPass
+    sample_rows: Callable[[Any], Any]
+    intercept: bool
+    l2: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    center: NDArray[np.float64]
+    weight_sum: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    counter: PassCounter
+
+    @classmethod
+    def of(
+        cls,
+        X: Tensor,
+        models: Models,
+        l2: NDArray[np.float64],
+        counts: Counts,
+        *,
+        passes: Passes,
+        run: ModelsPass,
+        sample_rows: Callable[[Any], Any],
+        intercept: bool,
+    ) -> ModelObjectives:
+        """Return the objectives over X, whose columns are measured; l2 [D, K] or [1, K]."""
+        N, D = X.shape
+        n = max(_MEASURED_ROWS, _MEASURED_VALUES // D)
+        s = models.sample_weight
+        moments = Moments.of(X, random_rows(N, n, X.device) if s is None else rows_by_weight(s, n), passes)
+        mean = moments.mean if X.dtype == torch.float64 else moments.mean.astype(np.float32).astype(np.float64)
+        weight_sum = counts.training.sum(axis=1)
+        shares = counts.training / weight_sum[:, None] if intercept else np.full_like(counts.training, 1.0)
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        curvature = (shares * (1 - shares)).mean(axis=1)
+        center = mean if intercept else np.zeros(D)
+        spread = moments.variance if intercept else moments.variance + np.square(mean)
+        l2 = np.broadcast_to(l2, (D, models.count))
+        of_loss = spread[:, None] * curvature
+        with np.errstate(all="ignore"):
+            scale = 1 / np.sqrt(np.where(of_loss > 0, of_loss + l2, np.maximum(l2, _LEAST_L2)))
+        if intercept:
+            scale = np.concatenate([scale, curvature[None] ** -0.5])
+        counter = PassCounter(min(1.0, n / N))
+        fixed = (center, weight_sum, shares, spread, counter)
+        return cls(X, models, run, sample_rows, intercept, np.ascontiguousarray(l2), scale, *fixed)
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return self.models.count
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.models.classes
+
+    @cached_property
+    def xp(self) -> Any:
+        """The module of the arrays."""
+        return torch if self.X.is_cuda else np
+
+    @cached_property
+    def null_value(self) -> NDArray[np.float64]:
+        """P of the null models, [K]."""
+        with np.errstate(all="ignore"):
+            terms = np.where(self.shares > 0, -self.shares * np.log(self.shares), 0.0)
+        total: NDArray[np.float64] = terms.sum(axis=1)
+        return total
+
+    @cached_property
+    def null(self) -> Array:
+        """Theta of the null models, [P C, K]."""
+        C = self.classes
+        null = np.zeros((len(self.scale), C, self.count))
+        if self.intercept:
+            logs = np.log(self.shares)
+            b = (logs[:, 1:] - logs[:, :1] if C == 1 else logs - logs.mean(axis=1, keepdims=True)).T
+            null[-1] = b / self.scale[-1]
+        return self.on_device(null.reshape(-1, self.count))
+
+    def provable(self, tolerance: float) -> NDArray[np.bool_]:
+        """Return which models have a penalty that proves a gap of the tolerance in spite of rounding, [K]."""
+        curvature = (self.shares * (1 - self.shares)).mean(axis=1)
+        of_loss, d = curvature * self.variance[:, None], self.scale[: len(self.center)]
+        moving = np.where(of_loss > 0, d, 0.0)
+        result = []
+        for k in range(self.count):
+            sizes = float(moving[:, k].sum()), float(np.square(moving[:, k]).sum())
+            args = 0.0, float(self.l2[:, k].min()), float(of_loss[:, k].sum()), sizes
+            null = float(self.null_value[k])
+            result.append(provable(*args, tolerance=tolerance, null=null, classes=self.classes)[1])
+        return np.array(result, dtype=bool)
+
+    @cached_property
+    def rough_gap(self) -> NDArray[np.float64]:
+        """About the gaps that rounding errors of gradients summed in float32 make, [K]."""
+        curvature = (self.shares * (1 - self.shares)).mean(axis=1)
+        return float32_noise((curvature * self.variance[:, None] / (2 * self.l2)).sum(axis=0))
+
+    def chosen(self, models: NDArray[np.int64]) -> ModelObjectives:
+        """Return the objectives numbered `models` [k]."""
+        some = self.models.chosen(torch.from_numpy(models).to(self.X.device))
+        of = {name: np.ascontiguousarray(getattr(self, name)[:, models]) for name in ("l2", "scale")}
+        return replace(
+            self, models=some, weight_sum=self.weight_sum[models], shares=self.shares[models], **of
+        )
+
+    def sample(self, rows: int) -> ModelObjectives | None:
+        """Return the objectives over about `rows` random rows; None where a class of some model would have too few."""
+        chosen = random_rows(len(self.X), rows, self.X.device)
+        if chosen is None:
+            return None
+        models = self.models.of_rows(chosen)
+        counts = Counts.of(models, self.shares.shape[1])
+        fewest = 8 * len(self.scale) if self.classes == 1 else 1
+        if counts.training.min() * len(chosen) < fewest * counts.training.sum(axis=1).max():
+            return None
+        self.counter.passes += len(chosen) / len(self.X) * 2
+        weight_sum = counts.training.sum(axis=1)
+        shares = counts.training / weight_sum[:, None] if self.intercept else self.shares
+        rest = {"weight_sum": weight_sum, "shares": shares, "counter": PassCounter()}
+        return replace(self, X=self.X.index_select(0, chosen), models=models, **rest)
+
+    def coefficients(self, theta: Array) -> tuple[Array, Array]:
+        """Return W [D, C, K] and b [C, K] in the units of X, for a softmax without what its classes share."""
+        W, b = self._centred(theta)
+        if self.intercept:
+            b = b - (self._array["center"][:, None, None] * W).sum(0)
+        if self.classes > 1:
+            W, b = W - W.mean(1)[:, None], b - b.mean(0)[None]
+        return W, b
+
+    def theta_of(self, W: Array, b: Array) -> Array:
+        """Return theta [P C, K] of W [D, C, K] and b [C, K] in the units of X."""
+        if self.intercept:
+            b = b + (self._array["center"][:, None, None] * W).sum(0)
+            W = self._joined(W, b)
+        return (W / self._array["scale"][:, None]).reshape(-1, self.count)
+
+    def evaluate(self, theta: Array, *, dtype: torch.dtype = torch.float64, proven: bool = False) -> ModelPoints:
+        """Return values, gradients and gaps at theta [P C, K] by sums in `dtype`, for one pass over X.
+
+        proven: whether the gaps are to be duality gaps; a softmax with an intercept takes another pass for that.
+        """
+        W, b = self._centred(theta)
+        at, C = (self._columns(W), self._columns(b)), self.classes
+        ones = proven and self.intercept and C == 1
+        along = torch.ones(self.count, dtype=dtype, device=self.X.device) if ones else None
+        sums = self._run(at, dtype, along=along, second=proven and self.intercept and C > 1)
+        data = self._pulled_back(sums.weight_grad, sums.bias_grad)
+        S = self._array["weight_sum"]
+        l2_theta = self._array["l2_of"] * theta
+        value = self._take(sums.loss) / S + 0.5 * (l2_theta * theta).sum(0)
+        gradient = data + l2_theta
+        if proven:
+            gap, value = self._proven(theta, at, dtype, sums, data, value)
+        else:
+            gap = self.estimated_gap(gradient, data, value)
+        return ModelPoints(theta, gradient, value, gap, self._take(sums.held_loss), proven)
+
+    def estimated_gap(self, gradient: Array, data: Array, value: Array) -> Array:
+        """Return about the duality gaps [K] by gradients, and gradients without the penalty, [P C, K]."""
+        weights = len(self.center) * self.classes
+        gap = (gradient[:weights] ** 2 / (2 * self._array["l2_of"][:weights])).sum(0)
+        # Twice what the intercepts alone could still gain, if their curvature were the null model's.
+        gap = gap + (data[weights:] ** 2).sum(0)
+        return self.xp.minimum(gap, value)
+
+    def _proven(
+        self, theta: Array, at: tuple[Tensor, Tensor], dtype: torch.dtype, sums: ModelSums, data: Array, value: Array
+    ) -> tuple[Array, Array]:
+        """Return duality gaps [K], as `Objective.certify` does, and the values at coefficients without what the classes
+        share."""
+        xp, D, C, K = self.xp, len(self.center), self.classes, self.count
+        scale, l2 = self._array["scale"], self._array["l2"]
+        W = self._centred(theta)[0]
+        saved = 0.5 * (l2 * C * W.mean(1) ** 2).sum(0) if C > 1 else 0.0 * value
+        value = value - saved
+        a = data.reshape(-1, C, K)
+        divergence, farthest = 0.0 * value, 0.0 * value
+        if self.intercept:
+            slope = a[D] / scale[D]
+            if C == 1:
+                assert sums.border is not None
+                assert sums.corner is not None
+                corner = self._take(sums.corner) / self._array["weight_sum"]
+                shift = slope / corner
+                moved = self._pulled_back(sums.border, sums.corner).reshape(-1, C, K) * shift
+                divergence, farthest = shift[0] ** 2 * corner, xp.abs(shift[0])
+            else:
+                assert sums.second is not None
+                curvature = self._take(sums.second) / self._array["weight_sum"][:, None, None]
+                inverse = xp.linalg.pinv(curvature, hermitian=True)
+                t = (inverse @ slope.T[:, :, None])[:, :, 0]
+                high, low = (t.max(1), t.min(1)) if xp is np else (t.amax(1), t.amin(1))
+                t = t - ((high + low) / 2)[:, None]
+                divergence, farthest = (t[:, None] @ curvature @ t[:, :, None])[:, 0, 0], (high - low) / 2
+                along = self._tensor(t.reshape(-1)).to(dtype)
+                again = self._run(at, dtype, along=along)
+                assert again.border is not None
+                assert again.corner is not None
+                moved = self._pulled_back(again.border, again.corner).reshape(-1, C, K)
+            a = a - moved
+        a = a[:D] / scale[:D, None]
+        gap = divergence + ((a + l2[:, None] * W) ** 2 / (2 * l2[:, None])).sum(0).sum(0) - saved
+        # Where there is no such shift all that is known is P* >= 0; NaN is no small number either.
+        gap = xp.where(farthest <= FARTHEST_SHIFT, xp.maximum(gap, 0.0 * value), value)
+        return xp.minimum(gap, value), value
+
+    def _run(self, at: tuple[Tensor, Tensor], dtype: torch.dtype, **options: Any) -> ModelSums:
+        self.counter.passes += 1
+        center = self._tensor(self._array["center"]).to(dtype) if self.intercept else None
+        W, b = at
+        return self.run(self.X, self.models, W.to(dtype), b.to(dtype), center=center, **options)
+
+    def array(self, name: str) -> Array:
+        """Return scale [P, K], l2_of [P C, K], the penalty by theta, or scale_of [P C, K] where the arrays live."""
+        return self._array[name]
+
+    def on_device(self, array: NDArray[np.float64]) -> Array:
+        """Return an array where the arrays live."""
+        return torch.from_numpy(array).to(self.X.device) if self.X.is_cuda else array
+
+    @cached_property
+    def _array(self) -> dict[str, Array]:
+        l2_of = self.l2 * np.square(self.scale[: len(self.l2)])
+        if self.intercept:
+            l2_of = np.concatenate([l2_of, np.zeros((1, self.count))])
+        l2_of = np.repeat(l2_of, self.classes, axis=0)
+        arrays = {"scale": self.scale, "center": self.center, "l2": self.l2, "l2_of": l2_of}
+        arrays["scale_of"] = np.repeat(self.scale, self.classes, axis=0)
+        return {name: self.on_device(each) for name, each in (arrays | {"weight_sum": self.weight_sum}).items()}
+
+    def _take(self, tensor: Tensor) -> Array:
+        return tensor if self.X.is_cuda else tensor.numpy()
+
+    def _tensor(self, array: Array) -> Tensor:
+        tensor: Tensor = array if isinstance(array, Tensor) else torch.from_numpy(array)
+        return tensor
+
+    def _joined(self, weights: Array, bias: Array) -> Array:
+        """Return [D + 1, ...] of [D, ...] and [...]."""
+        return np.concatenate([weights, bias[None]]) if self.xp is np else torch.cat([weights, bias[None]])
+
+    def _centred(self, theta: Array) -> tuple[Array, Array]:
+        """Return W [D, C, K] and b [C, K] of the centred columns."""
+        D = len(self.center)
+        scaled = theta.reshape(-1, self.classes, self.count) * self._array["scale"][:, None]
+        return scaled[:D], scaled[D] if self.intercept else 0.0 * scaled[0]
+
+    def _columns(self, values: Array) -> Tensor:
+        """Return [D, C, K] or [C, K] as the columns of a pass, [D, K C] or [K C]."""
+        C, K = self.classes, self.count
+        turned = values if C == 1 else values.swapaxes(-1, -2)
+        shape = (K * C,) if values.ndim == 2 else (len(values), K * C)
+        return self._tensor(turned.reshape(shape))
+
+    def _pulled_back(self, weights: Tensor, bias: Tensor) -> Array:
+        """Return sums [D, K C] and [K C] as the means over rows by theta, [P C, K]."""
+        C, K = self.classes, self.count
+        of_weight = self._take(weights).reshape(-1, K, C).swapaxes(1, 2)
+        of_bias = self._take(bias).reshape(K, C).swapaxes(0, 1)
+        if self.intercept:
+            of_weight = self._joined(of_weight, of_bias)
+        return (of_weight * self._array["scale"][:, None] / self._array["weight_sum"]).reshape(-1, K)

@@ -1,0 +1,44 @@
+"""Hessians of a sample of the rows, and products with their inverses, in torch: the twin of
+`flashlogit_kernels.cpu.factors`, for any device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_RIDGES = (0.0, 1e-6, 1e-3, 1.0)
+
+
+class SampleRows:
+    """Rows Z [N, P], float32: a tensor on a GPU, or an array."""
+
+    def __init__(self, Z: Any) -> None:
+        self._on_host = not isinstance(Z, Tensor)
+        self._Z = torch.as_tensor(Z)
+
+    def inverse_factors(
+        self, weights: Sequence[Any], at: Sequence[Any], relative: Sequence[Any], penalties: Sequence[Any]
+    ) -> list[Tensor]:
+        """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T."""
+        found = []
+        for s, W, R, penalty in zip(weights, at, relative, penalties, strict=True):
+            s, W, R, penalty = (torch.as_tensor(each) for each in (s, W, R, penalty))
+            z = self._Z @ W.float()
+            p = torch.softmax(z, dim=1) if z.shape[1] > 1 else torch.sigmoid(z)
+            V = self._Z * (s * (p * (1 - p)).mean(dim=1)).sqrt()[:, None]
+            M = (V.t() @ V).double() * R[:, None] * R + torch.diag(penalty)
+            eye = torch.eye(len(M), dtype=torch.float64, device=M.device)
+            for ridge in _RIDGES:
+                L, failed = torch.linalg.cholesky_ex(M + ridge * eye)
+                if not bool(failed):
+                    break
+            found.append(eye if bool(failed) else torch.linalg.solve_triangular(L, eye, upper=False))
+        return found
+
+    def products(self, factors: Sequence[Tensor], vectors: Sequence[Any]) -> list[Any]:
+        """Return M^-1 v for each of several models and its v [P, k]."""
+        found = [L.t() @ (L @ torch.as_tensor(v)) for L, v in zip(factors, vectors, strict=True)]
+        return [each.numpy() for each in found] if self._on_host else found

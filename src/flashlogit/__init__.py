@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .fitting.fit import FitState as FitState
     from .fitting.fit import fit as fit
     from .fitting.fit import fit_softmax as fit_softmax
+    from .fitting.many import ManyFits as ManyFits
+    from .fitting.many import TargetFits as TargetFits
+    from .fitting.many import fit_many as fit_many
     from .nn.head import LogisticHead as LogisticHead
     from .nn.loss import bce_loss as bce_loss
     from .system.errors import UserError as UserError
@@ -25,10 +28,13 @@ _HOMES = {
     "Fit": "fitting.fit",
     "FitState": "fitting.fit",
     "LogisticHead": "nn.head",
+    "ManyFits": "fitting.many",
+    "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
     "bce_loss": "nn.loss",
     "fit": "fitting.fit",
+    "fit_many": "fitting.many",
     "fit_softmax": "fitting.fit",
 }
 __all__ = [
@@ -36,9 +42,12 @@ __all__ = [
     "FitState",
     "LogisticHead",
     "LogisticRegression",
+    "ManyFits",
+    "TargetFits",
     "UserError",
     "bce_loss",
     "fit",
+    "fit_many",
     "fit_softmax",
 ]
 __version__ = "0.1.0"

@@ -60,9 +60,7 @@ class SampleRows:
         share(make, len(found))
         return found
 
-    def products(
-        self, factors: Sequence[Tiles], vectors: Sequence[NDArray[np.float64]]
-    ) -> list[NDArray[np.float64]]:
+    def products(self, factors: Sequence[Tiles], vectors: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         """Return M^-1 v for each of several models and its v [P, k]."""
         found = [np.empty(0)] * len(vectors)
 

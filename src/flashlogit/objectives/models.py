@@ -204,9 +204,7 @@ class ModelObjectives:
         """Return the objectives numbered `models` [k]."""
         some = self.models.chosen(torch.from_numpy(models).to(self.X.device))
         of = {name: np.ascontiguousarray(getattr(self, name)[:, models]) for name in ("l2", "scale")}
-        return replace(
-            self, models=some, weight_sum=self.weight_sum[models], shares=self.shares[models], **of
-        )
+        return replace(self, models=some, weight_sum=self.weight_sum[models], shares=self.shares[models], **of)
 
     def sample(self, rows: int) -> ModelObjectives | None:
         """Return the objectives over about `rows` random rows; None where a class of some model would have too few."""

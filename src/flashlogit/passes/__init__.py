@@ -101,6 +101,32 @@ class Backend:
 
         return classes
 
+    @property
+    def models_pass(self) -> Any:
+        """The pass for many models."""
+        if self.name == "triton":
+            import flashlogit_kernels
+
+            return flashlogit_kernels.models_onepass
+        if self.name == "numba":
+            from flashlogit_kernels.cpu import models
+
+            return models.models_onepass
+        from ..reference import models as plain
+
+        return plain.models_onepass
+
+    @property
+    def sample_rows(self) -> Any:
+        """What makes Hessians of a sample's rows, and their inverses."""
+        if self.name == "numba":
+            from flashlogit_kernels.cpu import factors
+
+            return factors.SampleRows
+        from ..reference import factors as plain
+
+        return plain.SampleRows
+
 
 @functools.cache
 def choose_backend(requested: BackendName, device: torch.device, *, few: bool = False) -> Backend:

@@ -346,7 +346,9 @@ class _Wave:
                 self._dtype, rough = torch.float64, False
             near = point.gap <= TUNING.near * self._goal
             proven = self._proven and not rough
-            proven = proven and (bool((point.gap <= self._goal).any()) or float(near.sum()) >= TUNING.many_near * len(near))
+            proven = proven and (
+                bool((point.gap <= self._goal).any()) or float(near.sum()) >= TUNING.many_near * len(near)
+            )
             new = objectives.evaluate(point.theta + step * direction, dtype=self._dtype, proven=proven)
             moved = new.theta - point.theta
             predicted = (point.gradient * moved).sum(0)

@@ -1,0 +1,176 @@
+"""Which rows each fold holds out: by number, at random, with groups kept together, in the order of time, or as given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashlogit_kernels.models import NO_FOLD
+
+_TRAINS, _HELD, _NEITHER = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Folds:
+    """F folds of N rows as bytes (`flashlogit_kernels.models.Models`).
+
+    codes [n, N] uint8; column, held [F]: fold f holds out the rows with codes[column[f]] == held[f], and trains on
+    those with another code, or where `ordered` with a lower one.
+    """
+
+    codes: NDArray[np.uint8]
+    column: NDArray[np.int32]
+    held: NDArray[np.int32]
+    ordered: bool = False
+
+    @property
+    def count(self) -> int:
+        """F."""
+        return len(self.held)
+
+    def test(self, fold: int) -> NDArray[np.bool_]:
+        """Return which rows a fold holds out, [N]."""
+        of_fold: NDArray[np.bool_] = self.codes[self.column[fold]] == self.held[fold]
+        return of_fold
+
+    def train(self, fold: int) -> NDArray[np.bool_]:
+        """Return which rows a fold trains on, [N]."""
+        code, held = self.codes[self.column[fold]], self.held[fold]
+        trains: NDArray[np.bool_] = code < held if self.ordered else code != held
+        return trains
+
+    @classmethod
+    def none(cls, N: int) -> Folds:
+        """Return the one fold that holds nothing out."""
+        one = np.zeros(1, np.int32)
+        return cls(np.zeros((1, N), np.uint8), one, one + NO_FOLD)
+
+    @classmethod
+    def of_numbers(cls, numbers: NDArray[Any]) -> Folds:
+        """Return the folds of rows [N] with fold numbers of at least 0, or -1 for rows that are never held out.
+
+        Raises:
+            ValueError: fewer than two folds, or more than 254.
+        """
+        values = np.unique(numbers[numbers >= 0])
+        if not 2 <= len(values) < NO_FOLD:
+            raise ValueError(f"folds has {len(values)} different numbers from 0 on; must have 2 to {NO_FOLD - 1}")
+        place = np.searchsorted(values, numbers).astype(np.uint8)
+        codes = np.where(numbers >= 0, place, len(values)).astype(np.uint8)
+        held = np.arange(len(values), dtype=np.int32)
+        return cls(codes[None], np.zeros_like(held), held)
+
+    @classmethod
+    def of_pairs(cls, pairs: Iterable[tuple[Any, Any]], N: int) -> Folds:
+        """Return the folds of pairs of row numbers, or masks [N], to train on and to hold out; they may overlap."""
+        masks = [(_mask(train, N), _mask(test, N)) for train, test in pairs]
+        if not masks:
+            raise ValueError("folds has no pair of rows to train on and rows to hold out; must have one")
+        tests = np.stack([test for _, test in masks])
+        parted = len(masks) < NO_FOLD and bool((tests.sum(axis=0) <= 1).all())
+        if len(masks) > 1 and parted and all((train == ~test).all() for train, test in masks):
+            return cls.of_numbers(np.where(tests.any(axis=0), tests.argmax(axis=0), -1))
+        codes = np.full((len(masks), N), _NEITHER, np.uint8)
+        for code, (train, test) in zip(codes, masks, strict=True):
+            if (train & test).any():
+                row = int(np.flatnonzero(train & test)[0])
+                raise ValueError(f"folds trains on row {row} and holds it out in one fold; must do one of these")
+            code[train], code[test] = _TRAINS, _HELD
+        column = np.arange(len(masks), dtype=np.int32)
+        return cls(codes, column, np.full_like(column, _HELD), ordered=True)
+
+    @classmethod
+    def in_time(cls, time: NDArray[Any], n: int) -> Folds:
+        """Return n folds in the order of time [N]: each holds out a span, and trains on all that is earlier.
+
+        Rows of one time stay together; spans hold about equally many rows.
+        """
+        values, place, counts = np.unique(time, return_inverse=True, return_counts=True)
+        if len(values) <= n:
+            raise ValueError(f"folds is {n} and time has {len(values)} different values; must have more than folds")
+        middle = np.cumsum(counts) - counts / 2
+        span = np.minimum((middle * (n + 1) / counts.sum()).astype(int), n)
+        # No span stays empty where a time has more rows than one.
+        span = np.minimum(np.maximum(span, np.arange(len(values)) - (len(values) - 1 - n)), np.arange(len(values)))
+        span = np.maximum.accumulate(span)
+        _, span = np.unique(span, return_inverse=True)
+        held = np.arange(1, span.max() + 1, dtype=np.int32)
+        return cls(span[place].astype(np.uint8)[None], np.zeros_like(held), held, ordered=True)
+
+
+def make_folds(
+    folds: int | Sequence[Any] | NDArray[Any] | Iterable[tuple[Any, Any]] | None,
+    labels: NDArray[Any],
+    *,
+    groups: NDArray[Any] | None,
+    time: NDArray[Any] | None,
+    seed: int,
+) -> Folds:
+    """Return the folds of rows with labels [N, T], NaN where one is missing.
+
+    Args:
+        folds: how many, by default five where there are groups or times; or [N] numbers of folds; or pairs of rows to
+            train on and to hold out; None for no folds.
+        labels: for one target with whole numbers as labels, each fold has about as many rows of each class.
+        groups: [N], rows of one group stay together.
+        time: [N], each fold trains on rows that are earlier than those that it holds out.
+        seed: of the order of the rows.
+
+    Raises:
+        ValueError: what makes no folds.
+    """
+    N = len(labels)
+    for name, each in (("groups", groups), ("time", time)):
+        if each is not None and (each.ndim != 1 or len(each) != N):
+            raise ValueError(f"{name} is {list(each.shape)}; must be [{N}], one for each row of X")
+    if groups is not None and time is not None:
+        raise ValueError("groups and time are both given; folds can keep groups together or follow time: give one")
+    if folds is None and groups is None and time is None:
+        return Folds.none(N)
+    if isinstance(folds, int | np.integer) or folds is None:
+        n = 5 if folds is None else int(folds)
+        if not 2 <= n < NO_FOLD or n > N:
+            raise ValueError(f"folds is {n}; must be 2 to {min(NO_FOLD - 1, N)}, and at most the number of rows")
+        return Folds.in_time(time, n) if time is not None else _split(n, labels, groups, seed)
+    if groups is not None or time is not None:
+        raise ValueError("folds says which rows each fold holds out, and groups or time do so too: give one of them")
+    array = np.asarray(folds) if not hasattr(folds, "__next__") else None
+    if array is not None and array.ndim == 1 and len(array) == N and array.dtype.kind in "iub":
+        return Folds.of_numbers(array.astype(np.int64))
+    if array is not None and array.ndim == 1 and array.dtype.kind in "iubf":
+        raise ValueError(f"folds is {list(array.shape)} {array.dtype}; must be [{N}] whole numbers, one for each row")
+    return Folds.of_pairs(folds, N)  # type: ignore[arg-type]
+
+
+def _split(n: int, labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> Folds:
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold  # a second's import
+
+    rows = np.zeros(len(labels))
+    if groups is not None:
+        different = len(np.unique(groups))
+        if different < n:
+            raise ValueError(f"folds is {n} and there are {different} groups; must be at most as many as groups")
+        pairs = GroupKFold(n).split(rows, groups=groups)
+    else:
+        only = labels[:, 0] if labels.shape[1] == 1 else None
+        stratified = only is not None and not np.isnan(only).any() and np.bincount(only.astype(int)).max() >= n
+        splitter = StratifiedKFold if stratified else KFold
+        pairs = splitter(n, shuffle=True, random_state=seed).split(rows, only)
+    numbers = np.full(len(labels), -1)
+    with np.errstate(all="ignore"):
+        for fold, (_, test) in enumerate(pairs):
+            numbers[test] = fold
+    return Folds.of_numbers(numbers)
+
+
+def _mask(rows: Any, N: int) -> NDArray[np.bool_]:
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        return rows
+    mask = np.zeros(N, dtype=bool)
+    mask[rows] = True
+    return mask

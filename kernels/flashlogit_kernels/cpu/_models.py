@@ -160,7 +160,7 @@ def pass_over_models(
     [tiles, M, width]. second: [K, C, C], or of size 0.
     """
     T = W.dtype.type
-    tiles, M, width = W.shape
+    tiles, width = W.shape[0], W.shape[2]
     K = len(held)
     per = min(max(_MOST_COLUMNS // C, 1), K)
     columns = per * C

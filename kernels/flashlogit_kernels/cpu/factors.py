@@ -33,8 +33,8 @@ class SampleRows:
         relative: Sequence[NDArray[np.float64]],
         penalties: Sequence[NDArray[np.float64]],
     ) -> list[Tiles]:
-        """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T, with as much more on the diagonal as
-        it takes.
+        """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T, with as much more on the diagonal
+        as it takes.
 
         Args:
             weights: [N] of the rows in A.

@@ -1,4 +1,4 @@
-"""Which rows each fold holds out: by number, at random, with groups kept together, in the order of time, or as given."""
+"""Which rows each fold holds out: at random, with groups kept together, in the order of time, or as given."""
 
 from __future__ import annotations
 
@@ -138,12 +138,13 @@ def make_folds(
         return Folds.in_time(time, n) if time is not None else _split(n, labels, groups, seed)
     if groups is not None or time is not None:
         raise ValueError("folds says which rows each fold holds out, and groups or time do so too: give one of them")
-    array = np.asarray(folds) if not hasattr(folds, "__next__") else None
-    if array is not None and array.ndim == 1 and len(array) == N and array.dtype.kind in "iub":
+    given: Any = folds if isinstance(folds, np.ndarray) else list(folds)
+    if isinstance(given, np.ndarray) or all(isinstance(each, int | float | np.number) for each in given):
+        array = np.asarray(given)
+        if array.shape != (N,) or array.dtype.kind not in "iub":
+            raise ValueError(f"folds is {list(array.shape)} {array.dtype}; must be [{N}] whole numbers, one for a row")
         return Folds.of_numbers(array.astype(np.int64))
-    if array is not None and array.ndim == 1 and array.dtype.kind in "iubf":
-        raise ValueError(f"folds is {list(array.shape)} {array.dtype}; must be [{N}] whole numbers, one for each row")
-    return Folds.of_pairs(folds, N)  # type: ignore[arg-type]
+    return Folds.of_pairs(given, N)
 
 
 def _split(n: int, labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> Folds:
@@ -168,9 +169,6 @@ def _split(n: int, labels: NDArray[Any], groups: NDArray[Any] | None, seed: int)
 
 
 def _mask(rows: Any, N: int) -> NDArray[np.bool_]:
-    rows = np.asarray(rows)
-    if rows.dtype == bool:
-        return rows
     mask = np.zeros(N, dtype=bool)
-    mask[rows] = True
+    mask[np.asarray(rows)] = True
     return mask

@@ -318,8 +318,7 @@ class _Task:
                 l2[None, together] * scales,
                 of_rows,
                 passes=self.backend.passes,
-                run=self.backend.models_pass,
-                sample_rows=self.backend.sample_rows,
+                program=self.backend.models_program,
                 intercept=self.intercept,
             )
             proves = np.flatnonzero(objectives.provable(self.tolerance))
@@ -390,8 +389,10 @@ class _Task:
         arrays = (codes, folds.codes, t, folds.column[f], folds.held[f])
         on_device = [torch.from_numpy(np.ascontiguousarray(each)).to(self.X.device) for each in arrays]
         numbers = [each.to(torch.int32) for each in on_device[2:]]
-        options = {"ordered": folds.ordered, "sample_weight": self.weight}
-        models = Models(*on_device[:2], *numbers, classes=1 if classes == 2 else classes, **options)
+        codes, of_fold = on_device[:2]
+        target_of, fold_of, held = numbers
+        C = 1 if classes == 2 else classes
+        models = Models(codes, of_fold, target_of, fold_of, held, folds.ordered, self.weight, C)
         level = place if self.by_C else L - 1 - place
         return models, Path(t * F + f, level, t), penalties[t, place]
 
@@ -401,7 +402,8 @@ class _Task:
         groups, place = np.unique(keys, axis=1, return_inverse=True)
         targets, columns, held = (torch.from_numpy(each).to(self.X.device) for each in groups)
         first = self.X[0].double()
-        mass, total, squares = 0.0, 0.0, 0.0
+        mass = first.new_zeros(len(targets))
+        total, squares = (first.new_zeros((len(targets), len(first))) for _ in range(2))
         for rows, block in row_blocks(self.X, torch.float64, center=first):
             e = models.folds[:, rows][columns.long()]
             trains = (e < held[:, None]) if models.ordered else (e != held[:, None])
@@ -441,7 +443,8 @@ class _Task:
                 scale = torch.from_numpy(self._variances(models, np.array([k]))[:, 0]).to(X.device).sqrt()
                 X = (X / scale.to(X.dtype)).to(X.dtype)
             linked = before >= 0 and path.chain[before] == path.chain[k]
-            start = (W[:, :, before].t(), b[:, before]) if linked else None
+            near = k if iterations[k] > 0 else before if linked else -1
+            start = (W[:, :, near].t(), b[:, near]) if near >= 0 else None
             if start is not None and scale is not None:
                 start = (start[0] * scale, start[1])
             how: dict[str, Any] = {
@@ -503,12 +506,14 @@ class _Task:
                 logits = z.cpu().numpy().reshape(-1, C, len(block))
                 read += len(rows)
 
-                def score(place: int, block: Any = block, logits: Any = logits, on_host: Any = on_host) -> None:
+                def score(
+                    place: int, block: Any = block, logits: Any = logits, at: Any = on_host, s: Any = weight
+                ) -> None:
                     k = block[place]
-                    y = codes[targets[k], on_host]
-                    known = y != MISSING if weight is None else (y != MISSING) & (weight > 0)
+                    y = codes[targets[k], at]
+                    known = y != MISSING if s is None else (y != MISSING) & (s > 0)
                     if known.any():
-                        of = None if weight is None else weight[known]
+                        of = None if s is None else s[known]
                         loss[k], accuracy[k], area[k] = _score(logits[known, :, place], y[known], of)
 
                 share(score, len(block))

@@ -8,14 +8,12 @@ class c of column j, in coordinates in which each model has about unit curvature
     W_jck = d_jk theta_jck        b_ck = d_bk theta_bck - center . W_ck,
 
 with one centre for all models and scales d of their own. Values, gradients and gaps are as in
-`flashlogit.objectives.objective`, [K] or [P C, K] float64: NumPy arrays where X is on a CPU, else tensors. Threads of
-OpenMP, which an operation of torch's would wake there, stay on the cores of the next pass.
+`flashlogit.objectives.objective`, [K] or [P C, K] float64: NumPy arrays between compiled loops, else tensors. Threads
+of OpenMP, which an operation of torch's would wake, stay on the cores of the next pass.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,15 +25,14 @@ from torch import Tensor
 
 from flashlogit_kernels.models import MISSING, Models, ModelSums
 
-from ..passes import Passes
+from ..passes import ModelsProgram, Passes
 from .certificate import FARTHEST_SHIFT, float32_noise, provable
 from .coordinates import Moments
 from .design import PassCounter, rows_by_weight
 from .design import sample_rows as random_rows
 
 Array = Any
-"""[..., K] float64: a NumPy array, or a tensor on a GPU."""
-ModelsPass = Callable[..., ModelSums]
+"""[..., K] float64: a NumPy array, or a tensor on the device of X."""
 _MEASURED_ROWS, _MEASURED_VALUES = 1024, 1 << 19
 """Columns are measured from so many rows, or so many values of X, whichever are more rows."""
 _LEAST_L2 = 1e-16
@@ -96,13 +93,12 @@ class ModelObjectives:
 
     models: rows and labels of each. l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
     intercept; a pass subtracts it, which costs many models next to nothing. weight_sum [K]: S. shares [K, C'] of
-    the classes in the null model, two for logistic models.
+    the classes in the null model, two for logistic models. variance [D]: of the columns; about 0 without an intercept.
     """
 
     X: Tensor
     models: Models
-    run: ModelsPass
-    sample_rows: Callable[[Any], Any]
+    program: ModelsProgram
     intercept: bool
     l2: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -121,8 +117,7 @@ class ModelObjectives:
         counts: Counts,
         *,
         passes: Passes,
-        run: ModelsPass,
-        sample_rows: Callable[[Any], Any],
+        program: ModelsProgram,
         intercept: bool,
     ) -> ModelObjectives:
         """Return the objectives over X, whose columns are measured; l2 [D, K] or [1, K]."""
@@ -145,7 +140,7 @@ class ModelObjectives:
             scale = np.concatenate([scale, curvature[None] ** -0.5])
         counter = PassCounter(min(1.0, n / N))
         fixed = (center, weight_sum, shares, spread, counter)
-        return cls(X, models, run, sample_rows, intercept, np.ascontiguousarray(l2), scale, *fixed)
+        return cls(X, models, program, intercept, np.ascontiguousarray(l2), scale, *fixed)
 
     @property
     def count(self) -> int:
@@ -160,7 +155,7 @@ class ModelObjectives:
     @cached_property
     def xp(self) -> Any:
         """The module of the arrays."""
-        return torch if self.X.is_cuda else np
+        return np if self.program.on_host else torch
 
     @cached_property
     def null_value(self) -> NDArray[np.float64]:
@@ -203,8 +198,9 @@ class ModelObjectives:
     def chosen(self, models: NDArray[np.int64]) -> ModelObjectives:
         """Return the objectives numbered `models` [k]."""
         some = self.models.chosen(torch.from_numpy(models).to(self.X.device))
-        of = {name: np.ascontiguousarray(getattr(self, name)[:, models]) for name in ("l2", "scale")}
-        return replace(self, models=some, weight_sum=self.weight_sum[models], shares=self.shares[models], **of)
+        l2, scale = (np.ascontiguousarray(each[:, models]) for each in (self.l2, self.scale))
+        weight_sum, shares = self.weight_sum[models], self.shares[models]
+        return replace(self, models=some, l2=l2, scale=scale, weight_sum=weight_sum, shares=shares)
 
     def sample(self, rows: int) -> ModelObjectives | None:
         """Return the objectives over about `rows` random rows; None where a class of some model would have too few."""
@@ -213,14 +209,13 @@ class ModelObjectives:
             return None
         models = self.models.of_rows(chosen)
         counts = Counts.of(models, self.shares.shape[1])
-        fewest = 8 * len(self.scale) if self.classes == 1 else 1
-        if counts.training.min() * len(chosen) < fewest * counts.training.sum(axis=1).max():
-            return None
-        self.counter.passes += len(chosen) / len(self.X) * 2
+        fewest = 8 * len(self.scale) if self.classes == 1 else 64
         weight_sum = counts.training.sum(axis=1)
+        if not weight_sum.min() > 0 or (counts.training.min(axis=1) / weight_sum).min() * len(chosen) < fewest:
+            return None
         shares = counts.training / weight_sum[:, None] if self.intercept else self.shares
-        rest = {"weight_sum": weight_sum, "shares": shares, "counter": PassCounter()}
-        return replace(self, X=self.X.index_select(0, chosen), models=models, **rest)
+        X, counter = self.X.index_select(0, chosen), PassCounter()
+        return replace(self, X=X, models=models, weight_sum=weight_sum, shares=shares, counter=counter)
 
     def coefficients(self, theta: Array) -> tuple[Array, Array]:
         """Return W [D, C, K] and b [C, K] in the units of X, for a softmax without what its classes share."""
@@ -312,7 +307,7 @@ class ModelObjectives:
         self.counter.passes += 1
         center = self._tensor(self._array["center"]).to(dtype) if self.intercept else None
         W, b = at
-        return self.run(self.X, self.models, W.to(dtype), b.to(dtype), center=center, **options)
+        return self.program.onepass(self.X, self.models, W.to(dtype), b.to(dtype), center=center, **options)
 
     def array(self, name: str) -> Array:
         """Return scale [P, K], l2_of [P C, K], the penalty by theta, or scale_of [P C, K] where the arrays live."""
@@ -320,7 +315,7 @@ class ModelObjectives:
 
     def on_device(self, array: NDArray[np.float64]) -> Array:
         """Return an array where the arrays live."""
-        return torch.from_numpy(array).to(self.X.device) if self.X.is_cuda else array
+        return array if self.program.on_host else torch.from_numpy(array).to(self.X.device)
 
     @cached_property
     def _array(self) -> dict[str, Array]:
@@ -333,7 +328,7 @@ class ModelObjectives:
         return {name: self.on_device(each) for name, each in (arrays | {"weight_sum": self.weight_sum}).items()}
 
     def _take(self, tensor: Tensor) -> Array:
-        return tensor if self.X.is_cuda else tensor.numpy()
+        return tensor.numpy() if self.program.on_host else tensor
 
     def _tensor(self, array: Array) -> Tensor:
         tensor: Tensor = array if isinstance(array, Tensor) else torch.from_numpy(array)

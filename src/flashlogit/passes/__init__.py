@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, get_args
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from flashlogit_kernels.contract import BCEHessian, BCERows, BCESums, LabelSums, PassOptions, ProductOptions
 from flashlogit_kernels.cpu import pool as pool  # which prepares torch for a forked child, with any backend
+from flashlogit_kernels.models import ModelSums
 
 from ..system.errors import UserError
 
@@ -71,6 +73,15 @@ class Passes(Protocol):
 
 
 @dataclass(frozen=True)
+class ModelsProgram:
+    """The pass for many models; what makes Hessians of a sample's rows; whether its arrays are NumPy's, or tensors."""
+
+    onepass: Callable[..., ModelSums]
+    sample_rows: Callable[[Any], Any]
+    on_host: bool
+
+
+@dataclass(frozen=True)
 class Backend:
     """A chosen implementation, and in half a sentence why."""
 
@@ -102,30 +113,20 @@ class Backend:
         return classes
 
     @property
-    def models_pass(self) -> Any:
-        """The pass for many models."""
+    def models_program(self) -> ModelsProgram:
+        """What many models are fitted with, side by side."""
+        if self.name == "numba":
+            from flashlogit_kernels.cpu import factors, models
+
+            return ModelsProgram(models.models_onepass, factors.SampleRows, on_host=True)
+        from ..reference import factors as plain
+        from ..reference.models import models_onepass
+
         if self.name == "triton":
             import flashlogit_kernels
 
-            return flashlogit_kernels.models_onepass
-        if self.name == "numba":
-            from flashlogit_kernels.cpu import models
-
-            return models.models_onepass
-        from ..reference import models as plain
-
-        return plain.models_onepass
-
-    @property
-    def sample_rows(self) -> Any:
-        """What makes Hessians of a sample's rows, and their inverses."""
-        if self.name == "numba":
-            from flashlogit_kernels.cpu import factors
-
-            return factors.SampleRows
-        from ..reference import factors as plain
-
-        return plain.SampleRows
+            models_onepass = flashlogit_kernels.models_onepass
+        return ModelsProgram(models_onepass, plain.SampleRows, on_host=False)
 
 
 @functools.cache

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +12,17 @@ _RIDGES = (0.0, 1e-6, 1e-3, 1.0)
 
 
 class SampleRows:
-    """Rows Z [N, P], float32: a tensor on a GPU, or an array."""
+    """Rows Z [N, P], float32."""
 
-    def __init__(self, Z: Any) -> None:
-        self._on_host = not isinstance(Z, Tensor)
-        self._Z = torch.as_tensor(Z)
+    def __init__(self, Z: Tensor) -> None:
+        self._Z = Z
 
     def inverse_factors(
-        self, weights: Sequence[Any], at: Sequence[Any], relative: Sequence[Any], penalties: Sequence[Any]
+        self, weights: Sequence[Tensor], at: Sequence[Tensor], relative: Sequence[Tensor], penalties: Sequence[Tensor]
     ) -> list[Tensor]:
         """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T."""
         found = []
         for s, W, R, penalty in zip(weights, at, relative, penalties, strict=True):
-            s, W, R, penalty = (torch.as_tensor(each) for each in (s, W, R, penalty))
             z = self._Z @ W.float()
             p = torch.softmax(z, dim=1) if z.shape[1] > 1 else torch.sigmoid(z)
             V = self._Z * (s * (p * (1 - p)).mean(dim=1)).sqrt()[:, None]
@@ -38,7 +35,6 @@ class SampleRows:
             found.append(eye if bool(failed) else torch.linalg.solve_triangular(L, eye, upper=False))
         return found
 
-    def products(self, factors: Sequence[Tensor], vectors: Sequence[Any]) -> list[Any]:
+    def products(self, factors: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
         """Return M^-1 v for each of several models and its v [P, k]."""
-        found = [L.t() @ (L @ torch.as_tensor(v)) for L, v in zip(factors, vectors, strict=True)]
-        return [each.numpy() for each in found] if self._on_host else found
+        return [L.t() @ (L @ v) for L, v in zip(factors, vectors, strict=True)]

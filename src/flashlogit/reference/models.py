@@ -39,10 +39,9 @@ def models_onepass(
     """
     check_models(X, models, weight, bias, center, along)
     (D, M), K, C = weight.shape, models.count, models.classes
-    exact = {"dtype": torch.float64, "device": X.device}
-    loss, held_loss = torch.zeros(K, **exact), torch.zeros(K, **exact)
-    gradient, border = torch.zeros(D + 1, M, **exact), torch.zeros(D + 1, M, **exact)
-    seconds = torch.zeros(K, C, C, **exact)
+    shapes = ((K,), (K,), (D + 1, M), (D + 1, M), (K, C, C))
+    sums = (torch.zeros(shape, dtype=torch.float64, device=X.device) for shape in shapes)
+    loss, held_loss, gradient, border, seconds = sums
     targets, folds = models.target_of.long(), models.fold_of.long()
     height = max(1, _WORKSPACE[X.device.type] // M)
     for rows, block in row_blocks(X, weight.dtype, center=center, height=height):

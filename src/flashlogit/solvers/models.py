@@ -97,6 +97,13 @@ class Solved:
     iterations: NDArray[np.int64]
     done: NDArray[np.bool_]
 
+    @classmethod
+    def begun(cls, theta: Array) -> Solved:
+        """Return K models of which nothing is known but theta [P C, K], which is not copied."""
+        K = theta.shape[1]
+        value, gap, held_loss = (np.full(K, np.nan) for _ in range(3))
+        return cls(theta, value, gap, held_loss, np.zeros(K, np.int64), np.zeros(K, np.bool_))
+
 
 def solve_models(
     objectives: ModelObjectives,
@@ -117,13 +124,12 @@ def solve_models(
         proven: whether a model is done with a proven gap only, or with an estimate of it.
         on_done: told how many models have just been done.
     """
-    K = objectives.count
     rows = HessianRows.of(objectives)
     on_sample = _of_sample(objectives, path, iterations)
     theta = on_sample.theta if on_sample else objectives.null
-    solved = Solved(theta, *(np.full(K, np.nan) for _ in range(3)), np.zeros(K, np.int64), np.zeros(K, np.bool_))
     starts = theta
-    solved.theta = theta = theta.copy() if objectives.xp is np else theta.clone()
+    theta = theta + 0.0
+    solved = Solved.begun(theta)
     last: dict[int, int] = {}
     """The last model of each chain that has been solved."""
     for wave in _waves(objectives, path):
@@ -203,8 +209,9 @@ class HessianRows:
         if objectives.intercept:
             Z = torch.cat([Z, Z.new_ones((len(Z), 1))], dim=1)
             spread = torch.cat([spread, spread.new_ones(1)])
-        self.spread, self.known = (each if X.is_cuda else each.numpy() for each in (spread, known))
-        self.rows = objectives.sample_rows(Z.float() if X.is_cuda else Z.float().numpy())
+        on_host = objectives.program.on_host
+        self.spread, self.known, rows = (each.numpy() if on_host else each for each in (spread, known, Z.float()))
+        self.rows = objectives.program.sample_rows(rows)
 
     @classmethod
     def of(cls, objectives: ModelObjectives) -> HessianRows | None:
@@ -275,7 +282,7 @@ class _Wave:
         proven: bool,
     ) -> None:
         self.objectives, self._preconditioner, self._proven = objectives, preconditioner, proven
-        self._iterations, xp = iterations, objectives.xp
+        self._iterations = iterations
         K = objectives.count
         self._goal = objectives.on_device(tolerance * objectives.null_value)
         null = objectives.null_value
@@ -285,9 +292,6 @@ class _Wave:
         self._dtype = torch.float64 if exact else torch.float32
         self._models = np.arange(K)
         """Numbers of the models that are left."""
-        self._steps: Array = None
-        self._changes: Array = None
-        del xp
         self._begin(theta)
 
     def _begin(self, theta: Array) -> None:
@@ -305,9 +309,11 @@ class _Wave:
     def solve(self, on_done: Callable[[int], object] | None) -> Solved:
         """Return what became of the models."""
         objectives, xp = self.objectives, self.objectives.xp
-        K, point = objectives.count, self._point
-        whole = Solved(0.0 * point.theta, *(np.full(K, np.nan) for _ in range(3)), np.zeros(K, int), np.zeros(K, bool))
-        S, Y, used = [], [], []
+        point = self._point
+        whole = Solved.begun(0.0 * point.theta)
+        S: list[Array] = []
+        Y: list[Array] = []
+        used: list[Array] = []
         """Pairs, the newest first, [P C, K], and 1 / s . y [K], 0 where a model has none."""
         step, refused = 0.0 * point.value + 1.0, 0.0 * point.value
         best, stalled = 0.0 * point.value + np.inf, 0.0 * point.value

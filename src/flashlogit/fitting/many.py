@@ -389,10 +389,10 @@ class _Task:
         arrays = (codes, folds.codes, t, folds.column[f], folds.held[f])
         on_device = [torch.from_numpy(np.ascontiguousarray(each)).to(self.X.device) for each in arrays]
         numbers = [each.to(torch.int32) for each in on_device[2:]]
-        codes, of_fold = on_device[:2]
+        of_rows, of_fold = on_device[:2]
         target_of, fold_of, held = numbers
         C = 1 if classes == 2 else classes
-        models = Models(codes, of_fold, target_of, fold_of, held, folds.ordered, self.weight, C)
+        models = Models(of_rows, of_fold, target_of, fold_of, held, folds.ordered, self.weight, C)
         level = place if self.by_C else L - 1 - place
         return models, Path(t * F + f, level, t), penalties[t, place]
 

@@ -68,7 +68,7 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
         if both := [name for name in features if name in dropped]:
             _refuse(f"lists {listing(both)}, and so does data.drop", "take it out of one of them")
     if not features:
-        remedy = f"let data.columns and data.drop leave at least one; {' and '.join(f'the {k}' for k in named)} is none"
+        remedy = f"let data.columns and data.drop leave at least one beside {' and '.join(f'the {k}' for k in named)}"
         raise UserError("has no feature columns left", setting=file.name, remedy=remedy)
     along = next((Along(kind, named[kind]) for kind in ALONG if kind in named), None)
     return Columns(features, label, named.get("weight"), along)

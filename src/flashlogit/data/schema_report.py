@@ -93,7 +93,7 @@ def schema_report(
     numbers = {each for name, names in file.vectors.items() if name in file.keys for each in names}
     features, keys = ([each for each in names if each not in numbers] for names in (file.features, file.keys))
     table = file.read(features, keys, reading)
-    names = dict.fromkeys((*features, *keys))
+    names = dict.fromkeys((*features, *keys) if set(features).isdisjoint(keys) else keys)
     found = [_column(table, each) for each in names]
     columns = tuple(replace(column, use=roles.get(column.name, column.use)) for column in found)
     classes, unlabelled = ((), 0) if name is None else _classes(table.column(name), above, name)

@@ -91,8 +91,8 @@ def test_zones_are_heeded_and_rows_of_one_time_stay_together():
     splits, note = split("time", times, {TEST: 0.5})
     assert splits.tolist() == [TEST, TRAIN, TEST, TRAIN]
     assert note == "Split by time, c: test from 2024-01-01T23:00:00-05:00"
-    for share, rows in ((0.2, 1), (0.4, 4), (0.6, 4), (0.9, 4)):
-        assert (split("time", [1, 2, 2, 2, 1, 3, 1], {VALIDATION: share})[0] == VALIDATION).sum() == rows
+    for share, rows in ((0.2, 10), (0.4, 40), (0.6, 40), (0.9, 40)):  # one time is left for training
+        assert (split("time", [1, 2, 2, 2, 1, 3, 1] * 10, {VALIDATION: share})[0] == VALIDATION).sum() == rows
 
 
 def test_rows_that_are_left_out_need_no_value():

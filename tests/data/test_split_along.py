@@ -70,6 +70,7 @@ TIMES = {
     "decimal": lambda day: pa.array(day).cast(pa.decimal128(21, 2)),
     "iso": lambda day: [str(datetime.date(2024, 1, 31) + datetime.timedelta(int(d))) for d in day],
     "months": lambda day: [f"{1990 + d // 12}-{d % 12 + 1:02}" for d in day],
+    "view": lambda day: pa.array([f"{2000 + d}-01-01" for d in day]).cast(pa.string_view()),
     "spaces": lambda day: pa.array([f" 2024-01-01 {d:02}:00:00" + ".5" * (d % 2) for d in day]).dictionary_encode(),
     "nanoseconds": lambda day: [f"2024-01-01T{d:02}:30:00.123456789" for d in day],
     "zones": lambda day: [f"2024-01-02T{d % 24:02}:30:00{'Z' if d < 3 else '+00:00'}" for d in day],

@@ -81,7 +81,7 @@ class BreastCancerLabel(Label):
 
 
 class SplitFractions(Settings):
-    """How rows are divided, class by class, into training, validation and test rows."""
+    """How rows are divided into training, validation and test rows: class by class, or along `group` or `time`."""
 
     validation: float = Field(default=0.15, ge=0, lt=1)
     """Fraction of all rows that early stopping watches; 0 for none."""

@@ -61,7 +61,10 @@ def split_along(
         UserError: a row without a value, a column without order, or fewer distinct values than splits.
     """
     place = f'{along.kind} column "{along.column}" of {table.name}'
-    column = table.column(along.column).filter(from_numpy(kept))
+    column = without_dictionary(table.column(along.column))
+    if is_text(column.type):
+        column = column.cast(pa.large_string())  # of which, unlike string_view, Arrow can leave out rows
+    column = column.filter(from_numpy(kept))
     values = _groups(column, place) if along.kind == "group" else _times(column, place)
     missing: Mask = to_numpy(pc.is_null(values, nan_is_null=True))
     if missing.any():
@@ -114,7 +117,6 @@ def _groups(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
 
 def _times(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     """Return the times in a type that has their order; text as time stamps, in UTC where it says how far from it."""
-    column = without_dictionary(column)
     if is_text(column.type):
         return _time_stamps(as_text(column), place)
     if pa.types.is_float16(column.type):

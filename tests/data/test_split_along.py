@@ -115,7 +115,7 @@ REFUSED = [
         ["time column", "in 1 row, the first of them row 4", "fill it in"],
     ),
     ("group", ["a"] * 9 + ["b"], ["has 2 distinct values", '"train", "validation" and "test"', "data.split.test to 0"]),
-    ("time", [7] * 10, ["has 1 distinct value, too few", "name another column"]),
+    ("time", [7] * 10, ["has one value, too few", "name another column"]),
     ("group", [[1]] * 10, ["list<"]),
     ("time", [[1]] * 10, ["list<", "numbers, dates or ISO 8601 text"]),
     ("time", [f"2024-02-{d}" for d in range(22, 32)], ['holds "2024-02-30"', "2024-12-31"]),

@@ -196,11 +196,9 @@ def _hints(report: SchemaReport) -> list[str]:
     lacking = [column.name for column in features if column.missing]
     names = [column.name for column in features if _names_rows(column, report.rows)]
     numbers = [column.name for column in features if _numbers_rows(column, report.rows)]
+    by_time = "dates are no features, though data.time can split by one"
     hints = (
-        (
-            dates,
-            "dates are no features, though data.time can split by one: derive numbers from {}, name them in data.categorical, or leave out with",
-        ),
+        (dates, by_time + ": derive numbers from {}, name them in data.categorical, or leave out with"),
         (lists, "lists are features where all have as many numbers, unlike {}: correct them, or leave out with"),
         (infinite, "there are infinite values in {}: correct them, or leave the column out with"),
         (lacking, "some features lack values, {}: set data.missing to impute, or leave out with"),

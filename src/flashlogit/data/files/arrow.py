@@ -92,7 +92,7 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
     name = str(path)
     with readable(f"{setting} {name}"), pq.ParquetFile(path) as file:
         stored = [column for column in file.schema_arrow.names if not column.startswith("__index_level_")]
-        widths = {each.name: _list_width(file, each) for each in file.schema_arrow if each.name in stored}
+        widths = {each.name: _list_width(file, each) for each in file.schema_arrow}
     vectors = {each: numbered_names(0, width, name, f"{each}_") for each, width in widths.items() if width}
     columns = [each for column in stored for each in vectors.get(column, (column,))]
     places = {each: column for column, names in vectors.items() for each in names}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...system.errors import UserError, did_you_mean, listing
 from ...system.machine import require_free
-from .tables import PLAIN, Reading, Table, TableFile, numbered_names, readable, refuse_duplicates
+from .tables import PLAIN, Reading, Table, TableFile, from_numpy, numbered_names, readable, refuse_duplicates
 
 
 class MatrixTable(Table):
@@ -37,7 +37,7 @@ class MatrixTable(Table):
         if values.dtype.kind == "f" and values.dtype.itemsize > 8:
             values = values.astype(np.float64)  # Arrow has no extended precision
         values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-        return pa.chunked_array([pa.array(values)])
+        return pa.chunked_array([from_numpy(values) if values.dtype.kind in "biuf" else pa.array(values)])
 
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
         columns = [self._positions[name] for name in names]

@@ -7,6 +7,7 @@ examples:
   --model runs/flights --data december.csv
   --model runs/flights --data 'parts/*.parquet' --threshold 0.3 --json
   --model model.safetensors --data new.csv --label churned --weight w
+  --model runs/embeddings --data X.npy --labels y.npy
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
     add_shared(parser, "--model", "--data")
     parser.add_argument(
+        "--labels", nargs="+", metavar="FILE", help="files with the label of each row, if --data has none"
+    )
+    parser.add_argument(
         "--label", type=column_name, help="the label column, in a .npy file its number; default: the run's"
     )
     parser.add_argument("--weight", type=column_name, help="a column of weights; default: the run's")
@@ -32,7 +36,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
     from ..report.text import metrics_table
     from ..runs.scoring import evaluate_file
 
-    columns = {"label": options.label, "weight": options.weight}
+    columns = {"label": options.label, "weight": options.weight, "labels": options.labels}
     result = evaluate_file(options.model, options.data, threshold=options.threshold, **columns)
     text = metrics_table({"data": result.metrics})
     if result.unlabelled:

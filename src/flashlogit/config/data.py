@@ -81,7 +81,7 @@ class BreastCancerLabel(Label):
 
 
 class SplitFractions(Settings):
-    """How rows are divided, class by class, into training, validation and test rows."""
+    """How rows are divided into training, validation and test rows: class by class, or along `group` or `time`."""
 
     validation: float = Field(default=0.15, ge=0, lt=1)
     """Fraction of all rows that early stopping watches; 0 for none."""
@@ -147,7 +147,11 @@ class Categories(Settings):
 
 
 class FileData(DataSettings):
-    """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight."""
+    """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight.
+
+    A column of a .parquet file that has lists of numbers, all of one length, such as an embedding, is a feature for
+    each number: `NAME_0`, `NAME_1`, ...
+    """
 
     source: Literal["file"]
     """Data of your own."""
@@ -158,14 +162,25 @@ class FileData(DataSettings):
     """A file of its own for the validation rows, instead of `split.validation`."""
     test_path: str | list[str] | None = None
     """A file of its own for the test rows, instead of `split.test`."""
+    labels: str | list[str] | None = None
+    """A file of its own for the labels of the rows of `path`, row by row, and for weights, groups and times where there
+    are any; all columns of `path` are then features. A .npy file of shape [N] has the one column `y`, one of shape
+    [N, T] columns by number."""
+    group: str | int | None = None
+    """Column that says which rows belong together, such as a patient: `split` draws whole groups by the seed, until
+    their rows are about the fractions, so that no group is on two sides. It is no feature, and no row may lack it."""
+    time: str | int | None = None
+    """Column of numbers, dates or ISO 8601 text: `split` takes the latest rows for test, and the latest of the others
+    for validation; rows of one time stay together. It is no feature, and no row may lack it."""
     label: Label = Label()
     """The label column and its positive class."""
     weight: str | int | None = None
     """Column with one non-negative weight per row (for a .npz file the name of an array)."""
     columns: list[str | int] | None = None
-    """Columns to use as features; default: all but the label, the weight and `drop`."""
+    """Columns to use as features; default: all but the label, the weight, the group, the time and `drop`. The name of a
+    column of lists means all of its numbers, `NAME_0` the first of them."""
     drop: list[str | int] = Field(default=[])
-    """Columns to leave out."""
+    """Columns to leave out; the name of a column of lists means all of its numbers."""
     categorical: list[str] | Literal["auto"] = "auto"
     """Columns whose values are categories, numbers among them too; `auto` takes all columns of text, and in a list
     those beside the others, as in `[auto, month]`."""
@@ -184,6 +199,22 @@ class FileData(DataSettings):
     """The decimal point of numbers in .csv files. The model remembers it."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
+
+    @model_validator(mode="after")
+    def _divides_in_one_way(self) -> Self:
+        along = [key for key in ("group", "time") if getattr(self, key) is not None]
+        if len(along) == 2:
+            raise Conflict("given beside `time`", *along, remedy="keep one of them")
+        if along and self.validation_path is not None:
+            remedy = "keep one of them, for the rows of that file are not drawn"
+            raise Conflict("given beside `validation_path`", along[0], "validation_path", remedy=remedy)
+        for key in ("validation_path", "test_path"):
+            if self.labels is not None and getattr(self, key) is not None:
+                remedy = (
+                    "keep one of them: give files that have their labels, such as .npz with X and y, or use `split`"
+                )
+                raise Conflict(f"given beside `{key}`", "labels", key, remedy=remedy)
+        return self
 
     @model_validator(mode="after")
     def _tells_columns_from_decimals(self) -> Self:

@@ -17,10 +17,10 @@ from .columns.encoding import EncodedTable, Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, stratified
 from .encoding_fit import categorical_columns, fit_encoding
-from .files.matrices import MatrixTable
 from .files.open import open_files
 from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
+from .split_along import ALONG, Along, split_along
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Columns:
     features: tuple[str, ...]
     label: str
     weight: str | None = None
+    along: Along | None = None
+    """The column that says how the training file is divided; other files need not have it."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns that are read but are no features."""
+        """The columns of every file that are read but are no features."""
         return (self.label,) if self.weight is None else (self.label, self.weight)
 
 
@@ -43,16 +45,21 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
     Raises UserError for a name that is not in the file, one that is used twice, and if no feature is left.
     """
     label = file.find_key(settings.label.column, "data.label.column")
-    weight = None if settings.weight is None else file.find_key(settings.weight, "data.weight")
-    if weight == label:
-        problem = "data.label.column names it too"
-        raise UserError(problem, setting="data.weight", value=weight, remedy="name two columns")
-    taken = {label: "label"} if weight is None else {label: "label", weight: "weight"}
-    dropped = {file.find_feature(column, "data.drop") for column in settings.drop}
+    taken = {label: "label"}
+    for kind in ("weight", "group", "time"):
+        if (column := getattr(settings, kind)) is not None:
+            name = file.find_key(column, f"data.{kind}")
+            if name in taken:
+                problem = f"data.{taken[name]}{'.column' if name == label else ''} names it too"
+                raise UserError(problem, setting=f"data.{kind}", value=name, remedy="name two columns")
+            taken[name] = kind
+    named = {kind: name for name, kind in taken.items()}
+    dropped = {name for column in settings.drop for name in file.find_features(column, "data.drop")}
     if settings.columns is None:
         features = tuple(name for name in file.features if name not in taken and name not in dropped)
     else:
-        features = tuple(str(c) if c in taken else file.find_feature(c, "data.columns") for c in settings.columns)
+        chosen = ((str(c),) if c in taken else file.find_features(c, "data.columns") for c in settings.columns)
+        features = tuple(name for names in chosen for name in names)
         if shown := [name for name in features if name in taken]:
             kind, remedy = taken[shown[0]], "take it out, for the model must not see it"
             _refuse(f'lists "{shown[0]}", the {kind} column', remedy)
@@ -61,9 +68,10 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
         if both := [name for name in features if name in dropped]:
             _refuse(f"lists {listing(both)}, and so does data.drop", "take it out of one of them")
     if not features:
-        remedy = "let data.columns and data.drop leave at least one; the label and the weight are none"
+        remedy = f"let data.columns and data.drop leave at least one beside {' and '.join(f'the {k}' for k in named)}"
         raise UserError("has no feature columns left", setting=file.name, remedy=remedy)
-    return Columns(features, label, weight)
+    along = next((Along(kind, named[kind]) for kind in ALONG if kind in named), None)
+    return Columns(features, label, named.get("weight"), along)
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:
@@ -84,7 +92,8 @@ def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
     if isinstance(settings, BreastCancerData):
         alike = {name: getattr(settings, name) for name in ("label", "split", "dtype", "standardize")}
         return _Loader(FileData(source="file", path="", **alike), breast_cancer(), device).load(seed)
-    return _Loader(settings, open_files(settings.path, "data.path", _reading(settings)), device).load(seed)
+    file = open_files(settings.path, "data.path", _reading(settings), labels=settings.labels)
+    return _Loader(settings, file, device).load(seed)
 
 
 def _reading(settings: FileData) -> Reading:
@@ -135,17 +144,24 @@ class _Loader:
     def _training(self, others: Collection[int], seed: int) -> Dataset:
         """Return the data set of the training file, without the splits that other files have."""
         settings, names = self._settings, self._columns.features
-        table = self._file.read(names, self._columns.keys, _reading(settings))
+        along = self._columns.along
+        keys = self._columns.keys if along is None else (*self._columns.keys, along.column)
+        table = self._file.read(names, keys, _reading(settings))
         categorical = categorical_columns(table, names, settings)
         rule = find_rule(table.column(self._columns.label), settings.label, self._label_place(table))
         labels = self._labels(table, rule)
         shares = {VALIDATION: settings.split.validation, TEST: settings.split.test}
         shares = {split: share for split, share in shares.items() if split not in others}
-        splits = stratified(labels.y, labels.kept, shares, rule.names, seed)
-        _require_all_classes(table.name, labels, splits, rule.names)
+        if along is None:
+            splits = stratified(labels.y, labels.kept, shares, rule.names, seed)
+            _require_all_classes(table.name, labels, splits, rule.names)
+        else:
+            splits, note = split_along(along, table, labels.kept, shares, len(rule.names), seed)
+            self._notes.append(note)
+            _require_all_classes(table.name, labels, splits, rule.names, along.remedy)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
-        if categorical or settings.missing == "impute" or not isinstance(table, MatrixTable):
+        if categorical or settings.missing == "impute" or not table.only_numbers:
             found, notes = fit_encoding(table, names, categorical, settings, splits)
             self._notes += notes
             encoding = None if found.trivial else found
@@ -226,7 +242,9 @@ class _Loader:
         return rows
 
 
-def _require_all_classes(file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...]) -> None:
+def _require_all_classes(
+    file: str, labels: Labels, splits: NDArray[np.uint8], class_names: tuple[str, ...], remedy: str = ""
+) -> None:
     """Raise UserError for a split without a class: neither the balanced class weight nor a ROC curve means anything for
     one class. Of more than two classes a split that is not for training may lack some."""
     K = len(class_names)
@@ -240,4 +258,5 @@ def _require_all_classes(file: str, labels: Labels, splits: NDArray[np.uint8], c
         if not totals.all():
             what = "rows of positive weight" if counts.all() else "rows"
             problem = f'the {NAMES[split]} rows have no {what} of the class "{class_names[int(np.argmin(totals))]}"'
-            raise UserError(problem, setting=file, remedy=f"give {what} of {'both' if K == 2 else 'all'} classes")
+            remedy = remedy or f"give {what} of {'both' if K == 2 else 'all'} classes"
+            raise UserError(problem, setting=file, remedy=remedy)

@@ -51,19 +51,21 @@ def read_for_prediction(
     array_widths: Sequence[int] = (),
     encoding: Encoding | None = None,
     setting: str = "the data",
+    labels: str | Path | Sequence[str] | None = None,
     verbatim: bool = True,
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
     `setting` is what errors call the path by, and `called` the id columns, one for all or one for each;
     `array_widths` and `encoding` are those of the `Dataset` the model learnt from.
+    `labels`: a file that has the id columns row by row, if the data do not.
     `verbatim`: whether the id columns of .csv files are text as it stands there, so that 00123 stays 00123 and NA stays
     NA; otherwise they have the types that their values suggest, as labels and weights need it.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     # The separator is the file's, and not the model's.
     reading = replace(PLAIN if encoding is None else encoding.reading, any_separator=True)
-    file = open_files(path, setting, reading)
+    file = open_files(path, setting, reading, labels=labels, labels_setting="--labels")
     columns = tuple(feature_names) if encoding is None else encoding.names
     file.require(columns, (), "the model", array_widths)
     what = [called] * len(id_columns) if isinstance(called, str) else called

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_tex
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
+_NO_FEATURES = ("group", "time")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class ColumnReport:
     """One column.
 
     Attributes:
-        use: what it is for training: number, category, date, empty or other.
+        use: what it is for training: number, numbers (a list of equally many in every row), category, date, empty or
+            other; or group or time, where it was named as the column to split along.
         missing: rows that lack a value.
         distinct: how many values are distinct; None where they were not counted.
         least, mean, greatest: of numbers; None where they are infinite.
@@ -64,7 +66,13 @@ class SchemaReport:
 
 
 def schema_report(
-    file: TableFile, label: str | int | None, above: float | None = None, reading: Reading = PLAIN
+    file: TableFile,
+    label: str | int | None,
+    above: float | None = None,
+    reading: Reading = PLAIN,
+    *,
+    group: str | int | None = None,
+    time: str | int | None = None,
 ) -> SchemaReport:
     """Read a file column by column and report on it.
 
@@ -73,16 +81,23 @@ def schema_report(
         label: the label column, if its classes are to be counted.
         above: the number that positive rows exceed, where the label is made of one.
         reading: how the values of a text file are to be taken, as it was opened.
+        group, time: columns that a split would keep whole, or order rows by, and that are no features.
 
     Raises:
-        UserError: a label column that does not exist or holds no numbers to compare.
+        UserError: a column that does not exist, or a label that holds no numbers to compare.
     """
     name = None if label is None else file.find_key(label, "--label")
-    table = file.read(file.features, file.keys, reading)
-    names = dict.fromkeys((*file.features, *file.keys))
-    columns = tuple(_column(table, each) for each in names)
+    given = {"group": group, "time": time}
+    roles = {file.find_key(key, f"--{use}"): use for use, key in given.items() if key is not None}
+    # A column of lists has one line, and not one for each of its numbers.
+    numbers = {each for name, names in file.vectors.items() if name in file.keys for each in names}
+    features, keys = ([each for each in names if each not in numbers] for names in (file.features, file.keys))
+    table = file.read(features, keys, reading)
+    names = dict.fromkeys((*features, *keys) if set(features).isdisjoint(keys) else keys)
+    found = [_column(table, each) for each in names]
+    columns = tuple(replace(column, use=roles.get(column.name, column.use)) for column in found)
     classes, unlabelled = ((), 0) if name is None else _classes(table.column(name), above, name)
-    warnings = _warnings(table, [each for each in names if each != name])
+    warnings = _warnings(table, [each for each in names if each != name and each not in roles])
     return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings)
 
 
@@ -103,20 +118,27 @@ def _column(table: Table, name: str) -> ColumnReport:
         frequent, distinct = _frequent(text, _SHOWN_VALUES)
         use = "date" if holds_dates(column) else "category"
         return ColumnReport(name, str(kind), use, text.null_count, distinct, frequent=frequent)
-    missing = pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0
-    if not is_number(kind):
+    missing = int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
+    lists = pa.types.is_nested(kind) and is_number(getattr(kind, "value_type", kind))
+    if lists:
+        lengths, column = pc.unique(pc.list_value_length(column)), pc.list_flatten(column)
+        if len(lengths) > 1 or column.null_count:
+            return ColumnReport(name, str(kind), "other", missing)
+    elif not is_number(kind):
         use = "date" if pa.types.is_temporal(kind) else "empty" if pa.types.is_null(kind) else "other"
         return ColumnReport(name, str(kind), use, missing)
-    if pa.types.is_boolean(kind):
+    if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     values = to_numpy(column.cast(pa.float64(), safe=False))
     present = values[~np.isnan(values)]
     if not len(present):
         return ColumnReport(name, str(kind), "empty", missing)
-    distinct, infinite = pc.count_distinct(column, mode="only_valid").as_py(), int(np.isinf(present).sum())
+    different = None if lists else pc.count_distinct(column, mode="only_valid").as_py()
+    infinite = int(np.isinf(present).sum())
     measured = present.min(), _mean(present), present.max()
     least, mean, greatest = (float(value) if np.isfinite(value) else None for value in measured)  # JSON has no inf
-    return ColumnReport(name, str(kind), "number", missing, distinct, least, mean, greatest, infinite=infinite)
+    use = "numbers" if lists else "number"
+    return ColumnReport(name, str(kind), use, missing, different, least, mean, greatest, infinite=infinite)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -167,14 +189,17 @@ def report_text(report: SchemaReport) -> str:
 
 def _hints(report: SchemaReport) -> list[str]:
     """Return what to do about columns that are no features as they are."""
-    features = [column for column in report.columns if column.name != report.label]
+    features = [column for column in report.columns if column.name != report.label and column.use not in _NO_FEATURES]
+    lists = [column.name for column in features if column.use == "other" and "list" in column.type]
     dates = [column.name for column in report.columns if column.use == "date"]
-    infinite = [f"{column.name} ({rows_text(column.infinite)})" for column in report.columns if column.infinite]
+    infinite = [f"{column.name} ({rows_text(column.infinite)})" for column in features if column.infinite]
     lacking = [column.name for column in features if column.missing]
     names = [column.name for column in features if _names_rows(column, report.rows)]
     numbers = [column.name for column in features if _numbers_rows(column, report.rows)]
+    by_time = "dates are no features, though data.time can split by one"
     hints = (
-        (dates, "dates are no features: derive numbers from {}, name them in data.categorical, or leave out with"),
+        (dates, by_time + ": derive numbers from {}, name them in data.categorical, or leave out with"),
+        (lists, "lists are features where all have as many numbers, unlike {}: correct them, or leave out with"),
         (infinite, "there are infinite values in {}: correct them, or leave the column out with"),
         (lacking, "some features lack values, {}: set data.missing to impute, or leave out with"),
         (names, "nearly every row has a value of its own in {}: if that names the rows, leave it out with"),

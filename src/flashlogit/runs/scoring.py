@@ -102,8 +102,17 @@ def predict_file(
     return Predicted(len(rows), rows.notes)
 
 
-def _read(model: Model, data: Data, more: Sequence[str | int], called: Sequence[str], verbatim: bool) -> PredictionRows:
-    """Read the model's columns of --data, and `more` columns, which errors name as they are `called`."""
+def _read(
+    model: Model,
+    data: Data,
+    more: Sequence[str | int],
+    called: Sequence[str],
+    *,
+    verbatim: bool,
+    labels: Data | None = None,
+) -> PredictionRows:
+    """Read the model's columns of --data, and `more` columns, of --labels if there is one, which errors name as they
+    are `called`."""
     return read_for_prediction(
         data,
         model.feature_names,
@@ -112,6 +121,7 @@ def _read(model: Model, data: Data, more: Sequence[str | int], called: Sequence[
         array_widths=model.array_widths,
         encoding=model.encoding,
         setting="--data",
+        labels=labels,
         verbatim=verbatim,
     )
 
@@ -160,7 +170,13 @@ class Evaluation:
 
 
 def evaluate_file(
-    model_path: Path, data: Data, *, label: str | int | None, weight: str | int | None, threshold: float | None
+    model_path: Path,
+    data: Data,
+    *,
+    label: str | int | None,
+    weight: str | int | None,
+    threshold: float | None,
+    labels: Data | None = None,
 ) -> Evaluation:
     """Measure a model on rows that have labels; those without are left out.
 
@@ -170,6 +186,7 @@ def evaluate_file(
         label: the label column; None for the run's.
         weight: a column of weights; None for the run's, if the label is.
         threshold: probability from which a row is called positive; None for the model's.
+        labels: files that have the label and the weight of each row, if `data` has not.
 
     Raises:
         UserError: a file, column or value that cannot be used.
@@ -186,17 +203,19 @@ def evaluate_file(
         label, label_called = settings.data.label.column, "the run's label column"
         if weight is None:
             weight, weight_called = settings.data.weight, "the run's weight column"
+        if labels is None and settings.data.labels is not None:
+            label_called += ", which it took from a file of labels (--labels),"
     columns = {label_called: label} if weight is None else {label_called: label, weight_called: weight}
-    rows = _read(model, data, [*columns.values()], [*columns], verbatim=False)
+    rows = _read(model, data, [*columns.values()], [*columns], verbatim=False, labels=labels)
     names = rows.ids.column_names
     column = rows.ids.column(0)
     rule = _guessed_rule(model.label_names, column.type) if model.rule is None else model.rule
-    labels = apply_rule(rule, column, Label(missing="drop"), f'label column "{names[0]}" of {rows.table.name}')
-    kept = labels.kept
+    found = apply_rule(rule, column, Label(missing="drop"), f'label column "{names[0]}" of {rows.table.name}')
+    kept = found.kept
     weights = read_weights(rows.table, names[1], kept, np.float64)[kept] if len(names) > 1 else None
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[kept]
     bins = _BINS if settings is None else settings.report.calibration_bins
-    metrics = evaluate(SplitScores(logits, labels.y[kept], weights), eps=model.eps, threshold=threshold, bins=bins)
+    metrics = evaluate(SplitScores(logits, found.y[kept], weights), eps=model.eps, threshold=threshold, bins=bins)
     return Evaluation(metrics, int((~kept).sum()), rows.notes)
 
 

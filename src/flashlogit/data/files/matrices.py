@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from ...system.errors import UserError, did_you_mean, listing
 from ...system.machine import require_free
-from .tables import PLAIN, Reading, Table, TableFile, numbered_names, readable, refuse_duplicates
+from .tables import PLAIN, Reading, Table, TableFile, from_numpy, numbered_names, readable, refuse_duplicates
 
 
 class MatrixTable(Table):
     """Named columns of one matrix [N, D], and arrays [N] beside it."""
+
+    only_numbers = True
 
     def __init__(
         self, name: str, matrix: NDArray[Any], columns: Sequence[str], arrays: Mapping[str, NDArray[Any]]
@@ -35,7 +37,7 @@ class MatrixTable(Table):
         if values.dtype.kind == "f" and values.dtype.itemsize > 8:
             values = values.astype(np.float64)  # Arrow has no extended precision
         values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-        return pa.chunked_array([pa.array(values)])
+        return pa.chunked_array([from_numpy(values) if values.dtype.kind in "biuf" else pa.array(values)])
 
     def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
         columns = [self._positions[name] for name in names]
@@ -55,16 +57,37 @@ class NpyFile(TableFile):
         self.name = str(path)
         with readable(f"{setting} {self.name}"):
             with path.open("rb") as file:
-                _check_matrix(*_read_header(file), f"the array in {self.name}")
-            self._matrix = np.lib.format.open_memmap(path, mode="r")
-        self.features = self.keys = numbered_names(0, self._matrix.shape[1], self.name)
+                self._check(*_read_header(file), f"the array in {self.name}")
+            self._matrix: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        self.features = self.keys = self._names()
+
+    def _check(self, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
+        _check_matrix(shape, dtype, what)
+
+    def _names(self) -> tuple[str, ...]:
+        return numbered_names(0, self._matrix.shape[1], self.name)
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         return MatrixTable(self.name, self._matrix, self.features, {})
 
 
+class NpyLabels(NpyFile):
+    """Labels of rows that another file has: [N], or [N, 1], of numbers or text, in the column y, or [N, T] in y0 ..
+    y{T-1}."""
+
+    def _check(self, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
+        _check_matrix((*shape, 1) if len(shape) == 1 else shape, dtype, what, "biufU")
+
+    def _names(self) -> tuple[str, ...]:
+        self._matrix = np.atleast_2d(self._matrix.T).T
+        width = self._matrix.shape[1]
+        return ("y",) if width == 1 else numbered_names(0, width, self.name, "y")
+
+
 class NpzFile(TableFile):
-    """Arrays `X` [N, D], labels, weights and ids [N] by name, and optionally `feature_names` [D]."""
+    """Arrays `X` [N, D], labels, weights and ids [N] by name, and optionally `feature_names` [D].
+
+    The columns of another array NAME [N, T] are NAME_0 .. NAME_{T-1}."""
 
     by_number = ("features",)
 
@@ -80,18 +103,30 @@ class NpzFile(TableFile):
             raise UserError(problem, setting=self.name, remedy=f"it has {held}")
         shape, dtype = self._headers["X"]
         _check_matrix(shape, dtype, f'array "X" in {self.name}')
-        self.keys = tuple(member for member in self._headers if member not in ("X", "feature_names"))
+        arrays = {name: of for name, (of, _) in self._headers.items() if name not in ("X", "feature_names")}
+        self.vectors = {
+            name: numbered_names(0, of[1], self.name, f"{name}_")
+            for name, of in arrays.items()
+            if len(of) == 2 and of[1] > 1
+        }
+        self.keys = tuple(dict.fromkeys(each for name in arrays for each in self.vectors.get(name, (name,))))
         self.numbered = "feature_names" not in self._headers
         self.features = numbered_names(0, shape[1], self.name) if self.numbered else self._names(shape[1])
 
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
         rows = self._headers["X"][0][0]
-        for name in keys:
+        places = {each: (name, j) for name, names in self.vectors.items() for j, each in enumerate(names)}
+        loaded: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
+        for key in keys:
+            name, j = (key, 0) if key in self._headers else places[key]
             shape = self._headers[name][0]
-            if shape not in ((rows,), (rows, 1)):
+            if shape not in ((rows,), (rows, 1)) and (key == name or shape[0] != rows):
                 problem = f"has shape {list(shape)} and must have [{rows}], for X has {rows} rows"
                 raise UserError(problem, setting=f'array "{name}" in {self.name}')
-        arrays = {name: self._load(name).reshape(rows) for name in keys}
+            if name not in loaded:
+                loaded[name] = self._load(name).reshape(rows, -1)
+            arrays[key] = loaded[name][:, j]
         return MatrixTable(self.name, self._load("X"), self.features, arrays)
 
     def _load(self, member: str) -> NDArray[Any]:
@@ -138,11 +173,11 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[in
     return shape, dtype
 
 
-def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
+def _check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], what: str, kinds: str = "biuf") -> None:
     if len(shape) != 2 or min(shape) < 1:
         problem = f"has shape {list(shape)} and must be a matrix [rows, columns] with at least one of each"
         raise UserError(problem, setting=what, remedy="reshape it before it is saved")
-    if dtype.kind not in "biuf":
+    if dtype.kind not in kinds:
         problem = f"has type {dtype} and must hold whole or floating-point numbers"
         remedy = "convert it before it is saved, or write a .csv or .parquet file, whose columns of text are categories"
         raise UserError(problem, setting=what, remedy=remedy)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import glob
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from ...system.errors import UserError
 from .arrow import ArrowFile, open_parquet
 from .csv import open_csv
-from .matrices import NpyFile, NpzFile, SvmlightFile
+from .labelled import LabelledFile
+from .matrices import NpyFile, NpyLabels, NpzFile, SvmlightFile
 from .tables import PLAIN, Reading, TableFile
 from .text import as_text, is_number, is_text, with_column, without_dictionary
 
@@ -21,19 +23,35 @@ _TEXT = (".csv", ".csv.gz", ".csv.zip", ".tsv", ".tsv.gz", ".tsv.zip")
 _IN_FOLDERS = (".parquet", *_TEXT)
 _SVMLIGHT = dict.fromkeys((".svmlight", ".libsvm"), SvmlightFile)
 _OTHERS = {".parquet": open_parquet, ".npy": NpyFile, ".npz": NpzFile, **_SVMLIGHT}
+_LABELS = {".parquet": open_parquet, ".npy": NpyLabels}
 _PACKAGE = "package:"
+_Kinds: TypeAlias = Mapping[str, Callable[[Path, str], TableFile]]
 
 
-def open_files(paths: str | Path | Sequence[str], setting: str, reading: Reading = PLAIN) -> TableFile:
+def open_files(
+    paths: str | Path | Sequence[str],
+    setting: str,
+    reading: Reading = PLAIN,
+    *,
+    labels: str | Path | Sequence[str] | None = None,
+    labels_setting: str = "data.labels",
+) -> TableFile:
     """Open one file, a list of files, a pattern such as `data/*.parquet`, or all files of a folder, as one table.
 
     `package:NAME/FILE` is a file within an installed package, which is not imported. Rows are in the order of the list,
     or of the files' names. Errors call the path by `setting`, and `reading` has the separator of files of text.
+    `labels`, called by `labels_setting`, are .csv, .parquet or .npy files whose rows are the labels, weights and ids of
+    the rows of `paths`, all columns of which are then features.
 
     Raises UserError for a file that is missing, of an unknown kind, empty or damaged, or whose columns have no usable
     names, and for files that cannot be one table.
     """
-    opened = [_open_file(file, setting, reading) for file in named_files(paths, setting)]
+    file = _open_all(paths, setting, reading, _OTHERS)
+    return file if labels is None else LabelledFile(file, _open_all(labels, labels_setting, reading, _LABELS))
+
+
+def _open_all(paths: str | Path | Sequence[str], setting: str, reading: Reading, kinds: _Kinds) -> TableFile:
+    opened = [_open_file(file, setting, reading, kinds) for file in named_files(paths, setting)]
     return opened[0] if len(opened) == 1 else _open_many(opened, setting)
 
 
@@ -106,9 +124,9 @@ def _in_package(path: str, setting: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
-def _open_file(path: Path, setting: str, reading: Reading) -> TableFile:
+def _open_file(path: Path, setting: str, reading: Reading, kinds: _Kinds) -> TableFile:
     """Open a data file far enough to know its columns' names."""
-    endings = (*_TEXT, *_OTHERS)
+    endings = (*_TEXT, *kinds)
     ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
     if ending is None:
         raise _unusable(path, setting, f"the name must end in {', '.join(endings)}", "give another file")
@@ -119,7 +137,7 @@ def _open_file(path: Path, setting: str, reading: Reading) -> TableFile:
         raise _unusable(path, setting, "there is no such file", f"correct the path{where}")
     if path.stat().st_size == 0:
         raise _unusable(path, setting, "it is empty", "give a file with data")
-    return open_csv(path, setting, reading) if ending in _TEXT else _OTHERS[ending](path, setting)
+    return open_csv(path, setting, reading) if ending in _TEXT else kinds[ending](path, setting)
 
 
 def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
@@ -148,7 +166,8 @@ def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
         return pa.table(joined, names=names)
 
     name = f"{parts[0].name} and {len(parts) - 1} more file{'s' if len(parts) > 2 else ''}"
-    return ArrowFile(name, columns, read, typed=typed)
+    vectors = {name: names for part in reversed(parts) for name, names in part.vectors.items()}
+    return ArrowFile(name, columns, read, typed=typed, vectors=vectors)
 
 
 def _decoded(table: pa.Table, text: frozenset[str]) -> pa.Table:

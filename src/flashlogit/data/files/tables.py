@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -92,14 +93,14 @@ REMEDY_FOR_ROWS = "fill it in, or leave out the row"
 MISSING_VALUE = "missing (empty or NaN)"
 
 
-def numbered_names(first: int, stop: int, file: str) -> tuple[str, ...]:
-    """Return the names x{first} .. x{stop - 1}; UserError where the memory cannot hold as many."""
+def numbered_names(first: int, stop: int, file: str, stem: str = "x") -> tuple[str, ...]:
+    """Return the names {stem}{first} .. {stem}{stop - 1}; UserError where the memory cannot hold as many."""
     require_free(
         _NAME_BYTES * (stop - first),
         f"a name for each of the {stop - first:,} columns of {file}",
         "number columns without gaps, hash them into fewer, or leave out the greatest numbers",
     )
-    return tuple(f"x{j}" for j in range(first, stop))
+    return tuple(f"{stem}{j}" for j in range(first, stop))
 
 
 def repeated(names: Iterable[str]) -> list[str]:
@@ -122,6 +123,9 @@ def refuse_not_numbers(file: str, wrong: Mapping[str, str], remedy: str) -> None
 
 class Table(ABC):
     """Columns of equal length, in memory or memory-mapped. Only what was asked for has been read."""
+
+    only_numbers: bool = False
+    """Whether the features are a matrix of numbers, which has nothing to encode and may be larger than the memory."""
 
     def __init__(self, name: str, rows: int) -> None:
         if rows == 0:
@@ -195,6 +199,8 @@ class TableFile(ABC):
     """Whether the columns have no names of their own, so that only their positions tell which they are."""
     by_number: tuple[str, ...] = ()
     """Which of `features` and `keys` a whole number is the position in, -1 for the last."""
+    vectors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Columns of lists, and arrays [N, T], each with the names of the T columns that its numbers are."""
 
     @abstractmethod
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
@@ -208,6 +214,14 @@ class TableFile(ABC):
     def find_feature(self, column: str | int, setting: str) -> str:
         """Return the name of the feature column that `setting` calls `column`, or raise UserError."""
         return self._find(column, "features", setting)
+
+    def find_features(self, column: str | int, setting: str) -> tuple[str, ...]:
+        """Return `find_feature`, or the feature columns that the numbers of a column of lists are."""
+        return self._numbers(column, "features") or (self.find_feature(column, setting),)
+
+    def find_keys(self, column: str | int, setting: str) -> tuple[str, ...]:
+        """Return `find_key`, or the columns that the numbers of a column of lists, or of an array [N, T], are."""
+        return self._numbers(column, "keys") or (self.find_key(column, setting),)
 
     def find_key(self, column: str | int, setting: str) -> str:
         """Return the name of the label, weight or id column that `setting` calls `column`, or raise UserError."""
@@ -228,7 +242,13 @@ class TableFile(ABC):
 
     @cached_property
     def _known(self) -> dict[str, frozenset[str]]:
-        return {"features": frozenset(self.features), "keys": frozenset(self.keys)}
+        # Where a model needs numbers in a column that has lists, reading it says so.
+        lists = {name for name in self.vectors if name in self.keys}
+        return {"features": frozenset(self.features) | lists, "keys": frozenset(self.keys)}
+
+    def _numbers(self, column: str | int, among: Literal["features", "keys"]) -> tuple[str, ...]:
+        names = self.vectors.get(str(column), ())
+        return names if self._known[among].issuperset(names) else ()
 
     def _find(self, column: str | int, among: Literal["features", "keys"], setting: str) -> str:
         names: tuple[str, ...] = getattr(self, among)

@@ -1,0 +1,253 @@
+"""Many models in one call against each one alone, and against scikit-learn on the same rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from flashlogit import fit, fit_many
+from flashlogit.fitting import many
+from flashlogit.solvers import models as side_by_side
+
+PENALTIES = [1e-3, 1e-2, 1e-1, 1.0]
+
+
+def digits(rows: int = 700) -> tuple[np.ndarray, np.ndarray]:
+    X, y = load_digits(return_X_y=True)
+    return X[:rows, 10:40] / 16, y[:rows]
+
+
+def sklearn_fit(X: np.ndarray, y: np.ndarray, l2: float, **options: Any) -> LogisticRegression:
+    model = LogisticRegression(C=1 / (l2 * len(X)), tol=1e-11, max_iter=10_000, **options)
+    return model.fit(X, y)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_a_grid_with_missing_labels_agrees_with_scikit_learn(backend: str) -> None:
+    X, y = digits()
+    Y = np.stack([y == 3, y == 8, y % 2], axis=1).astype(float)
+    Y[::7, 1] = np.nan
+    Y[100:160, 2] = np.nan
+    found = fit_many(X, Y, l2=PENALTIES, folds=3, tolerance=1e-13, targets=["three", "eight", "odd"], backend=backend)
+    assert list(found) == ["three", "eight", "odd"]
+    assert found.folds is not None
+    for t, of in enumerate(found.values()):
+        known = ~np.isnan(Y[:, t])
+        assert set(of.ending.reshape(-1)) == {"tolerance"}
+        for place, l2 in enumerate(PENALTIES):
+            for fold in range(3):
+                train, test = found.folds.train(fold) & known, found.folds.test(fold) & known
+                model = sklearn_fit(X[train], Y[train, t], l2, solver="newton-cholesky")
+                np.testing.assert_allclose(of.weight[place, fold], model.coef_[0], atol=1e-5)
+                np.testing.assert_allclose(of.bias[place, fold], model.intercept_[0], atol=1e-5)
+                p = model.predict_proba(X[test])[:, 1]
+                assert of.held_loss[place, fold] == pytest.approx(log_loss(Y[test, t], p), abs=1e-6)
+                assert of.accuracy[place, fold] == pytest.approx(((p > 0.5) == Y[test, t]).mean())
+                assert of.roc_auc[place, fold] == pytest.approx(roc_auc_score(Y[test, t], p))
+        assert of.best == of.mean_loss.argmin()
+        assert of.refit is not None
+        model = sklearn_fit(X[known], Y[known, t], PENALTIES[of.best], solver="newton-cholesky")
+        np.testing.assert_allclose(of.refit.weight[0, 0], model.coef_[0], atol=1e-5)
+
+
+def test_a_softmax_grid_agrees_with_scikit_learn() -> None:
+    X, y = digits()
+    y = y % 4
+    found = fit_many(X, y, l2=PENALTIES, folds=3, tolerance=1e-13)
+    of = found["y"]
+    assert found.folds is not None
+    for place, l2 in enumerate(PENALTIES):
+        for fold in range(3):
+            train, test = found.folds.train(fold), found.folds.test(fold)
+            model = sklearn_fit(X[train], y[train], l2, solver="newton-cholesky")
+            np.testing.assert_allclose(of.weight[place, fold], model.coef_, atol=1e-5)
+            expected = log_loss(y[test], model.predict_proba(X[test]))
+            assert of.held_loss[place, fold] == pytest.approx(expected, abs=1e-6)
+            assert of.accuracy[place, fold] == pytest.approx(model.score(X[test], y[test]))
+    assert np.isnan(of.roc_auc).all()
+
+
+def test_one_model_is_the_single_fit() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    one = fit_many(X, y, l2=1e-3, tolerance=1e-10)["y"]
+    single = fit(torch.from_numpy(X), torch.from_numpy(y), l2=1e-3, tolerance=1e-10)
+    assert abs(float(one.objective[0, 0]) - single.certificate.objective) <= one.gap[0, 0] + single.gap
+    assert one.relative_gap[0, 0] <= 1e-10
+    torch.testing.assert_close(one.weight[0, 0], single.weight, atol=1e-3, rtol=0)
+    assert one.best is None
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "by columns"])
+def test_wide_hard_columns_reach_the_gap(kind: str) -> None:
+    generator = np.random.default_rng(2)
+    X = generator.normal(size=(900, 90)) @ (generator.normal(size=(90, 90)) * np.logspace(0, -2, 90))
+    X[:, 5] += 40
+    X[:, 7] = 3.0
+    Y = (generator.random((900, 2)) < 1 / (1 + np.exp(-X[:, :2]))).astype(float)
+    data = torch.from_numpy(np.asfortranarray(X) if kind == "by columns" else X)
+    data = data if kind == "by columns" else data.to(getattr(torch, kind))
+    found = fit_many(data, Y, C=np.logspace(-3, 3, 7), folds=2, tolerance=1e-9)
+    for t, of in enumerate(found.values()):
+        assert set(of.ending.reshape(-1)) == {"tolerance"}
+        for place, fold in ((0, 0), (6, 1)):
+            assert found.folds is not None
+            rows = torch.from_numpy(found.folds.train(fold))
+            alone = fit(data[rows], torch.from_numpy(Y[:, t])[rows], l2=float(of.l2[place, fold]), tolerance=1e-9)
+            apart = abs(alone.certificate.objective - of.objective[place, fold])
+            assert apart <= alone.gap + of.gap[place, fold] + 1e-12
+
+
+def test_a_sample_starts_the_models_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    X = generator.normal(size=(40_000, 12)).astype(np.float32)
+    y = generator.random(40_000) < 1 / (1 + np.exp(-X.sum(axis=1)))
+    started = []
+    of_sample = side_by_side._of_sample
+    monkeypatch.setattr(side_by_side, "_of_sample", lambda *a: started.append(of_sample(*a)) or started[-1])
+    found = fit_many(X, y, l2=np.logspace(-5, 0, 6), folds=3, tolerance=1e-9)
+    assert started[-1] is not None or started[0] is not None
+    assert found["y"].relative_gap.max() <= 1e-9
+    # A path of single fits reads X more often for each of 18 models than this does for all of them.
+    assert found.passes < 60
+
+
+def test_penalties_on_columns_scaled_within_each_fold() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    found = fit_many(X, y, l2=[1e-2], folds=3, standardize=True, tolerance=1e-13)
+    assert found.folds is not None
+    train = found.folds.train(1)
+    mean, scale = X[train].mean(axis=0), X[train].std(axis=0)
+    model = sklearn_fit((X[train] - mean) / scale, y[train], 1e-2, solver="newton-cholesky")
+    np.testing.assert_allclose(found["y"].weight[0, 1] * torch.from_numpy(scale), model.coef_[0], atol=1e-5)
+
+
+def test_weights_and_no_intercept() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X = X / X.std(axis=0)
+    s = np.random.default_rng(0).random(len(y)) * 3
+    s[::10] = 0.0
+    found = fit_many(X, y, l2=[1e-2], folds=2, sample_weight=s, intercept=False, tolerance=1e-12)
+    assert found.folds is not None
+    train = found.folds.train(0)
+    model = LogisticRegression(C=1 / (1e-2 * s[train].sum()), fit_intercept=False, tol=1e-11, solver="newton-cholesky")
+    model.fit(X[train], y[train], sample_weight=s[train])
+    np.testing.assert_allclose(found["y"].weight[0, 0], model.coef_[0], atol=1e-4)
+    test = found.folds.test(0)
+    p = model.predict_proba(X[test])[:, 1]
+    assert found["y"].held_loss[0, 0] == pytest.approx(log_loss(y[test], p, sample_weight=s[test]), abs=1e-6)
+    assert found["y"].roc_auc[0, 0] == pytest.approx(roc_auc_score(y[test], p, sample_weight=s[test]))
+
+
+@pytest.mark.parametrize("options", [{"l1_ratio": 0.5, "l2": [1e-3, 1e-2]}, {"l2": [0.0, 1e-2]}])
+def test_what_is_fitted_one_by_one(options: dict) -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X = X[:, :8] / X[:, :8].std(axis=0)
+    found = fit_many(X, y, folds=2, tolerance=1e-8, **options)
+    of = found["y"]
+    assert found.folds is not None
+    for place in range(2):
+        train, test = found.folds.train(1), found.folds.test(1)
+        how = {"l1": float(of.l1[place, 1]), "l2": float(of.l2[place, 1]), "tolerance": 1e-10}
+        alone = fit(torch.from_numpy(X[train]), torch.from_numpy(y[train]), **how)
+        torch.testing.assert_close(of.weight[place, 1], alone.weight, atol=1e-2, rtol=1e-2)
+        z = X[test] @ alone.weight.numpy() + float(alone.bias)
+        assert of.held_loss[place, 1] == pytest.approx(log_loss(y[test], 1 / (1 + np.exp(-z))), rel=1e-2)
+
+
+def test_what_gives_up_side_by_side_is_fitted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = digits(300)
+    tuning = side_by_side.Tuning(stalled=1)
+    monkeypatch.setattr(side_by_side, "TUNING", tuning)
+    found = fit_many(X, y == 1, l2=[1e-3, 1e-2], folds=2, tolerance=1e-9)
+    assert set(found["y"].ending.reshape(-1)) == {"tolerance"}
+    assert found["y"].relative_gap.max() <= 1e-9
+    assert np.isfinite(found["y"].held_loss).all()
+
+
+def test_a_fold_without_a_class_is_named_and_left_out() -> None:
+    X, y = digits(60)
+    found = fit_many(X, np.arange(60) < 6, l2=[1e-2], folds=np.arange(60) // 6)["y"]
+    assert found.ending[0, 0] == "class missing"
+    assert found.lacks[0].tolist() == [1] + [-1] * 9
+    assert found.weight[0, 0].isnan().all()
+    assert found.weight[0, 1:].isfinite().all()
+    assert found.best is None
+
+
+def test_selection() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X = X / X.std(axis=0)
+    best = fit_many(X, y, C=np.logspace(-4, 4, 25), folds=5)["y"]
+    wide = fit_many(X, y, C=np.logspace(-4, 4, 25), folds=5, select="one_standard_error")["y"]
+    assert best.best is not None
+    assert wide.best is not None
+    bound = best.mean_loss[best.best] + best.standard_error[best.best]
+    assert wide.best == np.flatnonzero(best.mean_loss <= bound)[0] < best.best
+
+
+def test_table_and_progress() -> None:
+    X, y = digits(200)
+    told: list[tuple[int, int]] = []
+    Y = np.stack([y == 1, y == 2], axis=1)
+    found = fit_many(X, Y, l2=[1e-2, 1e-1], folds=3, on_done=lambda done, total: told.append((done, total)))
+    assert told[-1] == (14, 14)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    rows = found.rows()
+    assert len(rows) == len(found.columns) == 12
+    weights = found.weights()
+    assert weights.shape == (30, 12)
+    k = found.columns.index(("y1", 1e-1, 2))
+    assert torch.equal(weights[:, k], found["y1"].weight[1, 2])
+    assert rows[k]["target"] == "y1"
+    assert rows[k]["held_loss"] == found["y1"].held_loss[1, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"l2": [-1.0]},
+        {"l2": []},
+        {"l2": 1.0, "C": 1.0},
+        {"C": [0.0, 1.0]},
+        {"l1_ratio": 1.5},
+        {"tolerance": 0.0},
+        {"select": "least"},
+        {"targets": ["a", "b"]},
+        {"classes": 300},
+        {"sample_weight": np.ones(3)},
+        {"sample_weight": -np.ones(100)},
+    ],
+)
+def test_arguments_that_are_refused(options: dict) -> None:
+    X, y = digits(100)
+    with pytest.raises(ValueError, match=next(iter(options))):
+        fit_many(X, y == 1, **options)
+
+
+@pytest.mark.parametrize("Y", [np.full(100, 0.5), np.full(100, np.nan), np.zeros(99), np.full(100, -1)])
+def test_labels_that_are_refused(Y: np.ndarray) -> None:
+    X, _ = digits(100)
+    with pytest.raises(ValueError, match=r"label|Y is"):
+        fit_many(X, Y)
+
+
+def test_a_missing_value_is_named() -> None:
+    X, y = digits(100)
+    X[5, 3] = np.nan
+    with pytest.raises(ValueError, match="row 5, column 3"):
+        fit_many(X, y == 1, l2=[1e-2], folds=2)
+
+
+def test_areas_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = digits(300)
+    whole = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
+    monkeypatch.setattr(many, "_SCORED_LOGITS", 150)
+    parts = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
+    np.testing.assert_array_equal(whole.roc_auc, parts.roc_auc)

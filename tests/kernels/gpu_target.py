@@ -120,9 +120,8 @@ def compile_launch(
     from flashlogit_kernels.gpu.resources import DeviceLimits, Resources, resident_programs
 
     bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
-    options = {
-        name: bound[name] for name in ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion") if name in bound
-    }
+    options = ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion", "maxnreg")
+    options = {name: bound[name] for name in options if name in bound}
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(fn.params):
         value = bound[parameter.name]

@@ -170,33 +170,51 @@ def add_terms(row, totals, K, models, models_exist, columns, columns_exist, PROD
 
 @triton.jit
 def split(values, TERMS: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Return up to three bfloat16 numbers that add up to each of float32 values, the largest first; None for no more.
+    """Return a tuple of up to three bfloat16 numbers that add up to each value, the largest first.
 
-    Each holds eight further bits, three of them all 24. Triton's interpreter multiplies bfloat16 tiles wrongly, so that
-    they are float32 again there.
+    Each holds eight further bits: three of them all 24 of a float32, two the 11 of a float16. Triton's interpreter
+    multiplies bfloat16 tiles wrongly, so that they are float32 again there.
     """
+    STORED: tl.constexpr = tl.float32 if INTERPRETED else tl.bfloat16
     first = values.to(tl.bfloat16)
-    rest = values - first.to(tl.float32)
-    second = rest.to(tl.bfloat16)
-    third = None
-    if TERMS > 2:
-        third = (rest - second.to(tl.float32)).to(tl.bfloat16)
-        if INTERPRETED:
-            third = third.to(tl.float32)
-    if INTERPRETED:
-        first, second = first.to(tl.float32), second.to(tl.float32)
-    return first, second, third
+    if TERMS == 1:
+        result = (first.to(STORED),)
+    else:
+        rest = values.to(tl.float32) - first.to(tl.float32)
+        second = rest.to(tl.bfloat16)
+        if TERMS == 2:
+            result = (first.to(STORED), second.to(STORED))
+        else:
+            third = (rest - second.to(tl.float32)).to(tl.bfloat16)
+            result = (first.to(STORED), second.to(STORED), third.to(STORED))
+    return result
 
 
 @triton.jit
-def product_of_split(a, b, TERMS: tl.constexpr):
-    """Return the float32 product of a bfloat16 tile and of numbers that `split` split, the smallest products first."""
-    first, second, third = b
-    if TERMS > 2:
-        c = tl.dot(a, second, tl.dot(a, third))
+def transposed(a, TERMS: tl.constexpr):
+    """Return the transposes of what `split` returned."""
+    if TERMS == 1:
+        result = (tl.trans(a[0]),)
+    elif TERMS == 2:
+        result = (tl.trans(a[0]), tl.trans(a[1]))
     else:
-        c = tl.dot(a, second)
-    return tl.dot(a, first, c)
+        result = (tl.trans(a[0]), tl.trans(a[1]), tl.trans(a[2]))
+    return result
+
+
+@triton.jit
+def product_of_terms(a, b, TERMS: tl.constexpr):
+    """Return the float32 product of tiles that `split` split, a into so many terms and b into three: all products of
+    two terms that are more than 2^-24 of the whole, the smallest first."""
+    c = tl.dot(a[0], b[2])
+    if TERMS > 1:
+        c = tl.dot(a[1], b[1], c)
+    if TERMS > 2:
+        c = tl.dot(a[2], b[0], c)
+    c = tl.dot(a[0], b[1], c)
+    if TERMS > 1:
+        c = tl.dot(a[1], b[0], c)
+    return tl.dot(a[0], b[0], c)
 
 
 @triton.jit(do_not_specialize=["tiles", "programs"])
@@ -234,7 +252,7 @@ def models_kernel(
     BLOCK_K: tl.constexpr,
     CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
-    TERMS: tl.constexpr,
+    X_TERMS: tl.constexpr,
     INTERPRETED: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -252,8 +270,8 @@ def models_kernel(
     entries = features[:, None] * (K * C) + columns[None, :]
     entries_exist = (features < D)[:, None] & columns_exist[None, :]
     w = tl.load(WEIGHT + entries, mask=entries_exist, other=0.0)
-    if TERMS:
-        w = split(w, TERMS, INTERPRETED)
+    if X_TERMS:
+        w = split(w, 3, INTERPRETED)
     b = tl.load(BIAS + columns, mask=columns_exist, other=0.0)
     center = load_or_none(CENTER, features, features < D, COMPUTE)
     targets = byte_offsets(TARGET_OF, models, models_exist, N, ONE_TARGET)
@@ -272,16 +290,17 @@ def models_kernel(
             e = load_bytes(FOLDS, folds, source, exists)
             s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
             trains, held = roles(y, e, holds, ORDERED)
-            if TERMS:
-                if INTERPRETED:
-                    x = x.to(tl.float32)
-                z = product_of_split(x, w, TERMS) + b[None, :]
+            if center is not None:
+                x = centred(x, center, COMPUTE)
+            if X_TERMS:
+                x = split(x, X_TERMS, INTERPRETED)
+                z = product_of_terms(x, w, X_TERMS) + b[None, :]
             else:
-                x = centred(x.to(COMPUTE), center, COMPUTE)
+                x = x.to(COMPUTE)
                 z = tl.dot(x, w, input_precision=PRECISION) + b[None, :]
             totals, r, _ = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT)
-            if TERMS:
-                gradient += product_of_split(tl.trans(x), split(r, TERMS, INTERPRETED), TERMS)
+            if X_TERMS:
+                gradient += product_of_terms(transposed(x, X_TERMS), split(r, 3, INTERPRETED), X_TERMS)
             else:
                 gradient += tl.dot(tl.trans(x), r, input_precision=PRECISION)
         add_terms(row, totals, K, models, models_exist, columns, columns_exist, PRODUCT)

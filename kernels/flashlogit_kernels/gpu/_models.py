@@ -1,8 +1,8 @@
-"""Kernels of the pass for many models: one that keeps a tile of X between both products, one for logits that torch made.
+"""Kernels of the pass for many models: one that keeps a tile of X between both products, one from logits to residuals.
 
-A tile has rows and models, or rows and classes of models: LANES columns of a tile belong to one model, the power of two
-that holds its C classes. Sums of a program go to a row of PARTIALS, float64: loss [K], held-out loss [K], sum of s r [M],
-sum of the curvature's values [M], and of the fused kernel the gradient [D, M], where M = K C.
+The columns of a tile of logits are models, or classes of models: LANES columns belong to one model, the power of two
+that holds its C classes. A program adds its sums to a row of PARTIALS, float64: loss [K], held-out loss [K], sum of s r
+[M], sum of the curvature's values [M] and, in the kernel that reads X, the gradient [D, M], with M = K C.
 """
 
 import triton
@@ -26,7 +26,7 @@ def model_columns(block, K, C: tl.constexpr, LANES: tl.constexpr, BLOCK_K: tl.co
 
 @triton.jit
 def byte_offsets(OF, models, exist, N, SINGLE: tl.constexpr):
-    """Return where the bytes of the models' targets, or folds, begin: [models] int64; None for the only one there is."""
+    """Return where the bytes of the models' targets, or folds, begin, [models] int64; None where all read the same."""
     offsets = None
     if not SINGLE:
         offsets = tl.load(OF + models, mask=exist, other=0).to(tl.int64) * N
@@ -86,9 +86,9 @@ def softmax_terms(z, y, C: tl.constexpr):
     class that is almost certain would have no digits.
     """
     label = tl.arange(0, z.shape[2])[None, None, :]
-    z = tl.where(label < C, z, float("-inf"))
     own = label == y[:, :, None]
-    a = tl.max(z, axis=2)[:, :, None] - z
+    largest = tl.max(tl.where(label < C, z, float("-inf")), axis=2)
+    a = tl.where(label < C, largest[:, :, None] - z, float("inf"))
     e = exp_of_negative(a)
     rivals = tl.sum(tl.where(own, 0.0, e), axis=2)
     total = rivals + tl.sum(tl.where(own, e, 0.0), axis=2)
@@ -283,9 +283,7 @@ def models_kernel(
         totals = no_terms(COMPUTE, BLOCK_N, BLOCK_K, LANES)
         for tile in tl.range(chunk, tl.minimum(chunk + programs * CHUNK, tiles), programs, num_stages=STAGES):
             _, source, exists = row_numbers(tile, N, None, BLOCK_N)
-            x = load_tile(
-                X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY
-            )
+            x = load_tile(X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY)
             y = load_bytes(CODES, targets, source, exists)
             e = load_bytes(FOLDS, folds, source, exists)
             s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)

@@ -71,8 +71,8 @@ _BFLOAT16 = {
     128: ModelsLaunch(64, 4, 2, block_k=32),
     256: ModelsLaunch(64, 4, 2, block_k=16),
 }
-"""Launches by the widest tile that they are for, of bfloat16 rows and of others. Compiled for an H100 by Triton 3.6, the
-loop over tiles spills nothing, but 8 and 37 accesses a tile for the last two."""
+"""Launches by the widest tile that they are for, of bfloat16 rows and of others. Compiled for an H100 by Triton 3.6,
+the loop over tiles spills nothing, but 8 and 37 accesses a tile for the last two."""
 
 
 def models_onepass(
@@ -163,7 +163,7 @@ def _fused(
     partials = X.new_zeros((programs, 2 * K + (D + 2) * M), dtype=torch.float64)
     arguments |= {"PARTIALS": partials, "tiles": tiles, "programs": programs}
     Launch(kernel, (blocks, programs), arguments, found=found)()
-    loss, held_loss, bias_grad, _, gradient = partials.sum(dim=0).split([K, K, M, M, D * M])
+    loss, held_loss, bias_grad, _, gradient = partials.sum(dim=0).split_with_sizes([K, K, M, M, D * M])
     return ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
 
 
@@ -179,11 +179,10 @@ def _of_blocks(
     (N, D), K, C, M, compute = X.shape, models.count, models.classes, weight.shape[1], weight.dtype
     terms = 3 if _on_bfloat16(X, weight, center) else 1
     W = torch.cat(_split(weight), dim=1) if terms > 1 else weight
-    height = min(N, _block_rows(X, terms * M * compute.itemsize))
+    height = min(max(N, 1), _block_rows(X, terms * M * compute.itemsize))
     logits_kernel = _Logits(models, bias, along, second, height=height, terms=terms)
-    exact = {"dtype": torch.float64, "device": X.device}
-    gradient, border = torch.zeros(D, M, **exact), torch.zeros(D, M, **exact)
-    gram = torch.zeros(K, C, C, **exact)
+    gradient, gram = X.new_zeros((D, M), dtype=torch.float64), X.new_zeros((K, C, C), dtype=torch.float64)
+    border = torch.zeros_like(gradient) if along is not None else None
     for start in range(0, N, height):
         rows = slice(start, min(start + height, N))
         block = X[rows] if terms > 1 else X[rows].to(compute)
@@ -191,12 +190,12 @@ def _of_blocks(
             block = block - center
         r, values, roots = logits_kernel(rows, _product(block, W))
         gradient += _product(block.t(), r).view(D, terms, M).sum(dim=1, dtype=torch.float64)
-        if values is not None:
+        if border is not None and values is not None:
             border += _product(block.t(), values).view(D, terms, M).sum(dim=1, dtype=torch.float64)
         if roots is not None:
             p = roots.view(-1, K, C).transpose(0, 1)
             gram += p.mT @ p
-    loss, held_loss, bias_grad, curvature = logits_kernel.sums().split([K, K, M, M])
+    loss, held_loss, bias_grad, curvature = logits_kernel.sums().split_with_sizes([K, K, M, M])
     seconds = None
     if second and C == 1:
         seconds = curvature.view(K, 1, 1)

@@ -277,7 +277,7 @@ def models_kernel(
     targets = byte_offsets(TARGET_OF, models, models_exist, N, ONE_TARGET)
     folds = byte_offsets(FOLD_OF, models, models_exist, N, ONE_FOLD)
     holds = tl.load(HELD + models, mask=models_exist, other=0)
-    row = PARTIALS + program * ((2 * K + (D + 2) * (K * C)).to(tl.int64))
+    row = PARTIALS + program * (2 * K + (D + 2) * (K * C))
     for chunk in tl.range(program, tiles, programs * CHUNK):
         gradient = tl.zeros([BLOCK_D, BLOCK_K], tl.float32)
         totals = no_terms(COMPUTE, BLOCK_N, BLOCK_K, LANES)
@@ -389,7 +389,7 @@ def logits_kernel(
                 if LANES == 1:
                     values *= t[None, :]
                 store_split(VALUES + entries, values, entries_exist, M, TERMS)
-    row = PARTIALS + program * ((2 * K + 2 * M).to(tl.int64))
+    row = PARTIALS + program * (2 * K + 2 * M)
     add_terms(row, totals, K, models, models_exist, columns, columns_exist, False)
     if SUM_CURVATURE:
         add_to(row + 2 * K + M + columns, tl.sum(curvature, axis=0), columns_exist)

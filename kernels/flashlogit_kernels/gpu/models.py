@@ -5,9 +5,10 @@ registers for W and the gradient of a block of models, so it ends at `FUSED_COLU
 after the other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from
 logits to residuals.
 
-Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms
+Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms,
 which hold all 24 bits of a float32, and sums are float32. Two terms would spare a third of that, and leave a relative
-error of 4e-6 in W, hence in the gradient.
+error of 4e-6 in W, hence in the gradient. Float32 rows can be split as well, which takes six products of bfloat16 tiles,
+or are multiplied in float32.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from . import _models
 from .arguments import TRITON_DTYPES, launch_options, matrix_arguments, on_device
 from .launch import LaunchConfig, block_width, has_tf32, multiprocessors, pipeline_stages
 from .plan import Launch
-from .resources import are_fitted, device_limits, loaded, settle, stand_in
+from .resources import are_fitted, device_limits, loaded, resident_programs, stand_in
 
 FUSED_COLUMNS = 256
 """Columns up to which W and the gradient of 16 models fit the registers and the shared memory of a program."""
@@ -98,7 +99,7 @@ def models_onepass(
         center: [D], subtracted from every row.
         along: [K C] t for the border.
         second: whether to sum J [K, C, C].
-        launch: of the kernel that reads X once, instead of the table's.
+        launch: of the kernel that reads X once, instead of the table's; taken as it is.
 
     Returns:
         See `ModelSums`; float64.
@@ -114,52 +115,43 @@ def models_onepass(
     with on_device(X), torch.no_grad(), torch.autocast(X.device.type, enabled=False):
         if config is None or along is not None or second:
             return _of_blocks(X, models, weight, bias, center, along, second)
-        return _fused(X, models, weight, bias, center, config, launch is not None)
+        return _fused(X, models, weight, bias, center, config)
 
 
 def _fused(
-    X: Tensor, models: Models, weight: Tensor, bias: Tensor, center: Tensor | None, config: ModelsLaunch, given: bool
+    X: Tensor, models: Models, weight: Tensor, bias: Tensor, center: Tensor | None, config: ModelsLaunch
 ) -> ModelSums:
-    """Launch as `config` says, which is fitted to the device unless the caller has `given` it."""
     (N, D), K, M = X.shape, models.count, weight.shape[1]
     x_terms = _X_TERMS.get(X.dtype, 3) if center is None else 3
-    partials = stand_in(torch.float64, X.device)
+    blocks, tiles = -(-K // _models_of_block(models, config.block_k)), -(-N // config.block_n)
+    arguments = {
+        **matrix_arguments(X, weight.dtype),
+        **_row_arguments(models, weight, config.block_k),
+        "WEIGHT": weight,
+        "BIAS": bias,
+        "CENTER": center,
+        "PARTIALS": stand_in(torch.float64, X.device),
+        "N": N,
+        "PRODUCT": config.product and models.classes == 1 and models.sample_weight is None,
+        # Other programs read the same tile at about the same time.
+        "POLICY": "evict_first" if blocks == 1 else "",
+        "BLOCK_N": config.block_n,
+        "BLOCK_D": max(_NARROWEST, block_width(D)),
+        "BLOCK_K": config.block_k,
+        "CHUNK": min(_MOST_CHUNK, max(1, _CHUNK_ROWS // config.block_n)),
+        "PRECISION": config.precision,
+        "X_TERMS": x_terms if config.precision == "bfloat16" else 0,
+        "INTERPRETED": knobs.runtime.interpret,
+        "STAGES": pipeline_stages(config, X),
+        **launch_options(config),
+        **_most_registers(config),
+    }
 
-    def build(config: LaunchConfig) -> dict[str, Any]:
-        assert isinstance(config, ModelsLaunch)
-        return {
-            **matrix_arguments(X, weight.dtype),
-            **_row_arguments(models, weight, config.block_k),
-            "WEIGHT": weight,
-            "BIAS": bias,
-            "CENTER": center,
-            "PARTIALS": partials,
-            "N": N,
-            "PRODUCT": config.product and models.classes == 1 and models.sample_weight is None,
-            # Other programs read the same tile at about the same time.
-            "POLICY": "evict_first" if -(-M // config.block_k) == 1 else "",
-            "BLOCK_N": config.block_n,
-            "BLOCK_D": max(_NARROWEST, block_width(D)),
-            "BLOCK_K": config.block_k,
-            "CHUNK": min(_MOST_CHUNK, max(1, _CHUNK_ROWS // config.block_n)),
-            "PRECISION": config.precision,
-            "X_TERMS": x_terms if config.precision == "bfloat16" else 0,
-            "INTERPRETED": knobs.runtime.interpret,
-            "STAGES": pipeline_stages(config, X),
-            **launch_options(config),
-            **_most_registers(config),
-        }
-
-    kernel, fitting, found = _models.models_kernel, config, None
-    if given or not are_fitted(X.device):
-        arguments = build(config)
-    else:
-        fitting, arguments, found = settle(
-            config, build, lambda some: loaded(kernel, X.device, some), device_limits(X.device), least_rows=_NARROWEST
-        )
-    blocks = -(-K // _models_of_block(models, config.block_k))
-    tiles = -(-N // fitting.block_n)
-    programs = max(1, min(tiles, fitting.programs_per_sm * multiprocessors(X.device) // blocks))
+    kernel, resident, found = _models.models_kernel, config.programs_per_sm, None
+    if are_fitted(X.device):
+        found = loaded(kernel, X.device, arguments)
+        resident = min(resident, resident_programs(found, config.num_warps, device_limits(X.device)))
+    programs = max(1, min(tiles, resident * multiprocessors(X.device) // blocks))
     partials = X.new_zeros((programs, 2 * K + (D + 2) * M), dtype=torch.float64)
     arguments |= {"PARTIALS": partials, "tiles": tiles, "programs": programs}
     Launch(kernel, (blocks, programs), arguments, found=found)()

@@ -7,8 +7,8 @@ logits to residuals.
 
 Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms,
 which hold all 24 bits of a float32, and sums are float32. Two terms would spare a third of that, and leave a relative
-error of 4e-6 in W, hence in the gradient. Float32 rows can be split as well, which takes six products of bfloat16 tiles,
-or are multiplied in float32.
+error of 4e-6 in W, hence in the gradient. Float32 rows can be split as well, which takes six products of bfloat16
+tiles, or are multiplied in float32.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _MOST_CHUNK = 64
 _BLOCK_BYTES = 24 << 20
 """Bytes of X in a block of rows, and of its logits: half of an H100's L2 cache, so that X is still there when it is
 multiplied again."""
+_BLOCK_ROWS = 1 << 18
+"""Rows of such a block at most: its products are sums in float32, which lose digits with their length."""
 _TILE_VALUES = 2048
 """Logits of a tile of the kernel between two products, 16 for each thread; half as many in float64."""
 
@@ -126,7 +128,7 @@ def _fused(
     blocks, tiles = -(-K // _models_of_block(models, config.block_k)), -(-N // config.block_n)
     arguments = {
         **matrix_arguments(X, weight.dtype),
-        **_row_arguments(models, weight, config.block_k),
+        **_row_arguments(models),
         "WEIGHT": weight,
         "BIAS": bias,
         "CENTER": center,
@@ -208,11 +210,10 @@ class _Logits:
         self, models: Models, bias: Tensor, along: Tensor | None, second: bool, *, height: int, terms: int
     ) -> None:
         compute, M, C = bias.dtype, len(bias), models.classes
-        self._models, self._height, self._terms = models, height, terms
-        most = max(1, _TILE_VALUES * 4 // compute.itemsize)
+        self._models = models
         lanes = block_width(C)
         block_k = max(lanes, min(block_width(models.count) * lanes, 128))
-        block_n = max(1, most // block_k)
+        block_n = max(1, _TILE_VALUES * 4 // compute.itemsize // block_k)
         blocks = -(-models.count // _models_of_block(models, block_k))
         programs = min(-(-height // block_n), max(1, 4 * multiprocessors(bias.device) // blocks))
         storage = torch.bfloat16 if terms > 1 else compute
@@ -226,7 +227,7 @@ class _Logits:
         self._partials = bias.new_zeros((programs, 2 * (models.count + M)), dtype=torch.float64)
         self._grid = blocks, programs
         self._arguments = {
-            **_row_arguments(models, bias, block_k),
+            **_row_arguments(models),
             "VALUES": self._values,
             "ROOTS": self._roots,
             "BIAS": bias,
@@ -270,7 +271,7 @@ class _Logits:
         return self._partials.sum(dim=0)
 
 
-def _row_arguments(models: Models, weight: Tensor, block_k: int) -> dict[str, Any]:
+def _row_arguments(models: Models) -> dict[str, Any]:
     """Return what says which rows train which models."""
     return {
         "CODES": models.codes,
@@ -325,7 +326,8 @@ def _on_bfloat16(X: Tensor, weight: Tensor, center: Tensor | None) -> bool:
 
 def _block_rows(X: Tensor, logit_bytes: int) -> int:
     """Return the rows of a block, a whole number of 128 so that bytes of the labels begin where the first ones do."""
-    return max(1, _BLOCK_BYTES // max(X.shape[1] * X.element_size(), logit_bytes) // 128) * 128
+    row_bytes = max(X.shape[1] * X.element_size(), logit_bytes)
+    return min(_BLOCK_ROWS, max(1, _BLOCK_BYTES // row_bytes // 128) * 128)
 
 
 def _split(weight: Tensor) -> list[Tensor]:

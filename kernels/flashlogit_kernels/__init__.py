@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .contract import pad_rows as pad_rows
     from .gpu.measure import column_moments as column_moments
     from .gpu.measure import label_sums as label_sums
+    from .gpu.models import models_onepass as models_onepass
     from .gpu.passes import Plans as Plans
     from .gpu.passes import bce_hessian as bce_hessian
     from .gpu.passes import bce_onepass as bce_onepass
@@ -35,6 +36,7 @@ __all__ = [
     "fits_step",
     "hessian_product",
     "label_sums",
+    "models_onepass",
     "pad_rows",
 ]
 
@@ -56,6 +58,7 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
 _HOMES = {
     **dict.fromkeys(("column_moments", "label_sums"), "gpu.measure"),
     **dict.fromkeys(("Step", "fits_step"), "gpu.steps.step"),
+    "models_onepass": "gpu.models",
     "pad_rows": "contract",
 }
 __getattr__ = attribute_loader(__name__, {**dict.fromkeys(__all__, "gpu.passes"), **_HOMES})

@@ -80,6 +80,13 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
         ones = torch.ones(D + 1, dtype=torch.float64)
         mean_optimum(TinyFits.empty(X, 132), null=ones, center=ones[:D], scale=ones, folded=True)
         return
+    if call["function"] == "models_onepass":
+        from flashlogit_kernels.models import Models
+
+        K, C, one = call["K"], call.get("C", 1), torch.ones(1, N, dtype=torch.uint8)
+        models = Models(one, one, *torch.zeros(3, K, dtype=torch.int32), classes=C)
+        kernels.models_onepass(X, models, torch.zeros(D, K * C, dtype=compute), torch.zeros(K * C, dtype=compute))
+        return
     function = getattr(kernels, call["function"])
     if call["function"] == "label_sums":
         function(torch.ones(N, dtype=storage), *([torch.ones(N)] if call.get("everything") else []))
@@ -120,9 +127,8 @@ def compile_launch(
     from flashlogit_kernels.gpu.resources import DeviceLimits, Resources, resident_programs
 
     bound = dict(zip(fn.arg_names, args, strict=False)) | kwargs
-    options = {
-        name: bound[name] for name in ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion") if name in bound
-    }
+    options = ("num_warps", "num_ctas", "num_stages", "enable_fp_fusion", "maxnreg")
+    options = {name: bound[name] for name in options if name in bound}
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(fn.params):
         value = bound[parameter.name]

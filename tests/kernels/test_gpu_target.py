@@ -82,6 +82,17 @@ TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 31, everything=True), 
 TINY.append(call("mean_optimum", 31))
 
 
+MODELS = [
+    call("models_onepass", 28, K=100),
+    call("models_onepass", 64, "bfloat16", K=100),
+    call("models_onepass", 28, K=5, C=10),
+    call("models_onepass", 300, "bfloat16", K=100),
+]
+"""Many models, 16 or 32 columns of W a program, and what is launched between the products of wider rows."""
+SPILL_BESIDE_TILES = 96
+"""Bytes a thread of these that may be spilled outside the loop over tiles, such as addresses of the gradient."""
+
+
 OTHER_GPUS = [
     call(function, D, *dtypes, target=target, **more)
     for target, rows in ((86, 16), (100, 32))
@@ -102,7 +113,9 @@ def describe(call: Call) -> str:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
-    calls = TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS + TINY + OTHER_GPUS
+    calls = (
+        TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS + TINY + MODELS + OTHER_GPUS
+    )
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda share: compiled(share, tmp_path_factory.mktemp("triton")), shares)
@@ -134,6 +147,15 @@ def test_the_tables_tiles_fit_the_registers(call, reports):
     assert kernel["kernel"] == ("hessian_kernel" if call in HESSIANS else "onepass_kernel")
     assert second_stage["kernel"] == "reduce_kernel"
     assert kernel["spilled"] == second_stage["spilled"] == 0
+
+
+@pytest.mark.parametrize("call", MODELS, ids=describe)
+def test_many_models_fit_the_registers(call, reports):
+    (kernel,) = reports[describe(call)]
+    assert kernel["kernel"] == ("models_kernel" if call["D"] <= 256 else "logits_kernel")
+    assert kernel["fits"]
+    assert kernel["spilled"] <= SPILL_BESIDE_TILES
+    assert kernel["programs"] * kernel["num_warps"] >= 8
 
 
 BYTES_A_CYCLE = 13.2
@@ -193,6 +215,7 @@ def test_counts_that_change_compile_nothing_anew(reports):
     next one begins at a multiple of 16 numbers."""
     launched = [report for call, found in reports.items() if not call.startswith("step") for report in found]
     names = ("onepass", "rows", "column_sums", "hessian", "reduce", "label_sums", "column_moments", "tiny", "mean")
+    names += ("models", "logits")
     assert {report["kernel"] for report in launched} == {f"{name}_kernel" for name in names}
     for report in launched:
         assert not {"tiles", "programs", "columns", "partial_count", "total_count"}.intersection(report["specialised"])

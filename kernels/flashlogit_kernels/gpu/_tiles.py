@@ -60,8 +60,10 @@ def load_tile(
     ROW_STRIDE: tl.constexpr,
     column_stride,
     COLUMN_MAJOR: tl.constexpr,
+    POLICY: tl.constexpr = "evict_first",
 ):
-    """Return X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once.
+    """Return X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once,
+    unless POLICY says otherwise.
 
     The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised. Columns
     from D to READABLE_D are read and thrown away, so that rows which begin at whole 16 bytes are read in such pieces.
@@ -71,7 +73,7 @@ def load_tile(
     else:
         pointers = X + source[:, None] * ROW_STRIDE + columns[None, :]
     mask = exists[:, None] & (columns < READABLE_D)[None, :]
-    x = tl.load(pointers, mask=mask, other=0.0, eviction_policy="evict_first")
+    x = tl.load(pointers, mask=mask, other=0.0, eviction_policy=POLICY)
     if READABLE_D > D:
         x = tl.where((columns < D)[None, :], x, 0.0)  # not merely a weight of 0: what lies there may be NaN
     return x

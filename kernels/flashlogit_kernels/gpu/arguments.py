@@ -13,7 +13,7 @@ from torch import Tensor
 from ..contract import RowPass, RowValues
 from .launch import LaunchConfig, is_column_major
 
-_TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def row_repeats(row_pass: RowPass, config: LaunchConfig) -> int:
@@ -60,19 +60,22 @@ def value_arguments(values: RowValues) -> dict[str, Any]:
 
 
 def data_arguments(row_pass: RowPass) -> dict[str, Any]:
-    """Return X, its strides, one of which is 1, its centre, and the visited rows."""
-    X, column_major = row_pass.X, is_column_major(row_pass.X)
+    """Return X, its centre, and the visited rows."""
+    places = {"CENTER": row_pass.center, "ROWS": row_pass.rows, "N": row_pass.n}
+    return {**matrix_arguments(row_pass.X, row_pass.compute), **places}
+
+
+def matrix_arguments(X: Tensor, compute: torch.dtype) -> dict[str, Any]:
+    """Return X, its strides, one of which is 1, its columns, and the arithmetic's dtype."""
+    column_major = is_column_major(X)
     return {
         "X": X,
-        "CENTER": row_pass.center,
-        "ROWS": row_pass.rows,
-        "N": row_pass.n,
         "column_stride": X.stride(1) if column_major else 0,
         "ROW_STRIDE": 1 if column_major else X.stride(0),
         "COLUMN_MAJOR": column_major,
         "D": X.shape[1],
         "READABLE_D": X.shape[1] if column_major else readable_columns(X),
-        "COMPUTE": _TRITON_DTYPES[row_pass.compute],
+        "COMPUTE": TRITON_DTYPES[compute],
     }
 
 

@@ -302,3 +302,9 @@ def multiprocessors(device: torch.device) -> int:
     if device.type == "cpu":
         return 2
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+@functools.cache
+def has_tf32(device: torch.device) -> bool:
+    """Return whether tiles of float32 can be multiplied as TF32: by NVIDIA's units, from compute capability 8.0 on."""
+    return device.type == "cpu" or (torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0))

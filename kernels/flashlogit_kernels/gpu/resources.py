@@ -32,7 +32,7 @@ _COUNTS = frozenset({"tiles", "programs", "columns", "partial_count", "total_cou
 """Arguments that change from call to call, for whose values Triton is told not to compile a kernel anew."""
 _PROGRAMS = {(7, 5): 16, (8, 6): 16, (8, 7): 16, (8, 9): 24, (12, 0): 24, (12, 1): 24}
 """Programs that a multiprocessor holds at most, by compute capability; 32 for others. torch does not tell."""
-_CHANGING = frozenset({"N", "row_stride", "column_stride"})
+_CHANGING = frozenset({"N", "K", "rows", "row_stride", "column_stride"})
 """Arguments of whose values Triton only asks whether they are 1, multiples of 16, or beyond 32 bits."""
 
 

@@ -33,6 +33,7 @@ from .launch import (
     fits_registers,
     fitted,
     grid_size,
+    has_tf32,
     launch_config,
     piece_widths,
     pipeline_stages,
@@ -270,9 +271,5 @@ def _from_table(kernel: KernelName, row_pass: RowPass, *, border: bool = False) 
 
 
 def _precision(width: int, device: torch.device) -> str:
-    """Return how float32 tiles are multiplied: TF32 needs NVIDIA's units from compute capability 8.0 on."""
-    if width <= _WIDEST_IEEE:
-        return "ieee"
-    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
-        return "ieee"
-    return "tf32x3"
+    """Return how float32 tiles are multiplied."""
+    return "ieee" if width <= _WIDEST_IEEE or not has_tf32(device) else "tf32x3"

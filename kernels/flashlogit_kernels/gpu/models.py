@@ -1,0 +1,349 @@
+"""The pass for many models on a GPU: in one kernel, or as products of row blocks around one.
+
+In one kernel a tile of X is multiplied by W, and its transpose by the residuals, without being read again. That takes
+registers for W and the gradient of a block of models, so it ends at `FUSED_COLUMNS`. What is left takes a block of rows
+after the other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from
+logits to residuals.
+
+Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms,
+which hold all 24 bits of a float32, and sums are float32. Two terms would spare a third of that, and leave a relative
+error of 4e-6 in W, hence in the gradient. Float32 rows can be split as well, which takes six products of bfloat16
+tiles, or are multiplied in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton import knobs
+
+from ..checks import check_matrix
+from ..models import Models, ModelSums, check_models
+from . import _models
+from .arguments import TRITON_DTYPES, launch_options, matrix_arguments, on_device
+from .launch import LaunchConfig, block_width, has_tf32, multiprocessors, pipeline_stages
+from .plan import Launch
+from .resources import are_fitted, device_limits, loaded, resident_programs, stand_in
+
+FUSED_COLUMNS = 256
+"""Columns up to which W and the gradient of 16 models fit the registers and the shared memory of a program."""
+_NARROWEST = 16
+"""Smallest sides of tiles that tl.dot multiplies."""
+_CHUNK_ROWS = 2048
+"""Rows whose terms a program adds up in float32. Adding up n terms of one sign rounds by 1.4e-8 sqrt(n) of their sum,
+here 6e-7, and the errors of many such sums cancel."""
+_MOST_CHUNK = 64
+"""Tiles of such a sum at most: the product of as many factors 1 + e <= 2 is a float32."""
+_BLOCK_BYTES = 24 << 20
+"""Bytes of X in a block of rows, and of its logits: half of an H100's L2 cache, so that X is still there when it is
+multiplied again."""
+_BLOCK_ROWS = 1 << 18
+"""Rows of such a block at most: its products are sums in float32, which lose digits with their length."""
+_TILE_VALUES = 2048
+"""Logits of a tile of the kernel between two products, 16 for each thread; half as many in float64."""
+
+
+@dataclass(frozen=True)
+class ModelsLaunch(LaunchConfig):
+    """How the kernel for many models is launched.
+
+    block_k: columns of W of a program. precision: of float32 products, "bfloat16" for those of bfloat16 terms, or what
+    tl.dot calls "ieee" or "tf32x3"; all are about as accurate. product: whether the losses of unweighted rows
+    of logistic models are summed as a product, see `_models.terms`.
+    """
+
+    block_k: int = 32
+    precision: str = "bfloat16"
+    product: bool = True
+
+
+_X_TERMS = {torch.bfloat16: 1, torch.float16: 2}
+"""Bfloat16 terms that add up to a number of X; three for others."""
+_FLOAT32 = {
+    32: ModelsLaunch(32, 4, 2, block_k=32, precision="ieee"),
+    64: ModelsLaunch(64, 4, 2, block_k=16),
+    128: ModelsLaunch(32, 4, 2, block_k=16, precision="ieee"),
+    256: ModelsLaunch(32, 8, 1, block_k=16, precision="ieee"),
+}
+_BFLOAT16 = {
+    32: ModelsLaunch(64, 4, 2, block_k=32),
+    64: ModelsLaunch(64, 4, 2, block_k=32),
+    128: ModelsLaunch(64, 4, 2, block_k=32),
+    256: ModelsLaunch(64, 4, 2, block_k=16),
+}
+"""Launches by the widest tile that they are for, of bfloat16 rows and of others. They were chosen by what an H100's
+compiler makes of them (Triton 3.6, 100 models of 28, 64, 128 and 256 columns), not by their time: the loop over tiles
+spills nothing, except for bfloat16 rows of 128 and 256 columns, with 8 and 37 accesses a tile."""
+
+
+def models_onepass(
+    X: Tensor,
+    models: Models,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    center: Tensor | None = None,
+    along: Tensor | None = None,
+    second: bool = False,
+    launch: ModelsLaunch | None = None,
+) -> ModelSums:
+    """Return losses, held-out losses and gradients of K models, reading X once: in float32 arithmetic, of up to 256
+    columns, and without `along` and `second`; else blocks of rows are read again, from the L2 cache.
+
+    Args:
+        X: [N, D] float64, float32, bfloat16 or float16, with contiguous rows or contiguous columns (any other layout is
+            copied once).
+        models: of which rows and labels; C = models.classes.
+        weight: [D, K C] float32 or float64, which is the arithmetic's dtype.
+        bias: [K C].
+        center: [D], subtracted from every row.
+        along: [K C] t for the border.
+        second: whether to sum J [K, C, C].
+        launch: of the kernel that reads X once, instead of the table's; taken as it is.
+
+    Returns:
+        See `ModelSums`; float64.
+
+    Raises:
+        ValueError, TypeError: shapes, devices or dtypes that do not fit, see `check_models`.
+    """
+    X = check_matrix(X)
+    check_models(X, models, weight, bias, center, along)
+    weight, bias = weight.detach().contiguous(), bias.detach().contiguous()
+    center, along = (None if v is None else v.detach().contiguous() for v in (center, along))
+    config = launch or _from_table(X, models, weight, center)
+    with on_device(X), torch.no_grad(), torch.autocast(X.device.type, enabled=False):
+        if config is None or along is not None or second:
+            return _of_blocks(X, models, weight, bias, center, along, second)
+        return _fused(X, models, weight, bias, center, config)
+
+
+def _fused(
+    X: Tensor, models: Models, weight: Tensor, bias: Tensor, center: Tensor | None, config: ModelsLaunch
+) -> ModelSums:
+    (N, D), K, M = X.shape, models.count, weight.shape[1]
+    x_terms = _X_TERMS.get(X.dtype, 3) if center is None else 3
+    blocks, tiles = -(-K // _models_of_block(models, config.block_k)), -(-N // config.block_n)
+    arguments = {
+        **matrix_arguments(X, weight.dtype),
+        **_row_arguments(models),
+        "WEIGHT": weight,
+        "BIAS": bias,
+        "CENTER": center,
+        "PARTIALS": stand_in(torch.float64, X.device),
+        "N": N,
+        "PRODUCT": config.product and models.classes == 1 and models.sample_weight is None,
+        # Other programs read the same tile at about the same time.
+        "POLICY": "evict_first" if blocks == 1 else "",
+        "BLOCK_N": config.block_n,
+        "BLOCK_D": max(_NARROWEST, block_width(D)),
+        "BLOCK_K": config.block_k,
+        "CHUNK": min(_MOST_CHUNK, max(1, _CHUNK_ROWS // config.block_n)),
+        "PRECISION": config.precision,
+        "X_TERMS": x_terms if config.precision == "bfloat16" else 0,
+        "INTERPRETED": knobs.runtime.interpret,
+        "STAGES": pipeline_stages(config, X),
+        **launch_options(config),
+        **_most_registers(config),
+    }
+
+    kernel, resident, found = _models.models_kernel, config.programs_per_sm, None
+    if are_fitted(X.device):
+        found = loaded(kernel, X.device, arguments)
+        resident = min(resident, resident_programs(found, config.num_warps, device_limits(X.device)))
+    programs = max(1, min(tiles, resident * multiprocessors(X.device) // blocks))
+    partials = X.new_zeros((programs, 2 * K + (D + 2) * M), dtype=torch.float64)
+    arguments |= {"PARTIALS": partials, "tiles": tiles, "programs": programs}
+    Launch(kernel, (blocks, programs), arguments, found=found)()
+    loss, held_loss, bias_grad, _, gradient = partials.sum(dim=0).split_with_sizes([K, K, M, M, D * M])
+    return ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
+
+
+def _of_blocks(
+    X: Tensor,
+    models: Models,
+    weight: Tensor,
+    bias: Tensor,
+    center: Tensor | None,
+    along: Tensor | None,
+    second: bool,
+) -> ModelSums:
+    (N, D), K, C, M, compute = X.shape, models.count, models.classes, weight.shape[1], weight.dtype
+    terms = 3 if _on_bfloat16(X, weight, center) else 1
+    W = torch.cat(_split(weight), dim=1) if terms > 1 else weight
+    height = min(max(N, 1), _block_rows(X, terms * M * compute.itemsize))
+    logits_kernel = _Logits(models, bias, along, second, height=height, terms=terms)
+    gradient, gram = X.new_zeros((D, M), dtype=torch.float64), X.new_zeros((K, C, C), dtype=torch.float64)
+    border = torch.zeros_like(gradient) if along is not None else None
+    for start in range(0, N, height):
+        rows = slice(start, min(start + height, N))
+        block = X[rows] if terms > 1 else X[rows].to(compute)
+        if center is not None:
+            block = block - center
+        r, values, roots = logits_kernel(rows, _product(block, W))
+        gradient += _product(block.t(), r).view(D, terms, M).sum(dim=1, dtype=torch.float64)
+        if border is not None and values is not None:
+            border += _product(block.t(), values).view(D, terms, M).sum(dim=1, dtype=torch.float64)
+        if roots is not None:
+            p = roots.view(-1, K, C).transpose(0, 1)
+            gram += p.mT @ p
+    loss, held_loss, bias_grad, curvature = logits_kernel.sums().split_with_sizes([K, K, M, M])
+    seconds = None
+    if second and C == 1:
+        seconds = curvature.view(K, 1, 1)
+    elif second:
+        # J is diag(p) - p p^T, whose rows add up to 0: so nothing cancels where a class is almost certain.
+        others = gram - torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
+        seconds = torch.diag_embed(others.sum(dim=2)) - others
+    if along is None:
+        return ModelSums(loss, held_loss, gradient, bias_grad, second=seconds)
+    corner = curvature * along if C == 1 else curvature
+    return ModelSums(loss, held_loss, gradient, bias_grad, border, corner, seconds)
+
+
+class _Logits:
+    """The kernel between both products, for one block of rows after the other, and the sums it adds up."""
+
+    def __init__(
+        self, models: Models, bias: Tensor, along: Tensor | None, second: bool, *, height: int, terms: int
+    ) -> None:
+        compute, M, C = bias.dtype, len(bias), models.classes
+        self._models = models
+        lanes = block_width(C)
+        block_k = max(lanes, min(block_width(models.count) * lanes, 128))
+        block_n = max(1, _TILE_VALUES * 4 // compute.itemsize // block_k)
+        blocks = -(-models.count // _models_of_block(models, block_k))
+        programs = min(-(-height // block_n), max(1, 4 * multiprocessors(bias.device) // blocks))
+        storage = torch.bfloat16 if terms > 1 else compute
+
+        def empty(wanted: bool, width: int, dtype: torch.dtype) -> Tensor | None:
+            return bias.new_empty((height, width), dtype=dtype) if wanted else None
+
+        self._residual = empty(terms > 1, terms * M, storage)
+        self._values = empty(along is not None, terms * M, storage)
+        self._roots = empty(second and C > 1, M, compute)
+        self._partials = bias.new_zeros((programs, 2 * (models.count + M)), dtype=torch.float64)
+        self._grid = blocks, programs
+        self._arguments = {
+            **_row_arguments(models),
+            "VALUES": self._values,
+            "ROOTS": self._roots,
+            "BIAS": bias,
+            "ALONG": along,
+            "PARTIALS": self._partials,
+            "N": models.codes.shape[1],
+            "COMPUTE": TRITON_DTYPES[compute],
+            "SUM_CURVATURE": along is not None or (second and C == 1),
+            "BLOCK_N": block_n,
+            "BLOCK_K": block_k,
+            "TERMS": terms,
+            "programs": programs,
+            **launch_options(LaunchConfig(block_n, 4, 4)),
+        }
+        self._launches: dict[int, Launch] = {}
+
+    def __call__(self, rows: slice, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return s r of these rows, s J t and sqrt(s) p, [rows, terms M], or [rows, M] for the last; z is written
+        over."""
+        count, models, s = len(z), self._models, self._models.sample_weight
+        changing = {
+            "Z": z,
+            "RESIDUAL": z if self._residual is None else self._residual,
+            "CODES": models.codes[:, rows],
+            "FOLDS": models.folds[:, rows],
+        }
+        if s is not None:
+            changing["SAMPLE_WEIGHT"] = s[rows]
+        if count not in self._launches:
+            arguments = {**self._arguments, **changing, "rows": count}
+            arguments["tiles"] = -(-count // self._arguments["BLOCK_N"])
+            self._launches[count] = Launch(_models.logits_kernel, self._grid, arguments, changing=list(changing))
+        self._launches[count](changing)
+        found = (changing["RESIDUAL"], self._values, self._roots)
+        residual, values, roots = (None if each is None else each[:count] for each in found)
+        assert residual is not None
+        return residual, values, roots
+
+    def sums(self) -> Tensor:
+        """Return loss, held-out loss, sum of s r and of the curvature's values, [2 K + 2 M] float64."""
+        return self._partials.sum(dim=0)
+
+
+def _row_arguments(models: Models) -> dict[str, Any]:
+    """Return what says which rows train which models."""
+    return {
+        "CODES": models.codes,
+        "FOLDS": models.folds,
+        "TARGET_OF": models.target_of,
+        "FOLD_OF": models.fold_of,
+        "HELD": models.held,
+        "SAMPLE_WEIGHT": models.sample_weight,
+        "K": models.count,
+        "C": models.classes,
+        "LANES": block_width(models.classes),
+        "ONE_TARGET": len(models.codes) == 1,
+        "ONE_FOLD": len(models.folds) == 1,
+        "ORDERED": models.ordered,
+    }
+
+
+def _most_registers(config: LaunchConfig) -> dict[str, Any]:
+    """Return the compiler's option for so many registers that the programs fit a multiprocessor of 65,536.
+
+    Left alone, the compiler loads whole operands of a product before it multiplies them, and takes all 255.
+    """
+    if torch.version.hip is not None:
+        return {}
+    return {"maxnreg": min(255, 65_536 // (32 * config.num_warps * config.programs_per_sm) // 8 * 8)}
+
+
+def _models_of_block(models: Models, block_k: int) -> int:
+    return block_k // block_width(models.classes)
+
+
+def _from_table(X: Tensor, models: Models, weight: Tensor, center: Tensor | None) -> ModelsLaunch | None:
+    """Return the launch of the kernel that reads X once, with no more columns than there are models; None where the
+    arithmetic is float64, or a row or the classes of a model too wide."""
+    D, lanes = X.shape[1], block_width(models.classes)
+    if weight.dtype != torch.float32 or D > FUSED_COLUMNS:
+        return None
+    table = _BFLOAT16 if _on_bfloat16(X, weight, center) else _FLOAT32
+    config = table[max(32, block_width(D))]
+    if lanes > config.block_k:
+        return None
+    config = replace(config, block_k=min(config.block_k, max(_NARROWEST, block_width(models.count) * lanes)))
+    if config.precision != "ieee" and not has_tf32(X.device):
+        config = replace(config, precision="ieee")
+    return config
+
+
+def _on_bfloat16(X: Tensor, weight: Tensor, center: Tensor | None) -> bool:
+    """Return whether rows are multiplied as bfloat16; less a centre they are float32."""
+    return X.dtype == torch.bfloat16 and weight.dtype == torch.float32 and center is None
+
+
+def _block_rows(X: Tensor, logit_bytes: int) -> int:
+    """Return the rows of a block, a whole number of 128 so that bytes of the labels begin where the first ones do."""
+    row_bytes = max(X.shape[1] * X.element_size(), logit_bytes)
+    return min(_BLOCK_ROWS, max(1, _BLOCK_BYTES // row_bytes // 128) * 128)
+
+
+def _split(weight: Tensor) -> list[Tensor]:
+    """Return three bfloat16 tensors that add up to float32 weights, as `_models.split` does for tiles."""
+    parts, rest = [], weight
+    for _ in range(3):
+        parts.append(rest.to(torch.bfloat16))
+        rest = rest - parts[-1]
+    return parts
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """Return A B, of bfloat16 matrices in float32."""
+    if A.dtype != torch.bfloat16:
+        return A @ B
+    if A.is_cuda and torch.version.hip is None:
+        return torch.mm(A, B, out_dtype=torch.float32)
+    return A.float() @ B.float()

@@ -18,9 +18,7 @@ from flashlogit_kernels.compiling import compile_seconds
 from flashlogit_kernels.fits import NUMBERS, ROW, TOLERANCE, TinyFits
 
 from ..objectives.certificate import Certificate, provable
-from ..objectives.logistic import smallest_margin
 from ..solvers.driver import HistoryRow
-from ..solvers.unpenalised.problem import BOUNDS
 from .task import Fit, FitOptions, default_names
 
 SMALL_COLUMNS = 128
@@ -78,8 +76,6 @@ def tiny_fit(
     record = found.record[0].tolist()
     ending, value, gap, null, iterations, points, rounding, sizes = record[:NUMBERS]
     if ending != TOLERANCE:
-        return None
-    if l2 == 0 and not _overlap(X, y, s, found, intercept=intercept):
         return None
     sizes_of = (0.0, sizes)
     if l2 > 0 and not provable(0.0, l2, rounding, sizes_of, tolerance=tolerance, null=null, classes=classes)[1]:
@@ -144,22 +140,3 @@ def _program(X: Tensor, backend: str, classes: int) -> Callable[..., TinyFits] |
     from ..reference.tiny import fit_tiny
 
     return fit_tiny
-
-
-def _overlap(X: Tensor, y: Tensor, sample_weight: Tensor | None, found: TinyFits, *, intercept: bool) -> bool:
-    """Return whether the classes overlap beyond doubt, so that an unpenalised optimum is not at infinity: some row is
-    on the other label's side, and no direction has lost its curvature since the null model."""
-    rows, labels = X.to(torch.float64), y.to(torch.float64)
-    s = torch.ones_like(labels) if sample_weight is None else sample_weight.to(torch.float64)
-    z = rows @ found.weight[0] + found.bias
-    if smallest_margin(z, y, s) > 0:
-        return False
-    share = 0.5
-    if intercept:
-        share = float(s @ labels / s.sum())
-        rows = torch.cat([rows - rows.mean(dim=0), torch.ones_like(rows[:, :1])], dim=1)
-    here, null = ((rows.t() * (s * h)) @ rows for h in (torch.sigmoid(z) * torch.sigmoid(-z), share * (1 - share)))
-    L, failed = torch.linalg.cholesky_ex(null)
-    half = torch.linalg.solve_triangular(L, here, upper=False)
-    shares = torch.linalg.solve_triangular(L, half.t(), upper=False)
-    return not failed and bool(torch.linalg.eigvalsh(shares)[0] > BOUNDS.flat)

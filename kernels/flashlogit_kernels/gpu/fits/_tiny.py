@@ -87,6 +87,7 @@ def tiny_kernel(
     SAMPLE_WEIGHT,
     ROWS,
     STARTS,
+    L2,
     WEIGHT,
     BIAS,
     RECORD,
@@ -112,8 +113,8 @@ def tiny_kernel(
     """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or m N to (m + 1) N where STARTS is None.
 
     A place's row of X and its label are those numbered ROWS[place], or `place` where ROWS is None; SAMPLE_WEIGHT has a
-    number for each place, or is None. l2 and the tolerance come as the bits of float64 numbers, since a float argument
-    would be rounded to float32. The arithmetic is float64 on (x - center) scale, with the intercept as column D. Only
+    number for each place, or is None. L2 has a number for each problem; where it is None all have l2. l2 and the tolerance
+    come as the bits of float64 numbers, since a float argument would be rounded to float32. The arithmetic is float64 on (x - center) scale, with the intercept as column D. Only
     the Hessian, which chooses directions, is a product of float32 tiles, and its sum over the tiles is float64.
 
     Writes WEIGHT[m, D] and BIAS[m] in the units of X, and RECORD[m, NUMBERS + POINTS * ROW]: ending, P, gap, null
@@ -129,6 +130,8 @@ def tiny_kernel(
     zero = tl.full([], 0.0, tl.float64)
     one = zero + 1.0
     l2 = (tl.full([], 0, tl.int64) + l2_bits).to(tl.float64, bitcast=True)
+    if L2 is not None:
+        l2 = tl.load(L2 + problem)
     tolerance = (tl.full([], 0, tl.int64) + tolerance_bits).to(tl.float64, bitcast=True)
     P: tl.constexpr = D + INTERCEPT
     columns = tl.arange(0, WIDTH)

@@ -64,8 +64,8 @@ def fit_tiny(
         mine = slice(ends[m], ends[m + 1])
         data = every[visited[mine]], labels[visited[mine]], weights[mine]
         with np.errstate(all="ignore"):
-            options = penalties[m], tolerance, intercept, min(iterations, TINY_ITERATIONS)
-            weight, bias, record = _logistic(*data, *options)
+            limit = min(iterations, TINY_ITERATIONS)
+            weight, bias, record = _logistic(*data, penalties[m], tolerance, intercept, limit)
         found.weight[m], found.bias[m] = torch.from_numpy(weight[:, 0]), float(bias[0])
         found.record[m, : len(record)] = torch.tensor(record, dtype=torch.float64)
     return found

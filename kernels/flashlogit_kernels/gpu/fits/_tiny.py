@@ -113,9 +113,10 @@ def tiny_kernel(
     """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or m N to (m + 1) N where STARTS is None.
 
     A place's row of X and its label are those numbered ROWS[place], or `place` where ROWS is None; SAMPLE_WEIGHT has a
-    number for each place, or is None. L2 has a number for each problem; where it is None all have l2. l2 and the tolerance
-    come as the bits of float64 numbers, since a float argument would be rounded to float32. The arithmetic is float64 on (x - center) scale, with the intercept as column D. Only
-    the Hessian, which chooses directions, is a product of float32 tiles, and its sum over the tiles is float64.
+    number for each place, or is None. L2 has a number for each problem, or is None where all have l2, which comes, as
+    the tolerance does, as the bits of a float64 number: a float argument would be rounded to float32. The arithmetic is
+    float64 on (x - center) scale, with the intercept as column D. Only the Hessian, which chooses directions, is a
+    product of float32 tiles, and its sum over the tiles is float64.
 
     Writes WEIGHT[m, D] and BIAS[m] in the units of X, and RECORD[m, NUMBERS + POINTS * ROW]: ending, P, gap, null
     model's P, evaluations after the first, accepted points, and the columns' squared errors and sizes as

@@ -68,7 +68,7 @@ def fit_groups(
 
     Groups that `fit` would fit at once, see its `backend`, are all fitted together: by the kernels where l2 > 0, or on
     a CPU in as many threads as torch may use. Others, and those that did not end at the tolerance so, are fitted by
-    `fit` one after the other. A group's numbers do not depend on the number of threads, nor on the other groups.
+    `fit` one after the other. What is fitted at once does not depend on the number of threads, nor on other groups.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16, a tensor on any device or an array.
@@ -93,7 +93,7 @@ def fit_groups(
     given = group.detach() if isinstance(group, Tensor) else np.asarray(group)
     order, groups, starts = _sorted(given, len(X))
     penalties = _penalties(l2, len(groups))
-    FitOptions(0.0, 0.0, "auto", tolerance, max_iterations, None, None, None)
+    FitOptions(0.0, 0.0, "auto", tolerance, max_iterations, None, None, None)  # which checks them
     chosen = choose_backend(backend, X.device).name
     _check_values(X, y, s, given)
     rows, sizes = order.to(X.device), np.diff(starts)
@@ -185,7 +185,7 @@ def fit_many(
         starts = np.r_[0, np.cumsum(np.where(small, sizes, 0))]
         table, labels = X, y
         if M > _PROBLEMS and device.type == "cpu":  # as each call would make them
-            table, labels = X.double().t().contiguous().t(), y.double()
+            table, labels = X.double(), y.double()
         for begin in range(0, M, _PROBLEMS):
             part = slice(begin, min(begin + _PROBLEMS, M))
             first, last = starts[part.start], starts[part.stop]

@@ -32,8 +32,8 @@ def fit_tiny(
 ) -> TinyFits:
     """Minimise M objectives with an l2 penalty by Newton's method, several at a time in torch's number of threads.
 
-    The arithmetic is float64, on a copy of X and one of each problem's rows. A problem gives the same bits whatever
-    others are fitted with it, and in whatever threads.
+    The arithmetic is float64, on a copy of each problem's rows, and one of X if it is of another dtype. A problem gives
+    the same bits whatever others are fitted with it, and in whatever threads.
 
     Args:
         X: [N, D] of a floating dtype, on the CPU. No limit is set to its size, but the loops are made for X whose
@@ -54,8 +54,11 @@ def fit_tiny(
     found = TinyFits.empty(X, M)
     none = y.new_empty(0)
     s, visited = none if sample_weight is None else sample_weight, none if rows is None else rows.view(-1)
-    given = (X.t(), np.float64), (y, np.float64), (s, np.float64), (visited, np.int64)
-    data = *(_array(values, dtype) for values, dtype in given), ends
+    by_columns = X.stride(0) == 1
+    table = _array(X.t() if by_columns else X, np.float64).reshape(-1)
+    given = (y, np.float64), (s, np.float64), (visited, np.int64)
+    strides = (1, len(X)) if by_columns else (X.shape[1], 1)
+    data = table, strides, X.shape[1], *(_array(values, dtype) for values, dtype in given), ends
     penalties = np.broadcast_to(np.asarray(l2, np.float64), (M,))
     options = np.ascontiguousarray(penalties), float(tolerance), bool(intercept), min(int(iterations), TINY_ITERATIONS)
     weight, bias, record = (each.numpy() for each in (found.weight, found.bias, found.record))

@@ -18,6 +18,8 @@ PATIENCE = 8
 """Points in a row that may fail to lower the best gap by a tenth."""
 NO_CURVATURE = 1e-10
 """Smallest pivot of a Hessian with about ones on its diagonal that is not taken for rounding."""
+NO_FLOAT32_CURVATURE = 1e-5
+"""The same of an unpenalised one whose tiles are products in float32: what a penalty would add is missing."""
 FLAT = 0.05
 """Share of the null model's curvature in some direction from which on an unpenalised optimum may be at infinity: a
 direction that the data leave free loses its curvature step by step."""

@@ -50,7 +50,8 @@ def fit_tiny(
         X: [N, D] of a floating dtype, D <= `TINY_COLUMNS`, its rows or its columns contiguous. No limit is set to N,
             but a program's rows should be no more than `TINY_BYTES`.
         y: [N] labels of a real dtype. Those outside [0, 1] end their problem; nothing is raised.
-        l2: of P as in `flashlogit.fit`, above 0; or [M] float64 on the device of X, contiguous.
+        l2: of P as in `flashlogit.fit`, or [M] float64 on the device of X, contiguous, all above 0. At the number 0
+            half the squared Newton decrement takes the gap's place.
         tolerance: on the duality gap relative to the intercept-only model's P.
         intercept: whether b is free; else it is 0.
         sample_weight: a number for each place, [places] of a floating dtype; default ones.
@@ -83,6 +84,7 @@ def fit_tiny(
         "ROW_STRIDE": 1 if column_major else X.stride(0),
         "COLUMN_MAJOR": column_major,
         "INTERCEPT": int(intercept),
+        "UNPENALISED": int(not isinstance(l2, Tensor) and l2 == 0),
         "POINTS": TINY_ITERATIONS + 1,
         "PRECISION": "ieee",
         "BLOCK": _BLOCK,

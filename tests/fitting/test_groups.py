@@ -300,12 +300,14 @@ def test_bootstraps_of_a_larger_table(backend: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("kernels")
-def test_bootstraps_by_the_kernel(device: torch.device) -> None:
-    X, y = (each.to(device) for each in overlapping(40))
+@pytest.mark.parametrize("l2", [0.1, 0.0])
+def test_bootstraps_by_the_kernel(device: torch.device, l2: float) -> None:
+    X, y = (each.to(device) for each in overlapping(60))
     with counted_launches() as counted:
-        found = bootstrap(X, y, replicates=6, l2=0.1, tolerance=1e-4, backend="triton")
-    assert counted.kernels["tiny_kernel"] == 2  # all rows, and the replicates
-    expected = bootstrap(X.cpu(), y.cpu(), replicates=6, l2=0.1, tolerance=1e-10, backend="torch")
+        found = bootstrap(X, y, replicates=6, l2=l2, tolerance=1e-4, backend="triton")
+    assert counted.kernels["tiny_kernel"] == (2 if l2 > 0 else 1)  # of all rows, and of the replicates
+    expected = bootstrap(X.cpu(), y.cpu(), replicates=6, l2=l2, tolerance=1e-10, backend="torch")
+    assert expected.left_out == found.left_out == {}
     torch.testing.assert_close(found.weight.cpu(), expected.weight, rtol=2e-2, atol=2e-2)
 
 

@@ -73,9 +73,9 @@ def bootstrap(
 ) -> Bootstrap:
     """Fit the model again on N rows drawn with replacement, as often as asked for.
 
-    A table that `flashlogit.fit` would fit at once, see its `backend`, has all its replicates fitted together: by the
-    kernels where l2 > 0, or on a CPU in as many threads as torch may use. Those of a larger one are fitted one after
-    the other, from the optimum for all rows. The rows drawn depend on the seed and N alone.
+    A table as small as `flashlogit.fit` fits at once, see its `backend`, has all its replicates fitted together: in one
+    launch on a GPU, or on a CPU in as many threads as torch may use. Those of a larger one are fitted one after the
+    other, from the optimum for all rows. The rows drawn depend on the seed and N alone.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16, a tensor on any device or an array.

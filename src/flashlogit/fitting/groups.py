@@ -66,9 +66,10 @@ def fit_groups(
 ) -> GroupFits:
     """Minimise P, as `flashlogit.fit` does, for the rows of each group by themselves.
 
-    Groups that `fit` would fit at once, see its `backend`, are all fitted together: by the kernels where l2 > 0, or on
-    a CPU in as many threads as torch may use. Others, and those that did not end at the tolerance so, are fitted by
-    `fit` one after the other. What is fitted at once does not depend on the number of threads, nor on other groups.
+    Groups that are as small as `fit` fits at once, see its `backend`, are all fitted together: in one launch on a GPU,
+    or on a CPU in as many threads as torch may use. Others are fitted by `fit` one after the other, as are those that
+    did not end at the tolerance so, and on a GPU, where some have a penalty, those that have none. What is fitted at
+    once does not depend on the number of threads.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16, a tensor on any device or an array.
@@ -171,7 +172,8 @@ def fit_many(
         alone: gives the fit of these rows, weights and l2 by itself.
     """
     device, l2 = X.device, problems.l2
-    possible = (l2 >= LEAST_L2) | ((l2 == 0) & (backend != "triton"))
+    penalised = bool(l2.any())
+    possible = (l2 >= LEAST_L2) | ((l2 == 0) & (not penalised or backend != "triton"))
     sizes = np.diff(problems.starts)
     small = possible & (sizes <= most_rows(X, backend))
     M = len(small)
@@ -192,7 +194,7 @@ def fit_many(
             found = program_of(backend)(
                 table,
                 labels,
-                l2=torch.from_numpy(l2[part]).to(device),
+                l2=torch.from_numpy(l2[part]).to(device) if penalised else 0.0,
                 tolerance=tolerance,
                 intercept=intercept,
                 sample_weight=None if s is None else s[first:last],

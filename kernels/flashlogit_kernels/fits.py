@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 TOLERANCE, LIMIT, STALLED, REFUSED, UNSOUND = range(5)
-"""How a fit ended: only the first with a proven gap, and any other is for another method to go on from the beginning.
-UNSOUND: there is nothing to fit."""
+"""How a fit ended: only the first with a proven gap, or without a penalty with classes that overlap beyond doubt, and
+any other is for another method to go on from the beginning. UNSOUND: there is nothing to fit."""
 TINY_ITERATIONS = 100
 """Most evaluations after the first."""
 TRIALS = 60
@@ -18,6 +18,11 @@ PATIENCE = 8
 """Points in a row that may fail to lower the best gap by a tenth."""
 NO_CURVATURE = 1e-10
 """Smallest pivot of a Hessian with about ones on its diagonal that is not taken for rounding."""
+NO_FLOAT32_CURVATURE = 1e-5
+"""The same of an unpenalised one whose tiles are products in float32: what a penalty would add is missing."""
+FLAT = 0.05
+"""Share of the null model's curvature in some direction from which on an unpenalised optimum may be at infinity: a
+direction that the data leave free loses its curvature step by step."""
 FARTHEST_SHIFT = 0.5
 """Largest shift of the intercept, in nats of its logit, by which residuals are corrected in a certificate; beyond it
 only P* >= 0 is claimed."""

@@ -13,10 +13,14 @@ from flashlogit_kernels import attribute_loader
 
 if TYPE_CHECKING:
     from .estimator.logistic_regression import LogisticRegression as LogisticRegression
+    from .fitting.bootstrap import Bootstrap as Bootstrap
+    from .fitting.bootstrap import bootstrap as bootstrap
     from .fitting.fit import Fit as Fit
     from .fitting.fit import FitState as FitState
     from .fitting.fit import fit as fit
     from .fitting.fit import fit_softmax as fit_softmax
+    from .fitting.groups import GroupFits as GroupFits
+    from .fitting.groups import fit_groups as fit_groups
     from .fitting.many import ManyFits as ManyFits
     from .fitting.many import TargetFits as TargetFits
     from .fitting.many import fit_many as fit_many
@@ -25,28 +29,36 @@ if TYPE_CHECKING:
     from .system.errors import UserError as UserError
 
 _HOMES = {
+    "Bootstrap": "fitting.bootstrap",
     "Fit": "fitting.fit",
     "FitState": "fitting.fit",
+    "GroupFits": "fitting.groups",
     "LogisticHead": "nn.head",
     "ManyFits": "fitting.many",
     "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
     "bce_loss": "nn.loss",
+    "bootstrap": "fitting.bootstrap",
     "fit": "fitting.fit",
+    "fit_groups": "fitting.groups",
     "fit_many": "fitting.many",
     "fit_softmax": "fitting.fit",
 }
 __all__ = [
+    "Bootstrap",
     "Fit",
     "FitState",
+    "GroupFits",
     "LogisticHead",
     "LogisticRegression",
     "ManyFits",
     "TargetFits",
     "UserError",
     "bce_loss",
+    "bootstrap",
     "fit",
+    "fit_groups",
     "fit_many",
     "fit_softmax",
 ]

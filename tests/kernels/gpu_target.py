@@ -71,8 +71,11 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
     if call["function"] == "fit_tiny":
         from flashlogit_kernels.gpu.fits.tiny import fit_tiny
 
-        some = {"rows": torch.arange(N), "starts": torch.arange(0, N + 1, N // 2)} if call.get("everything") else {}
-        fit_tiny(X, torch.ones(N, dtype=torch.uint8), l2=0.1, tolerance=1e-6, **some)
+        some: dict[str, Any] = {"l2": 0.0 if call.get("unpenalised") else 0.1}
+        if call.get("everything"):
+            some |= {"rows": torch.arange(N), "starts": torch.arange(0, N + 1, N // 2)}
+            some |= {"l2": torch.ones(len(some["starts"]) - 1, dtype=torch.float64)}
+        fit_tiny(X, torch.ones(N, dtype=torch.uint8), tolerance=1e-6, **some)
         return
     if call["function"] == "mean_optimum":
         from flashlogit_kernels.gpu.fits.tiny import TinyFits, mean_optimum

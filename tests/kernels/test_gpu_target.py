@@ -79,7 +79,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
 
 
 TINY = [call("fit_tiny", 10, "float64"), call("fit_tiny", 31, everything=True), call("fit_tiny", 63)]
-TINY.append(call("mean_optimum", 31))
+TINY += [call("mean_optimum", 31), *(call("fit_tiny", D, unpenalised=True) for D in (10, 31, 63))]
 
 
 MODELS = [

@@ -196,6 +196,34 @@ def test_the_gap_is_never_below_the_true_one(fit_tiny: Any, device: torch.device
         assert -1e-15 <= float(truth - least) <= gap + 1e-15 <= tolerance * null + 2e-15
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("D", [3, 16])
+def test_without_a_penalty(fit_tiny: Any, device: torch.device, D: int, intercept: bool) -> None:
+    """Overlapping classes, and some that are separated, all but separated, collinear, or of soft labels."""
+    X, y = table(5 * 120, D, torch.device("cpu"))
+    y, s = y.double(), torch.rand(5 * 120) + 0.5
+    middle = X[:, 0].reshape(5, 120).median(dim=1).values.repeat_interleave(120) if intercept else 0.0
+    y[120:360] = (X[:, 0] > middle)[120:360].double()
+    y[240] = 1 - y[240]
+    X[360:480, 1] = 2 * X[360:480, 0]
+    y[480:] = torch.rand(120)
+    given = (each.to(device) for each in (X, y))
+    starts = torch.arange(6, device=device) * 120
+    options = {"l2": 0.0, "tolerance": 1e-9, "intercept": intercept}
+    found = fit_tiny(*given, sample_weight=s.to(device), starts=starts, **options)
+    ended = (found.record[:, 0] == 0).tolist()
+    assert ended == [True, False, False, False, True]
+    for m in (0, 4):
+        part = slice(120 * m, 120 * m + 120)
+        theta = torch.cat([found.weight[m], found.bias[m : m + 1][: int(intercept)]]).cpu()
+        rows = torch.cat([X[part], torch.ones(120, int(intercept))], dim=1)
+        p = torch.sigmoid(rows @ theta)
+        mass = s[part].double() / s[part].sum()
+        newton = torch.linalg.solve((rows.t() * (mass * p * (1 - p))) @ rows, rows.t() @ (mass * (p - y[part])))
+        torch.testing.assert_close(theta - newton, theta, rtol=1e-6, atol=1e-6)
+        assert 0 <= float(found.record[m, 2]) <= 1e-9 * float(found.record[m, 3])
+
+
 LOOPS = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 ONE = """
 import torch

@@ -73,7 +73,7 @@ def fit(
         TypeError: a dtype that cannot be used.
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
-    X, y, sample_weight = _checked(X, y, sample_weight)
+    X, y, sample_weight = checked(X, y, sample_weight)
     chosen = choose_backend(backend, X.device)
     found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=chosen.name)
     if found is not None:
@@ -102,7 +102,7 @@ def fit_at_once(
         ValueError, TypeError: an argument that `fit`, or `fit_softmax`, would not take.
     """
     given = FitOptions(**options)
-    X, y, sample_weight = _checked(X, y, sample_weight)
+    X, y, sample_weight = checked(X, y, sample_weight)
     if classes is None:
         return tiny_fit(X, y, sample_weight, given, intercept=intercept, backend="torch")
     K = _classes(y, classes)
@@ -147,7 +147,7 @@ def fit_softmax(
         TypeError: a dtype that cannot be used.
     """
     options = FitOptions(l1, l2, solver, tolerance, max_iterations, start, names, on_point)
-    X, y, sample_weight = _checked(X, y, sample_weight)
+    X, y, sample_weight = checked(X, y, sample_weight)
     chosen, K, y = choose_backend(backend, X.device), _classes(y, classes), y.long()
     found = tiny_fit(X, y, sample_weight, options, intercept=intercept, backend=chosen.name, classes=K)
     if found is not None:
@@ -159,7 +159,7 @@ def fit_softmax(
     return task.finished(drive(task.objective, task.method, task.limits))
 
 
-def _checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def checked(X: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return X, y and sample_weight as every pass reads them, copied only where they do not lie so in memory.
 
     Looks at no values.

@@ -18,9 +18,7 @@ from flashlogit_kernels.compiling import compile_seconds
 from flashlogit_kernels.fits import NUMBERS, ROW, TOLERANCE, TinyFits
 
 from ..objectives.certificate import Certificate, provable
-from ..objectives.logistic import smallest_margin
 from ..solvers.driver import HistoryRow
-from ..solvers.unpenalised.problem import BOUNDS
 from .task import Fit, FitOptions, default_names
 
 SMALL_COLUMNS = 128
@@ -33,7 +31,7 @@ SOFTMAX_LOGITS, SOFTMAX_PRODUCTS = 1 << 15, 1 << 19
 """Most N K, and most N (D + 1) K (K - 1) / 2, the products that make a Hessian: beyond either a fit in steps takes less
 time. CPU times on an AMD EPYC: 7 ms against 13 at 3,000 x 10 with 3 classes, 12 against 14 at 10,000 x 4 with 3, 12
 against 19 at 2,000 x 20 with 5, and 36 against 21 at 3,000 x 20 with 5."""
-_LEAST_L2 = 1e-300
+LEAST_L2 = 1e-300
 """A penalty from which the kernel can compute the scale of a constant column."""
 
 
@@ -63,7 +61,7 @@ def tiny_fit(
     """
     D, l2, tolerance = X.shape[1], options.l2, options.tolerance
     plain = options.l1 == 0 and options.solver in ("auto", "newton")
-    plain &= l2 >= _LEAST_L2 or (l2 == 0 and backend != "triton" and classes == 1)
+    plain &= l2 >= LEAST_L2 or (l2 == 0 and backend != "triton" and classes == 1)
     named = options.names is None or len(options.names) == D
     if not (plain and named and options.start is None and options.on_point is None):
         return None
@@ -78,8 +76,6 @@ def tiny_fit(
     record = found.record[0].tolist()
     ending, value, gap, null, iterations, points, rounding, sizes = record[:NUMBERS]
     if ending != TOLERANCE:
-        return None
-    if l2 == 0 and not _overlap(X, y, s, found, intercept=intercept):
         return None
     sizes_of = (0.0, sizes)
     if l2 > 0 and not provable(0.0, l2, rounding, sizes_of, tolerance=tolerance, null=null, classes=classes)[1]:
@@ -122,8 +118,9 @@ def tiny_fit(
 
 def _program(X: Tensor, backend: str, classes: int) -> Callable[..., TinyFits] | None:
     """Return what fits X with this backend, or None where X, or a softmax of so many classes, is too large for it."""
-    (N, D), small = X.shape, X.device.type == "cpu" and X.numel() <= SMALL_VALUES
+    N, D = X.shape
     if classes > 1:
+        small = X.device.type == "cpu" and X.numel() <= SMALL_VALUES
         parameters, logits = (D + 1) * classes, N * classes
         small &= parameters <= SOFTMAX_PARAMETERS and logits <= SOFTMAX_LOGITS
         if not small or N * parameters * (classes - 1) > 2 * SOFTMAX_PRODUCTS:
@@ -131,12 +128,25 @@ def _program(X: Tensor, backend: str, classes: int) -> Callable[..., TinyFits] |
         from ..reference.tiny import fit_softmax_tiny
 
         return partial(fit_softmax_tiny, classes=classes)
+    return program_of(backend) if most_rows(X, backend) >= N else None
+
+
+def most_rows(X: Tensor, backend: str) -> int:
+    """Return the number of rows up to which a table of the columns of X is fitted at once, 0 of too many columns."""
+    D = X.shape[1]
     if backend == "triton":
         from flashlogit_kernels.gpu.fits import tiny
 
-        return tiny.fit_tiny if D <= tiny.TINY_COLUMNS and X.numel() * X.element_size() <= tiny.TINY_BYTES else None
-    if not small or D > SMALL_COLUMNS:
-        return None
+        return tiny.TINY_BYTES // (D * X.element_size()) if D <= tiny.TINY_COLUMNS else 0
+    return SMALL_VALUES // D if D <= SMALL_COLUMNS and X.device.type == "cpu" else 0
+
+
+def program_of(backend: str) -> Callable[..., TinyFits]:
+    """Return what fits small tables of two classes with this backend."""
+    if backend == "triton":
+        from flashlogit_kernels.gpu.fits.tiny import fit_tiny as launched
+
+        return launched
     if backend == "numba":
         from flashlogit_kernels.cpu.fits.tiny import fit_tiny as compiled
 
@@ -144,22 +154,3 @@ def _program(X: Tensor, backend: str, classes: int) -> Callable[..., TinyFits] |
     from ..reference.tiny import fit_tiny
 
     return fit_tiny
-
-
-def _overlap(X: Tensor, y: Tensor, sample_weight: Tensor | None, found: TinyFits, *, intercept: bool) -> bool:
-    """Return whether the classes overlap beyond doubt, so that an unpenalised optimum is not at infinity: some row is
-    on the other label's side, and no direction has lost its curvature since the null model."""
-    rows, labels = X.to(torch.float64), y.to(torch.float64)
-    s = torch.ones_like(labels) if sample_weight is None else sample_weight.to(torch.float64)
-    z = rows @ found.weight[0] + found.bias
-    if smallest_margin(z, y, s) > 0:
-        return False
-    share = 0.5
-    if intercept:
-        share = float(s @ labels / s.sum())
-        rows = torch.cat([rows - rows.mean(dim=0), torch.ones_like(rows[:, :1])], dim=1)
-    here, null = ((rows.t() * (s * h)) @ rows for h in (torch.sigmoid(z) * torch.sigmoid(-z), share * (1 - share)))
-    L, failed = torch.linalg.cholesky_ex(null)
-    half = torch.linalg.solve_triangular(L, here, upper=False)
-    shares = torch.linalg.solve_triangular(L, half.t(), upper=False)
-    return not failed and bool(torch.linalg.eigvalsh(shares)[0] > BOUNDS.flat)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flashlogit_kernels.fits import (
     FARTHEST_SHIFT,
+    FLAT,
     LIMIT,
     NO_CURVATURE,
     NUMBERS,
@@ -43,7 +44,7 @@ def fit_tiny(
     X: Tensor,
     y: Tensor,
     *,
-    l2: float,
+    l2: float | Tensor,
     tolerance: float,
     intercept: bool = True,
     sample_weight: Tensor | None = None,
@@ -57,12 +58,14 @@ def fit_tiny(
     ends = np.linspace(0, len(visited), problems(rows) + 1, dtype=int) if starts is None else starts.numpy()
     found = TinyFits.empty(X, len(ends) - 1)
     every, labels = (each.to(torch.float64).numpy() for each in (X, y))
+    penalties = np.broadcast_to(np.asarray(l2, np.float64), len(found.bias)).tolist()
     weights = np.ones(len(visited)) if sample_weight is None else sample_weight.to(torch.float64).numpy()
     for m in range(len(ends) - 1):
         mine = slice(ends[m], ends[m + 1])
         data = every[visited[mine]], labels[visited[mine]], weights[mine]
         with np.errstate(all="ignore"):
-            weight, bias, record = _logistic(*data, l2, tolerance, intercept, min(iterations, TINY_ITERATIONS))
+            limit = min(iterations, TINY_ITERATIONS)
+            weight, bias, record = _logistic(*data, penalties[m], tolerance, intercept, limit)
         found.weight[m], found.bias[m] = torch.from_numpy(weight[:, 0]), float(bias[0])
         found.record[m, : len(record)] = torch.tensor(record, dtype=torch.float64)
     return found
@@ -112,7 +115,22 @@ def _logistic(
     null = -(share * math.log(share) + (1 - share) * math.log(1 - share))
     columns = _Columns.of(X, share * (1 - share), l2, intercept)
     start = np.array([math.log(share / (1 - share))])
-    return _newton(columns, _Logistic(columns.Z, y, s, S), start, null, l2, tolerance, limit)
+    loss = _Logistic(columns.Z, y, s, S)
+    weight, bias, record = _newton(columns, loss, start, null, l2, tolerance, limit)
+    if l2 == 0 and record[0] == TOLERANCE and not _overlap(columns.Z, X @ weight[:, 0] + bias, y, s, share):
+        record[0] = REFUSED
+    return weight, bias, record
+
+
+def _overlap(Z: Array, z: Array, y: Array, s: Array, share: float) -> bool:
+    """Return whether the classes overlap beyond doubt, so that an unpenalised optimum of logits z is not at infinity:
+    some row is on the other label's side, and no direction has less than `FLAT` of the null model's curvature."""
+    on = 1 / (1 + np.exp(-z))
+    hard = (y == 0) | (y == 1)
+    if not bool(((s > 0) & ~(hard & (np.abs(on - y) < 0.5))).any()):
+        return False
+    h = s * (on * (1 - on) - FLAT * share * (1 - share))
+    return not int(torch.linalg.cholesky_ex(torch.from_numpy(_product(Z.T * h, Z) / s.sum()))[1])
 
 
 def _is_finite(X: Array) -> bool:

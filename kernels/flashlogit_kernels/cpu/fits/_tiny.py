@@ -4,20 +4,16 @@ import math
 
 import numpy as np
 
-from ...fits import FARTHEST_SHIFT, LIMIT, NO_CURVATURE, PATIENCE, REFUSED, STALLED, TOLERANCE, TRIALS, UNSOUND
+from ...fits import FARTHEST_SHIFT, FLAT, LIMIT, NO_CURVATURE, PATIENCE, REFUSED, STALLED, TOLERANCE, TRIALS, UNSOUND
 from ..loops import helper, loop
 from ._table import hessian, losses, padded, product
 
 
 @helper
-def _copy_column(column, rows, start, out, n):
-    """Write the visited rows of a column."""
-    if len(rows):
-        for k in range(n):
-            out[k] = column[rows[start + k]]
-    else:
-        for k in range(n):
-            out[k] = column[start + k]
+def _copy_column(X, row_stride, rows, start, out, n):
+    """Write the visited rows of the column that X begins with."""
+    for k in range(n):
+        out[k] = X[(rows[start + k] if len(rows) else start + k) * row_stride]
 
 
 @helper
@@ -51,20 +47,31 @@ def _solve(H, P, least, g, x):
     return smallest
 
 
-@loop
-def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit, weight, bias, head, points):
-    """Fit the problem of the places starts[problem] to starts[problem + 1], as `fit_tiny` has them.
+@helper
+def _overlap(Z, P, y, s, r, h, S, spread, H, scratch):
+    """Return whether the classes overlap beyond doubt, so that an unpenalised optimum is not at infinity: some row is
+    on the other label's side, and no direction has less than `FLAT` of the null model's curvature.
 
-    Args:
-        columns: X^T [D, N] float64.
-        y, s, rows, starts: [N] float64, [places] float64, [places] int64 and [M + 1] int64; s may be empty for ones,
-            and rows for all in order.
-        l2, tolerance, intercept, limit: of the objective and the fit; l2 may be 0, for which half the squared Newton
-            decrement takes the gap's place and a Hessian that cannot be factored ends the fit.
-        weight, bias, head, points: [M, D], [M], [M, NUMBERS] and [M, TINY_ITERATIONS + 1, ROW] to be written: see
-            `TinyFits`.
+    r, h: s_i r_i and s_i h_i at the optimum. spread: a row's curvature at the null model. All but Z, y and s are lost.
     """
-    D = len(columns)
+    apart = True
+    for k in range(len(y)):
+        apart &= s[k] == 0.0 or ((y[k] == 0.0 or y[k] == 1.0) and abs(r[k]) < 0.5 * s[k])
+        r[k] = FLAT * spread * s[k]
+    if apart:
+        return False
+    least = np.empty(H.shape)
+    for k in range(2):
+        hessian(Z, r if k == 0 else h, least if k == 0 else H)
+    for j in range(P):
+        for i in range(j + 1):
+            H[j, i] = (H[j, i] - least[j, i]) / S
+    return _solve(H, P, scratch, scratch, scratch) > NO_CURVATURE
+
+
+@helper
+def _newton(X, strides, D, y, s, rows, starts, problem, l2, tolerance, intercept, limit, weight, bias, head, points):
+    """Fit one problem; see `newton`."""
     start, n = starts[problem], starts[problem + 1] - starts[problem]
     P = D + (1 if intercept else 0)
     width, height = padded(P, n)
@@ -94,7 +101,7 @@ def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit
     rounding = sizes = 0.0
     for j in range(D):
         x = Z[j]
-        _copy_column(columns[j], rows, start, x, n)
+        _copy_column(X[j * strides[1] :], strides[0], rows, start, x, n)
         # Moments about the first row, which is exact for a constant column.
         first, total, squares = x[0], 0.0, 0.0
         for k in range(n):
@@ -194,6 +201,9 @@ def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit
         new_value = losses(Z, trial, labels, mass, r, h) / S
         if new_value <= value * (1.0 + 2e-14):
             theta, value = trial, new_value
+        gradient[:] = NO_CURVATURE
+        if not _overlap(Z, P, labels, mass, r, h, S, spread, H, gradient):
+            ending = REFUSED
     at = theta[D] * of_intercept if intercept else 0.0
     for j in range(D):
         weight[problem, j] = theta[j] * scale[j]
@@ -201,3 +211,23 @@ def newton(columns, y, s, rows, starts, problem, l2, tolerance, intercept, limit
     bias[problem] = at
     head[0], head[1], head[2], head[3] = ending, value, gap, null
     head[4], head[5], head[6], head[7] = iterations, found, rounding, sizes
+
+
+@loop
+def newton(X, strides, D, y, s, rows, starts, first, last, l2, tolerance, intercept, limit, weight, bias, head, points):
+    """Fit the problems from `first` to before `last`: m has the places starts[m] to starts[m + 1], as for `fit_tiny`.
+
+    Args:
+        X: [N D] float64, the numbers of D columns in memory. strides: from row to row, and from column to column. Rows
+            are gathered from where they lie, and are in a cache from their first column on: to copy X column by column
+            before took 0.33 s in place of 0.15, of 1,000 groups of 200 x 30 in no order.
+        y, s, rows, starts: [N] float64, [places] float64, [places] int64 and [M + 1] int64; s may be empty for ones,
+            and rows for all in order.
+        l2: [M] float64, of which some may be 0: there half the squared Newton decrement takes the gap's place, and a
+            Hessian that cannot be factored, or classes that may not overlap, end the fit.
+        tolerance, intercept, limit: of the fits.
+        weight, bias, head, points: [M, D], [M], [M, NUMBERS] and [M, TINY_ITERATIONS + 1, ROW] to be written: see
+            `TinyFits`.
+    """
+    for m in range(first, last):
+        _newton(X, strides, D, y, s, rows, starts, m, l2[m], tolerance, intercept, limit, weight, bias, head, points)

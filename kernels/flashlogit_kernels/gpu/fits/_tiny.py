@@ -14,6 +14,8 @@ UNSOUND = tl.constexpr(fits.UNSOUND)
 TRIALS = tl.constexpr(fits.TRIALS)
 PATIENCE = tl.constexpr(fits.PATIENCE)
 NO_CURVATURE = tl.constexpr(fits.NO_CURVATURE)
+NO_FLOAT32_CURVATURE = tl.constexpr(fits.NO_FLOAT32_CURVATURE)
+FLAT = tl.constexpr(fits.FLAT)
 FARTHEST_SHIFT = tl.constexpr(fits.FARTHEST_SHIFT)
 NUMBERS = tl.constexpr(fits.NUMBERS)
 ROW = tl.constexpr(fits.ROW)
@@ -62,22 +64,57 @@ def label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def minus_inverse(A, least, P: tl.constexpr, WIDTH: tl.constexpr):
-    """Return -A^-1 of the symmetric A [WIDTH, WIDTH] by sweeping its P rows, none with a pivot below `least` [WIDTH].
+def minus_inverse(A, least, UNPENALISED: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr):
+    """Return -A^-1 of the symmetric A [WIDTH, WIDTH], by sweeping its P rows, none with a pivot below `least` [WIDTH],
+    and the smallest pivot.
 
     A pivot is the curvature along a parameter when those before it follow, which a penalty bounds from below. What
-    rounding makes smaller is taken for that bound, so that the result is negative definite.
+    rounding makes smaller is taken for that bound, so that the result is negative definite. Where a penalty is missing
+    there is no bound, and parameters of smaller pivots are left out: only that there are some is of use then.
     """
     numbers = tl.arange(0, WIDTH)
+    smallest = tl.full([], float("inf"), tl.float64)
     for k in tl.range(0, P):
         mine = numbers == k
         row = tl.sum(tl.where(mine[:, None], A, 0.0), axis=0)
         column = tl.sum(tl.where(mine[None, :], A, 0.0), axis=1)
-        pivot = 1.0 / tl.sum(tl.where(mine, tl.maximum(row, least), 0.0), axis=0)
+        smallest = tl.minimum(smallest, tl.sum(tl.where(mine, row, 0.0), axis=0))
+        bounded = tl.where(row > least, row, float("inf")) if UNPENALISED else tl.maximum(row, least)
+        pivot = 1.0 / tl.sum(tl.where(mine, bounded, 0.0), axis=0)
         scaled = row * pivot
         swept = tl.where(mine[None, :], column[:, None] * pivot, A - column[:, None] * scaled[None, :])
         A = tl.where(mine[:, None], tl.where(mine, -pivot, scaled)[None, :], swept)
-    return A
+    return A, smallest
+
+
+@triton.jit
+def tiny_hessian(
+    X,
+    ROWS,
+    CURVATURES,
+    start,
+    stop,
+    columns,
+    center,
+    scale,
+    ones,
+    column_stride,
+    D: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    COLUMN_MAJOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Return sum_i CURVATURES_i z_i z_i^T of the places from start to stop, [WIDTH, WIDTH] float64."""
+    hessian = tl.zeros([WIDTH, WIDTH], tl.float64)
+    for place in tl.range(start, stop, BLOCK_H):
+        x, inside = tiny_tile(X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_H)
+        x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :]).to(tl.float32)
+        places = place + tl.arange(0, BLOCK_H).to(tl.int64)
+        h = tl.load(CURVATURES + places, mask=places < stop, other=0.0).to(tl.float32)
+        hessian += tl.dot(tl.trans(x * h[:, None]), x, input_precision=PRECISION).to(tl.float64)
+    return hessian
 
 
 @triton.jit(do_not_specialize=["l2_bits", "tolerance_bits", "limit", "N"])
@@ -87,6 +124,7 @@ def tiny_kernel(
     SAMPLE_WEIGHT,
     ROWS,
     STARTS,
+    L2,
     WEIGHT,
     BIAS,
     RECORD,
@@ -102,6 +140,7 @@ def tiny_kernel(
     ROW_STRIDE: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
     INTERCEPT: tl.constexpr,
+    UNPENALISED: tl.constexpr,
     POINTS: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -112,9 +151,10 @@ def tiny_kernel(
     """Program m fits the problem of the places STARTS[m] to STARTS[m + 1], or m N to (m + 1) N where STARTS is None.
 
     A place's row of X and its label are those numbered ROWS[place], or `place` where ROWS is None; SAMPLE_WEIGHT has a
-    number for each place, or is None. l2 and the tolerance come as the bits of float64 numbers, since a float argument
-    would be rounded to float32. The arithmetic is float64 on (x - center) scale, with the intercept as column D. Only
-    the Hessian, which chooses directions, is a product of float32 tiles, and its sum over the tiles is float64.
+    number for each place, or is None. L2 has a number for each problem, or is None where all have l2, which comes, as
+    the tolerance does, as the bits of a float64 number: a float argument would be rounded to float32. The arithmetic is
+    float64 on (x - center) scale, with the intercept as column D. Only the Hessian, which chooses directions, is a
+    product of float32 tiles, and its sum over the tiles is float64.
 
     Writes WEIGHT[m, D] and BIAS[m] in the units of X, and RECORD[m, NUMBERS + POINTS * ROW]: ending, P, gap, null
     model's P, evaluations after the first, accepted points, and the columns' squared errors and sizes as
@@ -129,6 +169,8 @@ def tiny_kernel(
     zero = tl.full([], 0.0, tl.float64)
     one = zero + 1.0
     l2 = (tl.full([], 0, tl.int64) + l2_bits).to(tl.float64, bitcast=True)
+    if L2 is not None:
+        l2 = tl.load(L2 + problem)
     tolerance = (tl.full([], 0, tl.int64) + tolerance_bits).to(tl.float64, bitcast=True)
     P: tl.constexpr = D + INTERCEPT
     columns = tl.arange(0, WIDTH)
@@ -186,6 +228,7 @@ def tiny_kernel(
     of_intercept = 1.0 / tl.sqrt(spread)
     ones = zero + tl.where(intercept, of_intercept, 0.0)
     penalty = tl.where(weights, l2 * scale * scale, 0.0)
+    no_curvature = tl.zeros([WIDTH], tl.float64) + NO_FLOAT32_CURVATURE
 
     goal = tolerance * null
 
@@ -241,18 +284,29 @@ def tiny_kernel(
             accepted = change <= 1e-4 * predicted + 2e-14 * tl.abs(value)
             accepted = (accepted | (iterations == 0)) & (tl.abs(new_value) < float("inf"))
             if accepted:
-                # The certificate, as `objectives.certificate` has it where l1 = 0.
-                nearer = zero
-                divergence = zero
-                if INTERCEPT:
-                    curvature = tl.sum(tl.where(intercept, border, 0.0), axis=0)
-                    nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
-                    divergence = nearer * nearer * curvature / of_intercept
-                apart = gradient - nearer * border
-                proven = divergence + tl.sum(
-                    tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
-                )
-                gap = tl.where((tl.abs(nearer) <= FARTHEST_SHIFT) & (proven < new_value), proven, new_value)
+                smallest = one
+                if UNPENALISED:
+                    hessian = tiny_hessian(
+                        X, ROWS, CURVATURES, start, stop, columns, center, scale, ones, column_stride,
+                        D, ROW_STRIDE, COLUMN_MAJOR, PRECISION, BLOCK_H, WIDTH,
+                    )  # fmt: skip
+                    inverse, smallest = minus_inverse(hessian / S, no_curvature, True, P, WIDTH)
+                    direction = tl.sum(inverse * gradient[:, None], axis=0)
+                    slope = tl.sum(gradient * direction, axis=0)
+                    gap = -0.5 * slope
+                else:
+                    # The certificate, as `objectives.certificate` has it where l1 = 0.
+                    nearer = zero
+                    divergence = zero
+                    if INTERCEPT:
+                        curvature = tl.sum(tl.where(intercept, border, 0.0), axis=0)
+                        nearer = tl.sum(tl.where(intercept, of_data, 0.0), axis=0) / curvature
+                        divergence = nearer * nearer * curvature / of_intercept
+                    apart = gradient - nearer * border
+                    proven = divergence + tl.sum(
+                        tl.where(weights, 0.5 * apart * apart, 0.0) / tl.where(weights, penalty, 1.0), axis=0
+                    )
+                    gap = tl.where((tl.abs(nearer) <= FARTHEST_SHIFT) & (proven < new_value), proven, new_value)
                 norm = tl.sqrt(tl.sum(gradient * gradient, axis=0))
                 row = record + NUMBERS + points * ROW
                 tl.store(row, iterations.to(tl.float64))
@@ -264,21 +318,20 @@ def tiny_kernel(
                 tl.store(record + 2, gap)
                 points += 1
                 stalled = tl.where(gap < 0.9 * best, 0, stalled + 1)
+                # Without a penalty one step more: what is nothing to the loss may be a part of a standard error.
+                reached = (gap <= goal) & (best <= goal) if UNPENALISED else gap <= goal
                 best = tl.minimum(best, gap)
                 theta, value, step, refused = trial, new_value, one, none
-                ending = tl.where(gap <= goal, TOLERANCE, tl.where(stalled >= PATIENCE, STALLED, ending))
-                if ending < 0:
-                    hessian = tl.zeros([WIDTH, WIDTH], tl.float64)
-                    for place in tl.range(start, stop, BLOCK_H):
-                        x, inside = tiny_tile(
-                            X, ROWS, place, stop, columns, column_stride, D, ROW_STRIDE, COLUMN_MAJOR, BLOCK_H
-                        )
-                        x = tl.where(inside, (x - center[None, :]) * scale[None, :], ones[None, :]).to(tl.float32)
-                        places = place + tl.arange(0, BLOCK_H).to(tl.int64)
-                        h = tl.load(CURVATURES + places, mask=places < stop, other=0.0).to(tl.float32)
-                        hessian += tl.dot(tl.trans(x * h[:, None]), x, input_precision=PRECISION).to(tl.float64)
+                ending = tl.where(reached, TOLERANCE, tl.where(stalled >= PATIENCE, STALLED, ending))
+                if UNPENALISED:
+                    ending = tl.where(smallest > NO_FLOAT32_CURVATURE, ending, REFUSED)
+                elif ending < 0:
+                    hessian = tiny_hessian(
+                        X, ROWS, CURVATURES, start, stop, columns, center, scale, ones, column_stride,
+                        D, ROW_STRIDE, COLUMN_MAJOR, PRECISION, BLOCK_H, WIDTH,
+                    )  # fmt: skip
                     H = hessian / S + tl.where(columns[:, None] == columns[None, :], penalty[None, :], 0.0)
-                    inverse = minus_inverse(H, tl.maximum(penalty, NO_CURVATURE), P, WIDTH)
+                    inverse, smallest = minus_inverse(H, tl.maximum(penalty, NO_CURVATURE), False, P, WIDTH)
                     direction = tl.sum(inverse * gradient[:, None], axis=0)
                     slope = tl.sum(gradient * direction, axis=0)
             else:
@@ -288,6 +341,27 @@ def tiny_kernel(
                 refused += 1
                 ending = tl.where(refused >= TRIALS, REFUSED, ending)
             ending = tl.where((ending < 0) & (iterations >= limit), LIMIT, ending)
+
+    if UNPENALISED:  # noqa: SIM102 this is known when it is compiled
+        if ending == TOLERANCE:
+            # Whether classes overlap beyond doubt: some row is on the other label's side, and the curvature less `FLAT`
+            # of the null model's is still positive in all directions.
+            beyond = tl.zeros([BLOCK], tl.int32)
+            for place in tl.range(start, stop, BLOCK):
+                places, exists, y, s = label_rows(Y, SAMPLE_WEIGHT, ROWS, place, stop, BLOCK)
+                r = tl.load(RESIDUALS + places, mask=exists, other=0.0)
+                h = tl.load(CURVATURES + places, mask=exists, other=0.0)
+                soft = (y > 0) & (y < 1)
+                beyond += tl.where((s > 0) & (soft | (tl.abs(r) >= 0.5 * s)), 1, 0)
+                tl.store(CURVATURES + places, h - FLAT * spread * s, mask=exists)
+            tl.debug_barrier()
+            hessian = tiny_hessian(
+                X, ROWS, CURVATURES, start, stop, columns, center, scale, ones, column_stride,
+                D, ROW_STRIDE, COLUMN_MAJOR, PRECISION, BLOCK_H, WIDTH,
+            )  # fmt: skip
+            inverse, smallest = minus_inverse(hessian / S, no_curvature, True, P, WIDTH)
+            overlap = (tl.sum(beyond, axis=0) > 0) & (smallest > NO_FLOAT32_CURVATURE)
+            ending = tl.where(overlap, TOLERANCE, REFUSED)
 
     w = theta * scale
     tl.store(WEIGHT + problem * D + columns, w, mask=weights)

@@ -36,7 +36,7 @@ def fit_tiny(
     X: Tensor,
     y: Tensor,
     *,
-    l2: float,
+    l2: float | Tensor,
     tolerance: float,
     intercept: bool = True,
     sample_weight: Tensor | None = None,
@@ -50,7 +50,8 @@ def fit_tiny(
         X: [N, D] of a floating dtype, D <= `TINY_COLUMNS`, its rows or its columns contiguous. No limit is set to N,
             but a program's rows should be no more than `TINY_BYTES`.
         y: [N] labels of a real dtype. Those outside [0, 1] end their problem; nothing is raised.
-        l2: of P as in `flashlogit.fit`, above 0.
+        l2: of P as in `flashlogit.fit`, or [M] float64 on the device of X, contiguous, all above 0. At the number 0
+            half the squared Newton decrement takes the gap's place.
         tolerance: on the duality gap relative to the intercept-only model's P.
         intercept: whether b is free; else it is 0.
         sample_weight: a number for each place, [places] of a floating dtype; default ones.
@@ -71,6 +72,7 @@ def fit_tiny(
         "SAMPLE_WEIGHT": sample_weight,
         "ROWS": rows,
         "STARTS": starts,
+        "L2": l2 if isinstance(l2, Tensor) else None,
         "WEIGHT": found.weight,
         "BIAS": found.bias,
         "RECORD": found.record,
@@ -82,6 +84,7 @@ def fit_tiny(
         "ROW_STRIDE": 1 if column_major else X.stride(0),
         "COLUMN_MAJOR": column_major,
         "INTERCEPT": int(intercept),
+        "UNPENALISED": int(not isinstance(l2, Tensor) and l2 == 0),
         "POINTS": TINY_ITERATIONS + 1,
         "PRECISION": "ieee",
         "BLOCK": _BLOCK,
@@ -90,7 +93,7 @@ def fit_tiny(
         "WIDTH": width,
         **launch_options(LaunchConfig(_TILE // width, _WARPS, 1)),
     }
-    bits = struct.unpack("2q", struct.pack("2d", l2, tolerance))
+    bits = struct.unpack("2q", struct.pack("2d", 0.0 if isinstance(l2, Tensor) else l2, tolerance))
     numbers = {"N": places // max(M, 1), "limit": min(iterations, TINY_ITERATIONS)}
     numbers |= {"l2_bits": bits[0], "tolerance_bits": bits[1]}
     with on_device(X):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flashlogit_kernels.fits import FLAT
+
 from ...objectives.certificate import Certificate
 from ...objectives.design import what_is_lost, what_is_not_finite
 from ...objectives.objective import Objective, Point
@@ -36,9 +38,8 @@ class Bounds:
     """Most products by which the decrement is measured where no matrix is made."""
     residual: float = 1e-3
     """Share of the gradient that these may leave."""
-    flat: float = 0.05
-    """Curvature in some direction, as a share of the null model's, from which separation is looked for. A direction
-    that the data leave free loses its curvature step by step."""
+    flat: float = FLAT
+    """Curvature in some direction, as a share of the null model's, from which separation is looked for."""
     very_flat: float = 1e-3
     """The same from which it is suspected where looking takes too long."""
 

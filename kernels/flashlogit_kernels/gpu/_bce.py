@@ -138,13 +138,15 @@ def onepass_kernel(
         tiles = tl.where(tl.load(GUARD) != 0, 0, tiles)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, "evict_first")
         x = centred(x, center, COMPUTE)
         z = None
         if WEIGHT is not None:
             z = row_sums(x, w, COMPUTE) + b
         if REST_D:
-            x_rest = load_tile(X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR)
+            x_rest = load_tile(
+                X, source, exists, columns_rest, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, "evict_first"
+            )
             x_rest = centred(x_rest, center_rest, COMPUTE)
             if WEIGHT is not None:
                 z += row_sums(x_rest, w_rest, COMPUTE)
@@ -229,9 +231,9 @@ def rows_kernel(
         products = tl.zeros([BLOCK_N, BLOCK_D], COMPUTE)
         for start in tl.range(0, D, BLOCK_D):
             columns = start + tl.arange(0, BLOCK_D)
-            x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(
-                COMPUTE
-            )
+            x = load_tile(
+                X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, "evict_first"
+            ).to(COMPUTE)
             x = centred(x, load_or_none(CENTER, columns, columns < D, COMPUTE), COMPUTE)
             products += x * load_or_none(WEIGHT, columns, columns < D, COMPUTE)[None, :]
         z = tl.sum(products, axis=1) + b

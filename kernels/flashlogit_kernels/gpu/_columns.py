@@ -37,7 +37,9 @@ def column_sums_kernel(
     total = tl.zeros([BLOCK_D], COMPUTE)
     for tile in tl.range(program, tiles, programs):
         place, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+        x = load_tile(
+            X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, "evict_first"
+        ).to(COMPUTE)
         x = centred(x, center, COMPUTE)
         v = tl.load(V + place, mask=exists, other=0.0).to(COMPUTE)
         total += tl.sum(x * v[:, None], axis=0)

@@ -69,7 +69,9 @@ def hessian_kernel(
     totals = no_totals(COMPUTE, LANES)
     for tile in tl.range(program, tiles, programs, num_stages=STAGES):
         _, source, exists = row_numbers(tile, N, ROWS, BLOCK_N)
-        x = load_tile(X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR).to(COMPUTE)
+        x = load_tile(
+            X, source, exists, columns, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, "evict_first"
+        ).to(COMPUTE)
         x = centred(x, center, COMPUTE)
         z = row_sums(x, w, COMPUTE) + b
         z, loss, r, curvature = bce_row(z, source, exists, Y, q, BOUND, TAIL, ZERO_BEYOND, COMPUTE)

@@ -60,10 +60,10 @@ def load_tile(
     ROW_STRIDE: tl.constexpr,
     column_stride,
     COLUMN_MAJOR: tl.constexpr,
-    POLICY: tl.constexpr = "evict_first",
+    POLICY: tl.constexpr,
 ):
-    """Return X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; each entry is read once,
-    unless POLICY says otherwise.
+    """Return X [BLOCK_N, BLOCK_D] at int64 row numbers and int32 column numbers, 0 outside; POLICY: whether it stays in
+    the L2 cache, see `tl.load`.
 
     The row stride is a constant of the compiled kernel: without that, loads of 28 columns are not vectorised. Columns
     from D to READABLE_D are read and thrown away, so that rows which begin at whole 16 bytes are read in such pieces.

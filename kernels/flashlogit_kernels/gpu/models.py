@@ -37,7 +37,7 @@ _CHUNK_ROWS = 2048
 here 6e-7, and the errors of many such sums cancel."""
 _MOST_CHUNK = 64
 """Tiles of such a sum at most: the product of as many factors 1 + e <= 2 is a float32."""
-_BLOCK_BYTES = 24 << 20
+_BLOCK_BYTES = 128 << 20
 """Bytes of X in a block of rows, and of its logits: half of an H100's L2 cache, so that X is still there when it is
 multiplied again."""
 _BLOCK_ROWS = 1 << 18

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from flashlogit.fitting.folds import Folds, make_folds
+from flashlogit_kernels.models import MISSING
 
 
 def made(folds: object, labels: np.ndarray, **options: object) -> Folds:
-    return make_folds(folds, labels, **({"groups": None, "time": None, "seed": 0} | options))
+    codes = torch.from_numpy(np.where(np.isnan(labels), MISSING, labels).T.astype(np.uint8))
+    return make_folds(folds, codes, **({"groups": None, "time": None, "seed": 0} | options))
 
 
 def test_a_number_of_folds_is_stratified_for_one_target() -> None:
@@ -65,6 +68,8 @@ def test_numbers_and_pairs_say_the_same() -> None:
     assert folds.count == 3
     assert folds.test(1).tolist() == (numbers == 2).tolist()
     assert folds.train(2).tolist() == (numbers != 7).tolist()
+    far = np.where(numbers == 7, 10**9, numbers)
+    assert (made(far, np.zeros((8, 1))).codes == folds.codes).all()
     pairs = [(np.flatnonzero(numbers != v), np.flatnonzero(numbers == v)) for v in (0, 2, 7)]
     assert (made(pairs, np.zeros((8, 1))).codes == folds.codes).all()
 

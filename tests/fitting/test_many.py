@@ -172,7 +172,7 @@ def test_what_gives_up_side_by_side_is_fitted_alone(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fold_without_a_class_is_named_and_left_out() -> None:
-    X, y = digits(60)
+    X, _ = digits(60)
     found = fit_many(X, np.arange(60) < 6, l2=[1e-2], folds=np.arange(60) // 6)["y"]
     assert found.ending[0, 0] == "class missing"
     assert found.lacks[0].tolist() == [1] + [-1] * 9

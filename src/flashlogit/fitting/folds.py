@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from flashlogit_kernels.models import NO_FOLD
+from flashlogit_kernels.models import MISSING, NO_FOLD
 
 _TRAINS, _HELD, _NEITHER = 0, 1, 2
 
@@ -56,11 +57,17 @@ class Folds:
         Raises:
             ValueError: fewer than two folds, or more than 254.
         """
-        values = np.unique(numbers[numbers >= 0])
+        numbers = np.maximum(numbers, -1)
+        if numbers.max() > len(numbers):  # else counting is quicker than sorting
+            values, numbers = np.unique(numbers, return_inverse=True)
+            numbers = numbers - (values[0] < 0)
+        counts = np.bincount(numbers + 1)
+        values = np.flatnonzero(counts[1:])
         if not 2 <= len(values) < NO_FOLD:
             raise ValueError(f"folds has {len(values)} different numbers from 0 on; must have 2 to {NO_FOLD - 1}")
-        place = np.searchsorted(values, numbers).astype(np.uint8)
-        codes = np.where(numbers >= 0, place, len(values)).astype(np.uint8)
+        code_of = np.full(len(counts), len(values), np.uint8)
+        code_of[values + 1] = np.arange(len(values))
+        codes = code_of[numbers + 1]
         held = np.arange(len(values), dtype=np.int32)
         return cls(codes[None], np.zeros_like(held), held)
 
@@ -104,18 +111,18 @@ class Folds:
 
 def make_folds(
     folds: int | Sequence[Any] | NDArray[Any] | Iterable[tuple[Any, Any]] | None,
-    labels: NDArray[Any],
+    codes: Tensor,
     *,
     groups: NDArray[Any] | None,
     time: NDArray[Any] | None,
     seed: int,
 ) -> Folds:
-    """Return the folds of rows with labels [N, T], NaN where one is missing.
+    """Return the folds of rows with labels `codes` [T, N] uint8, MISSING where one is.
 
     Args:
         folds: how many, by default five where there are groups or times; or [N] numbers of folds; or pairs of rows to
             train on and to hold out; None for no folds.
-        labels: for one target with whole numbers as labels, each fold has about as many rows of each class.
+        codes: for one target without missing labels each fold has about as many rows of each class.
         groups: [N], rows of one group stay together.
         time: [N], each fold trains on rows that are earlier than those that it holds out.
         seed: of the order of the rows.
@@ -123,7 +130,7 @@ def make_folds(
     Raises:
         ValueError: what makes no folds.
     """
-    N = len(labels)
+    N = codes.shape[1]
     for name, each in (("groups", groups), ("time", time)):
         if each is not None and (each.ndim != 1 or len(each) != N):
             raise ValueError(f"{name} is {list(each.shape)}; must be [{N}], one for each row of X")
@@ -135,7 +142,7 @@ def make_folds(
         n = 5 if folds is None else int(folds)
         if not 2 <= n < NO_FOLD or n > N:
             raise ValueError(f"folds is {n}; must be 2 to {min(NO_FOLD - 1, N)}, and at most the number of rows")
-        return Folds.in_time(time, n) if time is not None else _split(n, labels, groups, seed)
+        return Folds.in_time(time, n) if time is not None else _split(n, codes, groups, seed)
     if groups is not None or time is not None:
         raise ValueError("folds says which rows each fold holds out, and groups or time do so too: give one of them")
     given: Any = folds if isinstance(folds, np.ndarray) else list(folds)
@@ -147,24 +154,23 @@ def make_folds(
     return Folds.of_pairs(given, N)
 
 
-def _split(n: int, labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> Folds:
+def _split(n: int, codes: Tensor, groups: NDArray[Any] | None, seed: int) -> Folds:
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold  # a second's import
 
-    rows = np.zeros(len(labels))
+    rows = np.zeros(codes.shape[1])
     if groups is not None:
         different = len(np.unique(groups))
         if different < n:
             raise ValueError(f"folds is {n} and there are {different} groups; must be at most as many as groups")
         pairs = GroupKFold(n).split(rows, groups=groups)
     else:
-        only = labels[:, 0] if labels.shape[1] == 1 else None
-        stratified = only is not None and not np.isnan(only).any() and np.bincount(only.astype(int)).max() >= n
+        only = codes[0].cpu().numpy()
+        stratified = len(codes) == 1 and only.max() != MISSING and np.bincount(only).max() >= n
         splitter = StratifiedKFold if stratified else KFold
         pairs = splitter(n, shuffle=True, random_state=seed).split(rows, only)
-    numbers = np.full(len(labels), -1)
-    with np.errstate(all="ignore"):
-        for fold, (_, test) in enumerate(pairs):
-            numbers[test] = fold
+    numbers = np.full(len(rows), -1)
+    for fold, (_, test) in enumerate(pairs):
+        numbers[test] = fold
     return Folds.of_numbers(numbers)
 
 

@@ -209,10 +209,10 @@ def fit_many(
     """
     began, compiled = clock.perf_counter(), compile_seconds()
     X = check_matrix(torch.as_tensor(X))
-    labels, names = _labels(Y, len(X), targets)
+    codes, names, largest = _codes(Y, X, targets)
     penalties, penalty = _penalties(l2, C, l1_ratio)
     host = [None if each is None else np.asarray(each) for each in (groups, time)]
-    of_folds = make_folds(folds, labels, groups=host[0], time=host[1], seed=seed)
+    of_folds = make_folds(folds, codes, groups=host[0], time=host[1], seed=seed)
     s = _weights(sample_weight, X)
     if not math.isfinite(tolerance) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance is {tolerance}; must be above 0 and below 1")
@@ -220,7 +220,7 @@ def fit_many(
         raise ValueError(f"select is {select!r}; must be 'best' or 'one_standard_error'")
     task = _Task(
         X,
-        labels,
+        codes,
         s,
         choose_backend(backend, X.device),
         l1_ratio=float(l1_ratio),
@@ -230,7 +230,7 @@ def fit_many(
         tolerance=tolerance,
         iterations=max_iterations,
     )
-    counts = [_class_count(labels[:, t], names[t], classes) for t in range(len(names))]
+    counts = [_class_count(most, name, classes) for most, name in zip(largest, names, strict=True)]
     total = len(names) * len(penalties) * of_folds.count
     scored = bool((of_folds.held != NO_FOLD).all())
     total += len(names) if scored and refit else 0
@@ -266,7 +266,7 @@ class _Task:
     def __init__(
         self,
         X: Tensor,
-        labels: Floats,
+        codes: Tensor,
         sample_weight: Tensor | None,
         backend: Backend,
         *,
@@ -277,7 +277,7 @@ class _Task:
         tolerance: float,
         iterations: int,
     ) -> None:
-        self.X, self.labels, self.weight, self.backend = X, labels, sample_weight, backend
+        self.X, self.codes, self.weight, self.backend = X, codes, sample_weight, backend
         self.l1_ratio, self.by_C, self.intercept, self.standardize = l1_ratio, by_C, intercept, standardize
         self.tolerance, self.iterations = tolerance, iterations
         self.passes = 0.0
@@ -384,15 +384,13 @@ class _Task:
         penalties [K]."""
         T, L, F = len(targets), penalties.shape[1], folds.count
         t, place, f = (each.reshape(-1) for each in np.meshgrid(range(T), range(L), range(F), indexing="ij"))
-        labels = self.labels[:, list(targets)].T
-        codes = np.where(np.isnan(labels), MISSING, labels).astype(np.uint8)
-        arrays = (codes, folds.codes, t, folds.column[f], folds.held[f])
-        on_device = [torch.from_numpy(np.ascontiguousarray(each)).to(self.X.device) for each in arrays]
-        numbers = [each.to(torch.int32) for each in on_device[2:]]
-        of_rows, of_fold = on_device[:2]
-        target_of, fold_of, held = numbers
-        C = 1 if classes == 2 else classes
-        models = Models(of_rows, of_fold, target_of, fold_of, held, folds.ordered, self.weight, C)
+        codes = self.codes if len(self.codes) == T else self.codes[list(targets)].contiguous()
+        of_rows = torch.from_numpy(folds.codes).to(self.X.device)
+        numbers = np.stack([t, folds.column[f], folds.held[f]]).astype(np.int32)
+        target_of, fold_of, held = torch.from_numpy(numbers).to(self.X.device)
+        models = Models(
+            codes, of_rows, target_of, fold_of, held, folds.ordered, self.weight, 1 if classes == 2 else classes
+        )
         level = place if self.by_C else L - 1 - place
         return models, Path(t * F + f, level, t), penalties[t, place]
 
@@ -535,34 +533,39 @@ def _score(z: Floats, y: NDArray[np.uint8], weight: Floats | None) -> tuple[floa
     return float(found[0]), float(found[1]), math.nan if areas is None else areas[0]
 
 
-def _labels(Y: Any, N: int, names: Sequence[str] | None) -> tuple[Floats, list[str]]:
-    """Return labels [N, T] with NaN for missing ones, and the targets' names."""
-    labels = (Y.detach().cpu().numpy() if isinstance(Y, Tensor) else np.asarray(Y)).astype(np.float64)
-    labels = labels[:, None] if labels.ndim == 1 else labels
-    if labels.ndim != 2 or len(labels) != N or not labels.size:
-        raise ValueError(f"Y is {list(labels.shape)}; must be [{N}] or [{N}, T], a row for each of X's")
-    T = labels.shape[1]
+def _codes(Y: Any, X: Tensor, names: Sequence[str] | None) -> tuple[Tensor, list[str], list[int]]:
+    """Return labels as bytes on the device of X, [T, N], the targets' names, and each one's largest label."""
+    Y = torch.as_tensor(Y).detach().to(X.device)
+    N = len(X)
+    if Y.ndim not in (1, 2) or len(Y) != N or Y.numel() == 0 or Y.is_complex():
+        raise ValueError(f"Y is {list(Y.shape)} of {Y.dtype}; must be [{N}] or [{N}, T] numbers, a row for each of X's")
+    Y = Y.reshape(N, -1).t()
+    T = len(Y)
     found = ["y"] if T == 1 and names is None else [f"y{t}" for t in range(T)] if names is None else list(names)
     if len(found) != T or len(set(found)) != T:
         raise ValueError(f"targets is {found}; must be {T} different names, one for each column of Y")
-    for t in range(T):
-        known = labels[~np.isnan(labels[:, t]), t]
-        wrong = known[(known < 0) | (known >= MISSING) | (known != np.floor(known))]
-        if len(wrong):
-            raise ValueError(
-                f"target {found[t]} has the label {wrong[0]:g}; must be whole numbers from 0 to {MISSING - 1}"
-            )
-        if not len(known):
-            raise ValueError(f"target {found[t]} has no label; must have some")
-    return labels, found
+    known = ~Y.isnan()
+    counted = torch.where(known, Y, 0)
+    wrong = (counted < 0) | (counted >= MISSING) | (counted != counted.floor()) if Y.is_floating_point() else None
+    if wrong is None:
+        wrong = (counted < 0) | (counted >= MISSING) if Y.dtype != torch.bool else torch.zeros_like(Y)
+    if bool(wrong.any()):
+        t, row = wrong.nonzero()[0].tolist()
+        value = float(Y[t, row])
+        raise ValueError(f"target {found[t]} has the label {value:g}; must be whole numbers from 0 to {MISSING - 1}")
+    codes = counted.to(torch.uint8)
+    some, largest = known.any(dim=1).tolist(), codes.amax(dim=1).tolist()
+    if not all(some):
+        raise ValueError(f"target {found[some.index(False)]} has no label; must have some")
+    return torch.where(known, codes, MISSING).contiguous(), found, largest
 
 
-def _class_count(labels: Floats, name: str, classes: int | None) -> int:
-    """Return C of one target's labels [N]."""
-    most = int(np.nanmax(labels)) + 1
-    if classes is not None and not max(2, most) <= classes <= MISSING:
-        raise ValueError(f"classes is {classes}; must be {max(2, most)} to {MISSING} for target {name}")
-    return max(2, most) if classes is None else classes
+def _class_count(largest: int, name: str, classes: int | None) -> int:
+    """Return C of a target with this largest label."""
+    most = max(2, largest + 1)
+    if classes is not None and not most <= classes <= MISSING:
+        raise ValueError(f"classes is {classes}; must be {most} to {MISSING} for target {name}")
+    return most if classes is None else classes
 
 
 def _penalties(l2: Any, C: Any, l1_ratio: float) -> tuple[Floats, Literal["l2", "C"]]:

@@ -49,16 +49,23 @@ class Counts:
     @classmethod
     def of(cls, models: Models, classes: int) -> Counts:
         """Count the rows of each model; classes: 2 for logistic models, else C."""
-        codes, folds = models.codes.cpu().numpy(), models.folds.cpu().numpy()
-        s = None if models.sample_weight is None else models.sample_weight.cpu().numpy()
+        s = models.sample_weight
+        size = MISSING + 1
+
+        def sums(target: int, column: int) -> NDArray[np.float64]:
+            place = models.folds[column].long() * size + models.codes[target]
+            if s is None:
+                found = torch.bincount(place, minlength=size * size).cpu().numpy()
+            else:  # on a GPU the sums of weights would differ from call to call
+                found = np.bincount(place.cpu().numpy(), weights=s.cpu().numpy(), minlength=size * size)
+            return found.reshape(size, size)[:, :classes].astype(np.float64)
+
         targets, columns, held = (each.tolist() for each in (models.target_of, models.fold_of, models.held))
         table: dict[tuple[int, int], NDArray[np.float64]] = {}
         found = np.zeros((2, len(held), classes))
         for k, (target, column, h) in enumerate(zip(targets, columns, held, strict=True)):
             if (target, column) not in table:
-                place = folds[column].astype(np.int64) * (MISSING + 1) + codes[target]
-                sums = np.bincount(place, weights=s, minlength=(MISSING + 1) ** 2).reshape(MISSING + 1, MISSING + 1)
-                table[target, column] = sums[:, :classes].astype(np.float64)
+                table[target, column] = sums(target, column)
             of = table[target, column]
             # Differences of sums would leave rounding errors where nothing is.
             others = of[:h] if models.ordered else np.concatenate([of[:h], of[h + 1 :]])

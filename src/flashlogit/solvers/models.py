@@ -54,10 +54,11 @@ class Tuning:
     """A model gives up after so many points in a row that lower neither its best gap by a tenth nor P."""
     renewed: int = 6
     """M is made anew after so many evaluations."""
-    columns: int = 96
-    """Columns of a wave: more make products no quicker."""
-    most_numbers: int = 1 << 23
-    """Most numbers of the steps of a wave, of 64 MB; their changes of the gradient are as many."""
+    columns: tuple[int, int] = (96, 1024)
+    """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where each step of a wave takes a
+    hundred launches."""
+    most_numbers: tuple[int, int] = (1 << 23, 1 << 27)
+    """Most numbers of the steps of a wave, of 64 MB and 1 GB; their changes of the gradient are as many."""
     parameters: int = 2048
     """Most parameters of a class for which M is made."""
     hessian_rows: int = 10
@@ -161,8 +162,11 @@ def _waves(objectives: ModelObjectives, path: Path) -> list[NDArray[np.int64]]:
     """Return the numbers of the models of each wave: those of some levels, of strong penalties first."""
     order = np.argsort(path.level, kind="stable")
     chains = len(np.unique(path.chain))
-    most = max(TUNING.columns // objectives.classes, 1)
-    most = min(most, max(TUNING.most_numbers // (TUNING.memory * len(objectives.scale) * objectives.classes), 1))
+    on_gpu = objectives.X.is_cuda
+    most = max(TUNING.columns[on_gpu] // objectives.classes, 1)
+    most = min(
+        most, max(TUNING.most_numbers[on_gpu] // (TUNING.memory * len(objectives.scale) * objectives.classes), 1)
+    )
     if chains >= most:  # waves of some chains each, level by level
         waves = []
         for level in np.unique(path.level):

@@ -5,6 +5,7 @@
   spectra  time flashlogit's methods on sixty tables with all kinds of spectra
   l1       the same with an l1 term, few rows and many columns too
   small    time small tables by flashlogit and by scikit-learn
+  many     time grids of targets, penalties and folds, and many small fits
   start    time small runs beside `import torch`, and a large file beside pandas and scikit-learn
   tune     find better launches on a GPU, and put them into the launch table with --update-table
   device   check and time everything on a GPU, in five to ten minutes
@@ -19,7 +20,7 @@ import os
 import sys
 
 TUNE = ["device", "--stages", "machine", "tuning"]
-COMMANDS = {name: [name] for name in ("kernel", "fit", "spectra", "l1", "small", "start", "device")}
+COMMANDS = {name: [name] for name in ("kernel", "fit", "spectra", "l1", "small", "many", "start", "device")}
 COMMANDS |= {"tune": TUNE, "compare": ["report"]}
 """By name: the module whose `main` it is, and options of its own."""
 

@@ -45,6 +45,8 @@ _COUNTS = (
     "setting",
     "beyond_ms",
     "ratio",
+    "per_second",
+    "peak_mb",
 )
 _COMPARED = ("ms", "us", "wall_ms", "launches", "waits")
 

@@ -28,8 +28,19 @@ def sklearn_fit(X: np.ndarray, y: np.ndarray, l2: float, **options: Any) -> Logi
     return model.fit(X, y)
 
 
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No table is so small that its models are fitted at once each."""
+    monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch"])
-def test_a_grid_with_missing_labels_agrees_with_scikit_learn(backend: str) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_grid_with_missing_labels_agrees_with_scikit_learn(
+    backend: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
     X, y = digits()
     Y = np.stack([y == 3, y == 8, y % 2], axis=1).astype(float)
     Y[::7, 1] = np.nan
@@ -73,6 +84,7 @@ def test_a_softmax_grid_agrees_with_scikit_learn() -> None:
     assert np.isnan(of.roc_auc).all()
 
 
+@pytest.mark.usefixtures("together")
 def test_one_model_is_the_single_fit() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
@@ -84,6 +96,7 @@ def test_one_model_is_the_single_fit() -> None:
     assert one.best is None
 
 
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "by columns"])
 def test_wide_hard_columns_reach_the_gap(kind: str) -> None:
     generator = np.random.default_rng(2)
@@ -128,6 +141,7 @@ def test_penalties_on_columns_scaled_within_each_fold() -> None:
     np.testing.assert_allclose(found["y"].weight[0, 1] * torch.from_numpy(scale), model.coef_[0], atol=1e-5)
 
 
+@pytest.mark.usefixtures("together")
 def test_weights_and_no_intercept() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     X = X / X.std(axis=0)
@@ -161,6 +175,7 @@ def test_what_is_fitted_one_by_one(options: dict) -> None:
         assert of.held_loss[place, 1] == pytest.approx(log_loss(y[test], 1 / (1 + np.exp(-z))), rel=1e-2)
 
 
+@pytest.mark.usefixtures("together")
 def test_what_gives_up_side_by_side_is_fitted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = digits(300)
     tuning = side_by_side.Tuning(stalled=1)
@@ -238,7 +253,10 @@ def test_labels_that_are_refused(Y: np.ndarray) -> None:
         fit_many(X, Y)
 
 
-def test_a_missing_value_is_named() -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_missing_value_is_named(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not at_once:
+        monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
     X, y = digits(100)
     X[5, 3] = np.nan
     with pytest.raises(ValueError, match="row 5, column 3"):

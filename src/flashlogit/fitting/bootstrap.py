@@ -21,7 +21,7 @@ from flashlogit_kernels.checks import check_matrix
 from ..passes import BackendName, choose_backend
 from ..system.errors import UserError
 from .fit import checked, fit
-from .groups import Problems, as_tensor, fit_many
+from .groups import Problems, as_tensor, solve_problems
 from .task import Fit
 
 _DRAWS = 1 << 22
@@ -123,7 +123,7 @@ def bootstrap(
             counted = mass != 0  # as `fit` leaves out rows of weight 0
             places, mass = places[counted], mass[counted]
             starts = np.r_[0, np.cumsum(counted.cpu().numpy())][starts]
-        found = fit_many(
+        found = solve_problems(
             X,
             y,
             Problems(places, mass, starts, np.full(len(starts) - 1, float(l2))),

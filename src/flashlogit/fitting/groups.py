@@ -108,7 +108,7 @@ def fit_groups(
         limits: Any = {"tolerance": tolerance, "max_iterations": max_iterations, "backend": backend}
         return fit(X[rows], y[rows], sample_weight=s, l2=l2, intercept=intercept, **limits)
 
-    found = fit_many(
+    found = solve_problems(
         X,
         y,
         Problems(rows, s, starts, penalties),
@@ -143,15 +143,16 @@ class Problems:
 @dataclass(frozen=True)
 class Solutions:
     """weight [M, D] and bias [M] float64 on the device of X; numbers [M, 3] float64, P, the gap and the null model's P;
-    ending [M], of `GroupFits`."""
+    ending [M], of `GroupFits`; iterations [M], evaluations after the first."""
 
     weight: Tensor
     bias: Tensor
     numbers: NDArray[np.float64]
     ending: NDArray[np.str_]
+    iterations: NDArray[np.int64]
 
 
-def fit_many(
+def solve_problems(
     X: Tensor,
     y: Tensor,
     problems: Problems,
@@ -208,7 +209,7 @@ def fit_many(
     for m in np.flatnonzero(ended & (l2 > 0)):
         ended[m] = provable(0.0, l2[m], rounding[m], (0.0, scales[m]), tolerance=tolerance, null=null[m])[1]
     ending[ended] = "tolerance"
-    numbers = record[:, 1:4].copy()
+    numbers, iterations = record[:, 1:4].copy(), np.nan_to_num(record[:, 4]).astype(np.int64)
     for m in np.flatnonzero(~ended):
         rows, s = problems.of(slice(problems.starts[m], problems.starts[m + 1]))
         weight[m], bias[m], numbers[m] = torch.nan, torch.nan, np.nan
@@ -217,8 +218,9 @@ def fit_many(
         single = alone(rows, s, float(l2[m]))
         weight[m], bias[m] = single.weight, single.bias[0]
         numbers[m] = single.objective, single.gap, single.certificate.null_objective
+        iterations[m] = single.iterations
         ending[m] = single.ending if single.separation is None else "separated"
-    return Solutions(weight, bias, numbers, ending)
+    return Solutions(weight, bias, numbers, ending, iterations)
 
 
 def _one_class(y: Tensor, s: Tensor | None) -> bool:

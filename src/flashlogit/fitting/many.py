@@ -25,6 +25,7 @@ from flashlogit_kernels.cpu.pool import share
 from flashlogit_kernels.models import MISSING, NO_FOLD, Models
 
 from ..metrics.scores import logsumexp, rank
+from ..objectives.design import what_is_not_finite
 from ..objectives.models import Counts, ModelObjectives
 from ..objectives.row_loss import check_weights
 from ..passes import Backend, BackendName, choose_backend
@@ -33,6 +34,9 @@ from ..solvers.driver import Ending
 from ..solvers.models import Path, solve_models
 from .fit import fit, fit_softmax
 from .folds import Folds, make_folds
+from .groups import Problems, solve_problems
+from .task import Fit
+from .tiny import most_rows
 
 Selection = Literal["best", "one_standard_error"]
 NO_CLASS: Literal["class missing"] = "class missing"
@@ -306,9 +310,12 @@ class _Task:
         found = {name: nothing.copy() for name in ("objective", "gap", "relative_gap", "held_loss")}
         endings, iterations = np.full(K, NO_CLASS, dtype=object), np.zeros(K, dtype=np.int64)
         present = np.flatnonzero(lacks < 0)
-        together = present[(l1[present] == 0) & (l2[present] > 0)]
         self._tell(K - len(present))
-        waiting = set(present.tolist())
+        small = self._are_small(models) and not l1.any()
+        if small:
+            self._solve_small(models, present, l2, W, b, found, endings, iterations)
+        together = present[(l1[present] == 0) & (l2[present] > 0)] if not small else present[:0]
+        waiting = set() if small else set(present.tolist())
         if len(together):
             scales = self._variances(models, together) if self.standardize else 1.0
             of_rows = Counts(counts.training[together], counts.held[together])
@@ -416,6 +423,58 @@ class _Task:
         variance = moment - mean.square()
         variance = torch.where(variance > 1e-14 * moment, variance, 1.0)
         return np.asarray(variance.t().cpu().numpy()[:, place.reshape(-1)])
+
+    def _are_small(self, models: Models) -> bool:
+        """Return whether models of two classes are fitted at once each, by a program for small tables."""
+        return models.classes == 1 and not self.standardize and most_rows(self.X, self.backend.name) >= len(self.X)
+
+    def _solve_small(
+        self,
+        models: Models,
+        present: NDArray[np.int64],
+        l2: Floats,
+        W: Tensor,
+        b: Tensor,
+        found: dict[str, Floats],
+        endings: NDArray[np.object_],
+        iterations: NDArray[np.int64],
+    ) -> None:
+        """Fit models of a small table, as many problems at once for each target."""
+        if not bool(self.X.isfinite().all()):
+            raise ValueError(what_is_not_finite(self.X))
+        targets = models.target_of.cpu().numpy()
+        for target in np.unique(targets[present]):
+            these = present[targets[present] == target]
+            masks = [self._rows_of(models, int(k)) for k in these]
+            if self.weight is not None:
+                masks = [(mask & (self.weight > 0), y) for mask, y in masks]
+            rows = [torch.nonzero(mask)[:, 0] for mask, _ in masks]
+            starts = np.cumsum([0, *(len(each) for each in rows)])
+            places = torch.cat(rows)
+            s = None if self.weight is None else self.weight.double()[places]
+            y = masks[0][1]
+
+            def alone(rows: Tensor, s: Tensor | None, penalty: float, y: Tensor = y) -> Fit:
+                how: Any = {"tolerance": self.tolerance, "max_iterations": self.iterations}
+                how |= {"intercept": self.intercept, "backend": self.backend.name}
+                return fit(self.X[rows], y[rows], sample_weight=s, l2=penalty, **how)
+
+            done = solve_problems(
+                self.X,
+                y,
+                Problems(places, s, starts, l2[these]),
+                intercept=self.intercept,
+                tolerance=self.tolerance,
+                max_iterations=self.iterations,
+                backend=self.backend.name,
+                alone=alone,
+            )
+            W[:, 0, these], b[0, these] = done.weight.t(), done.bias
+            found["objective"][these], found["gap"][these] = done.numbers[:, 0], done.numbers[:, 1]
+            found["relative_gap"][these] = done.numbers[:, 1] / done.numbers[:, 2]
+            endings[these], iterations[these] = done.ending, done.iterations
+            self.passes += float(done.iterations.sum())
+            self._tell(len(these))
 
     def _fit_one_by_one(
         self,

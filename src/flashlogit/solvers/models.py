@@ -1,7 +1,8 @@
 """Many models side by side: L-BFGS for each of them, every step of all of them for one pass over X.
 
 The recursion (Nocedal 1980) begins with M^-1, M being the Hessian of a sample of the rows. Models of one target and one
-penalty share M: folds leave out a few rows each, and what those change the pairs of steps and gradients correct. A
+penalty share M: folds leave out a few rows each, and what those change the pairs of steps and gradients correct. Where
+the sample is all rows each model has its own, and steps are Newton's. A
 model has its own step length, pairs, refusals and certificate, and leaves when its gap is proven.
 
 Where there are many, they are solved in waves, from strong penalties to weak ones. The optimum of a neighbour on the
@@ -15,8 +16,9 @@ models are solved on it first, and a neighbour says how far off the sample's opt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,10 @@ class Tuning:
     """A model gives up after so many points in a row that lower neither its best gap by a tenth nor P."""
     renewed: int = 6
     """M is made anew after so many evaluations."""
+    renewed_exact: int = 2
+    """The same where each model has its own, of all rows, for half the evaluations of nearly separated classes."""
+    own_parameters: int = 64
+    """Most parameters for which each model has its own: it costs as much as an eighth as many evaluations."""
     columns: tuple[int, int] = (96, 1024)
     """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where each step of a wave takes a
     hundred launches."""
@@ -196,17 +202,21 @@ def _of_sample(objectives: ModelObjectives, path: Path, iterations: int) -> Solv
 class HessianRows:
     """Rows of X from which Hessians are made, centred and scaled to a spread of 1, with ones for the intercept.
 
-    spread [P]; known: for each target the shares [n] float32 of the rows in its mean.
+    spread [P]; all: whether they are all rows there are.
     """
 
     def __init__(self, objectives: ModelObjectives) -> None:
         X, P, models = objectives.X, len(objectives.scale), objectives.models
         n = max(TUNING.least_hessian_rows, TUNING.hessian_rows * P)
         s = models.sample_weight
-        chosen = sample_rows(len(X), n, X.device) if s is None else rows_by_weight(s, n)
+        chosen = sample_rows(len(X), n, X.device)
+        self.all = chosen is None
+        if chosen is not None and s is not None:
+            chosen = rows_by_weight(s, n)
         x = (X if chosen is None else X.index_select(0, chosen)).double()
-        known = ((models.codes if chosen is None else models.codes[:, chosen]) != MISSING).float()
-        known /= known.sum(dim=1, keepdim=True).clamp(min=1.0)
+        self._models = models if chosen is None else models.of_rows(chosen)
+        if chosen is not None:  # those of large weights are there more often already
+            self._models = replace(self._models, sample_weight=None)
         center, spread = (torch.from_numpy(each).to(x.device) for each in (objectives.center, objectives.variance))
         spread = torch.where(spread > 0, spread.sqrt(), 1.0)
         Z = (x - center) / spread
@@ -214,8 +224,20 @@ class HessianRows:
             Z = torch.cat([Z, Z.new_ones((len(Z), 1))], dim=1)
             spread = torch.cat([spread, spread.new_ones(1)])
         on_host = objectives.program.on_host
-        self.spread, self.known, rows = (each.numpy() if on_host else each for each in (spread, known, Z.float()))
+        self.spread, rows = (each.numpy() if on_host else each for each in (spread, Z.float()))
         self.rows = objectives.program.sample_rows(rows)
+
+    def weights(self, target: int, fold: tuple[int, int] | None) -> Array:
+        """Return the shares [n] float32 of the rows in a mean: of those with a label of the target, and of a fold's
+        training rows only, if its column and number are given."""
+        models = self._models
+        counted = models.codes[target] != MISSING
+        if fold is not None:
+            e, held = models.folds[fold[0]], fold[1]
+            counted = counted & ((e < held) if models.ordered else (e != held))
+        s = counted.float() if models.sample_weight is None else torch.where(counted, models.sample_weight, 0.0).float()
+        s = s / s.sum().clamp(min=1e-30)
+        return s.numpy() if isinstance(self.spread, np.ndarray) else s
 
     @classmethod
     def of(cls, objectives: ModelObjectives) -> HessianRows | None:
@@ -224,16 +246,27 @@ class HessianRows:
 
 
 class Preconditioner:
-    """M^-1 for the models of a wave: one matrix for each target and level."""
+    """M^-1 for the models of a wave: one matrix for each target and level, or where it is made of all rows, and cheap,
+    for each model, of the rows that train it. Folds of nearly separated classes have very different optima."""
 
     def __init__(
         self, objectives: ModelObjectives, path: Path, wave: NDArray[np.int64], rows: HessianRows | None
     ) -> None:
         self._objectives, self._rows = objectives, rows
-        groups, place = np.unique(np.stack([path.target[wave], path.level[wave]]), axis=1, return_inverse=True)
-        self._targets = groups[0].tolist()
+        few = objectives.classes == 1 and len(objectives.scale) <= TUNING.own_parameters
+        self.exact = rows is not None and rows.all and few
+        keys = np.arange(len(wave))[None] if self.exact else np.stack([path.target[wave], path.level[wave]])
+        groups, place = np.unique(keys, axis=1, return_inverse=True)
         self._members = [np.flatnonzero(place.reshape(-1) == g) for g in range(groups.shape[1])]
         self._factors: list[Any] = []
+        models = objectives.models
+        numbers = torch.stack([models.target_of, models.fold_of, models.held]).tolist()
+        firsts = [int(members[0]) for members in self._members]
+        folds = [(numbers[1][k], numbers[2][k]) if self.exact else None for k in firsts]
+        self._weights: list[Array] = []
+        if rows is not None:
+            same = functools.cache(rows.weights)
+            self._weights = [same(numbers[0][k], fold) for k, fold in zip(firsts, folds, strict=True)]
 
     def make(self, theta: Array) -> None:
         """Make them at the mean of each group's theta [P C, K]."""
@@ -247,8 +280,7 @@ class Preconditioner:
             at.append(mean * spread[:, None])
             relative.append(scale[:, members[0]] * spread)
             penalties.append(l2_of[::C, members].mean(-1))
-        weights = [self._rows.known[target] for target in self._targets]
-        self._factors = self._rows.rows.inverse_factors(weights, at, relative, penalties)
+        self._factors = self._rows.rows.inverse_factors(self._weights, at, relative, penalties)
 
     def times(self, v: Array) -> Array:
         """Return M^-1 v for v [P C, K]; v itself where there is none."""
@@ -267,7 +299,7 @@ class Preconditioner:
         kept = [[place[k] for k in members.tolist() if k in place] for members in self._members]
         alive = [g for g, members in enumerate(kept) if members]
         self._members = [np.array(kept[g]) for g in alive]
-        self._targets = [self._targets[g] for g in alive]
+        self._weights = [self._weights[g] for g in alive] if self._weights else []
         self._factors = [self._factors[g] for g in alive] if self._factors else []
         self._objectives = self._objectives.chosen(models)
 
@@ -294,6 +326,7 @@ class _Wave:
         self._floor = objectives.on_device(floor)
         exact = objectives.X.dtype == torch.float64 or bool((floor >= null).all())
         self._dtype = torch.float64 if exact else torch.float32
+        self._renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed
         self._models = np.arange(K)
         """Numbers of the models that are left."""
         self._begin(theta)
@@ -378,8 +411,10 @@ class _Wave:
             point = _merged(xp, accepted, new, point)
             step = xp.where(accepted, 1.0, shorter)
             refused = xp.where(accepted, 0.0, refused + 1)
-            if iteration % TUNING.renewed == 0:
+            if iteration % self._renewed == 0:
                 self._preconditioner.make(point.theta)
+                if self._preconditioner.exact:  # steps from where the curvature was another one would spoil it
+                    S, Y, used = [], [], []
             fresh = -_inverse_times(point.gradient, S, Y, used, self._preconditioner)
             direction = xp.where(accepted, fresh, direction)
         return whole

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flashlogit_kernels import attribute_loader
 
 if TYPE_CHECKING:
+    from .estimator.cross_validation import LogisticRegressionCV as LogisticRegressionCV
     from .estimator.logistic_regression import LogisticRegression as LogisticRegression
     from .fitting.fit import Fit as Fit
     from .fitting.fit import FitState as FitState
@@ -32,6 +33,7 @@ _HOMES = {
     "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
+    "LogisticRegressionCV": "estimator.cross_validation",
     "bce_loss": "nn.loss",
     "fit": "fitting.fit",
     "fit_many": "fitting.many",
@@ -42,6 +44,7 @@ __all__ = [
     "FitState",
     "LogisticHead",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "ManyFits",
     "TargetFits",
     "UserError",

@@ -1,4 +1,4 @@
-"""Which rows each fold holds out: by number, at random, with groups kept together, in the order of time, or as given."""
+"""Which rows each fold holds out: by number, at random, with groups together, in the order of time, or as given."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ def make_folds(
         return Folds.in_time(time, n) if time is not None else _split(n, labels, groups, seed)
     if groups is not None or time is not None:
         raise ValueError("folds says which rows each fold holds out, and groups or time do so too: give one of them")
-    array = np.asarray(folds) if not hasattr(folds, "__next__") else None
+    # Pairs of lists of different lengths would be no array.
+    numbers = isinstance(folds, Sequence) and len(folds) > 0 and not hasattr(folds[0], "__len__")
+    array = np.asarray(folds) if numbers or hasattr(folds, "__array__") else None
     if array is not None and array.ndim == 1 and len(array) == N and array.dtype.kind in "iub":
         return Folds.of_numbers(array.astype(np.int64))
     if array is not None and array.ndim == 1 and array.dtype.kind in "iubf":

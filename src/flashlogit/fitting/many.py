@@ -183,8 +183,8 @@ def fit_many(
         Y: [N] or [N, T]: labels 0 and 1, or class numbers from 0 on for a softmax. NaN is a label that is missing: the
             row then counts for the other targets.
         l2: one or more penalties; with l1_ratio > 0 the sums l1 + l2, of which l1 is the share l1_ratio.
-        C: scikit-learn's in their place: 1 / (C S), with S of each model's own rows. Default: l2 of 20 numbers from
-            1e-6 to 100, evenly spread by their logarithms.
+        C: scikit-learn's in their place: 1 / (C S), with S of each model's own rows; infinity is no penalty. Default:
+            l2 of 20 numbers from 1e-6 to 100, evenly spread by their logarithms.
         l1_ratio: from 0 to 1.
         folds, groups, time: see `flashlogit.fitting.folds.make_folds`. With folds a model of each penalty is fitted for
             each of them.
@@ -503,7 +503,13 @@ class _Task:
                 logits = z.cpu().numpy().reshape(-1, C, len(block))
                 read += len(rows)
 
-                def score(place: int, block: Any = block, logits: Any = logits, on_host: Any = on_host) -> None:
+                def score(
+                    place: int,
+                    block: Any = block,
+                    logits: Any = logits,
+                    on_host: Any = on_host,
+                    weight: Any = weight,
+                ) -> None:
                     k = block[place]
                     y = codes[targets[k], on_host]
                     known = y != MISSING if weight is None else (y != MISSING) & (weight > 0)
@@ -569,7 +575,9 @@ def _penalties(l2: Any, C: Any, l1_ratio: float) -> tuple[Floats, Literal["l2", 
     name: Literal["l2", "C"] = "l2" if C is None else "C"
     given = np.logspace(-6, 2, 20) if l2 is None and C is None else np.atleast_1d(np.asarray(l2 if C is None else C))
     values = np.unique(given.astype(np.float64))
-    if given.ndim != 1 or not len(values) or not (np.isfinite(values).all() and values[0] >= 0):
+    # An infinite C is no penalty.
+    finite = np.isfinite(values) | ((name == "C") & (values == math.inf))
+    if given.ndim != 1 or not len(values) or not (finite.all() and values[0] >= 0):
         raise ValueError(f"{name} is {given.tolist()}; must be numbers of at least 0, and finite")
     if name == "C" and values[0] == 0:
         raise ValueError("C is 0 for some models; must be above 0")

@@ -200,24 +200,20 @@ class LogisticRegressionCV(FittedModel):
         tables = [by_C.sum(axis=0)] if self.refit else list(by_C)
         c, r = np.array([np.unravel_index(table.argmax(), table.shape) for table in tables]).T
         C, ratio = float(Cs[c].mean()), float(ratios[r].mean())
-        chosen = (np.arange(len(folds)), r, c)
-        weight, bias = (each[chosen].mean(dim=0) for each in (paths.weight, paths.bias))
-        gaps = paths.numbers["relative_gap"]
-        short = int((~(gaps <= fit_options(self._one(1.0, 0.0), 1.0)["tolerance"])).sum())
-        if short:
-            message = f"{short} of the {gaps.size} models of the folds ended above tol: increase max_iter or tol"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         if self.refit:
-            one = self._one(C, ratio).set_params(warm_start=True)
-            one.coef_, one.intercept_ = weight, bias
+            # Not from the mean of the folds' models, as scikit-learn does, which would save a few evaluations: so the
+            # model is to the last digit that of LogisticRegression, and of weighted rows that of repeated ones.
+            one = self._one(C, ratio)
             result = one._optimise(rows, fit_options(one, float(rows.mass.sum())), (X, y, sample_weight))
             if result is None or not result.converged:
                 warnings.warn(shortfall(result), ConvergenceWarning, stacklevel=2)
             for name in _OF_MODEL:
                 setattr(self, name, getattr(one, name))
         else:
+            chosen = (np.arange(len(folds)), r, c)
+            weight, bias = (each[chosen].mean(dim=0) for each in (paths.weight, paths.bias))
             self.__dict__.update(self._attributes(weight, bias, rows))
-            self.gap_ = float(gaps[chosen].max())
+            self.gap_ = float(paths.numbers["relative_gap"][chosen].max())
         self._report(paths, scores, rows, (Cs, ratios), (C, ratio))
         return self
 
@@ -313,7 +309,7 @@ class LogisticRegressionCV(FittedModel):
             of = fit_many(
                 rows.X,
                 rows.y.cpu(),
-                C=values,
+                C=values.tolist(),
                 l1_ratio=float(ratio),
                 folds=[folds[f] for f in plain],
                 sample_weight=rows.weight,
@@ -329,6 +325,11 @@ class LogisticRegressionCV(FittedModel):
                 numbers[name][plain, r] = getattr(of, name)[place].T
         for f in sorted({*range(F)} - {*plain}):
             self._fit_alone(rows, f, folds[f][0], paths, Cs, ratios)
+        gaps = numbers["relative_gap"]
+        short = int((~(gaps <= options["tolerance"])).sum())
+        if short:
+            message = f"{short} of the {gaps.size} models of the folds ended above tol: increase max_iter or tol"
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return paths
 
     def _is_plain(self, rows: TrainingRows, train: NDArray[np.int64], test: NDArray[np.int64]) -> bool:

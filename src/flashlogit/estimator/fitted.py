@@ -24,7 +24,7 @@ from .inputs import TrainingRows, feature_matrix
 from .parameters import sklearn_options
 
 try:
-    from sklearn.utils._array_api import check_same_namespace
+    from sklearn.utils._array_api import check_same_namespace as check_same_namespace
 except ImportError:  # an older scikit-learn, whose own estimators check nothing either
 
     def check_same_namespace(*args: Any, **kwargs: Any) -> None:

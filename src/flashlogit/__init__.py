@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flashlogit_kernels import attribute_loader
 
 if TYPE_CHECKING:
+    from .estimator.cross_validation import LogisticRegressionCV as LogisticRegressionCV
     from .estimator.logistic_regression import LogisticRegression as LogisticRegression
     from .fitting.bootstrap import Bootstrap as Bootstrap
     from .fitting.bootstrap import bootstrap as bootstrap
@@ -38,6 +39,7 @@ _HOMES = {
     "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
+    "LogisticRegressionCV": "estimator.cross_validation",
     "bce_loss": "nn.loss",
     "bootstrap": "fitting.bootstrap",
     "fit": "fitting.fit",
@@ -52,6 +54,7 @@ __all__ = [
     "GroupFits",
     "LogisticHead",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "ManyFits",
     "TargetFits",
     "UserError",

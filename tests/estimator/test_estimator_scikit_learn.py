@@ -1,6 +1,7 @@
 """What scikit-learn's own estimator does in its tests and its documentation: classes without weight, sparse
-coefficients, no iterations, ensembles."""
+coefficients, no iterations, ensembles; and its tests of LogisticRegressionCV with the class swapped."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.svm import l1_min_c
 
-from flashlogit import LogisticRegression
+from flashlogit import LogisticRegression, LogisticRegressionCV
 from flashlogit.fitting.fit import fit_softmax
 
 FIVE = IRIS[1] + 2 * (np.arange(150) % 7 == 0)  # the last two classes are rare
@@ -180,3 +181,52 @@ def test_uses_in_scikit_learns_documentation():
     selected = SelectFromModel(LogisticRegression(C=0.1, l1_ratio=1, solver="saga")).fit(*IRIS)
     assert 0 < selected.transform(IRIS[0]).shape[1] < 4
     assert RFE(one, n_features_to_select=2).fit(*IRIS).support_.sum() == 2
+
+
+SWAPPED = [
+    ("test_logistic_cv", {"global_random_seed": 42, "use_legacy_attributes": True}),
+    ("test_logistic_cv_mock_scorer", {}),
+    ("test_logistic_cv_folds_with_classes_missing", {"enable_metadata_routing": False, "n_classes": 2}),
+    ("test_logistic_cv_folds_with_classes_missing", {"enable_metadata_routing": True, "n_classes": 3}),
+    (
+        "test_logistic_regressioncv_class_weights",
+        {"weight": {0: 0.1, 1: 0.2, 2: 0.5}, "class_weight": "balanced", "global_random_seed": 42},
+    ),
+    ("test_logistic_regression_sample_weights", {"problem": "cv", "solver": "lbfgs", "global_random_seed": 42}),
+    ("test_logistic_regression_cv_refit", {"global_random_seed": 42, "l1_ratio": 0}),
+    ("test_logistic_regression_cv_refit", {"global_random_seed": 42, "l1_ratio": 1}),
+    ("test_LogisticRegressionCV_no_refit", {"l1_ratios": [0.0, 0.9], "n_classes": 2}),
+    ("test_LogisticRegressionCV_elasticnet_attribute_shapes", {"n_classes": 2}),
+    ("test_LogisticRegressionCV_on_folds", {}),
+    ("test_lr_cv_scores_differ_when_sample_weight_is_requested", {"global_random_seed": 42}),
+    ("test_lr_cv_scores_without_enabling_metadata_routing", {}),
+    ("test_passing_params_without_enabling_metadata_routing", {}),
+    ("test_get_default_scorer", {}),
+]
+"""scikit-learn's tests of LogisticRegressionCV. The others of its file pass too, and take longer, but for these.
+
+- check_solver_option, liblinear_multiclass_raises, liblinear_dual_random_state: every solver takes every problem, and
+  none the dual one.
+- elasticnet_l1_ratio_err_helpful: no l1_ratios are ratios of 0, for penalty="elasticnet" is the default here.
+- penalty_deprecated, warns_with_use_legacy_attributes, lr_scoring_warns: what is deprecated there is not here.
+- multinomial_score: hands all parameters on to a private function of scikit-learn.
+
+In all of them tol is made tighter, and max_iter larger: scikit-learn's tol bounds a gradient, and coefficients that are
+the same to 1e-6 take a gap of 1e-12.
+"""
+
+
+@pytest.mark.parametrize(("name", "arguments"), SWAPPED)
+def test_scikit_learns_own(name, arguments, monkeypatch, pytestconfig):
+    pytestconfig.addinivalue_line("markers", "thread_unsafe: scikit-learn's mark")
+    theirs = pytest.importorskip("sklearn.linear_model.tests.test_logistic")
+    test = getattr(theirs, name, None)
+    if test is None or inspect.signature(test).parameters.keys() != arguments.keys():
+        pytest.skip("this version of scikit-learn has another test")
+    for swapped in (LogisticRegression, LogisticRegressionCV):
+
+        def tight(*args, swapped=swapped, **parameters):
+            return swapped(*args, **{**parameters, "tol": 1e-12, "max_iter": 1000})
+
+        monkeypatch.setattr(theirs, swapped.__name__, tight)
+    test(**arguments)

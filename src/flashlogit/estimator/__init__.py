@@ -11,6 +11,7 @@ import sys
 from ..fitting import inference
 from ..objectives import coordinates
 from ..training import partial_fit
+from .cross_validation import LogisticRegressionCV as LogisticRegressionCV
 from .logistic_regression import LogisticRegression as LogisticRegression
 
 for _name, _module in (("inference", inference), ("minibatch", partial_fit), ("coordinates", coordinates)):

@@ -144,6 +144,8 @@ def moved(value: Any, device: torch.device) -> Any:
 
 def on_host(value: Any) -> Any:
     """Return an attribute of an estimator as it can be loaded on a machine without a GPU."""
+    if isinstance(value, dict):
+        return {key: on_host(item) for key, item in value.items()}
     if isinstance(value, Tensor) or dataclasses.is_dataclass(value):
         return moved(value, torch.device("cpu"))
     return numpy_of(value) if _library(value) == "cupy" else value

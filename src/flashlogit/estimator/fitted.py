@@ -18,13 +18,14 @@ from torch.nn.functional import logsigmoid
 
 from ..models.export import write_onnx
 from ..models.model import raw_coefficients
+from ..system.errors import UserError
 from ..system.memory import cast_rows
 from .arrays import as_tensor, is_device_array, like, numpy_of, on_host
 from .inputs import TrainingRows, feature_matrix
 from .parameters import sklearn_options
 
 try:
-    from sklearn.utils._array_api import check_same_namespace
+    from sklearn.utils._array_api import check_same_namespace as check_same_namespace
 except ImportError:  # an older scikit-learn, whose own estimators check nothing either
 
     def check_same_namespace(*args: Any, **kwargs: Any) -> None:
@@ -45,6 +46,8 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     intercept_: Any
     classes_: Any
     n_iter_: Any
+    _many_labels = False
+    """Whether there is a model for each of T labels, none of which excludes another."""
     _lacking: NDArray[np.bool_] | None = None
     """[K] whether a class had no row of a weight above 0, if any of three or more had none."""
 
@@ -72,12 +75,20 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return estimator
 
     def decision_function(self, X: Any) -> Any:
-        """Return logits: [n] of the second class, or [n, K]; in X's namespace, device and dtype (float32 at least)."""
+        """Return logits in X's namespace, device and dtype (float32 at least).
+
+        They are [n] of the second class, or [n, K], or [n, T] of T labels.
+        """
         return like(X, self._logits(X, "decision_function"))
 
     def predict(self, X: Any) -> Any:
-        """Return [n] labels of the largest probability, in X's namespace where labels are numbers, else NumPy's."""
+        """Return [n] labels of the largest probability, in X's namespace where labels are numbers, else NumPy's.
+
+        For T labels it is [n, T] of 0 and 1, in X's namespace.
+        """
         z = self._logits(X, "predict")
+        if self._many_labels:
+            return like(X, (z > 0).to(torch.int64))
         number = (z > 0).to(torch.int64) if z.ndim == 1 else z.argmax(dim=1)
         classes = self.classes_
         if is_device_array(X) and (is_device_array(classes) or classes.dtype.kind in "biuf"):
@@ -85,17 +96,21 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return numpy_of(classes)[number.cpu().numpy()]
 
     def predict_proba(self, X: Any) -> Any:
-        """Return [n, K] probabilities, in X's namespace, device and dtype."""
+        """Return [n, K] probabilities, in X's namespace, device and dtype; for T labels [n, T], that each is 1."""
         z = self._logits(X, "predict_proba")
+        if self._many_labels:
+            return like(X, torch.sigmoid(z))
         return like(X, torch.sigmoid(torch.stack([-z, z], 1)) if z.ndim == 1 else torch.softmax(z, 1))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return [n, K] logarithms of the probabilities, accurate in both tails: finite wherever the logits are."""
         z = self._logits(X, "predict_log_proba")
+        if self._many_labels:
+            return like(X, logsigmoid(z))
         return like(X, logsigmoid(torch.stack([-z, z], 1)) if z.ndim == 1 else torch.log_softmax(z, 1))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy of the predicted labels, weighted if weights are given."""
+        """Return the accuracy, weighted if weights are given; T labels have to be right together."""
         weight = None if sample_weight is None else numpy_of(sample_weight)
         y = numpy_of(y) if is_device_array(y) else y
         return float(accuracy_score(y, numpy_of(self.predict(X)), sample_weight=weight))
@@ -128,9 +143,11 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: before `fit`.
-            UserError: the package onnx is not installed, or labels that are neither whole numbers nor strings.
+            UserError: the package onnx is not installed, labels that are neither whole numbers nor strings, or a model
+                of many labels.
         """
         check_is_fitted(self)
+        self._refuse_many_labels("to_onnx")
         coef, intercept, classes = (numpy_of(each) for each in (self.coef_, self.intercept_, self.classes_))
         write_onnx(Path(path), coef, intercept, classes, getattr(self, "feature_names_in_", None))
 
@@ -139,10 +156,12 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: before `fit`.
+            UserError: a model of many labels, which scikit-learn's class has not.
         """
         from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
         check_is_fitted(self)
+        self._refuse_many_labels("to_sklearn")
         result = SklearnLogisticRegression(**sklearn_options(self))
         for name in ("coef_", "intercept_", "classes_", "n_iter_"):
             setattr(result, name, numpy_of(getattr(self, name)).copy())
@@ -150,6 +169,11 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if hasattr(self, name):
                 setattr(result, name, getattr(self, name))
         return result
+
+    def _refuse_many_labels(self, method: str) -> None:
+        if self._many_labels:
+            problem = f"{method} writes a model of one label, and this one was fitted to {len(self.classes_)} of them"
+            raise UserError(problem, remedy="fit a model to each column of y")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -179,7 +203,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             weight: [D] or [1, D] of two classes, or [C, D] of the C classes with weight among K > 2.
-            bias: [1], or [C].
+            bias: [1], or [C]; or those of T labels.
             rows: what they were trained on.
         """
         dtype = rows.X.dtype if rows.X.dtype in (torch.float32, torch.float64) else torch.float32
@@ -196,6 +220,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "coef_": like(rows.reference, weight),
             "intercept_": like(rows.reference, bias),
             "_lacking": lacking,
+            "_many_labels": rows.y.ndim == 2,
         }
 
     def _keep(self, weight: Tensor, bias: Tensor, rows: TrainingRows, evaluations: int | None) -> None:

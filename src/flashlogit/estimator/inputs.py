@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..system.memory import resolve_device
 from .arrays import as_tensor, densify, float_tensor, is_bfloat16, is_device_array, kind_of, numpy_of
-from .labels import checked_weights, in_kind, labels_of, numbered, weighted
+from .labels import checked_weights, in_kind, label_count, label_table, labels_of, numbered, weighted
 
 _FRAME_DTYPES = {
     "float16": np.float16,
@@ -31,10 +31,11 @@ class TrainingRows:
 
     Attributes:
         X: [N, D] of a floating dtype.
-        y: [N] int64 numbers of the classes.
+        y: [N] int64 numbers of the classes, or [N, T] uint8, T labels of 0 and 1.
         weight: [N] sample times class weights, None for ones.
-        mass: [K] float64, the sums of the weights by class.
-        classes: [K] sorted labels, in the namespace of `reference` if they are numbers, else NumPy's.
+        mass: [K] float64, the sums of the weights by class; for T labels [1], that of all.
+        classes: [K] sorted labels, or the numbers of T labels; in the namespace of `reference` if they are numbers,
+            else NumPy's.
         reference: X as it was given, whose kind results are of.
     """
 
@@ -55,6 +56,7 @@ def training_rows(
     fewest: int = 2,
     reset: bool = True,
     classes: Any = None,
+    many_labels: bool = False,
 ) -> TrainingRows:
     """Validate rows to train on, and remember or check the number and names of the features.
 
@@ -64,6 +66,7 @@ def training_rows(
         fewest: how many classes have to have rows of a weight above 0.
         reset: whether these are the first rows, which decide on the features.
         classes: all labels that may occur; default those of y.
+        many_labels: whether y may be [N, T].
 
     Raises:
         ValueError: what scikit-learn would refuse.
@@ -76,12 +79,19 @@ def training_rows(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
     matrix = feature_matrix(estimator, X, reset=reset)
-    labels = labels_of(y if is_device_array(X) or not is_device_array(y) else numpy_of(y))
-    check_consistent_length(matrix, labels)
+    T = label_count(y) if many_labels else 1
+    labels = y if T > 1 else labels_of(y if is_device_array(X) or not is_device_array(y) else numpy_of(y))
+    check_consistent_length(matrix, as_tensor(y) if is_device_array(labels) else labels)
     if scipy.sparse.issparse(matrix):
         matrix = densify(matrix, device)
     elif not is_device_array(X):
         matrix = matrix.to(device)
+    if T > 1:
+        if estimator.class_weight is not None:
+            raise ValueError("class_weight is given and y is [N, T]; must be None: T labels have no common classes")
+        weight = checked_weights(sample_weight, matrix)
+        table, mass = label_table(y, weight, matrix.device)
+        return TrainingRows(matrix, table, weight, mass, in_kind(np.arange(T), X), X)
     found, numbers = numbered(labels, None if classes is None else numpy_of(classes))
     numbers = numbers.to(matrix.device)
     weight, mass = weighted(

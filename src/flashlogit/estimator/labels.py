@@ -49,6 +49,45 @@ def labels_of(y: Any) -> Labels:
     return labels
 
 
+def label_count(y: Any) -> int:
+    """Return T of a table of labels y [N, T], and 1 of what has no second axis."""
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # lists of different lengths, which `labels_of` refuses
+        return 1
+    return int(shape[1]) if len(shape) == 2 else 1
+
+
+def label_table(y: Any, sample_weight: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a table of labels [N, T] as bytes 0 and 1 on `device`, and the sum of all weights, [1] float64.
+
+    Raises:
+        ValueError: other values, or a label that is the same in all rows that have weight.
+    """
+    try:
+        table = as_tensor(y).to(device, torch.float64)
+    except TypeError as error:
+        raise ValueError(f"y is [N, T] of {kind_of(y)}; must hold numbers, 0 and 1, a column for each label") from error
+    if bool(table.isnan().any()):
+        raise ValueError("Input y contains NaN; flashlogit.fit_many takes a table in which labels are missing")
+    strange = table[(table != 0) & (table != 1)]
+    if len(strange):
+        raise ValueError(
+            f"y is {list(table.shape)} and holds {strange[0]:g}; must be 0 or 1 everywhere, a column for each label, or"
+            " else [N] for classes of one kind"
+        )
+    s = torch.ones_like(table[:, 0]) if sample_weight is None else sample_weight.double()
+    mass, total = s @ table, s.sum()
+    same = torch.nonzero((mass <= 0) | (s @ (1 - table) <= 0)).flatten().tolist()
+    if same:
+        value = int(bool(mass[same[0]] > 0))
+        raise ValueError(
+            f"label {same[0]} of y is {value} in every row that has weight; leave this column out, or give it rows of"
+            " both values"
+        )
+    return table.to(torch.uint8), total[None]
+
+
 def numbered(labels: Labels, classes: NDArray[Any] | None) -> tuple[Labels, Tensor]:
     """Return the sorted classes [K], and each row's number among them, [N] int64.
 

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ..fitting.fit import Fit, FitPoint, fit, fit_softmax
 from ..fitting.inference import MAX_COLUMNS, Inference, infer
+from ..fitting.many import fit_many
 from ..passes import BackendName
 from ..system.errors import UserError
 from ..training.partial_fit import MiniBatches
 from .arrays import moved, numpy_of
 from .fitted import BELOW, FittedModel
 from .inputs import TrainingRows, training_rows
-from .labels import class_labels
+from .labels import class_labels, label_count
 from .parameters import CONSTRAINTS, check_parameters, fit_options, penalties, shortfall
 
 try:
@@ -73,9 +74,10 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
     Attributes:
         coef_: [1, D], or [K, D] for K > 2 classes, in the units of X and its dtype (float32 at least).
         intercept_: [1] or [K].
+            For T labels (see `fit`) there are [T, D] and [T], and classes_ are their numbers from 0 on.
         classes_: [K] labels. A class whose rows all have weight 0, of three or more, keeps coefficients of 0 and a
             probability of 0; the others' are as if its rows were not there.
-        n_iter_: [1] evaluations of the objective.
+        n_iter_: [1] evaluations of the objective, the most of T labels.
         gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,
             of the float64 solution, which `coef_` is rounded from where X is narrower; infinite where `max_iter` is 0;
             not after `partial_fit`.
@@ -137,7 +139,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
 
         Args:
             X: [N, D] finite numbers.
-            y: [N] labels of at least two classes.
+            y: [N] labels of at least two classes; or [N, T] of 0 and 1, T >= 2 labels that do not exclude each other:
+                then a model for each, fitted side by side.
             sample_weight: [N], at least 0.
 
         Raises:
@@ -146,8 +149,15 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             MemoryError: a sparse X too large for a dense copy.
         """
         check_parameters(self)
-        rows = training_rows(self, X, y, sample_weight)
+        rows = training_rows(self, X, y, sample_weight, many_labels=True)
         options = fit_options(self, float(rows.mass.sum()))
+        if rows.y.ndim == 2:
+            self._optimise_labels(rows, options, (X, y, sample_weight))
+            self._batches = None
+            if not self.gap_ <= options["tolerance"]:
+                message = f"a label's model has a gap of {self.gap_:.1e}, above tol: increase max_iter or tol"
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            return self
         result = self._optimise(rows, options, (X, y, sample_weight))
         self._batches = None
         self._infer(result, rows, options)
@@ -193,6 +203,34 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         tasks.end(iterations)
         return result
 
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _optimise_labels(self, rows: TrainingRows, options: dict[str, Any], given: tuple[Any, Any, Any]) -> None:
+        """Set the attributes of the optima for T labels, as `_optimise` does for one."""
+        tasks = FitTasks(self, *given, max_tasks=1)
+        start, T = self._start(rows), rows.y.shape[1]
+        total = options["l1"] + options["l2"]
+        same = {name: options[name] for name in ("intercept", "tolerance", "max_iterations")}
+        same |= {"sample_weight": rows.weight, "backend": self.backend}
+        weight, bias = start or _zeros(rows, T)
+        if self.max_iter == 0:
+            found = [(weight[t], bias[t : t + 1], 0, math.inf) for t in range(T)]
+        elif start is None:
+            on_done = (lambda done, total: print(f"{done} of {total} labels")) if self.verbose > 0 else None
+            l1_ratio = options["l1"] / total if total > 0 else 0.0
+            fits = fit_many(
+                rows.X, rows.y, l2=total, l1_ratio=l1_ratio, classes=2, refit=False, on_done=on_done, **same
+            ).targets.values()
+            found = [(of.weight[0, 0], of.bias[0], of.iterations.item(), of.relative_gap.item()) for of in fits]
+        else:
+            # fit_many takes no start; from the last solutions each label needs a few evaluations of its own.
+            alone = [fit(rows.X, rows.y[:, t], **{**options, **same, "start": (weight[t], bias[t])}) for t in range(T)]
+            found = [(of.weight, of.bias, of.iterations, of.relative_gap) for of in alone]
+        weights, biases, iterations, gaps = zip(*found, strict=True)
+        self.gap_ = max(gaps)
+        self.__dict__.pop("inference_", None)
+        self._keep(torch.stack(weights), torch.cat(biases), rows, max(*iterations, min(self.max_iter, 1)))
+        tasks.end(1)
+
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Run one epoch of mini-batches by Adam over these rows, from the current weights (0 at first).
 
@@ -206,9 +244,11 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             sample_weight: [n], at least 0.
 
         Raises:
-            ValueError: as `fit`, or a label that is not among the classes.
+            ValueError: as `fit`, or a label that is not among the classes, or y [n, T] or a model of T labels.
         """
         check_parameters(self)
+        if self._many_labels or label_count(y) > 1:
+            raise ValueError("partial_fit trains a model of y [n]; y [n, T] of 0 and 1 is for fit")
         first = not hasattr(self, "coef_")
         if classes is not None:
             classes = class_labels(classes)
@@ -231,6 +271,11 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             self.__dict__.pop(name, None)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def _first_batches(self, rows: TrainingRows) -> MiniBatches:
         """Return what `partial_fit` trains, at an earlier fit's coefficients or at 0, and draw the order of rows."""
         self._orders = check_random_state(self.random_state).randint(2**31 - 1)
@@ -245,8 +290,13 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
     def _start(self, rows: TrainingRows) -> tuple[Tensor, Tensor] | None:
         """Return the last solution if this is a warm start and it is one of the same features and classes."""
         K, present = len(rows.mass), rows.mass > 0
-        shape = (1 if K == 2 else K, rows.X.shape[1])
-        if not (self.warm_start and hasattr(self, "coef_")) or tuple(self.coef_.shape) != shape:
+        many = rows.y.ndim == 2
+        shape = (rows.y.shape[1] if many else 1 if K == 2 else K, rows.X.shape[1])
+        if (
+            self._many_labels != many
+            or not (self.warm_start and hasattr(self, "coef_"))
+            or tuple(self.coef_.shape) != shape
+        ):
             return None
         weight, bias = self._parameters(rows.X.device)
         if K > 2:

@@ -187,8 +187,8 @@ def fit_many(
         Y: [N] or [N, T]: labels 0 and 1, or class numbers from 0 on for a softmax. NaN is a label that is missing: the
             row then counts for the other targets.
         l2: one or more penalties; with l1_ratio > 0 the sums l1 + l2, of which l1 is the share l1_ratio.
-        C: scikit-learn's in their place: 1 / (C S), with S of each model's own rows. Default: l2 of 20 numbers from
-            1e-6 to 100, evenly spread by their logarithms.
+        C: scikit-learn's in their place: 1 / (C S), with S of each model's own rows; infinity is no penalty. Default:
+            l2 of 20 numbers from 1e-6 to 100, evenly spread by their logarithms.
         l1_ratio: from 0 to 1.
         folds, groups, time: see `flashlogit.fitting.folds.make_folds`. With folds a model of each penalty is fitted for
             each of them.
@@ -332,9 +332,11 @@ class _Task:
             if len(proves):
                 objectives, together = objectives.chosen(proves), together[proves]
                 here = Path(path.chain[together], path.level[together], path.target[together])
-                done = solve_models(
-                    objectives, here, tolerance=self.tolerance, iterations=self.iterations, on_done=self._tell
-                )
+                # At a trial point where no row has curvature left the gap is not a number, which proves nothing.
+                with np.errstate(all="ignore"):
+                    done = solve_models(
+                        objectives, here, tolerance=self.tolerance, iterations=self.iterations, on_done=self._tell
+                    )
                 self.passes += objectives.counter.passes
                 weight, bias = (torch.as_tensor(each) for each in objectives.coefficients(done.theta))
                 W[:, :, together], b[:, together] = weight, bias
@@ -636,7 +638,9 @@ def _penalties(l2: Any, C: Any, l1_ratio: float) -> tuple[Floats, Literal["l2", 
     name: Literal["l2", "C"] = "l2" if C is None else "C"
     given = np.logspace(-6, 2, 20) if l2 is None and C is None else np.atleast_1d(np.asarray(l2 if C is None else C))
     values = np.unique(given.astype(np.float64))
-    if given.ndim != 1 or not len(values) or not (np.isfinite(values).all() and values[0] >= 0):
+    # An infinite C is no penalty.
+    finite = np.isfinite(values) | ((name == "C") & (values == math.inf))
+    if given.ndim != 1 or not len(values) or not (finite.all() and values[0] >= 0):
         raise ValueError(f"{name} is {given.tolist()}; must be numbers of at least 0, and finite")
     if name == "C" and values[0] == 0:
         raise ValueError("C is 0 for some models; must be above 0")

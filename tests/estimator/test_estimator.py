@@ -215,7 +215,7 @@ THIRDS = np.arange(150) % 3
     [
         (None, None, "requires y"),
         (torch.zeros(150, dtype=torch.complex64), None, "Complex data not supported"),
-        (torch.zeros(150, 2), None, "1d array"),
+        (torch.zeros(150, 2), None, "label 0 of y is 0"),
         (torch.tensor([torch.nan, 1.0] * 75), None, "75 rows have no label"),
         ([None, 0, 1] * 50, None, "50 rows have no label"),
         (pd.Series([1, 0, None] * 50, dtype="Int64"), None, "50 rows have no label"),

@@ -308,7 +308,7 @@ class LogisticRegressionCV(FittedModel):
         for r, ratio in enumerate(ratios) if plain else ():
             of = fit_many(
                 rows.X,
-                rows.y.cpu(),
+                rows.y,
                 C=values.tolist(),
                 l1_ratio=float(ratio),
                 folds=[folds[f] for f in plain],

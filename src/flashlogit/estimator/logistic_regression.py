@@ -72,10 +72,10 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         batch_size: rows of a mini-batch of `partial_fit`.
 
     Attributes:
-        coef_: [1, D], or [K, D] for K > 2 classes, in the units of X and its dtype (float32 at least).
-        intercept_: [1] or [K].
-            For T labels (see `fit`) there are [T, D] and [T], and classes_ are their numbers from 0 on.
-        classes_: [K] labels. A class whose rows all have weight 0, of three or more, keeps coefficients of 0 and a
+        coef_: [1, D], or [K, D] for K > 2 classes, or [T, D] for T labels (see `fit`), in the units of X and its dtype
+            (float32 at least).
+        intercept_: [1], [K] or [T].
+        classes_: [K] labels, or the numbers of T labels from 0 on. A class whose rows all have weight 0, of three or more, keeps coefficients of 0 and a
             probability of 0; the others' are as if its rows were not there.
         n_iter_: [1] evaluations of the objective, the most of T labels.
         gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,

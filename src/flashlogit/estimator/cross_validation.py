@@ -45,13 +45,15 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class _Paths:
-    """The models of F folds, R ratios and L penalties, K models' columns each (1 for two classes).
+    """The models of F folds, R ratios and L penalties, of K columns each (1 for two classes).
 
-    weight [F, R, L, K, D] and bias [F, R, L, K] float64, on the device of X. numbers: by name as in `TargetFits`, each
-    [F, R, L] float64; scores are NaN where `fit_many` has none. lacking: for each fold whose training rows lack a
-    class, which ones, [classes] each.
+    Cs [L] and ratios [R] are the penalties. weight [F, R, L, K, D] and bias [F, R, L, K] are float64, on the device of
+    X. numbers: by name as in `TargetFits`, [F, R, L] float64 each; scores are NaN where `fit_many` has none. lacking:
+    for each fold whose training rows lack a class, which ones, [classes].
     """
 
+    Cs: NDArray[np.float64]
+    ratios: NDArray[np.float64]
     weight: Tensor
     bias: Tensor
     numbers: dict[str, NDArray[np.float64]]
@@ -192,9 +194,7 @@ class LogisticRegressionCV(FittedModel):
         known = self.scoring or "accuracy"
         # fit_many weights its scores by what it weights its fits by, class weights included.
         same = self.class_weight is None and [*to_score] == ([] if sample_weight is None else ["sample_weight"])
-        scores = self._score_folds(
-            paths, rows, folds, Cs, ratios, to_score, known if same and known in _SCORED else None
-        )
+        scores = self._score_folds(paths, rows, folds, to_score, known if same and known in _SCORED else None)
         # The first of equal scores, C by C and not ratio by ratio, as in scikit-learn.
         by_C = scores.transpose(0, 2, 1)
         tables = [by_C.sum(axis=0)] if self.refit else list(by_C)
@@ -214,7 +214,7 @@ class LogisticRegressionCV(FittedModel):
             weight, bias = (each[chosen].mean(dim=0) for each in (paths.weight, paths.bias))
             self.__dict__.update(self._attributes(weight, bias, rows))
             self.gap_ = float(paths.numbers["relative_gap"][chosen].max())
-        self._report(paths, scores, rows, (Cs, ratios), (C, ratio))
+        self._report(paths, scores, rows, (C, ratio))
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
@@ -301,7 +301,7 @@ class LogisticRegressionCV(FittedModel):
         weight = torch.zeros((F, R, L, width, D), dtype=torch.float64, device=rows.X.device)
         names = ("iterations", "relative_gap", *_SCORED)
         numbers = {name: np.full((F, R, L), np.nan) for name in names}
-        paths = _Paths(weight, weight.new_zeros((F, R, L, width)), numbers, {})
+        paths = _Paths(Cs, ratios, weight, weight.new_zeros((F, R, L, width)), numbers, {})
         plain = [f for f, fold in enumerate(folds) if K <= MISSING and self._is_plain(rows, *fold)]
         values, place = np.unique(Cs, return_inverse=True)
         options = fit_options(self._one(1.0, 0.0), 1.0)
@@ -324,7 +324,7 @@ class LogisticRegressionCV(FittedModel):
             for name in names:
                 numbers[name][plain, r] = getattr(of, name)[place].T
         for f in sorted({*range(F)} - {*plain}):
-            self._fit_alone(rows, f, folds[f][0], paths, Cs, ratios)
+            self._fit_alone(rows, f, folds[f][0], paths)
         gaps = numbers["relative_gap"]
         short = int((~(gaps <= options["tolerance"])).sum())
         if short:
@@ -344,15 +344,7 @@ class LogisticRegressionCV(FittedModel):
         weight = None if rows.weight is None else rows.weight[at].double()
         return torch.bincount(rows.y[at], weights=weight, minlength=len(rows.mass)).double()
 
-    def _fit_alone(
-        self,
-        rows: TrainingRows,
-        f: int,
-        train: NDArray[np.int64],
-        paths: _Paths,
-        Cs: NDArray[np.float64],
-        ratios: NDArray[np.float64],
-    ) -> None:
+    def _fit_alone(self, rows: TrainingRows, f: int, train: NDArray[np.int64], paths: _Paths) -> None:
         """Fit a fold's models one after the other: the classes that it lacks get no probability."""
         at, mass = torch.from_numpy(train).to(rows.y.device), self._mass(rows, train)
         present = mass > 0
@@ -367,12 +359,11 @@ class LogisticRegressionCV(FittedModel):
             return
         weight = None if rows.weight is None else rows.weight[at]
         part = TrainingRows(rows.X[at], rows.y[at], weight, mass, rows.classes, rows.X)
-        for r, ratio in enumerate(ratios):
+        for r, ratio in enumerate(paths.ratios):
             one = self._one(1.0, ratio).set_params(warm_start=True)
-            for place in np.argsort(Cs):
-                one.set_params(C=float(Cs[place]))._optimise(
-                    part, fit_options(one, float(mass.sum())), (part.X, part.y, weight)
-                )
+            for place in np.argsort(paths.Cs):
+                one.C = float(paths.Cs[place])
+                one._optimise(part, fit_options(one, float(mass.sum())), (part.X, part.y, weight))
                 paths.weight[f, r, place], paths.bias[f, r, place] = one.coef_.double(), one.intercept_.double()
                 paths.numbers["iterations"][f, r, place] = int(one.n_iter_[0])
                 paths.numbers["relative_gap"][f, r, place] = one.gap_
@@ -382,8 +373,6 @@ class LogisticRegressionCV(FittedModel):
         paths: _Paths,
         rows: TrainingRows,
         folds: list[Fold],
-        Cs: NDArray[np.float64],
-        ratios: NDArray[np.float64],
         params: dict[str, Any],
         known: str | None,
     ) -> NDArray[np.float64]:
@@ -404,18 +393,13 @@ class LogisticRegressionCV(FittedModel):
             model = HeldOutModel.of(rows.X[at], classes, copied=callable(self.scoring))
             y, of_fold = classes[rows.y[at].cpu().numpy()], _check_method_params(rows.y, params, indices=test)
             for r, c in np.ndindex(scores.shape[1:]):
-                model.set_params(C=float(Cs[c]), l1_ratio=float(ratios[r]))
+                model.set_params(C=float(paths.Cs[c]), l1_ratio=float(paths.ratios[r]))
                 model.take(paths.weight[f, r, c], paths.bias[f, r, c], paths.lacking.get(f))
                 scores[f, r, c] = scorer(model, model.stand_in, y, **of_fold)
         return scores
 
     def _report(
-        self,
-        paths: _Paths,
-        scores: NDArray[np.float64],
-        rows: TrainingRows,
-        grid: tuple[NDArray[np.float64], NDArray[np.float64]],
-        best: tuple[float, float],
+        self, paths: _Paths, scores: NDArray[np.float64], rows: TrainingRows, best: tuple[float, float]
     ) -> None:
         """Set the attributes that speak of the folds, in the kind of array that X was."""
         dtype = self.coef_.dtype if isinstance(self.coef_, Tensor) else as_tensor(self.coef_).dtype
@@ -425,7 +409,7 @@ class LogisticRegressionCV(FittedModel):
         def given(values: Any) -> Any:
             return like(rows.reference, torch.as_tensor(values))
 
-        self.Cs_, self.l1_ratios_ = (given(each) for each in grid)
+        self.Cs_, self.l1_ratios_ = (given(each) for each in (paths.Cs, paths.ratios))
         self.C_, self.l1_ratio_ = best
         self.coefs_paths_, self.scores_, self.n_iter_ = given(path), given(scores), given(iterations)
         if not self.use_legacy_attributes:

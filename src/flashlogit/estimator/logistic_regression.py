@@ -75,8 +75,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
         coef_: [1, D], or [K, D] for K > 2 classes, or [T, D] for T labels (see `fit`), in the units of X and its dtype
             (float32 at least).
         intercept_: [1], [K] or [T].
-        classes_: [K] labels, or the numbers of T labels from 0 on. A class whose rows all have weight 0, of three or more, keeps coefficients of 0 and a
-            probability of 0; the others' are as if its rows were not there.
+        classes_: [K] labels, or the numbers of T labels from 0 on. A class whose rows all have weight 0, of three or
+            more, keeps coefficients of 0 and a probability of 0; the others' are as if its rows were not there.
         n_iter_: [1] evaluations of the objective, the most of T labels.
         gap_: float, proven bound on the distance from the optimum as a share of the intercept-only model's objective,
             of the float64 solution, which `coef_` is rounded from where X is narrower; infinite where `max_iter` is 0;

@@ -137,7 +137,16 @@ def test_parameters_are_those_of_0_1_0(name: str) -> None:
 
 NEW_KERNELS = ["Plans", "Step", "column_moments", "fits_step", "label_sums", "models_onepass"]
 """Names of flashlogit_kernels that 0.1.0 did not have."""
-NEW = ["Bootstrap", "GroupFits", "ManyFits", "TargetFits", "bootstrap", "fit_groups", "fit_many"]
+NEW = [
+    "Bootstrap",
+    "GroupFits",
+    "LogisticRegressionCV",
+    "ManyFits",
+    "TargetFits",
+    "bootstrap",
+    "fit_groups",
+    "fit_many",
+]
 """The same of flashlogit."""
 
 

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from flashlogit import fit, fit_many
-from flashlogit.fitting import many
-from flashlogit.solvers import models as side_by_side
+from flashlogit.fitting import held_out, many_task
+from flashlogit.solvers import side_by_side
 
 PENALTIES = [1e-3, 1e-2, 1e-1, 1.0]
 
@@ -31,7 +31,7 @@ def sklearn_fit(X: np.ndarray, y: np.ndarray, l2: float, **options: Any) -> Logi
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """No table is so small that its models are fitted at once each."""
-    monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
+    monkeypatch.setattr(many_task, "most_rows", lambda X, backend: 0)
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
@@ -40,7 +40,7 @@ def test_a_grid_with_missing_labels_agrees_with_scikit_learn(
     backend: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
+        monkeypatch.setattr(many_task, "most_rows", lambda X, backend: 0)
     X, y = digits()
     Y = np.stack([y == 3, y == 8, y % 2], axis=1).astype(float)
     Y[::7, 1] = np.nan
@@ -256,7 +256,7 @@ def test_labels_that_are_refused(Y: np.ndarray) -> None:
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_missing_value_is_named(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not at_once:
-        monkeypatch.setattr(many, "most_rows", lambda X, backend: 0)
+        monkeypatch.setattr(many_task, "most_rows", lambda X, backend: 0)
     X, y = digits(100)
     X[5, 3] = np.nan
     with pytest.raises(ValueError, match="row 5, column 3"):
@@ -266,6 +266,6 @@ def test_a_missing_value_is_named(at_once: bool, monkeypatch: pytest.MonkeyPatch
 def test_areas_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = digits(300)
     whole = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
-    monkeypatch.setattr(many, "_SCORED_LOGITS", 150)
+    monkeypatch.setattr(held_out, "_SCORED_LOGITS", 150)
     parts = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
     np.testing.assert_array_equal(whole.roc_auc, parts.roc_auc)

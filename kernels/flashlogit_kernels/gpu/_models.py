@@ -2,7 +2,8 @@
 
 The columns of a tile of logits are models, or classes of models: LANES columns belong to one model, the power of two
 that holds its C classes. A program adds its sums to a row of PARTIALS, float64: loss [K], held-out loss [K], sum of s r
-[M], sum of the curvature's values [M] and, in the kernel that reads X, the gradient [D, M], with M = K C.
+[M], sum of the curvature's values [M] and, in the kernel that reads X, the gradient [D, M] and the border [D, M] if it
+sums one, with M = K C.
 """
 
 import triton
@@ -105,6 +106,15 @@ def columns_of(values, LANES: tl.constexpr):
     BLOCK_N: tl.constexpr = values.shape[0]
     MODELS: tl.constexpr = values.shape[1]
     return tl.reshape(tl.broadcast_to(values[:, :, None], [BLOCK_N, MODELS, LANES]), [BLOCK_N, MODELS * LANES])
+
+
+@triton.jit
+def weighted(values, trains, s, LANES: tl.constexpr):
+    """Return the curvature's values [BLOCK_N, BLOCK_K], times s, of rows that train a model, and 0 of others."""
+    values = tl.where(columns_of(trains, LANES), values, 0.0)
+    if s is not None:
+        values *= s[:, None]
+    return values
 
 
 @triton.jit
@@ -217,6 +227,18 @@ def product_of_terms(a, b, TERMS: tl.constexpr):
     return tl.dot(a[0], b[0], c)
 
 
+@triton.jit
+def operand(values, INTERPRETED: tl.constexpr):
+    """Return values, of which the compiler does not know what they are made from where they are float64.
+
+    It lays an operand of a product out for the narrowest numbers that went into it, such as labels or bfloat16, and
+    Triton 3.6 has no such layouts for float64: it fails with an assertion. The instruction vanishes in the end.
+    """
+    if values.dtype == tl.float64 and not INTERPRETED:
+        values = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [values], tl.float64, is_pure=False, pack=1)
+    return values
+
+
 @triton.jit(do_not_specialize=["tiles", "programs"])
 def models_kernel(
     X,
@@ -245,6 +267,7 @@ def models_kernel(
     ONE_TARGET: tl.constexpr,
     ONE_FOLD: tl.constexpr,
     ORDERED: tl.constexpr,
+    BORDER: tl.constexpr,
     PRODUCT: tl.constexpr,
     POLICY: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -259,9 +282,9 @@ def models_kernel(
     """Program (block, p) walks every `programs`-th row tile from the p-th on, for the models of its block.
 
     The blocks of models that read a tile run side by side, so that all but one find it in the L2 cache. W [BLOCK_D,
-    BLOCK_K] and the gradient stay with the program. Float32 sums are added to PARTIALS after each CHUNK of tiles. With
-    TERMS X is bfloat16, and W and the residuals are split into so many bfloat16 terms, see `split`; without, X is
-    multiplied in float32 as PRECISION says.
+    BLOCK_K] and the gradient stay with the program. Its sums are added to PARTIALS after each CHUNK of tiles. With
+    X_TERMS X is split into so many bfloat16 terms, and W and the residuals into three, see `split`; without, X is
+    multiplied in COMPUTE, in float32 as PRECISION says. BORDER: also sums s J x and s J, of logistic models.
     """
     block = tl.program_id(0)
     program = tl.program_id(1).to(tl.int64)
@@ -277,10 +300,13 @@ def models_kernel(
     targets = byte_offsets(TARGET_OF, models, models_exist, N, ONE_TARGET)
     folds = byte_offsets(FOLD_OF, models, models_exist, N, ONE_FOLD)
     holds = tl.load(HELD + models, mask=models_exist, other=0)
-    row = PARTIALS + program * (2 * K + (D + 2) * (K * C))
+    row = PARTIALS + program * (2 * K + ((2 * D if BORDER else D) + 2) * (K * C))
     for chunk in tl.range(program, tiles, programs * CHUNK):
-        gradient = tl.zeros([BLOCK_D, BLOCK_K], tl.float32)
+        gradient = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
         totals = no_terms(COMPUTE, BLOCK_N, BLOCK_K, LANES)
+        if BORDER:
+            border = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
+            curvature = tl.zeros([BLOCK_N, BLOCK_K], COMPUTE)
         for tile in tl.range(chunk, tl.minimum(chunk + programs * CHUNK, tiles), programs, num_stages=STAGES):
             _, source, exists = row_numbers(tile, N, None, BLOCK_N)
             x = load_tile(X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY)
@@ -294,15 +320,24 @@ def models_kernel(
                 x = split(x, X_TERMS, INTERPRETED)
                 z = product_of_terms(x, w, X_TERMS) + b[None, :]
             else:
-                x = x.to(COMPUTE)
+                x = operand(x.to(COMPUTE), INTERPRETED)
                 z = tl.dot(x, w, input_precision=PRECISION) + b[None, :]
-            totals, r, _ = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT)
+            totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT)
+            if BORDER:
+                values = weighted(values, trains, s, LANES)
+                curvature += values
+                values = operand(values, INTERPRETED)
+                border += tl.dot(tl.trans(x), values, input_precision=PRECISION)
             if X_TERMS:
                 gradient += product_of_terms(transposed(x, X_TERMS), split(r, 3, INTERPRETED), X_TERMS)
             else:
+                r = operand(r, INTERPRETED)
                 gradient += tl.dot(tl.trans(x), r, input_precision=PRECISION)
         add_terms(row, totals, K, models, models_exist, columns, columns_exist, PRODUCT)
         add_to(row + 2 * K + 2 * K * C + entries, gradient, entries_exist)
+        if BORDER:
+            add_to(row + 2 * K + K * C + columns, tl.sum(curvature, axis=0), columns_exist)
+            add_to(row + 2 * K + (D + 2) * (K * C) + entries, border, entries_exist)
         tl.debug_barrier()  # of what one thread has stored, another one may load the next sum
 
 
@@ -381,9 +416,7 @@ def logits_kernel(
                 p = tl.reshape(values, [BLOCK_N, BLOCK_K // LANES, LANES])
                 t3 = tl.reshape(t, [1, BLOCK_K // LANES, LANES])
                 values = tl.reshape(p * (t3 - tl.sum(p * t3, axis=2)[:, :, None]), [BLOCK_N, BLOCK_K])
-            values = tl.where(columns_of(trains, LANES), values, 0.0)
-            if s is not None:
-                values *= s[:, None]
+            values = weighted(values, trains, s, LANES)
             curvature += values
             if VALUES is not None:
                 if LANES == 1:

@@ -74,6 +74,14 @@ _BFLOAT16 = {
     128: ModelsLaunch(64, 4, 2, block_k=32),
     256: ModelsLaunch(64, 4, 2, block_k=16),
 }
+_FLOAT64 = {
+    32: ModelsLaunch(32, 4, 2, block_k=32, precision="ieee"),
+    64: ModelsLaunch(32, 4, 2, block_k=32, precision="ieee"),
+}
+_FLOAT64_BORDER = {
+    32: ModelsLaunch(32, 4, 2, block_k=32, precision="ieee"),
+    64: ModelsLaunch(32, 4, 2, block_k=16, precision="ieee"),
+}
 """Launches by the widest tile that they are for, of bfloat16 rows and of others. They were chosen by what an H100's
 compiler makes of them (Triton 3.6, 100 models of 28, 64, 128 and 256 columns), not by their time: the loop over tiles
 spills nothing, except for bfloat16 rows of 128 and 256 columns, with 8 and 37 accesses a tile."""
@@ -114,17 +122,24 @@ def models_onepass(
     check_models(X, models, weight, bias, center, along)
     weight, bias = weight.detach().contiguous(), bias.detach().contiguous()
     center, along = (None if v is None else v.detach().contiguous() for v in (center, along))
-    config = launch or _from_table(X, models, weight, center)
+    config = launch or _from_table(X, models, weight, center, along)
     with on_device(X), torch.no_grad(), torch.autocast(X.device.type, enabled=False):
-        if config is None or along is not None or second:
+        if config is None or second:
             return _of_blocks(X, models, weight, bias, center, along, second)
-        return _fused(X, models, weight, bias, center, config)
+        return _fused(X, models, weight, bias, center, along, config)
 
 
 def _fused(
-    X: Tensor, models: Models, weight: Tensor, bias: Tensor, center: Tensor | None, config: ModelsLaunch
+    X: Tensor,
+    models: Models,
+    weight: Tensor,
+    bias: Tensor,
+    center: Tensor | None,
+    along: Tensor | None,
+    config: ModelsLaunch,
 ) -> ModelSums:
     (N, D), K, M = X.shape, models.count, weight.shape[1]
+    borders = int(along is not None)
     x_terms = _X_TERMS.get(X.dtype, 3) if center is None else 3
     blocks, tiles = -(-K // _models_of_block(models, config.block_k)), -(-N // config.block_n)
     arguments = {
@@ -135,6 +150,7 @@ def _fused(
         "CENTER": center,
         "PARTIALS": stand_in(torch.float64, X.device),
         "N": N,
+        "BORDER": along is not None,
         "PRODUCT": config.product and models.classes == 1 and models.sample_weight is None,
         # Other programs read the same tile at about the same time.
         "POLICY": "evict_first" if blocks == 1 else "",
@@ -155,11 +171,13 @@ def _fused(
         found = loaded(kernel, X.device, arguments)
         resident = min(resident, resident_programs(found, config.num_warps, device_limits(X.device)))
     programs = max(1, min(tiles, resident * multiprocessors(X.device) // blocks))
-    partials = X.new_zeros((programs, 2 * K + (D + 2) * M), dtype=torch.float64)
+    partials = X.new_zeros((programs, 2 * K + ((1 + borders) * D + 2) * M), dtype=torch.float64)
     arguments |= {"PARTIALS": partials, "tiles": tiles, "programs": programs}
     Launch(kernel, (blocks, programs), arguments, found=found)()
-    loss, held_loss, bias_grad, _, gradient = partials.sum(dim=0).split_with_sizes([K, K, M, M, D * M])
-    return ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
+    sizes = [K, K, M, M, D * M, borders * D * M]
+    loss, held_loss, bias_grad, curvature, gradient, border = partials.sum(dim=0).split_with_sizes(sizes)
+    sums = ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
+    return sums if along is None else sums._replace(border=border.view(D, M) * along, corner=curvature * along)
 
 
 def _of_blocks(
@@ -304,15 +322,20 @@ def _models_of_block(models: Models, block_k: int) -> int:
     return block_k // block_width(models.classes)
 
 
-def _from_table(X: Tensor, models: Models, weight: Tensor, center: Tensor | None) -> ModelsLaunch | None:
-    """Return the launch of the kernel that reads X once, with no more columns than there are models; None where the
-    arithmetic is float64, or a row or the classes of a model too wide."""
-    D, lanes = X.shape[1], block_width(models.classes)
-    if weight.dtype != torch.float32 or D > FUSED_COLUMNS:
+def _from_table(
+    X: Tensor, models: Models, weight: Tensor, center: Tensor | None, along: Tensor | None
+) -> ModelsLaunch | None:
+    """Return the launch of the kernel that reads X once, with no more columns than there are models; None where there
+    is none for such arithmetic, or for rows or models of so many columns."""
+    lanes = block_width(models.classes)
+    if weight.dtype == torch.float64:
+        table = _FLOAT64 if along is None else _FLOAT64_BORDER
+    elif along is None:
+        table = _BFLOAT16 if _on_bfloat16(X, weight, center) else _FLOAT32
+    else:
         return None
-    table = _BFLOAT16 if _on_bfloat16(X, weight, center) else _FLOAT32
-    config = table[max(32, block_width(D))]
-    if lanes > config.block_k:
+    config = table.get(max(32, block_width(X.shape[1])))
+    if config is None or lanes > config.block_k or (along is not None and lanes > 1):
         return None
     config = replace(config, block_k=min(config.block_k, max(_NARROWEST, block_width(models.count) * lanes)))
     if config.precision != "ieee" and not has_tf32(X.device):

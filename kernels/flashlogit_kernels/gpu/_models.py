@@ -118,12 +118,56 @@ def weighted(values, trains, s, LANES: tl.constexpr):
 
 
 @triton.jit
-def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, PRODUCT: tl.constexpr):
+def halves(values, APART: tl.constexpr):
+    """Return values [BLOCK_N, columns] as two halves [BLOCK_N / 2, columns] of rows that are APART rows apart.
+
+    A thread holds both of a product's tile where APART is 8, for products by the units for them, or 1 for others, as
+    Triton lays tiles out: another guess would be as right, but slower.
+    """
+    ROWS: tl.constexpr = values.shape[0]
+    COLUMNS: tl.constexpr = values.shape[1]
+    pairs = tl.reshape(values, [ROWS // (2 * APART), 2, APART, COLUMNS])
+    first, second = tl.split(tl.permute(pairs, [0, 2, 3, 1]))
+    return tl.reshape(first, [ROWS // 2, COLUMNS]), tl.reshape(second, [ROWS // 2, COLUMNS])
+
+
+@triton.jit
+def pair_sums(values, APART: tl.constexpr):
+    """Return sums of two rows each, [BLOCK_N / 2, columns]; the values themselves where APART is 0."""
+    if APART:
+        first, second = halves(values, APART)
+        values = first + second
+    return values
+
+
+@triton.jit
+def more_product(product, more, APART: tl.constexpr):
+    """Return a product of factors 1 + e less 1 with more such factors, those of two rows each as in `pair_sums`."""
+    if APART:
+        first, second = halves(more, APART)
+        more = first + (second + first * second)
+    return product + (more + product * more)
+
+
+@triton.jit
+def terms(
+    z,
+    y,
+    trains,
+    held,
+    s,
+    totals,
+    C: tl.constexpr,
+    LANES: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    APART: tl.constexpr,
+):
     """Return the totals with one more tile of rows, s r of those that train a model [BLOCK_N, BLOCK_K], and J of a
     logistic model or p of a softmax, not weighted.
 
-    totals: sums of loss, held-out loss [BLOCK_N, models] and s r [BLOCK_N, BLOCK_K], each row of a tile on its own:
-    adding up a tile's rows costs more than everything else here, and is done once for many tiles. With PRODUCT loss is
+    totals: sums of loss, held-out loss [ROWS, models] and s r [ROWS, BLOCK_K], each row of a tile on its own, or every
+    two of them, see `halves`: adding up a tile's rows costs more than everything else here, and is done once for many
+    tiles. Two rows take half the registers of one, and no more instructions. With PRODUCT loss is
     split into the linear part, and a product of 1 + e less 1, whose logarithm is taken as rarely: it has the relative
     accuracy of a sum of logarithms.
     """
@@ -132,9 +176,8 @@ def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, P
         linear, e, half, r, values = logistic_terms(z, y)
         loss = linear
         if PRODUCT:
-            of_training, of_held = tl.where(trains, e, 0.0), tl.where(held, e, 0.0)
-            product += of_training + product * of_training
-            held_product += of_held + held_product * of_held
+            product = more_product(product, tl.where(trains, e, 0.0), APART)
+            held_product = more_product(held_product, tl.where(held, e, 0.0), APART)
         else:
             loss += log1p_of_unit(e, half)
         r = tl.where(trains, r, 0.0)
@@ -146,16 +189,17 @@ def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, P
         values = tl.reshape(values, [BLOCK_N, MODELS * LANES])
     if s is not None:
         loss, r = loss * s[:, None], r * s[:, None]
-    loss_sum += tl.where(trains, loss, 0.0)
-    held_sum += tl.where(held, loss, 0.0)
-    return (loss_sum, held_sum, product, held_product, residual_sum + r), r, values
+    loss_sum += pair_sums(tl.where(trains, loss, 0.0), APART)
+    held_sum += pair_sums(tl.where(held, loss, 0.0), APART)
+    residual_sum += pair_sums(r, APART)
+    return (loss_sum, held_sum, product, held_product, residual_sum), r, values
 
 
 @triton.jit
-def no_terms(COMPUTE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, LANES: tl.constexpr):
+def no_terms(COMPUTE: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr, LANES: tl.constexpr):
     """Return the totals of no rows, see `terms`."""
-    of_models = tl.zeros([BLOCK_N, BLOCK_K // LANES], COMPUTE)
-    return of_models, of_models, of_models, of_models, tl.zeros([BLOCK_N, BLOCK_K], COMPUTE)
+    of_models = tl.zeros([ROWS, BLOCK_K // LANES], COMPUTE)
+    return of_models, of_models, of_models, of_models, tl.zeros([ROWS, BLOCK_K], COMPUTE)
 
 
 @triton.jit
@@ -269,6 +313,7 @@ def models_kernel(
     ORDERED: tl.constexpr,
     BORDER: tl.constexpr,
     PRODUCT: tl.constexpr,
+    APART: tl.constexpr,
     POLICY: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -286,6 +331,7 @@ def models_kernel(
     X_TERMS X is split into so many bfloat16 terms, and W and the residuals into three, see `split`; without, X is
     multiplied in COMPUTE, in float32 as PRECISION says. BORDER: also sums s J x and s J, of logistic models.
     """
+    ROWS: tl.constexpr = BLOCK_N // 2 if APART else BLOCK_N
     block = tl.program_id(0)
     program = tl.program_id(1).to(tl.int64)
     models, models_exist, columns, columns_exist = model_columns(block, K, C, LANES, BLOCK_K)
@@ -303,10 +349,10 @@ def models_kernel(
     row = PARTIALS + program * (2 * K + ((2 * D if BORDER else D) + 2) * (K * C))
     for chunk in tl.range(program, tiles, programs * CHUNK):
         gradient = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
-        totals = no_terms(COMPUTE, BLOCK_N, BLOCK_K, LANES)
+        totals = no_terms(COMPUTE, ROWS, BLOCK_K, LANES)
         if BORDER:
             border = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
-            curvature = tl.zeros([BLOCK_N, BLOCK_K], COMPUTE)
+            curvature = tl.zeros([ROWS, BLOCK_K], COMPUTE)
         for tile in tl.range(chunk, tl.minimum(chunk + programs * CHUNK, tiles), programs, num_stages=STAGES):
             _, source, exists = row_numbers(tile, N, None, BLOCK_N)
             x = load_tile(X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY)
@@ -322,10 +368,10 @@ def models_kernel(
             else:
                 x = operand(x.to(COMPUTE), INTERPRETED)
                 z = tl.dot(x, w, input_precision=PRECISION) + b[None, :]
-            totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT)
+            totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT, APART)
             if BORDER:
                 values = weighted(values, trains, s, LANES)
-                curvature += values
+                curvature += pair_sums(values, APART)
                 values = operand(values, INTERPRETED)
                 border += tl.dot(tl.trans(x), values, input_precision=PRECISION)
             if X_TERMS:
@@ -403,7 +449,7 @@ def logits_kernel(
         e = load_bytes(FOLDS, folds, source, exists)
         s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
         trains, held = roles(y, e, holds, ORDERED)
-        totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, False)
+        totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, False, 0)
         store_split(RESIDUAL + entries, r, entries_exist, M, TERMS)
         if ROOTS is not None:
             root = columns_of(tl.where(trains, 1.0, 0.0).to(COMPUTE), LANES)

@@ -88,7 +88,9 @@ def run_call(kernels: Any, call: dict[str, Any]) -> None:
 
         K, C, one = call["K"], call.get("C", 1), torch.ones(1, N, dtype=torch.uint8)
         models = Models(one, one, *torch.zeros(3, K, dtype=torch.int32), classes=C)
-        kernels.models_onepass(X, models, torch.zeros(D, K * C, dtype=compute), torch.zeros(K * C, dtype=compute))
+        zeros = torch.zeros(D + 1, K * C, dtype=compute)
+        along = zeros[D] if call.get("along") else None
+        kernels.models_onepass(X, models, zeros[:D], zeros[D], along=along)
         return
     function = getattr(kernels, call["function"])
     if call["function"] == "label_sums":

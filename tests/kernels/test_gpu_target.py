@@ -86,6 +86,8 @@ MODELS = [
     call("models_onepass", 28, K=100),
     call("models_onepass", 64, "bfloat16", K=100),
     call("models_onepass", 28, K=5, C=10),
+    call("models_onepass", 28, K=5),
+    *(call("models_onepass", D, compute="float64", K=100, along=along) for D in (28, 64) for along in (False, True)),
     call("models_onepass", 300, "bfloat16", K=100),
 ]
 """Many models, 16 or 32 columns of W a program, and what is launched between the products of wider rows."""

@@ -150,6 +150,28 @@ def test_one_kernel_for_logistic_models(shape: dict[str, Any], kernels: ModuleTy
     check(kernels, made(**shape, device=device))
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"N": 37, "D": 1, "K": 1, "along": True},
+        {"N": 150, "D": 28, "K": 5, "center": True, "along": True},
+        {"N": 70, "D": 28, "K": 17, "folds": 2, "targets": 2},
+        {"N": 65, "D": 33, "K": 17, "storage": BF16, "ordered": True, "along": True, "weights": F32},
+        {"N": 130, "D": 64, "K": 33, "storage": F64, "weights": F64, "along": True},
+        {"N": 40, "D": 64, "K": 3, "storage": F16},
+        {"N": 70, "D": 28, "K": 2, "C": 10, "center": True, "weights": F64},
+    ],
+    ids=str,
+)
+def test_one_kernel_in_float64(shape: dict[str, Any], kernels: ModuleType, device: torch.device) -> None:
+    case = made(**shape, device=device)
+    check(kernels, case, F64)
+    if device.type == "cpu":
+        with counted_launches() as found:
+            case.run(kernels, F64)
+        assert found.kernels == {"models_kernel": 1}
+
+
 @pytest.mark.parametrize("C", [2, 3, 10, 16])
 @pytest.mark.parametrize(
     "shape", [{"N": 70, "D": 28, "K": 5, "weights": F32}, {"N": 34, "D": 64, "K": 2, "storage": BF16}], ids=str
@@ -169,9 +191,12 @@ def test_one_kernel_for_softmaxes(shape: dict[str, Any], C: int, kernels: Module
         (F32, {"N": 300, "D": 28, "K": 17, "along": True, "second": True, "weights": F32}),
         (F32, {"N": 40, "D": 28, "K": 16, "second": True, "storage": BF16}),
         (F32, {"N": 300, "D": 5, "K": 3, "C": 3, "along": True, "second": True, "weights": F64}),
+        (F32, {"N": 40, "D": 256, "K": 33, "folds": 2}),
         (F64, {"N": 300, "D": 28, "K": 17, "folds": 2, "along": True, "second": True}),
+        (F64, {"N": 300, "D": 65, "K": 3, "along": True}),
+        (F64, {"N": 40, "D": 28, "K": 2, "C": 3, "along": True}),
         (F64, {"N": 40, "D": 300, "K": 2, "C": 10, "center": True, "weights": F64, "along": True, "second": True}),
-        (F64, {"N": 40, "D": 5, "K": 1, "storage": BF16}),
+        (F64, {"N": 40, "D": 70, "K": 1, "storage": BF16}),
     ],
     ids=str,
 )
@@ -197,6 +222,7 @@ def test_many_tiles_a_program(
     launch = ModelsLaunch(16, 4, 1, block_k=16, precision=precision)
     check(kernels, case, launch=launch)
     check(kernels, case, launch=replace(launch, product=False))
+    check(kernels, case, launch=replace(launch, block_n=32, num_warps=8))  # no thread holds two rows
 
 
 @pytest.mark.parametrize("storage", [F32, BF16], ids=str)
@@ -282,7 +308,7 @@ def test_launches(kernels: ModuleType) -> None:
     assert found.by_name["sum"] == 1
     assert found.by_name["mm"] == 0
     with counted_launches() as found:
-        case.run(kernels, F64)
+        case.run(kernels, F64, second=True)
     assert (found.kernels.total(), found.kernels["logits_kernel"], found.by_name["mm"], found.reads) == (1, 1, 2, 0)
 
 

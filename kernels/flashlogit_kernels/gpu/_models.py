@@ -2,7 +2,8 @@
 
 The columns of a tile of logits are models, or classes of models: LANES columns belong to one model, the power of two
 that holds its C classes. A program adds its sums to a row of PARTIALS, float64: loss [K], held-out loss [K], sum of s r
-[M], sum of the curvature's values [M] and, in the kernel that reads X, the gradient [D, M], with M = K C.
+[M], sum of the curvature's values [M] and, in the kernel that reads X, the gradient [D, M] and the border [D, M] if it
+sums one, with M = K C.
 """
 
 import triton
@@ -108,12 +109,65 @@ def columns_of(values, LANES: tl.constexpr):
 
 
 @triton.jit
-def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, PRODUCT: tl.constexpr):
+def weighted(values, trains, s, LANES: tl.constexpr):
+    """Return the curvature's values [BLOCK_N, BLOCK_K], times s, of rows that train a model, and 0 of others."""
+    values = tl.where(columns_of(trains, LANES), values, 0.0)
+    if s is not None:
+        values *= s[:, None]
+    return values
+
+
+@triton.jit
+def halves(values, APART: tl.constexpr):
+    """Return values [BLOCK_N, columns] as two halves [BLOCK_N / 2, columns] of rows that are APART rows apart.
+
+    A thread holds both of a product's tile where APART is 8, for products by the units for them, or 1 for others, as
+    Triton lays tiles out: another guess would be as right, but slower.
+    """
+    ROWS: tl.constexpr = values.shape[0]
+    COLUMNS: tl.constexpr = values.shape[1]
+    pairs = tl.reshape(values, [ROWS // (2 * APART), 2, APART, COLUMNS])
+    first, second = tl.split(tl.permute(pairs, [0, 2, 3, 1]))
+    return tl.reshape(first, [ROWS // 2, COLUMNS]), tl.reshape(second, [ROWS // 2, COLUMNS])
+
+
+@triton.jit
+def pair_sums(values, APART: tl.constexpr):
+    """Return sums of two rows each, [BLOCK_N / 2, columns]; the values themselves where APART is 0."""
+    if APART:
+        first, second = halves(values, APART)
+        values = first + second
+    return values
+
+
+@triton.jit
+def more_product(product, more, APART: tl.constexpr):
+    """Return a product of factors 1 + e less 1 with more such factors, those of two rows each as in `pair_sums`."""
+    if APART:
+        first, second = halves(more, APART)
+        more = first + (second + first * second)
+    return product + (more + product * more)
+
+
+@triton.jit
+def terms(
+    z,
+    y,
+    trains,
+    held,
+    s,
+    totals,
+    C: tl.constexpr,
+    LANES: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    APART: tl.constexpr,
+):
     """Return the totals with one more tile of rows, s r of those that train a model [BLOCK_N, BLOCK_K], and J of a
     logistic model or p of a softmax, not weighted.
 
-    totals: sums of loss, held-out loss [BLOCK_N, models] and s r [BLOCK_N, BLOCK_K], each row of a tile on its own:
-    adding up a tile's rows costs more than everything else here, and is done once for many tiles. With PRODUCT loss is
+    totals: sums of loss, held-out loss [ROWS, models] and s r [ROWS, BLOCK_K], each row of a tile on its own, or every
+    two of them, see `halves`: adding up a tile's rows costs more than everything else here, and is done once for many
+    tiles. Two rows take half the registers of one, and no more instructions. With PRODUCT loss is
     split into the linear part, and a product of 1 + e less 1, whose logarithm is taken as rarely: it has the relative
     accuracy of a sum of logarithms.
     """
@@ -122,9 +176,8 @@ def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, P
         linear, e, half, r, values = logistic_terms(z, y)
         loss = linear
         if PRODUCT:
-            of_training, of_held = tl.where(trains, e, 0.0), tl.where(held, e, 0.0)
-            product += of_training + product * of_training
-            held_product += of_held + held_product * of_held
+            product = more_product(product, tl.where(trains, e, 0.0), APART)
+            held_product = more_product(held_product, tl.where(held, e, 0.0), APART)
         else:
             loss += log1p_of_unit(e, half)
         r = tl.where(trains, r, 0.0)
@@ -136,16 +189,17 @@ def terms(z, y, trains, held, s, totals, C: tl.constexpr, LANES: tl.constexpr, P
         values = tl.reshape(values, [BLOCK_N, MODELS * LANES])
     if s is not None:
         loss, r = loss * s[:, None], r * s[:, None]
-    loss_sum += tl.where(trains, loss, 0.0)
-    held_sum += tl.where(held, loss, 0.0)
-    return (loss_sum, held_sum, product, held_product, residual_sum + r), r, values
+    loss_sum += pair_sums(tl.where(trains, loss, 0.0), APART)
+    held_sum += pair_sums(tl.where(held, loss, 0.0), APART)
+    residual_sum += pair_sums(r, APART)
+    return (loss_sum, held_sum, product, held_product, residual_sum), r, values
 
 
 @triton.jit
-def no_terms(COMPUTE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, LANES: tl.constexpr):
+def no_terms(COMPUTE: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr, LANES: tl.constexpr):
     """Return the totals of no rows, see `terms`."""
-    of_models = tl.zeros([BLOCK_N, BLOCK_K // LANES], COMPUTE)
-    return of_models, of_models, of_models, of_models, tl.zeros([BLOCK_N, BLOCK_K], COMPUTE)
+    of_models = tl.zeros([ROWS, BLOCK_K // LANES], COMPUTE)
+    return of_models, of_models, of_models, of_models, tl.zeros([ROWS, BLOCK_K], COMPUTE)
 
 
 @triton.jit
@@ -217,6 +271,18 @@ def product_of_terms(a, b, TERMS: tl.constexpr):
     return tl.dot(a[0], b[0], c)
 
 
+@triton.jit
+def operand(values, INTERPRETED: tl.constexpr):
+    """Return values, of which the compiler does not know what they are made from where they are float64.
+
+    It lays an operand of a product out for the narrowest numbers that went into it, such as labels or bfloat16, and
+    Triton 3.6 has no such layouts for float64: it fails with an assertion. The instruction vanishes in the end.
+    """
+    if values.dtype == tl.float64 and not INTERPRETED:
+        values = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [values], tl.float64, is_pure=False, pack=1)
+    return values
+
+
 @triton.jit(do_not_specialize=["tiles", "programs"])
 def models_kernel(
     X,
@@ -245,7 +311,9 @@ def models_kernel(
     ONE_TARGET: tl.constexpr,
     ONE_FOLD: tl.constexpr,
     ORDERED: tl.constexpr,
+    BORDER: tl.constexpr,
     PRODUCT: tl.constexpr,
+    APART: tl.constexpr,
     POLICY: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -259,10 +327,11 @@ def models_kernel(
     """Program (block, p) walks every `programs`-th row tile from the p-th on, for the models of its block.
 
     The blocks of models that read a tile run side by side, so that all but one find it in the L2 cache. W [BLOCK_D,
-    BLOCK_K] and the gradient stay with the program. Float32 sums are added to PARTIALS after each CHUNK of tiles. With
-    TERMS X is bfloat16, and W and the residuals are split into so many bfloat16 terms, see `split`; without, X is
-    multiplied in float32 as PRECISION says.
+    BLOCK_K] and the gradient stay with the program. Its sums are added to PARTIALS after each CHUNK of tiles. With
+    X_TERMS X is split into so many bfloat16 terms, and W and the residuals into three, see `split`; without, X is
+    multiplied in COMPUTE, in float32 as PRECISION says. BORDER: also sums s J x and s J, of logistic models.
     """
+    ROWS: tl.constexpr = BLOCK_N // 2 if APART else BLOCK_N
     block = tl.program_id(0)
     program = tl.program_id(1).to(tl.int64)
     models, models_exist, columns, columns_exist = model_columns(block, K, C, LANES, BLOCK_K)
@@ -277,10 +346,13 @@ def models_kernel(
     targets = byte_offsets(TARGET_OF, models, models_exist, N, ONE_TARGET)
     folds = byte_offsets(FOLD_OF, models, models_exist, N, ONE_FOLD)
     holds = tl.load(HELD + models, mask=models_exist, other=0)
-    row = PARTIALS + program * (2 * K + (D + 2) * (K * C))
+    row = PARTIALS + program * (2 * K + ((2 * D if BORDER else D) + 2) * (K * C))
     for chunk in tl.range(program, tiles, programs * CHUNK):
-        gradient = tl.zeros([BLOCK_D, BLOCK_K], tl.float32)
-        totals = no_terms(COMPUTE, BLOCK_N, BLOCK_K, LANES)
+        gradient = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
+        totals = no_terms(COMPUTE, ROWS, BLOCK_K, LANES)
+        if BORDER:
+            border = tl.zeros([BLOCK_D, BLOCK_K], COMPUTE)
+            curvature = tl.zeros([ROWS, BLOCK_K], COMPUTE)
         for tile in tl.range(chunk, tl.minimum(chunk + programs * CHUNK, tiles), programs, num_stages=STAGES):
             _, source, exists = row_numbers(tile, N, None, BLOCK_N)
             x = load_tile(X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY)
@@ -294,15 +366,24 @@ def models_kernel(
                 x = split(x, X_TERMS, INTERPRETED)
                 z = product_of_terms(x, w, X_TERMS) + b[None, :]
             else:
-                x = x.to(COMPUTE)
+                x = operand(x.to(COMPUTE), INTERPRETED)
                 z = tl.dot(x, w, input_precision=PRECISION) + b[None, :]
-            totals, r, _ = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT)
+            totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, PRODUCT, APART)
+            if BORDER:
+                values = weighted(values, trains, s, LANES)
+                curvature += pair_sums(values, APART)
+                values = operand(values, INTERPRETED)
+                border += tl.dot(tl.trans(x), values, input_precision=PRECISION)
             if X_TERMS:
                 gradient += product_of_terms(transposed(x, X_TERMS), split(r, 3, INTERPRETED), X_TERMS)
             else:
+                r = operand(r, INTERPRETED)
                 gradient += tl.dot(tl.trans(x), r, input_precision=PRECISION)
         add_terms(row, totals, K, models, models_exist, columns, columns_exist, PRODUCT)
         add_to(row + 2 * K + 2 * K * C + entries, gradient, entries_exist)
+        if BORDER:
+            add_to(row + 2 * K + K * C + columns, tl.sum(curvature, axis=0), columns_exist)
+            add_to(row + 2 * K + (D + 2) * (K * C) + entries, border, entries_exist)
         tl.debug_barrier()  # of what one thread has stored, another one may load the next sum
 
 
@@ -368,7 +449,7 @@ def logits_kernel(
         e = load_bytes(FOLDS, folds, source, exists)
         s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
         trains, held = roles(y, e, holds, ORDERED)
-        totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, False)
+        totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, False, 0)
         store_split(RESIDUAL + entries, r, entries_exist, M, TERMS)
         if ROOTS is not None:
             root = columns_of(tl.where(trains, 1.0, 0.0).to(COMPUTE), LANES)
@@ -381,9 +462,7 @@ def logits_kernel(
                 p = tl.reshape(values, [BLOCK_N, BLOCK_K // LANES, LANES])
                 t3 = tl.reshape(t, [1, BLOCK_K // LANES, LANES])
                 values = tl.reshape(p * (t3 - tl.sum(p * t3, axis=2)[:, :, None]), [BLOCK_N, BLOCK_K])
-            values = tl.where(columns_of(trains, LANES), values, 0.0)
-            if s is not None:
-                values *= s[:, None]
+            values = weighted(values, trains, s, LANES)
             curvature += values
             if VALUES is not None:
                 if LANES == 1:

@@ -1,9 +1,10 @@
 """The pass for many models on a GPU: in one kernel, or as products of row blocks around one.
 
 In one kernel a tile of X is multiplied by W, and its transpose by the residuals, without being read again. That takes
-registers for W and the gradient of a block of models, so it ends at `FUSED_COLUMNS`. What is left takes a block of rows
-after the other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from
-logits to residuals.
+registers for W and the gradient of a block of models, so it ends at `FUSED_COLUMNS`. In float64 it ends at 64, and sums
+the border of logistic models as well: that is the pass that proves a fit. What is left takes a block of rows after the
+other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from logits to
+residuals.
 
 Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms,
 which hold all 24 bits of a float32, and sums are float32. Two terms would spare a third of that, and leave a relative
@@ -35,8 +36,8 @@ _NARROWEST = 16
 _CHUNK_ROWS = 2048
 """Rows whose terms a program adds up in float32. Adding up n terms of one sign rounds by 1.4e-8 sqrt(n) of their sum,
 here 6e-7, and the errors of many such sums cancel."""
-_MOST_CHUNK = 64
-"""Tiles of such a sum at most: the product of as many factors 1 + e <= 2 is a float32."""
+_MOST_CHUNK = 63
+"""Tiles of such a sum at most: the product of twice as many factors 1 + e <= 2 is a float32."""
 _BLOCK_BYTES = 128 << 20
 """Bytes of X in a block of rows, and of its logits: half of an H100's L2 cache, so that X is still there when it is
 multiplied again."""
@@ -63,20 +64,40 @@ class ModelsLaunch(LaunchConfig):
 _X_TERMS = {torch.bfloat16: 1, torch.float16: 2}
 """Bfloat16 terms that add up to a number of X; three for others."""
 _FLOAT32 = {
-    32: ModelsLaunch(32, 4, 2, block_k=32, precision="ieee"),
-    64: ModelsLaunch(64, 4, 2, block_k=16),
+    32: ModelsLaunch(32, 2, 4, block_k=32, precision="ieee"),
+    64: ModelsLaunch(64, 4, 2, block_k=32, precision="tf32x3", product=False),
     128: ModelsLaunch(32, 4, 2, block_k=16, precision="ieee"),
     256: ModelsLaunch(32, 8, 1, block_k=16, precision="ieee"),
 }
 _BFLOAT16 = {
-    32: ModelsLaunch(64, 4, 2, block_k=32),
-    64: ModelsLaunch(64, 4, 2, block_k=32),
+    32: ModelsLaunch(64, 4, 4, block_k=16),
+    64: ModelsLaunch(64, 4, 3, block_k=32, product=False),
     128: ModelsLaunch(64, 4, 2, block_k=32),
-    256: ModelsLaunch(64, 4, 2, block_k=16),
+    256: ModelsLaunch(128, 8, 1, block_k=32),
 }
-"""Launches by the widest tile that they are for, of bfloat16 rows and of others. They were chosen by what an H100's
-compiler makes of them (Triton 3.6, 100 models of 28, 64, 128 and 256 columns), not by their time: the loop over tiles
-spills nothing, except for bfloat16 rows of 128 and 256 columns, with 8 and 37 accesses a tile."""
+_FEW_FLOAT32 = {
+    32: ModelsLaunch(32, 4, 4, block_k=16, precision="ieee"),
+    64: ModelsLaunch(64, 4, 3, block_k=16, precision="tf32x3", product=False),
+}
+_FEW_BFLOAT16 = {64: ModelsLaunch(64, 4, 4, block_k=16), 256: ModelsLaunch(64, 4, 2, block_k=16, product=False)}
+_FLOAT64 = {
+    32: ModelsLaunch(32, 2, 4, block_k=16, precision="ieee"),
+    64: ModelsLaunch(64, 4, 2, block_k=16, precision="ieee"),
+}
+"""Launches by the widest tile that they are for: of bfloat16 rows and of others, the same for 16 columns of W or fewer
+where they have another, and in float64 arithmetic.
+
+Those of 32, 64 and 256 columns are the fastest of 8 to 20 on one H200 (100 models), before pairs of rows were added up
+together: 11 M rows of 28 columns took 10.0 ms in float32 and 6.4 in bfloat16, 4 M of 64 took 4.0 and 2.3, 1 M of 256
+took 7.2 and 1.7. Only that of 32 columns in float32 has been replaced since, without a measurement: two warps hold
+tiles of 4 x 4 numbers a thread where four hold 2 x 2, and read the shared memory 8 times a logit instead of 20. Those
+of 128 columns and in float64 follow from what Triton 3.6 makes of them for an H100: float64 spills nothing in the loop
+over tiles, besides 38 accesses a tile with a border of 64 columns. Tiles have no more rows than the units for products
+give to so many warps: 32 rows on four warps would be multiplied twice.
+"""
+_WIDE_FLOAT32_LANES = 32
+"""Columns of W up to which float32 rows of more than 128 columns go through the one kernel. For 100 models of 1 M rows
+of 256 columns it takes 7.2 ms on an H200, and both products by torch 3.6."""
 
 
 def models_onepass(
@@ -90,8 +111,12 @@ def models_onepass(
     second: bool = False,
     launch: ModelsLaunch | None = None,
 ) -> ModelSums:
-    """Return losses, held-out losses and gradients of K models, reading X once: in float32 arithmetic, of up to 256
-    columns, and without `along` and `second`; else blocks of rows are read again, from the L2 cache.
+    """Return losses, held-out losses and gradients of K models, reading X once; where there is no launch for that,
+    blocks of rows are read again, from the L2 cache.
+
+    Read once are up to 256 columns in float32 arithmetic without `along` and `second`, float32 rows of more than 128
+    only for few models; and on GPUs with units for products of float64 up to 64 columns in that arithmetic without
+    `second`, for logistic models with `along` too.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16, with contiguous rows or contiguous columns (any other layout is
@@ -114,17 +139,24 @@ def models_onepass(
     check_models(X, models, weight, bias, center, along)
     weight, bias = weight.detach().contiguous(), bias.detach().contiguous()
     center, along = (None if v is None else v.detach().contiguous() for v in (center, along))
-    config = launch or _from_table(X, models, weight, center)
+    config = launch or _from_table(X, models, weight, center, along)
     with on_device(X), torch.no_grad(), torch.autocast(X.device.type, enabled=False):
-        if config is None or along is not None or second:
+        if config is None or second:
             return _of_blocks(X, models, weight, bias, center, along, second)
-        return _fused(X, models, weight, bias, center, config)
+        return _fused(X, models, weight, bias, center, along, config)
 
 
 def _fused(
-    X: Tensor, models: Models, weight: Tensor, bias: Tensor, center: Tensor | None, config: ModelsLaunch
+    X: Tensor,
+    models: Models,
+    weight: Tensor,
+    bias: Tensor,
+    center: Tensor | None,
+    along: Tensor | None,
+    config: ModelsLaunch,
 ) -> ModelSums:
     (N, D), K, M = X.shape, models.count, weight.shape[1]
+    borders = int(along is not None)
     x_terms = _X_TERMS.get(X.dtype, 3) if center is None else 3
     blocks, tiles = -(-K // _models_of_block(models, config.block_k)), -(-N // config.block_n)
     arguments = {
@@ -135,13 +167,15 @@ def _fused(
         "CENTER": center,
         "PARTIALS": stand_in(torch.float64, X.device),
         "N": N,
+        "BORDER": along is not None,
         "PRODUCT": config.product and models.classes == 1 and models.sample_weight is None,
+        "APART": _rows_apart(config, weight.dtype),
         # Other programs read the same tile at about the same time.
         "POLICY": "evict_first" if blocks == 1 else "",
         "BLOCK_N": config.block_n,
         "BLOCK_D": max(_NARROWEST, block_width(D)),
         "BLOCK_K": config.block_k,
-        "CHUNK": min(_MOST_CHUNK, max(1, _CHUNK_ROWS // config.block_n)),
+        "CHUNK": _chunk(config, weight.dtype),
         "PRECISION": config.precision,
         "X_TERMS": x_terms if config.precision == "bfloat16" else 0,
         "INTERPRETED": knobs.runtime.interpret,
@@ -155,11 +189,13 @@ def _fused(
         found = loaded(kernel, X.device, arguments)
         resident = min(resident, resident_programs(found, config.num_warps, device_limits(X.device)))
     programs = max(1, min(tiles, resident * multiprocessors(X.device) // blocks))
-    partials = X.new_zeros((programs, 2 * K + (D + 2) * M), dtype=torch.float64)
+    partials = X.new_zeros((programs, 2 * K + ((1 + borders) * D + 2) * M), dtype=torch.float64)
     arguments |= {"PARTIALS": partials, "tiles": tiles, "programs": programs}
     Launch(kernel, (blocks, programs), arguments, found=found)()
-    loss, held_loss, bias_grad, _, gradient = partials.sum(dim=0).split_with_sizes([K, K, M, M, D * M])
-    return ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
+    sizes = [K, K, M, M, D * M, borders * D * M]
+    loss, held_loss, bias_grad, curvature, gradient, border = partials.sum(dim=0).split_with_sizes(sizes)
+    sums = ModelSums(loss, held_loss, gradient.view(D, M), bias_grad)
+    return sums if along is None else sums._replace(border=border.view(D, M) * along, corner=curvature * along)
 
 
 def _of_blocks(
@@ -300,24 +336,56 @@ def _most_registers(config: LaunchConfig) -> dict[str, Any]:
     return {"maxnreg": min(255, 65_536 // (32 * config.num_warps * config.programs_per_sm) // 8 * 8)}
 
 
+def _chunk(config: ModelsLaunch, compute: torch.dtype) -> int:
+    """Return the tiles that a program adds up before it adds to its float64 sums: in float64 only the product of losses
+    ends them, after eight times as many."""
+    if compute == torch.float64:
+        return 8 * _MOST_CHUNK
+    return min(_MOST_CHUNK, max(1, _CHUNK_ROWS // config.block_n))
+
+
+def _rows_apart(config: ModelsLaunch, compute: torch.dtype) -> int:
+    """Return the distance of rows that one thread holds, see `_models.halves`; 0 where it holds only one."""
+    if config.precision != "ieee" or compute == torch.float64:
+        return 8
+    return int(config.block_n * config.block_k >= 4 * 32 * config.num_warps)
+
+
 def _models_of_block(models: Models, block_k: int) -> int:
     return block_k // block_width(models.classes)
 
 
-def _from_table(X: Tensor, models: Models, weight: Tensor, center: Tensor | None) -> ModelsLaunch | None:
-    """Return the launch of the kernel that reads X once, with no more columns than there are models; None where the
-    arithmetic is float64, or a row or the classes of a model too wide."""
-    D, lanes = X.shape[1], block_width(models.classes)
-    if weight.dtype != torch.float32 or D > FUSED_COLUMNS:
+def _from_table(
+    X: Tensor, models: Models, weight: Tensor, center: Tensor | None, along: Tensor | None
+) -> ModelsLaunch | None:
+    """Return the launch of the kernel that reads X once, with no more columns than there are models; None where there
+    is none for such arithmetic, or for rows or models of so many columns."""
+    lanes = block_width(models.classes)
+    width, columns = max(32, block_width(X.shape[1])), max(_NARROWEST, block_width(models.count) * lanes)
+    if weight.dtype == torch.float64:
+        config = _FLOAT64.get(width) if _has_float64(X.device) and (along is None or lanes == 1) else None
+    elif along is not None:
         return None
-    table = _BFLOAT16 if _on_bfloat16(X, weight, center) else _FLOAT32
-    config = table[max(32, block_width(D))]
-    if lanes > config.block_k:
+    elif _on_bfloat16(X, weight, center):
+        config = (_FEW_BFLOAT16 if columns == _NARROWEST else {}).get(width, _BFLOAT16.get(width))
+    else:
+        config = (_FEW_FLOAT32 if columns == _NARROWEST else {}).get(width, _FLOAT32.get(width))
+        if width > 128 and columns > _WIDE_FLOAT32_LANES:
+            return None
+    if config is None or lanes > config.block_k:
         return None
-    config = replace(config, block_k=min(config.block_k, max(_NARROWEST, block_width(models.count) * lanes)))
+    config = replace(config, block_k=min(config.block_k, columns))
     if config.precision != "ieee" and not has_tf32(X.device):
         config = replace(config, precision="ieee")
     return config
+
+
+def _has_float64(device: torch.device) -> bool:
+    """Return whether Triton multiplies tiles of float64 on units for it: for compute capability 9.0 only. For 8.6 and
+    10.0 it makes single multiplications of them, which spill 1 KB a thread."""
+    if device.type == "cpu":
+        return True
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def _on_bfloat16(X: Tensor, weight: Tensor, center: Tensor | None) -> bool:

@@ -266,6 +266,22 @@ def test_a_missing_value_is_named(at_once: bool, monkeypatch: pytest.MonkeyPatch
 def test_areas_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = digits(300)
     whole = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
-    monkeypatch.setattr(held_out, "_SCORED_LOGITS", 150)
+    monkeypatch.setitem(held_out._SCORED_LOGITS, "cpu", 150)
     parts = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
     np.testing.assert_array_equal(whole.roc_auc, parts.roc_auc)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("C", [1, 3])
+def test_a_gpus_scores_are_those_of_the_host(C: int, weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(90, C, 4, generator=generator, dtype=torch.float64).round(decimals=1)
+    codes = torch.randint(0, max(2, C), (2, 90), generator=generator).to(torch.uint8)
+    codes[0, :9] = 255
+    s = torch.rand(90, generator=generator, dtype=torch.float64) if weighted else None
+    if s is not None:
+        s[::8] = 0.0
+    targets = np.array([0, 1, 1, 0])
+    host, device = (f(z, codes, targets, s) for f in (held_out._score_on_host, held_out._score_on_device))
+    np.testing.assert_allclose(host, device, rtol=1e-12)
+    assert np.isnan(host[2]).all() == (C > 1)

@@ -234,6 +234,7 @@ def test_table_and_progress() -> None:
         {"l1_ratio": 1.5},
         {"tolerance": 0.0},
         {"select": "least"},
+        {"scores": "none"},
         {"targets": ["a", "b"]},
         {"classes": 300},
         {"sample_weight": np.ones(3)},
@@ -261,6 +262,16 @@ def test_a_missing_value_is_named(at_once: bool, monkeypatch: pytest.MonkeyPatch
     X[5, 3] = np.nan
     with pytest.raises(ValueError, match="row 5, column 3"):
         fit_many(X, y == 1, l2=[1e-2], folds=2)
+
+
+def test_scores_may_be_losses_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = digits(300)
+    whole = fit_many(X, y == 1, l2=PENALTIES, folds=2)["y"]
+    monkeypatch.setattr(many_task, "most_rows", lambda X, backend: 0)
+    losses = fit_many(X, y == 1, l2=PENALTIES, folds=2, scores="loss", tolerance=1e-8)["y"]
+    np.testing.assert_allclose(losses.held_loss, whole.held_loss, rtol=1e-2)
+    assert np.isnan(losses.roc_auc).all()
+    assert losses.best == whole.best
 
 
 def test_areas_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,12 +102,13 @@ def test_products_with_the_inverse_of_a_samples_hessian(P: int, C: int, N: int) 
     h = (p * (1 - p)).mean(axis=1)
     M = (Z.T * (h * s)) @ Z * np.outer(R, R) + np.diag(penalty)
     rows = SampleRows(Z)
-    found = rows.products(rows.inverse_factors([s, s], [at, at], [R, R], [penalty, penalty]), [v, v])
+    arrays = [np.stack([each, each]) for each in (s, at, R, penalty, v)]
+    found = rows.products(rows.inverse_factors(*arrays[:4]), arrays[4])
     plain = plain_factors.SampleRows(torch.from_numpy(Z))
-    arrays = [[torch.from_numpy(each)] for each in (s, at, R, penalty, v)]
-    (other,) = plain.products(plain.inverse_factors(*arrays[:4]), arrays[4])
+    tensors = [torch.from_numpy(each) for each in arrays]
+    other = plain.products(plain.inverse_factors(*tensors[:4]), tensors[4])
     expected = np.linalg.solve(M, v)
-    for each in (*found, other.numpy()):
+    for each in (*found, *other.numpy()):
         np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
@@ -115,5 +116,5 @@ def test_a_hessian_without_factors_gets_some() -> None:
     Z = np.zeros((70, 66), np.float32)
     rows = SampleRows(Z)
     ones, zeros = np.ones(66), np.zeros(66)
-    factors = rows.inverse_factors([np.ones(70, np.float32)], [zeros[:, None]], [ones], [zeros])
-    assert np.isfinite(rows.products(factors, [ones[:, None]])[0]).all()
+    factors = rows.inverse_factors(np.ones((1, 70), np.float32), zeros[None, :, None], ones[None], zeros[None])
+    assert np.isfinite(rows.products(factors, ones[None, :, None])).all()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,41 +26,38 @@ class SampleRows:
 
     def inverse_factors(
         self,
-        weights: Sequence[NDArray[np.float32]],
-        at: Sequence[NDArray[np.float64]],
-        relative: Sequence[NDArray[np.float64]],
-        penalties: Sequence[NDArray[np.float64]],
-    ) -> list[Tiles]:
-        """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T, with as much more on the diagonal
-        as it takes.
+        weights: NDArray[np.float32],
+        at: NDArray[np.float64],
+        relative: NDArray[np.float64],
+        penalties: NDArray[np.float64],
+    ) -> Tiles:
+        """Return L^-1 of G models, M = R A R + diag(penalty) = L L^T, with as much more on a diagonal as it takes.
 
         Args:
-            weights: [N] of the rows in A.
-            at: [P, C], the coefficients at which the curvature is that of a row.
-            relative: [P], R's diagonal.
-            penalties: [P].
+            weights: [G, N] of the rows in A.
+            at: [G, P, C], the coefficients at which the curvature is that of a row.
+            relative, penalties: [G, P], R's diagonal and the penalty's.
         """
         n, side = self._parts, _factors.SIDE
-        shape = (n, n, side, side)
-        found = [np.empty(shape) for _ in at]
+        found = np.empty((len(at), n, n, side, side))
 
         def make(k: int) -> None:
-            A, L = np.empty(shape), np.empty(shape)
+            A, L = np.empty(found.shape[1:]), np.empty(found.shape[1:])
             _factors.hessian(self._Z, weights[k], self._padded(at[k]).astype(np.float32), A)
             R, diagonal = (each.reshape(-1) for each in (self._padded(relative[k]), self._padded(penalties[k])))
             diagonal[self.columns :] = 1.0
             for ridge in _RIDGES:
                 if _factors.inverse_factor(A, R, diagonal, ridge, L, found[k]):
                     return
-            found[k][:] = 0.0
-            found[k][range(n), range(n)] = np.eye(side)
+            found[k] = 0.0
+            found[k, range(n), range(n)] = np.eye(side)
 
         share(make, len(found))
         return found
 
-    def products(self, factors: Sequence[Tiles], vectors: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-        """Return M^-1 v for each of several models and its v [P, k]."""
-        found = [np.empty(0)] * len(vectors)
+    def products(self, factors: Tiles, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return M^-1 v of G models for vectors [G, P, k]."""
+        found = np.empty(vectors.shape)
 
         def multiply(k: int) -> None:
             v = self._padded(vectors[k])

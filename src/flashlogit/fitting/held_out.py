@@ -92,8 +92,8 @@ def _score_on_device(z: Tensor, codes: Tensor, targets: NDArray[np.int64], weigh
 def _area(z: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
     """Return the area under the ROC curve, []: the weight of the negative rows below each positive one, and of half of
     those beside it. NaN where one class has no row."""
-    order = z.argsort()
-    z, positive, weight = z[order], positive[order], weight[order]
+    z, order = z.sort()
+    positive, weight = positive[order], weight[order]
     below = torch.where(positive, 0.0, weight).cumsum(dim=0)
     below = torch.cat([below.new_zeros(1), below])
     left, right = torch.searchsorted(z, z), torch.searchsorted(z, z, right=True)

@@ -50,6 +50,7 @@ def fit_many(
     standardize: bool = False,
     classes: int | None = None,
     targets: Sequence[str] | None = None,
+    scores: Literal["all", "loss"] = "all",
     select: Selection = "best",
     refit: bool = True,
     tolerance: float = 1e-6,
@@ -80,6 +81,8 @@ def fit_many(
             own training rows. Coefficients are those of the columns as they are, all the same.
         classes: C of all targets; default: for each target 2, or what its largest label asks for.
         targets: [T] names; default y, or y0, y1, ...
+        scores: whether held-out rows give accuracies and areas too, which takes another read of X and, with millions of
+            rows, as long as the fits; "loss" leaves these NaN.
         select: by the least mean held-out loss, or the strongest penalty within one standard error of it.
         refit: whether to fit the chosen penalty on all rows.
         tolerance: on each duality gap relative to the intercept-only model's objective.
@@ -102,6 +105,8 @@ def fit_many(
     s = _weights(sample_weight, X)
     if not math.isfinite(tolerance) or not 0 < tolerance < 1:
         raise ValueError(f"tolerance is {tolerance}; must be above 0 and below 1")
+    if scores not in ("all", "loss"):
+        raise ValueError(f"scores is {scores!r}; must be 'all' or 'loss'")
     if select not in ("best", "one_standard_error"):
         raise ValueError(f"select is {select!r}; must be 'best' or 'one_standard_error'")
     task = ManyTask(
@@ -115,6 +120,7 @@ def fit_many(
         standardize=standardize,
         tolerance=tolerance,
         iterations=max_iterations,
+        areas=scores == "all",
     )
     counts = [_class_count(most, name, classes) for most, name in zip(largest, names, strict=True)]
     total = len(names) * len(penalties) * of_folds.count

@@ -320,7 +320,7 @@ class ModelObjectives:
         """Return scale [P, K], l2_of [P C, K], the penalty by theta, or scale_of [P C, K] where the arrays live."""
         return self._array[name]
 
-    def on_device(self, array: NDArray[np.float64]) -> Array:
+    def on_device(self, array: NDArray[Any]) -> Array:
         """Return an array where the arrays live."""
         return array if self.program.on_host else torch.from_numpy(array).to(self.X.device)
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 _RIDGES = (1e-6, 1e-3, 1.0)
+_AT_ONCE = 1 << 26
+"""Numbers of scaled rows that are made at once: 256 MB."""
 
 
 class SampleRows:
@@ -17,27 +17,37 @@ class SampleRows:
     def __init__(self, Z: Tensor) -> None:
         self._Z = Z
 
-    def inverse_factors(
-        self, weights: Sequence[Tensor], at: Sequence[Tensor], relative: Sequence[Tensor], penalties: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """Return L^-1 for each of several models, M = R A R + diag(penalty) = L L^T."""
-        P = self._Z.shape[1]
-        matrices = self._Z.new_empty((len(at), P, P), dtype=torch.float64)
-        for M, s, W, R, penalty in zip(matrices, weights, at, relative, penalties, strict=True):
-            z = self._Z @ W.float()
-            p = torch.softmax(z, dim=1) if z.shape[1] > 1 else torch.sigmoid(z)
-            V = self._Z * (s * (p * (1 - p)).mean(dim=1)).sqrt()[:, None]
-            M[:] = (V.t() @ V).double() * R[:, None] * R
-            M.diagonal().add_(penalty)
-        eye = torch.eye(P, dtype=torch.float64, device=matrices.device)
-        L, failed = torch.linalg.cholesky_ex(matrices)
+    def inverse_factors(self, weights: Tensor, at: Tensor, relative: Tensor, penalties: Tensor) -> Tensor:
+        """Return L^-1 [G, P, P] of G models, M = R A R + diag(penalty) = L L^T.
+
+        Args:
+            weights: [G, N] of the rows in A.
+            at: [G, P, C], the coefficients at which the curvature is that of a row.
+            relative, penalties: [G, P], R's diagonal and the penalty's.
+        """
+        Z = self._Z
+        (N, P), (G, _, C) = Z.shape, at.shape
+        z = torch.einsum("np,gpc->gnc", Z, at.float())
+        p = torch.softmax(z, dim=2) if C > 1 else torch.sigmoid(z)
+        root = (weights * (p * (1 - p)).mean(dim=2)).sqrt()
+        M = Z.new_empty((G, P, P), dtype=torch.float64)
+        height = max(1, _AT_ONCE // (N * P))
+        for some in torch.split(torch.arange(G), height):
+            V = Z * root[some[0] : some[-1] + 1, :, None]
+            M[some[0] : some[-1] + 1] = V.mT @ V
+        M *= relative[:, :, None] * relative[:, None, :]
+        M.diagonal(dim1=1, dim2=2).add_(penalties)
+        eye = torch.eye(P, dtype=torch.float64, device=M.device)
+        L, failed = torch.linalg.cholesky_ex(M)
         for ridge in _RIDGES:
             if not bool(failed.any()):
                 break
-            L, failed = torch.linalg.cholesky_ex(matrices + ridge * (failed > 0)[:, None, None] * eye)
+            L, failed = torch.linalg.cholesky_ex(M + ridge * (failed > 0)[:, None, None] * eye)
         L = torch.where((failed > 0)[:, None, None], eye, L)
-        return list(torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False))
+        inverse: Tensor = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
+        return inverse
 
-    def products(self, factors: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-        """Return M^-1 v for each of several models and its v [P, k]."""
-        return [L.t() @ (L @ v) for L, v in zip(factors, vectors, strict=True)]
+    def products(self, factors: Tensor, vectors: Tensor) -> Tensor:
+        """Return M^-1 v of G models for vectors [G, P, k]."""
+        product: Tensor = factors.mT @ (factors @ vectors)
+        return product

@@ -102,39 +102,60 @@ class Preconditioner:
         keys = np.arange(len(wave))[None] if self.exact else np.stack([path.target[wave], path.level[wave]])
         groups, place = np.unique(keys, axis=1, return_inverse=True)
         self._members = [np.flatnonzero(place.reshape(-1) == g) for g in range(groups.shape[1])]
-        self._factors: list[Any] = []
-        models = objectives.models
-        numbers = torch.stack([models.target_of, models.fold_of, models.held]).tolist()
-        firsts = [int(members[0]) for members in self._members]
-        folds = [(numbers[1][k], numbers[2][k]) if self.exact else None for k in firsts]
-        self._weights: list[Array] = []
+        self._factors: Any = None
+        """Inverse factors of each group, in its order."""
+        self._weights: Array = None
         if rows is not None:
+            models = objectives.models
+            numbers = torch.stack([models.target_of, models.fold_of, models.held]).tolist()
+            firsts = [int(members[0]) for members in self._members]
+            folds = [(numbers[1][k], numbers[2][k]) if self.exact else None for k in firsts]
             same = functools.cache(rows.weights)
-            self._weights = [same(numbers[0][k], fold) for k, fold in zip(firsts, folds, strict=True)]
+            weights = [same(numbers[0][k], fold) for k, fold in zip(firsts, folds, strict=True)]
+            self._weights = objectives.xp.stack(weights)
+        self._index()
+
+    def _index(self) -> None:
+        """Write where the models of each group are, [G, k], with the first one's number where there are fewer; which of
+        these places are of a model; and what means over them are made with, [K, G]."""
+        widest = max(len(members) for members in self._members)
+        places = np.stack([np.resize(members, widest) for members in self._members])
+        real = np.stack([np.arange(widest) < len(members) for members in self._members])
+        mean = np.zeros((self._objectives.count, len(self._members)))
+        for g, members in enumerate(self._members):
+            mean[members, g] = 1 / len(members)
+        on_device = self._objectives.on_device
+        self._places, self._mean = on_device(places), on_device(mean)
+        self._of_models = on_device(places[real]), on_device(np.flatnonzero(real))
 
     def make(self, theta: Array) -> None:
         """Make them at the mean of each group's theta [P C, K]."""
         if self._rows is None:
             return
-        objectives, C, spread = self._objectives, self._objectives.classes, self._rows.spread
+        objectives, spread = self._objectives, self._rows.spread
         scale, l2_of = objectives.array("scale"), objectives.array("l2_of")
-        at, relative, penalties = [], [], []
-        for members in self._members:
-            mean = (theta[:, members].reshape(len(scale), C, -1) * scale[:, None, members]).mean(-1)
-            at.append(mean * spread[:, None])
-            relative.append(scale[:, members[0]] * spread)
-            penalties.append(l2_of[::C, members].mean(-1))
-        self._factors = self._rows.rows.inverse_factors(self._weights, at, relative, penalties)
+        (P, K), C, G = scale.shape, objectives.classes, len(self._members)
+        mean = (theta.reshape(P, C, K) * scale[:, None]) @ self._mean * spread[:, None, None]
+        firsts = self._places[:, 0]
+        self._factors = self._rows.rows.inverse_factors(
+            self._weights,
+            mean.swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C),
+            (scale[:, firsts] * spread[:, None]).T,
+            (l2_of[::C] @ self._mean).T,
+        )
 
     def times(self, v: Array) -> Array:
         """Return M^-1 v for v [P C, K]; v itself where there is none."""
-        if not self._factors:
+        if self._factors is None or self._rows is None:
             return v
-        C, result = self._objectives.classes, 0.0 * v
-        vectors = [v[:, members].reshape(len(v) // C, -1) for members in self._members]
-        assert self._rows is not None
-        for members, found in zip(self._members, self._rows.rows.products(self._factors, vectors), strict=True):
-            result[:, members] = found.reshape(len(v), -1)
+        G, C = len(self._members), self._objectives.classes
+        P, k = len(v) // C, self._places.shape[1]
+        some = v[:, self._places].reshape(P, C, G, k).swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C * k)
+        found = self._rows.rows.products(self._factors, some)
+        turned = found.reshape(G, P, C, k).swapaxes(1, 2).swapaxes(0, 2).reshape(P * C, G * k)
+        result = 0.0 * v
+        models, places = self._of_models
+        result[:, models] = turned[:, places]
         return result
 
     def chosen(self, models: NDArray[np.int64]) -> None:
@@ -143,6 +164,8 @@ class Preconditioner:
         kept = [[place[k] for k in members.tolist() if k in place] for members in self._members]
         alive = [g for g, members in enumerate(kept) if members]
         self._members = [np.array(kept[g]) for g in alive]
-        self._weights = [self._weights[g] for g in alive] if self._weights else []
-        self._factors = [self._factors[g] for g in alive] if self._factors else []
+        if self._rows is not None:
+            self._weights = self._weights[alive]
+            self._factors = None if self._factors is None else self._factors[alive]
         self._objectives = self._objectives.chosen(models)
+        self._index()

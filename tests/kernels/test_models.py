@@ -225,6 +225,19 @@ def test_many_tiles_a_program(
     check(kernels, case, launch=replace(launch, block_n=32, num_warps=8))  # no thread holds two rows
 
 
+def test_many_tiles_a_program_in_float64(
+    kernels: ModuleType, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several products of losses of each program, and its border; the same in float32."""
+    monkeypatch.setattr(gpu_models, "_MOST_CHUNK", 1)
+    monkeypatch.setattr(gpu_models, "multiprocessors", lambda device: 2)
+    case = made(16 * 21 + 3, 28, 3, along=True, device=device)
+    launch = ModelsLaunch(16, 1, 1, block_k=16, precision="ieee")
+    check(kernels, case, F64, launch=launch)
+    check(kernels, case, F64, launch=replace(launch, product=False))
+    check(kernels, case, F32, launch=launch)
+
+
 @pytest.mark.parametrize("storage", [F32, BF16], ids=str)
 def test_layouts_of_x(storage: torch.dtype, kernels: ModuleType, device: torch.device) -> None:
     """Columns that lie contiguously, and rows behind which there is something that is no number."""

@@ -1,8 +1,8 @@
 """The pass for many models on a GPU: in one kernel, or as products of row blocks around one.
 
 In one kernel a tile of X is multiplied by W, and its transpose by the residuals, without being read again. That takes
-registers for W and the gradient of a block of models, so it ends at `FUSED_COLUMNS`. In float64 it ends at 64, and sums
-the border of logistic models as well: that is the pass that proves a fit. What is left takes a block of rows after the
+registers for W and the gradient of a block of models, so it ends at 256 columns. In float64 it ends at 64, and sums the
+border of logistic models as well: that is the pass that proves a fit. What is left takes a block of rows after the
 other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from logits to
 residuals.
 
@@ -29,8 +29,6 @@ from .launch import LaunchConfig, block_width, has_tf32, multiprocessors, pipeli
 from .plan import Launch
 from .resources import are_fitted, device_limits, loaded, resident_programs, stand_in
 
-FUSED_COLUMNS = 256
-"""Columns up to which W and the gradient of 16 models fit the registers and the shared memory of a program."""
 _NARROWEST = 16
 """Smallest sides of tiles that tl.dot multiplies."""
 _CHUNK_ROWS = 2048
@@ -127,7 +125,8 @@ def models_onepass(
         center: [D], subtracted from every row.
         along: [K C] t for the border.
         second: whether to sum J [K, C, C].
-        launch: of the kernel that reads X once, instead of the table's; taken as it is.
+        launch: of the kernel that reads X once, instead of the table's; taken as it is. In bfloat16 terms it has no
+            border, and no float64.
 
     Returns:
         See `ModelSums`; float64.

@@ -36,9 +36,10 @@ _CHUNK_ROWS = 2048
 here 6e-7, and the errors of many such sums cancel."""
 _MOST_CHUNK = 63
 """Tiles of such a sum at most: the product of twice as many factors 1 + e <= 2 is a float32."""
-_BLOCK_BYTES = 128 << 20
-"""Bytes of X in a block of rows, and of its logits: half of an H100's L2 cache, so that X is still there when it is
-multiplied again."""
+_BLOCK_BYTES = 384 << 20
+"""Bytes of X in a block of rows, and of its logits. Blocks that stay in the L2 cache between both products cost more in
+launches than they spare: 256 models of 200,000 x 1,024 in bfloat16 took an H200 2.9 ms in blocks of 24 MB and 1.6 in
+one of 400."""
 _BLOCK_ROWS = 1 << 18
 """Rows of such a block at most: its products are sums in float32, which lose digits with their length."""
 _TILE_VALUES = 2048
@@ -62,40 +63,41 @@ class ModelsLaunch(LaunchConfig):
 _X_TERMS = {torch.bfloat16: 1, torch.float16: 2}
 """Bfloat16 terms that add up to a number of X; three for others."""
 _FLOAT32 = {
-    32: ModelsLaunch(32, 2, 4, block_k=32, precision="ieee"),
+    32: ModelsLaunch(32, 2, 6, block_k=16, precision="tf32x3"),
     64: ModelsLaunch(64, 4, 2, block_k=32, precision="tf32x3", product=False),
     128: ModelsLaunch(32, 4, 2, block_k=16, precision="ieee"),
     256: ModelsLaunch(32, 8, 1, block_k=16, precision="ieee"),
 }
 _BFLOAT16 = {
-    32: ModelsLaunch(64, 4, 4, block_k=16),
+    32: ModelsLaunch(32, 2, 8, block_k=16),
     64: ModelsLaunch(64, 4, 3, block_k=32, product=False),
     128: ModelsLaunch(64, 4, 2, block_k=32),
     256: ModelsLaunch(128, 8, 1, block_k=32),
 }
-_FEW_FLOAT32 = {
-    32: ModelsLaunch(32, 4, 4, block_k=16, precision="ieee"),
-    64: ModelsLaunch(64, 4, 3, block_k=16, precision="tf32x3", product=False),
-}
+_FEW_FLOAT32 = {64: ModelsLaunch(64, 4, 3, block_k=16, precision="tf32x3", product=False)}
 _FEW_BFLOAT16 = {64: ModelsLaunch(64, 4, 4, block_k=16), 256: ModelsLaunch(64, 4, 2, block_k=16, product=False)}
 _FLOAT64 = {
     32: ModelsLaunch(32, 2, 4, block_k=16, precision="ieee"),
-    64: ModelsLaunch(64, 4, 2, block_k=16, precision="ieee"),
+    64: ModelsLaunch(32, 2, 4, block_k=16, precision="ieee"),
 }
 """Launches by the widest tile that they are for: of bfloat16 rows and of others, the same for 16 columns of W or fewer
 where they have another, and in float64 arithmetic.
 
-Those of 32, 64 and 256 columns are the fastest of 8 to 20 on one H200 (100 models), before pairs of rows were added up
-together: 11 M rows of 28 columns took 10.0 ms in float32 and 6.4 in bfloat16, 4 M of 64 took 4.0 and 2.3, 1 M of 256
-took 7.2 and 1.7. Only that of 32 columns in float32 has been replaced since, without a measurement: two warps hold
-tiles of 4 x 4 numbers a thread where four hold 2 x 2, and read the shared memory 8 times a logit instead of 20. Those
-of 128 columns and in float64 follow from what Triton 3.6 makes of them for an H100: float64 spills nothing in the loop
-over tiles, besides 38 accesses a tile with a border of 64 columns. Tiles have no more rows than the units for products
+Each is the fastest of 4 to 20 on one H200, in milliseconds for 100 models:
+
+    rows x columns      float32    bfloat16    float64    with a border
+    11 M x 28               7.8         5.4       11.8             14.5
+     4 M x 64               3.8         2.1        7.0              8.8
+     2 M x 128                          1.8
+     1 M x 256                          1.8
+
+and for five 1.3 at 11 M x 28, and 0.85 at 4 M x 64, in float32. Tiles have no more rows than the units for products
 give to so many warps: 32 rows on four warps would be multiplied twice.
 """
 _WIDE_FLOAT32_LANES = 32
-"""Columns of W up to which float32 rows of more than 128 columns go through the one kernel. For 100 models of 1 M rows
-of 256 columns it takes 7.2 ms on an H200, and both products by torch 3.6."""
+"""Columns of W up to which float32 rows of more than 64 columns go through the one kernel. For 100 models an H200 takes
+4.3 ms by two products around a kernel and 5.3 by one for 2 M rows of 128 columns, 3.6 and 7.2 for 1 M of 256; for 16
+models of these 1.6 and 1.4."""
 
 
 def models_onepass(
@@ -369,7 +371,7 @@ def _from_table(
         config = (_FEW_BFLOAT16 if columns == _NARROWEST else {}).get(width, _BFLOAT16.get(width))
     else:
         config = (_FEW_FLOAT32 if columns == _NARROWEST else {}).get(width, _FLOAT32.get(width))
-        if width > 128 and columns > _WIDE_FLOAT32_LANES:
+        if width > 64 and columns > _WIDE_FLOAT32_LANES:
             return None
     if config is None or lanes > config.block_k:
         return None

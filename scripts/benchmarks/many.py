@@ -6,6 +6,7 @@ others make a share of the models, whose time is multiplied; scikit-learn's are 
 than before a process of its own holds at its most.
 """
 
+import functools
 import resource
 import subprocess
 import sys
@@ -49,7 +50,13 @@ def grid(sizes: Sizes, X: Any, Y: Any, scores: Any = "all") -> Any:
     """Return the models of all targets, penalties and folds, without the refit."""
     _, _, _, penalties, folds = sizes
     options: dict[str, Any] = {"tolerance": TOLERANCE, "refit": False, "scores": scores}
-    return fit_many(X, Y, C=np.logspace(-4, 4, penalties), folds=np.arange(len(X)) % folds, **options)
+    return fit_many(X, Y, C=np.logspace(-4, 4, penalties), folds=folds_of(len(X), folds), **options)
+
+
+@functools.cache
+def folds_of(N: int, folds: int) -> Any:
+    """Return the fold of each row, [N] uint8."""
+    return (np.arange(N) % folds).astype(np.uint8)
 
 
 def median(run: Callable[[], Any], rounds: int) -> tuple[Record, Any]:

@@ -3,8 +3,7 @@
 In one kernel a tile of X is multiplied by W, and its transpose by the residuals, without being read again. That takes
 registers for W and the gradient of a block of models, so it ends at 256 columns. In float64 it ends at 64, and sums the
 border of logistic models as well: that is the pass that proves a fit. What is left takes a block of rows after the
-other: two products by torch, of which the second finds X in the L2 cache, and between them one kernel from logits to
-residuals.
+other: two products by torch, and between them one kernel from logits to residuals.
 
 Bfloat16 rows are multiplied as they are, on the units for it: W and the residuals are split into three bfloat16 terms,
 which hold all 24 bits of a float32, and sums are float32. Two terms would spare a third of that, and leave a relative
@@ -36,12 +35,13 @@ _CHUNK_ROWS = 2048
 here 6e-7, and the errors of many such sums cancel."""
 _MOST_CHUNK = 63
 """Tiles of such a sum at most: the product of twice as many factors 1 + e <= 2 is a float32."""
-_BLOCK_BYTES = 384 << 20
+_BLOCK_BYTES = 128 << 20
 """Bytes of X in a block of rows, and of its logits. Blocks that stay in the L2 cache between both products cost more in
-launches than they spare: 256 models of 200,000 x 1,024 in bfloat16 took an H200 2.9 ms in blocks of 24 MB and 1.6 in
-one of 400."""
-_BLOCK_ROWS = 1 << 18
-"""Rows of such a block at most: its products are sums in float32, which lose digits with their length."""
+launches than they spare: 256 models of 200,000 x 1,024 in bfloat16 took an H200 2.9 ms in blocks of 24 MB and 1.8 in
+blocks of 96."""
+_BLOCK_ROWS = 1 << 16
+"""Rows of such a block at most: its products are sums in float32, which lose digits with their length. With 2^18 rows
+the sums of 400,000 terms of one sign were off by more than 4e-7."""
 _TILE_VALUES = 2048
 """Logits of a tile of the kernel between two products, 16 for each thread; half as many in float64."""
 
@@ -78,7 +78,7 @@ _FEW_FLOAT32 = {64: ModelsLaunch(64, 4, 3, block_k=16, precision="tf32x3", produ
 _FEW_BFLOAT16 = {64: ModelsLaunch(64, 4, 4, block_k=16), 256: ModelsLaunch(64, 4, 2, block_k=16, product=False)}
 _FLOAT64 = {
     32: ModelsLaunch(32, 2, 4, block_k=16, precision="ieee"),
-    64: ModelsLaunch(32, 2, 4, block_k=16, precision="ieee"),
+    64: ModelsLaunch(64, 4, 2, block_k=16, precision="ieee"),
 }
 """Launches by the widest tile that they are for: of bfloat16 rows and of others, the same for 16 columns of W or fewer
 where they have another, and in float64 arithmetic.
@@ -112,7 +112,7 @@ def models_onepass(
     launch: ModelsLaunch | None = None,
 ) -> ModelSums:
     """Return losses, held-out losses and gradients of K models, reading X once; where there is no launch for that,
-    blocks of rows are read again, from the L2 cache.
+    blocks of rows are read twice.
 
     Read once are up to 256 columns in float32 arithmetic without `along` and `second`, float32 rows of more than 128
     only for few models; and on GPUs with units for products of float64 up to 64 columns in that arithmetic without

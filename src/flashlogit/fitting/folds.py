@@ -57,17 +57,23 @@ class Folds:
         Raises:
             ValueError: fewer than two folds, or more than 254.
         """
-        numbers = np.maximum(numbers, -1)
-        if numbers.max() > len(numbers):  # else counting is quicker than sorting
-            values, numbers = np.unique(numbers, return_inverse=True)
-            numbers = numbers - (values[0] < 0)
-        counts = np.bincount(numbers + 1)
-        values = np.flatnonzero(counts[1:])
+        if numbers.max() >= NO_FOLD:
+            _, place = np.unique(np.maximum(numbers, -1), return_inverse=True)
+            numbers = place - (numbers.min() < 0)
+            if numbers.max() >= NO_FOLD:
+                raise ValueError(
+                    f"folds has more than {NO_FOLD - 1} different numbers from 0 on; must have 2 to as many"
+                )
+        # Millions of bytes are counted, and looked up, in a fraction of the time of as many int64.
+        small = (
+            np.where(numbers < 0, NO_FOLD, numbers).astype(np.uint8) if numbers.min() < 0 else numbers.astype(np.uint8)
+        )
+        values = np.flatnonzero(np.bincount(small, minlength=NO_FOLD + 1)[:NO_FOLD])
         if not 2 <= len(values) < NO_FOLD:
             raise ValueError(f"folds has {len(values)} different numbers from 0 on; must have 2 to {NO_FOLD - 1}")
-        code_of = np.full(len(counts), len(values), np.uint8)
-        code_of[values + 1] = np.arange(len(values))
-        codes = code_of[numbers + 1]
+        code_of = np.full(NO_FOLD + 1, NO_FOLD, np.uint8)
+        code_of[values] = np.arange(len(values))
+        codes = small if values[-1] == len(values) - 1 else code_of[small]
         held = np.arange(len(values), dtype=np.int32)
         return cls(codes[None], np.zeros_like(held), held)
 

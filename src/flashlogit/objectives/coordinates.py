@@ -21,7 +21,7 @@ from torch import Tensor
 from .. import reference
 from ..passes import Passes
 
-_FOLDED_UP_TO = 4.0
+FOLDED_UP_TO = 4.0
 """Largest |mean| / sd at which the centre is folded into the intercept. It costs as many times the rounding errors of
 the sums, and spares the subtraction from every tile. A constant column has the penalty's share of d_j in place of sd:
 what rounding leaves of it would be multiplied by d_j, and subtracted it is 0 exactly."""
@@ -125,7 +125,7 @@ def measure_coordinates(
     if intercept and len(far):
         columns = (X if rows is None else X[rows])[:, torch.from_numpy(far)]
         middle = coordinates.centers[far] = columns.double().median(dim=0).values.numpy()
-        folded = not (np.abs(middle) > _FOLDED_UP_TO * apart).any()
+        folded = not (np.abs(middle) > FOLDED_UP_TO * apart).any()
         coordinates = replace(coordinates, subtract=coordinates.subtract or not folded)
     return coordinates
 
@@ -214,7 +214,7 @@ class Moments:
             sizes = float(moving.sum()), float(np.square(moving).sum())
             rounding = float(of_loss.sum())
         scales = np.append(scale, curvature**-0.5) if intercept else scale
-        return Coordinates(device, center, scales, intercept, bool(farthest > _FOLDED_UP_TO), rounding, sizes)
+        return Coordinates(device, center, scales, intercept, bool(farthest > FOLDED_UP_TO), rounding, sizes)
 
 
 def uploaded(device: torch.device, *arrays: NDArray[np.float64]) -> list[Tensor]:

@@ -27,7 +27,7 @@ from flashlogit_kernels.models import MISSING, Models, ModelSums
 
 from ..passes import ModelsProgram, Passes
 from .certificate import FARTHEST_SHIFT, float32_noise, provable
-from .coordinates import Moments
+from .coordinates import FOLDED_UP_TO, Moments
 from .design import PassCounter, rows_by_weight
 from .design import sample_rows as random_rows
 
@@ -99,8 +99,8 @@ class ModelObjectives:
     """K objectives over X [N, D].
 
     models: rows and labels of each. l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
-    intercept; a pass subtracts it, which costs many models next to nothing. weight_sum [K]: S. shares [K, C'] of
-    the classes in the null model, two for logistic models. variance [D]: of the columns; about 0 without an intercept.
+    intercept; `subtract` says whether a pass subtracts it, or it is folded into the intercepts. weight_sum [K]: S.
+    shares [K, C'] of the classes in the null model, two for logistic models. variance [D]: of the columns; about 0 without an intercept.
     """
 
     X: Tensor
@@ -110,6 +110,7 @@ class ModelObjectives:
     l2: NDArray[np.float64]
     scale: NDArray[np.float64]
     center: NDArray[np.float64]
+    subtract: bool
     weight_sum: NDArray[np.float64]
     shares: NDArray[np.float64]
     variance: NDArray[np.float64]
@@ -145,8 +146,11 @@ class ModelObjectives:
             scale = 1 / np.sqrt(np.where(of_loss > 0, of_loss + l2, np.maximum(l2, _LEAST_L2)))
         if intercept:
             scale = np.concatenate([scale, curvature[None] ** -0.5])
+        # Compiled loops subtract it for nothing. Rows of bfloat16 that a GPU multiplies as they are cannot be centred.
+        far = bool((np.abs(center) > FOLDED_UP_TO * np.sqrt(moments.variance)).any())
+        subtract = intercept and (program.on_host or far)
         counter = PassCounter(min(1.0, n / N))
-        fixed = (center, weight_sum, shares, spread, counter)
+        fixed = (center, subtract, weight_sum, shares, spread, counter)
         return cls(X, models, program, intercept, np.ascontiguousarray(l2), scale, *fixed)
 
     @property
@@ -246,6 +250,8 @@ class ModelObjectives:
         proven: whether the gaps are to be duality gaps; a softmax with an intercept takes another pass for that.
         """
         W, b = self._centred(theta)
+        if self._folded:
+            b = b - (self._array["center"][:, None, None] * W).sum(0)
         at, C = (self._columns(W), self._columns(b)), self.classes
         ones = proven and self.intercept and C == 1
         along = torch.ones(self.count, dtype=dtype, device=self.X.device) if ones else None
@@ -312,9 +318,13 @@ class ModelObjectives:
 
     def _run(self, at: tuple[Tensor, Tensor], dtype: torch.dtype, **options: Any) -> ModelSums:
         self.counter.passes += 1
-        center = self._tensor(self._array["center"]).to(dtype) if self.intercept else None
+        center = self._tensor(self._array["center"]).to(dtype) if self.subtract else None
         W, b = at
         return self.program.onepass(self.X, self.models, W.to(dtype), b.to(dtype), center=center, **options)
+
+    @property
+    def _folded(self) -> bool:
+        return self.intercept and not self.subtract
 
     def array(self, name: str) -> Array:
         """Return scale [P, K], l2_of [P C, K], the penalty by theta, or scale_of [P C, K] where the arrays live."""
@@ -363,6 +373,8 @@ class ModelObjectives:
         C, K = self.classes, self.count
         of_weight = self._take(weights).reshape(-1, K, C).swapaxes(1, 2)
         of_bias = self._take(bias).reshape(K, C).swapaxes(0, 1)
+        if self._folded:
+            of_weight = of_weight - self._array["center"][:, None, None] * of_bias
         if self.intercept:
             of_weight = self._joined(of_weight, of_bias)
         return (of_weight * self._array["scale"][:, None] / self._array["weight_sum"]).reshape(-1, K)

@@ -26,6 +26,8 @@ class Tuning:
     """Rows of the sample for each parameter."""
     least_rows: int = 4096
     """It has at least so many rows."""
+    share: int = 256
+    """One row in so many is in it at least: that costs next to nothing beside a pass."""
     own_parameters: int = 64
     """Most parameters for which each model has its own: it costs as much as an eighth as many evaluations."""
 
@@ -51,7 +53,7 @@ class HessianRows:
 
     def __init__(self, objectives: ModelObjectives) -> None:
         X, P, models = objectives.X, len(objectives.scale), objectives.models
-        n = max(TUNING.least_rows, TUNING.rows_a_parameter * P)
+        n = max(TUNING.least_rows, TUNING.rows_a_parameter * P, len(X) // TUNING.share)
         s = models.sample_weight
         chosen = sample_rows(len(X), n, X.device)
         self.all = chosen is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,19 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class RowOrigins:
+    """What cross-validation knows of training rows [N] beside X and y.
+
+    number [N] int64: each row's number in its file, the first of which is 1. along [N] int64, if there is a column to
+    divide by: the rank of the row's group or time among their distinct values; `kind` says which of the two it is.
+    """
+
+    number: NDArray[np.int64]
+    along: NDArray[np.int64] | None = None
+    kind: Literal["group", "time"] | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The splits of one data set. Validation and test are None where the settings ask for none."""
 
@@ -54,6 +68,8 @@ class Dataset:
     """What a label column means; None where the labels are no file's."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
+    origins: RowOrigins | None = None
+    """Of the training rows; None where `load` was not asked for it."""
 
     @property
     def splits(self) -> dict[str, Rows]:

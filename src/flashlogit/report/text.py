@@ -77,13 +77,13 @@ def number(value: float) -> str:
 
 
 def digits(value: float | None, places: int = 4) -> str:
-    """Return a number with some significant digits, or a dash."""
-    return "–" if value is None else number(float(f"{value:.{places}g}"))
+    """Return a number with some significant digits, or a dash for None and NaN."""
+    return "–" if value is None or value != value else number(float(f"{value:.{places}g}"))
 
 
-def plural(count: int, what: str) -> str:
-    """Return `1 epoch`, `2 epochs`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def plural(count: int, what: str, several: str = "") -> str:
+    """Return `1 epoch`, `2 epochs`; `several` is the plural where it has no s alone."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
 
 
 def shortened(name: str, most: int) -> str:

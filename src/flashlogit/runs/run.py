@@ -53,7 +53,7 @@ def train_run(
         remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
         problem = "the package tensorboard is not installed"
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
-    dataset = load(settings.data, seed=settings.seed, device=device)
+    dataset = load(settings.data, seed=settings.seed, device=device, origins=settings.grid is not None)
     backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))

@@ -1,0 +1,246 @@
+"""The part of a run that solves many models over the training rows: the penalties and folds of `grid`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from ..config.grid import GridSettings
+from ..config.settings import SolverSettings
+from ..data.dataset import RowOrigins, Rows
+from ..data.files.tables import from_numpy, from_text
+from ..fitting.folds import Folds, make_folds
+from ..fitting.many import ManyFits, TargetFits, fit_many
+from ..metrics.scores import expit, softmax
+from ..reference import row_blocks
+from ..report.grid import GridReport, named
+from ..system.errors import UserError, rows_text
+from .results import Interrupted, ProgressBar, RunTask, column_deviation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The models of a grid, solved, and a penalty chosen for each target."""
+
+    task: RunTask
+    settings: GridSettings
+    origins: RowOrigins
+    labels: Floats
+    """[N, T], NaN where one is missing."""
+    classes: tuple[str, ...]
+    """Their names, the same for each target."""
+    fits: ManyFits
+
+    def report(self, target: str) -> GridReport:
+        """Return what is told of a target."""
+        dataset = self.task.dataset
+        return GridReport.of(
+            self.fits,
+            target,
+            select=self.settings.select,
+            along=self.origins.kind,
+            deviation=column_deviation(dataset) / dataset.standardization.scale,
+            columns=dataset.feature_names,
+            classes=self.classes,
+        )
+
+    def models(self) -> pa.Table:
+        """Return a row for each target, penalty and fold, the folds counted from 1; what is undefined is null."""
+        rows = [named(row) for row in self.fits.rows()]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+
+    def out_of_fold(self) -> dict[str, pa.Table]:
+        """Return for each target a row for each training row that has a label: its number in the file, its fold, label,
+        and logit and probability by the model of the chosen penalty that has not seen it. They are null, and so is the
+        fold, for rows that no fold holds out: the earliest, where folds follow time. X is read once for all targets."""
+        folds = self.fits.folds
+        assert folds is not None
+        fold = _numbers(folds)
+        logits = _out_of_fold_logits(self.task.dataset.train, list(self.fits.values()), fold)
+        known_fold = pa.array(fold + 1, mask=fold < 0)
+        tables = {}
+        for t, (name, z) in enumerate(logits.items()):
+            y = self.labels[:, t]
+            columns = {"row": from_numpy(self.origins.number), "fold": known_fold}
+            columns["label"] = from_text(self.classes).take(pa.array(np.nan_to_num(y).astype(np.int64)))
+            if z.ndim == 1:
+                named_values = {"logit": z, "probability": expit(z)}
+            else:
+                p = softmax(z)
+                named_values = {f"logit_{each}": z[:, k] for k, each in enumerate(self.classes)}
+                named_values |= {f"probability_{each}": p[:, k] for k, each in enumerate(self.classes)}
+            columns |= {key: pa.array(values, from_pandas=True) for key, values in named_values.items()}
+            table = pa.table(columns)
+            tables[name] = table.filter(pa.array(~np.isnan(y)))
+        return tables
+
+
+def solve_grid(
+    task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str], classes: tuple[str, ...], *, refit: bool
+) -> Grid:
+    """Solve all models of the run's grid and choose a penalty for each target.
+
+    Args:
+        task: a run with sections `grid` and `solver`, whose data set has `origins`.
+        rows: the training rows, with the weights that training gives them.
+        labels: [N, T] class numbers, NaN where one is missing.
+        targets: [T] names.
+        classes: names of the classes.
+        refit: whether to fit each target's chosen penalty to all rows.
+
+    Raises:
+        UserError: folds that these rows do not have, or that leave a model without one of its classes.
+        Interrupted: Ctrl-C or a signal; nothing of the grid is kept.
+    """
+    settings, origins = task.settings.grid, task.dataset.origins
+    assert settings is not None
+    assert origins is not None
+    _require_folds(task, settings, origins, labels, rows, targets, classes)
+    along = {} if origins.kind is None else {"groups" if origins.kind == "group" else "time": origins.along}
+    # The penalty is on the columns' deviations over the rows that train a model, as that of a run is. With weights
+    # those of the run are still the plain ones, which fits of weighted rows would not take: there the columns stay
+    # as they are, and only their scale, no label, is known from the rows that are held out.
+    standardized = bool((task.dataset.standardization.scale != 1).any()) and rows.sample_weight is None
+    fits = solve_many(
+        task,
+        rows,
+        labels,
+        targets,
+        classes,
+        l2=settings.penalties,
+        l1_ratio=settings.l1_ratio,
+        folds=settings.folds,
+        standardize=standardized,
+        select=settings.select,
+        refit=refit,
+        seed=task.settings.seed,
+        **along,
+    )
+    for name, of in fits.items():
+        if of.best is None:
+            problem = f"no penalty has a held-out loss in every fold of {name}: a fold holds out no row with a weight"
+            raise UserError(problem, setting="grid.folds", value=settings.folds, remedy="take fewer folds")
+    return Grid(task, settings, origins, labels, classes, fits)
+
+
+def solve_many(
+    task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str], classes: tuple[str, ...], **options: Any
+) -> ManyFits:
+    """Return `fit_many` of the training rows with the run's solver settings and `options`, under a progress bar that
+    counts finished models.
+
+    Raises:
+        UserError: data that no fit can take.
+        Interrupted: Ctrl-C or a signal.
+    """
+    solver = task.settings.solver
+    assert isinstance(solver, SolverSettings)
+    with ProgressBar(task, unit=" models", total=0) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            return fit_many(
+                rows.X,
+                labels,
+                classes=len(classes),
+                targets=targets,
+                sample_weight=rows.sample_weight,
+                backend=task.backend.name,
+                on_done=show,
+                **solver.model_dump(include={"intercept", "tolerance", "max_iterations"}),
+                **options,
+            )
+        except KeyboardInterrupt:
+            done = f"{bar.n:,} of {bar.total:,} models" if bar.total else "any model was done"
+            raise Interrupted(f"interrupted after {done}; --resume starts them again") from None
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def _require_folds(
+    task: RunTask,
+    settings: GridSettings,
+    origins: RowOrigins,
+    labels: Floats,
+    rows: Rows,
+    targets: Sequence[str],
+    classes: tuple[str, ...],
+) -> None:
+    """Raise UserError where the rows have too few groups, times or rows for the folds, or a fold's training rows lack a
+    class of a target."""
+    wanted = settings.folds
+    if origins.along is not None:
+        kind, count = origins.kind, len(np.unique(origins.along))
+        most = count if kind == "group" else count - 1
+        what = "groups" if kind == "group" else "times, of which the first is held out by none"
+        what = f"the training rows have {count} {what}"
+    else:
+        most, what = len(labels), f"there are {rows_text(len(labels))} to train on"
+    if wanted > most:
+        remedy = f"set it to at most {most}" if most >= 2 else "leave out the section grid"
+        raise UserError(what, setting="grid.folds", value=wanted, remedy=remedy)
+    folds = _folds(task, settings, origins, labels)
+    mass = None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy()
+    for fold in range(folds.count):
+        train = folds.train(fold)
+        for t, name in enumerate(targets):
+            here = train & ~np.isnan(labels[:, t])
+            weights = None if mass is None else mass[here]
+            found = np.bincount(labels[here, t].astype(np.int64), weights, minlength=len(classes))
+            if not found.all():
+                of = f"of {name} " if len(targets) > 1 else ""
+                lacking = classes[int(np.argmin(found))]
+                problem = f'the rows that train the models {of}of fold {fold + 1} have none of the class "{lacking}"'
+                remedy = "take fewer folds, or leave out the section grid"
+                raise UserError(problem, setting="grid.folds", value=wanted, remedy=remedy)
+
+
+def _folds(task: RunTask, settings: GridSettings, origins: RowOrigins, labels: Floats) -> Folds:
+    """Return the folds as `fit_many` makes them."""
+    of_kind = {kind: origins.along if origins.kind == kind else None for kind in ("group", "time")}
+    try:
+        return make_folds(
+            settings.folds, labels, groups=of_kind["group"], time=of_kind["time"], seed=task.settings.seed
+        )
+    except ValueError as error:
+        raise UserError(str(error), setting="grid.folds", value=settings.folds) from error
+
+
+def _numbers(folds: Folds) -> NDArray[np.int64]:
+    """Return the number of the fold that holds out each row [N], or -1."""
+    numbers = np.full(folds.codes.shape[1], -1)
+    for fold in range(folds.count):
+        numbers[folds.test(fold)] = fold
+    return numbers
+
+
+def _out_of_fold_logits(rows: Rows, fits: Sequence[TargetFits], fold: NDArray[np.int64]) -> dict[str, Floats]:
+    """Return logits [N], or [N, C], of each target by the models of its chosen penalty, NaN where no fold holds the row
+    out."""
+    chosen = [(of, of.weight[of.best], of.bias[of.best]) for of in fits if of.best is not None]
+    shapes = [bias.shape for _, _, bias in chosen]
+    W = torch.cat([weight.reshape(-1, weight.shape[-1]) for _, weight, _ in chosen]).t().contiguous()
+    b = torch.cat([bias.reshape(-1) for _, _, bias in chosen])
+    found = {of.name: np.full((len(fold), *shape[1:]), np.nan) for of, shape in zip(fits, shapes, strict=True)}
+    for place, block in row_blocks(rows.X, torch.float64):
+        z = torch.addmm(b, block, W).cpu().numpy()
+        here = np.flatnonzero(fold[place] >= 0)
+        numbers, first = fold[place][here], 0
+        for into, shape in zip(found.values(), shapes, strict=True):
+            width = int(np.prod(shape))
+            of_target = z[:, first : first + width].reshape(len(z), *shape)
+            into[place][here] = of_target[here, numbers]
+            first += width
+    return found

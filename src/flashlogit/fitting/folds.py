@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,7 +163,8 @@ def _split(n: int, labels: NDArray[Any], groups: NDArray[Any] | None, seed: int)
         splitter = StratifiedKFold if stratified else KFold
         pairs = splitter(n, shuffle=True, random_state=seed).split(rows, only)
     numbers = np.full(len(labels), -1)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer rows than folds: some of these then hold out none of it
         for fold, (_, test) in enumerate(pairs):
             numbers[test] = fold
     return Folds.of_numbers(numbers)

@@ -18,17 +18,12 @@ if TYPE_CHECKING:  # it imports solvers, which runs without a grid do not need
 Floats = NDArray[np.float64]
 _MOST_MODELS = 300
 """Models listed one by one on the page; grid.csv has all."""
-HEADS = {
-    "penalty": "Penalty",
-    "fold": "Fold",
-    "held_out_loss": "Held-out loss",
-    "accuracy": "Accuracy",
-    "roc_auc": "ROC AUC",
-    "iterations": "Iterations",
-    "relative_gap": "Relative gap",
-    "ending": "Ended by",
-}
-"""What the page's table of models has of each, and the columns' heads."""
+MEASURED = {"held_out_loss": "Held-out loss", "accuracy": "Accuracy", "roc_auc": "ROC AUC"}
+MEANS = {"penalty": "Penalty", **MEASURED, "standard_error": "Standard error of the loss"}
+"""What the page's table has of each penalty, with the columns' heads."""
+MODELS = {"penalty": "Penalty", "fold": "Fold", **MEASURED, "iterations": "Iterations"}
+MODELS |= {"relative_gap": "Relative gap", "ending": "Ended by"}
+"""What it has of each model."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class GridReport:
     path: Floats = field(repr=False)
     names: tuple[tuple[str, ...], ...] = field(repr=False)
     listed: tuple[dict[str, Any], ...] = field(repr=False)
-    """The models one by one, with the keys of `HEADS`; empty where there are more than the page can show."""
+    """The models one by one, with the keys of `MODELS`; empty where there are more than the page can show."""
 
     @classmethod
     def of(
@@ -164,15 +159,14 @@ class GridReport:
         return f"the least held-out loss is that of the {end} penalty tried: {further} ones may do better"
 
     @property
-    def means(self) -> list[tuple[float, ...]]:
-        """A row for each penalty: penalty, held-out loss, standard error, accuracy, ROC AUC."""
-        columns = self.penalty, self.held_out_loss, self.standard_error, self.accuracy, self.roc_auc
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+    def means(self) -> list[dict[str, float]]:
+        """Return a row for each penalty, with the keys of `MEANS`."""
+        columns = (getattr(self, name).tolist() for name in MEANS)
+        return [dict(zip(MEANS, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
         """Return `grid` of metrics.json; None for what is undefined."""
-        names = ("penalty", "held_out_loss", "standard_error", "accuracy", "roc_auc")
-        rows = [dict(zip(names, map(_finite, row), strict=True)) for row in self.means]
+        rows = [{name: value if math.isfinite(value) else None for name, value in row.items()} for row in self.means]
         same = ("l1", "l2", "select", "l1_ratio", "folds", "along", "models", "passes", "seconds", "compile_seconds")
         chosen = {"chosen": float(self.penalty[self.chosen])}
         return chosen | {name: getattr(self, name) for name in same} | {"penalties": rows}
@@ -182,7 +176,3 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of `ManyFits.rows` with the names of grid.csv and its fold counted from 1."""
     names = {"l2": "penalty", "held_loss": "held_out_loss"}
     return {names.get(name, name): value for name, value in row.items()} | {"fold": row["fold"] + 1}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -16,7 +16,7 @@ from ..system.files import write_atomically
 from . import charts
 from .content import Report
 from .decisions import Decision, Question
-from .grid import HEADS
+from .grid import MEANS, MEASURED, MODELS
 from .svg import draw_svg, swatch
 from .text import METRICS, amount, digits, number
 
@@ -52,7 +52,9 @@ def render(report: Report) -> str:
         counts=_counts(question) if two_classes else None,
         names=names,
         undefined=any(None in split.values() for split in report.metrics.values()),
-        model_heads=HEADS,
+        mean_heads=MEANS,
+        model_heads=MODELS,
+        measured=MEASURED,
         method=METHOD,
         cards=[name for name in _CARDS if name in of_headline],
         confusion=_confusion(question.headline(report.headline)) if two_classes else None,

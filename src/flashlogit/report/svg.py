@@ -14,7 +14,7 @@ from .text import joined, number
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""
-_TOP, _RIGHT, _GAP, _BELOW = 10.0, 12.0, 14.0, 46.0
+_TOP, _RIGHT, _GAP, _BELOW = 10.0, 16.0, 14.0, 46.0
 _BAR_LEFT, _BAR_CHARACTERS = 148.0, 18
 _LABEL = 13.0
 """Units of height between two labels."""

@@ -144,9 +144,12 @@ def solve_many(
     """
     solver = task.settings.solver
     assert isinstance(solver, SolverSettings)
+    reached = "before any model was done"
     with ProgressBar(task, unit=" models", total=0) as bar:
 
         def show(done: int, total: int) -> None:
+            nonlocal reached
+            reached = f"after {done:,} of {total:,} models"
             bar.total = total
             bar.update(done - bar.n)
 
@@ -163,8 +166,7 @@ def solve_many(
                 **options,
             )
         except KeyboardInterrupt:
-            done = f"{bar.n:,} of {bar.total:,} models" if bar.total else "any model was done"
-            raise Interrupted(f"interrupted after {done}; --resume starts them again") from None
+            raise Interrupted(f"interrupted {reached}; --resume starts them again") from None
         except ValueError as error:
             raise UserError(str(error)) from error
 

@@ -234,7 +234,7 @@ class RunSettings(Settings):
     backend: Literal["auto", "triton", "numba", "torch"] = "auto"
     """What computes loss and gradient: the fused Triton kernel, loops compiled for the CPU, or pure torch."""
     data: Data
-    """Where the rows come from: breast_cancer, synthetic or file."""
+    """Where the rows come from: breast_cancer, digits, synthetic or file."""
     loss: LossSettings = LossSettings()
     """What training minimises."""
     training: TrainingSettings = TrainingSettings()
@@ -278,6 +278,25 @@ class RunSettings(Settings):
                 raise Conflict(
                     f"{value:g} beside `grid`, which chooses the penalty", f"loss.{name}", "grid", remedy=remedy
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_have_a_solver_of_their_own(self) -> Self:
+        if getattr(self.data, "targets", None) is None:
+            return self
+        if not self.solver:
+            remedy = "add a section `solver` (`solver: {name: auto}`)"
+            raise Conflict("needs a solver, for mini-batches train one model", "data.targets", "solver", remedy=remedy)
+        for key, value, usual in (
+            ("solver.name", self.solver.name, "auto"),
+            ("solver.start", self.solver.start, None),
+            ("loss.class_weight", self.loss.class_weight, None),
+            ("report.pictures", self.report.pictures, False),
+            ("report.tensorboard", self.report.tensorboard, False),
+        ):
+            if value != usual:
+                problem = "set beside `data.targets`, whose models are all solved side by side"
+                raise Conflict(problem, key, "data.targets", remedy="leave it out")
         return self
 
     @model_validator(mode="after")

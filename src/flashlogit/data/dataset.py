@@ -24,8 +24,8 @@ NAMES = ("train", "validation", "test")
 class Rows:
     """Rows of one split on the device.
 
-    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), sample_weight
-    [N] float32 or float64, or None for ones.
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), or of several
+    targets [N, T] float64 with NaN for a label that is missing, sample_weight [N] float32 or float64, or None for ones.
     """
 
     X: Tensor
@@ -70,6 +70,8 @@ class Dataset:
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
     origins: RowOrigins | None = None
     """Of the training rows; None where `load` was not asked for it."""
+    targets: tuple[str, ...] = ()
+    """Names of T labels that have a model each; () for one label."""
 
     @property
     def splits(self) -> dict[str, Rows]:

@@ -45,6 +45,8 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.model = path / "model.safetensors"
         self.metrics = path / "metrics.json"
         self.coefficients = path / "coefficients.csv"
+        self.targets = path / "targets"
+        self.targets_table = path / "targets.csv"
         self.grid = path / "grid.csv"
         self.out_of_fold = path / "out_of_fold.csv"
         self.report = path / "report.html"
@@ -52,7 +54,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._files = [self.config, self.history, self.model, self.metrics, self.coefficients]
-        self._files += [self.grid, self.out_of_fold, self.report, self.checkpoint]
+        self._files += [self.targets_table, self.grid, self.out_of_fold, self.report, self.checkpoint]
         self._files += [self.pictures / name for name in (*PICTURES, *GRID_PICTURES)]
         self._files.append(path / "curves.png")  # of 0.1.0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
@@ -81,10 +83,16 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         """Remove an earlier run's files, and nothing else that the user may keep there."""
         for file in self._files:
             file.unlink(missing_ok=True)
+        for folder in self.targets.glob("*/"):
+            for name in (self.model.name, self.coefficients.name, self.out_of_fold.name):
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
         for events in self.tensorboard.glob("events.out.tfevents.*"):
             events.unlink()
-        if self.pictures.is_dir() and not any(self.pictures.iterdir()):
-            self.pictures.rmdir()
+        for folder in (self.pictures, self.targets):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one JSON line."""

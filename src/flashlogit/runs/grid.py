@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,8 @@ class Grid:
     origins: RowOrigins
     labels: Floats
     """[N, T], NaN where one is missing."""
-    classes: tuple[str, ...]
-    """Their names, the same for each target."""
+    classes: Mapping[str, tuple[str, ...]]
+    """Names of each target's classes."""
     fits: ManyFits
 
     def report(self, target: str) -> GridReport:
@@ -49,7 +49,7 @@ class Grid:
             along=self.origins.kind,
             deviation=column_deviation(dataset) / dataset.standardization.scale,
             columns=dataset.feature_names,
-            classes=self.classes,
+            classes=self.classes[target],
         )
 
     def models(self) -> pa.Table:
@@ -69,15 +69,15 @@ class Grid:
         known_fold = pa.array(fold + 1, mask=fold < 0)
         tables = {}
         for t, (name, z) in enumerate(logits.items()):
-            y = self.labels[:, t]
+            y, classes = self.labels[:, t], self.classes[name]
             columns = {"row": from_numpy(self.origins.number), "fold": known_fold}
-            columns["label"] = from_text(self.classes).take(pa.array(np.nan_to_num(y).astype(np.int64)))
+            columns["label"] = from_text(classes).take(pa.array(np.nan_to_num(y).astype(np.int64)))
             if z.ndim == 1:
                 named_values = {"logit": z, "probability": expit(z)}
             else:
                 p = softmax(z)
-                named_values = {f"logit_{each}": z[:, k] for k, each in enumerate(self.classes)}
-                named_values |= {f"probability_{each}": p[:, k] for k, each in enumerate(self.classes)}
+                named_values = {f"logit_{each}": z[:, k] for k, each in enumerate(classes)}
+                named_values |= {f"probability_{each}": p[:, k] for k, each in enumerate(classes)}
             columns |= {key: pa.array(values, from_pandas=True) for key, values in named_values.items()}
             table = pa.table(columns)
             tables[name] = table.filter(pa.array(~np.isnan(y)))
@@ -85,7 +85,7 @@ class Grid:
 
 
 def solve_grid(
-    task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str], classes: tuple[str, ...], *, refit: bool
+    task: RunTask, rows: Rows, labels: Floats, classes: Mapping[str, tuple[str, ...]], *, refit: bool
 ) -> Grid:
     """Solve all models of the run's grid and choose a penalty for each target.
 
@@ -93,8 +93,7 @@ def solve_grid(
         task: a run with sections `grid` and `solver`, whose data set has `origins`.
         rows: the training rows, with the weights that training gives them.
         labels: [N, T] class numbers, NaN where one is missing.
-        targets: [T] names.
-        classes: names of the classes.
+        classes: by name of each of the T targets the names of its classes.
         refit: whether to fit each target's chosen penalty to all rows.
 
     Raises:
@@ -104,7 +103,7 @@ def solve_grid(
     settings, origins = task.settings.grid, task.dataset.origins
     assert settings is not None
     assert origins is not None
-    _require_folds(task, settings, origins, labels, rows, targets, classes)
+    _require_folds(task, settings, origins, labels, rows, classes)
     along = {} if origins.kind is None else {"groups" if origins.kind == "group" else "time": origins.along}
     # The penalty is on the columns' deviations over the rows that train a model, as that of a run is. With weights
     # those of the run are still the plain ones, which fits of weighted rows would not take: there the columns stay
@@ -114,8 +113,7 @@ def solve_grid(
         task,
         rows,
         labels,
-        targets,
-        classes,
+        list(classes),
         l2=settings.penalties,
         l1_ratio=settings.l1_ratio,
         folds=settings.folds,
@@ -132,9 +130,7 @@ def solve_grid(
     return Grid(task, settings, origins, labels, classes, fits)
 
 
-def solve_many(
-    task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str], classes: tuple[str, ...], **options: Any
-) -> ManyFits:
+def solve_many(task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str], **options: Any) -> ManyFits:
     """Return `fit_many` of the training rows with the run's solver settings and `options`, under a progress bar that
     counts finished models.
 
@@ -157,7 +153,6 @@ def solve_many(
             return fit_many(
                 rows.X,
                 labels,
-                classes=len(classes),
                 targets=targets,
                 sample_weight=rows.sample_weight,
                 backend=task.backend.name,
@@ -177,8 +172,7 @@ def _require_folds(
     origins: RowOrigins,
     labels: Floats,
     rows: Rows,
-    targets: Sequence[str],
-    classes: tuple[str, ...],
+    classes: Mapping[str, tuple[str, ...]],
 ) -> None:
     """Raise UserError where the rows have too few groups, times or rows for the folds, or a fold's training rows lack a
     class of a target."""
@@ -195,18 +189,23 @@ def _require_folds(
         raise UserError(what, setting="grid.folds", value=wanted, remedy=remedy)
     folds = _folds(task, settings, origins, labels)
     mass = None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy()
+    of_target = "of {} " if len(classes) > 1 else ""
     for fold in range(folds.count):
         train = folds.train(fold)
-        for t, name in enumerate(targets):
-            here = train & ~np.isnan(labels[:, t])
-            weights = None if mass is None else mass[here]
-            found = np.bincount(labels[here, t].astype(np.int64), weights, minlength=len(classes))
-            if not found.all():
-                of = f"of {name} " if len(targets) > 1 else ""
-                lacking = classes[int(np.argmin(found))]
+        for t, (name, names) in enumerate(classes.items()):
+            lacking = lacks(np.where(train, labels[:, t], np.nan), mass, names)
+            if lacking is not None:
+                of = of_target.format(name)
                 problem = f'the rows that train the models {of}of fold {fold + 1} have none of the class "{lacking}"'
-                remedy = "take fewer folds, or leave out the section grid"
+                remedy = "take fewer folds, leave out the section grid" + (f", or {name}" if of else "")
                 raise UserError(problem, setting="grid.folds", value=wanted, remedy=remedy)
+
+
+def lacks(labels: Floats, mass: Floats | None, names: Sequence[str]) -> str | None:
+    """Return the name of a class of which rows with labels [N], NaN for none, and weights [N] have no row; or None."""
+    known = ~np.isnan(labels)
+    found = np.bincount(labels[known].astype(np.int64), None if mass is None else mass[known], minlength=len(names))
+    return None if found.all() else names[int(np.argmin(found))]
 
 
 def _folds(task: RunTask, settings: GridSettings, origins: RowOrigins, labels: Floats) -> Folds:

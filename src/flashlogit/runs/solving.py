@@ -263,7 +263,7 @@ class SolverRun:
         from .grid import solve_grid  # many models at once, for which other runs have no use
 
         labels = self._rows.y.double().cpu().numpy()[:, None]
-        grid = solve_grid(self._task, self._rows, labels, ["y"], self._task.dataset.label_names, refit=False)
+        grid = solve_grid(self._task, self._rows, labels, {"y": self._task.dataset.label_names}, refit=False)
         told, (out_of_fold,) = grid.report("y"), grid.out_of_fold().values()
         self._loss = self._loss.model_copy(update={"l1": told.l1, "l2": told.l2})
         self._task.say(f"grid: {told.work}\ngrid: {told.sentence}")

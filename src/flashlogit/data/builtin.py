@@ -48,7 +48,7 @@ def digits() -> ArrowFile:
     options = pyarrow.csv.ReadOptions(column_names=[*pixels, "digit"])
     table = pyarrow.csv.read_csv(path, options)
     for k, name in enumerate(DIGITS):
-        table = with_column(table, name, pc.equal(table["digit"], k).cast(pa.int8()))
+        table = table.append_column(name, pc.equal(table["digit"], k).cast(pa.int8()))
     names = [name for name in table.column_names if name != "digit"]
     return ArrowFile("the digits data", names, lambda names, _: table.select(names))
 

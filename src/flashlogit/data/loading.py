@@ -114,7 +114,7 @@ def load(settings: Data, *, seed: int, device: torch.device, origins: bool = Fal
         return _Loader(FileData(source="file", path="", **alike), breast_cancer(), device, origins).load(seed)
     if isinstance(settings, DigitsData):
         alike = {name: getattr(settings, name) for name in ("split", "dtype", "standardize")}
-        targets = list(DIGITS) if settings.targets == "all" else settings.targets
+        targets: list[str | int] = list(DIGITS) if settings.targets == "all" else settings.targets
         drop: list[str | int] = [name for name in DIGITS if name not in targets]
         file_settings = FileData(source="file", path="", targets=targets, drop=drop, **alike)
         return _Loader(file_settings, digits(), device, origins).load(seed)

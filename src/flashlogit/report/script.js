@@ -30,6 +30,20 @@
     }));
   }
 
+  const target = by("target");
+  if (target) {
+    const draw = () => by("target-curves").replaceChildren(by("target-" + target.value).content.cloneNode(true));
+    target.addEventListener("change", draw);
+    for (const button of document.querySelectorAll("button.pick")) {
+      button.addEventListener("click", () => {
+        target.value = button.dataset.target;
+        draw();
+        by("curves").scrollIntoView();
+      });
+    }
+    draw();
+  }
+
   const data = by("counts");
   if (!data) return;
   const counts = JSON.parse(data.textContent);

@@ -136,14 +136,14 @@ def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
         lines = [["split", "rows", *fields.values()]]
         for name, split in metrics.items():
             values = split.to_json()
-            lines.append([name, str(split.rows), *(_measured(values[field], places) for field in fields)])
+            lines.append([name, str(split.rows), *(measured(values[field], places) for field in fields)])
         table = aligned(lines, gap=gap)
         if len(table.partition("\n")[0]) <= _WIDTH:
             break
     return table
 
 
-def _measured(value: float | None, places: int) -> str:
+def measured(value: float | None, places: int) -> str:
     """Return so many significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
     if value is None:
         return "-"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..config.grid import GridSettings
 from ..config.settings import SolverSettings
 from ..data.dataset import RowOrigins, Rows
 from ..data.files.tables import from_numpy, from_text
 from ..fitting.folds import Folds, make_folds
-from ..fitting.many import ManyFits, TargetFits, fit_many
+from ..fitting.many import ManyFits, fit_many
 from ..metrics.scores import expit, softmax
 from ..reference import row_blocks
 from ..report.grid import GridReport, named
@@ -58,30 +59,42 @@ class Grid:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
-    def out_of_fold(self) -> dict[str, pa.Table]:
-        """Return for each target a row for each training row that has a label: its number in the file, its fold, label,
-        and logit and probability by the model of the chosen penalty that has not seen it. They are null, and so is the
-        fold, for rows that no fold holds out: the earliest, where folds follow time. X is read once for all targets."""
-        folds = self.fits.folds
-        assert folds is not None
-        fold = _numbers(folds)
-        logits = _out_of_fold_logits(self.task.dataset.train, list(self.fits.values()), fold)
-        known_fold = pa.array(fold + 1, mask=fold < 0)
-        tables = {}
+    def out_of_fold_logits(self) -> dict[str, Floats]:
+        """Return for each target the logit [N], or logits [N, C], of each training row by the model of the chosen
+        penalty that has not seen it, NaN for rows that no fold holds out. X is read once for all targets."""
+        chosen = {}
+        for name, of in self.fits.items():
+            assert of.best is not None
+            chosen[name] = of.weight[of.best], of.bias[of.best]
+        fold = self._fold()
+        return linear_logits(self.task.dataset.train.X, chosen, pick=fold)
+
+    def out_of_fold(self, logits: Mapping[str, Floats]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield for each target a row for each training row that has a label: its number in the file, its fold, label,
+        and the out-of-fold logit and probability. These and the fold are null for rows that no fold holds out: the
+        earliest, where folds follow time."""
+        fold = self._fold()
         for t, (name, z) in enumerate(logits.items()):
             y, classes = self.labels[:, t], self.classes[name]
-            columns = {"row": from_numpy(self.origins.number), "fold": known_fold}
+            columns = {"row": from_numpy(self.origins.number), "fold": pa.array(fold + 1, mask=fold < 0)}
             columns["label"] = from_text(classes).take(pa.array(np.nan_to_num(y).astype(np.int64)))
             if z.ndim == 1:
-                named_values = {"logit": z, "probability": expit(z)}
+                values = {"logit": z, "probability": expit(z)}
             else:
                 p = softmax(z)
-                named_values = {f"logit_{each}": z[:, k] for k, each in enumerate(classes)}
-                named_values |= {f"probability_{each}": p[:, k] for k, each in enumerate(classes)}
-            columns |= {key: pa.array(values, from_pandas=True) for key, values in named_values.items()}
-            table = pa.table(columns)
-            tables[name] = table.filter(pa.array(~np.isnan(y)))
-        return tables
+                values = {f"logit_{each}": z[:, k] for k, each in enumerate(classes)}
+                values |= {f"probability_{each}": p[:, k] for k, each in enumerate(classes)}
+            columns |= {key: pa.array(each, from_pandas=True) for key, each in values.items()}
+            yield name, pa.table(columns).filter(pa.array(~np.isnan(y)))
+
+    def _fold(self) -> NDArray[np.int64]:
+        """Return the number of the fold that holds out each row [N], or -1."""
+        folds = self.fits.folds
+        assert folds is not None
+        numbers = np.full(len(self.labels), -1)
+        for fold in range(folds.count):
+            numbers[folds.test(fold)] = fold
+        return numbers
 
 
 def solve_grid(
@@ -219,29 +232,28 @@ def _folds(task: RunTask, settings: GridSettings, origins: RowOrigins, labels: F
         raise UserError(str(error), setting="grid.folds", value=settings.folds) from error
 
 
-def _numbers(folds: Folds) -> NDArray[np.int64]:
-    """Return the number of the fold that holds out each row [N], or -1."""
-    numbers = np.full(folds.codes.shape[1], -1)
-    for fold in range(folds.count):
-        numbers[folds.test(fold)] = fold
-    return numbers
+def linear_logits(
+    X: Tensor, parameters: Mapping[str, tuple[Tensor, Tensor]], pick: NDArray[np.int64] | None = None
+) -> dict[str, Floats]:
+    """Return X w + b in float64 for several models by name, each [N], or [N, C], in one read of X.
 
-
-def _out_of_fold_logits(rows: Rows, fits: Sequence[TargetFits], fold: NDArray[np.int64]) -> dict[str, Floats]:
-    """Return logits [N], or [N, C], of each target by the models of its chosen penalty, NaN where no fold holds the row
-    out."""
-    chosen = [(of, of.weight[of.best], of.bias[of.best]) for of in fits if of.best is not None]
-    shapes = [bias.shape for _, _, bias in chosen]
-    W = torch.cat([weight.reshape(-1, weight.shape[-1]) for _, weight, _ in chosen]).t().contiguous()
-    b = torch.cat([bias.reshape(-1) for _, _, bias in chosen])
-    found = {of.name: np.full((len(fold), *shape[1:]), np.nan) for of, shape in zip(fits, shapes, strict=True)}
-    for place, block in row_blocks(rows.X, torch.float64):
-        z = torch.addmm(b, block, W).cpu().numpy()
-        here = np.flatnonzero(fold[place] >= 0)
-        numbers, first = fold[place][here], 0
-        for into, shape in zip(found.values(), shapes, strict=True):
-            width = int(np.prod(shape))
-            of_target = z[:, first : first + width].reshape(len(z), *shape)
-            into[place][here] = of_target[here, numbers]
-            first += width
+    Args:
+        X: [N, D].
+        parameters: weight [D] and bias [], or [C, D] and [C]; with `pick` [F, D] and [F], or [F, C, D] and [F, C].
+        pick: [N], which of F models is each row's, or -1 for none: the result is NaN.
+    """
+    W = torch.cat([weight.reshape(-1, weight.shape[-1]) for weight, _ in parameters.values()]).t().contiguous()
+    b = torch.cat([bias.reshape(-1) for _, bias in parameters.values()])
+    shapes = {name: bias.shape if pick is None else bias.shape[1:] for name, (_, bias) in parameters.items()}
+    found = {name: np.full((len(X), *shape), np.nan) for name, shape in shapes.items()}
+    for place, block in row_blocks(X, torch.float64):
+        z, first = torch.addmm(b, block, W).cpu().numpy(), 0
+        for name, (_, bias) in parameters.items():
+            of_model = z[:, first : first + bias.numel()].reshape(len(z), *bias.shape)
+            first += bias.numel()
+            if pick is None:
+                found[name][place] = of_model
+            else:
+                here = np.flatnonzero(pick[place] >= 0)
+                found[name][place][here] = of_model[here, pick[place][here]]
     return found

@@ -29,6 +29,7 @@ from ..report.coefficients import coefficient_table
 from ..report.content import EpochSummary, RunSummary, SolverSummary
 from ..report.grid import GridReport
 from ..report.page import write_page
+from ..report.text import metrics_table
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
@@ -121,7 +122,7 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-_OF_DATASET = ("feature_names", "label_names", "standardization", "array_widths", "encoding", "rule")
+OF_DATASET = ("feature_names", "label_names", "standardization", "array_widths", "encoding", "rule")
 """What a model has of the data set it was learned from."""
 
 
@@ -133,6 +134,10 @@ class Results:
     intervals: dict[str, dict[str, Interval]]
     run: RunSummary
     grid: GridReport | None = None
+
+    def table(self) -> str:
+        """Return the metrics as a table for the terminal."""
+        return metrics_table(self.metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json.
@@ -157,7 +162,7 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         bias=bias.cpu().numpy(),
         eps=eps,
         threshold=threshold,
-        **{name: getattr(dataset, name) for name in _OF_DATASET},
+        **{name: getattr(dataset, name) for name in OF_DATASET},
     )
     model.save(directory.model)
     directory.write_table(directory.coefficients, coefficient_table(model, learned.inference))

@@ -264,7 +264,7 @@ class SolverRun:
 
         labels = self._rows.y.double().cpu().numpy()[:, None]
         grid = solve_grid(self._task, self._rows, labels, {"y": self._task.dataset.label_names}, refit=False)
-        told, (out_of_fold,) = grid.report("y"), grid.out_of_fold().values()
+        told, ((_, out_of_fold),) = grid.report("y"), grid.out_of_fold(grid.out_of_fold_logits())
         self._loss = self._loss.model_copy(update={"l1": told.l1, "l2": told.l2})
         self._task.say(f"grid: {told.work}\ngrid: {told.sentence}")
         if told.ends:

@@ -101,7 +101,7 @@ def test_files_that_cannot_be_read(path, remedy, write):
 
 # --- Settings that are refused ------------------------------------------------------------------------------
 
-KINDS = "one of breast_cancer, synthetic, file"
+KINDS = "one of breast_cancer, digits, synthetic, file"
 SGD = "training.optimizer={name: sgd, momentum: 0, nesterov: true}"
 BETAS = "training.optimizer.betas"
 REFUSED = [

@@ -245,7 +245,9 @@ def penalty_chart(grid: GridReport) -> Chart | None:
         vertical = Axis.decades("mean held-out loss (nats)", float(y.min()) / 2, high)
     else:
         margin = 0.06 * (high - low)
-        vertical = Axis.linear("mean held-out loss (nats)", max(low - margin, 0), high + margin)
+        # A tick of 0 in the corner would be in the way of the first penalty's.
+        bottom = -margin if low < 1.5 * margin else low - margin
+        vertical = Axis.linear("mean held-out loss (nats)", bottom, high + margin)
     horizontal, size = _penalties(grid), np.full(len(x), 3.0)
     at, loss = grid.penalty[[grid.chosen]], grid.held_out_loss[[grid.chosen]]
     series = [

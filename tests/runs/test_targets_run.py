@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -72,6 +73,20 @@ def test_every_target_has_the_model_of_its_own_rows(train, tmp_path, table):
     assert metrics(tmp_path / "many")["targets"]["d"]["train_log_loss"] == found.train_log_loss["d"]
 
 
+def test_a_targets_config_trains_its_model_alone(train, tmp_path, table):
+    train(*given(tmp_path), "name=many", "report.html=false")
+    train(config=tmp_path / "many/targets/b_c/config.yaml")
+    one, many = (Model.load(tmp_path / each) for each in ("many-b_c", "many/targets/b_c"))
+    np.testing.assert_allclose(one.weight, many.weight, atol=1e-5)
+
+
+def test_probes(train, tmp_path):
+    train("data.targets=[digit_0, digit_8]", "report.html=false", config="probes")
+    found = pd.read_csv(tmp_path / "probes/targets.csv")
+    assert (found.test_roc_auc > 0.98).all()
+    assert metrics(tmp_path / "probes")["run"]["converged"]
+
+
 def test_a_targets_model_predicts_and_is_evaluated(train, tmp_path, table, capsys):
     train(*given(tmp_path), "name=many", "report.html=false")
     out = tmp_path / "p.csv"
@@ -81,10 +96,12 @@ def test_a_targets_model_predicts_and_is_evaluated(train, tmp_path, table, capsy
     np.testing.assert_allclose(
         predicted.probability, 1 / (1 + np.exp(-model.logits(table[X_NAMES].to_numpy()))), rtol=1e-9
     )
-    asked = ["--model", str(tmp_path / "many/targets/b_c"), "--data", str(tmp_path / "table.csv"), "--label", "b/c"]
-    assert run_command("evaluate", [*asked, "--json"]) == 0
+    asked = ["--model", str(tmp_path / "many/targets/b_c"), "--data", str(tmp_path / "table.csv")]
+    capsys.readouterr()
+    assert run_command("evaluate", [*asked, "--json"]) == 0  # the folder's config.yaml has the label
     found = pd.read_csv(tmp_path / "many/targets.csv").set_index("target")
-    assert f'"log_loss": {found.train_log_loss["b/c"]:.6g}'[:20] in capsys.readouterr().out
+    loss = json.loads(capsys.readouterr().out)["log_loss"]
+    assert loss == pytest.approx(found.train_log_loss["b/c"])
     assert run_command("predict", ["--model", str(tmp_path / "many"), *shared, "--out", str(tmp_path / "q.csv")]) == 2
     assert "give one of them, such as" in capsys.readouterr().err
 
@@ -120,7 +137,8 @@ def test_a_grid_chooses_for_each_target_and_measures_held_out_rows(train, tmp_pa
     (tmp_path / "many/targets/d/own.txt").touch()
     train(*given(tmp_path, targets="[a]"), "name=many", "--overwrite", "report.html=false")
     left = {str(file.relative_to(tmp_path / "many")) for file in (tmp_path / "many/targets").rglob("*.*")}
-    assert left == {"targets/d/own.txt", "targets/a/model.safetensors", "targets/a/coefficients.csv"}
+    files = ("config.yaml", "model.safetensors", "coefficients.csv")
+    assert left == {"targets/d/own.txt", *(f"targets/a/{name}" for name in files)}
     assert not (tmp_path / "many/grid.csv").exists()
 
 

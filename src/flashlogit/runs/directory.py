@@ -84,7 +84,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         for file in self._files:
             file.unlink(missing_ok=True)
         for folder in self.targets.glob("*/"):
-            for name in (self.model.name, self.coefficients.name, self.out_of_fold.name):
+            for name in (self.config.name, self.model.name, self.coefficients.name, self.out_of_fold.name):
                 (folder / name).unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from flashlogit_kernels.models import MISSING
 
 from .. import __version__
+from ..config.data import FileData, Label
 from ..config.load import dump_settings
+from ..config.settings import RunSettings
 from ..data.dataset import Rows
 from ..fitting.many import ManyFits, TargetFits
 from ..metrics.evaluation import evaluate
@@ -187,7 +189,24 @@ class TargetsRun:
             **{key: getattr(dataset, key) for key in OF_DATASET} | {"label_names": self._classes[name], "rule": None},
         )
         whole.save(folder / task.directory.model.name)
+        if isinstance(task.settings.data, FileData):
+            alone = self._alone(name, task.settings, task.settings.data, model)
+            task.directory.write_text(folder / task.directory.config.name, dump_settings(alone))
         task.directory.write_table(folder / task.directory.coefficients.name, coefficient_table(whole, None))
+
+    def _alone(self, name: str, settings: RunSettings, data: FileData, model: TargetFits) -> RunSettings:
+        """Return the settings of a run of one target alone with its penalty, by which `evaluate` knows its label."""
+        others = [] if data.labels is not None else [other for other in self._classes if other != name]
+        drop = data.drop if data.columns is not None else [*data.drop, *others]
+        label = Label(column=name, missing="drop", multiclass=len(self._classes[name]) > 2)
+        penalty = {"l1": float(model.l1[0, 0]), "l2": float(model.l2[0, 0])}
+        update = {
+            "name": re.sub(r"[^A-Za-z0-9._-]", "_", f"{settings.name}-{name}"),
+            "data": data.model_copy(update={"targets": None, "label": label, "drop": drop}),
+            "loss": settings.loss.model_copy(update=penalty),
+            "grid": None,
+        }
+        return settings.model_copy(update=update)
 
     def _question(self, name: str, scores: Mapping[str, SplitScores]) -> Question | None:
         """Return the curves of a target of two classes; of the training rows only where nothing else is held out."""

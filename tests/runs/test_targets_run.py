@@ -102,7 +102,17 @@ def test_a_targets_model_predicts_and_is_evaluated(train, tmp_path, table, capsy
     found = pd.read_csv(tmp_path / "many/targets.csv").set_index("target")
     loss = json.loads(capsys.readouterr().out)["log_loss"]
     assert loss == pytest.approx(found.train_log_loss["b/c"])
-    assert run_command("predict", ["--model", str(tmp_path / "many"), *shared, "--out", str(tmp_path / "q.csv")]) == 2
+    # All targets at once, in the columns of one file.
+    asked = ["--model", str(tmp_path / "many"), *shared, "--id", "x", "--out", str(tmp_path / "q.csv")]
+    assert run_command("predict", asked) == 0
+    whole = pd.read_csv(tmp_path / "q.csv")
+    of_classes = [f"probability_d_{k}" for k in range(3)]
+    assert list(whole) == ["x", "probability_a", "probability_b/c", *of_classes]
+    np.testing.assert_array_equal(whole["probability_b/c"], predicted.probability)
+    np.testing.assert_allclose(whole[of_classes].sum(axis=1), 1)
+    assert run_command("predict", [*asked, "--overwrite", "--threshold", "0.3"]) == 2
+    assert "leave it out" in capsys.readouterr().err
+    assert run_command("evaluate", ["--model", str(tmp_path / "many"), *shared]) == 2
     assert "give one of them, such as" in capsys.readouterr().err
 
 

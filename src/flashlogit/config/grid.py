@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_serializer, model_validator
 
-from .data import Conflict, Penalty, Settings, WholeNumber
+from .data import Conflict, Penalty, Settings, without_fraction
 
 
 class PenaltyRange(Settings):
@@ -17,7 +17,7 @@ class PenaltyRange(Settings):
     """The weakest penalty."""
     to: float = Field(default=100.0, ge=1e-30, le=1e30)
     """The strongest penalty."""
-    num: WholeNumber = Field(default=20, ge=2, le=1000)
+    num: Annotated[int, Field(ge=2, le=1000), BeforeValidator(without_fraction)] = 20
     """How many penalties there are."""
 
     @model_validator(mode="after")
@@ -48,7 +48,7 @@ class GridSettings(Settings):
     l1 = r * p and l2 = (1 - r) * p."""
     l1_ratio: float = Field(default=0.0, ge=0, le=1)
     """Share of l1 in each penalty; above 0 it makes coefficients exactly zero."""
-    folds: WholeNumber = Field(default=5, ge=2, le=254)
+    folds: Annotated[int, Field(ge=2, le=254), BeforeValidator(without_fraction)] = 5
     """Folds of the training rows, drawn by the seed. Those of `data.group` keep groups together; those of `data.time`
     are spans of time, and each model is trained on what is earlier."""
     select: Literal["best", "one_standard_error"] = "best"

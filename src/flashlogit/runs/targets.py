@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from flashlogit_kernels.models import MISSING
-
 from .. import __version__
 from ..config.data import FileData, Label
 from ..config.load import dump_settings
 from ..config.settings import RunSettings
-from ..data.dataset import Rows
 from ..fitting.many import ManyFits, TargetFits
 from ..metrics.evaluation import evaluate
 from ..metrics.scores import SplitScores
@@ -31,8 +28,9 @@ from ..report.text import digits, measured, plural
 from ..system.console import aligned
 from ..system.errors import UserError
 from ..training.checkpoint import Checkpoint
-from .grid import Grid, lacks, linear_logits, solve_grid, solve_many
+from .grid import Grid, lacks, solve_grid, solve_many
 from .results import OF_DATASET, RunTask
+from .target_labels import classes_of, scores_of, scores_of_targets
 
 Floats = NDArray[np.float64]
 HELD_OUT = "held-out"
@@ -81,7 +79,7 @@ class TargetsRun:
         self._origin = task.origin("loss", "grid")
         if task.saved is not None:
             task.saved.check_origin(task.directory.checkpoint, self._origin)
-        self._classes = {name: _classes(dataset.targets, t, dataset.splits) for t, name in enumerate(dataset.targets)}
+        self._classes = {name: classes_of(dataset.targets, t, dataset.splits) for t, name in enumerate(dataset.targets)}
         weight = dataset.train.sample_weight
         mass = None if weight is None else weight.double().cpu().numpy()
         for t, (name, names) in enumerate(self._classes.items()):
@@ -127,12 +125,12 @@ class TargetsRun:
         reports = {} if grid is None else {name: grid.report(name) for name in fits}
         table: list[dict[str, Any]] = []
         shown: list[TargetCurves] = []
-        for t, (name, scores) in enumerate(_scores(task.dataset.splits, models)):
+        for t, (name, scores) in enumerate(scores_of_targets(task.dataset.splits, models)):
             model = models[name]
             if grid is not None:
                 held = ~np.isnan(self._labels[:, t]) & ~np.isnan(out_of_fold[name].reshape(len(self._labels), -1)[:, 0])
                 weight = task.dataset.train.sample_weight
-                scores[HELD_OUT] = _scores_of(out_of_fold[name], self._labels[:, t], weight, held)
+                scores[HELD_OUT] = scores_of(out_of_fold[name], self._labels[:, t], weight, held)
             known = {split: one for split, one in scores.items() if one is not None}
             table.append(self._row(name, fits[name], model, f"targets/{folders[name]}", known))
             self._save(name, model, directory.targets / folders[name])
@@ -272,28 +270,6 @@ class TargetsRun:
         )
 
 
-def _classes(targets: Sequence[str], t: int, splits: Mapping[str, Rows]) -> tuple[str, ...]:
-    """Return the names of a target's classes, `0`, `1` and so on; UserError where a label is no class number or no
-    training row has its class."""
-    most = 1
-    for split, rows in splits.items():
-        y = rows.y[:, t].cpu().numpy()
-        known = y[~np.isnan(y)]
-        wrong = known[(known < 0) | (known >= MISSING) | (known != np.floor(known))]
-        setting, remedy = f'target "{targets[t]}"', "write labels as 0 and 1, or as class numbers from 0 on"
-        if len(wrong):
-            problem = (
-                f"has the label {wrong[0]:g} in the {split} rows; it must be a whole number from 0 to {MISSING - 1}"
-            )
-            raise UserError(problem, setting=setting, remedy=remedy)
-        here = int(known.max()) if len(known) else 0
-        if split == "train":
-            most = max(most, here)
-        elif here > most:
-            raise UserError(f"has the class {here} in the {split} rows, and no training row of it", setting=setting)
-    return tuple(str(k) for k in range(most + 1))
-
-
 def _folders(names: Sequence[str]) -> dict[str, str]:
     """Return a folder's name for each target: its own, as far as file systems have such names, and each another."""
     found: dict[str, str] = {}
@@ -304,29 +280,3 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
             folder, number = f"{plain}-{number}", number + 1
         found[name] = folder
     return found
-
-
-def _scores(
-    splits: Mapping[str, Rows], models: Mapping[str, TargetFits]
-) -> Iterator[tuple[str, dict[str, SplitScores | None]]]:
-    """Yield the scores of each target's model on every split; None where it has no label there."""
-    parameters = {name: (of.weight[0, 0], of.bias[0, 0]) for name, of in models.items()}
-    logits = {split: linear_logits(rows.X, parameters) for split, rows in splits.items()}
-    for t, name in enumerate(models):
-        labels = {split: rows.y[:, t].cpu().numpy() for split, rows in splits.items()}
-        yield (
-            name,
-            {
-                split: _scores_of(logits[split][name], y, splits[split].sample_weight, ~np.isnan(y))
-                for split, y in labels.items()
-            },
-        )
-
-
-def _scores_of(z: Floats, y: Floats, weight: torch.Tensor | None, known: NDArray[np.bool_]) -> SplitScores | None:
-    """Return the scores of the rows that are known; None without any of positive weight."""
-    s = None if weight is None else weight.double().cpu().numpy()[known]
-    if not known.any() or (s is not None and not s.any()):
-        return None
-    kind = np.uint8 if z.ndim == 1 else np.int64
-    return SplitScores(z[known], y[known].astype(kind), s)

@@ -123,8 +123,8 @@ class GridReport:
 
     @property
     def parts(self) -> str:
-        """The chosen penalty as a setting: `l2 = 0.01`."""
-        return f"l1 = {digits(self.l1)}, l2 = {digits(self.l2)}" if self.l1_ratio else f"l2 = {digits(self.l2)}"
+        """The chosen penalty as a setting, which can be copied: `l2 = 0.01`."""
+        return f"l1 = {self.l1:.4g}, l2 = {self.l2:.4g}" if self.l1_ratio else f"l2 = {self.l2:.4g}"
 
     @property
     def sentence(self) -> str:

@@ -158,6 +158,7 @@ def solve_many(task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str]
 
         def show(done: int, total: int) -> None:
             nonlocal reached
+            done = min(done, total)  # a model that is finished by a second solver is told of twice
             reached = f"after {done:,} of {total:,} models"
             bar.total = total
             bar.update(done - bar.n)

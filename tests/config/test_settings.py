@@ -101,7 +101,7 @@ def test_files_that_cannot_be_read(path, remedy, write):
 
 # --- Settings that are refused ------------------------------------------------------------------------------
 
-KINDS = "one of breast_cancer, synthetic, file"
+KINDS = "one of breast_cancer, digits, synthetic, file"
 SGD = "training.optimizer={name: sgd, momentum: 0, nesterov: true}"
 BETAS = "training.optimizer.betas"
 REFUSED = [
@@ -127,6 +127,7 @@ REFUSED = [
     ("unknown key; loss.class_weight takes negative, positive", "loss.class_weight.wib=2"),
     ("belongs to data.source synthetic, not file; remove it", "data.rows=3"),
 ]
+SOLVED = "training=null solver.name=auto"
 ELSEWHERE = [
     # The same where the setting at fault is not the one that is given.
     ("must be text or a whole number", "data.drop=[a, 1.5]", "data.drop[1]", 1.5),
@@ -145,6 +146,20 @@ ELSEWHERE = [
     ("at most 1e12 times", "loss.class_weight={negative: 1e-9, positive: 1e9}", "loss.class_weight", UNSAID),
     ("given beside `solver`", "training.epochs=3 solver.name=auto", "training", UNSAID),
     ("add a section `solver`", "loss.l1=0.1", "loss.l1", UNSAID),
+    ("given without `solver`", "grid.folds=3", "grid", UNSAID),
+    ("1 beside `grid`", f"{SOLVED} loss.l2=1 grid.folds=3", "loss.l2", UNSAID),
+    ("0.1 beside `grid`", f"{SOLVED} loss.l1=0.1 grid.folds=3", "loss.l1", UNSAID),
+    ("not below to = 1", f"{SOLVED} grid.l2={{from: 3, to: 1}}", "grid.l2.from", UNSAID),
+    ("at least 1e-30", f"{SOLVED} grid.l2={{from: 0, to: 1}}", "grid.l2.from", 0),
+    ("did you mean grid.l2.from?", f"{SOLVED} grid.l2={{frm: 1}}", "grid.l2.frm", UNSAID),
+    ("a list of 0 penalties", f"{SOLVED} grid.l2=[]", "grid.l2", UNSAID),
+    ("at most 254", f"{SOLVED} grid.folds=255", "grid.folds", 255),
+    ("needs a solver", "data.targets=[a]", "data.targets", UNSAID),
+    ("given beside `label`", f"{SOLVED} data.targets=[a] data.label.column=b", "data.targets", UNSAID),
+    ("no file `labels`", f"{SOLVED} data.targets=all", "data.targets", UNSAID),
+    ("empty; list the columns", f"{SOLVED} data.targets=[]", "data.targets", UNSAID),
+    ("solved side by side", "training=null solver.name=lbfgs data.targets=[a]", "solver.name", UNSAID),
+    ("solved side by side", f"{SOLVED} data.targets=[a] report.pictures=true", "report.pictures", UNSAID),
 ]  # fmt: skip
 
 
@@ -207,6 +222,14 @@ def test_overrides_that_are_no_yaml(text):
     with pytest.raises(UserError, match=r"not valid YAML|key b is given twice") as caught:
         parse_override(text)
     assert caught.value.origin == f"override {text}, line 1"
+
+
+def test_penalties_of_a_grid(write):
+    grid = load_settings(write(SYNTHETIC), [*SOLVED.split(), "grid.l2.to=1", "grid.l2.num=4", "grid.l2.from=1e-3"]).grid
+    assert grid.penalties == pytest.approx([1e-3, 1e-2, 1e-1, 1])
+    assert (grid.penalties[0], grid.penalties[-1]) == (1e-3, 1)
+    grid = load_settings(write(SYNTHETIC), [*SOLVED.split(), "grid.l2=[3, 1, 3]"]).grid
+    assert grid.penalties == [1, 3]
 
 
 def test_overrides(write):

@@ -180,7 +180,9 @@ def test_what_gives_up_side_by_side_is_fitted_alone(monkeypatch: pytest.MonkeyPa
     X, y = digits(300)
     tuning = side_by_side.Tuning(stalled=1)
     monkeypatch.setattr(side_by_side, "TUNING", tuning)
-    found = fit_many(X, y == 1, l2=[1e-3, 1e-2], folds=2, tolerance=1e-9)
+    told: list[tuple[int, int]] = []
+    found = fit_many(X, y == 1, l2=[1e-3, 1e-2], folds=2, tolerance=1e-9, on_done=lambda *of: told.append(of))
+    assert told[-1] == (5, 5)
     assert set(found["y"].ending.reshape(-1)) == {"tolerance"}
     assert found["y"].relative_gap.max() <= 1e-9
     assert np.isfinite(found["y"].held_loss).all()

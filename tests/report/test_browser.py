@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reports import HOSTILE, SOLVED, counts, report, scores
+from test_grid import grid
+from test_targets import made as of_targets
 
 from flashlogit.metrics.evaluation import rates
 from flashlogit.report.page import render
+from flashlogit.report.targets import render_targets
 from flashlogit.report.text import amount, are_whole
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
@@ -45,11 +48,12 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens a report, with or without script; afterwards the console must be empty and nothing was asked for."""
+    """Opens a report, or the text of a page, with or without script; afterwards the console must be empty and nothing
+    was asked for."""
 
     def opened(made, *, script=True):
         page = tmp_path / "report.html"
-        page.write_text(render(made), encoding="utf-8")
+        page.write_text(made if isinstance(made, str) else render(made), encoding="utf-8")
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
         view(browser)
         browser.get(page.as_uri())
@@ -170,3 +174,56 @@ def test_the_page_fits_every_screen_and_paper_and_its_text_can_be_read(show, K):
     if K == 2:
         assert check(browser, "printed") == [True, "rgb(0, 0, 0)", "rgb(255, 255, 255)"]
         assert browser.find_element("class name", "only-plain").is_displayed()
+
+
+def fits(browser):
+    """Whether nothing overlaps or is too pale, on a desktop and on phones."""
+    for width in (1200, 320):
+        view(browser, width=width)
+        assert check(browser, "overlaps") == []
+    for scheme in ("light", "dark"):
+        view(browser, scheme=scheme)
+        assert [entry for entry in check(browser, "contrasts") if entry[0] < 4.5] == []
+    view(browser, width=360)
+    assert check(browser, "phone") == [360, 360, True, 0, 0]
+
+
+def test_a_head_sorts_its_table_and_a_grid_fits_every_screen(show):
+    names = tuple((f"the measurement with the number {j}",) for j in range(20))
+    browser = show(replace(report(), grid=grid(columns=20, names=names)))
+    table, *_ = browser.find_elements("css selector", "table.sortable")
+    heads = table.find_elements("css selector", "thead button")
+
+    def column(k):
+        cells = table.find_elements("css selector", f"tbody td:nth-child({k + 1})")
+        return [cell.text for cell in cells]
+
+    heads[1].send_keys(webdriver.Keys.ENTER)
+    assert column(1) == sorted(column(1)) == ["0.3000", "0.3200", "0.4000", "0.4500", "0.5000", "0.6000"]
+    heads[1].send_keys(webdriver.Keys.ENTER)
+    assert column(1)[0] == "0.6000"
+    assert [head.get_attribute("aria-sort") for head in table.find_elements("tag name", "th")][1] == "descending"
+    heads[0].send_keys(webdriver.Keys.ENTER)
+    assert column(1) == ["0.5000", "0.4000", "0.3000", "0.3200", "0.4500", "0.6000"]
+    fits(browser)
+
+
+def test_one_target_is_drawn_at_a_time(show):
+    text = render_targets(of_targets(("a", HOSTILE, "c"), shown=2))
+    browser = show(text, script=False)
+    assert not browser.find_element("id", "target").is_displayed()
+    assert browser.find_elements("css selector", "#target-curves *") == []
+    browser = show(text)
+    assert browser.find_element("css selector", "#target-curves h3").text == "a"
+    assert len(browser.find_elements("css selector", "#target-curves svg.chart")) == 2
+    browser.find_elements("css selector", "button.pick")[1].send_keys(webdriver.Keys.ENTER)
+    assert browser.find_element("css selector", "#target-curves h3").text.startswith("</script>")
+    assert Select(browser.find_element("id", "target")).first_selected_option.get_attribute("value") == "1"
+    assert browser.execute_script("return window.hacked") is None
+    Select(browser.find_element("id", "target")).select_by_value("0")
+    head = browser.find_element("css selector", "table.sortable thead button")
+    head.send_keys(webdriver.Keys.ENTER)
+    head.send_keys(webdriver.Keys.ENTER)
+    rows = browser.find_elements("css selector", "table.sortable tbody th")
+    assert [row.text[:1] for row in rows] == ["c", "a", "<"]
+    fits(browser)

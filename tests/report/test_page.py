@@ -158,10 +158,10 @@ def test_an_svg_puts_values_where_its_ticks_are():
     histogram = Series("positive", np.array([0.0, 5.0, 10.0]), np.array([10.0, 100.0]), "stairs")
     text = draw_svg(Chart("title", (Panel(x, y, (line, histogram)),)), "id")
     points, outline = (re.split("[ ,]", found) for found in re.findall(r'<poly[^>]*points="([^"]*)"', text))
-    assert list(map(float, points)) == [60, 230, 348, 120]
-    assert list(map(float, outline)) == [60, 230, 60, 120, 204, 120, 204, 10, 348, 10, 348, 230]
+    assert list(map(float, points)) == [60, 230, 344, 120]
+    assert list(map(float, outline)) == [60, 230, 60, 120, 202, 120, 202, 10, 344, 10, 344, 230]
     ticks = re.findall(r'<text class="tick" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([\d.]+)<', text)
-    assert {("54.0", "124.0", "end", "10"), ("348.0", "246.0", "middle", "10")} <= set(ticks)
+    assert {("54.0", "124.0", "end", "10"), ("344.0", "246.0", "middle", "10")} <= set(ticks)
     assert text.count("<circle") == 2
     assert '<desc id="id-d">\u2068a\u2069: b. The table has the numbers.</desc>' in text
 

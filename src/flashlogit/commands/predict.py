@@ -1,5 +1,7 @@
 """Write a trained model's probabilities for the rows of a file.
 
+Of a run of several targets it writes a column for each: probability_NAME.
+
 examples:
   --model runs/bce --data new.csv --out probabilities.csv
   --model runs/bce --data 'parts/*.parquet' --out probabilities.parquet --id patient --threshold 0.3

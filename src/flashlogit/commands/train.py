@@ -18,6 +18,10 @@ the training mean and a column that marks them. Further spellings such as ? are
 listed in data.missing_values. Dates, and numbers with something among them
 (1,200 or 3%), are refused with a hint; `flashlogit inspect` tells of them.
 
+A section `grid` beside `solver` chooses the penalty by cross-validation, and
+data.targets: [a, b, c] in place of data.label trains a model of each of several
+columns over the same rows (configs/cv.yaml, configs/probes.yaml).
+
 Labels (data.label): 0/1, -1/1, yes/no and true/false are known; any other two
 need `positive`, a number `above`, and more than two classes `multiclass: true`
 with a section `solver`, which makes a softmax.
@@ -36,6 +40,11 @@ A run leaves a folder <output>/<name>/, and never replaces one unless told
   history.jsonl           a line for each epoch: losses, learning rate, speed;
                           of a solver for each step: objective, gap, reads of X
   checkpoint.safetensors  what --resume needs to go on
+  grid.csv                of a grid a line for each penalty and fold
+  out_of_fold.csv         each training row's logit and probability by the model
+                          of the chosen penalty that has not seen it
+  targets.csv, targets/   of several targets a line, and a folder with the model,
+                          for each
   pictures/               the page's charts as PNG, with report.pictures: true
   tensorboard/            history and metrics, with report.tensorboard: true
 

@@ -80,6 +80,10 @@ class BreastCancerLabel(Label):
     """The value that is the positive class; the other one is negative."""
 
 
+Targets = list[str | int] | Literal["all"]
+"""Columns that are labels, each of a model of its own."""
+
+
 class SplitFractions(Settings):
     """How rows are divided into training, validation and test rows: class by class, or along `group` or `time`."""
 
@@ -115,6 +119,18 @@ class BreastCancerData(DataSettings):
     """The breast-cancer set that comes with scikit-learn."""
     label: BreastCancerLabel = BreastCancerLabel()
     """Which diagnosis is the positive class."""
+    standardize: bool = True
+    """Subtract the training rows' mean and divide by their standard deviation, column by column."""
+
+
+class DigitsData(DataSettings):
+    """scikit-learn's handwritten digits (1,797 rows, 64 pixels), which need no download, with ten labels: `digit_0` is
+    1 where the digit is a 0, and so on."""
+
+    source: Literal["digits"]
+    """The digits that come with scikit-learn."""
+    targets: Targets = "all"
+    """Which of the labels digit_0 to digit_9 have a model each."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
 
@@ -174,6 +190,9 @@ class FileData(DataSettings):
     for validation; rows of one time stay together. It is no feature, and no row may lack it."""
     label: Label = Label()
     """The label column and its positive class."""
+    targets: Targets | None = None
+    """In place of `label`: columns of 0 and 1, or of class numbers from 0 on, that have a model each, all over the same
+    X; `all` takes every column of the file `labels`. A row may lack some of them. Needs a section `solver`."""
     weight: str | int | None = None
     """Column with one non-negative weight per row (for a .npz file the name of an array)."""
     columns: list[str | int] | None = None
@@ -217,6 +236,15 @@ class FileData(DataSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_one_kind_of_label(self) -> Self:
+        if self.targets is not None and self.label != Label():
+            raise Conflict("given beside `label`", "targets", "label", remedy="keep one of them")
+        if self.targets == [] or (self.targets == "all" and self.labels is None):
+            problem = "empty" if self.targets == [] else "all, and there is no file `labels` to take all columns of"
+            raise Conflict(problem, "targets", "labels", remedy="list the columns, such as [a, b]")
+        return self
+
+    @model_validator(mode="after")
     def _tells_columns_from_decimals(self) -> Self:
         if self.separator == self.decimal:
             remedy = "set `separator` to the files' own, such as ;"
@@ -224,4 +252,4 @@ class FileData(DataSettings):
         return self
 
 
-Data = Annotated[BreastCancerData | SyntheticData | FileData, Field(discriminator="source")]
+Data = Annotated[BreastCancerData | DigitsData | SyntheticData | FileData, Field(discriminator="source")]

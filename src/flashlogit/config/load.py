@@ -233,7 +233,7 @@ def _unknown_key(place: Place) -> UserError:
         problem = f"belongs to {section}.{chooser} {' or '.join(owners)}, not {kind}"
         remedy = f"remove it, or replace the whole section, as in {section}={{{chooser}: {kind}}}"
         return UserError(problem, setting=name, remedy=remedy)
-    near = [(*place.path[:-1], one) for one in difflib.get_close_matches(key, place.owner.model_fields, n=1)]
+    near = [(*place.path[:-1], one) for one in difflib.get_close_matches(key, _names(place.owner), n=1)]
     elsewhere = [path for path in _all_paths([RunSettings]) if path[-1] == key]
     likely = " or ".join(dict.fromkeys(map(dotted, [*near, *elsewhere])))
     known = f"{dotted(place.path[:-1]) or 'the file'} takes {_keys(place.owner)}"
@@ -242,13 +242,19 @@ def _unknown_key(place: Place) -> UserError:
 
 def _all_paths(members: list[Any], above: KeyPath = ()) -> Iterator[KeyPath]:
     for section in _sections(members):
-        for key, field in section.model_fields.items():
+        for key, field in zip(_names(section), section.model_fields.values(), strict=True):
             yield (*above, key)
             yield from _all_paths(_members(field.annotation), (*above, key))
 
 
 def _keys(section: type[Settings]) -> str:
-    return ", ".join(section.model_fields)
+    return ", ".join(_names(section))
+
+
+def _names(section: type[Settings]) -> list[str]:
+    """Return the keys of a section as they stand in a file: `from` is a keyword of Python, and its field has another
+    name."""
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _kinds(sections: Sections) -> str:

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from .data import Conflict, Data, FileData, Penalty, Rate, Settings, WholeNumber, without_fraction
+from .grid import GridSettings
 
 
 class ClassWeight(Settings):
@@ -233,13 +234,15 @@ class RunSettings(Settings):
     backend: Literal["auto", "triton", "numba", "torch"] = "auto"
     """What computes loss and gradient: the fused Triton kernel, loops compiled for the CPU, or pure torch."""
     data: Data
-    """Where the rows come from: breast_cancer, synthetic or file."""
+    """Where the rows come from: breast_cancer, digits, synthetic or file."""
     loss: LossSettings = LossSettings()
     """What training minimises."""
     training: TrainingSettings = TrainingSettings()
     """How training by mini-batches goes about it."""
     solver: SolverSettings | None = None
     """Go to the optimum with a full-batch solver instead of training by mini-batches."""
+    grid: GridSettings | None = None
+    """Choose the penalty by cross-validation; for solvers only."""
     report: ReportSettings = ReportSettings()
     """How the trained model is judged."""
 
@@ -263,6 +266,40 @@ class RunSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _one_penalty(self) -> Self:
+        if self.grid is None:
+            return self
+        if not self.solver:
+            remedy = "add a section `solver` (`solver: {name: auto}`), or leave out `grid`"
+            raise Conflict("given without `solver`, and mini-batches have no grid", "grid", "solver", remedy=remedy)
+        for name in ("l1", "l2"):
+            if (value := getattr(self.loss, name)) > 0:
+                remedy = f"leave out loss.{name}, and list its value in grid.l2 if it is to be tried"
+                raise Conflict(
+                    f"{value:g} beside `grid`, which chooses the penalty", f"loss.{name}", "grid", remedy=remedy
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_have_a_solver_of_their_own(self) -> Self:
+        if getattr(self.data, "targets", None) is None:
+            return self
+        if not self.solver:
+            remedy = "add a section `solver` (`solver: {name: auto}`)"
+            raise Conflict("needs a solver, for mini-batches train one model", "data.targets", "solver", remedy=remedy)
+        for key, value, usual in (
+            ("solver.name", self.solver.name, "auto"),
+            ("solver.start", self.solver.start, None),
+            ("loss.class_weight", self.loss.class_weight, None),
+            ("report.pictures", self.report.pictures, False),
+            ("report.tensorboard", self.report.tensorboard, False),
+        ):
+            if value != usual:
+                problem = "set beside `data.targets`, whose models are all solved side by side"
+                raise Conflict(problem, key, "data.targets", remedy="leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _early_stopping_has_rows_to_watch(self) -> Self:
         own_file = isinstance(self.data, FileData) and self.data.validation_path is not None
         if self.training.early_stopping and self.data.split.validation == 0 and not own_file:
@@ -281,7 +318,9 @@ def _meanings(section: type[Settings]) -> dict[str, str]:
     bodies: Any = [ast.parse(source).body[0] for source in sources]
     pairs = (pair for definition in bodies for pair in pairwise(definition.body))
     fields = ((ast.unparse(field.target), text) for field, text in pairs if isinstance(field, ast.AnnAssign))
-    return {name: inspect.cleandoc(ast.literal_eval(text.value)) for name, text in fields if isinstance(text, ast.Expr)}
+    texts = ((name, text.value) for name, text in fields if isinstance(text, ast.Expr))
+    # A key that is a keyword of Python, `from`, is a field with an underscore.
+    return {name.rstrip("_"): inspect.cleandoc(ast.literal_eval(text)) for name, text in texts}
 
 
 class _Described(GenerateJsonSchema):

@@ -1,4 +1,4 @@
-"""Data that no file holds: scikit-learn's breast-cancer set, and rows of a known logistic model."""
+"""Data that no file holds: scikit-learn's breast-cancer set and digits, and rows of a known logistic model."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from .placement import allocate, require_room
 
 _BREAST_CANCER = "package:sklearn/datasets/data/breast_cancer.csv"
 """Read as a file: scikit-learn's import takes 1 s."""
+DIGITS = tuple(f"digit_{k}" for k in range(10))
+"""Labels of the digits."""
+_DIGITS = "package:sklearn/datasets/data/digits.csv.gz"
 _MEASURED = (
     *("radius", "texture", "perimeter", "area", "smoothness"),
     *("compactness", "concavity", "concave points", "symmetry", "fractal dimension"),
@@ -36,6 +39,18 @@ def breast_cancer() -> ArrowFile:
     table = pyarrow.csv.read_csv(path, options, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds))
     table = with_column(table, target, pc.take(from_text(["malignant", "benign"]), table[target]))
     return ArrowFile("the breast_cancer data", table.column_names, lambda names, _: table.select(names))
+
+
+def digits() -> ArrowFile:
+    """Return 1,797 rows: 64 feature columns `pixel_ROW_COLUMN`, from 0 to 16, and the labels `digit_0` to `digit_9`."""
+    path = named_files(_DIGITS, "data.source digits")[0]
+    pixels = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
+    options = pyarrow.csv.ReadOptions(column_names=[*pixels, "digit"])
+    table = pyarrow.csv.read_csv(path, options)
+    for k, name in enumerate(DIGITS):
+        table = table.append_column(name, pc.equal(table["digit"], k).cast(pa.int8()))
+    names = [name for name in table.column_names if name != "digit"]
+    return ArrowFile("the digits data", names, lambda names, _: table.select(names))
 
 
 _BLOCK_VALUES = 1 << 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ NAMES = ("train", "validation", "test")
 class Rows:
     """Rows of one split on the device.
 
-    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), sample_weight
-    [N] float32 or float64, or None for ones.
+    X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), or of several
+    targets [N, T] float64 with NaN for a label that is missing, sample_weight [N] float32 or float64, or None for ones.
     """
 
     X: Tensor
@@ -33,6 +34,19 @@ class Rows:
 
     def __len__(self) -> int:
         return self.X.shape[0]
+
+
+@dataclass(frozen=True)
+class RowOrigins:
+    """What cross-validation knows of training rows [N] beside X and y.
+
+    number [N] int64: each row's number in its file, the first of which is 1. along [N] int64, if there is a column to
+    divide by: the rank of the row's group or time among their distinct values; `kind` says which of the two it is.
+    """
+
+    number: NDArray[np.int64]
+    along: NDArray[np.int64] | None = None
+    kind: Literal["group", "time"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,10 @@ class Dataset:
     """What a label column means; None where the labels are no file's."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
+    origins: RowOrigins | None = None
+    """Of the training rows; None where `load` was not asked for it."""
+    targets: tuple[str, ...] = ()
+    """Names of T labels that have a model each; () for one label."""
 
     @property
     def splits(self) -> dict[str, Rows]:

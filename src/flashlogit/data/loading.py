@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config.data import BreastCancerData, Data, FileData, SyntheticData
+from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
-from .builtin import breast_cancer, synthetic
+from .builtin import DIGITS, breast_cancer, digits, synthetic
 from .columns.encoding import EncodedTable, Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
-from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, Rows, stratified
+from .columns.targets import read_targets
+from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
 from .encoding_fit import categorical_columns, fit_encoding
 from .files.open import open_files
 from .files.tables import Mask, Reading, Table, TableFile, repeated
@@ -28,7 +29,8 @@ class Columns:
     """Names in the training file; other files are matched to them."""
 
     features: tuple[str, ...]
-    label: str
+    labels: tuple[str, ...]
+    """The label, or all targets."""
     weight: str | None = None
     along: Along | None = None
     """The column that says how the training file is divided; other files need not have it."""
@@ -36,7 +38,7 @@ class Columns:
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns of every file that are read but are no features."""
-        return (self.label,) if self.weight is None else (self.label, self.weight)
+        return self.labels if self.weight is None else (*self.labels, self.weight)
 
 
 def choose_columns(file: TableFile, settings: FileData) -> Columns:
@@ -44,16 +46,20 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
 
     Raises UserError for a name that is not in the file, one that is used twice, and if no feature is left.
     """
-    label = file.find_key(settings.label.column, "data.label.column")
-    taken = {label: "label"}
+    if settings.targets is None:
+        labels: tuple[str, ...] = (file.find_key(settings.label.column, "data.label.column"),)
+        taken = {labels[0]: "label.column"}
+    else:
+        labels = _targets(file, settings)
+        taken = dict.fromkeys(labels, "targets")
     for kind in ("weight", "group", "time"):
         if (column := getattr(settings, kind)) is not None:
             name = file.find_key(column, f"data.{kind}")
             if name in taken:
-                problem = f"data.{taken[name]}{'.column' if name == label else ''} names it too"
+                problem = f"data.{taken[name]} names it too"
                 raise UserError(problem, setting=f"data.{kind}", value=name, remedy="name two columns")
             taken[name] = kind
-    named = {kind: name for name, kind in taken.items()}
+    named = {kind.partition(".")[0]: name for name, kind in taken.items()}
     dropped = {name for column in settings.drop for name in file.find_features(column, "data.drop")}
     if settings.columns is None:
         features = tuple(name for name in file.features if name not in taken and name not in dropped)
@@ -61,7 +67,7 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
         chosen = ((str(c),) if c in taken else file.find_features(c, "data.columns") for c in settings.columns)
         features = tuple(name for names in chosen for name in names)
         if shown := [name for name in features if name in taken]:
-            kind, remedy = taken[shown[0]], "take it out, for the model must not see it"
+            kind, remedy = taken[shown[0]].partition(".")[0], "take it out, for the model must not see it"
             _refuse(f'lists "{shown[0]}", the {kind} column', remedy)
         if twice := repeated(features):
             _refuse(f"lists {listing(twice)} more than once", "list each column once")
@@ -71,29 +77,49 @@ def choose_columns(file: TableFile, settings: FileData) -> Columns:
         remedy = f"let data.columns and data.drop leave at least one beside {' and '.join(f'the {k}' for k in named)}"
         raise UserError("has no feature columns left", setting=file.name, remedy=remedy)
     along = next((Along(kind, named[kind]) for kind in ALONG if kind in named), None)
-    return Columns(features, label, named.get("weight"), along)
+    return Columns(features, labels, named.get("weight"), along)
+
+
+def _targets(file: TableFile, settings: FileData) -> tuple[str, ...]:
+    """Return the names of the label columns; `all` are those of the file of labels that have no other use."""
+    if settings.targets == "all":
+        others = (settings.weight, settings.group, settings.time)
+        used = {file.find_key(column, "data.labels") for column in others if column is not None}
+        return tuple(name for name in file.keys if name not in used and name not in file.features)
+    names = [name for column in settings.targets or () for name in file.find_keys(column, "data.targets")]
+    if twice := repeated(names):
+        raise UserError(f"lists {listing(twice)} more than once", setting="data.targets", remedy="list each once")
+    return tuple(names)
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:
     raise UserError(problem, setting="data.columns", remedy=remedy)
 
 
-def load(settings: Data, *, seed: int, device: torch.device) -> Dataset:
+def load(settings: Data, *, seed: int, device: torch.device, origins: bool = False) -> Dataset:
     """Load, split, standardise and store the data that the settings name.
 
     X of every split is [N, D] on `device` in the dtype `settings.dtype`, y as `Rows` has it, and sample_weight, where
     there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of both classes; of
     more classes the training split has. The same settings, files and seed give the same rows in the same order.
+    `origins` asks for the training rows' numbers and groups or times, which take 16 bytes a row.
 
     Raises UserError for whatever the user can mend: a file, a column, a value or a setting.
     """
     if isinstance(settings, SyntheticData):
-        return synthetic(settings, seed=seed, device=device)
+        data = synthetic(settings, seed=seed, device=device)
+        return replace(data, origins=RowOrigins(np.arange(1, len(data.train) + 1))) if origins else data
     if isinstance(settings, BreastCancerData):
         alike = {name: getattr(settings, name) for name in ("label", "split", "dtype", "standardize")}
-        return _Loader(FileData(source="file", path="", **alike), breast_cancer(), device).load(seed)
+        return _Loader(FileData(source="file", path="", **alike), breast_cancer(), device, origins).load(seed)
+    if isinstance(settings, DigitsData):
+        alike = {name: getattr(settings, name) for name in ("split", "dtype", "standardize")}
+        targets: list[str | int] = list(DIGITS) if settings.targets == "all" else settings.targets
+        drop: list[str | int] = [name for name in DIGITS if name not in targets]
+        file_settings = FileData(source="file", path="", targets=targets, drop=drop, **alike)
+        return _Loader(file_settings, digits(), device, origins).load(seed)
     file = open_files(settings.path, "data.path", _reading(settings), labels=settings.labels)
-    return _Loader(settings, file, device).load(seed)
+    return _Loader(settings, file, device, origins).load(seed)
 
 
 def _reading(settings: FileData) -> Reading:
@@ -106,12 +132,13 @@ def _reading(settings: FileData) -> Reading:
 class _Loader:
     """One load: what stays the same over its files, and the notes that gather on the way."""
 
-    def __init__(self, settings: FileData, file: TableFile, device: torch.device) -> None:
+    def __init__(self, settings: FileData, file: TableFile, device: torch.device, origins: bool) -> None:
         self._settings = settings
         self._file = file
         self._columns = choose_columns(file, settings)
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
         self._device = device
+        self._wants_origins = origins
         self._notes: list[str] = []
 
     def load(self, seed: int) -> Dataset:
@@ -127,8 +154,8 @@ class _Loader:
         is last."""
         if not self._file.numbered:
             return ()
-        width, label_last = self._file.width, self._columns.label == self._file.features[-1]
-        return (width - 1, width) if label_last else (width,)
+        width, labels = self._file.width, self._columns.labels
+        return (width - len(labels), width) if self._file.features[-len(labels) :] == labels else (width,)
 
     def _other_files(self) -> dict[int, TableFile]:
         """Return the validation and test files there are, checked to have the training file's columns."""
@@ -148,17 +175,22 @@ class _Loader:
         keys = self._columns.keys if along is None else (*self._columns.keys, along.column)
         table = self._file.read(names, keys, _reading(settings))
         categorical = categorical_columns(table, names, settings)
-        rule = find_rule(table.column(self._columns.label), settings.label, self._label_place(table))
-        labels = self._labels(table, rule)
+        rule = None
+        if settings.targets is None:
+            rule = find_rule(table.column(self._columns.labels[0]), settings.label, self._label_place(table))
+        labels, classes = self._labels(table, rule), ("",) if rule is None else rule.names
         shares = {VALIDATION: settings.split.validation, TEST: settings.split.test}
         shares = {split: share for split, share in shares.items() if split not in others}
         if along is None:
-            splits = stratified(labels.y, labels.kept, shares, rule.names, seed)
-            _require_all_classes(table.name, labels, splits, rule.names)
+            ranks = None
+            # Targets have their classes in other rows each: a split can follow none of them.
+            y = labels.y if rule else np.zeros(table.rows, np.uint8)
+            splits = stratified(y, labels.kept, shares, classes, seed)
+            _require_all_classes(table.name, labels, splits, classes)
         else:
-            splits, note = split_along(along, table, labels.kept, shares, len(rule.names), seed)
+            splits, note, ranks = split_along(along, table, labels.kept, shares, len(classes), seed)
             self._notes.append(note)
-            _require_all_classes(table.name, labels, splits, rule.names, along.remedy)
+            _require_all_classes(table.name, labels, splits, classes, along.remedy)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
         if categorical or settings.missing == "impute" or not table.only_numbers:
@@ -180,16 +212,23 @@ class _Loader:
             validation=rows.get(VALIDATION),
             test=rows.get(TEST),
             feature_names=names,
-            label_names=rule.names,
+            label_names=("0", "1") if rule is None else rule.names,
             rule=rule,
             standardization=standardization,
             array_widths=self._array_widths(),
             encoding=encoding,
+            targets=() if rule else self._columns.labels,
+            origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
+
+    def _origins(self, splits: NDArray[np.uint8], kept: Mask, ranks: NDArray[np.int64] | None) -> RowOrigins:
+        numbers, along = np.flatnonzero(splits == TRAIN) + 1, self._columns.along
+        if ranks is None or along is None:
+            return RowOrigins(numbers)
+        return RowOrigins(numbers, ranks[splits[kept] == TRAIN], along.kind)
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        assert data.rule is not None
         reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
@@ -197,15 +236,19 @@ class _Loader:
         if isinstance(table, EncodedTable):
             self._notes += [f"In {table.name}, {sentence}" for sentence in table.unknown]
         splits = np.where(labels.kept, split, DROPPED).astype(np.uint8)
-        _require_all_classes(table.name, labels, splits, data.label_names)
+        _require_all_classes(table.name, labels, splits, ("",) if data.targets else data.label_names)
         return self._place(table, data.feature_names, splits, labels, data.standardization)[split]
 
     def _label_place(self, table: Table) -> str:
-        return f'label column "{self._columns.label}" of {table.name}'
+        return f'label column "{self._columns.labels[0]}" of {table.name}'
 
-    def _labels(self, table: Table, rule: Rule) -> Labels:
-        column, place = table.column(self._columns.label), self._label_place(table)
-        labels = apply_rule(rule, column, self._settings.label, place)
+    def _labels(self, table: Table, rule: Rule | None) -> Labels:
+        if rule is None:
+            Y = read_targets(table, self._columns.labels)
+            labels = Labels(Y, np.asarray(~np.isnan(Y).all(axis=1)))
+        else:
+            column, place = table.column(self._columns.labels[0]), self._label_place(table)
+            labels = apply_rule(rule, column, self._settings.label, place)
         if dropped := int((~labels.kept).sum()):
             self._notes.append(f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label")
         if self._columns.weight is None:
@@ -248,6 +291,8 @@ def _require_all_classes(
     """Raise UserError for a split without a class: neither the balanced class weight nor a ROC curve means anything for
     one class. Of more than two classes a split that is not for training may lack some."""
     K = len(class_names)
+    if K == 1:  # targets, each of which has classes of its own
+        return
     for split in np.unique(splits[splits != DROPPED]):
         if K > 2 and split != TRAIN:
             continue

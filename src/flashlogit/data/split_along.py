@@ -40,8 +40,9 @@ class Along:
 
 def split_along(
     along: Along, table: Table, kept: Mask, fractions: dict[int, float], classes: int, seed: int
-) -> tuple[NDArray[np.uint8], str]:
-    """Return the split [N] of every row, and a sentence on it for the user.
+) -> tuple[NDArray[np.uint8], str, NDArray[np.int64]]:
+    """Return the split [N] of every row, a sentence on it for the user, and the rank of the value of each row that is
+    kept among the distinct ones, from 0 on.
 
     All rows of one value of the column are in one split. Groups are drawn by `seed`, and those that would lead away
     from the fraction are passed over, so that a split's rows differ from it by at most half of one group, where there
@@ -97,11 +98,11 @@ def split_along(
     counts = {split: int((of_value == split).sum()) for split in (TRAIN, VALIDATION, TEST)}
     if grouped:
         held = ", ".join(f"{count:,} {NAMES[split]}" for split, count in counts.items() if count)
-        return splits, f"Split by whole groups of {along.column}: {held} groups"
+        return splits, f"Split by whole groups of {along.column}: {held} groups", ranks
     firsts = np.unique(ranks, return_index=True)[1]
     starts = {split: column[int(firsts[np.argmax(of_value == split)])] for split in sizes}
     since = ", ".join(f"{NAMES[split]} from {_shown(starts[split])}" for split in sorted(sizes))
-    return splits, f"Split by time, {along.column}: {since or 'all rows train'}"
+    return splits, f"Split by time, {along.column}: {since or 'all rows train'}", ranks
 
 
 def _shown(value: pa.Scalar) -> str:

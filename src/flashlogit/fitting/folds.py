@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -175,8 +176,10 @@ def _split(n: int, codes: Tensor, groups: NDArray[Any] | None, seed: int) -> Fol
         splitter = StratifiedKFold if stratified else KFold
         pairs = splitter(n, shuffle=True, random_state=seed).split(rows, only)
     numbers = np.full(len(rows), -1)
-    for fold, (_, test) in enumerate(pairs):
-        numbers[test] = fold
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer rows than folds: some of these then hold out none of it
+        for fold, (_, test) in enumerate(pairs):
+            numbers[test] = fold
     return Folds.of_numbers(numbers)
 
 

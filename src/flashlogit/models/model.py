@@ -118,6 +118,9 @@ class Model:
         file_path = path / "model.safetensors" if path.is_dir() else path
         if not file_path.is_file():
             remedy = "give a run directory or its model.safetensors"
+            if several := sorted(path.glob("targets/*/model.safetensors")):
+                problem = f"is a run of {len(several):,} targets, each of which has a model of its own"
+                raise UserError(problem, setting=path, remedy=f"give one of them, such as {several[0].parent}")
             raise UserError("there is no model", setting=file_path, remedy=remedy)
         tensors, header = read_safetensors(file_path, kind="model", content=_Header, remedy=_REMEDY)
         try:

@@ -19,6 +19,7 @@ from .charts import HistoryRows, history_chart
 from .coefficients import rank_coefficients
 from .content import Report, RunSummary, SolverSummary
 from .decisions import CURVE_POINTS, Question, confuse, decide, threshold_stops
+from .grid import GridReport
 from .text import isolated, plural
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def build_report(
     deviation: NDArray[np.float64],
     inference: Inference | None,
     why_no_inference: str,
+    grid: GridReport | None = None,
     notes: Iterable[str] = (),
 ) -> Report:
     """Return everything that a run's page and pictures show.
@@ -54,6 +56,7 @@ def build_report(
         summary: what metrics.json says about the run.
         deviation: [D], the columns' standard deviations in the user's units.
         inference, why_no_inference: standard errors, or why there are none.
+        grid: what the penalty was chosen from, if it was.
         notes: sentences on the data.
     """
     names = model.label_names
@@ -80,11 +83,12 @@ def build_report(
         headline=next((name for name in ("test", "validation") if name in metrics), "train"),
         learned=summary.learned,
         notes=tuple(notes),
-        facts=_facts(settings, summary, metrics, model),
+        facts=_facts(settings, summary, metrics, model, grid),
         settings=dump_settings(settings),
         metrics={name: of_split.to_json() for name, of_split in metrics.items()},
         intervals=intervals,
         history=history_chart(history, summary.learned),
+        grid=grid,
         questions=tuple(questions),
         classes=len(names),
         confusions=confusions,
@@ -94,17 +98,23 @@ def build_report(
 
 
 def _facts(
-    settings: RunSettings, summary: RunSummary, metrics: Mapping[str, Metrics | ClassMetrics], model: Model
+    settings: RunSettings,
+    summary: RunSummary,
+    metrics: Mapping[str, Metrics | ClassMetrics],
+    model: Model,
+    grid: GridReport | None,
 ) -> tuple[tuple[str, str], ...]:
     """Return short facts about the run for a list of terms."""
     names, loss, learned = model.label_names, settings.loss, summary.learned
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     listed = ", ".join(map(isolated, names[:_LISTED])) + more
+    penalty = f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"
+    penalty = penalty if grid is None else f"{grid.parts}, chosen of {len(grid.penalty):,}"
     facts = [
         ("Rows", ", ".join(f"{of_split.rows:,} {name}" for name, of_split in metrics.items())),
         ("Columns", f"{len(model.feature_names):,}"),
         ("Positive class", names[1]) if len(names) == 2 else ("Classes", f"{len(names)}: {listed}"),
-        ("Penalty", f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"),
+        ("Penalty", penalty),
     ]
     if isinstance(learned, SolverSummary):
         what = "Duality gap" if learned.certificate == "gap" else "Half squared Newton decrement"

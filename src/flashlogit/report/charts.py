@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .coefficients import Coefficients
 from .content import Axis, Bar, Chart, EpochSummary, Panel, Report, Series, SolverSummary
 from .decisions import HISTOGRAM_BINS, Curve, Decision, Question
+from .grid import GridReport
 from .text import digits, isolated, number, shortened
 
 _COUNTS_LOG_FROM = 200
@@ -23,6 +24,10 @@ _LABEL_CHARACTERS = 16
 _HISTORY_POINTS = 400
 _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
+_LABEL_HEIGHT = 13.5
+"""Units of height that the label of a line takes."""
+PATH_STYLES = 5
+"""Colours of the lines of coefficients; those of neighbours differ."""
 _SMALLEST, _LARGEST = 1e-100, 1e100
 """Values drawn as they are; logarithmic axes overflow near the ends of float64."""
 
@@ -226,3 +231,69 @@ def coefficients_chart(coefficients: Coefficients) -> Chart | None:
     x = Axis("logit per standard deviation", -reach, reach, (*(-tick for tick in side[:0:-1]), *side))
     panel = Panel(x, Axis("", 0, 1, ()), bars=tuple(bars), height=19.0 * len(bars))
     return Chart("Largest coefficients", (panel,))
+
+
+def penalty_chart(grid: GridReport) -> Chart | None:
+    """Return the chart of the mean held-out loss over the penalty, with bars of one standard error; None where fewer
+    than two penalties can be drawn."""
+    known = np.isfinite(grid.held_out_loss)
+    if known.sum() < 2:
+        return None
+    x, y, error = grid.penalty[known], grid.held_out_loss[known], np.nan_to_num(grid.standard_error[known])
+    low, high = float((y - error).min()), float((y + error).max())
+    if high > _WIDE * y.min():
+        vertical = Axis.decades("mean held-out loss (nats)", float(y.min()) / 2, high)
+    else:
+        margin = 0.06 * (high - low)
+        # A tick of 0 in the corner would be in the way of the first penalty's.
+        bottom = -margin if low < 1.5 * margin else low - margin
+        vertical = Axis.linear("mean held-out loss (nats)", bottom, high + margin)
+    horizontal, size = _penalties(grid), np.full(len(x), 3.0)
+    at, loss = grid.penalty[[grid.chosen]], grid.held_out_loss[[grid.chosen]]
+    series = [
+        _chosen(grid, vertical),
+        Series("train", x, y, size=size, name="mean over the folds", words="bars are one standard error", error=error),
+    ]
+    if grid.select == "one_standard_error":
+        bound = float(grid.held_out_loss[grid.least] + grid.standard_error[grid.least])
+        ends = np.array([horizontal.low, horizontal.high])
+        series.append(Series("guide", ends, np.full(2, bound), name="least loss + its error", words=digits(bound)))
+    words = f"{digits(float(at[0]))}, loss {digits(float(loss[0]))}"
+    series.append(Series("best", at, loss, "points", np.array([5.0]), "chosen penalty", words))
+    return Chart("Held-out loss over the penalty", (Panel(horizontal, vertical, tuple(series)),))
+
+
+def path_chart(grid: GridReport) -> Chart | None:
+    """Return the chart of the largest coefficients over the penalty; None where there are none, or one penalty."""
+    if len(grid.penalty) < 2 or not grid.names:
+        return None
+    margin = 0.04 * (float(np.ptp(grid.path)) or 1.0)
+    label = "logit per standard deviation"
+    vertical = Axis.linear(label, float(grid.path.min()) - margin, float(grid.path.max()) + margin)
+    order = np.argsort(-grid.path[0], kind="stable").tolist()
+    lines = [
+        Series(f"path-{place % PATH_STYLES}", grid.penalty, grid.path[:, j], label=grid.names[j])
+        for place, j in enumerate(order)
+    ]
+    chosen = replace(_chosen(grid, vertical), name="chosen penalty", words=digits(float(grid.penalty[grid.chosen])))
+    panel = Panel(_penalties(grid, 4), vertical, (chosen, *lines), height=max(220.0, _LABEL_HEIGHT * len(lines)))
+    values = zip(grid.penalty.tolist(), grid.path[:, order].tolist(), strict=True)
+    return Chart(
+        "Coefficients over the penalty",
+        (panel,),
+        note="The largest at the chosen penalty, for one standard deviation more of the column; means over the folds.",
+        heads=("Penalty", *(" → ".join(grid.names[j]) for j in order)),
+        rows=tuple((digits(penalty), *map(digits, row)) for penalty, row in values),
+    )
+
+
+def _penalties(grid: GridReport, ticks: int = 6) -> Axis:
+    """Return the axis of the penalties; one of 0 stands at its left end."""
+    positive = grid.penalty[grid.penalty > 0]
+    label = "penalty l1 + l2" if grid.l1_ratio else "penalty l2"
+    return Axis.decades(label, float(positive.min()), float(positive.max()), ticks)
+
+
+def _chosen(grid: GridReport, vertical: Axis) -> Series:
+    """Return the upright line at the chosen penalty."""
+    return Series("guide", np.full(2, grid.penalty[grid.chosen]), np.array([vertical.low, vertical.high]))

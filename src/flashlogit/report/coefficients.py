@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from ..data.files.tables import from_numpy, from_text, no_value
-from ..data.files.text import safe_cells
 from ..models.model import Model
-from ..system.files import write_atomically
 
 if TYPE_CHECKING:
     from ..fitting.inference import Inference
@@ -99,12 +95,6 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
         known = [] if inference is None else getattr(inference, name).tolist()
         columns[name] = [*known, *[None] * (size - len(known))]  # without an intercept there is nothing to say of it
     return columns
-
-
-def write_coefficients(table: pa.Table, path: Path) -> None:
-    """Write them as CSV, names as `safe_cells` has them; what is unknown is empty."""
-    table = safe_cells(table)
-    write_atomically(path, lambda temporary: pyarrow.csv.write_csv(table, temporary))
 
 
 def rank_coefficients(

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..metrics.intervals import Interval
 from .coefficients import Coefficients
 from .decisions import ClassConfusion, Question
+from .grid import Floats, GridReport
 from .text import digits, isolated, joined, plural
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,11 @@ class Axis:
         return cls(label, low, high, tuple(k * step for k in range(first, last + 1)))
 
     @classmethod
-    def decades(cls, label: str, low: float, high: float) -> Axis:
-        """Return an axis of powers of ten around positive values."""
+    def decades(cls, label: str, low: float, high: float, ticks: int = 6) -> Axis:
+        """Return an axis of powers of ten around positive values, with at most so many ticks."""
         low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
         high = high if high > low else low * 10
-        return cls(label, low, high, _powers(low, high, 6), log=True)
+        return cls(label, low, high, _powers(low, high, ticks), log=True)
 
     @classmethod
     def counts(cls, label: str, most: int, ticks: int) -> Axis:
@@ -74,8 +72,9 @@ def _powers(low: float, high: float, most: int) -> tuple[float, ...]:
 class Series:
     """Points of a panel; none for what has an entry in the legend only.
 
-    Stairs are heights y [H] between edges x [H + 1]. `size` [P] is the radius of the points' markers. `style` is a
-    split, `positive`, `negative`, `guide`, `threshold`, `best` or `class 3`.
+    Stairs are heights y [H] between edges x [H + 1]. `size` [P] is the radius of the points' markers, `error` [P] half
+    the height of bars around them. `style` is a split, `positive`, `negative`, `guide`, `threshold`, `best`, `class 3`
+    or `path-3`.
     """
 
     style: str
@@ -87,6 +86,9 @@ class Series:
     """In the legend; empty for what is not in it."""
     words: str = ""
     """About the name, and apart from it: a name may run from right to left."""
+    error: Floats | None = None
+    label: tuple[str, ...] = ()
+    """Names beside the line's first point, left of the panel; the axis is then at its right."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,18 @@ class Panel:
     bars: tuple[Bar, ...] = ()
     height: float = 220
     """Units, of which a chart is 360 wide."""
+
+    def label_places(self, least: float) -> list[tuple[Series, float]]:
+        """Return the series that have labels, each with the height of its label as a fraction of the panel's: near the
+        line's first point, and apart by `least`, as far as there is room."""
+        found = [series for series in self.series if series.label]
+        wanted = np.array([float(self.y(series.y[0])) for series in found])
+        order, steps = np.argsort(wanted, kind="stable"), np.arange(len(found)) * least
+        slack = wanted[order] - steps
+        # Between the least and the greatest rising sequence: neighbours that would overlap give way to both sides.
+        rising = (np.maximum.accumulate(slack) + np.minimum.accumulate(slack[::-1])[::-1]) / 2
+        places = np.clip(rising, 0, max(0.0, 1 - steps[-1])) + steps if found else steps
+        return [(found[i], float(place)) for i, place in zip(order.tolist(), places, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -234,6 +248,7 @@ class Report:
     """By split and name; None where one is undefined."""
     intervals: Mapping[str, Mapping[str, Interval]]
     history: Chart | None
+    grid: GridReport | None
     questions: tuple[Question, ...]
     classes: int
     confusions: tuple[ClassConfusion, ...]

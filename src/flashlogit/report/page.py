@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ..metrics.evaluation import rates
@@ -16,6 +16,7 @@ from ..system.files import write_atomically
 from . import charts
 from .content import Report
 from .decisions import Decision, Question
+from .grid import MEANS, MEASURED, MODELS
 from .svg import draw_svg, swatch
 from .text import METRICS, amount, digits, number
 
@@ -33,28 +34,36 @@ def write_page(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """Return the page as text. All that comes from the user is escaped, in the text and in the inlined JSON."""
+    question = report.questions[0]
+    two_classes, of_headline = not report.confusions, report.metrics[report.headline]
+    names = {name: title for name, title in METRIC_NAMES.items() if name in of_headline}
+    if all(split.get("clamped_log_loss") == split["log_loss"] for split in report.metrics.values()):
+        del names["clamped_log_loss"]  # for eps = 0 nothing is clamped
+    return template("page.html.j2").render(
+        report=report,
+        counts=_counts(question) if two_classes else None,
+        names=names,
+        undefined=any(None in split.values() for split in report.metrics.values()),
+        mean_heads=MEANS,
+        model_heads=MODELS,
+        method=METHOD,
+        cards=[name for name in _CARDS if name in of_headline],
+        confusion=_confusion(question.headline(report.headline)) if two_classes else None,
+    )
+
+
+def template(name: str) -> Template:
+    """Return one of the templates, with all that the macros and pages call."""
     loader = PackageLoader("flashlogit.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"digits": digits, "metric": metric, "number": number, "p_value": p_value}
     environment.globals.update(charts=charts, draw=draw_svg, swatch=swatch, interval=interval, odds=odds, amount=amount)
-    question = report.questions[0]
-    two_classes, of_headline = not report.confusions, report.metrics[report.headline]
-    names = {name: title for name, title in METRIC_NAMES.items() if name in of_headline}
-    if all(split.get("clamped_log_loss") == split["log_loss"] for split in report.metrics.values()):
-        del names["clamped_log_loss"]  # for eps = 0 nothing is clamped
-    return environment.get_template("page.html.j2").render(
-        report=report,
-        style=Markup(loader.get_source(environment, "style.css")[0]),
-        script=Markup(loader.get_source(environment, "script.js")[0]),
-        counts=_counts(question) if two_classes else None,
-        names=names,
-        undefined=any(None in split.values() for split in report.metrics.values()),
-        method=METHOD,
-        cards=[name for name in _CARDS if name in of_headline],
-        confusion=_confusion(question.headline(report.headline)) if two_classes else None,
-    )
+    for key, file in (("style", "style.css"), ("script", "script.js")):
+        environment.globals[key] = Markup(loader.get_source(environment, file)[0])
+    environment.globals["measured"] = MEASURED
+    return environment.get_template(name)
 
 
 def interval(value: float | None, ends: Interval | None) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..system.files import write_atomically
-from . import PICTURES, charts
+from . import GRID_PICTURES, PICTURES, charts
 from .content import Axis, Chart, Panel, Report, Series
 from .text import amount, joined, number, shortened
 
@@ -27,6 +27,8 @@ _SIZE = (6.4, 4.8)
 _NAME_CHARACTERS = 28
 _LEGEND_LINE, _CHARACTER = 0.19, 0.06
 """Inches of a line of the legend, and of a character in it."""
+_LABEL_SHARE = 0.048
+"""Share of the axes' height that the label of a line takes."""
 _MANY_CLASSES = 6
 _CELL = 0.45
 """Least inches of a cell of the confusion matrix."""
@@ -60,6 +62,8 @@ STYLES = {
     "threshold": Style("black", width=1),
     "best": Style("black", marker="*"),
 }
+for _place, _color in enumerate(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B")):
+    STYLES[f"path-{_place}"] = Style(_color, width=1.4)
 _LINES = ("solid", "dashed", "dotted", "dashdot")
 
 
@@ -85,12 +89,12 @@ def write_pictures(report: Report, folder: Path) -> None:
     For K > 2 classes the curves are those of each class against the rest in the headline split.
     """
     folder.mkdir(exist_ok=True)
-    for name in PICTURES:
+    for name in PICTURES if report.grid is None else (*PICTURES, *GRID_PICTURES):
         _write(draw_picture(report, name), folder / name)
 
 
 def draw_picture(report: Report, name: str) -> Figure:
-    """Return one of `PICTURES` as a figure."""
+    """Return one of `PICTURES`, or of `GRID_PICTURES` of a run that has a grid, as a figure."""
     figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
     if name == "confusion.png":
         _draw_confusion(report, figure)
@@ -141,6 +145,8 @@ def _chart(report: Report, name: str) -> Chart | None:
         if several:
             return charts.class_scores_chart(report)
         return charts.scores_chart(report.questions[0], report.headline, threshold=True)
+    if report.grid is not None and name in GRID_PICTURES:
+        return charts.penalty_chart(report.grid) if name == "penalty.png" else charts.path_chart(report.grid)
     return report.history if name == "training.png" else charts.coefficients_chart(report.coefficients)
 
 
@@ -157,6 +163,7 @@ def _draw(chart: Chart | None, figure: Figure) -> float:
     for axes, panel in zip(every, chart.panels, strict=True):
         _draw_panel(axes, panel)
         axes.set_ylabel(panel.y.label)
+        _label_lines(axes, panel)
     every[-1].set_xlabel(chart.panels[-1].x.label)
     return _legend(chart, figure, every[0])
 
@@ -180,6 +187,28 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.axvline(0, color="black", lw=0.8)
 
 
+def _label_lines(axes: Axes, panel: Panel) -> None:
+    """Write the names of lines that have some left of the axes, and put its numbers at the right."""
+    places = panel.label_places(_LABEL_SHARE)
+    if places:
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+    for series, place in places:
+        axes.annotate(
+            joined(series.label, _NAME_CHARACTERS),
+            xy=(float(series.x[0]), float(series.y[0])),
+            xytext=(-0.03, place),
+            textcoords="axes fraction",
+            ha="right",
+            va="center",
+            fontsize="small",
+            parse_math=False,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "relpos": (1, 0.5), "shrinkA": 0, "shrinkB": 0, "lw": 0.8}
+            | {"color": _style(series.style).color},
+        )
+
+
 def _scale(axes: Axes, name: Literal["x", "y"], axis: Axis) -> None:
     """Set the chart's own ticks, and leave a little room beyond its ends."""
     if axis.log:
@@ -200,6 +229,8 @@ def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
         return
     if series.kind == "line":
         axes.plot(series.x, y, c=style.color, ls=style.line, lw=style.width)
+    if series.error is not None:
+        axes.vlines(series.x, np.maximum(series.y - series.error, panel.y.low), y + series.error, style.color, lw=1)
     if series.size is not None:  # hollow, so that splits that agree do not hide each other
         face = "#F0E442" if series.style == "best" else "none"
         area = (2 * series.size) ** 2

@@ -11,6 +11,39 @@
     choose();
   }
 
+  // A click on a head sorts the table by its column, and another the other way round. Rows without a number stay last.
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      heads.forEach((one) => one.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      const value = (row) => row.cells[column].dataset.value;
+      const compare = (a, b) => {
+        if (value(a) === undefined || value(b) === undefined) {
+          const numbers = (value(b) === undefined ? -1 : 0) + (value(a) === undefined ? 1 : 0);
+          return numbers || sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+        }
+        return sign * (Number(value(a)) - Number(value(b)));
+      };
+      table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
+    }));
+  }
+
+  const target = by("target");
+  if (target) {
+    const draw = () => by("target-curves").replaceChildren(by("target-" + target.value).content.cloneNode(true));
+    target.addEventListener("change", draw);
+    for (const button of document.querySelectorAll("button.pick")) {
+      button.addEventListener("click", () => {
+        target.value = button.dataset.target;
+        draw();
+        by("curves").scrollIntoView();
+      });
+    }
+    draw();
+  }
+
   const data = by("counts");
   if (!data) return;
   const counts = JSON.parse(data.textContent);

@@ -8,23 +8,31 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup, escape
 
-from .content import Chart, Floats, Panel, Series
+from .content import Chart, Panel, Series
+from .grid import Floats
 from .text import joined, number
 
 WIDTH = 360
 """Units across every chart: a phone shows them about as CSS pixels, a desktop larger."""
-_TOP, _RIGHT, _GAP, _BELOW = 10.0, 12.0, 14.0, 46.0
+_TOP, _RIGHT, _GAP, _BELOW = 10.0, 16.0, 14.0, 46.0
 _BAR_LEFT, _BAR_CHARACTERS = 148.0, 18
+_LABEL = 13.0
+"""Units of height between two labels."""
+_LEADER = 14.0
+"""Units between a line's label and the panel, which a thin line crosses."""
 
 
 def draw_svg(chart: Chart, identity: str) -> Markup:
     """Return an <svg> that says what it shows to those who do not see it; `identity` begins its ids."""
     # The upright axes' numbers have room in the size that phones have, and the label beside them.
     longest = max((len(number(tick)) for panel in chart.panels for tick in panel.y.ticks), default=0)
-    left = _BAR_LEFT if chart.panels[0].bars else max(60.0, 32 + 7.6 * longest)
+    numbers, right = max(60.0, 32 + 7.6 * longest), _RIGHT
+    left = _BAR_LEFT if chart.panels[0].bars else numbers
+    if any(series.label for series in chart.panels[0].series):
+        left, right = _BAR_LEFT + _LEADER, numbers - 8
     top, parts = _TOP, []
     for panel in chart.panels:
-        parts.append(_Frame(panel, left, top).markup(last=panel is chart.panels[-1]))
+        parts.append(_Frame(panel, left, right, top).markup(last=panel is chart.panels[-1]))
         top += panel.height + _GAP
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {top - _GAP + _BELOW:g}" role="img"'
@@ -50,9 +58,9 @@ def swatch(series: Series) -> Markup:
 class _Frame:
     """A panel at its place in the chart."""
 
-    def __init__(self, panel: Panel, left: float, top: float) -> None:
+    def __init__(self, panel: Panel, left: float, right: float, top: float) -> None:
         self._panel, self._left, self._top = panel, left, top
-        self._width = WIDTH - _RIGHT - left
+        self._width = WIDTH - right - left
 
     def _at(self, x: Floats | float, y: Floats | float) -> list[tuple[float, float]]:
         across = self._left + self._width * np.atleast_1d(self._panel.x(x))
@@ -63,11 +71,12 @@ class _Frame:
         """Return grid, axes and marks; numbers and label of the x axis below the last panel only."""
         panel = self._panel
         left, right, top, bottom = self._left, self._left + self._width, self._top, self._top + panel.height
-        parts = []
+        parts, labels = [], self._labels()
         for tick in panel.y.ticks:
             b = self._at(panel.x.low, tick)[0][1]
             parts.append(f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{b:.1f}" y2="{b:.1f}"/>')
-            parts.append(_text("tick", number(tick), left - 6, b + 4, "end"))
+            beside = (right + 6, b + 4, "start") if labels else (left - 6, b + 4, "end")
+            parts.append(_text("tick", number(tick), *beside))
         for tick in panel.x.ticks:
             a = self._at(tick, panel.y.low)[0][0]
             parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{top:g}" y2="{bottom:g}"/>')
@@ -78,11 +87,13 @@ class _Frame:
         else:
             parts.append(f'<line class="axis" x1="{left:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>')
             parts += (self._mark(series) for series in panel.series if len(series.x))
+            parts += labels
         if last:
             parts.append(_text("label", panel.x.label, (left + right) / 2, bottom + 34))
         if panel.y.label:
             parts.append(
-                f'<text class="label" transform="translate(12 {(top + bottom) / 2:g}) rotate(-90)"'
+                f'<text class="label" transform="translate({WIDTH - 4 if labels else 12} {(top + bottom) / 2:g})'
+                f' rotate(-90)"'
                 f' text-anchor="middle">{escape(panel.y.label)}</text>'
             )
         return "".join(parts)
@@ -100,7 +111,32 @@ class _Frame:
         line = f'<polyline class="line {series.style}" points="{_points(places)}"/>'
         size = [] if series.size is None else series.size.tolist()
         markers = (_marker(a, b, r, series.style) for (a, b), r in zip(places, size, strict=False))
-        return "".join([line if series.kind == "line" else "", *markers])
+        return "".join([line if series.kind == "line" else "", *self._error_bars(series), *markers])
+
+    def _error_bars(self, series: Series) -> list[str]:
+        if series.error is None:
+            return []
+        ends = zip(*(self._at(series.x, series.y + sign * series.error) for sign in (1, -1)), strict=True)
+        # What reaches below the axis ends there.
+        bottom = self._top + self._panel.height
+        return [
+            f'<line class="error {series.style}" x1="{a:.1f}" x2="{a:.1f}" y1="{b:.1f}" y2="{min(c, bottom):.1f}"/>'
+            for (a, b), (_, c) in ends
+        ]
+
+    def _labels(self) -> list[str]:
+        """Return the names beside the lines that have some, each with a thin line to its own's first point."""
+        parts = []
+        for series, place in self._panel.label_places(_LABEL / self._panel.height):
+            (a, b), y = self._at(series.x[:1], series.y[:1])[0], self._top + self._panel.height * (1 - place)
+            x = self._left - _LEADER
+            parts.append(f'<polyline class="leader {series.style}" points="{_points([(x, y), (a, b)])}"/>')
+            short, whole = joined(series.label, _BAR_CHARACTERS), joined(series.label)
+            parts.append(
+                f'<text class="tick column" x="{x - 4:g}" y="{y + 4:.1f}" text-anchor="end">'
+                f"{escape(short)}<title>{escape(whole)}</title></text>"
+            )
+        return parts
 
     def _stairs(self, series: Series) -> str:
         """Return the outline of a histogram, closed along the axis."""

@@ -77,13 +77,13 @@ def number(value: float) -> str:
 
 
 def digits(value: float | None, places: int = 4) -> str:
-    """Return a number with some significant digits, or a dash."""
-    return "–" if value is None else number(float(f"{value:.{places}g}"))
+    """Return a number with some significant digits, or a dash for None and NaN."""
+    return "–" if value is None or value != value else number(float(f"{value:.{places}g}"))
 
 
-def plural(count: int, what: str) -> str:
-    """Return `1 epoch`, `2 epochs`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def plural(count: int, what: str, several: str = "") -> str:
+    """Return `1 epoch`, `2 epochs`; `several` is the plural where it has no s alone."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
 
 
 def shortened(name: str, most: int) -> str:
@@ -136,14 +136,14 @@ def metrics_table(metrics: Mapping[str, Metrics | ClassMetrics]) -> str:
         lines = [["split", "rows", *fields.values()]]
         for name, split in metrics.items():
             values = split.to_json()
-            lines.append([name, str(split.rows), *(_measured(values[field], places) for field in fields)])
+            lines.append([name, str(split.rows), *(measured(values[field], places) for field in fields)])
         table = aligned(lines, gap=gap)
         if len(table.partition("\n")[0]) <= _WIDTH:
             break
     return table
 
 
-def _measured(value: float | None, places: int) -> str:
+def measured(value: float | None, places: int) -> str:
     """Return so many significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
     if value is None:
         return "-"

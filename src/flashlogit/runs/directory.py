@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..report import PICTURES
+from ..report import GRID_PICTURES, PICTURES
 from ..system.errors import UserError
 from ..system.files import naming, probe, remove_unfinished, write_atomically
 
-if TYPE_CHECKING:  # which takes seconds, and a wrong setting is answered before
+if TYPE_CHECKING:  # these take seconds, and a wrong setting is answered before
+    import pyarrow as pa
+
     from ..training.checkpoint import Checkpoint
 
 HistoryRow = dict[str, float | int | None]
@@ -43,12 +45,17 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.model = path / "model.safetensors"
         self.metrics = path / "metrics.json"
         self.coefficients = path / "coefficients.csv"
+        self.targets = path / "targets"
+        self.targets_table = path / "targets.csv"
+        self.grid = path / "grid.csv"
+        self.out_of_fold = path / "out_of_fold.csv"
         self.report = path / "report.html"
         self.checkpoint = path / "checkpoint.safetensors"
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._files = [self.config, self.history, self.model, self.metrics, self.coefficients]
-        self._files += [self.report, *(self.pictures / name for name in PICTURES), self.checkpoint]
+        self._files += [self.targets_table, self.grid, self.out_of_fold, self.report, self.checkpoint]
+        self._files += [self.pictures / name for name in (*PICTURES, *GRID_PICTURES)]
         self._files.append(path / "curves.png")  # of 0.1.0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
         """It is told of every row of the history."""
@@ -76,10 +83,16 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         """Remove an earlier run's files, and nothing else that the user may keep there."""
         for file in self._files:
             file.unlink(missing_ok=True)
+        for folder in self.targets.glob("*/"):
+            for name in (self.config.name, self.model.name, self.coefficients.name, self.out_of_fold.name):
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
         for events in self.tensorboard.glob("events.out.tfevents.*"):
             events.unlink()
-        if self.pictures.is_dir() and not any(self.pictures.iterdir()):
-            self.pictures.rmdir()
+        for folder in (self.pictures, self.targets):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one JSON line."""
@@ -120,6 +133,15 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
     def write_text(self, path: Path, content: str) -> None:
         """Write a text file in one step."""
         write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+
+    def write_table(self, path: Path, table: pa.Table) -> None:
+        """Write a table as CSV in one step, text as `safe_cells` has it; what is null is empty."""
+        import pyarrow.csv
+
+        from ..data.files.text import safe_cells
+
+        safe = safe_cells(table)
+        write_atomically(path, lambda temporary: pyarrow.csv.write_csv(safe, temporary))
 
     def _is_used(self) -> bool:
         return any(file.name != ".lock" for file in self.path.glob("*"))

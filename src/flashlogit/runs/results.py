@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,9 +25,11 @@ from ..models.model import Model
 from ..objectives.coordinates import Moments
 from ..passes import Backend
 from ..report.build import build_report
-from ..report.coefficients import coefficient_table, write_coefficients
+from ..report.coefficients import coefficient_table
 from ..report.content import EpochSummary, RunSummary, SolverSummary
+from ..report.grid import GridReport
 from ..report.page import write_page
+from ..report.text import metrics_table
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
@@ -84,6 +87,15 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
+class GridTables:
+    """What a grid says of the penalty that it chose, a row for each of its models, and one for each training row."""
+
+    report: GridReport
+    models: pa.Table
+    out_of_fold: pa.Table
+
+
+@dataclass(frozen=True)
 class Learned:
     """A model: weight [D] and bias [1], or [K, D] and [K], on the columns as they are stored.
 
@@ -96,6 +108,8 @@ class Learned:
     summary: SolverSummary | EpochSummary
     inference: Inference | None = None
     why_no_inference: str = "training by mini-batches ends near the optimum, not at it: standard errors need a solver"
+    grid: GridTables | None = None
+    """What the penalty was chosen from, if it was."""
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -108,7 +122,7 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-_OF_DATASET = ("feature_names", "label_names", "standardization", "array_widths", "encoding", "rule")
+OF_DATASET = ("feature_names", "label_names", "standardization", "array_widths", "encoding", "rule")
 """What a model has of the data set it was learned from."""
 
 
@@ -119,21 +133,27 @@ class Results:
     metrics: dict[str, Metrics | ClassMetrics]
     intervals: dict[str, dict[str, Interval]]
     run: RunSummary
+    grid: GridReport | None = None
+
+    def table(self) -> str:
+        """Return the metrics as a table for the terminal."""
+        return metrics_table(self.metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json.
 
-        It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric, and
-        the `run`.
+        It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric, the
+        `run`, and the `grid` if the penalty was chosen from one.
         """
         intervals = {"level": LEVEL, "method": METHOD, "splits": self.intervals}
         metrics = {name: of_split.to_json() for name, of_split in self.metrics.items()}
-        return {**metrics, "intervals": intervals, "run": self.run.to_json()}
+        grid = {} if self.grid is None else {"grid": self.grid.to_json()}
+        return {**metrics, "intervals": intervals, "run": self.run.to_json(), **grid}
 
 
 def write_results(task: RunTask, learned: Learned) -> Results:
-    """Write model.safetensors, coefficients.csv, metrics.json and, if asked for, the report and its pictures; return
-    what was measured."""
+    """Write model.safetensors, coefficients.csv, metrics.json, of a grid grid.csv and out_of_fold.csv and, if asked
+    for, the report and its pictures; return what was measured."""
     directory, settings, dataset = task.directory, task.settings, task.dataset
     weight, bias = learned.weight, learned.bias
     eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
@@ -142,10 +162,15 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         bias=bias.cpu().numpy(),
         eps=eps,
         threshold=threshold,
-        **{name: getattr(dataset, name) for name in _OF_DATASET},
+        **{name: getattr(dataset, name) for name in OF_DATASET},
     )
     model.save(directory.model)
-    write_coefficients(coefficient_table(model, learned.inference), directory.coefficients)
+    directory.write_table(directory.coefficients, coefficient_table(model, learned.inference))
+    grid = None
+    if learned.grid is not None:
+        grid = learned.grid.report
+        directory.write_table(directory.grid, learned.grid.models)
+        directory.write_table(directory.out_of_fold, learned.grid.out_of_fold)
     scores = score(dataset, weight, bias)
     metrics = {name: evaluate(split, eps=eps, threshold=threshold, bins=bins) for name, split in scores.items()}
     intervals = {
@@ -160,7 +185,7 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         gpu=torch.cuda.get_device_name(weight.device) if weight.is_cuda else None,
         threads=torch.get_num_threads(),
     )
-    results = Results(metrics, intervals, run)
+    results = Results(metrics, intervals, run, grid)
     # Numbers that JSON does not know raise ValueError.
     directory.write_text(directory.metrics, json.dumps(results.to_json(), indent=2, allow_nan=False) + "\n")
     report = build_report(
@@ -174,6 +199,7 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         deviation=column_deviation(dataset),
         inference=learned.inference,
         why_no_inference=learned.why_no_inference,
+        grid=grid,
         notes=dataset.notes,
     )
     if settings.report.html:

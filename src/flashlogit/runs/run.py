@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,18 +16,20 @@ from ..data.loading import load
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..models.model import Model
 from ..passes import are_few, choose_backend
-from ..report.text import metrics_table
 from ..system.errors import UserError
 from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
 from .batches import BatchRun
 from .directory import Mode, RunDirectory
-from .results import Interrupted, Results, RunTask, write_results
+from .results import Interrupted, Learned, Results, RunTask, write_results
+
+if TYPE_CHECKING:
+    from .targets import TargetResults
 
 
 def train_run(
     settings: RunSettings, directory: RunDirectory, mode: Mode, *, say: Callable[[str], None], quiet: bool
-) -> Results:
+) -> Results | TargetResults:
     """Learn as the settings say and fill the run directory; with mode "resume" go on from its checkpoint.
 
     Args:
@@ -53,17 +56,22 @@ def train_run(
         remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
         problem = "the package tensorboard is not installed"
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
-    dataset = load(settings.data, seed=settings.seed, device=device)
+    dataset = load(settings.data, seed=settings.seed, device=device, origins=settings.grid is not None)
     backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))
     task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
-    if settings.solver:
+    learn: Callable[[], Results | TargetResults]
+    if dataset.targets:
+        from .targets import TargetsRun
+
+        learn = TargetsRun(task).learn
+    elif settings.solver:
         from .solving import SolverRun  # for which all solvers are imported
 
-        learn = SolverRun(task, start).learn
+        learn = _written(task, SolverRun(task, start).learn)
     else:
-        learn = BatchRun(task).learn
+        learn = _written(task, BatchRun(task).learn)
     if not saved:
         directory.clear()
     log = None
@@ -72,8 +80,8 @@ def train_run(
         if settings.report.tensorboard:
             log = _TensorBoardLog(directory.tensorboard)
             directory.listener = log.add
-        results = write_results(task, learn())
-        if log:
+        results = learn()
+        if log and isinstance(results, Results):
             log.finish(results.metrics)
     except (Interrupted, BrokenPipeError):
         raise
@@ -87,8 +95,12 @@ def train_run(
     finally:
         if log:
             log.flush()
-    say(metrics_table(results.metrics))
+    say(results.table())
     return results
+
+
+def _written(task: RunTask, learn: Callable[[], Learned]) -> Callable[[], Results]:
+    return lambda: write_results(task, learn())
 
 
 def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
@@ -104,7 +116,11 @@ def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
 def describe(dataset: Dataset) -> str:
     """Return a line on the rows, the columns and the share that each class has, and a line for each note."""
     y, names = dataset.train.y, dataset.label_names
-    if len(names) == 2:
+    if dataset.targets:
+        missing = y.isnan().double().mean().item()
+        lacking = f", {missing:.1%} of their labels missing" if missing else ""
+        classes = f"{len(dataset.targets):,} targets{lacking}"
+    elif len(names) == 2:
         classes = f"{y.double().mean().item():.1%} of the training rows are positive ({names[1]})"
     else:
         shares = (torch.bincount(y.long(), minlength=len(names)).double() / len(y)).tolist()

@@ -5,6 +5,7 @@ The labels, classes and weights of a file are what the model's run knew of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -52,7 +53,8 @@ def predict_file(
     threshold: float | None,
     overwrite: bool,
 ) -> Predicted:
-    """Write the id columns, the probability of the positive class (or of each of several) and the predicted label.
+    """Write the id columns, the probability of the positive class (or of each of several) and the predicted label; of a
+    run of several targets the id columns and each target's probabilities.
 
     Columns are matched by name; the label and other columns of the data are ignored. The file is put in place when it
     is whole.
@@ -74,19 +76,23 @@ def predict_file(
             raise UserError("it is the data file itself", setting="--out", value=out, remedy="choose another file")
         require_output(out, list(_WRITERS), overwrite)
         writer = _WRITERS[out.suffix.lower()]
-    model = Model.load(model_path)
+    targets = _models_of_targets(model_path, threshold)
+    model = next(iter(targets.values()), None) or Model.load(model_path)
     threshold = model.threshold_or(threshold)
     rows = _read(model, data, id_columns, ["--id"] * len(id_columns), verbatim=True)
-    several = len(model.label_names) > 2
-    probabilities = [f"{PROBABILITY}_{name}" for name in model.label_names] if several else [PROBABILITY]
-    taken = {*probabilities, PREDICTION} & set(rows.ids.column_names)
+    if targets:
+        probabilities = [name for target, each in targets.items() for name in _probabilities(each, f"_{target}")]
+        labels = []
+    else:
+        probabilities, labels = _probabilities(model), [PREDICTION]
+    taken = {*probabilities, *labels} & set(rows.ids.column_names)
     if taken:
         remedy = f"rename it in {rows.table.name}"
         raise UserError("it has the name of an output column", setting="--id", value=taken.pop(), remedy=remedy)
     _require_writable(rows.ids.schema, writer, rows.table.name)
     columns = [(name, pa.float64()) for name in probabilities]
-    schema = pa.schema([*rows.ids.schema, *columns, (PREDICTION, pa.string())])
-    batches = _predictions(model, rows, schema, threshold)
+    schema = pa.schema([*rows.ids.schema, *columns, *((name, pa.string()) for name in labels)])
+    batches = _predictions([*targets.values()] or [model], rows, schema, None if targets else threshold)
     if writer is pa.csv.CSVWriter:
         schema, batches = safe_cells(_without_rows(schema)).schema, map(safe_cells, batches)
 
@@ -126,18 +132,49 @@ def _read(
     )
 
 
-def _predictions(model: Model, rows: PredictionRows, schema: pa.Schema, threshold: float) -> Iterator[pa.Table]:
-    names = from_text(model.label_names).cast(pa.string())
-    start = 0
+def _models_of_targets(path: Path, threshold: float | None) -> dict[str, Model]:
+    """Return the models of a run of several targets by name; none for anything else.
+
+    Raises:
+        UserError: a threshold, which says nothing of probabilities, or a run that is damaged.
+    """
+    if not (path / "targets.csv").is_file() or (path / "model.safetensors").is_file():
+        return {}
+    if threshold is not None:
+        problem = f"{path} is a run of several targets, of which probabilities are written and no labels"
+        raise UserError(
+            problem, setting="--threshold", value=threshold, remedy="leave it out, or give one target's model"
+        )
+    try:
+        found = json.loads((path / "metrics.json").read_bytes())["targets"]
+        folders = {name: path / row["model"] for name, row in found.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        remedy = f"give one of the models in {path / 'targets'}"
+        raise UserError("does not say which targets there are", setting=path / "metrics.json", remedy=remedy) from error
+    return {name: Model.load(folder) for name, folder in folders.items()}
+
+
+def _probabilities(model: Model, target: str = "") -> list[str]:
+    """Return the names of the columns of probabilities."""
+    classes = [f"_{name}" for name in model.label_names] if len(model.label_names) > 2 else [""]
+    return [f"{PROBABILITY}{target}{name}" for name in classes]
+
+
+def _predictions(
+    models: Sequence[Model], rows: PredictionRows, schema: pa.Schema, threshold: float | None
+) -> Iterator[pa.Table]:
+    """Yield the output block by block; without a threshold, as of several targets, there are no labels."""
+    names, start = from_text(models[0].label_names).cast(pa.string()), 0
     for block in rows.blocks():
-        z = model.logits(block)
-        if z.ndim == 1:
-            p = expit(z)[:, None]
-            number = (p[:, 0] >= threshold).astype(np.int64)
-        else:
-            p, number = softmax(z), z.argmax(axis=1)
-        ids = rows.ids.slice(start, len(block)).columns
-        yield pa.Table.from_arrays([*ids, *map(from_numpy, p.T), names.take(from_numpy(number))], schema=schema)
+        columns = rows.ids.slice(start, len(block)).columns
+        for model in models:
+            z = model.logits(block)
+            p = expit(z)[:, None] if z.ndim == 1 else softmax(z)
+            columns += map(from_numpy, p.T)
+            if threshold is not None:
+                number = (p[:, 0] >= threshold).astype(np.int64) if z.ndim == 1 else z.argmax(axis=1)
+                columns.append(names.take(from_numpy(number)))
+        yield pa.Table.from_arrays(columns, schema=schema)
         start += len(block)
 
 

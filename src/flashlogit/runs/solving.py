@@ -25,7 +25,7 @@ from ..system.errors import UserError
 from ..system.stopping import saving
 from ..training.checkpoint import Checkpoint, SavedProgress
 from .directory import HistoryRow
-from .results import Interrupted, Learned, ProgressBar, RunTask
+from .results import GridTables, Interrupted, Learned, ProgressBar, RunTask
 
 _SETTINGS = {"l2": "loss.l2", "tolerance": "solver.tolerance", "max_iterations": "solver.max_iterations"}
 """What a run's user calls the parameters that a fit's notes speak of."""
@@ -37,6 +37,8 @@ _SEPARATED = {
 """Why a fit of separated classes has no standard errors, by the kind of separation."""
 _STATE = "state."
 """Prefix in a checkpoint of the names of the tensors that a solver goes on from."""
+_GRID = "grid"
+"""In place of a solver's name in the checkpoint of a run whose grid is being solved, which has no parameters."""
 _COUNTS = ("iteration", "passes", "seconds")
 """Columns of the history that go on counting when another solver takes over."""
 _DECADE = 100
@@ -74,7 +76,7 @@ class SolverProgress:
 
     def __init__(self, task: RunTask, settings: SolverSettings, solver: str) -> None:
         self._task, self._settings, self._solver = task, settings, solver
-        self._origin = task.origin("loss")
+        self._origin = task.origin("loss", *(["grid"] if task.settings.grid else []))
         self._newest: tuple[_Saved, FitPoint | _Made] | None = None
         """The newest point and its numbers. One value, for a signal may come between two."""
         self._before = dict.fromkeys(_COUNTS, 0.0)
@@ -96,6 +98,9 @@ class SolverProgress:
             return None
         saved.check_origin(task.directory.checkpoint, self._origin)
         progress = saved.progress_as(_Saved)
+        if progress.solver == _GRID:
+            task.say("the grid, of which nothing was kept, starts again")
+            return None
         state = {name.removeprefix(_STATE): each for name, each in saved.tensors.items() if name.startswith(_STATE)}
         point = {name: each for name, each in saved.tensors.items() if not name.startswith(_STATE)}
         D, K = task.dataset.train.X.shape[1], len(task.dataset.label_names)
@@ -120,6 +125,15 @@ class SolverProgress:
         if state:
             task.say(f"note: {self._solver} starts anew from the point that {progress.solver} has reached")
         return point["weight"], point["bias"]
+
+    def begin_grid(self) -> None:
+        """Save that the grid is being solved: a run that is stopped meanwhile can go on, from the grid's beginning."""
+        task = self._task
+        if task.saved is None:
+            saved = _Saved(iteration=0, history_length=0, solver=_GRID, intercept=self._settings.intercept)
+            task.directory.keep(Checkpoint({}, saved.model_dump(), self._origin))
+        elif task.saved.progress_as(_Saved).solver != _GRID:
+            task.say("the grid is solved again, from which the run goes on")
 
     def add(self, row: HistoryRow, point: FitPoint | _Made) -> None:
         """Keep an accepted point's row of the history, and the point if a checkpoint is due."""
@@ -179,7 +193,7 @@ class _GapBar(ProgressBar):
     def __init__(self, task: RunTask, tolerance: float) -> None:
         super().__init__(task, total=1, bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}")
         loss = task.settings.loss
-        self._what = "gap" if loss.l1 > 0 or loss.l2 > 0 else "decrement"
+        self._what = "gap" if loss.l1 > 0 or loss.l2 > 0 or task.settings.grid else "decrement"
         self._tolerance = tolerance
         self._first = 0.0
 
@@ -220,6 +234,10 @@ class SolverRun:
             Interrupted: Ctrl-C or a signal; the checkpoint holds the last point.
         """
         task, progress = self._task, self._progress
+        grid = None
+        if task.settings.grid:
+            progress.begin_grid()
+            grid = self._choose_penalty()
         with progress.bar:
             try:
                 result = self._fit()
@@ -238,13 +256,27 @@ class SolverRun:
             + (f" (after {compiled:.1f} s of compilation)" if compiled >= 0.05 else "")
         )
         task.say("\n".join([summary.statement, *(f"note: {note}" for note in summary.notes)]))
-        return Learned(result.weight, result.bias, progress.history, summary, *self._infer(result))
+        return Learned(result.weight, result.bias, progress.history, summary, *self._infer(result), grid)
+
+    def _choose_penalty(self) -> GridTables:
+        """Solve the grid and take over its penalty, with which all training rows are then fitted."""
+        from .grid import solve_grid  # many models at once, for which other runs have no use
+
+        labels = self._rows.y.double().cpu().numpy()[:, None]
+        grid = solve_grid(self._task, self._rows, labels, {"y": self._task.dataset.label_names}, refit=False)
+        told, ((_, out_of_fold),) = grid.report("y"), grid.out_of_fold(grid.out_of_fold_logits())
+        self._loss = self._loss.model_copy(update={"l1": told.l1, "l2": told.l2})
+        self._task.say(f"grid: {told.work}\ngrid: {told.sentence}")
+        if told.ends:
+            self._task.say(f"note: {told.ends}")
+        return GridTables(told, grid.models(), out_of_fold)
 
     def _solver(self) -> str:
         """Return the method that the fit will take; UserError where the one asked for cannot take the problem."""
         name, outputs = self._settings.name, 1 if self._classes == 2 else self._classes
         try:
-            return choose_method(name, self._rows.X, outputs=outputs, l1=self._loss.l1)
+            l1 = self._task.settings.grid.l1_ratio if self._task.settings.grid else self._loss.l1
+            return choose_method(name, self._rows.X, outputs=outputs, l1=l1)
         except UserError as error:
             if error.setting != "solver":  # the library's own name of the parameter
                 raise

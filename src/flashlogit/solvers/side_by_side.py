@@ -110,7 +110,7 @@ def solve_models(
         tolerance: on gaps relative to the null models' P.
         iterations: most evaluations of each.
         proven: whether a model is done with a proven gap only, or with an estimate of it.
-        on_done: told how many models have just been done.
+        on_done: told how many models have just been done, or have met the limit.
     """
     rows = HessianRows.of(objectives)
     on_sample = _of_sample(objectives, path, iterations)
@@ -248,7 +248,7 @@ class _Wave:
                     getattr(whole, name)[gone] = _host(getattr(point, name)[leaving])
                 whole.iterations[gone], whole.done[gone] = iteration - 1, _host(done[leaving])
                 if on_done is not None:
-                    on_done(len(leaving))
+                    on_done(len(leaving) if iteration > self._iterations else int(whole.done[gone].sum()))
                 if not len(staying):
                     break
                 self._models = self._models[staying]

@@ -92,9 +92,10 @@ def _meaning(value: LabelText) -> bool | Decimal | str:
 @dataclass(frozen=True)
 class Labels:
     """The labels of N rows: y [N] uint8, 0 or 1, or int64 class numbers of more than two classes (0 where there is no
-    label); kept [N], false where the row has no label; and weights [N], if there are any."""
+    label), or of several targets [N, T] float64; kept [N], false where the row has no label; and weights [N], if there
+    are any."""
 
-    y: NDArray[np.integer]
+    y: NDArray[Any]
     kept: Mask
     weights: NDArray[np.floating] | None = None
 

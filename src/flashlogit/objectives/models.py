@@ -100,7 +100,8 @@ class ModelObjectives:
 
     models: rows and labels of each. l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
     intercept; `subtract` says whether a pass subtracts it, or it is folded into the intercepts. weight_sum [K]: S.
-    shares [K, C'] of the classes in the null model, two for logistic models. variance [D]: of the columns; about 0 without an intercept.
+    shares [K, C'] of the classes in the null model, two for logistic models. variance [D]: of the columns; about 0
+    without an intercept.
     """
 
     X: Tensor

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flashlogit_kernels.models import MISSING
+
 from ..config.grid import GridSettings
 from ..config.settings import SolverSettings
 from ..data.dataset import RowOrigins, Rows
@@ -158,7 +160,6 @@ def solve_many(task: RunTask, rows: Rows, labels: Floats, targets: Sequence[str]
 
         def show(done: int, total: int) -> None:
             nonlocal reached
-            done = min(done, total)  # a model that is finished by a second solver is told of twice
             reached = f"after {done:,} of {total:,} models"
             bar.total = total
             bar.update(done - bar.n)
@@ -225,10 +226,9 @@ def lacks(labels: Floats, mass: Floats | None, names: Sequence[str]) -> str | No
 def _folds(task: RunTask, settings: GridSettings, origins: RowOrigins, labels: Floats) -> Folds:
     """Return the folds as `fit_many` makes them."""
     of_kind = {kind: origins.along if origins.kind == kind else None for kind in ("group", "time")}
+    codes = torch.from_numpy(np.where(np.isnan(labels), MISSING, labels).T.astype(np.uint8))
     try:
-        return make_folds(
-            settings.folds, labels, groups=of_kind["group"], time=of_kind["time"], seed=task.settings.seed
-        )
+        return make_folds(settings.folds, codes, groups=of_kind["group"], time=of_kind["time"], seed=task.settings.seed)
     except ValueError as error:
         raise UserError(str(error), setting="grid.folds", value=settings.folds) from error
 

@@ -24,7 +24,7 @@ class Tuning:
     """Most parameters of a class for which they are made."""
     rows_a_parameter: int = 10
     """Rows of the sample for each parameter."""
-    least_rows: int = 4096
+    least_rows: int = 8192
     """It has at least so many rows."""
     share: int = 256
     """One row in so many is in it at least: that costs next to nothing beside a pass."""

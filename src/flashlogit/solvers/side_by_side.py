@@ -37,15 +37,14 @@ class Tuning:
     """Pairs kept."""
     curved: float = 1e-14
     """Least s . y as a share of |y|^2 at which a pair is kept."""
-    rough: float = 1e-4
-    """Estimated gap, as a share of the null model's P, from which on passes are in float64."""
     above_noise: float = 100.0
-    """The same, in gaps that rounding errors of float32 alone would make."""
+    """Estimated gap, in gaps that rounding errors of float32 alone would make, from which on passes are in float64; they
+    are so too from the tolerance on, to prove it."""
     rough_rounding: float = 1e-6
     """Differences of P below this share are noise where one of two points was evaluated in float32."""
     near: float = 100.0
     """Estimated gaps of so many times the goal may be below it after the next step, whose pass then proves gaps."""
-    many_near: float = 0.25
+    many_near: float = 0.5
     """Share of the models that have to be near, for the pass costs half as much again."""
     refusals: int = 20
     """A model gives up after so many refusals in a row."""
@@ -198,7 +197,7 @@ class _Wave:
         K = objectives.count
         self._goal = objectives.on_device(tolerance * objectives.null_value)
         null = objectives.null_value
-        floor = np.maximum(tolerance * null, np.maximum(TUNING.rough * null, TUNING.above_noise * objectives.rough_gap))
+        floor = np.maximum(tolerance * null, TUNING.above_noise * objectives.rough_gap)
         self._floor = objectives.on_device(floor)
         exact = objectives.X.dtype == torch.float64 or bool((floor >= null).all())
         self._dtype = torch.float64 if exact else torch.float32

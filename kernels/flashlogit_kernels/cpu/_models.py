@@ -9,13 +9,16 @@ Products written as loops took twice as long, and with torch's the threads of Op
 
 import numpy as np
 
-from ._blocks import NONE, gather, read
+from ._blocks import NONE, WHOLE, gather, read
 from ._exponentials import exp_of_minus, log1p
 from .loops import helper, loop
 
 TILE = 1 << 18
 """Products in a tile: OpenBLAS gives a larger one to several threads."""
 _MOST_COLUMNS, _LEAST_ROWS, _MOST_ROWS = 64, 16, 128
+_AT_ONCE = 512
+"""Exponentials that are made at once: those of one model's rows take a third longer, and in float64 those of a whole
+tile, which the first cache does not hold, half as long again."""
 _MISSING = 255
 
 
@@ -171,8 +174,10 @@ def pass_over_models(
     part = np.empty(max(columns * height, columns * width), T)
     p_all = np.empty(C * height if C > 1 else 0, T)
     weights, trains, out = np.ones(height, T), np.empty(height, T), np.empty(height, T)
-    at_once = columns * height if C == 1 else height  # exponentials of a whole tile: a third quicker than of a model
-    a, e, logs = np.empty(at_once, T), np.empty(at_once, T), np.empty(at_once, T)
+    numbers = columns * height if C == 1 else height
+    e, logs = np.empty(numbers, T), np.empty(numbers, T)
+    at_once = max(_AT_ONCE, height)
+    a = np.empty(at_once, T)
     bits, targets = np.empty(at_once, integers.dtype), len(codes) // N
     sides, known, of_fold = (
         np.empty((targets, height), T),
@@ -188,13 +193,25 @@ def pass_over_models(
     i = begin
     while i < end:
         m = min(height, end - i)
-        gather(x, row_stride, column_stride, D, kind, rows, i, m, center, False, wide)
+        straight = kind == WHOLE and column_stride == 1
+        if not straight:
+            gather(x, row_stride, column_stride, D, kind, rows, i, m, center, False, wide)
         for tile in range(tiles):
             first, last = tile * width, min((tile + 1) * width, D)
             for k in range(m):
                 place = (tile * m + k) * width
-                for j in range(first, last):
-                    block[place + j - first] = wide[k * D + j]
+                into = block[place : place + last - first]
+                if straight:
+                    row = x[(i + k) * row_stride + first : (i + k) * row_stride + last]
+                    if len(center):
+                        for j in range(last - first):
+                            into[j] = T(row[j]) - center[first + j]
+                    else:
+                        for j in range(last - first):
+                            into[j] = T(row[j])
+                else:
+                    for j in range(last - first):
+                        into[j] = wide[k * D + first + j]
                 for j in range(last - first, width):
                     block[place + j] = T(0.0)
         if s_kind != NONE:
@@ -221,10 +238,12 @@ def pass_over_models(
                 for k in range(m):
                     z[c, k] += b[first + c]
             if C == 1:
-                for place in range(count * m):
-                    a[place] = abs(zs[place])
-                exp_of_minus(a, e, bits, count * m)
-                log1p(e, logs, count * m)
+                for piece in range(0, count * m, _AT_ONCE):
+                    n = min(_AT_ONCE, count * m - piece)
+                    for k in range(n):
+                        a[k] = abs(zs[piece + k])
+                    exp_of_minus(a, e[piece : piece + n], bits, n)
+                    log1p(e[piece : piece + n], logs[piece : piece + n], n)
             for k in range(some):
                 number = model + k
                 target = target_of[number]

@@ -38,7 +38,7 @@ class Tuning:
     curved: float = 1e-14
     """Least s . y as a share of |y|^2 at which a pair is kept."""
     above_noise: float = 100.0
-    """Estimated gap, in gaps that rounding errors of float32 alone would make, from which on passes are in float64: they
+    """Estimated gap, in gaps that rounding errors of float32 alone would make, from which passes are in float64: they
     are so too once the tolerance is reached, to prove it."""
     rough_rounding: float = 1e-6
     """Differences of P below this share are noise where one of two points was evaluated in float32."""

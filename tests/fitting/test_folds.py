@@ -99,6 +99,8 @@ def test_no_folds_train_on_all_rows() -> None:
         (3, {"groups": np.zeros(8)}),
         (3, {"time": np.zeros(8)}),
         (3, {"groups": np.zeros(7)}),
+        (2, {"groups": np.array([0.0, 1, 2, 3, 4, 5, 6, np.nan])}),
+        (2, {"time": np.array(["2020", "2021", "NaT", "2023", "2024", "2025", "2026", "2027"], "M8[Y]")}),
         (3, {"groups": np.arange(8), "time": np.arange(8)}),
         (np.arange(8), {"groups": np.arange(8)}),
         ([([0, 1], [1, 2])], {}),

@@ -159,6 +159,27 @@ def test_weights_and_no_intercept() -> None:
     assert found["y"].roc_auc[0, 0] == pytest.approx(roc_auc_score(y[test], p, sample_weight=s[test]))
 
 
+def test_rows_without_a_weight_do_not_count() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    s, wild = np.ones(len(y)), X.copy()
+    s[:9], wild[:9] = 0.0, 1e12
+    options: dict = {"l2": [1e-2], "folds": np.arange(len(y)) % 2, "standardize": True, "tolerance": 1e-10}
+    found = [fit_many(each, y, sample_weight=s, **options)["y"] for each in (X, wild)]
+    for of in found:
+        assert set(of.ending.reshape(-1)) == {"tolerance"}
+    np.testing.assert_allclose(found[0].weight, found[1].weight, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool, np.float32, object])
+def test_labels_and_tables_of_any_numbers(dtype: type) -> None:
+    pd = pytest.importorskip("pandas")
+    X, y = digits(200)
+    X = (16 * X).astype(int)
+    expected = fit_many(X.astype(float), (y == 1).astype(float), l2=[1e-2], folds=2)["y"]
+    found = fit_many(pd.DataFrame(X), pd.Series((y == 1).astype(dtype)), l2=[1e-2], folds=2)["y"]
+    assert torch.equal(found.weight, expected.weight)
+
+
 @pytest.mark.parametrize("options", [{"l1_ratio": 0.5, "l2": [1e-3, 1e-2]}, {"l2": [0.0, 1e-2]}])
 def test_what_is_fitted_one_by_one(options: dict) -> None:
     X, y = load_breast_cancer(return_X_y=True)
@@ -235,6 +256,7 @@ def test_table_and_progress() -> None:
         {"C": [0.0, 1.0]},
         {"l1_ratio": 1.5},
         {"tolerance": 0.0},
+        {"max_iterations": 0},
         {"select": "least"},
         {"scores": "none"},
         {"targets": ["a", "b"]},

@@ -141,6 +141,8 @@ def make_folds(
     for name, each in (("groups", groups), ("time", time)):
         if each is not None and (each.ndim != 1 or len(each) != N):
             raise ValueError(f"{name} is {list(each.shape)}; must be [{N}], one for each row of X")
+        if each is not None and (missing := each != each).any():
+            raise ValueError(f"{name}[{int(np.argmax(missing))}] is missing (NaN or NaT); each row must have a value")
     if groups is not None and time is not None:
         raise ValueError("groups and time are both given; folds can keep groups together or follow time: give one")
     if folds is None and groups is None and time is None:

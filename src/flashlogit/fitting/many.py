@@ -27,7 +27,9 @@ from ..objectives.row_loss import check_weights
 from ..passes import BackendName, choose_backend
 from .folds import make_folds
 from .grid import Floats, ManyFits, Selection, TargetFits, choose
+from .groups import as_tensor
 from .many_task import ManyTask
+from .task import FitOptions
 
 __all__ = ["ManyFits", "TargetFits", "fit_many"]
 
@@ -97,14 +99,14 @@ def fit_many(
         TypeError: a dtype that cannot be used.
     """
     began, compiled = clock.perf_counter(), compile_seconds()
-    X = check_matrix(torch.as_tensor(X))
+    X = as_tensor(X)
+    X = check_matrix(X if X.is_floating_point() or X.is_complex() else X.double())
+    FitOptions(0.0, 0.0, "auto", tolerance, max_iterations, None, None, None)  # which checks them
     codes, names, largest = _codes(Y, X, targets)
     penalties, penalty = _penalties(l2, C, l1_ratio)
     host = [None if each is None else np.asarray(each) for each in (groups, time)]
     of_folds = make_folds(folds, codes, groups=host[0], time=host[1], seed=seed)
     s = _weights(sample_weight, X)
-    if not math.isfinite(tolerance) or not 0 < tolerance < 1:
-        raise ValueError(f"tolerance is {tolerance}; must be above 0 and below 1")
     if scores not in ("all", "loss"):
         raise ValueError(f"scores is {scores!r}; must be 'all' or 'loss'")
     if select not in ("best", "one_standard_error"):
@@ -154,8 +156,13 @@ def fit_many(
 
 def _codes(Y: Any, X: Tensor, names: Sequence[str] | None) -> tuple[Tensor, list[str], list[int]]:
     """Return labels as bytes on the device of X, [T, N], the targets' names, and each one's largest label."""
-    Y = torch.as_tensor(Y).detach().to(X.device)
-    N = len(X)
+    if not isinstance(Y, Tensor):
+        Y = np.asarray(Y)
+        Y = Y.astype(np.float64) if Y.dtype == object else Y
+        if Y.dtype.kind not in "buif":
+            raise TypeError(f"Y is {Y.dtype}; must be numbers: 0 and 1, or class numbers; NaN for a missing label")
+    Y, N = as_tensor(Y).detach().to(X.device), len(X)
+    Y = Y if Y.is_floating_point() or Y.is_complex() or Y.dtype in (torch.bool, torch.uint8) else Y.long()
     if Y.ndim not in (1, 2) or len(Y) != N or Y.numel() == 0 or Y.is_complex():
         raise ValueError(f"Y is {list(Y.shape)} of {Y.dtype}; must be [{N}] or [{N}, T] numbers, a row for each of X's")
     Y = Y.reshape(N, -1).t()
@@ -209,7 +216,7 @@ def _weights(sample_weight: Any, X: Tensor) -> Tensor | None:
     """Return the weights on the device of X, float32 or float64."""
     if sample_weight is None:
         return None
-    s = torch.as_tensor(sample_weight).detach().to(X.device)
+    s = as_tensor(sample_weight).detach().to(X.device)
     s = s if s.dtype in (torch.float32, torch.float64) else s.double()
     if s.shape != (len(X),):
         raise ValueError(f"sample_weight is {list(s.shape)}; must be [{len(X)}]")

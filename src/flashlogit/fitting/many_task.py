@@ -177,15 +177,18 @@ class ManyTask:
         keys = np.stack([each.cpu().numpy()[chosen] for each in (models.target_of, models.fold_of, models.held)])
         groups, place = np.unique(keys, axis=1, return_inverse=True)
         targets, columns, held = (torch.from_numpy(each).to(self.X.device) for each in groups)
-        first = self.X[0].double()
+        counted = None if self.weight is None else self.weight > 0
+        # What rows of weight 0 hold must not count, not even as rounding errors.
+        first = self.X[0 if counted is None else int(counted.nonzero()[0, 0])].double()
         mass = first.new_zeros(len(targets))
         total, squares = (first.new_zeros((len(targets), len(first))) for _ in range(2))
         for rows, block in row_blocks(self.X, torch.float64, center=first):
             e = models.folds[:, rows][columns.long()]
             trains = (e < held[:, None]) if models.ordered else (e != held[:, None])
             trains = (trains & (models.codes[:, rows][targets.long()] != MISSING)).double()
-            if self.weight is not None:
+            if counted is not None and self.weight is not None:
                 trains = trains * self.weight[rows].double()
+                block = torch.where(counted[rows, None], block, 0.0)
             mass, total = mass + trains.sum(dim=1), total + trains @ block
             squares = squares + trains @ block.square()
         self.passes += 1
@@ -269,7 +272,7 @@ class ManyTask:
             if self.standardize:
                 # One column's scale is another's penalty: these fits have one penalty for all, so that X is scaled.
                 scale = torch.from_numpy(self._variances(models, np.array([k]))[:, 0]).to(X.device).sqrt()
-                X = (X / scale.to(X.dtype)).to(X.dtype)
+                X = X.double() / scale  # rounded to fewer digits it would be another table's gap that is proven
             linked = before >= 0 and path.chain[before] == path.chain[k]
             near = k if iterations[k] > 0 else before if linked else -1
             start = (W[:, :, near].t(), b[:, near]) if near >= 0 else None

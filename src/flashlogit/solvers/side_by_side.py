@@ -33,7 +33,7 @@ from .method import ROUNDING, SUFFICIENT
 class Tuning:
     """How models are solved side by side."""
 
-    memory: int = 10
+    memory: int = 20
     """Pairs kept."""
     curved: float = 1e-14
     """Least s . y as a share of |y|^2 at which a pair is kept."""
@@ -50,8 +50,8 @@ class Tuning:
     """A model gives up after so many refusals in a row."""
     stalled: int = 12
     """A model gives up after so many points in a row that lower neither its best gap by a tenth nor P."""
-    renewed: int = 6
-    """M is made anew after so many evaluations."""
+    renewed: tuple[int, int] = (6, 12)
+    """M is made anew after so many evaluations, of two classes and of a softmax, whose curvature it only comes near."""
     renewed_exact: int = 2
     """The same where each model has its own, of all rows, for half the evaluations of nearly separated classes."""
     columns: tuple[int, int] = (96, 1024)
@@ -201,7 +201,7 @@ class _Wave:
         self._floor = objectives.on_device(floor)
         exact = objectives.X.dtype == torch.float64 or bool((floor >= null).all())
         self._dtype = torch.float64 if exact else torch.float32
-        self._renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed
+        self._renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed[objectives.classes > 1]
         self._models = np.arange(K)
         """Numbers of the models that are left."""
         self._begin(theta)

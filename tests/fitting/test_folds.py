@@ -105,6 +105,11 @@ def test_no_folds_train_on_all_rows() -> None:
         (np.arange(8), {"groups": np.arange(8)}),
         ([([0, 1], [1, 2])], {}),
         ([], {}),
+        ([([0, 1], [-1])], {}),
+        ([([0, 1], [8])], {}),
+        ([([True, False], [3])], {}),
+        ("5", {}),
+        (2.5, {}),
     ],
 )
 def test_what_makes_no_folds_is_refused(folds: object, options: dict) -> None:

@@ -170,6 +170,25 @@ def test_rows_without_a_weight_do_not_count() -> None:
     np.testing.assert_allclose(found[0].weight, found[1].weight, rtol=1e-3, atol=1e-6)
 
 
+def test_a_row_far_off_does_not_count_where_it_is_held_out() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X[0, 2] = 1e9
+    how: dict = {"l2": [1e-2], "standardize": True, "tolerance": 1e-12}
+    numbers = np.arange(len(y)) % 3
+    found = fit_many(X, y, folds=numbers, **how)["y"]
+    train = numbers != 0
+    alone = fit_many(X[train], y[train], **how)["y"]
+    np.testing.assert_allclose(found.weight[0, 0], alone.weight[0, 0], rtol=1e-4, atol=1e-7)
+
+
+def test_rows_of_bfloat16_scaled_for_a_single_fit_keep_their_digits() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    narrow = torch.from_numpy(X[:, :6]).bfloat16()
+    how: dict = {"l2": [1e-2], "l1_ratio": 0.5, "standardize": True, "tolerance": 1e-10}
+    found, wide = (fit_many(each, y, **how)["y"] for each in (narrow, narrow.double()))
+    assert abs(float(found.objective[0, 0] - wide.objective[0, 0])) <= found.gap[0, 0] + wide.gap[0, 0] + 1e-12
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool, np.float32, object])
 def test_labels_and_tables_of_any_numbers(dtype: type) -> None:
     pd = pytest.importorskip("pandas")

@@ -154,7 +154,11 @@ def make_folds(
         return Folds.in_time(time, n) if time is not None else _split(n, codes, groups, seed)
     if groups is not None or time is not None:
         raise ValueError("folds says which rows each fold holds out, and groups or time do so too: give one of them")
-    given: Any = folds if isinstance(folds, np.ndarray) else list(folds)
+    if hasattr(folds, "split") or isinstance(folds, str | float) or not hasattr(folds, "__iter__"):
+        raise ValueError(
+            f"folds is {folds!r}; must be a whole number, [{N}] numbers, or pairs such as cv.split(X, y) gives"
+        )
+    given: Any = np.asarray(folds) if hasattr(folds, "__array__") else list(folds)
     if isinstance(given, np.ndarray) or all(isinstance(each, int | float | np.number) for each in given):
         array = np.asarray(given)
         if array.shape != (N,) or array.dtype.kind not in "iub":
@@ -186,6 +190,14 @@ def _split(n: int, codes: Tensor, groups: NDArray[Any] | None, seed: int) -> Fol
 
 
 def _mask(rows: Any, N: int) -> NDArray[np.bool_]:
+    """Return row numbers, or a mask [N], as a mask."""
+    given = np.asarray(rows)
+    given = given.astype(np.int64) if given.size == 0 else given
+    masked = given.dtype == bool and given.shape == (N,)
+    if not masked and (given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < N)):
+        raise ValueError(
+            f"folds has a pair with {given.dtype} {list(given.shape)}; must be row numbers from 0 to {N - 1}"
+        )
     mask = np.zeros(N, dtype=bool)
-    mask[np.asarray(rows)] = True
+    mask[given] = True
     return mask

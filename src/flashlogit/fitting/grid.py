@@ -13,13 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..solvers.driver import Ending
 from .folds import Folds
 
 Selection = Literal["best", "one_standard_error"]
 NO_CLASS: Literal["class missing"] = "class missing"
 """How a model ends whose training rows lack a class: it is left out."""
-ManyEnding = Ending | Literal["class missing"]
 Floats = NDArray[np.float64]
 
 
@@ -130,7 +128,8 @@ class ManyFits(Mapping[str, TargetFits]):
 def choose(of: TargetFits, select: Selection) -> int | None:
     """Return the place of the penalty with the least mean held-out loss, or of the strongest within one standard error
     of it."""
-    mean = of.mean_loss
+    # Weights of separated classes without a penalty are those where a fit ended: any others would be as good.
+    mean = np.where((of.ending == "separated").any(axis=1), np.nan, of.mean_loss)
     if not np.isfinite(mean).any():
         return None
     best = int(np.nanargmin(mean))

@@ -99,6 +99,8 @@ def fit_many(
         TypeError: a dtype that cannot be used.
     """
     began, compiled = clock.perf_counter(), compile_seconds()
+    if hasattr(X, "toarray"):
+        raise TypeError("X is a sparse matrix; must be dense, as X.toarray() is")
     X = as_tensor(X)
     X = check_matrix(X if X.is_floating_point() or X.is_complex() else X.double())
     FitOptions(0.0, 0.0, "auto", tolerance, max_iterations, None, None, None)  # which checks them
@@ -198,7 +200,7 @@ def _penalties(l2: Any, C: Any, l1_ratio: float) -> tuple[Floats, Literal["l2", 
     """Return the penalties, ascending, and what they are."""
     if l2 is not None and C is not None:
         raise ValueError("l2 and C are both given; each sets the penalties: give one")
-    if not (isinstance(l1_ratio, int | float) and 0 <= l1_ratio <= 1):
+    if not 0 <= float(l1_ratio) <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio!r}; must be from 0 to 1")
     name: Literal["l2", "C"] = "l2" if C is None else "C"
     given = np.logspace(-6, 2, 20) if l2 is None and C is None else np.atleast_1d(np.asarray(l2 if C is None else C))

@@ -28,6 +28,9 @@ from .held_out import held_out_scores
 from .task import Fit
 from .tiny import most_rows
 
+_MIDDLE_ROWS = 1024
+"""Rows whose medians columns are measured about."""
+
 
 class ManyTask:
     """What all models of a call have in common, and the passes so far."""
@@ -177,18 +180,19 @@ class ManyTask:
         keys = np.stack([each.cpu().numpy()[chosen] for each in (models.target_of, models.fold_of, models.held)])
         groups, place = np.unique(keys, axis=1, return_inverse=True)
         targets, columns, held = (torch.from_numpy(each).to(self.X.device) for each in groups)
-        counted = None if self.weight is None else self.weight > 0
-        # What rows of weight 0 hold must not count, not even as rounding errors.
-        first = self.X[0 if counted is None else int(counted.nonzero()[0, 0])].double()
-        mass = first.new_zeros(len(targets))
-        total, squares = (first.new_zeros((len(targets), len(first))) for _ in range(2))
-        for rows, block in row_blocks(self.X, torch.float64, center=first):
+        counted = torch.ones_like(self.codes[0], dtype=torch.bool) if self.weight is None else self.weight > 0
+        # About a median nothing cancels for models that do not see a row far off, and what no model sees counts as 0.
+        some = counted.nonzero()[:: max(1, int(counted.sum()) // _MIDDLE_ROWS), 0]
+        center = self.X[some].double().median(dim=0).values
+        mass = center.new_zeros(len(targets))
+        total, squares = (center.new_zeros((len(targets), len(center))) for _ in range(2))
+        for rows, block in row_blocks(self.X, torch.float64, center=center):
             e = models.folds[:, rows][columns.long()]
             trains = (e < held[:, None]) if models.ordered else (e != held[:, None])
             trains = (trains & (models.codes[:, rows][targets.long()] != MISSING)).double()
-            if counted is not None and self.weight is not None:
+            if self.weight is not None:
                 trains = trains * self.weight[rows].double()
-                block = torch.where(counted[rows, None], block, 0.0)
+            block = torch.where((trains > 0).any(dim=0)[:, None], block, 0.0)
             mass, total = mass + trains.sum(dim=1), total + trains @ block
             squares = squares + trains @ block.square()
         self.passes += 1

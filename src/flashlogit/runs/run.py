@@ -61,7 +61,7 @@ def train_run(
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))
     task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
-    learn: Callable[[], Results | TargetResults]
+    learn: Callable[[], Learned | TargetResults]
     if dataset.targets:
         from .targets import TargetsRun
 
@@ -69,9 +69,9 @@ def train_run(
     elif settings.solver:
         from .solving import SolverRun  # for which all solvers are imported
 
-        learn = _written(task, SolverRun(task, start).learn)
+        learn = SolverRun(task, start).learn
     else:
-        learn = _written(task, BatchRun(task).learn)
+        learn = BatchRun(task).learn
     if not saved:
         directory.clear()
     log = None
@@ -80,7 +80,8 @@ def train_run(
         if settings.report.tensorboard:
             log = _TensorBoardLog(directory.tensorboard)
             directory.listener = log.add
-        results = learn()
+        learned = learn()
+        results = write_results(task, learned) if isinstance(learned, Learned) else learned
         if log and isinstance(results, Results):
             log.finish(results.metrics)
     except (Interrupted, BrokenPipeError):
@@ -97,10 +98,6 @@ def train_run(
             log.flush()
     say(results.table())
     return results
-
-
-def _written(task: RunTask, learn: Callable[[], Learned]) -> Callable[[], Results]:
-    return lambda: write_results(task, learn())
 
 
 def _unwritten(error: OSError, directory: RunDirectory) -> UserError:

@@ -112,8 +112,8 @@ class TargetsRun:
         results = self._write(fits, grid)
         run = results.run
         task.say(
-            f"{run['models']:,} models in {run['seconds']:.3g} s and {run['passes']:.0f} passes over the training rows;"
-            f" every objective is within {run['largest_relative_gap']:.1e} of its optimum, relative to the null model's"
+            f"{run['models']:,} models in {run['seconds']:.3g} s and {run['passes']:.0f} passes over the training"
+            f" rows\n{run['statement']}"
         )
         return results
 
@@ -219,10 +219,9 @@ class TargetsRun:
     def _run(self, fits: ManyFits, models: Mapping[str, TargetFits]) -> dict[str, Any]:
         """Return `run` of metrics.json."""
         task = self._task
-        gaps = [float(of.relative_gap[0, 0]) for of in models.values()]
         same = {key: getattr(fits, key) for key in ("passes", "seconds", "compile_seconds", "tolerance")}
         counts = {"targets": len(fits), "models": sum(of.l2.size + (of.refit is not None) for of in fits.values())}
-        proven = {"converged": bool(np.max(gaps) <= fits.tolerance), "largest_relative_gap": float(np.max(gaps))}
+        proven = _proof(models, fits.tolerance)
         machine = {"device": str(task.device), "backend": task.backend.name, "flashlogit": __version__}
         gpu = torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None
         return (
@@ -243,7 +242,6 @@ class TargetsRun:
         heads |= {"held_out_loss": "Held-out loss", "standard_error": "Its error"} if grid is not None else {}
         heads |= {f"{results.headline}_{key}": f"{results.headline} {name}" for key, name in _METRICS.items()}
         heads["relative_gap"] = "Relative gap"
-        gap = digits(run["largest_relative_gap"], 2)
         facts = [
             ("Rows", ", ".join(f"{len(split):,} {name}" for name, split in task.dataset.splits.items())),
             ("Columns", f"{len(task.dataset.feature_names):,}"),
@@ -258,7 +256,7 @@ class TargetsRun:
         ]
         return TargetsReport(
             title=settings.name,
-            statement=f"The objective of every target is within {gap} of its optimum, relative to the null model's",
+            statement=run["statement"],
             converged=run["converged"],
             notes=tuple(task.dataset.notes),
             facts=tuple(facts),
@@ -280,3 +278,18 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
             folder, number = f"{plain}-{number}", number + 1
         found[name] = folder
     return found
+
+
+def _proof(models: Mapping[str, TargetFits], tolerance: float) -> dict[str, Any]:
+    """Return whether all models, [1, 1] each, are proven to be within the tolerance, the largest proven gap, and both
+    in a sentence. Without a penalty there is no gap, and of separated classes no optimum."""
+    penalised = {name: float(of.l1[0, 0] + of.l2[0, 0]) > 0 for name, of in models.items()}
+    gaps = {name: float(of.relative_gap[0, 0]) for name, of in models.items()}
+    proven = [name for name in models if penalised[name] and gaps[name] <= tolerance]
+    largest = max((gaps[name] for name in proven), default=float("nan"))
+    rest = [f"{name}: {models[name].ending[0, 0]}" for name in models if name not in proven]
+    said = f"The objective of every target is within {largest:.1e} of its optimum, relative to the null model's"
+    if rest:
+        few = ", ".join(rest[:5]) + (", ..." if len(rest) > 5 else "")
+        said = f"{len(rest):,} of {len(models):,} targets have no proven optimum ({few})"
+    return {"converged": not rest, "largest_relative_gap": largest, "statement": said}

@@ -49,7 +49,7 @@ class Tuning:
     refusals: int = 20
     """A model gives up after so many refusals in a row."""
     stalled: int = 12
-    """A model gives up after so many points in a row that lower neither its best gap by a tenth nor P."""
+    """A model gives up after so many points in a row that do not lower its best gap by a tenth."""
     renewed: tuple[int, int] = (6, 12)
     """M is made anew after so many evaluations, of two classes and of a softmax, whose curvature it only comes near."""
     renewed_exact: int = 2

@@ -220,3 +220,13 @@ def test_a_stopped_run_starts_again(train, tmp_path, table, monkeypatch):
 def test_targets_that_are_refused(more, said, train, tmp_path, table):
     table.assign(never=0, part=0.5).to_csv(tmp_path / "table.csv", index=False)
     assert said in train(*given(tmp_path, *more), code=2)
+
+
+def test_separated_targets_are_named_and_proven_ones_counted(train, tmp_path, table):
+    table["a"] = (table.x > 0).astype(int)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    printed = train(*given(tmp_path, targets="[a, d]"), "loss.l2=0", "name=free")
+    run = json.loads((tmp_path / "free/metrics.json").read_text())["run"]
+    assert not run["converged"]
+    assert "a: separated" in printed
+    assert run["largest_relative_gap"] <= 1e-10

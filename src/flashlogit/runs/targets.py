@@ -221,7 +221,7 @@ class TargetsRun:
         task = self._task
         same = {key: getattr(fits, key) for key in ("passes", "seconds", "compile_seconds", "tolerance")}
         counts = {"targets": len(fits), "models": sum(of.l2.size + (of.refit is not None) for of in fits.values())}
-        proven = _proof(models, fits.tolerance)
+        proven = _proof(models)
         machine = {"device": str(task.device), "backend": task.backend.name, "flashlogit": __version__}
         gpu = torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None
         return (
@@ -280,15 +280,18 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _proof(models: Mapping[str, TargetFits], tolerance: float) -> dict[str, Any]:
-    """Return whether all models, [1, 1] each, are proven to be within the tolerance, the largest proven gap, and both
-    in a sentence. Without a penalty there is no gap, and of separated classes no optimum."""
-    penalised = {name: float(of.l1[0, 0] + of.l2[0, 0]) > 0 for name, of in models.items()}
-    gaps = {name: float(of.relative_gap[0, 0]) for name, of in models.items()}
-    proven = [name for name in models if penalised[name] and gaps[name] <= tolerance]
-    largest = max((gaps[name] for name in proven), default=float("nan"))
-    rest = [f"{name}: {models[name].ending[0, 0]}" for name in models if name not in proven]
-    said = f"The objective of every target is within {largest:.1e} of its optimum, relative to the null model's"
+def _proof(models: Mapping[str, TargetFits]) -> dict[str, Any]:
+    """Return whether all models, [1, 1] each, have ended at the tolerance, the largest gap of those that have, None for
+    none, and both in a sentence. Without a penalty half the squared Newton decrement is in a gap's place, and separated
+    classes have no optimum."""
+    rest = [f"{name}: {of.ending[0, 0]}" for name, of in models.items() if of.ending[0, 0] != "tolerance"]
+    gaps = [float(of.relative_gap[0, 0]) for of in models.values() if of.ending[0, 0] == "tolerance"]
+    largest = max(gaps, default=None)
+    shown = "unknown" if largest is None else f"{largest:.1e}"
+    free = any(float(of.l1[0, 0] + of.l2[0, 0]) == 0 for of in models.values())
+    what = "The gap, or without a penalty half the squared Newton decrement," if free else "The objective"
+    end = f"is at most {shown}" if free else f"is within {shown} of its optimum"
+    said = f"{what} of every target {end}, relative to the null model's objective"
     if rest:
         few = ", ".join(rest[:5]) + (", ..." if len(rest) > 5 else "")
         said = f"{len(rest):,} of {len(models):,} targets have no proven optimum ({few})"

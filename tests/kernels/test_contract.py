@@ -78,7 +78,8 @@ def test_rows_values_need_not_be_contiguous(passes):
     X, v, values = torch.randn(40, 3), torch.randn(3), torch.rand(80)
     for function, arguments in ((passes.hessian_product, (values[::2], v)), (passes.column_sums, (values[::2],))):
         copied = [each.contiguous() for each in arguments]
-        assert torch.equal(function(X, *arguments), function(X, *copied))
+        # MKL's last digits depend on where in memory a vector begins.
+        torch.testing.assert_close(function(X, *arguments), function(X, *copied), rtol=1e-5, atol=1e-5)
 
 
 def test_the_clamps_numbers():

@@ -48,8 +48,11 @@ def test_values_gradients_and_proofs_are_those_of_one_model(C: int, intercept: b
     b = torch.randn(C, 3, generator=generator, dtype=torch.float64) * intercept
     if C > 1:  # as the coefficients are that are given
         W, b = W - W.mean(dim=1, keepdim=True), b - b.mean(dim=0)
-    arrays = (W.numpy(), b.numpy()) if backend == "numba" else (W, b)
-    theta = made.theta_of(*arrays)
+    rows = W.numpy()
+    if intercept:
+        rows = np.concatenate([rows, b.numpy()[None] + (made.center[:, None, None] * rows).sum(axis=0)[None]])
+    theta = (rows / made.scale[:, None]).reshape(-1, 3)
+    theta = theta if backend == "numba" else torch.from_numpy(theta)
     back = made.coefficients(theta)
     np.testing.assert_allclose(np.asarray(back[0]), W, atol=1e-12)
     points = [made.evaluate(theta, proven=proven) for proven in (False, True)]

@@ -69,7 +69,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
     origins: RowOrigins | None = None
-    """Of the training rows; None where `load` was not asked for it."""
+    """Where the training rows come from; None where `load` was not asked for it."""
     targets: tuple[str, ...] = ()
     """Names of T labels that have a model each; () for one label."""
 

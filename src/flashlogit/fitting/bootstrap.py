@@ -50,7 +50,7 @@ class Bootstrap:
     ci_high: NDArray[np.float64]
     """[D + 1], the quantile (1 + level) / 2."""
     level: float
-    """Of the intervals."""
+    """The confidence of the intervals."""
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -238,13 +238,6 @@ class ModelObjectives:
             W, b = W - W.mean(1)[:, None], b - b.mean(0)[None]
         return W, b
 
-    def theta_of(self, W: Array, b: Array) -> Array:
-        """Return theta [P C, K] of W [D, C, K] and b [C, K] in the units of X."""
-        if self.intercept:
-            b = b + (self._array["center"][:, None, None] * W).sum(0)
-            W = self._joined(W, b)
-        return (W / self._array["scale"][:, None]).reshape(-1, self.count)
-
     def evaluate(self, theta: Array, *, dtype: torch.dtype = torch.float64, proven: bool = False) -> ModelPoints:
         """Return values, gradients and gaps at theta [P C, K] by sums in `dtype`, for one pass over X.
 

@@ -18,7 +18,7 @@ from ..objectives.models import Array, ModelObjectives
 
 @dataclass(frozen=True)
 class Tuning:
-    """Of how many rows Hessians are made, and for whom."""
+    """How many rows Hessians are made of, and for whom."""
 
     parameters: int = 2048
     """Most parameters of a class for which they are made."""

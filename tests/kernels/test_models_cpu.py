@@ -91,25 +91,37 @@ def test_what_no_pass_can_read_is_refused(change: dict, error: type[Exception]) 
         models_onepass(X, models, **arguments)
 
 
-@pytest.mark.parametrize(("P", "C", "N"), [(3, 1, 50), (64, 1, 200), (65, 3, 300), (150, 1, 333)])
-def test_products_with_the_inverse_of_a_samples_hessian(P: int, C: int, N: int) -> None:
+@pytest.mark.parametrize(
+    ("P", "C", "N", "joint"),
+    [(3, 1, 50, False), (64, 1, 200, False), (65, 3, 300, False), (150, 1, 333, False), (3, 4, 50, True)]
+    + [(64, 2, 200, True), (65, 3, 300, True), (131, 3, 900, True)],
+)
+def test_products_with_the_inverse_of_a_samples_hessian(P: int, C: int, N: int, joint: bool) -> None:
     generator = np.random.default_rng(P)
     Z = generator.normal(size=(N, P)).astype(np.float32)
     at, s = generator.normal(size=(P, C)) / P**0.5, (generator.random(N) / N).astype(np.float32)
-    R, penalty, v = 1 + generator.random(P), 0.1 + generator.random(P), generator.normal(size=(P, 4))
+    Q = P * C if joint else P
+    R, penalty, v = 1 + generator.random(Q), 0.1 + generator.random(Q), generator.normal(size=(Q, 4))
     z = Z.astype(np.float64) @ at
     p = 1 / (1 + np.exp(-z)) if C == 1 else np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    h = (p * (1 - p)).mean(axis=1)
-    M = (Z.T * (h * s)) @ Z * np.outer(R, R) + np.diag(penalty)
-    rows = SampleRows(Z)
+    if joint:
+        J = np.eye(C) * p[:, None] - p[:, :, None] * p[:, None, :]
+        A = np.einsum("n,ni,ncd,nj->icjd", s, Z, J, Z, optimize=True).reshape(Q, Q)
+    else:
+        A = (Z.T * ((p * (1 - p)).mean(axis=1) * s)) @ Z
+    M = A * np.outer(R, R) + np.diag(penalty)
+    rows = SampleRows(Z, joint=joint)
     arrays = [np.stack([each, each]) for each in (s, at, R, penalty, v)]
     found = rows.products(rows.inverse_factors(*arrays[:4]), arrays[4])
-    plain = plain_factors.SampleRows(torch.from_numpy(Z))
+    plain = plain_factors.SampleRows(torch.from_numpy(Z), joint=joint)
     tensors = [torch.from_numpy(each) for each in arrays]
     other = plain.products(plain.inverse_factors(*tensors[:4]), tensors[4])
     expected = np.linalg.solve(M, v)
-    for each in (*found, *other.numpy()):
-        np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(plain.hessians(*tensors[:4])[1], M, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(other[1], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    left_out = 1e-3 if joint else 1e-5  # rows of little curvature
+    np.testing.assert_allclose(rows.hessians(*arrays[:4])[1], M, rtol=1e-5, atol=left_out * np.abs(M).max())
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=left_out * np.abs(expected).max())
 
 
 def test_a_hessian_without_factors_gets_some() -> None:

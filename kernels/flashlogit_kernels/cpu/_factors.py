@@ -2,6 +2,8 @@
 
     M = R A R + diag(penalty) = L L^T,      A = sum_i v_i h_i z_i z_i^T,      h_i the mean curvature of row i's classes
 
+or the Hessian of all classes jointly, A = sum_i v_i (diag p_i - p_i p_i^T) x z_i z_i^T, of P C x P C numbers.
+
 A matrix of P x P is [n, n, SIDE, SIDE], tile (i, j) holding rows of part i and columns of part j, and rows and columns
 beyond P are those of the identity. The products of two tiles are made by the BLAS in the calling thread: LAPACK gives a
 matrix to several threads, which wait for each other in loops and keep the cores from other work. On two busy cores 200
@@ -71,6 +73,84 @@ def hessian(Z, weights, at, A):
                 for k in range(SIDE):
                     for other in range(SIDE):
                         A[i, j, k, other] += np.float64(product[k, other])
+
+
+@helper
+def _class_curvatures(Z, weights, at, height, p, h):
+    """Write p [N, C] and v p (1 - p) [N, C] of all rows, 1 - p as the sum of the others: as a difference that of a
+    class that is almost certain would be all rounding."""
+    N, C = p.shape
+    more = np.empty((height, C), np.float32)
+    p[:, :] = np.float32(0.0)
+    for begin in range(0, N, height):
+        m = min(height, N - begin)
+        for part in range(len(Z)):
+            np.dot(Z[part, begin : begin + m], at[part], more[:m])
+            p[begin : begin + m] += more[:m]
+    for k in range(N):
+        most, total = p[k, 0], np.float32(0.0)
+        for c in range(1, C):
+            most = max(most, p[k, c])
+        for c in range(C):
+            p[k, c] = np.exp(p[k, c] - most)
+            total += p[k, c]
+        for c in range(C):
+            others = np.float32(0.0)
+            for d in range(C):
+                if d != c:
+                    others += p[k, d]
+            h[k, c] = weights[k] * (p[k, c] / total) * (others / total)
+        for c in range(C):
+            p[k, c] /= total
+
+
+@loop
+def joint_hessian(Z, weights, at, height, least, A):
+    """Write the blocks A [C, C, n, n, w, w] float64, of two classes and two parts each, of rows Z [n, N, w] float32 in
+    n parts of columns, their weights [N] float32 and the coefficients `at` [n, w, C] float32; of the second class no
+    more than the first one.
+
+    height: rows of a product, so few that the BLAS makes it in the calling thread. least: share of a class's largest
+    curvature below which a row's is left out: of most rows two or three classes are left, and A stays semidefinite.
+    """
+    (n, N, w), C = Z.shape, at.shape[2]
+    A[:, :, :, :, :, :] = 0.0
+    p, h = np.empty((N, C), np.float32), np.empty((N, C), np.float32)
+    _class_curvatures(Z, weights, at, height, p, h)
+    bounds = np.zeros(C, np.float32)
+    for k in range(N):
+        for c in range(C):
+            bounds[c] = max(bounds[c], least * h[k, c])
+    chosen, values = np.empty(N, np.int64), np.empty(N, np.float32)
+    scaled, rows, product = (
+        np.empty((height, w), np.float32),
+        np.empty((height, w), np.float32),
+        np.empty((w, w), np.float32),
+    )
+    for c in range(C):
+        for d in range(c + 1):
+            found = 0
+            bound = max(bounds[c], bounds[d])
+            for k in range(N):
+                value = h[k, c] if c == d else weights[k] * p[k, c] * p[k, d]
+                if value > bound:
+                    chosen[found], values[found] = k, value if c == d else -value
+                    found += 1
+            for begin in range(0, found, height):
+                m = min(height, found - begin)
+                for i in range(n):
+                    for k in range(m):
+                        row, value = chosen[begin + k], values[begin + k]
+                        for j in range(w):
+                            scaled[k, j] = value * Z[i, row, j]
+                    for other in range(n):
+                        for k in range(m):
+                            for j in range(w):
+                                rows[k, j] = Z[other, chosen[begin + k], j]
+                        np.dot(scaled[:m].T, rows[:m], product)
+                        for k in range(w):
+                            for j in range(w):
+                                A[c, d, i, other, k, j] += np.float64(product[k, j])
 
 
 @helper

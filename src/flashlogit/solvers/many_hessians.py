@@ -28,8 +28,12 @@ class Tuning:
     """It has at least so many rows."""
     share: int = 256
     """One row in so many is in it at least: that costs next to nothing beside a pass."""
+    joint_parameters: int = 1024
+    """Most parameters of all classes of a softmax for which they are those of all classes jointly. Without what classes
+    have to do with each other, models of nearly separated classes take hundreds of steps."""
     own_parameters: int = 64
-    """Most parameters for which each model has its own: it costs as much as an eighth as many evaluations."""
+    """Most parameters of two classes for which each model has its own: it costs as much as an eighth as many
+    evaluations. Softmaxes have their own where it is of all classes jointly."""
 
 
 TUNING = Tuning()
@@ -48,7 +52,7 @@ class Path:
 class HessianRows:
     """Rows of X from which Hessians are made, centred and scaled to a spread of 1, with ones for the intercept.
 
-    spread [P]; all: whether they are all rows there are.
+    spread [P]; all: whether they are all rows there are; joint: whether Hessians are those of all classes jointly.
     """
 
     def __init__(self, objectives: ModelObjectives) -> None:
@@ -71,7 +75,8 @@ class HessianRows:
             spread = torch.cat([spread, spread.new_ones(1)])
         on_host = objectives.program.on_host
         self.spread, rows = (each.numpy() if on_host else each for each in (spread, Z.float()))
-        self.rows = objectives.program.sample_rows(rows)
+        self.joint = objectives.classes > 1 and P * objectives.classes <= TUNING.joint_parameters
+        self.rows = objectives.program.sample_rows(rows, joint=self.joint)
 
     def weights(self, target: int, fold: tuple[int, int] | None) -> Array:
         """Return the shares [n] float32 of the rows in a mean: of those with a label of the target, and of a fold's
@@ -99,7 +104,7 @@ class Preconditioner:
         self, objectives: ModelObjectives, path: Path, wave: NDArray[np.int64], rows: HessianRows | None
     ) -> None:
         self._objectives, self._rows = objectives, rows
-        few = objectives.classes == 1 and len(objectives.scale) <= TUNING.own_parameters
+        few = len(objectives.scale) <= TUNING.own_parameters if objectives.classes == 1 else bool(rows and rows.joint)
         self.exact = rows is not None and rows.all and few
         keys = np.arange(len(wave))[None] if self.exact else np.stack([path.target[wave], path.level[wave]])
         groups, place = np.unique(keys, axis=1, return_inverse=True)
@@ -134,27 +139,40 @@ class Preconditioner:
         """Make them at the mean of each group's theta [P C, K]."""
         if self._rows is None:
             return
-        objectives, spread = self._objectives, self._rows.spread
+        self._factors = self._rows.rows.inverse_factors(*self._arguments(self._rows, theta))
+
+    def matrices(self, theta: Array) -> Array:
+        """Return M at the mean of each group's theta [P C, K], [G, Q, Q], and the group of each model, [K]; Q is P C,
+        or P where there is one class."""
+        assert self._rows is not None
+        found = self._rows.rows.hessians(*self._arguments(self._rows, theta))
+        group = np.empty(self._objectives.count, np.int64)
+        for g, members in enumerate(self._members):
+            group[members] = g
+        return found, group
+
+    def _arguments(self, rows: HessianRows, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """Return what Hessians are made of: weights of rows, coefficients, and R's and the penalty's diagonals."""
+        objectives, spread = self._objectives, rows.spread
         scale, l2_of = objectives.array("scale"), objectives.array("l2_of")
         (P, K), C, G = scale.shape, objectives.classes, len(self._members)
         mean = (theta.reshape(P, C, K) * scale[:, None]) @ self._mean * spread[:, None, None]
-        firsts = self._places[:, 0]
-        self._factors = self._rows.rows.inverse_factors(
-            self._weights,
-            mean.swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C),
-            (scale[:, firsts] * spread[:, None]).T,
-            (l2_of[::C] @ self._mean).T,
-        )
+        classes = C if rows.joint else 1
+        relative, firsts = scale[:, self._places[:, 0]] * spread[:, None], l2_of[:: C // classes] @ self._mean
+        if classes > 1:
+            relative = objectives.array("scale_of")[:, self._places[:, 0]] * objectives.xp.stack([spread] * C, 1).reshape(-1, 1)
+        return self._weights, mean.swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C), relative.T, firsts.T
 
     def times(self, v: Array) -> Array:
         """Return M^-1 v for v [P C, K]; v itself where there is none."""
         if self._factors is None or self._rows is None:
             return v
-        G, C = len(self._members), self._objectives.classes
-        P, k = len(v) // C, self._places.shape[1]
-        some = v[:, self._places].reshape(P, C, G, k).swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C * k)
+        G = len(self._members)
+        C = 1 if self._rows.joint else self._objectives.classes  # columns of a model that M multiplies
+        Q, k = len(v) // C, self._places.shape[1]
+        some = v[:, self._places].reshape(Q, C, G, k).swapaxes(0, 2).swapaxes(1, 2).reshape(G, Q, C * k)
         found = self._rows.rows.products(self._factors, some)
-        turned = found.reshape(G, P, C, k).swapaxes(1, 2).swapaxes(0, 2).reshape(P * C, G * k)
+        turned = found.reshape(G, Q, C, k).swapaxes(1, 2).swapaxes(0, 2).reshape(Q * C, G * k)
         result = 0.0 * v
         models, places = self._of_models
         result[:, models] = turned[:, places]

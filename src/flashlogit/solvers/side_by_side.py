@@ -52,7 +52,7 @@ class Tuning:
     """A model gives up after so many points in a row that do not lower its best gap by a tenth."""
     renewed: tuple[int, int] = (6, 12)
     """M is made anew after so many evaluations, of two classes and of a softmax, whose curvature it only comes near."""
-    renewed_exact: int = 2
+    renewed_exact: tuple[int, int] = (2, 5)
     """The same where each model has its own, of all rows, for half the evaluations of nearly separated classes."""
     columns: tuple[int, int] = (96, 1024)
     """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where each step of a wave takes a
@@ -201,7 +201,8 @@ class _Wave:
         self._floor = objectives.on_device(floor)
         exact = objectives.X.dtype == torch.float64 or bool((floor >= null).all())
         self._dtype = torch.float64 if exact else torch.float32
-        self._renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed[objectives.classes > 1]
+        renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed
+        self._renewed = renewed[objectives.classes > 1]
         self._models = np.arange(K)
         """Numbers of the models that are left."""
         self._begin(theta)

@@ -93,8 +93,10 @@ def test_what_no_pass_can_read_is_refused(change: dict, error: type[Exception]) 
 
 @pytest.mark.parametrize(
     ("P", "C", "N", "joint"),
-    [(3, 1, 50, False), (64, 1, 200, False), (65, 3, 300, False), (150, 1, 333, False), (3, 4, 50, True)]
-    + [(64, 2, 200, True), (65, 3, 300, True), (131, 3, 900, True)],
+    [
+        *[(3, 1, 50, False), (64, 1, 200, False), (65, 3, 300, False), (150, 1, 333, False)],
+        *[(3, 4, 50, True), (64, 2, 200, True), (65, 3, 300, True), (131, 3, 900, True)],
+    ],
 )
 def test_products_with_the_inverse_of_a_samples_hessian(P: int, C: int, N: int, joint: bool) -> None:
     generator = np.random.default_rng(P)

@@ -77,7 +77,7 @@ class ModelsProgram:
     """The pass for many models; what makes Hessians of a sample's rows; whether its arrays are NumPy's, or tensors."""
 
     onepass: Callable[..., ModelSums]
-    sample_rows: Callable[[Any], Any]
+    sample_rows: Callable[..., Any]
     on_host: bool
 
 

@@ -158,10 +158,10 @@ class Preconditioner:
         (P, K), C, G = scale.shape, objectives.classes, len(self._members)
         mean = (theta.reshape(P, C, K) * scale[:, None]) @ self._mean * spread[:, None, None]
         classes = C if rows.joint else 1
-        relative, firsts = scale[:, self._places[:, 0]] * spread[:, None], l2_of[:: C // classes] @ self._mean
-        if classes > 1:
-            relative = objectives.array("scale_of")[:, self._places[:, 0]] * objectives.xp.stack([spread] * C, 1).reshape(-1, 1)
-        return self._weights, mean.swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C), relative.T, firsts.T
+        relative = scale[:, self._places[:, 0]] * spread[:, None]
+        relative = (relative[:, None] * objectives.on_device(np.ones((1, classes, 1)))).reshape(-1, G)
+        penalties = l2_of[:: C // classes] @ self._mean
+        return self._weights, mean.swapaxes(0, 2).swapaxes(1, 2).reshape(G, P, C), relative.T, penalties.T
 
     def times(self, v: Array) -> Array:
         """Return M^-1 v for v [P C, K]; v itself where there is none."""

@@ -135,7 +135,7 @@ def test_parameters_are_those_of_0_1_0(name: str) -> None:
     assert list(inspect.signature(public).parameters) == PARAMETERS_OF_0_1_0[name].split()
 
 
-NEW_KERNELS = ["Plans", "Step", "column_moments", "fits_step", "label_sums", "models_onepass"]
+NEW_KERNELS = ["ModelsStep", "Plans", "Step", "column_moments", "fits_step", "label_sums", "models_onepass"]
 """Names of flashlogit_kernels that 0.1.0 did not have."""
 NEW = [
     "Bootstrap",

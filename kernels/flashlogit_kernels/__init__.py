@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from .gpu.passes import bce_rows as bce_rows
     from .gpu.passes import column_sums as column_sums
     from .gpu.passes import hessian_product as hessian_product
+    from .gpu.steps.many_step import ModelsStep as ModelsStep
     from .gpu.steps.step import Step as Step
     from .gpu.steps.step import fits_step as fits_step
 
 __all__ = [
+    "ModelsStep",
     "Plans",
     "Step",
     "bce_hessian",
@@ -58,6 +60,7 @@ def attribute_loader(package: str, homes: Mapping[str, str]) -> Callable[[str], 
 _HOMES = {
     **dict.fromkeys(("column_moments", "label_sums"), "gpu.measure"),
     **dict.fromkeys(("Step", "fits_step"), "gpu.steps.step"),
+    "ModelsStep": "gpu.steps.many_step",
     "models_onepass": "gpu.models",
     "pad_rows": "contract",
 }

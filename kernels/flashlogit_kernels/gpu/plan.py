@@ -19,7 +19,7 @@ it was compiled for, and three for hooks."""
 
 
 class Launch:
-    """A kernel with its grid and its arguments, all settled but the tensors that are named as changing.
+    """A kernel with its grid and its arguments, all settled but the tensors and numbers that are named as changing.
 
     On NVIDIA's GPUs the compiled kernel is called as Triton's own launcher calls it, with addresses in place of
     tensors. That leaves out what Triton does again for each launch: it binds the arguments' names, finds out what they
@@ -33,8 +33,8 @@ class Launch:
         kernel: a jitted function.
         grid: numbers of programs, one to three.
         arguments: by name, with the compiler's options. For a changing tensor any one of its dtype and device will do,
-            an empty one too.
-        changing: names of the tensors that come with each call.
+            an empty one too. A changing number is below 2^31, and the kernel is not specialised for it.
+        changing: names of the tensors and whole numbers that come with each call.
         found: what `loaded` returned for these arguments, if that is known already.
     """
 
@@ -60,13 +60,16 @@ class Launch:
             places = [_BEFORE_ARGUMENTS + names.index(name) for name in changing]
             grid_of_three = (*self._grid, 1, 1)[:3]
             self._call = [*grid_of_three, 0, compiled.function, compiled.packed_metadata, None, None, None, *values]
-            self._places = [(name, at, self._call[at] % 16 == 0) for name, at in zip(changing, places, strict=True)]
+            self._places = [
+                (name, at, isinstance(arguments[name], Tensor) and self._call[at] % 16 == 0)
+                for name, at in zip(changing, places, strict=True)
+            ]
 
-    def __call__(self, changed: Mapping[str, Tensor] | None = None) -> None:
+    def __call__(self, changed: Mapping[str, Tensor | int] | None = None) -> None:
         """Launch on the current stream of the device, which must be the current device.
 
         Args:
-            changed: the changing tensors by name, each of the dtype and on the device that the kernel was compiled for,
+            changed: what changes by name, tensors of the dtype and on the device that the kernel was compiled for,
                 which is not checked; others are left aside.
         """
         changed = changed or {}
@@ -76,10 +79,11 @@ class Launch:
         self._call[3] = torch._C._cuda_getCurrentRawStream(self._device_index)
         self._run(*self._call)
 
-    def _placed(self, changed: Mapping[str, Tensor]) -> bool:
-        """Put the addresses of the changing tensors in their places; return whether the kernel may be given them."""
+    def _placed(self, changed: Mapping[str, Tensor | int]) -> bool:
+        """Put numbers and the addresses of tensors in their places; return whether the kernel may be given them."""
         for name, place, aligned in self._places:
-            address = changed[name].data_ptr()
+            value = changed[name]
+            address = value.data_ptr() if isinstance(value, Tensor) else value
             if aligned and address % 16:
                 return False
             self._call[place] = address

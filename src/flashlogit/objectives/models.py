@@ -244,12 +244,10 @@ class ModelObjectives:
         proven: whether the gaps are to be duality gaps; a softmax with an intercept takes another pass for that.
         """
         W, b = self._centred(theta)
-        if self._folded:
+        if self.folded:
             b = b - (self._array["center"][:, None, None] * W).sum(0)
-        at, C = (self._columns(W), self._columns(b)), self.classes
-        ones = proven and self.intercept and C == 1
-        along = torch.ones(self.count, dtype=dtype, device=self.X.device) if ones else None
-        sums = self._run(at, dtype, along=along, second=proven and self.intercept and C > 1)
+        at = self._columns(W), self._columns(b)
+        sums = self.sums(at, dtype, proven=proven)
         data = self._pulled_back(sums.weight_grad, sums.bias_grad)
         S = self._array["weight_sum"]
         l2_theta = self._array["l2_of"] * theta
@@ -310,6 +308,13 @@ class ModelObjectives:
         gap = xp.where(farthest <= FARTHEST_SHIFT, xp.maximum(gap, 0.0 * value), value)
         return xp.minimum(gap, value), value
 
+    def sums(self, at: tuple[Tensor, Tensor], dtype: torch.dtype, *, proven: bool = False) -> ModelSums:
+        """Return the sums of a pass in `dtype` at W [D, K C] and b [K C] of its columns; proven: with what proves gaps
+        or, of a softmax with an intercept, what another pass needs for that."""
+        ones = proven and self.intercept and self.classes == 1
+        along = torch.ones(self.count, dtype=dtype, device=self.X.device) if ones else None
+        return self._run(at, dtype, along=along, second=proven and self.intercept and self.classes > 1)
+
     def _run(self, at: tuple[Tensor, Tensor], dtype: torch.dtype, **options: Any) -> ModelSums:
         self.counter.passes += 1
         center = self._tensor(self._array["center"]).to(dtype) if self.subtract else None
@@ -317,11 +322,13 @@ class ModelObjectives:
         return self.program.onepass(self.X, self.models, W.to(dtype), b.to(dtype), center=center, **options)
 
     @property
-    def _folded(self) -> bool:
+    def folded(self) -> bool:
+        """Whether the centre is folded into the intercepts."""
         return self.intercept and not self.subtract
 
     def array(self, name: str) -> Array:
-        """Return scale [P, K], l2_of [P C, K], the penalty by theta, or scale_of [P C, K] where the arrays live."""
+        """Return an array where they live: scale [P, K], l2_of [P C, K], the penalty by theta, scale_of [P C, K],
+        center [D] or weight_sum [K]."""
         return self._array[name]
 
     def on_device(self, array: NDArray[Any]) -> Array:
@@ -367,7 +374,7 @@ class ModelObjectives:
         C, K = self.classes, self.count
         of_weight = self._take(weights).reshape(-1, K, C).swapaxes(1, 2)
         of_bias = self._take(bias).reshape(K, C).swapaxes(0, 1)
-        if self._folded:
+        if self.folded:
             of_weight = of_weight - self._array["center"][:, None, None] * of_bias
         if self.intercept:
             of_weight = self._joined(of_weight, of_bias)

@@ -74,11 +74,13 @@ class Passes(Protocol):
 
 @dataclass(frozen=True)
 class ModelsProgram:
-    """The pass for many models; what makes Hessians of a sample's rows; whether its arrays are NumPy's, or tensors."""
+    """The pass for many models; what makes Hessians of a sample's rows; whether its arrays are NumPy's, or tensors; and
+    where kernels make the step between two passes, its class `flashlogit_kernels.ModelsStep`."""
 
     onepass: Callable[..., ModelSums]
     sample_rows: Callable[..., Any]
     on_host: bool
+    step: Any = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,9 @@ class Backend:
         from ..reference.models import models_onepass
 
         if self.name == "triton":
-            import flashlogit_kernels
+            import flashlogit_kernels as kernels
 
-            models_onepass = flashlogit_kernels.models_onepass
+            return ModelsProgram(kernels.models_onepass, plain.SampleRows, on_host=False, step=kernels.ModelsStep)
         return ModelsProgram(models_onepass, plain.SampleRows, on_host=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flashlogit_kernels.models import MISSING
 
@@ -177,6 +178,25 @@ class Preconditioner:
         models, places = self._of_models
         result[:, models] = turned[:, places]
         return result
+
+    def places(self) -> tuple[NDArray[np.int64], int, int]:
+        """Return where `products` has vectors: number i of model k's at first[k] + i width, and of how many numbers."""
+        K, parameters = self._objectives.count, len(self._objectives.scale) * self._objectives.classes
+        if self._rows is None:
+            return np.arange(K), K, parameters * K
+        width = self._places.shape[1]
+        first = np.empty(K, dtype=np.int64)
+        for g, members in enumerate(self._members):
+            first[members] = g * parameters * width + np.arange(len(members))
+        return first, width, len(self._members) * parameters * width
+
+    def products(self, vectors: Tensor) -> Tensor:
+        """Return M^-1 v, as the vectors are: tensors laid out by `places`, [G, Q, k] where there is an M [G, Q, Q]."""
+        if self._factors is None or self._rows is None:
+            return vectors
+        G, Q = len(self._members), self._factors.shape[-1]
+        found: Tensor = self._rows.rows.products(self._factors, vectors.view(G, Q, -1))
+        return found
 
     def chosen(self, models: NDArray[np.int64]) -> None:
         """Go on with some models of the wave only."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,30 +25,18 @@ from numpy.typing import NDArray
 
 from ..objectives.models import Array, ModelObjectives, ModelPoints
 from .many_hessians import HessianRows, Path, Preconditioner
-from .method import ROUNDING, SUFFICIENT
+from .many_steps import StepTuning, steps_from
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(StepTuning):
     """How models are solved side by side."""
 
-    memory: int = 20
-    """Pairs kept."""
-    curved: float = 1e-14
-    """Least s . y as a share of |y|^2 at which a pair is kept."""
     above_noise: float = 100.0
     """Estimated gap, in gaps that rounding errors of float32 alone would make, from which passes are in float64: they
     are so too once the tolerance is reached, to prove it."""
-    rough_rounding: float = 1e-6
-    """Differences of P below this share are noise where one of two points was evaluated in float32."""
-    near: float = 100.0
-    """Estimated gaps of so many times the goal may be below it after the next step, whose pass then proves gaps."""
     many_near: float = 0.5
     """Share of the models that have to be near, for the pass costs half as much again."""
-    refusals: int = 20
-    """A model gives up after so many refusals in a row."""
-    stalled: int = 12
-    """A model gives up after so many points in a row that do not lower its best gap by a tenth."""
     renewed: tuple[int, int] = (6, 12)
     """M is made anew after so many evaluations, of two classes and of a softmax, whose curvature it only comes near."""
     renewed_exact: tuple[int, int] = (2, 5)
@@ -192,137 +179,52 @@ class _Wave:
         *,
         proven: bool,
     ) -> None:
-        self.objectives, self._preconditioner, self._proven = objectives, preconditioner, proven
-        self._iterations = iterations
-        K = objectives.count
-        self._goal = objectives.on_device(tolerance * objectives.null_value)
+        self._proven, self._iterations = proven, iterations
         null = objectives.null_value
-        floor = np.maximum(tolerance * null, TUNING.above_noise * objectives.rough_gap)
-        self._floor = objectives.on_device(floor)
+        goal, floor = tolerance * null, np.maximum(tolerance * null, TUNING.above_noise * objectives.rough_gap)
         exact = objectives.X.dtype == torch.float64 or bool((floor >= null).all())
         self._dtype = torch.float64 if exact else torch.float32
         renewed = TUNING.renewed_exact if preconditioner.exact else TUNING.renewed
         self._renewed = renewed[objectives.classes > 1]
-        self._models = np.arange(K)
-        """Numbers of the models that are left."""
-        self._begin(theta)
+        point = self._start(objectives, theta)
+        preconditioner.make(point.theta)
+        rough = self._dtype == torch.float32
+        self._steps = steps_from(point, objectives, preconditioner, TUNING, goal, floor, rough=rough, proven=proven)
 
-    def _begin(self, theta: Array) -> None:
-        """Go to the start, or to the null model where that is better."""
-        objectives, xp = self.objectives, self.objectives.xp
+    def _start(self, objectives: ModelObjectives, theta: Array) -> ModelPoints:
+        """Return the start, or the null model where that is better."""
         point = objectives.evaluate(theta, dtype=self._dtype)
         null = objectives.on_device(objectives.null_value)
         worse = ~(point.value <= null * (1 + TUNING.rough_rounding))
         if bool(worse.any()):
-            theta = xp.where(worse, objectives.null, theta)
+            theta = objectives.xp.where(worse, objectives.null, theta)
             point = objectives.evaluate(theta, dtype=self._dtype)
-        self._point = point
-        self._preconditioner.make(point.theta)
+        return point
 
     def solve(self, on_done: Callable[[int], object] | None) -> Solved:
         """Return what became of the models."""
-        objectives, xp = self.objectives, self.objectives.xp
-        point = self._point
-        whole = Solved.begun(0.0 * point.theta)
-        S: list[Array] = []
-        Y: list[Array] = []
-        used: list[Array] = []
-        """Pairs, the newest first, [P C, K], and 1 / s . y [K], 0 where a model has none."""
-        step, refused = 0.0 * point.value + 1.0, 0.0 * point.value
-        best, stalled = 0.0 * point.value + np.inf, 0.0 * point.value
-        direction = -self._preconditioner.times(point.gradient)
-        rough_before = self._dtype == torch.float32
+        steps, models = self._steps, np.arange(self._steps.objectives.count)
+        whole = Solved.begun(0.0 * steps.theta)
         for iteration in range(1, self._iterations + 2):
             # What is done leaves, and what has given up.
-            better = point.gap < 0.9 * best
-            best, stalled = xp.minimum(best, point.gap), xp.where(better, 0.0, stalled + 1)
-            done = (point.gap <= self._goal) & (point.proven or not self._proven)
-            over = done | (refused >= TUNING.refusals) | (stalled >= TUNING.stalled) | ~xp.isfinite(point.value)
-            if iteration > self._iterations:
-                over = over | True
-            leaving, staying = _numbers(over), _numbers(~over)
+            standing = steps.standing()
+            over = standing.over | (iteration > self._iterations)
+            leaving, staying = np.flatnonzero(over), np.flatnonzero(~over)
             if len(leaving):
-                gone = self._models[leaving]
-                whole.theta[:, gone] = point.theta[:, leaving]
-                for name in ("value", "gap", "held_loss"):
-                    getattr(whole, name)[gone] = _host(getattr(point, name)[leaving])
-                whole.iterations[gone], whole.done[gone] = iteration - 1, _host(done[leaving])
+                gone = models[leaving]
+                whole.theta[:, gone] = steps.theta[:, leaving]
+                whole.value[gone], whole.gap[gone], whole.held_loss[gone] = steps.values(leaving)
+                whole.iterations[gone], whole.done[gone] = iteration - 1, standing.done[leaving]
                 if on_done is not None:
                     on_done(len(leaving) if iteration > self._iterations else int(whole.done[gone].sum()))
                 if not len(staying):
                     break
-                self._models = self._models[staying]
-                self.objectives = objectives = objectives.chosen(staying)
-                self._preconditioner.chosen(staying)
-                point = point[staying]
-                S, Y = ([each[:, staying] for each in pairs] for pairs in (S, Y))
-                used = [each[staying] for each in used]
-                step, refused, best, stalled = (each[staying] for each in (step, refused, best, stalled))
-                direction = direction[:, staying]
-                self._goal, self._floor = self._goal[staying], self._floor[staying]
+                models, standing = models[staying], standing.chosen(staying)
+                steps.chosen(staying)
+            if standing.low.any():
+                self._dtype = torch.float64
             rough = self._dtype == torch.float32
-            if rough and bool((point.gap <= self._floor).any()):
-                self._dtype, rough = torch.float64, False
-            near = point.gap <= TUNING.near * self._goal
-            proven = self._proven and not rough
-            proven = proven and (
-                bool((point.gap <= self._goal).any()) or float(near.sum()) >= TUNING.many_near * len(near)
-            )
-            new = objectives.evaluate(point.theta + step * direction, dtype=self._dtype, proven=proven)
-            moved = new.theta - point.theta
-            predicted = (point.gradient * moved).sum(0)
-            change = new.value - point.value
-            rounding = TUNING.rough_rounding if rough or rough_before else ROUNDING
-            rough_before = rough
-            accepted = change <= SUFFICIENT * predicted + rounding * abs(point.value)
-            parabola = -0.5 * predicted / (change - predicted)
-            parabola = xp.where(xp.isfinite(parabola), parabola, 0.1 + 0.0 * parabola)
-            shorter = step * xp.clip(parabola, 0.1, 0.5)
-            y = new.gradient - point.gradient
-            sy, yy = (moved * y).sum(0), (y * y).sum(0)
-            keep = accepted & (sy > TUNING.curved * yy)
-            S = [xp.where(keep, moved, 0.0), *S[: TUNING.memory - 1]]
-            Y = [xp.where(keep, y, 0.0), *Y[: TUNING.memory - 1]]
-            used = [xp.where(keep, 1.0 / xp.where(keep, sy, 1.0), 0.0), *used[: TUNING.memory - 1]]
-            point = _merged(xp, accepted, new, point)
-            step = xp.where(accepted, 1.0, shorter)
-            refused = xp.where(accepted, 0.0, refused + 1)
-            if iteration % self._renewed == 0:
-                self._preconditioner.make(point.theta)
-                if self._preconditioner.exact:  # steps from where the curvature was another one would spoil it
-                    S, Y, used = [], [], []
-            fresh = -_inverse_times(point.gradient, S, Y, used, self._preconditioner)
-            direction = xp.where(accepted, fresh, direction)
+            enough = standing.reached.any() or standing.near.sum() >= TUNING.many_near * len(models)
+            proven = self._proven and not rough and bool(enough)
+            steps.advance(self._dtype, proven=proven, renew=iteration % self._renewed == 0)
         return whole
-
-
-def _merged(xp: Any, accepted: Array, new: ModelPoints, old: ModelPoints) -> ModelPoints:
-    """Return the new points of the models that went there, and the old ones of the others."""
-    names = ("theta", "gradient", "value", "gap", "held_loss")
-    gap_new = new.gap
-    values = {name: xp.where(accepted, getattr(new, name), getattr(old, name)) for name in names}
-    if new.proven and not old.proven:
-        # An estimate of a point that stays is no proof.
-        values["gap"] = xp.where(accepted, gap_new, xp.maximum(old.gap, 1e300 + 0.0 * old.gap))
-    return ModelPoints(**values, proven=new.proven)
-
-
-def _inverse_times(v: Array, S: list[Array], Y: list[Array], used: list[Array], M: Preconditioner) -> Array:
-    """Return H v for v [P C, K] by the two-loop recursion."""
-    q, alphas = v + 0.0, []
-    for s, y, rho in zip(S, Y, used, strict=True):
-        alpha = rho * (s * q).sum(0)
-        q = q - alpha * y
-        alphas.append(alpha)
-    r = M.times(q)
-    for s, y, rho, alpha in zip(reversed(S), reversed(Y), reversed(used), reversed(alphas), strict=True):
-        r = r + (alpha - rho * (y * r).sum(0)) * s
-    return r
-
-
-def _numbers(mask: Array) -> NDArray[np.int64]:
-    return np.flatnonzero(_host(mask))
-
-
-def _host(array: Array) -> NDArray[Any]:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()

@@ -142,6 +142,32 @@ def test_penalties_on_columns_scaled_within_each_fold() -> None:
 
 
 @pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize(("l1_ratio", "options"), [(0.5, {}), (1.0, {}), (0.7, {"standardize": True}), (1.0, {"C": 1})])
+def test_an_l1_term_side_by_side(backend: str, l1_ratio: float, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(many_task.ManyTask, "_fit_one_by_one", lambda self, singles, *args: left.extend(singles))
+    X, y = load_breast_cancer(return_X_y=True)
+    X, s = X[:, ::2] + 3, 1.0 + np.arange(len(X)) % 3
+    penalty = {"C": [0.01, 0.1]} if "C" in options else {"l2": [1e-3, 1e-2, 0.1]}
+    how = {"l1_ratio": l1_ratio, "sample_weight": s, "tolerance": 1e-9, "standardize": "standardize" in options}
+    of = fit_many(X, y, folds=3, backend=backend, **penalty, **how)["y"]
+    assert left == []
+    assert set(of.ending.reshape(-1)) == {"tolerance"}
+    folds = np.asarray(fit_many(X, y, folds=3, l2=1.0).folds.codes[0])
+    for place in range(len(of.l2)):
+        train = folds != 1
+        d = np.sqrt(np.cov(X[train].T, aweights=s[train], ddof=0).diagonal()) if how["standardize"] else np.ones(15)
+        rows, labels, weight = (torch.from_numpy(each[train]) for each in (X / d, y.astype(float), s))
+        l1, l2 = float(of.l1[place, 1]), float(of.l2[place, 1])
+        alone = fit(rows, labels, sample_weight=weight, l1=l1, l2=l2, tolerance=1e-12)
+        assert of.objective[place, 1] == pytest.approx(alone.certificate.objective, rel=1e-9)
+        assert of.objective[place, 1] - alone.certificate.objective <= of.gap[place, 1] + 1e-13
+        found, expected = of.weight[place, 1].numpy() * d, alone.weight.numpy()
+        np.testing.assert_array_equal(found != 0, expected != 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_weights_and_no_intercept() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     X = X / X.std(axis=0)

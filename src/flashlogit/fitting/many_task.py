@@ -19,7 +19,7 @@ from ..objectives.models import Counts, ModelObjectives
 from ..passes import Backend
 from ..reference import row_blocks
 from ..solvers.many_hessians import Path
-from ..solvers.side_by_side import solve_models
+from ..solvers.side_by_side import solve_models, takes_l1
 from .fit import fit, fit_softmax
 from .folds import Folds
 from .grid import NO_CLASS, Floats, TargetFits
@@ -83,23 +83,26 @@ class ManyTask:
         small = self._are_small(models) and not l1.any()
         if small:
             self._solve_small(models, present, l2, W, b, found, endings, iterations)
-        together = present[(l1[present] == 0) & (l2[present] > 0)] if not small else present[:0]
+        stepped = (l1 + l2 > 0) & (takes_l1(D, C) or not l1.any())
+        together = present[stepped[present]] if not small else present[:0]
         waiting = set() if small else set(present.tolist())
         if len(together):
-            scales = self._variances(models, together) if self.standardize else 1.0
+            variances = self._variances(models, together) if self.standardize else np.ones(1)
             of_rows = Counts(counts.training[together], counts.held[together])
             objectives = ModelObjectives.of(
                 self.X,
                 models.chosen(torch.from_numpy(together).to(self.X.device)),
-                l2[None, together] * scales,
+                l1[None, together] * np.sqrt(variances),
+                l2[None, together] * variances,
                 of_rows,
                 passes=self.backend.passes,
                 program=self.backend.models_program,
                 intercept=self.intercept,
             )
-            proves = np.flatnonzero(objectives.provable(self.tolerance))
+            by_l1, by_l2 = objectives.provable(self.tolerance)
+            proves = np.flatnonzero(by_l1 | by_l2)
             if len(proves):
-                objectives, together = objectives.chosen(proves), together[proves]
+                objectives, together = objectives.proving(by_l2).chosen(proves), together[proves]
                 here = Path(path.chain[together], path.level[together], path.target[together])
                 # At a trial point where no row has curvature left the gap is not a number, which proves nothing.
                 with np.errstate(all="ignore"):

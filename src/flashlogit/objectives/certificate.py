@@ -21,7 +21,7 @@ chi-squared bound. Solving for the best intercept instead gives the same to firs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from flashlogit_kernels.fits import FARTHEST_SHIFT as FARTHEST_SHIFT
 
 from .coordinates import Coordinates
 
+Array = Any
+"""A tensor or a NumPy array."""
 _ROUNDING = 2.0**-53
 """Least rounding error of the mean gradient, as a share of the root mean square of a row's part in it."""
 _LARGE = 1e4
@@ -115,31 +117,31 @@ def float32_noise(errors: Size) -> Size:
     return (2.0**-24) ** 2 * errors
 
 
-def penalty_gap(w: Tensor, a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
-    """Return w_j a_j + pen_j(w_j) + pen*_j(-a_j), each at least 0, in the shape of w.
+def penalty_gap(w: Array, a: Array, l1: Array, l2: Array) -> Array:
+    """Return w_j a_j + pen_j(w_j) + pen*_j(-a_j), each at least 0, in the shape of w: tensors, or NumPy arrays.
 
     Infinite where l2_j = 0 and |a_j| > l1_j: there the conjugate is.
     """
-    toward = -a * torch.sign(w)  # the loss's pull on |w|; |a| where w = 0
-    excess = a.abs() - l1
-    size = w.abs()
-    inside = size * (l1 - toward) + 0.5 * l2 * size.square()
-    outside = torch.where(
-        (toward > l1) & (w != 0), (l2 * size - excess).square() / (2 * l2), inside + excess.square() / (2 * l2)
-    )
-    outside = torch.where(l2 > 0, outside, torch.inf)
-    return torch.where(excess > 0, outside, inside)
+    xp = np if isinstance(w, np.ndarray) else torch
+    toward = -a * xp.sign(w)  # the loss's pull on |w|; |a| where w = 0
+    excess = abs(a) - l1
+    size = abs(w)
+    inside = size * (l1 - toward) + 0.5 * l2 * size**2
+    outside = xp.where((toward > l1) & (w != 0), (l2 * size - excess) ** 2 / (2 * l2), inside + excess**2 / (2 * l2))
+    outside = xp.where(l2 > 0, outside, xp.inf)
+    return xp.where(excess > 0, outside, inside)
 
 
-def l1_gap(w: Tensor, a: Tensor, l1: Tensor | float) -> Tensor:
+def l1_gap(w: Array, a: Array, l1: Array | float) -> Array:
     """Return the same where l2_j = 0 and |a_j| is at most l1_j, or more by rounding alone as after a shrinkage."""
-    return (l1 * w.abs() + w * a).clamp(min=0.0)
+    xp = np if isinstance(w, np.ndarray) else torch
+    return xp.clip(l1 * abs(w) + w * a, 0.0, None)
 
 
-def shrinkage(a: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
+def shrinkage(a: Array, l1: Array, l2: Array) -> Array:
     """Return the largest tau up to 1 that makes tau a feasible, [K]: min_j l1_j / |a_j| over columns with l2_j = 0."""
-    ratio = torch.where((l2 > 0) | (a.abs() <= l1), 1.0, l1 / a.abs())
-    return ratio.amin(dim=0)
+    xp = np if isinstance(a, np.ndarray) else torch
+    return xp.amin(xp.where((l2 > 0) | (abs(a) <= l1), 1.0, l1 / abs(a)), 0)
 
 
 def shrunk_divergence(z: Tensor, y: Tensor, tau: float, shift: float | Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The objectives of many models over one table, side by side: each a logistic or softmax regression with l2 > 0.
+"""The objectives of many models over one table, side by side: each a logistic or softmax regression with a penalty.
 
-    P_k(W, b) = 1/S_k sum_i s_i loss_i + 1/2 sum_jc l2_jk W_jc^2,      S_k = sum_i s_i
+    P_k(W, b) = 1/S_k sum_i s_i loss_i + sum_jc (l1_jk |W_jc| + 1/2 l2_jk W_jc^2),      S_k = sum_i s_i
 
 over the rows that train model k (`flashlogit_kernels.models`). A solver sees theta [P C, K], row j C + c of it being
 class c of column j, in coordinates in which each model has about unit curvature (`flashlogit.objectives.coordinates`),
@@ -9,7 +9,8 @@ class c of column j, in coordinates in which each model has about unit curvature
 
 with one centre for all models and scales d of their own. Values, gradients and gaps are as in
 `flashlogit.objectives.objective`, [K] or [P C, K] float64: NumPy arrays between compiled loops, else tensors. Threads
-of OpenMP, which an operation of torch's would wake, stay on the cores of the next pass.
+of OpenMP, which an operation of torch's would wake, stay on the cores of the next pass. Gradients are those of the
+smooth part.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor
 from flashlogit_kernels.models import MISSING, Models, ModelSums
 
 from ..passes import ModelsProgram, Passes
-from .certificate import FARTHEST_SHIFT, float32_noise, provable
+from .certificate import FARTHEST_SHIFT, float32_noise, l1_gap, penalty_gap, provable, shrinkage
 from .coordinates import FOLDED_UP_TO, Moments
 from .design import PassCounter, rows_by_weight
 from .design import sample_rows as random_rows
@@ -98,7 +99,7 @@ class ModelPoints:
 class ModelObjectives:
     """K objectives over X [N, D].
 
-    models: rows and labels of each. l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
+    models: rows and labels of each. l1 and l2 [D, K] in the units of X. scale [P, K]: d. center [D]: zeros without an
     intercept; `subtract` says whether a pass subtracts it, or it is folded into the intercepts. weight_sum [K]: S.
     shares [K, C'] of the classes in the null model, two for logistic models. variance [D]: of the columns; about 0
     without an intercept.
@@ -108,6 +109,7 @@ class ModelObjectives:
     models: Models
     program: ModelsProgram
     intercept: bool
+    l1: NDArray[np.float64]
     l2: NDArray[np.float64]
     scale: NDArray[np.float64]
     center: NDArray[np.float64]
@@ -116,12 +118,15 @@ class ModelObjectives:
     shares: NDArray[np.float64]
     variance: NDArray[np.float64]
     counter: PassCounter
+    proving_l2: NDArray[np.float64] | None = None
+    """The penalties by which gaps are proven, [D, K]; None for l2."""
 
     @classmethod
     def of(
         cls,
         X: Tensor,
         models: Models,
+        l1: NDArray[np.float64],
         l2: NDArray[np.float64],
         counts: Counts,
         *,
@@ -129,7 +134,7 @@ class ModelObjectives:
         program: ModelsProgram,
         intercept: bool,
     ) -> ModelObjectives:
-        """Return the objectives over X, whose columns are measured; l2 [D, K] or [1, K]."""
+        """Return the objectives over X, whose columns are measured; l1 and l2 [D, K] or [1, K]."""
         N, D = X.shape
         n = max(_MEASURED_ROWS, _MEASURED_VALUES // D)
         s = models.sample_weight
@@ -141,7 +146,7 @@ class ModelObjectives:
         curvature = (shares * (1 - shares)).mean(axis=1)
         center = mean if intercept else np.zeros(D)
         spread = moments.variance if intercept else moments.variance + np.square(mean)
-        l2 = np.broadcast_to(l2, (D, models.count))
+        l1, l2 = (np.ascontiguousarray(np.broadcast_to(each, (D, models.count))) for each in (l1, l2))
         of_loss = spread[:, None] * curvature
         with np.errstate(all="ignore"):
             scale = 1 / np.sqrt(np.where(of_loss > 0, of_loss + l2, np.maximum(l2, _LEAST_L2)))
@@ -152,7 +157,7 @@ class ModelObjectives:
         subtract = intercept and (program.on_host or far)
         counter = PassCounter(min(1.0, n / N))
         fixed = (center, subtract, weight_sum, shares, spread, counter)
-        return cls(X, models, program, intercept, np.ascontiguousarray(l2), scale, *fixed)
+        return cls(X, models, program, intercept, l1, l2, scale, *fixed)
 
     @property
     def count(self) -> int:
@@ -168,6 +173,11 @@ class ModelObjectives:
     def xp(self) -> Any:
         """The module of the arrays."""
         return np if self.program.on_host else torch
+
+    @cached_property
+    def sparse(self) -> bool:
+        """Whether there is an l1 term."""
+        return bool(self.l1.any())
 
     @cached_property
     def null_value(self) -> NDArray[np.float64]:
@@ -189,30 +199,47 @@ class ModelObjectives:
         return self.on_device(null.reshape(-1, self.count))
 
     def provable(self, tolerance: float) -> NDArray[np.bool_]:
-        """Return which models have a penalty that proves a gap of the tolerance in spite of rounding, [K]."""
+        """Return which models have an l1 term, and which an l2 penalty, that proves a gap of the tolerance in spite of
+        rounding, [2, K]."""
         curvature = (self.shares * (1 - self.shares)).mean(axis=1)
         of_loss, d = curvature * self.variance[:, None], self.scale[: len(self.center)]
         moving = np.where(of_loss > 0, d, 0.0)
         result = []
         for k in range(self.count):
             sizes = float(moving[:, k].sum()), float(np.square(moving[:, k]).sum())
-            args = 0.0, float(self.l2[:, k].min()), float(of_loss[:, k].sum()), sizes
+            args = float(self.l1[:, k].min()), float(self.l2[:, k].min()), float(of_loss[:, k].sum()), sizes
             null = float(self.null_value[k])
-            result.append(provable(*args, tolerance=tolerance, null=null, classes=self.classes)[1])
-        return np.array(result, dtype=bool)
+            result.append(provable(*args, tolerance=tolerance, null=null, classes=self.classes))
+        return np.array(result, dtype=bool).T
+
+    def proving(self, by_l2: NDArray[np.bool_]) -> ModelObjectives:
+        """Return the objectives whose gaps are proven by the l2 penalty where `by_l2` [K] says so, else by the l1
+        term."""
+        return replace(self, proving_l2=np.where(by_l2, self.l2, 0.0))
 
     @cached_property
     def rough_gap(self) -> NDArray[np.float64]:
         """About the gaps that rounding errors of gradients summed in float32 make, [K]."""
         curvature = (self.shares * (1 - self.shares)).mean(axis=1)
-        return float32_noise((curvature * self.variance[:, None] / (2 * self.l2)).sum(axis=0))
+        of_loss = curvature * self.variance[:, None]
+        with np.errstate(all="ignore"):
+            by_l2 = float32_noise((of_loss / (2 * self._proving_l2)).sum(axis=0))
+            by_l1 = np.sqrt(float32_noise(of_loss)) / self.l1
+        noise: NDArray[np.float64] = np.where(
+            (self._proving_l2 > 0).all(axis=0), by_l2, self.null_value * by_l1.max(axis=0)
+        )
+        return noise
+
+    @property
+    def _proving_l2(self) -> NDArray[np.float64]:
+        return self.l2 if self.proving_l2 is None else self.proving_l2
 
     def chosen(self, models: NDArray[np.int64]) -> ModelObjectives:
         """Return the objectives numbered `models` [k]."""
         some = self.models.chosen(torch.from_numpy(models).to(self.X.device))
-        l2, scale = (np.ascontiguousarray(each[:, models]) for each in (self.l2, self.scale))
-        weight_sum, shares = self.weight_sum[models], self.shares[models]
-        return replace(self, models=some, l2=l2, scale=scale, weight_sum=weight_sum, shares=shares)
+        names = ("l1", "l2", "scale") if self.proving_l2 is None else ("l1", "l2", "scale", "proving_l2")
+        of: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, models]) for name in names}
+        return replace(self, models=some, weight_sum=self.weight_sum[models], shares=self.shares[models], **of)
 
     def sample(self, rows: int) -> ModelObjectives | None:
         """Return the objectives over about `rows` random rows; None where a class of some model would have too few."""
@@ -235,7 +262,7 @@ class ModelObjectives:
         if self.intercept:
             b = b - (self._array["center"][:, None, None] * W).sum(0)
         if self.classes > 1:
-            W, b = W - W.mean(1)[:, None], b - b.mean(0)[None]
+            W, b = W if self.sparse else W - W.mean(1)[:, None], b - b.mean(0)[None]
         return W, b
 
     def evaluate(self, theta: Array, *, dtype: torch.dtype = torch.float64, proven: bool = False) -> ModelPoints:
@@ -252,30 +279,47 @@ class ModelObjectives:
         S = self._array["weight_sum"]
         l2_theta = self._array["l2_of"] * theta
         value = self._take(sums.loss) / S + 0.5 * (l2_theta * theta).sum(0)
+        if self.sparse:
+            value = value + (self._array["l1_of"] * abs(theta)).sum(0)
         gradient = data + l2_theta
         if proven:
             gap, value = self._proven(theta, at, dtype, sums, data, value)
         else:
-            gap = self.estimated_gap(gradient, data, value)
+            gap = self.estimated_gap(theta, gradient, data, value)
         return ModelPoints(theta, gradient, value, gap, self._take(sums.held_loss), proven)
 
-    def estimated_gap(self, gradient: Array, data: Array, value: Array) -> Array:
+    def estimated_gap(self, theta: Array, gradient: Array, data: Array, value: Array) -> Array:
         """Return about the duality gaps [K] by gradients, and gradients without the penalty, [P C, K]."""
         weights = len(self.center) * self.classes
-        gap = (gradient[:weights] ** 2 / (2 * self._array["l2_of"][:weights])).sum(0)
+        if self.sparse:
+            l1, l2 = self._array["l1_of"][:weights], self._array["proving_l2_of"]
+            gap, tau = self._penalty_gaps(theta[:weights], data[:weights], l1, l2)
+            gap = gap + (1 - tau) * value
+        else:
+            gap = (gradient[:weights] ** 2 / (2 * self._array["l2_of"][:weights])).sum(0)
         # Twice what the intercepts alone could still gain, if their curvature were the null model's.
         gap = gap + (data[weights:] ** 2).sum(0)
         return self.xp.minimum(gap, value)
+
+    def _penalty_gaps(self, w: Array, a: Array, l1: Array, l2: Array) -> tuple[Array, Array]:
+        """Return the columns' part of the gaps [K], and tau [K], for w, a and penalties [D C, K]; l2 as it proves."""
+        with np.errstate(all="ignore"):
+            tau = shrinkage(a, l1, l2)
+            return self.xp.where(l2 > 0, penalty_gap(w, a, l1, l2), l1_gap(w, tau * a, l1)).sum(0), tau
 
     def _proven(
         self, theta: Array, at: tuple[Tensor, Tensor], dtype: torch.dtype, sums: ModelSums, data: Array, value: Array
     ) -> tuple[Array, Array]:
         """Return duality gaps [K], as `Objective.certify` does, and the values at coefficients without what the classes
-        share."""
+        share.
+
+        Where u is shrunk to tau u, its divergence of a row is convex in tau: at most tau times that of u, and 1 - tau
+        times the row's loss.
+        """
         xp, D, C, K = self.xp, len(self.center), self.classes, self.count
         scale, l2 = self._array["scale"], self._array["l2"]
         W = self._centred(theta)[0]
-        saved = 0.5 * (l2 * C * W.mean(1) ** 2).sum(0) if C > 1 else 0.0 * value
+        saved = 0.5 * (l2 * C * W.mean(1) ** 2).sum(0) if C > 1 and not self.sparse else 0.0 * value
         value = value - saved
         a = data.reshape(-1, C, K)
         divergence, farthest = 0.0 * value, 0.0 * value
@@ -303,7 +347,14 @@ class ModelObjectives:
                 moved = self._pulled_back(again.border, again.corner).reshape(-1, C, K)
             a = a - moved
         a = a[:D] / scale[:D, None]
-        gap = divergence + ((a + l2[:, None] * W) ** 2 / (2 * l2[:, None])).sum(0).sum(0) - saved
+        if self.sparse:
+            proving = self._array["proving_l2"]
+            penalties = [xp.stack([each] * C, 1).reshape(-1, K) for each in (self._array["l1"], proving)]
+            gap, tau = self._penalty_gaps(W.reshape(-1, K), a.reshape(-1, K), *penalties)
+            loss = self._take(sums.loss) / self._array["weight_sum"]
+            gap = gap + tau * divergence + (1 - tau) * loss + 0.5 * ((l2 - proving)[:, None] * W**2).sum(0).sum(0)
+        else:
+            gap = divergence + ((a + l2[:, None] * W) ** 2 / (2 * l2[:, None])).sum(0).sum(0) - saved
         # Where there is no such shift all that is known is P* >= 0; NaN is no small number either.
         gap = xp.where(farthest <= FARTHEST_SHIFT, xp.maximum(gap, 0.0 * value), value)
         return xp.minimum(gap, value), value
@@ -327,8 +378,8 @@ class ModelObjectives:
         return self.intercept and not self.subtract
 
     def array(self, name: str) -> Array:
-        """Return an array where they live: scale [P, K], l2_of [P C, K], the penalty by theta, scale_of [P C, K],
-        center [D] or weight_sum [K]."""
+        """Return an array where they live: scale [P, K], l1_of or l2_of [P C, K], penalties by theta, scale_of
+        [P C, K], center [D] or weight_sum [K]."""
         return self._array[name]
 
     def on_device(self, array: NDArray[Any]) -> Array:
@@ -337,13 +388,14 @@ class ModelObjectives:
 
     @cached_property
     def _array(self) -> dict[str, Array]:
-        l2_of = self.l2 * np.square(self.scale[: len(self.l2)])
-        if self.intercept:
-            l2_of = np.concatenate([l2_of, np.zeros((1, self.count))])
-        l2_of = np.repeat(l2_of, self.classes, axis=0)
-        arrays = {"scale": self.scale, "center": self.center, "l2": self.l2, "l2_of": l2_of}
-        arrays["scale_of"] = np.repeat(self.scale, self.classes, axis=0)
-        return {name: self.on_device(each) for name, each in (arrays | {"weight_sum": self.weight_sum}).items()}
+        C, D = self.classes, len(self.l2)
+        d, none = self.scale[:D], np.zeros((len(self.scale) - D, self.count))
+        l1_of, l2_of = (np.concatenate([each, none]) for each in (self.l1 * d, self.l2 * np.square(d)))
+        arrays = {"scale_of": self.scale, "l1_of": l1_of, "l2_of": l2_of, "proving_l2_of": self._proving_l2 * d**2}
+        arrays = {name: np.repeat(each, C, axis=0) for name, each in arrays.items()}
+        arrays |= {"scale": self.scale, "l1": self.l1, "l2": self.l2, "proving_l2": self._proving_l2}
+        arrays |= {"center": self.center, "weight_sum": self.weight_sum}
+        return {name: self.on_device(each) for name, each in arrays.items()}
 
     def _take(self, tensor: Tensor) -> Array:
         return tensor.numpy() if self.program.on_host else tensor

@@ -51,7 +51,7 @@ class SampleRows:
         J.diagonal(dim1=1, dim2=2).copy_(-J.sum(dim=2))
         J = (J * weights[:, None, None]).reshape(N, C * C).t()
         height = max(1, _AT_ONCE // (N * P))
-        blocks = torch.cat([((Z * some[:, :, None]).mT @ Z).double() for some in J.split(height)])
+        blocks = torch.cat([((Z * some[:, :, None]).mT @ Z).double() for some in torch.split(J, height)])
         return blocks.reshape(C, C, P, P).permute(2, 0, 3, 1).reshape(P * C, P * C)
 
     def inverse_factors(self, weights: Tensor, at: Tensor, relative: Tensor, penalties: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class Preconditioner:
         groups, place = np.unique(keys, axis=1, return_inverse=True)
         self._members = [np.flatnonzero(place.reshape(-1) == g) for g in range(groups.shape[1])]
         self._factors: Any = None
-        """Inverse factors of each group, in its order."""
+        """Inverse factors of each group, in its order; where there is an l1 term the matrices."""
         self._weights: Array = None
         if rows is not None:
             models = objectives.models
@@ -140,17 +140,16 @@ class Preconditioner:
         """Make them at the mean of each group's theta [P C, K]."""
         if self._rows is None:
             return
-        self._factors = self._rows.rows.inverse_factors(*self._arguments(self._rows, theta))
+        rows = self._rows.rows
+        made = rows.hessians if self._objectives.sparse else rows.inverse_factors
+        self._factors = made(*self._arguments(self._rows, theta))
 
-    def matrices(self, theta: Array) -> Array:
-        """Return M at the mean of each group's theta [P C, K], [G, Q, Q], and the group of each model, [K]; Q is P C,
-        or P where there is one class."""
-        assert self._rows is not None
-        found = self._rows.rows.hessians(*self._arguments(self._rows, theta))
+    def matrices(self) -> Array:
+        """Return M of each model, [K, Q, Q], where there is an l1 term; Q is P C, or P where there is one class."""
         group = np.empty(self._objectives.count, np.int64)
         for g, members in enumerate(self._members):
             group[members] = g
-        return found, group
+        return self._factors[group]
 
     def _arguments(self, rows: HessianRows, theta: Array) -> tuple[Array, Array, Array, Array]:
         """Return what Hessians are made of: weights of rows, coefficients, and R's and the penalty's diagonals."""

@@ -18,6 +18,7 @@ from flashlogit_kernels.models import ModelSums
 
 from ..objectives.models import Array, ModelObjectives, ModelPoints
 from .many_hessians import Preconditioner
+from .many_proximal import ProximalDirections
 from .method import ROUNDING, SUFFICIENT
 
 
@@ -55,6 +56,49 @@ class Standing:
         return Standing(**{name: each[models] for name, each in vars(self).items()})
 
 
+class Pairs:
+    """Directions of L-BFGS: steps and changes of the gradient, which correct M^-1 by the two-loop recursion."""
+
+    def __init__(self, preconditioner: Preconditioner, tuning: StepTuning) -> None:
+        self._preconditioner, self._tuning = preconditioner, tuning
+        self._S: list[Array] = []
+        self._Y: list[Array] = []
+        self._used: list[Array] = []
+        """Pairs, the newest first, [P C, K], and 1 / s . y [K], 0 where a model has none."""
+
+    def learn(self, s: Array, y: Array, accepted: Array) -> None:
+        """Take up steps s and changes of the gradient y [P C, K] of the models `accepted` [K]."""
+        xp, kept = np if isinstance(s, np.ndarray) else torch, self._tuning.memory - 1
+        sy, yy = (s * y).sum(0), (y * y).sum(0)
+        keep = accepted & (sy > self._tuning.curved * yy)
+        self._S = [xp.where(keep, s, 0.0), *self._S[:kept]]
+        self._Y = [xp.where(keep, y, 0.0), *self._Y[:kept]]
+        self._used = [xp.where(keep, 1.0 / xp.where(keep, sy, 1.0), 0.0), *self._used[:kept]]
+
+    def renew(self) -> None:
+        """Go on with another M."""
+        if self._preconditioner.exact:  # steps from where the curvature was another one would spoil it
+            self._S, self._Y, self._used = [], [], []
+
+    def chosen(self, models: NDArray[np.int64]) -> None:
+        """Go on with some of the models."""
+        self._S, self._Y = ([each[:, models] for each in pairs] for pairs in (self._S, self._Y))
+        self._used = [each[models] for each in self._used]
+
+    def at(self, point: ModelPoints, objectives: ModelObjectives, wanted: Array) -> Array:
+        """Return directions from a point, [P C, K]: of all models, whichever are wanted."""
+        q, alphas = point.gradient + 0.0, []
+        pairs = list(zip(self._S, self._Y, self._used, strict=True))
+        for s, y, rho in pairs:
+            alpha = rho * (s * q).sum(0)
+            q = q - alpha * y
+            alphas.append(alpha)
+        r = self._preconditioner.times(q)
+        for (s, y, rho), alpha in zip(reversed(pairs), reversed(alphas), strict=True):
+            r = r + (alpha - rho * (y * r).sum(0)) * s
+        return -r
+
+
 class Steps:
     """K models at their accepted points, on the way to the next ones.
 
@@ -89,13 +133,14 @@ class Steps:
         self._proven, self._rough = proven, rough
         self._goal, self._floor = objectives.on_device(goal), objectives.on_device(floor)
         self._point = point
-        self._S: list[Array] = []
-        self._Y: list[Array] = []
-        self._used: list[Array] = []
-        """Pairs, the newest first, [P C, K], and 1 / s . y [K], 0 where a model has none."""
         self._step, self._refused = 0.0 * point.value + 1.0, 0.0 * point.value
         self._best, self._stalled = 0.0 * point.value + np.inf, 0.0 * point.value
-        self._direction = -self._inverse_times(point.gradient)
+        self._directions: ProximalDirections | Pairs
+        if objectives.sparse:
+            self._directions = ProximalDirections(preconditioner)
+        else:
+            self._directions = Pairs(preconditioner, tuning)
+        self._direction = self._directions.at(point, objectives, point.value == point.value)
         self._count()
 
     @property
@@ -122,8 +167,7 @@ class Steps:
         self.objectives = self.objectives.chosen(models)
         self._preconditioner.chosen(models)
         self._point = self._point[models]
-        self._S, self._Y = ([each[:, models] for each in pairs] for pairs in (self._S, self._Y))
-        self._used = [each[models] for each in self._used]
+        self._directions.chosen(models)
         self._direction = self._direction[:, models]
         for name in ("_step", "_refused", "_best", "_stalled", "_goal", "_floor"):
             setattr(self, name, getattr(self, name)[models])
@@ -137,6 +181,8 @@ class Steps:
         new = self.objectives.evaluate(point.theta + step * self._direction, dtype=dtype, proven=proven)
         moved = new.theta - point.theta
         predicted = (point.gradient * moved).sum(0)
+        if self.objectives.sparse:
+            predicted = predicted + (self.objectives.array("l1_of") * (abs(new.theta) - abs(point.theta))).sum(0)
         change = new.value - point.value
         rough = dtype == torch.float32
         rounding = tuning.rough_rounding if rough or self._rough else ROUNDING
@@ -146,20 +192,14 @@ class Steps:
         parabola = xp.where(xp.isfinite(parabola), parabola, 0.1 + 0.0 * parabola)
         shorter = step * xp.clip(parabola, 0.1, 0.5)
         y = new.gradient - point.gradient
-        sy, yy = (moved * y).sum(0), (y * y).sum(0)
-        keep = accepted & (sy > tuning.curved * yy)
-        kept = tuning.memory - 1
-        self._S = [xp.where(keep, moved, 0.0), *self._S[:kept]]
-        self._Y = [xp.where(keep, y, 0.0), *self._Y[:kept]]
-        self._used = [xp.where(keep, 1.0 / xp.where(keep, sy, 1.0), 0.0), *self._used[:kept]]
+        self._directions.learn(moved, y, accepted)
         self._point = point = _merged(xp, accepted, new, point)
         self._step = xp.where(accepted, 1.0, shorter)
         self._refused = xp.where(accepted, 0.0, self._refused + 1)
         if renew:
             self._preconditioner.make(point.theta)
-            if self._preconditioner.exact:  # steps from where the curvature was another one would spoil it
-                self._S, self._Y, self._used = [], [], []
-        self._direction = xp.where(accepted, -self._inverse_times(point.gradient), self._direction)
+            self._directions.renew()
+        self._direction = xp.where(accepted, self._directions.at(point, self.objectives, accepted), self._direction)
         self._count()
 
     def _count(self) -> None:
@@ -167,19 +207,6 @@ class Steps:
         xp, gap = self.objectives.xp, self._point.gap
         better = gap < 0.9 * self._best
         self._best, self._stalled = xp.minimum(self._best, gap), xp.where(better, 0.0, self._stalled + 1)
-
-    def _inverse_times(self, v: Array) -> Array:
-        """Return H v for v [P C, K] by the two-loop recursion."""
-        q, alphas = v + 0.0, []
-        pairs = list(zip(self._S, self._Y, self._used, strict=True))
-        for s, y, rho in pairs:
-            alpha = rho * (s * q).sum(0)
-            q = q - alpha * y
-            alphas.append(alpha)
-        r = self._preconditioner.times(q)
-        for (s, y, rho), alpha in zip(reversed(pairs), reversed(alphas), strict=True):
-            r = r + (alpha - rho * (y * r).sum(0)) * s
-        return r
 
 
 class LaunchedSteps:
@@ -266,7 +293,7 @@ class LaunchedSteps:
 def steps_from(point: ModelPoints, objectives: ModelObjectives, *args: Any, **options: Any) -> Steps | LaunchedSteps:
     """Return the steps from a point: by kernels where the backend has them for so many parameters."""
     kernels = objectives.program.step
-    launched = kernels is not None and kernels.fits(len(point.theta))
+    launched = kernels is not None and not objectives.sparse and kernels.fits(len(point.theta))
     return (LaunchedSteps if launched else Steps)(point, objectives, *args, **options)
 
 

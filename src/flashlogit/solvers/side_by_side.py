@@ -2,16 +2,18 @@
 
 The recursion (Nocedal 1980) begins with M^-1, M being the Hessian of a sample of the rows. Models of one target and one
 penalty share M: folds leave out a few rows each, and what those change the pairs of steps and gradients correct. Where
-the sample is all rows each model has its own, and steps are Newton's. A
-model has its own step length, pairs, refusals and certificate, and leaves when its gap is proven.
+the sample is all rows each model has its own, and steps are Newton's. With an l1 term a step goes to the minimum of a
+quadratic model and that term (`flashlogit.solvers.many_proximal`). A model has its own step length, pairs, refusals and
+certificate, and leaves when its gap is proven.
 
 Where there are many, they are solved in waves, from strong penalties to weak ones. The optimum of a neighbour on the
 path starts the next,
 
     theta - M^-1 (l2' - l2) theta,
 
-which is a Newton step from there, for the gradient at an optimum is known. Where a sample of the rows says enough, all
-models are solved on it first, and a neighbour says how far off the sample's optimum is.
+which is a Newton step from there, for the gradient at an optimum is known (with an l1 term theta itself). Where a
+sample of the rows says enough, all models are solved on it first, and a neighbour says how far off the sample's optimum
+is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..objectives.models import Array, ModelObjectives, ModelPoints
+from .many_hessians import TUNING as HESSIANS
 from .many_hessians import HessianRows, Path, Preconditioner
 from .many_steps import StepTuning, steps_from
 
@@ -45,7 +48,8 @@ class Tuning(StepTuning):
     """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where each step of a wave takes a
     hundred launches."""
     most_numbers: tuple[int, int] = (1 << 23, 1 << 27)
-    """Most numbers of the steps of a wave, of 64 MB and 1 GB; their changes of the gradient are as many."""
+    """Most numbers of the steps of a wave, of 64 MB and 1 GB; their changes of the gradient are as many. With an l1
+    term they are those of its models' matrices."""
     shrink: int = 16
     """Rows of a sample that is solved first are one in so many."""
     rows_a_parameter: int = 32
@@ -118,6 +122,7 @@ def solve_models(
                 at = at + (theta[:, previous] - starts[:, previous]) * there / here
             else:
                 at = theta[:, previous] * there / here
+            if not (on_sample or objectives.sparse):
                 l2_of = objectives.array("l2_of")
                 change = l2_of[:, wave] - l2_of[:, previous] * (here / there) ** 2
                 preconditioner.make(at)
@@ -131,15 +136,22 @@ def solve_models(
     return solved
 
 
+def takes_l1(columns: int, classes: int) -> bool:
+    """Return whether models of so many columns with an l1 term are solved side by side: those with a Hessian of all
+    their weights, of two classes. What a softmax's classes have in common is hardly curved, so that coordinate descent
+    takes long: 12 models of scikit-learn's digits took twice as long as one by one."""
+    return columns < HESSIANS.parameters and classes == 1
+
+
 def _waves(objectives: ModelObjectives, path: Path) -> list[NDArray[np.int64]]:
     """Return the numbers of the models of each wave: those of some levels, of strong penalties first."""
     order = np.argsort(path.level, kind="stable")
     chains = len(np.unique(path.chain))
     on_gpu = objectives.X.is_cuda
     most = max(TUNING.columns[on_gpu] // objectives.classes, 1)
-    most = min(
-        most, max(TUNING.most_numbers[on_gpu] // (TUNING.memory * len(objectives.scale) * objectives.classes), 1)
-    )
+    Q = len(objectives.scale) * objectives.classes
+    numbers = Q * (Q if objectives.sparse else TUNING.memory)
+    most = min(most, max(TUNING.most_numbers[on_gpu] // numbers, 1))
     if chains >= most:  # waves of some chains each, level by level
         waves = []
         for level in np.unique(path.level):

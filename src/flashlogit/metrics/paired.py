@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .evaluation import class_losses
-from .intervals import LEVEL, REPLICATES, Draws, Drawn
+from .intervals import LEVEL, REPLICATES, Drawn, Draws
 from .scores import Floats, SplitScores, areas, average_precision_pulls, roc_area_pulls
 
 EXACT_ROWS = 2_000

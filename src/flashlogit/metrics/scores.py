@@ -138,7 +138,7 @@ def roc_area_pulls(split: SplitScores) -> Floats:
     place = np.searchsorted(-ranking.score, -rows.logits)
     P, N = ranking.positive[-1], ranking.negative[-1]
     of_class, of_rest = (1 - fpr - area) * ((P + N) / P), (tpr - area) * ((P + N) / N)
-    return np.where(rows.y == 1, of_class[place], of_rest[place])
+    return np.asarray(np.where(rows.y == 1, of_class[place], of_rest[place]))
 
 
 def average_precision_pulls(split: SplitScores) -> Floats:
@@ -157,7 +157,7 @@ def average_precision_pulls(split: SplitScores) -> Floats:
     of_positive, of_negative = (np.cumsum((slope * of)[::-1])[::-1] for of in (F, -T))
     of_positive = of_positive + T / called - ranking.areas[1]
     place = np.searchsorted(-ranking.score, -rows.logits)
-    return np.where(rows.y == 1, of_positive[place], of_negative[place]) * ((P + F[-1]) / P)
+    return np.asarray(np.where(rows.y == 1, of_positive[place], of_negative[place]) * ((P + F[-1]) / P))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _require_same_classes(paths: Sequence[Path], models: Sequence[Model]) -> Non
     first = models[0].label_names
     for path, model in zip(paths, models, strict=True):
         if model.label_names != first:
-            problem = f"tells {listing(model.label_names, 4)} apart, and {paths[0]} {listing(first, 4)}"
+            problem = f"has the classes {listing(model.label_names, 4)}, and {paths[0]} {listing(first, 4)}"
             raise UserError(problem, setting=path, remedy="compare runs of the same classes in the same order")
 
 

@@ -8,7 +8,7 @@ certain where their intervals overlap. A difference is called better or worse
 where its whole interval is.
 
 Runs of other rows, and of versions that kept no predictions, are compared on
-the rows of a file with labels, by --data.
+the rows of a file with labels, by --data: rows that none was trained on.
 
 examples:
   runs/bce runs/newton

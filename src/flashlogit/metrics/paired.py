@@ -100,8 +100,11 @@ def compare_paired(
     else:
         for name, of in by_row.items():
             ends |= draws.quantiles(*draws.of_mean(name, of))[1]
+    # No replicate of a handful of rows may have both classes, and so an area.
     differences = {
-        name: Difference(value, min(ends[name][0], value), max(ends[name][1], value)) for name, value in exact.items()
+        name: Difference(value, min(ends[name][0], value), max(ends[name][1], value))
+        for name, value in exact.items()
+        if name in ends
     }
     won = by_row["accuracy"]
     return Paired(len(rows.y), differences, int((won < 0).sum()), int((won > 0).sum()))

@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..config.load import load_settings
 from ..config.settings import RunSettings
 from ..metrics.intervals import Interval, bootstrap
 from ..metrics.paired import compare_paired
-from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..system.errors import UserError, listing
 from ..system.safetensors_file import first_problem
 from .comparison import Against, Comparison, Measured
 from .directory import PREDICTIONS
-from .predictions import read_predictions
+from .predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
     from .scoring import Data
@@ -36,7 +34,6 @@ _SEED = 0
 _SPLITS = ("test", "validation", "train")
 _NOT_COMPARED = {"name", "output"}
 """Settings that say where a run lies."""
-_ABSENT = object()
 
 
 class _Results(BaseModel):
@@ -57,13 +54,12 @@ class _Results(BaseModel):
 
 @dataclass(frozen=True)
 class _Run:
-    """A run with its scores of the rows of the comparison, None where it has kept none."""
+    """A run with its predictions of the rows of the comparison, None where it has kept none."""
 
     measured: Measured
     settings: RunSettings | None
     threshold: float
-    number: NDArray[np.integer] | None
-    scores: SplitScores | None
+    kept: Predictions | None
 
 
 @dataclass(frozen=True)
@@ -190,8 +186,7 @@ def _saved(path: Path, name: str, model: Model, split: str) -> _Run:
         raise UserError(f"the run {path} has no such split", setting="--split", value=split, remedy=remedy)
     kept = read_predictions(path / PREDICTIONS, split, len(model.label_names))
     measured = Measured(name, _whole(there[split]), results.intervals.splits.get(split, {}))
-    number, scores = (None, None) if kept is None else (kept.number, kept.scores)
-    return _Run(measured, _settings(path), model.threshold, number, scores)
+    return _Run(measured, _settings(path), model.threshold, kept)
 
 
 def _whole(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -212,12 +207,11 @@ def _scored(
         file = score_file(model, path, data.path, label=data.label, weight=data.weight, labels=data.labels)
         metrics = file.metrics(model.threshold).to_json()
         intervals = bootstrap(file.scores, eps=model.eps, threshold=model.threshold, seed=_SEED)
-        number = np.flatnonzero(file.kept) + 1
-        measured = Measured(name, metrics, intervals)
-        runs.append(_Run(measured, file.settings, model.threshold, number, file.scores))
+        kept = Predictions(np.flatnonzero(file.kept) + 1, file.scores)
+        runs.append(_Run(Measured(name, metrics, intervals), file.settings, model.threshold, kept))
         notes += [f"{name}: {note}" for note in file.notes]
-    if unlabelled := int((~file.kept).sum()):
-        notes.append(f"left out {unlabelled:,} rows without a label")
+        if unlabelled := int((~file.kept).sum()):
+            notes.append(f"{name}: left out {unlabelled:,} rows without a label")
     return runs, notes
 
 
@@ -225,17 +219,16 @@ def _against(base: _Run, run: _Run, rows: str) -> Against:
     name = run.measured.name
     if rows == "train":
         return Against(name, None, "runs keep no predictions of training rows; --data FILE compares them on a file's")
-    for each in (base, run):
-        if each.scores is None:
-            problem = f"{each.measured.name} has no {PREDICTIONS}, which earlier versions did not write"
-            return Against(name, None, f"{problem}; --data FILE compares them on a file's rows")
-    assert base.scores is not None
-    assert run.scores is not None
-    if not (np.array_equal(base.number, run.number) and base.scores.same_rows(run.scores)):  # type: ignore[arg-type]
+    first, second = base.kept, run.kept
+    if first is None or second is None:
+        lacking = (base if first is None else run).measured.name
+        problem = f"{lacking} has no {PREDICTIONS}, which earlier versions did not write"
+        return Against(name, None, f"{problem}; --data FILE compares them on a file's rows")
+    if not (np.array_equal(first.number, second.number) and first.scores.same_rows(second.scores)):
         remedy = "" if rows == "data" else "; --data FILE compares them on a file's"
         return Against(name, None, f"they were measured on other rows, or on other labels or weights of them{remedy}")
     thresholds = base.threshold, run.threshold
-    return Against(name, compare_paired(base.scores, run.scores, thresholds=thresholds, seed=_SEED))
+    return Against(name, compare_paired(first.scores, second.scores, thresholds=thresholds, seed=_SEED))
 
 
 def _other_files(base: _Run, run: _Run, split: str) -> list[str]:

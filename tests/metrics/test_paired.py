@@ -80,6 +80,18 @@ def test_first_order_is_near_to_areas_of_every_replicate(monkeypatch):
         assert (near[name].low, near[name].high) == pytest.approx((exact[name].low, exact[name].high), abs=0.1 * width)
 
 
+def test_of_a_rare_class_few_rows_hold_the_variance(monkeypatch):
+    monkeypatch.setattr(paired, "EXACT_ROWS", 0)
+    given = models(20_000, shift=-8.0)
+    assert 20 < given[0].y.sum() < 60
+    p, q = (expit(each.logits) for each in given)
+    y, found = given[0].y, compare_paired(*given, seed=1).differences
+    losses = [-np.log(np.where(y == 1, each, 1 - each)) for each in (p, q)]
+    for name, of in (("log_loss", losses[1] - losses[0]), ("brier", np.square(q - y) - np.square(p - y))):
+        # Normal theory; a width of 1,000 replicates is known to 3 %.
+        assert found[name].high - found[name].low == pytest.approx(2 * 1.96 * of.std() / np.sqrt(len(y)), rel=0.12)
+
+
 @pytest.mark.parametrize("rows", [300, 2500])
 def test_a_difference_may_be_sure_where_intervals_overlap(rows):
     first, second = models(rows, noise=0.4)

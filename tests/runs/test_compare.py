@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ import pytest
 from run_files import made, metrics
 
 from flashlogit.commands.main import run_command
+from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
-from flashlogit.runs.predictions import read_predictions
+from flashlogit.runs.predictions import Predictions, read_predictions, write_predictions
 
 N = 400
 
@@ -161,11 +163,28 @@ def test_of_earlier_versions_and_training_rows_there_is_the_table_alone(compare,
     (old / "predictions.safetensors").unlink()
     found = compare("all", str(old))
     assert "old has no predictions.safetensors" in found["differences"]["old"]["why_not"]
+    kept = read_predictions(runs / "few/predictions.safetensors", "test", 2)
+    write_predictions(old / "predictions.safetensors", {"test": replace(kept, number=kept.number + 1)})
+    assert "on other rows" in compare("all", str(old))["differences"]["old"]["why_not"]
     found = compare("all", "few", "--split", "train")
     assert "training rows" in found["differences"]["few"]["why_not"]
     assert found["runs"]["all"]["rows"] == N - 160
     (old / "predictions.safetensors").write_bytes((runs / "three/predictions.safetensors").read_bytes())
     assert "holds no predictions of the run" in compare("all", str(old), code=2)
+
+
+def test_predictions_lose_no_digit(tmp_path):
+    rng = np.random.default_rng(0)
+    for logits in (rng.normal(size=9), rng.normal(size=(9, 3)).astype(np.float32).astype(np.float64)):
+        y, weight = np.arange(9) % 2, rng.random(9) if logits.ndim == 1 else None
+        written = Predictions(np.arange(9) + 2**32 * (logits.ndim == 1), SplitScores(logits, y, weight))
+        write_predictions(tmp_path / "p", {"test": written, "validation": written})
+        found = read_predictions(tmp_path / "p", "test", logits.ndim + 1)
+        assert found.number.tolist() == written.number.tolist()
+        assert found.scores.logits.tolist() == logits.tolist()
+        assert (found.scores.sample_weight is None) == (weight is None)
+        assert found.scores.same_rows(written.scores)
+        assert read_predictions(tmp_path / "p", "train", 2) is None
 
 
 def test_text_and_files(runs, tmp_path, capsys):

@@ -53,7 +53,9 @@ def test_help_lists_every_command_with_examples(capsys):
         assert listed in text
 
 
-@pytest.mark.parametrize("script", ["train", "predict", "evaluate", "export", "inspect_data", "check_gradients"])
+@pytest.mark.parametrize(
+    "script", ["train", "predict", "evaluate", "compare", "export", "inspect_data", "check_gradients"]
+)
 def test_every_command_and_its_script_have_help(script, capsys, monkeypatch):
     command = script.removesuffix("_data").replace("_", "-")
     with pytest.raises(SystemExit) as done:

@@ -72,6 +72,9 @@ def test_labels_and_weights_stay_with_their_rows(dtype, expected, name, write, l
         assert torch.equal(rows.sample_weight.double() * 4, values)
         assert torch.equal(rows.y, values % 2)
         assert (values.diff() > 0).all()  # in the file's order
+    for rows in (data.validation, data.test):
+        assert rows.number.tolist() == (rows.X[:, 0].double() + 1).tolist()
+    assert data.train.number is None
 
 
 WEIGHTS = [
@@ -113,6 +116,7 @@ def test_files_of_their_own(write, load_file):
     data = load_file(path, validation_path=write("v.parquet", other), label=label, dtype="float64")
     assert (len(data.train), len(data.validation), len(data.test)) == (85, 4, 15)
     assert data.validation.y.tolist() == [1, 0, 0, 1]
+    assert data.validation.number.tolist() == [1, 2, 3, 4]
     expected = (np.column_stack([other["a"], other["b"]]) - data.standardization.mean) / data.standardization.scale
     assert np.array_equal(data.validation.X.numpy(), expected)
 
@@ -204,6 +208,7 @@ def test_shapes_names_and_moments(dtype, device):
     assert not torch.equal(X, other.train.X)
     assert X.is_contiguous()
     assert len({rows.X.untyped_storage().data_ptr() for rows in data.splits.values()}) == 1
+    assert [data.test.number[0], data.test.number[-1]] == [17_001, 20_000]
     if dtype in ("bfloat16", "float16"):  # the same data, rounded
         assert torch.equal(X, made(device, rows=20_000, columns=5, seed=5).train.X.to(X.dtype))
 

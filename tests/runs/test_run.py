@@ -34,7 +34,8 @@ def test_the_default_run_is_good_and_leaves_everything(train, tmp_path):
     printed = train("report.pictures=true")
     folder = tmp_path / "bce"
     files = "config.yaml history.jsonl model.safetensors metrics.json coefficients.csv report.html pictures"
-    assert {file.name for file in folder.iterdir()} == {*files.split(), "checkpoint.safetensors", ".lock"}
+    kept = {"checkpoint.safetensors", "predictions.safetensors", ".lock"}
+    assert {file.name for file in folder.iterdir()} == {*files.split(), *kept}
     found = metrics(folder)
     assert found["test"]["roc_auc"] >= 0.99
     assert list(found) == ["train", "validation", "test", "intervals", "run"]

@@ -5,6 +5,7 @@ examples:
   flashlogit train --config configs/bce.yaml
   flashlogit train --config configs/own_file.yaml data.path=flights.csv name=flights
   flashlogit evaluate --model runs/flights --data december.csv
+  flashlogit compare runs/flights runs/flights_with_weather
   flashlogit predict --model runs/flights --data tomorrow.csv --out probabilities.csv
   flashlogit export --model runs/flights --out flights.onnx
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "train": "train a model from a YAML config",
     "predict": "write a model's probabilities for a file",
     "evaluate": "measure a model on a file with labels",
+    "compare": "say which of several runs is better",
     "inspect": "say what a file holds, before training",
     "export": "write a model for other programs: ONNX, scikit-learn",
     "check-gradients": "compare the gradient by hand, autograd and kernel",

@@ -36,6 +36,8 @@ A run leaves a folder <output>/<name>/, and never replaces one unless told
                           gap, why it ended, iterations and reads of X
   model.safetensors       weight [1, D] or [K, D] and bias; columns, categories,
                           standardisation, label names, threshold, a checksum
+  predictions.safetensors row number, label and logit of each row that was held
+                          out for validation or test, for `flashlogit compare`
   config.yaml             all settings, defaults included, to train it again
   history.jsonl           a line for each epoch: losses, learning rate, speed;
                           of a solver for each step: objective, gap, reads of X

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -82,9 +83,11 @@ def synthetic(settings: SyntheticData, *, seed: int, device: torch.device) -> Da
         probability = torch.sigmoid(X_block.to(wide) @ w + settings.intercept)
         y_block.copy_(torch.bernoulli(probability, generator=generator))
     splits: dict[str, Rows] = {}
-    counts = list(sizes.values())
+    counts, first = list(sizes.values()), 1
     for split, X_part, y_part in zip(sizes, torch.split(X, counts), torch.split(y, counts), strict=True):
-        splits[NAMES[split]] = Rows(X_part, y_part)
+        number = None if split == TRAIN else np.arange(first, first + len(X_part))
+        splits[NAMES[split]] = Rows(X_part, y_part, number=number)
+        first += len(X_part)
         if int(y_part.sum(dtype=torch.int64)) in (0, len(y_part)):
             problem = f"the {NAMES[split]} split of {len(y_part)} rows has labels of one class only"
             remedy = "raise data.rows, or bring data.intercept nearer to 0"

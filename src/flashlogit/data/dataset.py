@@ -26,11 +26,14 @@ class Rows:
 
     X is [N, D] in the storage dtype, y [N] uint8 (0 or 1; the class numbers of more classes in int64), or of several
     targets [N, T] float64 with NaN for a label that is missing, sample_weight [N] float32 or float64, or None for ones.
+    number [N] int64 has each row's number in its file, the first of which is 1; None for training rows, of which
+    `RowOrigins` tells.
     """
 
     X: Tensor
     y: Tensor
     sample_weight: Tensor | None = None
+    number: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return self.X.shape[0]

@@ -281,7 +281,8 @@ class _Loader:
         for split, X in tensors.items():
             here = splits == split
             weights = None if labels.weights is None else torch.from_numpy(labels.weights[here]).to(self._device)
-            rows[split] = Rows(X, torch.from_numpy(labels.y[here]).to(self._device), weights)
+            number = None if split == TRAIN else np.flatnonzero(here) + 1
+            rows[split] = Rows(X, torch.from_numpy(labels.y[here]).to(self._device), weights, number)
         return rows
 
 

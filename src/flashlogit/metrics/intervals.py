@@ -64,7 +64,7 @@ def bootstrap(
     z, y = rows.logits, rows.y
     # The weights get mean 1, since very small or large ones would leave float64 when squared.
     s = None if rows.sample_weight is None else rows.share * len(y)
-    draws = _Draws(s, seed, replicates)
+    draws = Draws(s, seed, replicates)
     if split.classes > 2:
         return _of_classes(split, draws)
     bound = logit_bound(eps)
@@ -93,7 +93,7 @@ def bootstrap(
     return _wilson(fourfold(weight), fourfold(squares)) | draws.intervals(metrics, weight, squares, exact)
 
 
-def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
+def _of_classes(split: SplitScores, draws: Draws) -> dict[str, Interval]:
     """Return the same for K > 2 classes."""
     from scipy.sparse import csr_array  # for which two classes need not wait
 
@@ -104,7 +104,7 @@ def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
         values["macro_roc_auc"] = area + pull
     result: dict[str, Interval] = {}
     for name, value in values.items():
-        result |= draws.mean(name, value)
+        result |= draws.intervals(*draws.of_mean(name, value))
     pair, cell = np.unique(rows.y * np.intp(K) + rows.logits.argmax(axis=1), return_inverse=True)
     of_label, of_called = (
         csr_array((np.ones(len(pair)), (np.arange(len(pair)), of)), (len(pair), K)) for of in (pair // K, pair % K)
@@ -117,7 +117,7 @@ def _of_classes(split: SplitScores, draws: _Draws) -> dict[str, Interval]:
     return result | draws.intervals(confusion, *draws.cells(cell, len(pair)))
 
 
-class _Draws:
+class Draws:
     """Replicates of the weights of cells, and the intervals of what is computed from them."""
 
     def __init__(self, s: Floats | None, seed: int, replicates: int) -> None:
@@ -128,15 +128,37 @@ class _Draws:
         weight = totals(place, self._s, size)
         return weight, weight if self._s is None else totals(place, self._s * self._s, size)
 
-    def mean(self, name: str, values: Floats) -> dict[str, Interval]:
-        """Return the interval of the weighted mean of values [N]."""
+    def of_mean(self, name: str, values: Floats) -> tuple[Callable[[Floats], Drawn], Floats, Floats]:
+        """Return what `intervals` takes for the weighted mean of values [N]: neighbouring ones share a cell."""
         order = np.argsort(values)
-        values, N = values[order], len(values)
-        s = np.ones(N) if self._s is None else self._s[order]
-        begins = np.arange(min(N, CELLS)) * N // min(N, CELLS)
+        values = values[order]
+        s = np.ones(len(values)) if self._s is None else self._s[order]
+        begins = _begins(values, s)
         weight, squares = np.add.reduceat(s, begins), np.add.reduceat(s * s, begins)
         of_cell = np.add.reduceat(s * values, begins) / weight
-        return self.intervals(lambda drawn: {name: drawn @ of_cell / drawn.sum(axis=-1)}, weight, squares)
+        return lambda drawn: {name: drawn @ of_cell / drawn.sum(axis=-1)}, weight, squares
+
+    def quantiles(
+        self, of: Callable[[Floats], Drawn], weight: Floats, squares: Floats
+    ) -> tuple[dict[str, float], dict[str, Interval]]:
+        """Return the metrics of the cells, and the ends of the middle `LEVEL` of the replicates in which each is
+        finite, by name; without those that no replicate defines. The arguments are as for `intervals`."""
+        filled = weight > 0
+        unit = squares / np.where(filled, weight, 1.0)
+        counts = weight / np.where(filled, unit, 1.0)
+        parts = []
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for start in range(0, self._replicates, _CHUNK):
+                size = (min(_CHUNK, self._replicates - start), *weight.shape)
+                parts.append(of(self._rng.poisson(counts, size) * unit))
+            cells = {name: float(value[0]) for name, value in of(weight[None]).items()}
+        ends = {}
+        for name in cells:
+            drawn = np.concatenate([part[name] for part in parts])
+            if np.isfinite(drawn).any():
+                low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+                ends[name] = float(low), float(high)
+        return cells, ends
 
     def intervals(
         self, of: Callable[[Floats], Drawn], weight: Floats, squares: Floats, exact: Mapping[str, float] | None = None
@@ -151,22 +173,12 @@ class _Draws:
             weight, squares: each cell's sum of weights and of their squares.
             exact: metrics of the rows, where those of the cells differ a little; the interval is moved with them.
         """
-        filled = weight > 0
-        unit = squares / np.where(filled, weight, 1.0)
-        counts = weight / np.where(filled, unit, 1.0)
-        parts = []
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for start in range(0, self._replicates, _CHUNK):
-                size = (min(_CHUNK, self._replicates - start), *weight.shape)
-                parts.append(of(self._rng.poisson(counts, size) * unit))
-            cells = {name: float(value[0]) for name, value in of(weight[None]).items()}
+        cells, ends_of = self.quantiles(of, weight, squares)
         result = {}
         for name, value in (cells | dict(exact or {})).items():
-            drawn = np.concatenate([part[name] for part in parts])
-            drawn = drawn[np.isfinite(drawn)]
-            if not len(drawn):
+            if name not in ends_of:
                 continue
-            low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            low, high = ends_of[name]
             if high - low > _SAME * max(abs(low), abs(high)):
                 ends = np.array([low, high]) + (value - cells[name])
                 if name not in _UNBOUNDED:
@@ -174,6 +186,27 @@ class _Draws:
                 # Average precision is skewed enough for 97.5 % of a few rows' replicates to lie on one side of it.
                 result[name] = (min(float(ends[0]), value), max(float(ends[1]), value))
         return result
+
+
+def _begins(values: Floats, s: Floats) -> NDArray[np.intp]:
+    """Return where each of about `CELLS` cells of sorted values [N] of weights [N] begins; each value is one if they
+    are few.
+
+    A cell has an equal share of half the weight and half the squared deviations from the mean, and a value of half such
+    a share a cell of its own. Cells of equal weight alone would join a few far values with many others, and lose most
+    of the variance where one row in a thousand is of the rarer class.
+    """
+    if len(values) <= CELLS:
+        return np.arange(len(values))
+    share = s / s.sum()
+    deviation = values - share @ values
+    spread = share * np.square(deviation / (np.abs(deviation).max() or 1.0))
+    mass = (share + spread / (spread.sum() or 1.0)) / 2
+    begin = np.diff(np.floor(np.cumsum(mass) * CELLS), prepend=-1.0) > 0
+    large = mass >= 0.5 / CELLS
+    begin |= large
+    begin[1:] |= large[:-1]
+    return np.flatnonzero(begin)
 
 
 def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:

@@ -125,6 +125,41 @@ def areas(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
         return roc_auc, (rise * precision).sum(axis=-1) + 0 * roc_auc
 
 
+def roc_area_pulls(split: SplitScores) -> Floats:
+    """Return how each counted row [N] of two classes that both have weight pulls at the ROC area.
+
+    A row's pull is the derivative of the area by its share of the weight: for a positive row how much of the negative
+    weight it is ranked above, for a negative one how much of the positive is ranked above it, less the area.
+    """
+    rows, ranking = split.counted, split.ranking
+    assert ranking.areas is not None
+    area = ranking.areas[0]
+    fpr, tpr = (of[1:] - np.diff(of) / 2 for of in ranking.roc())
+    place = np.searchsorted(-ranking.score, -rows.logits)
+    P, N = ranking.positive[-1], ranking.negative[-1]
+    of_class, of_rest = (1 - fpr - area) * ((P + N) / P), (tpr - area) * ((P + N) / N)
+    return np.asarray(np.where(rows.y == 1, of_class[place], of_rest[place]))
+
+
+def average_precision_pulls(split: SplitScores) -> Floats:
+    """Return the derivative of the average precision by each counted row's share of the weight, [N], for two classes
+    that both have weight.
+
+    It is sum_t p_t T_t / (T_t + F_t) / P over the scores t, where p_t is the positive weight at t, T_t and F_t are the
+    positive and the negative weight from t up, and P is all positive weight. A row counts in T or F of every t up to
+    its own score.
+    """
+    rows, ranking = split.counted, split.ranking
+    assert ranking.areas is not None
+    T, F = ranking.positive, ranking.negative
+    P, called = T[-1], T + F
+    slope = np.diff(T, prepend=0.0) / called**2
+    of_positive, of_negative = (np.cumsum((slope * of)[::-1])[::-1] for of in (F, -T))
+    of_positive = of_positive + T / called - ranking.areas[1]
+    place = np.searchsorted(-ranking.score, -rows.logits)
+    return np.asarray(np.where(rows.y == 1, of_positive[place], of_negative[place]) * ((P + F[-1]) / P))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Observed against predicted probability in equal-width bins; arrays are [B], for B bins with weight.
@@ -195,6 +230,15 @@ class SplitScores:
         """K, or 2."""
         return 2 if self.logits.ndim == 1 else self.logits.shape[1]
 
+    def same_rows(self, other: SplitScores) -> bool:
+        """Return whether another split has these labels, weights (as float32, in which they may be stored) and number
+        of classes, row by row."""
+        if self.classes != other.classes or not np.array_equal(self.y, other.y):
+            return False
+        if self.sample_weight is None or other.sample_weight is None:
+            return self.sample_weight is other.sample_weight
+        return np.array_equal(self.sample_weight.astype(np.float32), other.sample_weight.astype(np.float32))
+
     @cached_property
     def share(self) -> Floats:
         """Each row's share of the weight, [N]. A mean of shares times values is finite wherever each value is."""
@@ -244,25 +288,16 @@ class SplitScores:
 
     @cached_property
     def macro_area(self) -> tuple[float, Floats] | None:
-        """Mean of the classes' ROC areas against the rest, and how each counted row pulls at it; None where a class has
-        no weight.
-
-        A row's pull is the derivative of the mean area by its share of the weight: for a row of class k how much of the
-        rest it is ranked above, for any other how much of class k is ranked above it, less the area.
-        """
+        """Mean of the classes' ROC areas against the rest, and how each counted row pulls at it (see
+        `roc_area_pulls`); None where a class has no weight."""
         total, pull = 0.0, np.zeros(len(self.counted.y))
         for k in range(self.classes):
             one = self.counted.against_the_rest(k)
             ranking = one.ranking
             if ranking.areas is None:
                 return None
-            area = ranking.areas[0]
-            total += area
-            fpr, tpr = (of[1:] - np.diff(of) / 2 for of in ranking.roc())
-            place = np.searchsorted(-ranking.score, -one.logits)
-            P, N = ranking.positive[-1], ranking.negative[-1]
-            of_class, of_rest = (1 - fpr - area) * ((P + N) / P), (tpr - area) * ((P + N) / N)
-            pull += np.where(one.y == 1, of_class[place], of_rest[place])
+            total += ranking.areas[0]
+            pull += roc_area_pulls(one)
         return total / self.classes, pull / self.classes
 
 

@@ -27,6 +27,7 @@ _ROW: TypeAdapter[HistoryRow] = TypeAdapter(HistoryRow, config=ConfigDict(strict
 """A row of the history. Its floats may be infinite or NaN, which Python writes into JSON too."""
 
 Mode = Literal["new", "overwrite", "resume"]
+PREDICTIONS = "predictions.safetensors"
 _AGAIN = "start again with --overwrite"
 
 
@@ -44,6 +45,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.history = path / "history.jsonl"
         self.model = path / "model.safetensors"
         self.metrics = path / "metrics.json"
+        self.predictions = path / PREDICTIONS
         self.coefficients = path / "coefficients.csv"
         self.targets = path / "targets"
         self.targets_table = path / "targets.csv"
@@ -54,7 +56,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._files = [self.config, self.history, self.model, self.metrics, self.coefficients]
-        self._files += [self.targets_table, self.grid, self.out_of_fold, self.report, self.checkpoint]
+        self._files += [self.predictions, self.targets_table, self.grid, self.out_of_fold, self.report, self.checkpoint]
         self._files += [self.pictures / name for name in (*PICTURES, *GRID_PICTURES)]
         self._files.append(path / "curves.png")  # of 0.1.0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None
@@ -136,12 +138,9 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
     def write_table(self, path: Path, table: pa.Table) -> None:
         """Write a table as CSV in one step, text as `safe_cells` has it; what is null is empty."""
-        import pyarrow.csv
+        from ..data.files.text import write_csv
 
-        from ..data.files.text import safe_cells
-
-        safe = safe_cells(table)
-        write_atomically(path, lambda temporary: pyarrow.csv.write_csv(safe, temporary))
+        write_csv(path, table)
 
     def _is_used(self) -> bool:
         return any(file.name != ".lock" for file in self.path.glob("*"))

@@ -33,6 +33,7 @@ from ..report.text import metrics_table
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
+from .predictions import Predictions, write_predictions
 
 if TYPE_CHECKING:  # it imports solvers, which training by mini-batches does not need
     from ..fitting.inference import Inference
@@ -152,8 +153,8 @@ class Results:
 
 
 def write_results(task: RunTask, learned: Learned) -> Results:
-    """Write model.safetensors, coefficients.csv, metrics.json, of a grid grid.csv and out_of_fold.csv and, if asked
-    for, the report and its pictures; return what was measured."""
+    """Write model.safetensors, coefficients.csv, metrics.json, predictions.safetensors of splits that were held out, of
+    a grid grid.csv and out_of_fold.csv and, if asked for, the report and its pictures; return what was measured."""
     directory, settings, dataset = task.directory, task.settings, task.dataset
     weight, bias = learned.weight, learned.bias
     eps, threshold, bins = settings.loss.eps, settings.report.threshold, settings.report.calibration_bins
@@ -186,6 +187,11 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         threads=torch.get_num_threads(),
     )
     results = Results(metrics, intervals, run, grid)
+    held_out = {
+        name: Predictions(rows.number, scores[name]) for name, rows in dataset.splits.items() if rows.number is not None
+    }
+    if held_out:
+        write_predictions(directory.predictions, held_out)
     # Numbers that JSON does not know raise ValueError.
     directory.write_text(directory.metrics, json.dumps(results.to_json(), indent=2, allow_nan=False) + "\n")
     report = build_report(

@@ -19,9 +19,10 @@ import pyarrow.parquet
 
 from ..config.data import FileData, Label
 from ..config.load import load_settings
+from ..config.settings import RunSettings
 from ..data.columns.labels import Mapping, OneAgainstRest, Rule, Threshold, apply_rule, read_weights
 from ..data.files.open import named_files
-from ..data.files.tables import from_numpy, from_text
+from ..data.files.tables import Mask, from_numpy, from_text
 from ..data.files.text import safe_cells
 from ..data.prediction import PredictionRows, read_for_prediction
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
@@ -197,6 +198,25 @@ def _without_rows(schema: pa.Schema) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class ScoredFile:
+    """What a model says of the rows of a file that have a label."""
+
+    model: Model
+    scores: SplitScores
+    kept: Mask
+    """[N] bool: which rows of the file have one."""
+    settings: RunSettings | None
+    """Those of the model's run, if its folder has them."""
+    notes: tuple[str, ...]
+    """Sentences on values that the model does not know."""
+
+    def metrics(self, threshold: float) -> Metrics | ClassMetrics:
+        """Return all metrics, with this probability from which a row is positive."""
+        bins = _BINS if self.settings is None else self.settings.report.calibration_bins
+        return evaluate(self.scores, eps=self.model.eps, threshold=threshold, bins=bins)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Metrics of a file, how many of its rows had no label and were left out, and sentences on values that the model
     does not know."""
@@ -218,18 +238,40 @@ def evaluate_file(
     """Measure a model on rows that have labels; those without are left out.
 
     Args:
-        model_path: a run directory, or its model.safetensors.
-        data: files as for `flashlogit.data.files.open.open_files`.
-        label: the label column; None for the run's.
-        weight: a column of weights; None for the run's, if the label is.
+        model_path, data, label, weight, labels: as for `score_file`.
         threshold: probability from which a row is called positive; None for the model's.
-        labels: files that have the label and the weight of each row, if `data` has not.
 
     Raises:
         UserError: a file, column or value that cannot be used.
     """
     model = Model.load(model_path)
     threshold = model.threshold_or(threshold)
+    file = score_file(model, model_path, data, label=label, weight=weight, labels=labels)
+    return Evaluation(file.metrics(threshold), int((~file.kept).sum()), file.notes)
+
+
+def score_file(
+    model: Model,
+    model_path: Path,
+    data: Data,
+    *,
+    label: str | int | None,
+    weight: str | int | None,
+    labels: Data | None = None,
+) -> ScoredFile:
+    """Return a model's logits of rows that have labels; those without are left out.
+
+    Args:
+        model: the model.
+        model_path: its run directory, or its model.safetensors.
+        data: files as for `flashlogit.data.files.open.open_files`.
+        label: the label column; None for the run's.
+        weight: a column of weights; None for the run's, if the label is.
+        labels: files that have the label and the weight of each row, if `data` has not.
+
+    Raises:
+        UserError: a file, column or value that cannot be used.
+    """
     config = (model_path if model_path.is_dir() else model_path.parent) / "config.yaml"
     settings = load_settings(config, []) if config.is_file() else None
     label_called, weight_called = "--label", "--weight"
@@ -251,9 +293,7 @@ def evaluate_file(
     kept = found.kept
     weights = read_weights(rows.table, names[1], kept, np.float64)[kept] if len(names) > 1 else None
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[kept]
-    bins = _BINS if settings is None else settings.report.calibration_bins
-    metrics = evaluate(SplitScores(logits, found.y[kept], weights), eps=model.eps, threshold=threshold, bins=bins)
-    return Evaluation(metrics, int((~kept).sum()), rows.notes)
+    return ScoredFile(model, SplitScores(logits, found.y[kept], weights), kept, settings, rows.notes)
 
 
 def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...system.errors import UserError, listing, rows_text, some_of
+from ...system.files import write_atomically
 from .tables import Reading, from_numpy, from_text, no_value, to_numpy
 
 PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
@@ -254,6 +256,14 @@ def safe_cells(table: pa.Table) -> pa.Table:
     columns = [_safe(column) if is_text(column.type) else column for column in table.columns]
     names = _safe(pa.chunked_array([from_text(table.column_names)])).to_pylist()
     return pa.Table.from_arrays(columns, names=names)
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Write a table as CSV in one step, text as `safe_cells` has it; what is null is empty."""
+    import pyarrow.csv  # which reading others' formats need not wait for
+
+    safe = safe_cells(table)
+    write_atomically(path, lambda temporary: pyarrow.csv.write_csv(safe, temporary))
 
 
 def _safe(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -170,6 +170,55 @@ def test_rows_without_a_weight_do_not_count() -> None:
     np.testing.assert_allclose(found[0].weight, found[1].weight, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", ["together", "at once", "one by one", "scaled"])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("wild", [np.nan, np.inf, 1e200, 1e12])
+def test_what_rows_hold_that_count_for_no_model(
+    how: str, weighted: bool, wild: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "together":
+        monkeypatch.setattr(many_task, "most_rows", lambda X, backend: 0)
+    X, y = digits(300)
+    Y, s = np.stack([y == 1, y % 2], axis=1).astype(float), np.linspace(0.5, 2, 300)
+    counts = np.arange(300) % 9 > 1
+    Y[5::9, 0] = np.nan
+    if weighted:
+        s[~counts] = 0.0
+    else:
+        Y[~counts] = np.nan
+    other = X.copy()
+    other[~counts, 3] = wild
+    of: dict = {"l2": [1e-2, 1e-1], "l1_ratio": 0.5 if how == "one by one" else 0.0, "standardize": how == "scaled"}
+    numbers = np.arange(300) % 2
+    found = fit_many(other, Y, sample_weight=s if weighted else None, folds=numbers, **of)
+    s_of = s[counts] if weighted else None
+    expected = fit_many(X[counts], Y[counts], sample_weight=s_of, folds=numbers[counts], **of)
+    assert found.folds is not None
+    np.testing.assert_array_equal(found.folds.test(1), numbers == 1)
+    for name, one in expected.items():
+        assert set(found[name].ending.reshape(-1)) == {"tolerance"}
+        torch.testing.assert_close(found[name].weight, one.weight, rtol=1e-12, atol=1e-14)
+        for key in ("held_loss", "accuracy", "roc_auc"):
+            np.testing.assert_allclose(getattr(found[name], key), getattr(one, key), rtol=1e-12)
+
+
+@pytest.mark.usefixtures("together")
+def test_values_that_count_are_named_by_their_row_beside_others_that_do_not() -> None:
+    X, y = digits(100)
+    Y = (y == 1).astype(float)
+    Y[2], X[2, 0], X[7, 4] = np.nan, np.inf, np.nan
+    with pytest.raises(ValueError, match="row 7, column 4"):
+        fit_many(X, Y, l2=[1e-2], folds=2)
+
+
+def test_a_row_far_off_among_many_does_not_count() -> None:
+    X = np.random.default_rng(0).normal(size=(60_000, 2))
+    y = (X[:, 0] > X[:, 1] ** 2 - 1).astype(float)
+    expected = fit_many(X[1:], y[1:], l2=[1e-2])["y"].weight
+    X[0, 0], y[0] = 1e200, np.nan
+    torch.testing.assert_close(fit_many(X, y, l2=[1e-2])["y"].weight, expected, rtol=1e-12, atol=0)
+
+
 def test_a_row_far_off_does_not_count_where_it_is_held_out() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     X[0, 2] = 1e9

@@ -104,7 +104,7 @@ def fit_many(
 
     Raises:
         UserError: a backend that cannot be had.
-        ValueError: an argument outside of these bounds, naming it, or values of X that are not finite in rows that count.
+        ValueError: an argument outside of these bounds, naming it, or values that are not finite in rows that count.
         TypeError: a dtype that cannot be used.
     """
     began, compiled = clock.perf_counter(), compile_seconds()

@@ -101,22 +101,22 @@ def permutation_test(
     of_rows = np.zeros(len(X)) if groups is None else np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
     if of_rows.shape != (len(X),):
         raise ValueError(f"groups has the shape {list(of_rows.shape)}; must be [{len(X)}], a value for each row of X")
+    counted = torch.ones(len(X), dtype=torch.bool, device=X.device) if s is None else s != 0
+    if not bool(((y == 0) | (y == 1) | ~counted).all()):
+        raise ValueError("y holds a label that is neither 0 nor 1; must be 0 and 1 to be exchanged")
+    labels, of_rows = y[counted].cpu().numpy().astype(np.int64), of_rows[counted.cpu().numpy()]
+    _, place = np.unique(of_rows, return_inverse=True)
+    members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    members = [rows for rows in members if len(rows) and labels[rows].min() < labels[rows].max()]
+    if not members:
+        raise ValueError("y has one label in each of the groups, and none can be exchanged; some must have both labels")
     options: Any = {"l2": l2, "intercept": intercept, "tolerance": tolerance, "backend": backend}
     whole = fit(X, y, sample_weight=s, **options)
     if not whole.converged:
         raise UserError(whole.notes[-1], setting="the fit of the labels in their own order")
     if s is not None:
-        s = s.double()
-        if not bool((counted := s != 0).all()):
-            X, y, s, of_rows = X[counted], y[counted], s[counted], of_rows[counted.cpu().numpy()]
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError("y holds a label between 0 and 1; must be 0 and 1 to be exchanged")
-    N, B, labels = len(X), int(permutations), y.cpu().numpy().astype(np.int64)
-    _, place = np.unique(of_rows, return_inverse=True)
-    members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    members = [rows for rows in members if labels[rows].min() < labels[rows].max()]
-    if not members:
-        raise ValueError("groups have one label each, and none can be exchanged; must have both labels in some group")
+        X, s = X if bool(counted.all()) else X[counted], s[counted].double()
+    N, B = len(X), int(permutations)
     fits = _Fits(X, s, options)
     observed = fits(labels[None])
     generator, step = np.random.default_rng(seed), max(1, _LABELS // N)

@@ -142,10 +142,12 @@ NEW = [
     "GroupFits",
     "LogisticRegressionCV",
     "ManyFits",
+    "PermutationTest",
     "TargetFits",
     "bootstrap",
     "fit_groups",
     "fit_many",
+    "permutation_test",
 ]
 """The same of flashlogit."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .fitting.many import ManyFits as ManyFits
     from .fitting.many import TargetFits as TargetFits
     from .fitting.many import fit_many as fit_many
+    from .fitting.permutations import PermutationTest as PermutationTest
+    from .fitting.permutations import permutation_test as permutation_test
     from .nn.head import LogisticHead as LogisticHead
     from .nn.loss import bce_loss as bce_loss
     from .system.errors import UserError as UserError
@@ -36,6 +38,7 @@ _HOMES = {
     "GroupFits": "fitting.groups",
     "LogisticHead": "nn.head",
     "ManyFits": "fitting.many",
+    "PermutationTest": "fitting.permutations",
     "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
@@ -46,6 +49,7 @@ _HOMES = {
     "fit_groups": "fitting.groups",
     "fit_many": "fitting.many",
     "fit_softmax": "fitting.fit",
+    "permutation_test": "fitting.permutations",
 }
 __all__ = [
     "Bootstrap",
@@ -56,6 +60,7 @@ __all__ = [
     "LogisticRegression",
     "LogisticRegressionCV",
     "ManyFits",
+    "PermutationTest",
     "TargetFits",
     "UserError",
     "bce_loss",
@@ -64,6 +69,7 @@ __all__ = [
     "fit_groups",
     "fit_many",
     "fit_softmax",
+    "permutation_test",
 ]
 __version__ = "0.1.0"
 

@@ -152,6 +152,7 @@ ELSEWHERE = [
     ("not below to = 1", f"{SOLVED} grid.l2={{from: 3, to: 1}}", "grid.l2.from", UNSAID),
     ("at least 1e-30", f"{SOLVED} grid.l2={{from: 0, to: 1}}", "grid.l2.from", 0),
     ("did you mean grid.l2.from?", f"{SOLVED} grid.l2={{frm: 1}}", "grid.l2.frm", UNSAID),
+    ("must be a list of penalties such as [0.001, 0.01], or a section (from, ", f"{SOLVED} grid.l2=0", "grid.l2", 0),
     ("a list of 0 penalties", f"{SOLVED} grid.l2=[]", "grid.l2", UNSAID),
     ("at most 254", f"{SOLVED} grid.folds=255", "grid.folds", 255),
     ("needs a solver", "data.targets=[a]", "data.targets", UNSAID),

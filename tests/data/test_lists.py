@@ -7,8 +7,10 @@ import pytest
 import torch
 from refused import NONE, refused
 
+from flashlogit.config.data import FileData
 from flashlogit.data.columns.targets import read_targets
 from flashlogit.data.files.open import open_files
+from flashlogit.data.loading import load
 from flashlogit.data.prediction import read_for_prediction
 from flashlogit.data.schema_report import report_text, schema_report
 
@@ -187,9 +189,37 @@ def test_labels_of_many_models(tmp_path, write):
     ):
         keys = [key for name in names for key in file.find_keys(name, "data.targets")]
         np.testing.assert_array_equal(read_targets(file.read(file.features[:1], keys), keys), targets)
-    for values, words in ((["a", "b"], "holds string"), ([1.0, np.inf], "is infinite in row 2")):
+    for values, words in (
+        (["yes", "b"], 'holds "b" in row 2'),
+        ([1.0, np.inf], "is infinite in row 2"),
+        ([[1.0], [2.0, 3.0]], "holds list"),
+    ):
         with refused(words, setting='label column "t" of ' + (path := write("t.parquet", {"t": values}))):
             read_targets(open_files(path, "d").read((), ["t"]), ["t"])
+
+
+def test_labels_of_words(write):
+    words = {"t": ["yes", None, "No", "TRUE", "off"], "n": ["2", "0", "1.0", None, "3"], "b": [True, None, False] * 2}
+    words["b"] = words["b"][:5]
+    keys = list(words)
+    found = read_targets(open_files(write("t.parquet", words), "d").read((), keys), keys)
+    nan = np.nan
+    np.testing.assert_array_equal(found.T, [[1, nan, 0, 1, 0], [2, 0, 1, nan, 3], [1, nan, 0, 1, nan]])
+
+
+def test_errors_of_a_file_of_labels_name_that_file(tmp_path, write):
+    np.save(tmp_path / "X.npy", E[:3])
+    columns = {"t": [0.0, np.inf, 1.0], "s": [1.0, -1.0, 1.0], "g": [1.0, None, 2.0], "a": [0.0, 1.0, 1.0]}
+    labels = write("L.csv", columns | {"y": columns["t"]})
+    for more, setting in (
+        ({"targets": ["t"]}, f'label column "t" of {labels}'),
+        ({}, f'label column "y" of {labels}'),
+        ({"targets": ["a"], "weight": "s"}, f'weight column "s" of {labels}'),
+        ({"targets": ["a"], "group": "g"}, f'group column "g" of {labels}'),
+    ):
+        data = FileData(source="file", path=f"{tmp_path}/X.npy", labels=labels, **more)
+        with refused("row 2", setting=setting):
+            load(data, seed=0, device=torch.device("cpu"))
 
 
 def test_parquet_of_lists_without_a_list(tmp_path, load_file, write):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def grid(losses=LOSSES, penalties=PENALTIES, *, columns=3, listed=True, **more):
         "accuracy": np.full(L, 0.9), "roc_auc": np.full(L, np.nan), "chosen": 2, "l1": 0.0, "l2": 0.01,
         "select": "best", "l1_ratio": 0.0, "folds": 2, "along": None, "targets": 1, "models": 2 * L, "passes": 31.4,
         "seconds": 0.2, "compile_seconds": 0.0, "path": path,
-        "names": tuple((f"column {j}",) for j in range(columns)), "listed": tuple(rows) if listed else (),
+        "names": tuple((f"column {j}",) for j in range(columns)), "coefficients": columns,
+        "listed": tuple(rows) if listed else (),
     }  # fmt: skip
     return GridReport(**fields | more)
 
@@ -54,6 +56,7 @@ def test_it_has_the_fits_means_and_largest_coefficients(classes):
     assert (made.least, made.chosen, made.l2, made.l1) == (of.best, of.best, fits.penalties[of.best], 0)
     mean = (of.weight.mean(dim=1).numpy() * deviation).reshape(3, -1, D)
     assert made.path.shape == (3, LARGEST)
+    assert made.coefficients == D * (3 if classes > 2 else 1)
     for j, name in enumerate(made.names):
         k = labels.index(name[1]) if classes > 2 else 0
         np.testing.assert_allclose(made.path[:, j], mean[:, k, names.index(name[0])])
@@ -97,6 +100,20 @@ def test_labels_of_lines_are_apart_and_in_their_order():
     ((series, place),) = panel.label_places(0.05)
     assert place == pytest.approx(float(panel.y(series.y[0])))
     assert charts.path_chart(grid(columns=0)) is None
+
+
+def test_lines_can_be_told_apart_and_those_left_out_are_counted():
+    chart = charts.path_chart(grid(columns=LARGEST, coefficients=30))
+    lines = [series for series in chart.panels[0].series if series.label]
+    looks = {(png.STYLES[line.style].color, png.STYLES[line.style].line) for line in lines}
+    assert len(looks) == len({line.style for line in lines}) == LARGEST
+    assert "20 largest of 30" in chart.title
+    drawn = draw_svg(chart, "a")
+    assert all(f'class="line {line.style}"' in drawn for line in lines)
+    style = (Path(charts.__file__).parent / "style.css").read_text()
+    names = {name for line in lines for name in line.style.split()} - {"dash-0"}
+    assert all(f".{name} " in style for name in names)
+    assert "largest" not in charts.path_chart(grid(columns=3)).title
 
 
 @pytest.mark.parametrize("name", GRID_PICTURES)

@@ -18,6 +18,7 @@ from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
 from flashlogit.data.loading import load
 from flashlogit.models.model import Model
+from flashlogit.runs import grid as runs_grid
 
 N = 200
 X_NAMES = ["x", "z", "w"]
@@ -191,16 +192,14 @@ def test_the_digits_have_ten_labels():
 
 
 def test_a_stopped_run_starts_again(train, tmp_path, table, monkeypatch):
-    from flashlogit.runs import grid
-
-    solve, asked = grid.fit_many, [*given(tmp_path), "report.html=false"]
+    solve, asked = runs_grid.fit_many, [*given(tmp_path), "report.html=false"]
 
     def stopped(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid, "fit_many", stopped)
+    monkeypatch.setattr(runs_grid, "fit_many", stopped)
     assert "before any model was done" in train(*asked, code=130)
-    monkeypatch.setattr(grid, "fit_many", solve)
+    monkeypatch.setattr(runs_grid, "fit_many", solve)
     assert "loss.l2 was" in train(*asked, "loss.l2=0.1", "--resume", code=2)
     assert "solved again" in train(*asked, "--resume")
     assert len(pd.read_csv(tmp_path / "run/targets.csv")) == 3
@@ -220,6 +219,45 @@ def test_a_stopped_run_starts_again(train, tmp_path, table, monkeypatch):
 def test_targets_that_are_refused(more, said, train, tmp_path, table):
     table.assign(never=0, part=0.5).to_csv(tmp_path / "table.csv", index=False)
     assert said in train(*given(tmp_path, *more), code=2)
+
+
+def test_folds_without_a_label_are_refused_before_any_work(train, tmp_path, table, monkeypatch):
+    monkeypatch.setattr(runs_grid, "fit_many", None)
+    asked = [*given(tmp_path, targets="[a, b/c]"), "report.html=false"]
+    said = train(*asked, "loss.l2=0", "grid={l2: [0.1], folds: 150}", code=2)
+    assert "grid.folds is 150" in said
+    assert "holds out no row with a label of b/c" in said
+    assert f"there are {N - 60} rows" in said
+    weighted = table.assign(s=np.where(table.index == 3, 0, 1))
+    weighted.to_csv(tmp_path / "table.csv", index=False)
+    said = train(*asked, "data.weight=s", "name=weighted", "loss.l2=0", f"grid={{l2: [0.1], folds: {N}}}", code=2)
+    assert "holds out no row with a label of" in said
+
+
+def test_words_are_labels(train, tmp_path, table, capsys):
+    train(*given(tmp_path), "name=numbers", "report.html=false")
+    words = table.assign(a=table.a.map({0: "no", 1: "yes"}), **{"b/c": table["b/c"].map({0.0: "off", 1.0: "On"})})
+    words.to_csv(tmp_path / "table.csv", index=False)
+    train(*given(tmp_path), "name=words", "report.html=false")
+    found = [pd.read_csv(tmp_path / name / "targets.csv") for name in ("numbers", "words")]
+    pd.testing.assert_frame_equal(*found)
+    asked = ["--model", str(tmp_path / "words/targets/b_c"), "--data", str(tmp_path / "table.csv"), "--json"]
+    capsys.readouterr()
+    assert run_command("evaluate", asked) == 0
+    assert json.loads(capsys.readouterr().out)["log_loss"] == pytest.approx(found[1].train_log_loss[1])
+
+
+def test_what_is_not_proven_is_noted(train, tmp_path, table):
+    asked = [*given(tmp_path, targets="[d]"), "loss.l2=1e-6", "solver={tolerance: 1e-10, max_iterations: 2}"]
+    said = train(*asked, "name=few")
+    run = metrics(tmp_path / "few")["run"]
+    assert not run["converged"]
+    (note,) = run["notes"]
+    assert "raise solver.max_iterations" in note
+    assert f"note: {note}" in said
+    assert note.partition(",")[0] in (tmp_path / "few/report.html").read_text()
+    assert "; 1 target\n" in said
+    assert "1 of 1 target has" in said
 
 
 def test_separated_targets_are_named_and_proven_ones_counted(train, tmp_path, table):

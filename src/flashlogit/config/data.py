@@ -191,8 +191,9 @@ class FileData(DataSettings):
     label: Label = Label()
     """The label column and its positive class."""
     targets: Targets | None = None
-    """In place of `label`: columns of 0 and 1, or of class numbers from 0 on, that have a model each, all over the same
-    X; `all` takes every column of the file `labels`. A row may lack some of them. Needs a section `solver`."""
+    """In place of `label`: columns of 0 and 1, of yes and no, or of class numbers from 0 on, that have a model each,
+    all over the same X; `all` takes every column of the file `labels`. A row may lack some of them. Needs a section
+    `solver`."""
     weight: str | int | None = None
     """Column with one non-negative weight per row (for a .npz file the name of an array)."""
     columns: list[str | int] | None = None

@@ -32,10 +32,18 @@ class PenaltyRange(Settings):
         return {"from": self.from_, "to": self.to, "num": self.num}
 
 
+def _kind_of(value: object) -> str | None:
+    return "list" if isinstance(value, list) else "PenaltyRange" if isinstance(value, dict | PenaltyRange) else None
+
+
 # By the kind of the value, so that what is wrong with a range is not told of a list too.
 _Penalties = Annotated[
     Annotated[PenaltyRange, Tag("PenaltyRange")] | Annotated[list[Penalty], Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "PenaltyRange"),
+    Discriminator(
+        _kind_of,
+        custom_error_type="penalties",
+        custom_error_message="a list of penalties such as [0.001, 0.01], or a section (from, to, num)",
+    ),
 ]
 
 

@@ -240,7 +240,8 @@ class _Loader:
         return self._place(table, data.feature_names, splits, labels, data.standardization)[split]
 
     def _label_place(self, table: Table) -> str:
-        return f'label column "{self._columns.labels[0]}" of {table.name}'
+        name = self._columns.labels[0]
+        return f'label column "{name}" of {table.file_of(name)}'
 
     def _labels(self, table: Table, rule: Rule | None) -> Labels:
         if rule is None:

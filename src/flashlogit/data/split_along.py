@@ -61,7 +61,7 @@ def split_along(
     Raises:
         UserError: a row without a value, a column without order, or fewer distinct values than splits.
     """
-    place = f'{along.kind} column "{along.column}" of {table.name}'
+    place = f'{along.kind} column "{along.column}" of {table.file_of(along.column)}'
     column = without_dictionary(table.column(along.column))
     if is_text(column.type):
         column = column.cast(pa.large_string())  # of which, unlike string_view, Arrow can leave out rows

@@ -23,9 +23,11 @@ from flashlogit_kernels.checks import check_matrix
 from flashlogit_kernels.compiling import compile_seconds
 from flashlogit_kernels.models import MISSING, NO_FOLD
 
+from ..objectives.design import what_is_not_finite
 from ..objectives.row_loss import check_weights
 from ..passes import BackendName, choose_backend
-from .folds import make_folds
+from ..reference import row_blocks
+from .folds import Folds, make_folds
 from .grid import Floats, ManyFits, Selection, TargetFits, choose
 from .groups import as_tensor
 from .many_task import ManyTask
@@ -33,6 +35,11 @@ from .task import FitOptions
 
 __all__ = ["ManyFits", "TargetFits", "fit_many"]
 
+_MEASURED_ROWS = 1024
+"""Rows that count by which the sizes of columns are judged."""
+_FAR = 1e3
+"""A value of a row that counts for no model is far off where it is so many times as large as theirs: columns are
+measured by a sample of all rows with a weight, and of 1,024 rows one such value makes a deviation 30 times as large."""
 Told = Callable[[int, int], object]
 """Called with the numbers of models that are done, and of all."""
 
@@ -65,7 +72,9 @@ def fit_many(
 
         P(W, b) = 1/S sum_i s_i loss_i + l1 ||W||_1 + l2/2 ||W||_F^2,      S = sum_i s_i
 
-    over the rows that train the model. X is read once for all models that are being stepped, and not copied.
+    over the rows that train the model. X is read once for all models that are being stepped, and not copied, but where
+    a row of weight 0, or without any label, holds a value that is not finite or is far larger than those of other rows:
+    such rows do not count, and the others are copied.
 
     Args:
         X: [N, D] float64, float32, bfloat16 or float16, a tensor on any device or a NumPy array.
@@ -95,7 +104,7 @@ def fit_many(
 
     Raises:
         UserError: a backend that cannot be had.
-        ValueError: an argument outside of these bounds, naming it, or values of X that are not finite.
+        ValueError: an argument outside of these bounds, naming it, or values that are not finite in rows that count.
         TypeError: a dtype that cannot be used.
     """
     began, compiled = clock.perf_counter(), compile_seconds()
@@ -109,6 +118,7 @@ def fit_many(
     host = [None if each is None else np.asarray(each) for each in (groups, time)]
     of_folds = make_folds(folds, codes, groups=host[0], time=host[1], seed=seed)
     s = _weights(sample_weight, X)
+    X, codes, s, rows_of_folds = _counting(X, codes, s, of_folds)
     if scores not in ("all", "loss"):
         raise ValueError(f"scores is {scores!r}; must be 'all' or 'loss'")
     if select not in ("best", "one_standard_error"):
@@ -134,7 +144,7 @@ def fit_many(
     found: dict[str, TargetFits] = {}
     for size in sorted(set(counts)):
         these = [t for t, count in enumerate(counts) if count == size]
-        fits = task.solve(these, [names[t] for t in these], size, penalties[None].repeat(len(these), 0), of_folds)
+        fits = task.solve(these, [names[t] for t in these], size, penalties[None].repeat(len(these), 0), rows_of_folds)
         if scored:
             chosen = [choose(of, select) for of in fits]
             fits = [replace(of, best=best) for of, best in zip(fits, chosen, strict=True)]
@@ -186,6 +196,30 @@ def _codes(Y: Any, X: Tensor, names: Sequence[str] | None) -> tuple[Tensor, list
     if not all(some):
         raise ValueError(f"target {found[some.index(False)]} has no label; must have some")
     return torch.where(known, codes, MISSING).contiguous(), found, largest
+
+
+def _counting(X: Tensor, codes: Tensor, s: Tensor | None, folds: Folds) -> tuple[Tensor, Tensor, Tensor | None, Folds]:
+    """Return the rows that count for some model, where one that counts for none holds what may not be summed up with
+    theirs or measured beside it; else all rows as they are.
+
+    Raises:
+        ValueError: values that are not finite in rows that count.
+    """
+    idle = (codes == MISSING).all(dim=0)
+    idle = idle if s is None else idle | (s == 0)
+    others, rows = idle.nonzero()[:, 0], (~idle).nonzero()[:, 0]
+    if not len(others) or not len(rows):
+        return X, codes, s, folds
+    sizes = X[rows[:: max(1, len(rows) // _MEASURED_ROWS)]].double().abs().amax(dim=0)
+    bound = _FAR * torch.where(sizes > 0, sizes, sizes.max())
+    if all(bool((block.abs() <= bound).all()) for _, block in row_blocks(X, torch.float64, rows=others)):
+        return X, codes, s, folds
+    counting = X.index_select(0, rows)
+    if not bool(counting.isfinite().all()):
+        raise ValueError(what_is_not_finite(X, rows=rows))
+    host = rows.cpu().numpy()
+    folds = replace(folds, codes=np.ascontiguousarray(folds.codes[:, host]))
+    return counting, codes[:, rows], None if s is None else s[rows], folds
 
 
 def _class_count(largest: int, name: str, classes: int | None) -> int:

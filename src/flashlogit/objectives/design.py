@@ -194,17 +194,18 @@ def rows_by_weight(sample_weight: Tensor, n: int) -> Tensor:
     return torch.searchsorted(reached, evenly, right=True).clamp(max=N - 1)
 
 
-def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None) -> str:
+def what_is_not_finite(X: Tensor, names: Sequence[str] | None = None, rows: Tensor | None = None) -> str:
     """Return a sentence for the user on the first value of X [N, D] that is not finite, or if all are, on sums over
-    its rows; names: [D] of the columns.
+    its rows; names: [D] of the columns; rows: [n] int64, the rows to look at, by default all.
     """
     begin = 0
-    for block in torch.split(X, cast_rows(X)):
+    for block in torch.split(X if rows is None else X[rows], cast_rows(X)):
         found = (~block.isfinite()).nonzero()
         if len(found):
             row, column = found[0].tolist()
             name = "" if names is None else f" ({names[column]})"
-            place = f"row {begin + row}, column {column}{name}"
+            number = begin + row if rows is None else int(rows[begin + row])
+            place = f"row {number}, column {column}{name}"
             remedy = "values must be finite: leave out such rows, or put numbers in their place"
             return f"X holds {float(block[row, column])} in {place}; {remedy}"
         begin += len(block)

@@ -26,7 +26,7 @@ _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
 _LABEL_HEIGHT = 13.5
 """Units of height that the label of a line takes."""
-PATH_STYLES = 5
+PATH_COLORS, PATH_DASHES = 5, 4
 """Colours of the lines of coefficients; those of neighbours differ."""
 _SMALLEST, _LARGEST = 1e-100, 1e100
 """Values drawn as they are; logarithmic axes overflow near the ends of float64."""
@@ -272,16 +272,23 @@ def path_chart(grid: GridReport) -> Chart | None:
     vertical = Axis.linear(label, float(grid.path.min()) - margin, float(grid.path.max()) + margin)
     order = np.argsort(-grid.path[0], kind="stable").tolist()
     lines = [
-        Series(f"path-{place % PATH_STYLES}", grid.penalty, grid.path[:, j], label=grid.names[j])
+        Series(
+            f"path-{place % PATH_COLORS} dash-{place // PATH_COLORS % PATH_DASHES}",
+            grid.penalty,
+            grid.path[:, j],
+            label=grid.names[j],
+        )
         for place, j in enumerate(order)
     ]
     chosen = replace(_chosen(grid, vertical), name="chosen penalty", words=digits(float(grid.penalty[grid.chosen])))
     panel = Panel(_penalties(grid, 4), vertical, (chosen, *lines), height=max(220.0, _LABEL_HEIGHT * len(lines)))
     values = zip(grid.penalty.tolist(), grid.path[:, order].tolist(), strict=True)
+    some = f": the {len(lines)} largest of {grid.coefficients:,}" if len(lines) < grid.coefficients else ""
+    of = "The largest at the chosen penalty" if some else "All of them"
     return Chart(
-        "Coefficients over the penalty",
+        f"Coefficients over the penalty{some}",
         (panel,),
-        note="The largest at the chosen penalty, for one standard deviation more of the column; means over the folds.",
+        note=f"{of}, for one standard deviation more of the column; means over the folds.",
         heads=("Penalty", *(" → ".join(grid.names[j]) for j in order)),
         rows=tuple((digits(penalty), *map(digits, row)) for penalty, row in values),
     )

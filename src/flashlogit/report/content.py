@@ -74,7 +74,7 @@ class Series:
 
     Stairs are heights y [H] between edges x [H + 1]. `size` [P] is the radius of the points' markers, `error` [P] half
     the height of bars around them. `style` is a split, `positive`, `negative`, `guide`, `threshold`, `best`, `class 3`
-    or `path-3`.
+    or `path-3 dash-1`, a colour and a kind of line.
     """
 
     style: str

@@ -58,6 +58,8 @@ class GridReport:
     compile_seconds: float
     path: Floats = field(repr=False)
     names: tuple[tuple[str, ...], ...] = field(repr=False)
+    coefficients: int
+    """All that there are, of which the path has the J largest."""
     listed: tuple[dict[str, Any], ...] = field(repr=False)
     """The models one by one, with the keys of `MODELS`; empty where there are more than the page can show."""
 
@@ -113,6 +115,7 @@ class GridReport:
             compile_seconds=fits.compile_seconds,
             path=coefficients[:, largest],
             names=tuple(names),
+            coefficients=coefficients.shape[1],
             listed=tuple(rows),
         )
 

@@ -62,9 +62,9 @@ STYLES = {
     "threshold": Style("black", width=1),
     "best": Style("black", marker="*"),
 }
-for _place, _color in enumerate(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B")):
-    STYLES[f"path-{_place}"] = Style(_color, width=1.4)
 _LINES = ("solid", "dashed", "dotted", "dashdot")
+for _place, _color in enumerate(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B")):
+    STYLES |= {f"path-{_place} dash-{k}": Style(_color, line, width=1.4) for k, line in enumerate(_LINES)}
 
 
 def _style(name: str) -> Style:

@@ -140,8 +140,8 @@ def solve_grid(
     )
     for name, of in fits.items():
         if of.best is None:
-            problem = f"no penalty has a held-out loss in every fold of {name}: a fold holds out no row with a weight"
-            raise UserError(problem, setting="grid.folds", value=settings.folds, remedy="take fewer folds")
+            problem = f"without a penalty {name} has no optimum in some fold, where its classes are separated"
+            raise UserError(problem, setting="grid.l2", value=settings.l2, remedy="take penalties above 0")
     return Grid(task, settings, origins, labels, classes, fits)
 
 
@@ -190,7 +190,7 @@ def _require_folds(
     classes: Mapping[str, tuple[str, ...]],
 ) -> None:
     """Raise UserError where the rows have too few groups, times or rows for the folds, or a fold's training rows lack a
-    class of a target."""
+    class of a target, or its held-out rows a label."""
     wanted = settings.folds
     if origins.along is not None:
         kind, count = origins.kind, len(np.unique(origins.along))
@@ -205,13 +205,19 @@ def _require_folds(
     folds = _folds(task, settings, origins, labels)
     mass = None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy()
     of_target = "of {} " if len(classes) > 1 else ""
+    counted = ~np.isnan(labels) if mass is None else ~np.isnan(labels) & (mass > 0)[:, None]
     for fold in range(folds.count):
-        train = folds.train(fold)
+        train, test = folds.train(fold), folds.test(fold)
         for t, (name, names) in enumerate(classes.items()):
-            lacking = lacks(np.where(train, labels[:, t], np.nan), mass, names)
-            if lacking is not None:
-                of = of_target.format(name)
+            of, problem = of_target.format(name), ""
+            if not counted[test, t].any():
+                has = rows_text(counted[:, t].sum())
+                problem = (
+                    f"fold {fold + 1} holds out no row with a label {of}and a positive weight, of which there are {has}"
+                )
+            elif (lacking := lacks(np.where(train, labels[:, t], np.nan), mass, names)) is not None:
                 problem = f'the rows that train the models {of}of fold {fold + 1} have none of the class "{lacking}"'
+            if problem:
                 remedy = "take fewer folds, leave out the section grid" + (f", or {name}" if of else "")
                 raise UserError(problem, setting="grid.folds", value=wanted, remedy=remedy)
 

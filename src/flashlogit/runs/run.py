@@ -16,6 +16,7 @@ from ..data.loading import load
 from ..metrics.evaluation import ClassMetrics, Metrics
 from ..models.model import Model
 from ..passes import are_few, choose_backend
+from ..report.text import plural
 from ..system.errors import UserError
 from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
@@ -116,7 +117,7 @@ def describe(dataset: Dataset) -> str:
     if dataset.targets:
         missing = y.isnan().double().mean().item()
         lacking = f", {missing:.1%} of their labels missing" if missing else ""
-        classes = f"{len(dataset.targets):,} targets{lacking}"
+        classes = f"{plural(len(dataset.targets), 'target')}{lacking}"
     elif len(names) == 2:
         classes = f"{y.double().mean().item():.1%} of the training rows are positive ({names[1]})"
     else:

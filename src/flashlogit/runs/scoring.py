@@ -289,7 +289,9 @@ def score_file(
     names = rows.ids.column_names
     column = rows.ids.column(0)
     rule = _guessed_rule(model.label_names, column.type) if model.rule is None else model.rule
-    found = apply_rule(rule, column, Label(missing="drop"), f'label column "{names[0]}" of {rows.table.name}')
+    found = apply_rule(
+        rule, column, Label(missing="drop"), f'label column "{names[0]}" of {rows.table.file_of(names[0])}'
+    )
     kept = found.kept
     weights = read_weights(rows.table, names[1], kept, np.float64)[kept] if len(names) > 1 else None
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[kept]

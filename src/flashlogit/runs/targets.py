@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..config.data import FileData, Label
 from ..config.load import dump_settings
-from ..config.settings import RunSettings
+from ..config.settings import RunSettings, SolverSettings
 from ..fitting.many import ManyFits, TargetFits
 from ..metrics.evaluation import evaluate
 from ..metrics.scores import SplitScores
@@ -38,6 +38,14 @@ HELD_OUT = "held-out"
 _HEADLINES = ("test", "validation", HELD_OUT, "train")
 """Splits in the order in which a reader should look at them."""
 _METRICS = {"log_loss": "log loss", "accuracy": "accuracy", "roc_auc": "ROC AUC"}
+_ENDINGS = {
+    "limit": "stopped at the limit of {limit:,} iterations, where {gap}; raise solver.max_iterations, or take a larger"
+    " solver.tolerance or penalty",
+    "precision": "stopped where rounding ends all progress, and {gap}; take a larger solver.tolerance or penalty, or"
+    " set data.dtype to float64",
+    "separated": "cannot be fitted without a penalty, for the classes are separated; set a penalty above 0",
+}
+"""What is said of the models that did not end at the tolerance, by their ending."""
 _TOLD = 12
 """Targets in the table on the terminal: the worst ones."""
 
@@ -111,10 +119,8 @@ class TargetsRun:
             fits = solve_many(task, rows, self._labels, list(self._classes), l2=l2, l1_ratio=share)
         results = self._write(fits, grid)
         run = results.run
-        task.say(
-            f"{run['models']:,} models in {run['seconds']:.3g} s and {run['passes']:.0f} passes over the training"
-            f" rows\n{run['statement']}"
-        )
+        said = f"{plural(run['models'], 'model')} in {run['seconds']:.3g} s and {run['passes']:.0f} passes over the"
+        task.say("\n".join([f"{said} training rows", run["statement"], *(f"note: {note}" for note in run["notes"])]))
         return results
 
     def _write(self, fits: ManyFits, grid: Grid | None) -> TargetResults:
@@ -221,7 +227,8 @@ class TargetsRun:
         task = self._task
         same = {key: getattr(fits, key) for key in ("passes", "seconds", "compile_seconds", "tolerance")}
         counts = {"targets": len(fits), "models": sum(of.l2.size + (of.refit is not None) for of in fits.values())}
-        proven = _proof(models)
+        assert isinstance(task.settings.solver, SolverSettings)
+        proven = _proof(models, task.settings.solver.max_iterations)
         machine = {"device": str(task.device), "backend": task.backend.name, "flashlogit": __version__}
         gpu = torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None
         return (
@@ -258,7 +265,7 @@ class TargetsRun:
             title=settings.name,
             statement=run["statement"],
             converged=run["converged"],
-            notes=tuple(task.dataset.notes),
+            notes=(*task.dataset.notes, *run["notes"]),
             facts=tuple(facts),
             settings=dump_settings(settings),
             headline=results.headline,
@@ -280,10 +287,10 @@ def _folders(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _proof(models: Mapping[str, TargetFits]) -> dict[str, Any]:
+def _proof(models: Mapping[str, TargetFits], limit: int) -> dict[str, Any]:
     """Return whether all models, [1, 1] each, have ended at the tolerance, the largest gap of those that have, None for
-    none, and both in a sentence. Without a penalty half the squared Newton decrement is in a gap's place, and separated
-    classes have no optimum."""
+    none, both in a sentence, and a note for each other ending; limit: solver.max_iterations. Without a penalty half the
+    squared Newton decrement is in a gap's place, and separated classes have no optimum."""
     rest = [f"{name}: {of.ending[0, 0]}" for name, of in models.items() if of.ending[0, 0] != "tolerance"]
     gaps = [float(of.relative_gap[0, 0]) for of in models.values() if of.ending[0, 0] == "tolerance"]
     largest = max(gaps, default=None)
@@ -294,5 +301,12 @@ def _proof(models: Mapping[str, TargetFits]) -> dict[str, Any]:
     said = f"{what} of every target {end}, relative to the null model's objective"
     if rest:
         few = ", ".join(rest[:5]) + (", ..." if len(rest) > 5 else "")
-        said = f"{len(rest):,} of {len(models):,} targets have no proven optimum ({few})"
-    return {"converged": not rest, "largest_relative_gap": largest, "statement": said}
+        have = "has" if len(rest) == 1 else "have"
+        said = f"{len(rest):,} of {plural(len(models), 'target')} {have} no proven optimum ({few})"
+    notes = []
+    for ending, what in _ENDINGS.items():
+        found = [float(of.relative_gap[0, 0]) for of in models.values() if of.ending[0, 0] == ending]
+        if found:
+            largest_gap = f"the gap is up to {max(found):.1e} of the null model's objective"
+            notes.append(f"{plural(len(found), 'target')} {what.format(limit=limit, gap=largest_gap)}")
+    return {"converged": not rest, "largest_relative_gap": largest, "statement": said, "notes": notes}

@@ -290,6 +290,25 @@ def _positive(values: list[LabelText], held: str, label: Label, place: str) -> L
     raise UserError(f"has the values {held}, and either could be the positive class", setting=place, remedy=remedy)
 
 
+def numbers_of_text(column: pa.ChunkedArray, place: str) -> NDArray[np.float64]:
+    """Return the numbers [N] that a column of text means, NaN where it has none: 1 for yes, true and on, 0 for no,
+    false and off. Raises UserError for other text."""
+    column = column.cast(pa.large_string())  # of which, unlike string_view, Arrow can leave out rows
+    known = to_numpy(pc.is_valid(column))
+    values, positions = _encode(column.filter(from_numpy(known)))
+    numbers = np.empty(len(values))
+    for i, value in enumerate(values):
+        if isinstance(meaning := _meaning(value), str):
+            row = row_text(int(np.flatnonzero(known)[np.argmax(positions == i)]))
+            remedy = "write labels as 0 and 1, or as class numbers, and nothing where one is missing"
+            problem = f'holds "{value}" in {row}, and must hold numbers, or yes and no'
+            raise UserError(problem, setting=place, remedy=remedy)
+        numbers[i] = float(meaning)
+    found = np.full(len(known), np.nan)
+    found[known] = numbers[positions]
+    return found
+
+
 def _plain(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     """Return the column as booleans, integers, floats or text. Raises UserError for lists and infinite numbers."""
     column = without_dictionary(column)
@@ -318,7 +337,7 @@ def read_weights(table: Table, name: str, kept: Mask, dtype: type[np.floating]) 
     Raises UserError, naming the row, if a kept row's weight is missing, not finite (in `dtype`) or negative,
     and if all of them are zero.
     """
-    place = f'weight column "{name}" of {table.name}'
+    place = f'weight column "{name}" of {table.file_of(name)}'
     column = table.column(name)
     try:
         values = np.where(kept, to_numpy(column.cast(pa.float64(), safe=False)), 0.0)

@@ -63,6 +63,9 @@ class _LabelledTable(Table):
         self._data, self._labels, self._keys = data, labels, frozenset(keys)
         self.only_numbers = data.only_numbers
 
+    def file_of(self, column: str) -> str:
+        return (self._labels if column in self._keys else self._data).file_of(column)
+
     def column(self, name: str) -> pa.ChunkedArray:
         return (self._labels if name in self._keys else self._data).column(name)
 

@@ -133,6 +133,10 @@ class Table(ABC):
         self.name = name
         self.rows = rows
 
+    def file_of(self, column: str) -> str:
+        """Return the name of the file that has a column, for errors."""
+        return self.name
+
     @abstractmethod
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column as an Arrow chunked array [N] in its own type."""

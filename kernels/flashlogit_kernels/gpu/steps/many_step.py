@@ -127,7 +127,10 @@ class ModelsStep:
         odd = rows.new_empty(3)[1:]
         odd = odd if odd.data_ptr() % 16 else odd[1:]
         self._odd = odd
-        self._judged = {"L2": l2.t().contiguous(), "LIMITS": limits.to(self._device)}
+        # A gap has gradient^2 / (2 l2) for each weight; the intercepts' part is twice what they alone could still gain.
+        penalty = l2.t().contiguous()
+        proving = torch.where(penalty > 0, 0.5 / penalty, 1.0)
+        self._judged = {"L2": penalty, "PROVING": proving, "LIMITS": limits.to(self._device)}
         self._host_rows = np.arange(K)
         self._rows = self._on_device(self._host_rows.astype(np.int32))
         self._whole_status = torch.zeros(K, dtype=torch.int32, device=self._device)

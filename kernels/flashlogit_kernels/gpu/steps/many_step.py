@@ -91,7 +91,7 @@ class ModelsStep:
             intercept: whether the last column is one.
             memory: pairs kept.
             curved: least s . y as a share of |y|^2 at which one is.
-            noise: share of P below which a difference is none, of passes in float64.
+            noise: share of P below which a difference is none, of passes in float64; above 0.
             rough_noise: the same where one of two points was evaluated in float32.
             near: gaps of so many times the goal may be below it after the next step.
             refusals: in a row, after which a model ends.
@@ -272,7 +272,8 @@ class ModelsStep:
         return {"ROWS": self._rows, "SLOTS": first, **numbers}
 
     def _launch(self, kernel: Any, arguments: dict[str, Any], changing: tuple[str, ...]) -> Launch:
-        changes = self._changing()
+        # The same for every launch, so that none looks like one to be compiled for.
+        changes = {name: 0 if isinstance(value, int) else value for name, value in self._changing().items()}
         every = {**self._state, "Q": self._odd, **changes, **arguments, "D": self._D, "P": self._P, **self._geometry()}
         return Launch(
             kernel,

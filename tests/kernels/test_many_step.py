@@ -76,6 +76,13 @@ def test_an_accepted_point_keeps_its_pair(kernels: ModuleType) -> None:
     np.testing.assert_array_equal(model.step.values(np.zeros(1, np.int64))[:, 0], [0.25, 5e-3, 2.5])
 
 
+def test_pairs_of_refused_points_and_of_negative_curvature_are_left_out(kernels: ModuleType) -> None:
+    model = OneModel(kernels)
+    model.judge(at(2.0, 0.5, gradient=-0.5))
+    model.judge(at(0.5, 0.4, gradient=-1.5))
+    assert model.trial() == 0.25 + 1.5
+
+
 @pytest.mark.parametrize("rough", [True, False])
 def test_noise_of_float32_is_no_increase(kernels: ModuleType, rough: bool) -> None:
     """The pass after one in float32 has its noise too."""

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,7 +37,8 @@ def main() -> None:
         call = json.loads(line)
         reports: list[dict[str, Any]] = []
         with mock.patch.object(JITFunction, "run", partialmethod(reported, reports, call)):
-            run_step(call) if call["function"] == "step" else run_call(kernels, call)
+            steps = {"step": run_step, "models_step": run_models_step}
+            steps.get(call["function"], partial(run_call, kernels))(call)
         print(json.dumps(reports), flush=True)
 
 
@@ -119,6 +120,24 @@ def run_step(call: dict[str, Any]) -> None:
     step.advance(torch.zeros(1, 2 * D + 6, dtype=torch.float64), exact=True)
     if call["method"] == "newton":
         step.hessian(torch.zeros(1, 2 * D + 6 + D * D, dtype=torch.float64), first=True)
+
+
+def run_models_step(call: dict[str, Any]) -> None:
+    """Make the described steps of 100 models with an intercept: from sums, proving gaps of two classes, and on."""
+    from flashlogit_kernels.gpu.steps.many_step import ModelsStep
+    from flashlogit_kernels.models import ModelSums
+
+    D, C, K = call["D"], call.get("C", 1), 100
+    ones = torch.ones(D + 1, K * C, dtype=torch.float64)
+    each, of_models = ones[0, :K], ones[:, :K]
+    step = ModelsStep(
+        of_models, of_models, center=ones[:D, 0], weight_sum=each, goal=each, floor=each, classes=C, intercept=True,
+        memory=20, curved=0.0, noise=0.0, rough_noise=0.0, near=1.0, refusals=1, stalled=1,
+    )  # fmt: skip
+    sums = ModelSums(each, each, ones[:D], ones[D])
+    if C == 1:
+        sums = sums._replace(border=ones[:D], corner=ones[D])
+    step.next_points(step.judge(sums, rough=False, proofs=True), torch.float32)
 
 
 def compile_launch(

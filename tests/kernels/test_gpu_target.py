@@ -46,6 +46,7 @@ STEPS = [
     *(call("step", D, method="lbfgs") for D in (30, 1024, 16_383)),
 ]
 """What happens between two passes, with as many warps as there are kinds of launches."""
+MODELS_STEPS = [call("models_step", D, C=C) for D, C in ((28, 1), (28, 10), (2048, 1))]
 SPILL_BESIDE_DIVISIONS = 32
 """Bytes a thread of a step may spill where it calls the routine for a float64 division."""
 OTHERS = [
@@ -116,7 +117,18 @@ def describe(call: Call) -> str:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What was compiled for each call, in as many processes as there are cores."""
     calls = (
-        TABLE + BORDERS + OTHER_BORDERS + HESSIANS + STEPS + OTHERS + MEASURES + CLUSTERS + TINY + MODELS + OTHER_GPUS
+        TABLE
+        + BORDERS
+        + OTHER_BORDERS
+        + HESSIANS
+        + STEPS
+        + OTHERS
+        + MEASURES
+        + CLUSTERS
+        + TINY
+        + MODELS
+        + OTHER_GPUS
+        + MODELS_STEPS
     )
     shares = [calls[k :: os.cpu_count() or 1] for k in range(os.cpu_count() or 1)]
     with ThreadPoolExecutor() as pool:
@@ -232,6 +244,15 @@ def test_a_step_fits_the_registers(call, reports):
     assert (len(found) == 2) == (call["method"] == "newton")
     assert max(each["spilled"] for each in found) <= SPILL_BESIDE_DIVISIONS
     assert found[0]["widest_load"] == 16
+
+
+@pytest.mark.parametrize("call", MODELS_STEPS, ids=describe)
+def test_a_step_of_many_models_fits_the_registers(call, reports):
+    """Tiles of 2,048 numbers leave 128 registers a thread."""
+    judge, try_ = reports[describe(call)]
+    assert (judge["kernel"], try_["kernel"]) == ("judge_kernel", "try_kernel")
+    assert try_["spilled"] == 0
+    assert judge["spilled"] <= (0 if call["D"] < 2048 else SPILL_WITH_EVERYTHING)
 
 
 @pytest.mark.parametrize("call", OTHERS, ids=describe)

@@ -45,8 +45,8 @@ class Tuning(StepTuning):
     renewed_exact: tuple[int, int] = (2, 5)
     """The same where each model has its own, of all rows, for half the evaluations of nearly separated classes."""
     columns: tuple[int, int] = (96, 1024)
-    """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where each step of a wave takes a
-    hundred launches."""
+    """Columns of a wave on a CPU, where more make products no quicker, and on a GPU, where the host takes as long for a
+    wave of one model as for one of many."""
     most_numbers: tuple[int, int] = (1 << 23, 1 << 27)
     """Most numbers of the steps of a wave, of 64 MB and 1 GB; their changes of the gradient are as many. With an l1
     term they are those of its models' matrices."""

@@ -54,6 +54,7 @@ def evaluated(
     V,
     SCALE,
     L2,
+    PROVING,
     CENTER,
     Q,
     PAIR,
@@ -77,14 +78,13 @@ def evaluated(
     penalty, bound, predicted, curvature, change = zero, zero, zero, zero, zero
     columns = K * C
     lanes = tl.arange(0, LANES)[None, :]
+    share = 1.0 / S
     shift, corner = tl.zeros([], tl.float64), tl.zeros([], tl.float64)
     if not GIVEN:
         bias = tl.load(BIAS_SUMS + place * C + lanes, mask=lanes < C, other=0.0)
         if PROVEN:  # one class, and an intercept
             corner = tl.load(CORNER + place)
-            mean = corner / S
-            shift = tl.load(BIAS_SUMS + place) / S / tl.where(mean == 0, 1.0, mean)
-            shift = tl.where(mean == 0, 1.0, shift)  # beyond what proves anything
+            shift = tl.where(corner > 0, tl.load(BIAS_SUMS + place) / tl.where(corner > 0, corner, 1.0), 1.0)
     for start in range(0, P, HEIGHT):
         j, c, at, inside = places(start, P, C, HEIGHT, LANES)
         trial = tl.load(V + P * C * TRIAL + at, mask=inside, other=0.0)
@@ -96,15 +96,14 @@ def evaluated(
             l2 = tl.load(L2 + j, mask=j < P, other=0.0)
             center = tl.load(CENTER + j, mask=j < P, other=0.0)
             sums = tl.load(SUMS + j * columns + place * C + c, mask=weights, other=0.0)
-            data = tl.where(inside, tl.where(j < D, sums - center * bias, bias) * d / S, 0.0)
-            gradient = data + l2 * trial
+            gradient = tl.where(j < D, sums - center * bias, bias) * (d * share) + l2 * trial
             penalty += l2 * trial * trial
+            proving = tl.load(PROVING + j, mask=j < P, other=0.0)
             rest = gradient
             if PROVEN:
                 border = tl.load(BORDER + j * columns + place + c, mask=weights, other=0.0)
-                rest = gradient - (border - center * corner) * d / S * shift
-                data = tl.zeros([HEIGHT, LANES], tl.float64)
-            bound += tl.where(j < D, rest * rest / (2.0 * tl.where(j < D, l2, 1.0)), data * data)
+                rest = tl.where(j < D, gradient - shift * ((border - center * corner) * (d * share)), 0.0)
+            bound += rest * rest * proving
         tl.store(Q + at * width, gradient, mask=inside)
         s = trial - tl.load(V + P * C * THETA + at, mask=inside, other=0.0)
         last = tl.load(V + P * C * GRADIENT + at, mask=inside, other=0.0)
@@ -116,7 +115,7 @@ def evaluated(
         tl.store(PAIR + P * C + at, y, mask=inside)
     gap = total(bound)
     if PROVEN:
-        of_shift = shift * shift * (corner / S)
+        of_shift = shift * shift * (corner * share)
         gap = tl.where(tl.abs(shift) <= FARTHEST_SHIFT, gap + of_shift, float("inf"))
     return 0.5 * total(penalty), gap, total(predicted), total(curvature), total(change)
 
@@ -220,6 +219,7 @@ def judge_kernel(
     SLOTS,
     SCALE,
     L2,
+    PROVING,
     CENTER,
     LIMITS,
     NUMBERS,
@@ -255,20 +255,20 @@ def judge_kernel(
     if place < K:
         model = tl.load(ROWS + place).to(tl.int64)
         N, V = NUMBERS + model * NUMBERS_A_MODEL, VECTORS + model * VECTORS_A_MODEL * P * C
-        SCALE, L2 = SCALE + model * P, L2 + model * P
+        SCALE, L2, PROVING = SCALE + model * P, L2 + model * P, PROVING + model * P
         PAIRS, INVERSES, ALPHAS = PAIRS + model * MEMORY * 2 * P * C, INVERSES + model * MEMORY, ALPHAS + model * MEMORY
         Q += tl.load(SLOTS + model)
         S, step = tl.load(N + WEIGHT_SUM), tl.load(N + STEP)
         last, last_gap, refused = tl.load(N + VALUE), tl.load(N + GAP), tl.load(N + REFUSED)
         penalty, gap, predicted, bent, length = evaluated(
-            SUMS, BIAS_SUMS, BORDER, CORNER, V, SCALE, L2, CENTER, Q, PAIRS + head * 2 * P * C, S, place, K, D, P,
-            width, C, HEIGHT, LANES, PROVEN, GIVEN
+            SUMS, BIAS_SUMS, BORDER, CORNER, V, SCALE, L2, PROVING, CENTER, Q, PAIRS + head * 2 * P * C, S, place, K, D,
+            P, width, C, HEIGHT, LANES, PROVEN, GIVEN
         )  # fmt: skip
         value = tl.load(LOSS + place)
         if GIVEN:
             gap = tl.load(BIAS_SUMS + place)
         else:
-            value = value / S + penalty
+            value = value * (1.0 / S) + penalty
             gap = tl.where(gap > value, value, gap)
         zero = tl.zeros([], tl.float64)
         rough = (flags & IS_ROUGH) != 0

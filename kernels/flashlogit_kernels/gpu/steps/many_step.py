@@ -91,7 +91,7 @@ class ModelsStep:
             intercept: whether the last column is one.
             memory: pairs kept.
             curved: least s . y as a share of |y|^2 at which one is.
-            noise: share of P below which a difference is none, of passes in float64.
+            noise: share of P below which a difference is none, of passes in float64; above 0.
             rough_noise: the same where one of two points was evaluated in float32.
             near: gaps of so many times the goal may be below it after the next step.
             refusals: in a row, after which a model ends.
@@ -127,7 +127,10 @@ class ModelsStep:
         odd = rows.new_empty(3)[1:]
         odd = odd if odd.data_ptr() % 16 else odd[1:]
         self._odd = odd
-        self._judged = {"L2": l2.t().contiguous(), "LIMITS": limits.to(self._device)}
+        # A gap has gradient^2 / (2 l2) for each weight; the intercepts' part is twice what they alone could still gain.
+        penalty = l2.t().contiguous()
+        proving = torch.where(penalty > 0, 0.5 / penalty, 1.0)
+        self._judged = {"L2": penalty, "PROVING": proving, "LIMITS": limits.to(self._device)}
         self._host_rows = np.arange(K)
         self._rows = self._on_device(self._host_rows.astype(np.int32))
         self._whole_status = torch.zeros(K, dtype=torch.int32, device=self._device)
@@ -269,7 +272,8 @@ class ModelsStep:
         return {"ROWS": self._rows, "SLOTS": first, **numbers}
 
     def _launch(self, kernel: Any, arguments: dict[str, Any], changing: tuple[str, ...]) -> Launch:
-        changes = self._changing()
+        # The same for every launch, so that none looks like one to be compiled for.
+        changes = {name: 0 if isinstance(value, int) else value for name, value in self._changing().items()}
         every = {**self._state, "Q": self._odd, **changes, **arguments, "D": self._D, "P": self._P, **self._geometry()}
         return Launch(
             kernel,

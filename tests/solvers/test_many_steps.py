@@ -59,7 +59,7 @@ def solve(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> Solve:
         program = replace(plain.models_program, step=kernels.ModelsStep if launched else None)
         l2, counts = np.array(penalties)[None, level], Counts.of(models, max(C, 2))
         objectives = ModelObjectives.of(
-            X, models, l2, counts, passes=plain.passes, program=program, intercept=intercept
+            X, models, 0.0 * l2, l2, counts, passes=plain.passes, program=program, intercept=intercept
         )
         path = Path(chain=fold, level=len(penalties) - 1 - level, target=0 * fold)
         return solve_models(objectives, path, tolerance=tolerance, iterations=iterations)

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 MISSING = 255
-"""The code of a label that is missing: the row counts for none of its target's models."""
+"""The code of a label that is missing, where codes are bytes: the row counts for none of its target's models."""
+MOST_CLASSES = 32_767
+"""Codes of more than 255 classes have two bytes, and this for a label that is missing."""
 NO_FOLD = 255
 """Number of a fold that holds nothing out: all rows with a label train the model."""
 
@@ -32,11 +34,11 @@ class Models:
     """Which label of a row a model is trained on, and which rows.
 
     Row i trains model k, with e = folds[fold_of[k], i] and h = held[k], where its label codes[target_of[k], i] is not
-    `MISSING` and e != h, or with `ordered` e < h; it is held out where the label is not missing and e = h.
+    missing and e != h, or with `ordered` e < h; it is held out where the label is not missing and e = h.
 
-    codes [T, N] uint8: labels, 0 or 1, or class numbers below C. folds [F, N] uint8: fold numbers below `NO_FOLD`.
-    target_of, fold_of, held [K] int32. sample_weight: [N] float32 or float64, or None for ones. classes: C, 1 for
-    logistic models. All of them contiguous, and on one device.
+    codes [T, N] uint8 or int16: labels, 0 or 1, or class numbers below C, and `missing` for one that is missing. folds
+    [F, N] uint8: fold numbers below `NO_FOLD`. target_of, fold_of, held [K] int32. sample_weight: [N] float32 or
+    float64, or None for ones. classes: C, 1 for logistic models. All of them contiguous, and on one device.
     """
 
     codes: Tensor
@@ -53,6 +55,11 @@ class Models:
         """K."""
         return len(self.held)
 
+    @property
+    def missing(self) -> int:
+        """The code of a label that is missing."""
+        return missing_code(self.codes)
+
     def chosen(self, models: Tensor) -> Models:
         """Return those numbered `models` [k] int64."""
         of = {name: getattr(self, name)[models] for name in ("target_of", "fold_of", "held")}
@@ -63,6 +70,11 @@ class Models:
         s = self.sample_weight
         weight = None if s is None else s[rows]
         return replace(self, codes=self.codes[:, rows], folds=self.folds[:, rows], sample_weight=weight)
+
+
+def missing_code(codes: Tensor) -> int:
+    """Return the code of a label that is missing: the largest one of the dtype."""
+    return MISSING if codes.dtype == torch.uint8 else MOST_CLASSES
 
 
 class ModelSums(NamedTuple):
@@ -110,9 +122,9 @@ def check_models(
         tensor = shapes[name][0]
         if tensor is not None and tensor.dtype != weight.dtype:
             raise TypeError(f"{name} is {tensor.dtype} and weight {weight.dtype}; must be of one dtype")
-    for name in ("codes", "folds"):
-        if getattr(models, name).dtype != torch.uint8:
-            raise TypeError(f"{name} is {getattr(models, name).dtype}; must be uint8")
+    for name, dtypes in {"codes": (torch.uint8, torch.int16), "folds": (torch.uint8,)}.items():
+        if getattr(models, name).dtype not in dtypes:
+            raise TypeError(f"{name} is {getattr(models, name).dtype}; must be {' or '.join(map(str, dtypes))}")
     for name in ("target_of", "fold_of", "held"):
         if getattr(models, name).dtype != torch.int32:
             raise TypeError(f"{name} is {getattr(models, name).dtype}; must be int32")

@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from flashlogit import fit, fit_many
+from flashlogit import fit, fit_many, fit_softmax
 from flashlogit.fitting import held_out, many_task
 from flashlogit.solvers import side_by_side
 
@@ -312,11 +312,10 @@ def test_labels_and_tables_of_any_numbers(dtype: type) -> None:
     assert torch.equal(found.weight, expected.weight)
 
 
-@pytest.mark.parametrize("options", [{"l1_ratio": 0.5, "l2": [1e-3, 1e-2]}, {"l2": [0.0, 1e-2]}])
-def test_what_is_fitted_one_by_one(options: dict) -> None:
+def test_what_is_fitted_one_by_one() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     X = X[:, :8] / X[:, :8].std(axis=0)
-    found = fit_many(X, y, folds=2, tolerance=1e-13, **options)
+    found = fit_many(X, y, folds=2, tolerance=1e-13, l2=[0.0, 1e-2])
     of = found["y"]
     assert found.folds is not None
     for place in range(2):
@@ -349,6 +348,17 @@ def test_a_fold_without_a_class_is_named_and_left_out() -> None:
     assert found.weight[0, 0].isnan().all()
     assert found.weight[0, 1:].isfinite().all()
     assert found.best is None
+
+
+def test_more_classes_than_a_byte_holds() -> None:
+    generator = np.random.default_rng(0)
+    X, y = generator.normal(size=(1_500, 4)), np.arange(1_500) % 300
+    X[:, 0] += y % 3
+    found = fit_many(X, np.where(np.arange(1_500) < 20, np.nan, y), l2=1e-2, tolerance=1e-9)["y"]
+    rows = torch.from_numpy(X[20:]), torch.from_numpy(y[20:])
+    alone = fit_softmax(*rows, classes=300, l2=1e-2, tolerance=1e-9)
+    assert found.objective[0, 0] == pytest.approx(alone.certificate.objective, rel=1e-8)
+    torch.testing.assert_close(found.weight[0, 0], alone.weight, atol=1e-3, rtol=0)
 
 
 def test_selection() -> None:
@@ -392,7 +402,7 @@ def test_table_and_progress() -> None:
         {"select": "least"},
         {"scores": "none"},
         {"targets": ["a", "b"]},
-        {"classes": 300},
+        {"classes": 40_000},
         {"sample_weight": np.ones(3)},
         {"sample_weight": -np.ones(100)},
     ],

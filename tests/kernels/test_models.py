@@ -14,7 +14,7 @@ from launches import counted_launches
 from torch import Tensor
 
 from flashlogit.reference import models as reference
-from flashlogit_kernels.models import MISSING, NO_FOLD, Models, ModelSums
+from flashlogit_kernels.models import NO_FOLD, Models, ModelSums, missing_code
 
 pytest.importorskip("triton")
 
@@ -56,8 +56,8 @@ def made(
 ) -> Case:
     g = torch.Generator().manual_seed(N + D + K)
     mean = 3.0 if center else 0.0
-    codes = torch.randint(max(2, C), (targets, N), generator=g, dtype=torch.uint8)
-    codes[torch.rand(targets, N, generator=g) < 0.1] = MISSING
+    codes = torch.randint(max(2, C), (targets, N), generator=g, dtype=torch.int16 if C > 255 else torch.uint8)
+    codes[torch.rand(targets, N, generator=g) < 0.1] = missing_code(codes)
     some_folds = torch.randint(5, (folds, N), generator=g, dtype=torch.uint8)
     held = torch.randint(6, (K,), generator=g, dtype=torch.int32)
     held[held == 5] = NO_FOLD
@@ -88,9 +88,9 @@ def sizes(case: Case, exact: ModelSums) -> dict[str, Tensor]:
     X = case.X.double() - case.options.get("center", torch.zeros(())).double().to(case.X.device)
     z = (X @ case.weight.float().double() + case.bias.float().double()).view(-1, K, C)
     y, e = m.codes[m.target_of.long()].t(), m.folds[m.fold_of.long()].t()
-    trains = (y != MISSING) & ((e < m.held) if m.ordered else (e != m.held))
+    trains = (y != m.missing) & ((e < m.held) if m.ordered else (e != m.held))
     s = (torch.ones_like(z[:, 0, 0]) if m.sample_weight is None else m.sample_weight.double())[:, None, None]
-    y = torch.where(y == MISSING, 0, y).long()[..., None]
+    y = torch.where(y == m.missing, 0, y).long()[..., None]
     p = torch.sigmoid(z) if C == 1 else torch.softmax(z, dim=2)
     labels = y.double() if C == 1 else torch.zeros_like(z).scatter(2, y, 1.0)
     r = torch.where(trains[..., None], s * (p - labels).abs(), 0.0).reshape(-1, K * C)
@@ -188,6 +188,7 @@ def test_one_kernel_for_softmaxes(shape: dict[str, Any], C: int, kernels: Module
         (F32, {"N": 300, "D": 300, "K": 3, "center": True, "storage": BF16, "weights": F32}),
         (F32, {"N": 40, "D": 257, "K": 2, "C": 10, "storage": BF16, "along": True, "weights": F64}),
         (F32, {"N": 40, "D": 5, "K": 2, "C": 100}),
+        (F32, {"N": 6, "D": 5, "K": 2, "C": 300}),
         (F32, {"N": 300, "D": 28, "K": 17, "along": True, "second": True, "weights": F32}),
         (F32, {"N": 40, "D": 28, "K": 16, "second": True, "storage": BF16}),
         (F32, {"N": 300, "D": 5, "K": 3, "C": 3, "along": True, "second": True, "weights": F64}),
@@ -289,7 +290,7 @@ def test_a_row_that_is_no_number(C: int, compute: torch.dtype, kernels: ModuleTy
     assert found.loss.isnan().tolist() == [True, False, True]
     assert found.held_loss.isnan().tolist() == [False, True, False]
     assert found.bias_grad.view(3, C).isnan().all(dim=1).tolist() == [True, False, True]
-    case.models.codes[0, 7] = MISSING
+    case.models.codes[0, 7] = case.models.missing
     found = case.run(kernels, compute)
     assert not found.loss.isnan().any()
     assert not found.held_loss.isnan().any()

@@ -11,7 +11,7 @@ from flashlogit.reference.models import models_onepass as reference
 from flashlogit_kernels.cpu import pool
 from flashlogit_kernels.cpu.factors import SampleRows
 from flashlogit_kernels.cpu.models import models_onepass
-from flashlogit_kernels.models import MISSING, NO_FOLD, Models
+from flashlogit_kernels.models import NO_FOLD, Models, missing_code
 
 
 def problem(
@@ -20,8 +20,8 @@ def problem(
     """X, models over two targets, folds in two columns and one without a fold, weights, biases and a centre."""
     generator = torch.Generator().manual_seed(N + D + K)
     X = torch.randn(N, D, generator=generator, dtype=torch.float64).to(dtype)
-    codes = torch.randint(0, max(2, C), (2, N), generator=generator).to(torch.uint8)
-    codes[0, : N // 9] = MISSING
+    codes = torch.randint(0, max(2, C), (2, N), generator=generator).to(torch.int16 if C > 255 else torch.uint8)
+    codes[0, : N // 9] = missing_code(codes)
     folds = torch.randint(0, 4, (2, N), generator=generator).to(torch.uint8)
     numbers = torch.arange(K)
     held = torch.where(numbers % 5 == 4, NO_FOLD, numbers % 4)
@@ -34,7 +34,7 @@ def problem(
 
 
 SHAPES = [(203, 1, 1, 1), (150, 5, 2, 1), (301, 28, 15, 1), (97, 64, 16, 1), (130, 65, 17, 1), (60, 300, 100, 1)]
-SHAPES += [(80, 28, 17, 3), (90, 130, 3, 10), (40, 6, 2, 70)]
+SHAPES += [(80, 28, 17, 3), (90, 130, 3, 10), (40, 6, 2, 70), (70, 5, 2, 300)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

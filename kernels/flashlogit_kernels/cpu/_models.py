@@ -19,7 +19,8 @@ _MOST_COLUMNS, _LEAST_ROWS, _MOST_ROWS = 64, 16, 128
 _AT_ONCE = 512
 """Exponentials that are made at once: those of one model's rows take a third longer, and in float64 those of a whole
 tile, which the first cache does not hold, half as long again."""
-_MISSING = 255
+_NO_BYTE, _NO_WIDE = 255, 32_767
+"""Codes of labels that are missing, of one byte and of two."""
 
 
 @helper
@@ -27,11 +28,12 @@ def _read_rows(codes, folds, N, begin, m, s, sides, known, of_fold):
     """Write for each target the side of m rows, -1 for label 1 and else 1, and their weights, 0 where the label is
     missing; and fold numbers: as numbers of z's dtype, of which a vector holds as many as of the logits."""
     T = s.dtype.type
+    missing = _NO_BYTE if codes.itemsize == 1 else _NO_WIDE
     for t in range(len(sides)):
         at = t * N + begin
         for i in range(m):
             sides[t, i] = T(-1.0) if codes[at + i] == 1 else T(1.0)
-            known[t, i] = T(0.0) if codes[at + i] == _MISSING else s[i]
+            known[t, i] = T(0.0) if codes[at + i] == missing else s[i]
     for f in range(len(of_fold)):
         at = f * N + begin
         for i in range(m):
@@ -82,8 +84,9 @@ def _logistic(z, m, trains, out, side, along, moved, e, logs, sums):
 def _softmax(z, p, C, m, codes, at, trains, out, a, e, bits, sums):
     """Write residuals times weights over the logits z [C, m] and probabilities to p [C, m]; add the losses to sums."""
     T = z.dtype.type
+    missing = _NO_BYTE if codes.itemsize == 1 else _NO_WIDE
     for i in range(m):
-        own = codes[at + i] if codes[at + i] != _MISSING else 0
+        own = codes[at + i] if codes[at + i] != missing else 0
         middle = z[own, i]
         most = T(-np.inf)
         for c in range(C):
@@ -96,7 +99,7 @@ def _softmax(z, p, C, m, codes, at, trains, out, a, e, bits, sums):
             e[i] = (T(0.0) if a[i] < T(0.0) else a[i]) - z[c, i]
         exp_of_minus(e, p[c], bits, m)
     for i in range(m):
-        own, most = codes[at + i] if codes[at + i] != _MISSING else 0, a[i]
+        own, most = codes[at + i] if codes[at + i] != missing else 0, a[i]
         others = T(0.0)
         for c in range(C):
             if c != own:

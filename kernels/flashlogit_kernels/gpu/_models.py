@@ -9,11 +9,12 @@ sums one, with M = K C.
 import triton
 import triton.language as tl
 
-from ..models import MISSING
+from ..models import MISSING, MOST_CLASSES
 from ._terms import at_most, exp_of_negative, log1p_of_unit, reciprocals
 from ._tiles import centred, load_or_none, load_tile, row_numbers
 
-NO_LABEL = tl.constexpr(MISSING)
+NO_BYTE = tl.constexpr(MISSING)
+NO_WIDE = tl.constexpr(MOST_CLASSES)
 
 
 @triton.jit
@@ -35,21 +36,22 @@ def byte_offsets(OF, models, exist, N, SINGLE: tl.constexpr):
 
 
 @triton.jit
-def load_bytes(BYTES, offsets, source, exists):
-    """Return bytes of rows [BLOCK_N, models], or [BLOCK_N, 1] where all models read the same ones; `NO_LABEL` for rows
-    that do not exist."""
+def load_codes(CODES, offsets, source, exists):
+    """Return labels or folds of rows [BLOCK_N, models], or [BLOCK_N, 1] where all models read the same ones, and
+    whether they are known: not those that are missing, and of rows that do not exist."""
+    NONE: tl.constexpr = NO_BYTE if CODES.dtype.element_ty == tl.uint8 else NO_WIDE
     if offsets is None:
-        values = tl.load(BYTES + source, mask=exists, other=NO_LABEL)[:, None]
+        values = tl.load(CODES + source, mask=exists, other=NONE)[:, None]
     else:
-        values = tl.load(BYTES + offsets[None, :] + source[:, None], mask=exists[:, None], other=NO_LABEL)
-    return values.to(tl.int32)
+        values = tl.load(CODES + offsets[None, :] + source[:, None], mask=exists[:, None], other=NONE)
+    values = values.to(tl.int32)
+    return values, values != NONE
 
 
 @triton.jit
-def roles(y, e, held, ORDERED: tl.constexpr):
-    """Return whether rows with labels y and folds e train models that hold out the folds `held` [models], and whether
-    they are held out."""
-    known = y != NO_LABEL
+def roles(known, e, held, ORDERED: tl.constexpr):
+    """Return whether rows with known labels and folds e train models that hold out the folds `held` [models], and
+    whether they are held out."""
     if ORDERED:
         trains = known & (e < held[None, :])
     else:
@@ -356,10 +358,10 @@ def models_kernel(
         for tile in tl.range(chunk, tl.minimum(chunk + programs * CHUNK, tiles), programs, num_stages=STAGES):
             _, source, exists = row_numbers(tile, N, None, BLOCK_N)
             x = load_tile(X, source, exists, features, D, READABLE_D, ROW_STRIDE, column_stride, COLUMN_MAJOR, POLICY)
-            y = load_bytes(CODES, targets, source, exists)
-            e = load_bytes(FOLDS, folds, source, exists)
+            y, known = load_codes(CODES, targets, source, exists)
+            e, _ = load_codes(FOLDS, folds, source, exists)
             s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
-            trains, held = roles(y, e, holds, ORDERED)
+            trains, held = roles(known, e, holds, ORDERED)
             if center is not None:
                 x = centred(x, center, COMPUTE)
             if X_TERMS:
@@ -445,10 +447,10 @@ def logits_kernel(
             z += tl.load(Z + entries + M, mask=entries_exist, other=0.0)
             z += tl.load(Z + entries + 2 * M, mask=entries_exist, other=0.0)
         z += b[None, :]
-        y = load_bytes(CODES, targets, source, exists)
-        e = load_bytes(FOLDS, folds, source, exists)
+        y, known = load_codes(CODES, targets, source, exists)
+        e, _ = load_codes(FOLDS, folds, source, exists)
         s = load_or_none(SAMPLE_WEIGHT, source, exists, COMPUTE)
-        trains, held = roles(y, e, holds, ORDERED)
+        trains, held = roles(known, e, holds, ORDERED)
         totals, r, values = terms(z, y, trains, held, s, totals, C, LANES, False, 0)
         store_split(RESIDUAL + entries, r, entries_exist, M, TERMS)
         if ROOTS is not None:

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING
+from flashlogit_kernels.models import MOST_CLASSES
 
 from ..fitting.many import fit_many
 from ..passes import BackendName
@@ -302,7 +302,7 @@ class LogisticRegressionCV(FittedModel):
         names = ("iterations", "relative_gap", *_SCORED)
         numbers = {name: np.full((F, R, L), np.nan) for name in names}
         paths = _Paths(Cs, ratios, weight, weight.new_zeros((F, R, L, width)), numbers, {})
-        plain = [f for f, fold in enumerate(folds) if K <= MISSING and self._is_plain(rows, *fold)]
+        plain = [f for f, fold in enumerate(folds) if K <= MOST_CLASSES and self._is_plain(rows, *fold)]
         values, place = np.unique(Cs, return_inverse=True)
         options = fit_options(self._one(1.0, 0.0), 1.0)
         for r, ratio in enumerate(ratios) if plain else ():

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING, NO_FOLD
+from flashlogit_kernels.models import NO_FOLD, missing_code
 
 _TRAINS, _HELD, _NEITHER = 0, 1, 2
+_LOOKED_AT = 1 << 16
+"""Rows at first, most often with all fold numbers among them, that spare a look at millions of others."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,20 @@ class Folds:
         Raises:
             ValueError: fewer than two folds, or more than 254.
         """
-        if numbers.max() >= NO_FOLD:
-            _, place = np.unique(np.maximum(numbers, -1), return_inverse=True)
-            numbers = place - (numbers.min() < 0)
+        least, most = int(numbers.min()), int(numbers.max())
+        if most >= NO_FOLD:
+            _, place = np.unique(np.maximum(numbers.astype(np.int64), -1), return_inverse=True)
+            numbers, least = place - (least < 0), -1 if least < 0 else 0
             if numbers.max() >= NO_FOLD:
                 raise ValueError(
                     f"folds has more than {NO_FOLD - 1} different numbers from 0 on; must have 2 to as many"
                 )
         # Millions of bytes are counted, and looked up, in a fraction of the time of as many int64.
-        small = (
-            np.where(numbers < 0, NO_FOLD, numbers).astype(np.uint8) if numbers.min() < 0 else numbers.astype(np.uint8)
-        )
-        values = np.flatnonzero(np.bincount(small, minlength=NO_FOLD + 1)[:NO_FOLD])
+        small = (np.where(numbers < 0, NO_FOLD, numbers) if least < 0 else numbers).astype(np.uint8)
+        counts = np.bincount(small[:_LOOKED_AT], minlength=NO_FOLD + 1)
+        if least < 0 or most >= NO_FOLD or not counts[: most + 1].all():
+            counts = np.bincount(small, minlength=NO_FOLD + 1)
+        values = np.flatnonzero(counts[:NO_FOLD])
         if not 2 <= len(values) < NO_FOLD:
             raise ValueError(f"folds has {len(values)} different numbers from 0 on; must have 2 to {NO_FOLD - 1}")
         code_of = np.full(NO_FOLD + 1, NO_FOLD, np.uint8)
@@ -124,7 +128,7 @@ def make_folds(
     time: NDArray[Any] | None,
     seed: int,
 ) -> Folds:
-    """Return the folds of rows with labels `codes` [T, N] uint8, MISSING where one is.
+    """Return the folds of rows with labels `codes` [T, N], `missing_code` where one is missing.
 
     Args:
         folds: how many, by default five where there are groups or times; or [N] numbers of folds; or pairs of rows to
@@ -163,7 +167,7 @@ def make_folds(
         array = np.asarray(given)
         if array.shape != (N,) or array.dtype.kind not in "iub":
             raise ValueError(f"folds is {list(array.shape)} {array.dtype}; must be [{N}] whole numbers, one for a row")
-        return Folds.of_numbers(array.astype(np.int64))
+        return Folds.of_numbers(array.astype(np.int8) if array.dtype == bool else array)
     return Folds.of_pairs(given, N)
 
 
@@ -178,7 +182,7 @@ def _split(n: int, codes: Tensor, groups: NDArray[Any] | None, seed: int) -> Fol
         pairs = GroupKFold(n).split(rows, groups=groups)
     else:
         only = codes[0].cpu().numpy()
-        stratified = len(codes) == 1 and only.max() != MISSING and np.bincount(only).max() >= n
+        stratified = len(codes) == 1 and only.max() != missing_code(codes) and np.bincount(only).max() >= n
         splitter = StratifiedKFold if stratified else KFold
         pairs = splitter(n, shuffle=True, random_state=seed).split(rows, only)
     numbers = np.full(len(rows), -1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flashlogit_kernels.cpu.pool import share
-from flashlogit_kernels.models import MISSING, NO_FOLD, Models
+from flashlogit_kernels.models import NO_FOLD, Models, missing_code
 
 from ..metrics.scores import logsumexp, rank
 from ..reference import row_blocks
@@ -57,12 +57,12 @@ def held_out_scores(
 
 def _score_on_host(z: Tensor, codes: Tensor, targets: NDArray[np.int64], weight: Tensor | None) -> Floats:
     """Return mean loss, accuracy and area of logits z [n, C, k], labels of a row of codes [T, n] each, [3, k]."""
-    found = np.full((3, len(targets)), np.nan)
+    found, missing = np.full((3, len(targets)), np.nan), missing_code(codes)
     logits, labels, s = z.numpy(), codes.numpy(), None if weight is None else weight.numpy()
 
     def score(place: int) -> None:
         y = labels[targets[place]]
-        known = y != MISSING if s is None else (y != MISSING) & (s > 0)
+        known = y != missing if s is None else (y != missing) & (s > 0)
         if known.any():
             found[:, place] = _score(logits[known, :, place], y[known], None if s is None else s[known])
 
@@ -72,10 +72,10 @@ def _score_on_host(z: Tensor, codes: Tensor, targets: NDArray[np.int64], weight:
 
 def _score_on_device(z: Tensor, codes: Tensor, targets: NDArray[np.int64], weight: Tensor | None) -> Floats:
     """Return the same for a GPU, for one wait."""
-    found = []
+    found, missing = [], missing_code(codes)
     for place, target in enumerate(targets.tolist()):
         y = codes[target]
-        known = y != MISSING if weight is None else (y != MISSING) & (weight > 0)
+        known = y != missing if weight is None else (y != missing) & (weight > 0)
         logits, y = z[known, :, place], y[known].long()
         s = logits.new_ones(len(y)) if weight is None else weight[known]
         if z.shape[1] > 1:

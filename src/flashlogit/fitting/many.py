@@ -21,7 +21,7 @@ from torch import Tensor
 
 from flashlogit_kernels.checks import check_matrix
 from flashlogit_kernels.compiling import compile_seconds
-from flashlogit_kernels.models import MISSING, NO_FOLD
+from flashlogit_kernels.models import MISSING, MOST_CLASSES, NO_FOLD, missing_code
 
 from ..objectives.design import what_is_not_finite
 from ..objectives.row_loss import check_weights
@@ -113,7 +113,7 @@ def fit_many(
     X = as_tensor(X)
     X = check_matrix(X if X.is_floating_point() or X.is_complex() else X.double())
     FitOptions(0.0, 0.0, "auto", tolerance, max_iterations, None, None, None)  # which checks them
-    codes, names, largest = _codes(Y, X, targets)
+    codes, names, largest = _codes(Y, X, targets, classes or 2)
     penalties, penalty = _penalties(l2, C, l1_ratio)
     host = [None if each is None else np.asarray(each) for each in (groups, time)]
     of_folds = make_folds(folds, codes, groups=host[0], time=host[1], seed=seed)
@@ -166,8 +166,9 @@ def fit_many(
     )
 
 
-def _codes(Y: Any, X: Tensor, names: Sequence[str] | None) -> tuple[Tensor, list[str], list[int]]:
-    """Return labels as bytes on the device of X, [T, N], the targets' names, and each one's largest label."""
+def _codes(Y: Any, X: Tensor, names: Sequence[str] | None, classes: int) -> tuple[Tensor, list[str], list[int]]:
+    """Return labels as bytes, or two each, on the device of X, [T, N], the targets' names, and each one's largest
+    label."""
     if not isinstance(Y, Tensor):
         Y = np.asarray(Y)
         Y = Y.astype(np.float64) if Y.dtype == object else Y
@@ -184,18 +185,20 @@ def _codes(Y: Any, X: Tensor, names: Sequence[str] | None) -> tuple[Tensor, list
         raise ValueError(f"targets is {found}; must be {T} different names, one for each column of Y")
     known = ~Y.isnan()
     counted = torch.where(known, Y, 0)
-    wrong = (counted < 0) | (counted >= MISSING) | (counted != counted.floor()) if Y.is_floating_point() else None
+    wrong = (counted < 0) | (counted >= MOST_CLASSES) | (counted != counted.floor()) if Y.is_floating_point() else None
     if wrong is None:
-        wrong = (counted < 0) | (counted >= MISSING) if Y.dtype != torch.bool else torch.zeros_like(Y)
+        wrong = (counted < 0) | (counted >= MOST_CLASSES) if Y.dtype != torch.bool else torch.zeros_like(Y)
     if bool(wrong.any()):
         t, row = wrong.nonzero()[0].tolist()
         value = float(Y[t, row])
-        raise ValueError(f"target {found[t]} has the label {value:g}; must be whole numbers from 0 to {MISSING - 1}")
-    codes = counted.to(torch.uint8)
-    some, largest = known.any(dim=1).tolist(), codes.amax(dim=1).tolist()
+        raise ValueError(
+            f"target {found[t]} has the label {value:g}; must be whole numbers from 0 to {MOST_CLASSES - 1}"
+        )
+    some, largest = known.any(dim=1).tolist(), [int(each) for each in counted.amax(dim=1).tolist()]
+    codes = counted.to(torch.uint8 if max(*largest, classes - 1) < MISSING else torch.int16)
     if not all(some):
         raise ValueError(f"target {found[some.index(False)]} has no label; must have some")
-    return torch.where(known, codes, MISSING).contiguous(), found, largest
+    return torch.where(known, codes, missing_code(codes)).contiguous(), found, largest
 
 
 def _counting(X: Tensor, codes: Tensor, s: Tensor | None, folds: Folds) -> tuple[Tensor, Tensor, Tensor | None, Folds]:
@@ -205,11 +208,12 @@ def _counting(X: Tensor, codes: Tensor, s: Tensor | None, folds: Folds) -> tuple
     Raises:
         ValueError: values that are not finite in rows that count.
     """
-    idle = (codes == MISSING).all(dim=0)
+    idle = (codes == missing_code(codes)).all(dim=0)
     idle = idle if s is None else idle | (s == 0)
-    others, rows = idle.nonzero()[:, 0], (~idle).nonzero()[:, 0]
-    if not len(others) or not len(rows):
+    others = idle.nonzero()[:, 0]
+    if len(others) in (0, len(idle)):
         return X, codes, s, folds
+    rows = (~idle).nonzero()[:, 0]
     sizes = X[rows[:: max(1, len(rows) // _MEASURED_ROWS)]].double().abs().amax(dim=0)
     bound = _FAR * torch.where(sizes > 0, sizes, sizes.max())
     if all(bool((block.abs() <= bound).all()) for _, block in row_blocks(X, torch.float64, rows=others)):
@@ -225,8 +229,8 @@ def _counting(X: Tensor, codes: Tensor, s: Tensor | None, folds: Folds) -> tuple
 def _class_count(largest: int, name: str, classes: int | None) -> int:
     """Return C of a target with this largest label."""
     most = max(2, largest + 1)
-    if classes is not None and not most <= classes <= MISSING:
-        raise ValueError(f"classes is {classes}; must be {most} to {MISSING} for target {name}")
+    if classes is not None and not most <= classes <= MOST_CLASSES:
+        raise ValueError(f"classes is {classes}; must be {most} to {MOST_CLASSES} for target {name}")
     return most if classes is None else classes
 
 

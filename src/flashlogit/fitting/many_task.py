@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING, Models
+from flashlogit_kernels.models import Models
 
 from ..objectives.design import what_is_not_finite
 from ..objectives.models import Counts, ModelObjectives
@@ -192,7 +192,7 @@ class ManyTask:
         for rows, block in row_blocks(self.X, torch.float64, center=center):
             e = models.folds[:, rows][columns.long()]
             trains = (e < held[:, None]) if models.ordered else (e != held[:, None])
-            trains = (trains & (models.codes[:, rows][targets.long()] != MISSING)).double()
+            trains = (trains & (models.codes[:, rows][targets.long()] != models.missing)).double()
             if self.weight is not None:
                 trains = trains * self.weight[rows].double()
             block = torch.where((trains > 0).any(dim=0)[:, None], block, 0.0)
@@ -312,5 +312,5 @@ class ManyTask:
         """Return which rows train model k, [N], and its labels [N], 0 where one is missing."""
         codes, e = models.codes[int(models.target_of[k])], models.folds[int(models.fold_of[k])]
         held = int(models.held[k])
-        mask = (codes != MISSING) & ((e < held) if models.ordered else (e != held))
-        return mask, torch.where(codes == MISSING, 0, codes)
+        mask = (codes != models.missing) & ((e < held) if models.ordered else (e != held))
+        return mask, torch.where(codes == models.missing, 0, codes)

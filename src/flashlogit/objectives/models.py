@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING, Models, ModelSums
+from flashlogit_kernels.models import NO_FOLD, Models, ModelSums
 
 from ..passes import ModelsProgram, Passes
 from .certificate import FARTHEST_SHIFT, float32_noise, l1_gap, penalty_gap, provable, shrinkage
@@ -50,16 +50,16 @@ class Counts:
     @classmethod
     def of(cls, models: Models, classes: int) -> Counts:
         """Count the rows of each model; classes: 2 for logistic models, else C."""
-        s = models.sample_weight
-        size = MISSING + 1
+        s, folds = models.sample_weight, NO_FOLD + 1
+        size = classes + 1  # the last one for labels that are missing
 
         def sums(target: int, column: int) -> NDArray[np.float64]:
-            place = models.folds[column].long() * size + models.codes[target]
+            place = models.folds[column].long() * size + models.codes[target].clamp(max=classes)
             if s is None:
-                found = torch.bincount(place, minlength=size * size).cpu().numpy()
+                found = torch.bincount(place, minlength=folds * size).cpu().numpy()
             else:  # on a GPU the sums of weights would differ from call to call
-                found = np.bincount(place.cpu().numpy(), weights=s.cpu().numpy(), minlength=size * size)
-            return found.reshape(size, size)[:, :classes].astype(np.float64)
+                found = np.bincount(place.cpu().numpy(), weights=s.cpu().numpy(), minlength=folds * size)
+            return found.reshape(folds, size)[:, :classes].astype(np.float64)
 
         targets, columns, held = (each.tolist() for each in (models.target_of, models.fold_of, models.held))
         table: dict[tuple[int, int], NDArray[np.float64]] = {}
@@ -71,7 +71,7 @@ class Counts:
             # Differences of sums would leave rounding errors where nothing is.
             others = of[:h] if models.ordered else np.concatenate([of[:h], of[h + 1 :]])
             found[0, k] = others.sum(axis=0)
-            found[1, k] = of[h] if h <= MISSING else 0.0
+            found[1, k] = of[h] if h <= NO_FOLD else 0.0
         return cls(found[0], found[1])
 
 

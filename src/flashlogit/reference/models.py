@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING, Models, ModelSums, check_models
+from flashlogit_kernels.models import Models, ModelSums, check_models
 
 from . import row_blocks
 
@@ -47,7 +47,7 @@ def models_onepass(
     for rows, block in row_blocks(X, weight.dtype, center=center, height=height):
         z = torch.addmm(bias, block, weight).view(-1, K, C)
         y, e = models.codes[:, rows][targets].t(), models.folds[:, rows][folds].t()
-        known = y != MISSING
+        known = y != models.missing
         held = known & (e == models.held)
         trains = known & ((e < models.held) if models.ordered else (e != models.held))
         s = z.new_ones(len(z)) if models.sample_weight is None else models.sample_weight[rows].to(z.dtype)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING
+from flashlogit_kernels.models import MOST_CLASSES
 
 from ..config.grid import GridSettings
 from ..config.settings import SolverSettings
@@ -232,7 +232,7 @@ def lacks(labels: Floats, mass: Floats | None, names: Sequence[str]) -> str | No
 def _folds(task: RunTask, settings: GridSettings, origins: RowOrigins, labels: Floats) -> Folds:
     """Return the folds as `fit_many` makes them."""
     of_kind = {kind: origins.along if origins.kind == kind else None for kind in ("group", "time")}
-    codes = torch.from_numpy(np.where(np.isnan(labels), MISSING, labels).T.astype(np.uint8))
+    codes = torch.from_numpy(np.where(np.isnan(labels), MOST_CLASSES, labels).T.astype(np.int16))
     try:
         return make_folds(settings.folds, codes, groups=of_kind["group"], time=of_kind["time"], seed=task.settings.seed)
     except ValueError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flashlogit_kernels.models import MISSING
+from flashlogit_kernels.models import MOST_CLASSES
 
 from ..data.dataset import Rows
 from ..fitting.many import TargetFits
@@ -26,12 +26,10 @@ def classes_of(targets: Sequence[str], t: int, splits: Mapping[str, Rows]) -> tu
     for split, rows in splits.items():
         y = rows.y[:, t].cpu().numpy()
         known = y[~np.isnan(y)]
-        wrong = known[(known < 0) | (known >= MISSING) | (known != np.floor(known))]
+        wrong = known[(known < 0) | (known >= MOST_CLASSES) | (known != np.floor(known))]
         setting, remedy = f'target "{targets[t]}"', "write labels as 0 and 1, or as class numbers from 0 on"
         if len(wrong):
-            problem = (
-                f"has the label {wrong[0]:g} in the {split} rows; it must be a whole number from 0 to {MISSING - 1}"
-            )
+            problem = f"has the label {wrong[0]:g} in the {split} rows; must be a whole number below {MOST_CLASSES}"
             raise UserError(problem, setting=setting, remedy=remedy)
         here = int(known.max()) if len(known) else 0
         if split == "train":

@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flashlogit_kernels.models import MISSING
-
 from ..objectives.design import rows_by_weight, sample_rows
 from ..objectives.models import Array, ModelObjectives
 
@@ -83,7 +81,7 @@ class HessianRows:
         """Return the shares [n] float32 of the rows in a mean: of those with a label of the target, and of a fold's
         training rows only, if its column and number are given."""
         models = self._models
-        counted = models.codes[target] != MISSING
+        counted = models.codes[target] != models.missing
         if fold is not None:
             e, held = models.folds[fold[0]], fold[1]
             counted = counted & ((e < held) if models.ordered else (e != held))

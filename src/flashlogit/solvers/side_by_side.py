@@ -50,8 +50,9 @@ class Tuning(StepTuning):
     most_numbers: tuple[int, int] = (1 << 23, 1 << 27)
     """Most numbers of the steps of a wave, of 64 MB and 1 GB; their changes of the gradient are as many. With an l1
     term they are those of its models' matrices."""
-    shrink: int = 16
-    """Rows of a sample that is solved first are one in so many."""
+    shrink: tuple[int, int] = (16, 256)
+    """Rows of a sample that is solved first are one in so many, on a CPU and on a GPU, where what happens between
+    passes takes as long as a pass over millions of rows."""
     rows_a_parameter: int = 32
     """It has at least so many rows for each parameter."""
     least_rows: int = 2048
@@ -166,7 +167,7 @@ def _waves(objectives: ModelObjectives, path: Path) -> list[NDArray[np.int64]]:
 def _of_sample(objectives: ModelObjectives, path: Path, iterations: int) -> Solved | None:
     """Return the models of a sample of the rows, solved as far as these know; None where they say too little."""
     N, P = len(objectives.X), len(objectives.scale)
-    rows = N // TUNING.shrink
+    rows = N // TUNING.shrink[objectives.X.is_cuda]
     if rows < max(TUNING.least_rows, TUNING.rows_a_parameter * P):
         return None
     sample = objectives.sample(rows)

@@ -53,20 +53,19 @@ class Counts:
         s, folds = models.sample_weight, NO_FOLD + 1
         size = classes + 1  # the last one for labels that are missing
 
-        def sums(target: int, column: int) -> NDArray[np.float64]:
+        def sums(target: int, column: int) -> Tensor:
             place = models.folds[column].long() * size + models.codes[target].clamp(max=classes)
             if s is None:
-                found = torch.bincount(place, minlength=folds * size).cpu().numpy()
-            else:  # on a GPU the sums of weights would differ from call to call
-                found = np.bincount(place.cpu().numpy(), weights=s.cpu().numpy(), minlength=folds * size)
-            return found.reshape(folds, size)[:, :classes].astype(np.float64)
+                return torch.bincount(place, minlength=folds * size)
+            # On a GPU the sums of weights would differ from call to call.
+            return torch.bincount(place.cpu(), weights=s.cpu().double(), minlength=folds * size)
 
         targets, columns, held = (each.tolist() for each in (models.target_of, models.fold_of, models.held))
-        table: dict[tuple[int, int], NDArray[np.float64]] = {}
+        pairs = sorted(set(zip(targets, columns, strict=True)))
+        counted = torch.stack([sums(*pair) for pair in pairs]).cpu().numpy().reshape(-1, folds, size)
+        table = dict(zip(pairs, counted[:, :, :classes].astype(np.float64), strict=True))
         found = np.zeros((2, len(held), classes))
         for k, (target, column, h) in enumerate(zip(targets, columns, held, strict=True)):
-            if (target, column) not in table:
-                table[target, column] = sums(target, column)
             of = table[target, column]
             # Differences of sums would leave rounding errors where nothing is.
             others = of[:h] if models.ordered else np.concatenate([of[:h], of[h + 1 :]])

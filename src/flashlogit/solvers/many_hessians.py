@@ -134,6 +134,17 @@ class Preconditioner:
         self._places, self._mean = on_device(places), on_device(mean)
         self._of_models = on_device(places[real]), on_device(np.flatnonzero(real))
 
+    @property
+    def cost(self) -> float:
+        """About how many evaluations of all models take as many products as making it does."""
+        if self._rows is None:
+            return 0.0
+        N, P = len(self._objectives.X), len(self._objectives.scale)
+        C = self._objectives.classes if self._rows.joint else 1
+        n = self._weights.shape[1]
+        made = len(self._members) * (0.5 * n * (C * P) ** 2 + (C * P) ** 3)
+        return made / (2 * N * P * self._objectives.count * self._objectives.classes)
+
     def make(self, theta: Array) -> None:
         """Make them at the mean of each group's theta [P C, K]."""
         if self._rows is None:

@@ -143,7 +143,7 @@ class Preconditioner:
         C = self._objectives.classes if self._rows.joint else 1
         n = self._weights.shape[1]
         made = len(self._members) * (0.5 * n * (C * P) ** 2 + (C * P) ** 3)
-        return made / (2 * N * P * self._objectives.count * self._objectives.classes)
+        return float(made / (2 * N * P * self._objectives.count * self._objectives.classes))
 
     def make(self, theta: Array) -> None:
         """Make them at the mean of each group's theta [P C, K]."""

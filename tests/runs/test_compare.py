@@ -119,7 +119,7 @@ def test_settings_that_differ(compare):
     }
     grid = {"l2": [0.02, 1.0], "l1_ratio": 0.0, "folds": 2, "select": "best"}
     found = compare("all", "grid")["settings"]
-    assert found == {"loss.l2": {"all": 0.01, "grid": 0.0}, "grid": {"all": None, "grid": grid}}
+    assert found == {"loss.l2": {"all": 0.01, "grid": 0.02}, "grid": {"all": None, "grid": grid}}
 
 
 def test_softmaxes(compare, runs):

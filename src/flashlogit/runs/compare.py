@@ -46,7 +46,14 @@ class _Results(BaseModel):
 
         splits: dict[str, dict[str, Interval]] = {}
 
+    class Grid(BaseModel):
+        """What was chosen of a grid."""
+
+        l1: float
+        l2: float
+
     intervals: Intervals = Intervals()
+    grid: Grid | None = None
     train: dict[str, float | None]
     validation: dict[str, float | None] | None = None
     test: dict[str, float | None] | None = None
@@ -186,7 +193,11 @@ def _saved(path: Path, name: str, model: Model, split: str) -> _Run:
         raise UserError(f"the run {path} has no such split", setting="--split", value=split, remedy=remedy)
     kept = read_predictions(path / PREDICTIONS, split, len(model.label_names))
     measured = Measured(name, _whole(there[split]), results.intervals.splits.get(split, {}))
-    return _Run(measured, _settings(path), model.threshold, kept)
+    settings = _settings(path)
+    if settings is not None and results.grid is not None:  # the penalties of the model that is compared
+        loss = settings.loss.model_copy(update=results.grid.model_dump())
+        settings = settings.model_copy(update={"loss": loss})
+    return _Run(measured, settings, model.threshold, kept)
 
 
 def _whole(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from flashlogit import fit, fit_many, fit_softmax
 from flashlogit.fitting import held_out, many_task
-from flashlogit.solvers import side_by_side
+from flashlogit.solvers.many import side_by_side
 
 PENALTIES = [1e-3, 1e-2, 1e-1, 1.0]
 

@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from flashlogit.objectives.models import Counts, ModelObjectives
 from flashlogit.passes import choose_backend
-from flashlogit.solvers import many_hessians, many_steps, side_by_side
-from flashlogit.solvers.many_hessians import Path
-from flashlogit.solvers.side_by_side import Solved, solve_models
+from flashlogit.solvers.many import hessians, side_by_side
+from flashlogit.solvers.many import steps as many_steps
+from flashlogit.solvers.many.hessians import Path
+from flashlogit.solvers.many.side_by_side import Solved, solve_models
 from flashlogit_kernels.models import NO_FOLD, Models
 
 pytest.importorskip("triton")
@@ -42,8 +43,8 @@ def solve(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> Solve:
         folds: int = 2,
         iterations: int = 9,
     ) -> Solved:
-        hessians = replace(many_hessians.TUNING, own_parameters=own, parameters=matrices)
-        monkeypatch.setattr(many_hessians, "TUNING", hessians)
+        tuning = replace(hessians.TUNING, own_parameters=own, parameters=matrices)
+        monkeypatch.setattr(hessians, "TUNING", tuning)
         monkeypatch.setattr(side_by_side, "TUNING", side_by_side.Tuning(memory=3))
         generator = torch.Generator().manual_seed(C)
         X = torch.randn(120, 4, generator=generator, dtype=torch.float64)

@@ -1,9 +1,9 @@
 """Many models over one X: targets x penalties x folds, solved side by side for a few reads of X.
 
 Every model minimises the objective of `flashlogit.fit`, or `flashlogit.fit_softmax`, over the rows that train it. Those
-with a penalty are stepped together (`flashlogit.solvers.side_by_side`), or, of small tables and without an l1 term,
-fitted at once (`flashlogit.fitting.tiny`); softmaxes with an l1 term, models without a penalty, and whatever does not
-reach its tolerance there are fitted one after the other, each from its neighbour on the path of penalties.
+with a penalty are stepped together (`flashlogit.solvers.many`), or, of small tables and without an l1 term, fitted at
+once (`flashlogit.fitting.tiny`); softmaxes with an l1 term, models without a penalty, and whatever does not reach its
+tolerance there are fitted one after the other, each from its neighbour on the path of penalties.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from ..objectives.design import what_is_not_finite
 from ..objectives.models import Counts, ModelObjectives
 from ..passes import Backend
 from ..reference import row_blocks
-from ..solvers.many_hessians import Path
-from ..solvers.side_by_side import solve_models, takes_l1
+from ..solvers.many.hessians import Path
+from ..solvers.many.side_by_side import solve_models, takes_l1
 from .fit import fit, fit_softmax
 from .folds import Folds
 from .grid import NO_CLASS, Floats, TargetFits

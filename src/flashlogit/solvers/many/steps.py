@@ -16,10 +16,10 @@ from torch import Tensor
 
 from flashlogit_kernels.models import ModelSums
 
-from ..objectives.models import Array, ModelObjectives, ModelPoints
-from .many_hessians import Preconditioner
-from .many_proximal import ProximalDirections
-from .method import ROUNDING, SUFFICIENT
+from ...objectives.models import Array, ModelObjectives, ModelPoints
+from ..method import ROUNDING, SUFFICIENT
+from .hessians import Preconditioner
+from .proximal import ProximalDirections
 
 
 @dataclass(frozen=True)

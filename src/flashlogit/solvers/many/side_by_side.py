@@ -3,7 +3,7 @@
 The recursion (Nocedal 1980) begins with M^-1, M being the Hessian of a sample of the rows. Models of one target and one
 penalty share M: folds leave out a few rows each, and what those change the pairs of steps and gradients correct. Where
 the sample is all rows each model has its own, and steps are Newton's. With an l1 term a step goes to the minimum of a
-quadratic model and that term (`flashlogit.solvers.many_proximal`). A model has its own step length, pairs, refusals and
+quadratic model and that term (`flashlogit.solvers.many.proximal`). A model has its own step length, pairs, refusals and
 certificate, and leaves when its gap is proven.
 
 Where there are many, they are solved in waves, from strong penalties to weak ones. The optimum of a neighbour on the
@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..objectives.models import Array, ModelObjectives, ModelPoints
-from .many_hessians import TUNING as HESSIANS
-from .many_hessians import HessianRows, Path, Preconditioner
-from .many_steps import StepTuning, steps_from
+from ...objectives.models import Array, ModelObjectives, ModelPoints
+from .hessians import TUNING as HESSIANS
+from .hessians import HessianRows, Path, Preconditioner
+from .steps import StepTuning, steps_from
 
 
 @dataclass(frozen=True)

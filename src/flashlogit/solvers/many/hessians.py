@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..objectives.design import rows_by_weight, sample_rows
-from ..objectives.models import Array, ModelObjectives
+from ...objectives.design import rows_by_weight, sample_rows
+from ...objectives.models import Array, ModelObjectives
 
 
 @dataclass(frozen=True)

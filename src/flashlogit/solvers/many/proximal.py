@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from flashlogit_kernels.cpu.descent import descend
 from flashlogit_kernels.cpu.pool import share
 
-from ..objectives.models import Array, ModelObjectives, ModelPoints
-from .l1_model import minimise_model
-from .many_hessians import Preconditioner
+from ...objectives.models import Array, ModelObjectives, ModelPoints
+from ..l1_model import minimise_model
+from .hessians import Preconditioner
 
 Floats = NDArray[np.float64]
 

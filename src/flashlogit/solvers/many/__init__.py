@@ -1,0 +1,1 @@
+"""Many models side by side, for one pass over X a step of all of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from flashlogit import fit, fit_many, fit_softmax
 from flashlogit.fitting import held_out, many_task
-from flashlogit.solvers.many import side_by_side
+from flashlogit.solvers.many import hessians, side_by_side
 
 PENALTIES = [1e-3, 1e-2, 1e-1, 1.0]
 
@@ -348,6 +349,36 @@ def test_a_fold_without_a_class_is_named_and_left_out() -> None:
     assert found.weight[0, 0].isnan().all()
     assert found.weight[0, 1:].isfinite().all()
     assert found.best is None
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("C", [2, 3])
+def test_targets_share_a_preconditioner(backend: str, C: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hessians, "TUNING", hessians.Tuning(own_parameters=1, joint_parameters=1, shared_cost=0.0))
+    made: list[tuple[int, int]] = []
+    arguments = hessians.Preconditioner._arguments
+
+    def counted(self: hessians.Preconditioner, *given: Any) -> Any:
+        found = arguments(self, *given)
+        made.append((len(self._cells), len(found[0])))
+        return found
+
+    monkeypatch.setattr(hessians.Preconditioner, "_arguments", counted)
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(900, 30)) @ generator.normal(size=(30, 30))
+    Z = X[:, :6].reshape(900, 3, 2) + 3 * generator.normal(size=(900, 3, 2)) - [[[3, 0], [0, 0], [-4, 1]]]
+    Y = (Z > 0).sum(axis=2) if C == 3 else Z[:, :, 0] > 0
+    found = fit_many(X, Y, l2=[1e-2, 1.0], folds=2, tolerance=1e-9, backend=backend)
+    assert made[0] == (6, 2)
+    for t, of in enumerate(found.values()):
+        assert set(of.ending.reshape(-1)) == {"tolerance"}
+        assert of.iterations.max() <= 40
+        train = torch.from_numpy(found.folds.train(1))
+        rows = torch.from_numpy(X)[train], torch.from_numpy(Y[:, t])[train]
+        fit_alone = fit if C == 2 else partial(fit_softmax, classes=3)
+        alone = fit_alone(rows[0], rows[1].long(), l2=1e-2, tolerance=1e-11)
+        assert of.objective[0, 1] == pytest.approx(alone.certificate.objective, rel=1e-8)
 
 
 def test_more_classes_than_a_byte_holds() -> None:

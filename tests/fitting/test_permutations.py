@@ -116,6 +116,10 @@ def test_permutations_without_an_optimum_count_as_larger() -> None:
     [
         ({"permutations": 0}, "permutations is 0"),
         ({"permutations": 1.5}, "permutations is 1.5"),
+        ({"permutations": "5"}, "permutations is '5'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"groups": [None] * 80}, r"groups\[0\] is missing"),
+        ({"y": np.full(80, "a")}, "must hold numbers"),
         ({"groups": np.zeros(3)}, "groups has the shape"),
         ({"groups": np.arange(80)}, "one label in each of the groups"),
         ({"y": np.full(80, 0.5)}, "y holds a label that is neither"),
@@ -128,7 +132,7 @@ def test_permutations_without_an_optimum_count_as_larger() -> None:
 )
 def test_bad_permutation_tests(changed: dict[str, Any], message: str) -> None:
     X, y = table()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         permutation_test(**{"X": X, "y": y, "l2": 0.1} | changed)
 
 

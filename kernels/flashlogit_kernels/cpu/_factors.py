@@ -48,6 +48,17 @@ def _curvatures(Z, at, begin, m, values, logits, product):
 
 
 @loop
+def curvatures(Z, at, values):
+    """Write the curvatures times the weights of rows Z [n, N, SIDE] over these weights, `values` [N] float32, at the
+    coefficients `at` [n, SIDE, C] float32."""
+    N, C = Z.shape[1], at.shape[2]
+    logits, more = np.empty(SIDE * C, np.float32), np.empty(SIDE * C, np.float32)
+    for begin in range(0, N, SIDE):
+        m = min(SIDE, N - begin)
+        _curvatures(Z, at, begin, m, values[begin : begin + m], logits, more)
+
+
+@loop
 def hessian(Z, weights, at, A):
     """Write the lower tiles of A [n, n, SIDE, SIDE] float64 of rows Z [n, N, SIDE] float32, their weights [N] float32
     and the coefficients `at` [n, SIDE, C] float32."""

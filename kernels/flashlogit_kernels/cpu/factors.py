@@ -89,6 +89,17 @@ class SampleRows:
         share(make, G)
         return found
 
+    def curvatures(self, weights: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return v_i h_i of the rows, [G, N], for arguments as of `inverse_factors`."""
+        found = np.empty(weights.shape, np.float32)
+
+        def curve(k: int) -> None:
+            found[k] = weights[k]
+            _factors.curvatures(self._Z, _padded(at[k], self._width).astype(np.float32), found[k])
+
+        share(curve, len(found))
+        return found
+
     def products(self, factors: Tiles, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return M^-1 v of G models for vectors [G, Q, k]."""
         found = np.empty(vectors.shape)

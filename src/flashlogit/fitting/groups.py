@@ -235,6 +235,8 @@ def as_tensor(value: Tensor | ArrayLike, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     array = np.asarray(value)
+    if array.dtype.kind in "USOMm":
+        raise TypeError(f"an array of {array.dtype} was given; must hold numbers")
     shared = array.flags.writeable and min(array.strides, default=0) >= 0
     tensor = torch.from_numpy(array if shared else array.copy())
     return tensor if like is None else tensor.to(like.device)

@@ -83,7 +83,7 @@ class ManyTask:
         small = self._are_small(models) and not l1.any()
         if small:
             self._solve_small(models, present, l2, W, b, found, endings, iterations)
-        stepped = (l1 + l2 > 0) & (takes_l1(D, C) or not l1.any())
+        stepped = (l1 + l2 > 0) & (takes_l1(len(self.X), D, C) or not l1.any())
         together = present[stepped[present]] if not small else present[:0]
         waiting = set() if small else set(present.tolist())
         if len(together):

@@ -93,12 +93,15 @@ def permutation_test(
             that cannot be had.
         ValueError, TypeError: an argument outside of these bounds, or one that `fit` does not take.
     """
-    if not permutations >= 1 or permutations % 1 != 0:
-        raise ValueError(f"permutations is {permutations}; must be a whole number of at least 1")
+    for name, value, least in (("permutations", permutations, 1), ("seed", seed, 0)):
+        if isinstance(value, bool | str) or not value >= least or value % 1 != 0:
+            raise ValueError(f"{name} is {value!r}; must be a whole number of at least {least}")
     X = check_matrix(as_tensor(X))
     y, s = as_tensor(y, X), None if sample_weight is None else as_tensor(sample_weight, X)
     X, y, s = checked(X, y, s)
     of_rows = np.zeros(len(X)) if groups is None else np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+    if (missing := np.array([each is None or each != each for each in of_rows.reshape(-1)])).any():
+        raise ValueError(f"groups[{int(missing.argmax())}] is missing; each row must have a value")
     if of_rows.shape != (len(X),):
         raise ValueError(f"groups has the shape {list(of_rows.shape)}; must be [{len(X)}], a value for each row of X")
     counted = torch.ones(len(X), dtype=torch.bool, device=X.device) if s is None else s != 0

@@ -26,13 +26,12 @@ class SampleRows:
             relative, penalties: [G, Q], R's diagonal and the penalty's.
         """
         Z = self._Z
-        (N, P), (G, _, C) = Z.shape, at.shape
-        z = torch.einsum("np,gpc->gnc", Z, at.float())
-        p = torch.softmax(z, dim=2) if C > 1 else torch.sigmoid(z)
+        (N, P), G = Z.shape, len(at)
         if self._joint:
+            p = self._probabilities(at)
             M = torch.stack([self._joint_hessian(weights[g], p[g]) for g in range(G)])
         else:
-            root = (weights * (p * (1 - p)).mean(dim=2)).sqrt()
+            root = self.curvatures(weights, at).sqrt()
             M = Z.new_empty((G, P, P), dtype=torch.float64)
             height = max(1, _AT_ONCE // (N * P))
             for some in torch.split(torch.arange(G), height):
@@ -41,6 +40,15 @@ class SampleRows:
         M *= relative[:, :, None] * relative[:, None, :]
         M.diagonal(dim1=1, dim2=2).add_(penalties)
         return M
+
+    def curvatures(self, weights: Tensor, at: Tensor) -> Tensor:
+        """Return the mean curvatures of the classes times weights, [G, N], for arguments as of `hessians`."""
+        p = self._probabilities(at)
+        return weights * (p * (1 - p)).mean(dim=2)
+
+    def _probabilities(self, at: Tensor) -> Tensor:
+        z = torch.einsum("np,gpc->gnc", self._Z, at.float())
+        return torch.softmax(z, dim=2) if at.shape[2] > 1 else torch.sigmoid(z)
 
     def _joint_hessian(self, weights: Tensor, p: Tensor) -> Tensor:
         """Return sum_i v_i (diag p_i - p_i p_i^T) x z_i z_i^T, row j C + c for class c of column j."""

@@ -39,7 +39,7 @@ _NOT_COMPARED = {"name", "output"}
 class _Results(BaseModel):
     """What a comparison reads of metrics.json."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     class Intervals(BaseModel):
         """Of each split, by metric."""
@@ -236,8 +236,10 @@ def _against(base: _Run, run: _Run, rows: str) -> Against:
         problem = f"{lacking} has no {PREDICTIONS}, which earlier versions did not write"
         return Against(name, None, f"{problem}; --data FILE compares them on a file's rows")
     if not (np.array_equal(first.number, second.number) and first.scores.same_rows(second.scores)):
-        remedy = "" if rows == "data" else "; --data FILE compares them on a file's"
-        return Against(name, None, f"they were measured on other rows, or on other labels or weights of them{remedy}")
+        wanted = (
+            "--label and --weight choose these for all" if rows == "data" else "--data FILE compares them on a file's"
+        )
+        return Against(name, None, f"they were measured on other rows, or on other labels or weights of them; {wanted}")
     thresholds = base.threshold, run.threshold
     return Against(name, compare_paired(first.scores, second.scores, thresholds=thresholds, seed=_SEED))
 

@@ -60,9 +60,10 @@ class Comparison:
     notes: Sequence[str] = ()
 
     def best(self, metric: str) -> set[str]:
-        """Return the names of the runs whose value is the best; none where no run has one."""
+        """Return the names of the runs whose value is the best; none where no run has one, or some were measured on
+        other rows, or may have been."""
         values = {run.name: value for run in self.runs if (value := run.metrics.get(metric)) is not None}
-        if not values:
+        if not values or not self._alike:
             return set()
         best = (min if metric in LOWER_IS_BETTER else max)(values.values())
         return {name for name, value in values.items() if value == best}
@@ -77,6 +78,10 @@ class Comparison:
                 lines.append(f"  {setting}: {' | '.join(cells)}")
             parts.append("\n".join(lines))
         return "\n\n".join(parts)
+
+    @property
+    def _alike(self) -> bool:
+        return all(each.paired is not None for each in self.against)
 
     @property
     def _names(self) -> list[str]:
@@ -97,7 +102,7 @@ class Comparison:
                 ends = (run.intervals.get(key) for key in shown)
                 lines.append([word, "", *(measured(None if end is None else end[side], 3) + " " for end in ends)])
         of = "the file's rows" if self.rows == "data" else f"the {self.rows} split"
-        return f"{of}, * the best of a column\n{aligned(lines)}"
+        return f"{of}{', * the best of a column' if self._alike else ''}\n{aligned(lines)}"
 
     def _difference(self, against: Against) -> str:
         if against.paired is None:

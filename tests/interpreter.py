@@ -12,12 +12,16 @@ import functools
 from typing import Any
 
 import numpy as np
+import triton
 from triton.language import core
 from triton.runtime import interpreter
 
 
 def make_quick() -> None:
-    """Put the quicker functions below in the place of the interpreter's own, for this process."""
+    """Put the quicker functions below in the place of the interpreter's own, for this process, where Triton is the
+    version that they were written for."""
+    if not triton.__version__.startswith("3.9."):
+        return
     _patch_language_once_a_launch()
     builder = interpreter.interpreter_builder
     if not builder.options.debug:  # else an integer that overflows is an error, and not otherwise

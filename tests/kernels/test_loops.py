@@ -165,7 +165,7 @@ def test_there_are_few_signatures() -> None:
             flashlogit.fit_softmax(X, (X[:, 0] > 0).long() + (X[:, 1] > 0), l2=0.1, solver=solver)
         flashlogit.fit(X, X[:, 0] + X[:, 1] > 0, l2=0.1)
         flashlogit.fit(X, X[:, 0] + X[:, 1] > 0, l2=0.1, l1=0.01)
-    assert sum(len(each.signatures) for each in set(dispatchers())) <= 29
+    assert sum(len(each.signatures) for each in set(dispatchers())) <= 31
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

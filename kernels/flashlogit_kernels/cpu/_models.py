@@ -27,16 +27,22 @@ matrix of a product is turned, and turning one costs what 20 columns save."""
 
 
 @helper
-def _read_rows(codes, folds, N, begin, m, s, sides, known, of_fold):
+def _code(codes, paired, i):
+    """Return number i of codes of one byte each, or of two, the lower one first."""
+    return np.int64(codes[2 * i]) + 256 * np.int64(codes[2 * i + 1]) if paired else np.int64(codes[i])
+
+
+@helper
+def _read_rows(codes, paired, folds, N, begin, m, s, sides, known, of_fold):
     """Write for each target the side of m rows, -1 for label 1 and else 1, and their weights, 0 where the label is
     missing; and fold numbers: as numbers of z's dtype, of which a vector holds as many as of the logits."""
     T = s.dtype.type
-    missing = _NO_BYTE if codes.itemsize == 1 else _NO_WIDE
+    missing = _NO_WIDE if paired else _NO_BYTE
     for t in range(len(sides)):
         at = t * N + begin
         for i in range(m):
-            sides[t, i] = T(-1.0) if codes[at + i] == 1 else T(1.0)
-            known[t, i] = T(0.0) if codes[at + i] == missing else s[i]
+            sides[t, i] = T(-1.0) if _code(codes, paired, at + i) == 1 else T(1.0)
+            known[t, i] = T(0.0) if _code(codes, paired, at + i) == missing else s[i]
     for f in range(len(of_fold)):
         at = f * N + begin
         for i in range(m):
@@ -84,12 +90,13 @@ def _logistic(z, m, trains, out, side, along, moved, e, logs, sums):
 
 
 @helper
-def _softmax(z, p, C, m, codes, at, trains, out, a, e, bits, sums):
+def _softmax(z, p, C, m, codes, paired, at, trains, out, a, e, bits, sums):
     """Write residuals times weights over the logits z [C, m] and probabilities to p [C, m]; add the losses to sums."""
     T = z.dtype.type
-    missing = _NO_BYTE if codes.itemsize == 1 else _NO_WIDE
+    missing = _NO_WIDE if paired else _NO_BYTE
     for i in range(m):
-        own = codes[at + i] if codes[at + i] != missing else 0
+        own = _code(codes, paired, at + i)
+        own = own if own != missing else 0
         middle = z[own, i]
         most = T(-np.inf)
         for c in range(C):
@@ -102,7 +109,8 @@ def _softmax(z, p, C, m, codes, at, trains, out, a, e, bits, sums):
             e[i] = (T(0.0) if a[i] < T(0.0) else a[i]) - z[c, i]
         exp_of_minus(e, p[c], bits, m)
     for i in range(m):
-        own, most = codes[at + i] if codes[at + i] != missing else 0, a[i]
+        own, most = _code(codes, paired, at + i), a[i]
+        own = own if own != missing else 0
         others = T(0.0)
         for c in range(C):
             if c != own:
@@ -176,14 +184,14 @@ def _add_products(values, columns, m, block, tiles, width, product, gradient, fi
 
 @loop
 def pass_over_models(
-    x, row_stride, column_stride, D, kind, rows, center, W, b, codes, folds, N, target_of, fold_of, held, ordered, C,
-    s, s_kind, along, integers, begin, end, sums, of_bias, gradient, corner, border, second,
+    x, row_stride, column_stride, D, kind, rows, center, W, b, codes, paired, folds, N, target_of, fold_of, held,
+    ordered, C, s, s_kind, along, integers, begin, end, sums, of_bias, gradient, corner, border, second,
 ):  # fmt: skip
     """Write losses and held-out losses [K, 2], and sums by the intercepts [M] and by the weights [tiles, M, width].
 
     x to rows, s, s_kind: as for a pass of two classes. W [tiles, M, width]: weights, tile by tile of the columns of X,
-    zeros behind the last; b [M]. codes, folds: [T N] and [F N]. along: [M], or [0] for no corner [M] and no border
-    [tiles, M, width]. second: [K, C, C], or of size 0.
+    zeros behind the last; b [M]. codes, folds: bytes [T N], or two for each code with `paired`, and [F N]. along:
+    [M], or [0] for no corner [M] and no border [tiles, M, width]. second: [K, C, C], or of size 0.
     """
     T = W.dtype.type
     tiles, width = W.shape[0], W.shape[2]
@@ -201,7 +209,7 @@ def pass_over_models(
     numbers = columns * height if C == 1 else height
     e, logs = np.empty(numbers, T), np.empty(numbers, T)
     a = np.empty(height if C > 1 else 0, T)
-    bits, targets = np.empty(_AT_ONCE, integers.dtype), len(codes) // N
+    bits, targets = np.empty(_AT_ONCE, integers.dtype), len(codes) // (2 * N if paired else N)
     sides, known, of_fold = (
         np.empty((targets, height), T),
         np.empty((targets, height), T),
@@ -244,7 +252,7 @@ def pass_over_models(
                     turned[start + j * m + k] = block[start + k * width + j]
         if s_kind != NONE:
             read(s, s_kind, i, m, weights)
-        _read_rows(codes, folds, N, i, m, weights, sides, known, of_fold)
+        _read_rows(codes, paired, folds, N, i, m, weights, sides, known, of_fold)
         model = 0
         while model < K:
             some = min(per, K - model)
@@ -271,7 +279,7 @@ def pass_over_models(
                 else:
                     own = z[k * C : (k + 1) * C]
                     p = p_all[: C * m].reshape(C, m)
-                    _softmax(own, p, C, m, codes, target * N + i, trains, out, a, e, bits, sums[number])
+                    _softmax(own, p, C, m, codes, paired, target * N + i, trains, out, a, e, bits, sums[number])
                     if len(along):
                         _along(p, C, m, along, number * C, trains, moved[k * C : (k + 1) * C], e)
                     if len(second):

@@ -45,7 +45,7 @@ class PermutationTest:
     """The log-likelihood of the fit less that of the model with an intercept only, or without one of all p = 1/2, in
     nats: a sum over rows, without the penalty."""
     p_value: float
-    """Of `statistic`: that labels have nothing to do with X."""
+    """The p-value of `statistic`: labels have nothing to do with X."""
     coefficient: NDArray[np.float64]
     """[D], those of the fit."""
     coefficient_p_value: NDArray[np.float64]
@@ -150,7 +150,7 @@ def _p_value(null: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArra
 
 @dataclass(frozen=True)
 class _Found:
-    """Of n fits: statistic [n], weight [n, D] and ending [n]; NaN where one did not end at the tolerance."""
+    """What n fits came to: statistic [n], weight [n, D] and ending [n]; NaN where one did not end at the tolerance."""
 
     statistic: NDArray[np.float64]
     weight: Tensor

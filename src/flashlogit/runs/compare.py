@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .scoring import Data
 
 _SEED = 0
-"""Of the replicates: the same runs give the same intervals."""
+"""The replicates' seed: the same runs give the same intervals."""
 _SPLITS = ("test", "validation", "train")
 _NOT_COMPARED = {"name", "output"}
 """Settings that say where a run lies."""
@@ -42,7 +42,7 @@ class _Results(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     class Intervals(BaseModel):
-        """Of each split, by metric."""
+        """The intervals of each split, by metric."""
 
         splits: dict[str, dict[str, Interval]] = {}
 

@@ -30,7 +30,7 @@ multiprocessor of a hundred; beyond, torch's operations have numbers enough for 
 _TILE = 2048
 """Numbers of a vector that a program holds at once."""
 _NUMBERS_A_THREAD = 4
-"""Of these, so that q and a pair take 24 registers."""
+"""Numbers of these for each thread, so that q and a pair take 24 registers."""
 
 
 Layout = tuple[NDArray[np.int64], int, int]

@@ -65,7 +65,7 @@ class ProximalDirections:
         def update(place: int) -> None:
             k = went[place]
             B, s, y = self._B[k], S[:, k], Y[:, k]
-            Bs = B @ s
+            Bs = np.einsum("ij,j", B, s)  # the BLAS would give a large B to threads of its own
             bent, curved = s @ Bs, s @ y
             if bent > 0 and curved > TUNING.curved * bent:
                 B += np.outer(y / curved, y) - np.outer(Bs / bent, Bs)

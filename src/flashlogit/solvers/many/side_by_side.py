@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ...objectives.models import Array, ModelObjectives, ModelPoints
 from .hessians import TUNING as HESSIANS
 from .hessians import HessianRows, Path, Preconditioner
-from .steps import StepTuning, steps_from
+from .steps import Limits, StepTuning, steps_from
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class _Wave:
         point = self._start(objectives, theta)
         preconditioner.make(point.theta)
         rough = self._dtype == torch.float32
-        self._steps = steps_from(point, objectives, preconditioner, TUNING, goal, floor, rough=rough, proven=proven)
+        self._steps = steps_from(point, objectives, preconditioner, Limits(goal, floor, proven, TUNING), rough=rough)
 
     def _start(self, objectives: ModelObjectives, theta: Array) -> ModelPoints:
         """Return the start, or the null model where that is better."""

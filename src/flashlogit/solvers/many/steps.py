@@ -41,6 +41,17 @@ class StepTuning:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What ends K models: gaps of at most goal [K], proven ones only where `proven` says so. At gaps of at most floor [K]
+    passes are in float64. tuning: when steps are refused."""
+
+    goal: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    proven: bool
+    tuning: StepTuning
+
+
+@dataclass(frozen=True)
 class Standing:
     """How K models stand at their accepted points, [K] on the host: whether a gap ends one; whether it ends, for that
     or another reason; and whether its gap is at most the goal, at most the floor of passes in float32, and near."""
@@ -110,28 +121,14 @@ class Steps:
         point: ModelPoints,
         objectives: ModelObjectives,
         preconditioner: Preconditioner,
-        tuning: StepTuning,
-        goal: NDArray[np.float64],
-        floor: NDArray[np.float64],
+        limits: Limits,
         *,
         rough: bool,
-        proven: bool,
     ) -> None:
-        """Begin at a point.
-
-        Args:
-            point: where models are.
-            objectives: theirs.
-            preconditioner: theirs, made.
-            tuning: see `StepTuning`.
-            goal: gaps [K] that end a model.
-            floor: gaps [K] at most which passes are in float64.
-            rough: whether the point's pass was in float32.
-            proven: whether only proven gaps end a model.
-        """
-        self.objectives, self._preconditioner, self._tuning = objectives, preconditioner, tuning
-        self._proven, self._rough = proven, rough
-        self._goal, self._floor = objectives.on_device(goal), objectives.on_device(floor)
+        """Begin at a point, with a preconditioner that is made; rough: whether the point's pass was in float32."""
+        self.objectives, self._preconditioner, self._tuning = objectives, preconditioner, limits.tuning
+        self._proven, self._rough = limits.proven, rough
+        self._goal, self._floor = objectives.on_device(limits.goal), objectives.on_device(limits.floor)
         self._point = point
         self._step, self._refused = 0.0 * point.value + 1.0, 0.0 * point.value
         self._best, self._stalled = 0.0 * point.value + np.inf, 0.0 * point.value
@@ -139,7 +136,7 @@ class Steps:
         if objectives.sparse:
             self._directions = ProximalDirections(preconditioner)
         else:
-            self._directions = Pairs(preconditioner, tuning)
+            self._directions = Pairs(preconditioner, limits.tuning)
         self._direction = self._directions.at(point, objectives, point.value == point.value)
         self._count()
 
@@ -217,14 +214,12 @@ class LaunchedSteps:
         point: ModelPoints,
         objectives: ModelObjectives,
         preconditioner: Preconditioner,
-        tuning: StepTuning,
-        goal: NDArray[np.float64],
-        floor: NDArray[np.float64],
+        limits: Limits,
         *,
         rough: bool,
-        proven: bool,
     ) -> None:
         """Begin at a point, see `Steps`."""
+        tuning, proven = limits.tuning, limits.proven
         self.objectives, self._preconditioner = objectives, preconditioner
         self._proven, self._were_proven = proven, point.proven
         self._step = objectives.program.step(
@@ -232,8 +227,8 @@ class LaunchedSteps:
             objectives.array("l2_of")[:: objectives.classes],
             center=objectives.array("center") if objectives.folded else None,
             weight_sum=objectives.array("weight_sum"),
-            goal=objectives.on_device(goal),
-            floor=objectives.on_device(floor),
+            goal=objectives.on_device(limits.goal),
+            floor=objectives.on_device(limits.floor),
             classes=objectives.classes,
             intercept=objectives.intercept,
             memory=tuning.memory,
@@ -290,11 +285,13 @@ class LaunchedSteps:
         self._products = preconditioner.products(q)
 
 
-def steps_from(point: ModelPoints, objectives: ModelObjectives, *args: Any, **options: Any) -> Steps | LaunchedSteps:
+def steps_from(
+    point: ModelPoints, objectives: ModelObjectives, preconditioner: Preconditioner, limits: Limits, *, rough: bool
+) -> Steps | LaunchedSteps:
     """Return the steps from a point: by kernels where the backend has them for so many parameters."""
     kernels = objectives.program.step
     launched = kernels is not None and not objectives.sparse and kernels.fits(len(point.theta))
-    return (LaunchedSteps if launched else Steps)(point, objectives, *args, **options)
+    return (LaunchedSteps if launched else Steps)(point, objectives, preconditioner, limits, rough=rough)
 
 
 def _merged(xp: Any, accepted: Array, new: ModelPoints, old: ModelPoints) -> ModelPoints:

@@ -42,8 +42,8 @@ class StepTuning:
 
 @dataclass(frozen=True)
 class Limits:
-    """What ends K models: gaps of at most goal [K], proven ones only where `proven` says so. At gaps of at most floor [K]
-    passes are in float64. tuning: when steps are refused."""
+    """What ends K models: gaps of at most goal [K], proven ones only where `proven` says so. At gaps of at most floor
+    [K] passes are in float64. tuning: when steps are refused."""
 
     goal: NDArray[np.float64]
     floor: NDArray[np.float64]

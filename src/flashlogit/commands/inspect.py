@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = parser.add_argument_group("files of text, as data.separator, data.decimal and data.missing_values")
     text.add_argument("--separator", choices=[",", ";", "|", "\t"], default=",", help="between the columns")
     text.add_argument("--decimal", choices=[".", ","], default=".", help="the decimal point")
+    text.add_argument("--encoding", default="utf-8", help="of the text, such as cp1252 or utf-16")
     text.add_argument("--missing-values", nargs="+", default=[], metavar="TEXT", help="further spellings, such as '?'")
 
 
@@ -48,10 +49,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
         raise UserError("needs a column to compare", setting="--above", value=above, remedy="name it by --label")
     if above is not None and not math.isfinite(above):
         raise UserError("must be a finite number", setting="--above", value=above)
-    if options.separator == options.decimal:
-        remedy = "set --separator to the file's own, such as ';'"
-        raise UserError("so is --separator", setting="--decimal", value=options.decimal, remedy=remedy)
-    reading = Reading(missing=tuple(options.missing_values), separator=options.separator, decimal=options.decimal)
+    text = {"separator": options.separator, "decimal": options.decimal, "encoding": options.encoding}
+    reading = Reading(missing=tuple(options.missing_values), **text)
     file = open_files(options.data, "FILE", reading, labels=options.labels, labels_setting="--labels")
     report = schema_report(file, options.label, above, reading, group=options.group, time=options.time)
     output.answer(report_text(report), report.to_json())

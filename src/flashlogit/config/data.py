@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -216,7 +217,13 @@ class FileData(DataSettings):
     """What is between the columns of a .csv file; files that end in .tsv have tabs anyhow. A model takes files with
     others too, by their header line."""
     decimal: DecimalPoint = "."
-    """The decimal point of numbers in .csv files. The model remembers it."""
+    """The decimal point of numbers in .csv files. Where commas separate the columns too, numbers with one are quoted.
+    The model remembers it."""
+    encoding: str = "utf-8"
+    """The encoding of .csv files, such as cp1252 (Windows), latin-1 or utf-16. A model takes files in UTF-8 too."""
+    ignore_unknown_features: bool = False
+    """Whether a libsvm file for validation or test may have indices beyond those of the training file, which are then
+    ignored; otherwise it is refused."""
     standardize: bool = True
     """Subtract the training rows' mean and divide by their standard deviation, column by column."""
 
@@ -246,10 +253,13 @@ class FileData(DataSettings):
         return self
 
     @model_validator(mode="after")
-    def _tells_columns_from_decimals(self) -> Self:
-        if self.separator == self.decimal:
-            remedy = "set `separator` to the files' own, such as ;"
-            raise Conflict("separator and decimal are both a comma", "separator", "decimal", about="", remedy=remedy)
+    def _has_an_encoding_that_there_is(self) -> Self:
+        try:
+            known = codecs.encode("", self.encoding) == b"" or self.encoding.startswith("utf")
+        except (LookupError, TypeError, ValueError):
+            known = False
+        if not known:
+            raise Conflict(f"no encoding {self.encoding!r} is known", "encoding", remedy="name one, such as cp1252")
         return self
 
 

@@ -56,7 +56,8 @@ def fit_encoding(
         notes.append(f"{replaced}, and marked in a column of their own")
     if counts:
         notes.insert(0, f"Categories: {some_of(counts)}")
-    encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
+    text = settings.separator, settings.decimal, settings.encoding
+    encoding = Encoding(tuple(columns), tuple(settings.missing_values), *text)
     _refuse_equal_names(table, encoding)
     return encoding, notes
 

@@ -126,7 +126,8 @@ def _reading(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
-    return Reading(frozenset(named), tuple(settings.missing_values), settings.separator, settings.decimal)
+    text = {"separator": settings.separator, "decimal": settings.decimal, "encoding": settings.encoding}
+    return Reading(frozenset(named), tuple(settings.missing_values), **text)
 
 
 class _Loader:
@@ -139,7 +140,7 @@ class _Loader:
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
         self._device = device
         self._wants_origins = origins
-        self._notes: list[str] = []
+        self._notes = [f"In {file.name}, {note}" for note in file.notes]
 
     def load(self, seed: int) -> Dataset:
         others = self._other_files()

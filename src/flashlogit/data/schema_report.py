@@ -50,7 +50,7 @@ class ColumnReport:
 @dataclass(frozen=True)
 class SchemaReport:
     """A file: its rows, its columns, the classes of the label column, if one was named, with their counts, and
-    sentences on columns of text that are meant to be numbers."""
+    sentences on columns of text that are meant to be numbers, and on what was done about the file's shape."""
 
     file: str
     rows: int
@@ -59,6 +59,7 @@ class SchemaReport:
     classes: tuple[tuple[str, int], ...] = ()
     unlabelled: int = 0
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -98,7 +99,7 @@ def schema_report(
     columns = tuple(replace(column, use=roles.get(column.name, column.use)) for column in found)
     classes, unlabelled = ((), 0) if name is None else _classes(table.column(name), above, name)
     warnings = _warnings(table, [each for each in names if each != name and each not in roles])
-    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings)
+    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings, file.notes)
 
 
 def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
@@ -206,7 +207,7 @@ def _hints(report: SchemaReport) -> list[str]:
         (numbers, "every row has a whole number of its own in {}: if that numbers the rows, leave it out with"),
     )
     said = [f"{text.format(', '.join(columns))} data.drop" for columns, text in hints if columns]
-    return [*said, *report.warnings]
+    return [*(f"note: {note}" for note in report.notes), *said, *report.warnings]
 
 
 def _names_rows(column: ColumnReport, rows: int) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ class UserError(Exception):
         remedy: what to do, such as "choose another file"; "" where the problem says it.
         origin: the file or override in which the setting stands; "" where the setting says it.
         others: further errors that were found at the same time; each has a line of its own.
+        mends: settings that mend it, key and value, where there are some.
+        told_after: what is told after all of them, such as lines for a config file.
     """
 
     problem: str
@@ -38,6 +40,8 @@ class UserError(Exception):
     remedy: str = ""
     origin: Any = ""
     others: tuple[UserError, ...] = ()
+    mends: Mapping[str, Any] = field(default_factory=dict)
+    told_after: str = ""
 
     def __post_init__(self) -> None:
         self.setting, self.origin = str(self.setting), str(self.origin)
@@ -53,7 +57,8 @@ class UserError(Exception):
         elif self.setting:
             head += self.setting + (" " if told or self.problem.startswith("must ") else ": ")
         sentence = head + self.problem + (f"; {self.remedy}" if self.remedy else "")
-        return "\n".join([sentence, *map(str, self.others)])
+        after = [f"\n{self.told_after}"] if self.told_after else []
+        return "\n".join([sentence, *map(str, self.others), *after])
 
 
 def shortened(text: str, most: int) -> str:

@@ -104,6 +104,8 @@ class Encoding:
     """What is between the columns of a .csv file, unless its header line shows something else."""
     decimal: DecimalPoint = "."
     """The decimal point in files of text."""
+    text_encoding: str = "utf-8"
+    """The encoding of files of text that are not UTF-8."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,7 +121,7 @@ class Encoding:
     def reading(self) -> Reading:
         """How other files are to be read: categories as they are written."""
         text = frozenset(column.name for column in self.columns if isinstance(column, CategoryColumn))
-        return Reading(text, self.missing_values, self.separator, self.decimal)
+        return Reading(text, self.missing_values, self.separator, self.decimal, encoding=self.text_encoding)
 
     @property
     def trivial(self) -> bool:

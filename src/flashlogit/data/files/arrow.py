@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...system.errors import UserError, row_text
 from ...system.machine import free_bytes, require_free
+from .names import NOTHING_MENDED, ColumnNames, name_columns
 from .tables import (
     PLAIN,
     Reading,
@@ -63,7 +65,8 @@ class ArrowFile(TableFile):
     """Columns by name, and a function that reads some of them, in the order of their names.
 
     `typed` says whether the columns have types of their own, so that a `Reading` matters to those of text alone;
-    `vectors` has the columns of lists, which are in `columns` by their numbers, and are keys as they stand, too.
+    `vectors` has the columns of lists, which are in `columns` by their numbers, and are keys as they stand, too;
+    `named` tells of columns beside `columns`, and what was done about names.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class ArrowFile(TableFile):
         *,
         typed: bool = True,
         vectors: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+        named: ColumnNames = NOTHING_MENDED,
     ) -> None:
         self.name = name
+        self.left_out, self.also, self.notes = named.left_out, named.also, named.notes
         self.features = tuple(columns)
         lists = {names[0]: column for column, names in vectors.items()}
         self.keys = tuple(dict.fromkeys(key for name in columns for key in (lists.get(name, name), name)))
@@ -92,18 +97,24 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
     name = str(path)
     with readable(f"{setting} {name}"), pq.ParquetFile(path) as file:
         stored = [column for column in file.schema_arrow.names if not column.startswith("__index_level_")]
+        nth: Counter[str] = Counter()
+        stored_as = [(column, nth.update([column]) or nth[column] - 1) for column in stored]
+        named = name_columns(stored, lambda positions: _columns(file, [stored_as[j] for j in positions]))
         widths = {each.name: _list_width(file, each) for each in file.schema_arrow}
-    vectors = {each: numbered_names(0, width, name, f"{each}_") for each, width in widths.items() if width}
-    columns = [each for column in stored for each in vectors.get(column, (column,))]
+    in_file = dict(zip(named.names, stored_as, strict=True))
+    width_of = {column: widths[raw] for column, (raw, _) in in_file.items()}
+    vectors = {each: numbered_names(0, width, name, f"{each}_") for each, width in width_of.items() if width}
+    columns = [each for column in named.shown for each in vectors.get(column, (column,))]
     places = {each: column for column, names in vectors.items() for each in names}
 
     @readable(name)
     def read(names: list[str], reading: Reading) -> pa.Table:
         of_file = list(dict.fromkeys(places.get(each, each) for each in names))
         with pq.ParquetFile(path) as file:
-            require_room_beside(_unpacked_bytes(path, file, of_file, widths), name, taken=False)
-            # A reader asked for `a` also returns `a.b`; select() leaves that out.
-            table = file.read(columns=of_file).select(of_file)
+            wanted = [in_file[each] for each in of_file]
+            size = _unpacked_bytes(path, file, list(dict.fromkeys(raw for raw, _ in wanted)), widths)
+            require_room_beside(size, name, taken=False)
+            table = pa.table(_columns(file, wanted), names=of_file)
         for column in dict.fromkeys(places[each] for each in names if each in places):
             numbers = list_numbers(table.column(column), len(vectors[column]), f'column "{column}" of {name}')
             parts = dict(zip(table.column_names, table.columns, strict=True))
@@ -114,7 +125,17 @@ def open_parquet(path: Path, setting: str) -> ArrowFile:
         return read_as_text_file(table.select(names), reading)
 
     refuse_duplicates([*columns, *vectors], name)
-    return ArrowFile(name, columns, read, vectors=vectors)
+    return ArrowFile(name, columns, read, vectors=vectors, named=named)
+
+
+def _columns(file: pq.ParquetFile, wanted: Sequence[tuple[str, int]]) -> list[pa.ChunkedArray]:
+    """Return columns, each the one of a number, from 0 on, among those that have its name."""
+    table = file.read(columns=list(dict.fromkeys(name for name, _ in wanted)))
+    # A reader asked for `a` returns every `a`, and `a.b` too.
+    found: dict[str, list[int]] = {}
+    for i, name in enumerate(table.column_names):
+        found.setdefault(name, []).append(i)
+    return [table.column(found[name][k]) for name, k in wanted]
 
 
 def _list_width(file: pq.ParquetFile, field: pa.Field) -> int:
@@ -180,7 +201,7 @@ def _unpacked_bytes(path: Path, file: pq.ParquetFile, names: Sequence[str], widt
     """
     about, total = file.metadata, 0.0
     schema = file.schema_arrow
-    kinds = {name: schema.field(name).type for name in names}
+    kinds = {name: schema.field(schema.get_all_field_indices(name)[0]).type for name in names}
     for i in range(about.num_row_groups):
         group = about.row_group(i)
         large = group.num_rows * group.total_byte_size > free_bytes() / about.num_row_groups

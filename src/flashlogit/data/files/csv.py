@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-import shlex
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pyarrow.csv as csv
 
 from ...system.errors import UserError, listing
 from .arrow import ArrowFile, require_room_beside
-from .tables import PLAIN, Reading, no_rows, readable, refuse_duplicates
-from .text import PLAIN_NUMBER, without_marks
+from .names import name_columns
+from .tables import PLAIN, Reading, no_rows, readable
+from .text import PLAIN_NUMBER, with_numbers, without_marks
 
 _BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time; a line must fit. 113 MB took 0.73 s of CPU time so, and 0.93 s by 8 MiB."""
@@ -29,6 +29,9 @@ _FIRST_BYTES = 1 << 16
 _WATCHED_READS = 8
 """Reads for each look at the free memory, which takes 0.4 ms."""
 _MARK = b"\xef\xbb\xbf"
+_UTF8 = "utf-8"
+_STATED = re.compile(rb"\"?sep=([,;\t|])\"?\s*", re.IGNORECASE)
+_RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _COUNTED = 3
 """So many numbers in steps of one from 0 are names that a program gave to columns, and no row of data."""
@@ -40,28 +43,32 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
     """Open a file of separated columns with a header line, plain, gzipped or zipped.
 
     All its rows decide a column's type, but for those that are asked for as text. Blanks around names are no part of
-    them.
+    them; what stands above the header line is left out: empty lines, comments that begin with #, and a spreadsheet's
+    `sep=;`.
     """
     name = str(path)
     expected = "\t" if ".tsv" in path.name.lower() else reading.separator
-    with readable(f"{setting} {name}"):
-        with _stream(path, setting) as stream:
+    with readable(f"{setting} {name}"), _csv_errors(name, reading.encoding):
+        encoding = _encoding(path, setting, reading)
+        with _stream(path, setting, encoding) as stream:
             head = stream.read(_FIRST_BYTES)
-        delimiter = _find_separator(head, expected, name, adapt=reading.any_separator)
+        start, separator = find_header(head, expected)
+        head = head[start:]
+        delimiter = separator or _find_separator(head, expected, name, adapt=reading.any_separator)
         block_bytes = _BLOCK_BYTES if head.count(b"\n") > 1 else _LONG_LINE_BYTES
         # Looking for line breaks in quotes costs a quarter more (104 MB in 1.03 s instead of 0.81 s on two cores);
         # without it a value that a block's end cuts in two is read as two rows, and not always refused.
         parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        with _stream(path, setting) as stream:
-            header = _read_names(stream, block_bytes, parse, name)
-    columns = [column.strip() for column in header]
-    _check_header(columns, name)
-    refuse_duplicates(columns, name)
-    in_file = dict(zip(columns, header, strict=True))
+        with _stream(path, setting, encoding, start) as stream:
+            header = [each.strip() for each in _read_names(stream, block_bytes, parse)]
+    _check_header([each for each in header if each], name)
+    # By their positions, since two columns can have one name in the file.
+    positions = [str(j) for j in range(len(header))]
 
     def read_rows(convert: csv.ConvertOptions, block_bytes: int) -> pa.Table:
-        with _csv_errors(name), _stream(path, setting) as stream:
-            watched, options = pa.PythonFile(_Watched(stream, name), mode="r"), csv.ReadOptions(block_size=block_bytes)
+        with _csv_errors(name, encoding), _stream(path, setting, encoding, start) as stream:
+            watched = pa.PythonFile(_Watched(stream, name), mode="r")
+            options = csv.ReadOptions(block_size=block_bytes, column_names=positions, skip_rows_after_names=1)
             try:
                 return csv.read_csv(watched, read_options=options, parse_options=parse, convert_options=convert)
             except pa.ArrowInvalid as error:
@@ -70,9 +77,16 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
         return read_rows(convert, _LONG_LINE_BYTES)
 
     @readable(name)
+    def as_text(wanted: list[int]) -> list[pa.ChunkedArray]:
+        columns = [positions[j] for j in wanted]
+        text = csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
+        return list(read_rows(text, block_bytes).columns)
+
+    named = name_columns(header, as_text)
+    in_file = dict(zip(named.names, positions, strict=True))
+
+    @readable(name)
     def read(names: list[str], reading: Reading) -> pa.Table:
-        if delimiter == reading.decimal:  # a comma cannot be both, in whatever file the model has learnt from
-            reading = replace(reading, decimal=".")
         convert = _conversion({column: in_file[column] for column in names}, reading)
         table = read_rows(convert, block_bytes)
         require_room_beside(pa.total_allocated_bytes(), name, taken=True)  # the last blocks, read ahead
@@ -82,9 +96,12 @@ def open_csv(path: Path, setting: str, reading: Reading = PLAIN) -> ArrowFile:
         table = table.rename_columns(names)
         if reading.verbatim:
             table = without_marks(table, set(names) - reading.verbatim, convert.null_values)
+        if reading.any_separator and delimiter == reading.decimal:
+            # The commas that a model has learnt are in quotes here, or else the file has points.
+            table = with_numbers(table, set(names) - reading.verbatim - reading.text)
         return table
 
-    return ArrowFile(name, columns, read, typed=False)
+    return ArrowFile(name, named.shown, read, typed=False, named=named)
 
 
 def _conversion(names: dict[str, str], reading: Reading) -> csv.ConvertOptions:
@@ -120,7 +137,16 @@ class _Watched:
 
 
 @contextmanager
-def _stream(path: Path, setting: str) -> Iterator[Any]:
+def _stream(path: Path, setting: str, encoding: str = _UTF8, start: int = 0) -> Iterator[Any]:
+    """Give the bytes of a file from `start` on, unpacked and in UTF-8."""
+    with _unpacked(path, setting) as stream:
+        text = stream if encoding == _UTF8 else pa.transcoding_input_stream(stream, encoding, _UTF8)
+        text.read(start)
+        yield text
+
+
+@contextmanager
+def _unpacked(path: Path, setting: str) -> Iterator[Any]:
     """Give the bytes of a file, unpacked."""
     if path.suffix.lower() != ".zip":
         compression = "gzip" if path.suffix.lower() == ".gz" else None
@@ -137,6 +163,44 @@ def _stream(path: Path, setting: str) -> Iterator[Any]:
             yield pa.PythonFile(member, mode="r")
 
 
+def _encoding(path: Path, setting: str, reading: Reading) -> str:
+    """Return the encoding to read a file by: for a model that has learnt from another one, UTF-8 where the whole of the
+    file is that."""
+    if reading.any_separator and reading.encoding != _UTF8:
+        decoder = codecs.getincrementaldecoder(_UTF8)()
+        try:
+            with _unpacked(path, setting) as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return reading.encoding
+        return _UTF8
+    return reading.encoding
+
+
+def find_header(head: bytes, expected: str) -> tuple[int, str]:
+    """Return at which byte of a file that begins with `head` its header line begins, and the separator that a line
+    `sep=;` above it states, or "".
+
+    A first line with a # is a comment where it has fewer separators than the first line without one, since a header may
+    begin so, too.
+    """
+    start, separator = len(_MARK) if head.startswith(_MARK) else 0, ""
+    lines = head[start:].splitlines(keepends=True)
+    other = next((line for line in lines if line.strip() and not line.startswith(b"#")), b"")
+    for line in lines:
+        stated = _STATED.fullmatch(line)
+        if stated:
+            separator = stated[1].decode()
+        mark = (separator or expected).encode()
+        comment = line.startswith(b"#") and line.count(mark) < max(other.count(mark), 1)
+        if not stated and not comment and line.strip(b"\r\n"):
+            break
+        start += len(line)
+    return start, separator
+
+
 def _find_separator(head: bytes, separator: str, file: str, *, adapt: bool) -> str:
     """Return the separator of a CSV file that begins with `head` and is expected to have `separator`: with `adapt` the
     one that its header line shows.
@@ -144,10 +208,9 @@ def _find_separator(head: bytes, separator: str, file: str, *, adapt: bool) -> s
     Raises UserError, which names the `file`, if it is not UTF-8 text, empty, or, without `adapt`, separated by
     something else. Names are Arrow's to find: this looks only as far as it takes to say what is wrong.
     """
-    # Arrow leaves out lines that are empty, but not one of blanks.
-    line = next((line for line in head.removeprefix(_MARK).splitlines() if line), b"")
+    line = next(iter(head.splitlines()), b"")
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 3 * line.count(b"\0") > len(line):
-        raise _not_utf8(file, "UTF-16")
+        raise _not_utf8(file, "utf-16")
     if b"\0" in line:
         problem, remedy = "the first line has bytes that are no text", "check that the file is what its name says"
         raise UserError(problem, setting=file, remedy=remedy)
@@ -169,21 +232,16 @@ def _find_separator(head: bytes, separator: str, file: str, *, adapt: bool) -> s
     tabs, written = ("end the file's name in .tsv, ", "\\t") if mark == "\t" else ("", mark)
     remedy = f"separate the columns with {_SEPARATORS[separator]} instead of {_SEPARATORS[mark]}, {tabs}or set"
     remedy += f' data.separator (of inspect: --separator) to "{written}"'
-    raise UserError(f'the header line is one name, "{name[:60]}"', setting=file, remedy=remedy)
+    problem = f'the header line is one name, "{name[:60]}"'
+    raise UserError(problem, setting=file, remedy=remedy, mends={"separator": mark})
 
 
-def _read_names(stream: Any, block_bytes: int, parse: csv.ParseOptions, file: str) -> list[str]:
-    """Return the names in the header line, as they stand there: those by which Arrow finds the columns of this file.
-
-    Raises UserError for names that are no UTF-8, and for a file of a header line alone.
-    """
+def _read_names(stream: Any, block_bytes: int, parse: csv.ParseOptions) -> list[str]:
+    """Return the names in the header line, as they stand there. ArrowInvalid for a file of a header line alone."""
     # Values are no matter here, and without threads no more than the first block is read.
     options = csv.ReadOptions(block_size=block_bytes, use_threads=False)
     convert = csv.ConvertOptions(check_utf8=False)
-    with (
-        _csv_errors(file),
-        csv.open_csv(stream, read_options=options, parse_options=parse, convert_options=convert) as reader,
-    ):
+    with csv.open_csv(stream, read_options=options, parse_options=parse, convert_options=convert) as reader:
         return list(reader.schema.names)
 
 
@@ -200,30 +258,36 @@ def _check_header(header: list[str], file: str) -> None:
     if (only and not counting) or (2 * len(numbers) >= len(header) and not rising):
         problem = f"the first line holds numbers ({listing(numbers, 3)}) and looks like a row of data"
         raise UserError(problem, setting=file, remedy=f"{_ADD_HEADER}, or give the columns names that are no numbers")
-    if "" in header:
-        problem = f"the header line has an empty name for column {header.index('') + 1}"
-        remedy = "name it (pandas leaves it empty for an index: write with index=False)"
-        raise UserError(problem, setting=file, remedy=remedy)
+    if not header:
+        raise UserError("the header line has no names", setting=file, remedy=_ADD_HEADER)
 
 
 @contextmanager
-def _csv_errors(file: str) -> Iterator[None]:
-    """Turn Arrow's errors for text in another encoding, and for a header line without rows, into UserErrors."""
+def _csv_errors(file: str, encoding: str) -> Iterator[None]:
+    """Turn Arrow's errors for text in another encoding, for rows of other lengths, and for a header line without rows,
+    into UserErrors."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise _not_utf8(file) from error
+        if encoding == _UTF8:
+            raise _not_utf8(file) from error
+        problem = f"is not {encoding} text ({error.reason})"
+        raise UserError(problem, setting=file, remedy="set data.encoding to the file's own") from error
     except pa.ArrowInvalid as error:
         if "invalid UTF8" in str(error):
             raise _not_utf8(file) from error
         if "Empty CSV file" in str(error):
             raise no_rows(file) from error
+        if ragged := _RAGGED.search(str(error)):
+            names, values, row = ragged.groups()
+            problem = f'cannot be read: a row has {values} values, and the header line {names} names, "{row[:60]}"'
+            remedy = "quote a value that has the separator in it, or give the row or the header line as many"
+            raise UserError(problem, setting=file, remedy=remedy) from error
         raise
 
 
-def _not_utf8(file: str, encoding: str = "LATIN1") -> UserError:
-    """Return the error for text in another encoding, with how to convert it."""
-    was = "which is UTF-16" if encoding == "UTF-16" else "such as Latin-1 or Windows-1252"
-    convert = f"iconv -f {encoding} -t UTF-8 {shlex.quote(file)} > utf8.csv"
-    problem = f"is not UTF-8 text ({was})"
-    return UserError(problem, setting=file, remedy=f"save it as UTF-8, or convert it, as in: {convert}")
+def _not_utf8(file: str, encoding: str = "cp1252") -> UserError:
+    """Return the error for text in another encoding, with how to read it."""
+    was = "which is UTF-16" if encoding == "utf-16" else "such as Latin-1 or Windows-1252"
+    remedy = f"set data.encoding (of inspect: --encoding) to {encoding}, or save it as UTF-8"
+    return UserError(f"is not UTF-8 text ({was})", setting=file, remedy=remedy, mends={"encoding": encoding})

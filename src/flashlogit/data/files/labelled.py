@@ -20,7 +20,8 @@ class LabelledFile(TableFile):
         self._data, self._labels = data, labels
         self.name, self.numbered = data.name, data.numbered
         self.features, self.keys = data.features, labels.keys
-        self.vectors = {**labels.vectors, **data.vectors}
+        self.vectors, self.also = {**labels.vectors, **data.vectors}, {**labels.also, **data.also}
+        self.left_out, self.notes = data.left_out | labels.left_out, data.notes + labels.notes
         refuse_duplicates([*data.features, *labels.keys], f"{data.name} with the labels of {labels.name}")
 
     @property

@@ -16,6 +16,7 @@ from .arrow import ArrowFile, open_parquet
 from .csv import open_csv
 from .labelled import LabelledFile
 from .matrices import NpyFile, NpyLabels, NpzFile, SvmlightFile
+from .names import ColumnNames
 from .tables import PLAIN, Reading, TableFile
 from .text import as_text, is_number, is_text, with_column, without_dictionary
 
@@ -151,6 +152,12 @@ def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
         problem = f"among its {len(files)} files is {other.name}, and several files must be .csv or .parquet"
         raise UserError(problem, setting=setting, remedy="name that one alone")
     columns = tuple(dict.fromkeys(name for part in parts for name in part.features))
+    named = ColumnNames(
+        (),
+        frozenset().union(*(part.left_out for part in parts)).difference(columns),
+        {other: names for part in reversed(parts) for other, names in part.also.items()},
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
     typed = all(part.typed for part in parts)
 
     def read(names: list[str], reading: Reading) -> pa.Table:
@@ -167,7 +174,7 @@ def _open_many(files: Sequence[TableFile], setting: str) -> TableFile:
 
     name = f"{parts[0].name} and {len(parts) - 1} more file{'s' if len(parts) > 2 else ''}"
     vectors = {name: names for part in reversed(parts) for name, names in part.vectors.items()}
-    return ArrowFile(name, columns, read, typed=typed, vectors=vectors)
+    return ArrowFile(name, columns, read, typed=typed, vectors=vectors, named=named)
 
 
 def _decoded(table: pa.Table, text: frozenset[str]) -> pa.Table:

@@ -35,7 +35,9 @@ class Reading:
         separator: what stands between the columns of a .csv file.
         decimal: the decimal point.
         verbatim: columns of which no value is missing, and all are text as it stands in a file of text, as ids are.
-        any_separator: whether another separator that a file's header line shows is taken instead.
+        any_separator: whether another separator that a file's header line shows is taken instead, a decimal point where
+            the comma separates, and UTF-8 where a file is that.
+        encoding: the encoding of files of text.
     """
 
     text: frozenset[str] = frozenset()
@@ -44,6 +46,7 @@ class Reading:
     decimal: str = "."
     verbatim: frozenset[str] = frozenset()
     any_separator: bool = False
+    encoding: str = "utf-8"
 
     @property
     def marks(self) -> list[str]:
@@ -205,6 +208,12 @@ class TableFile(ABC):
     """Which of `features` and `keys` a whole number is the position in, -1 for the last."""
     vectors: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Columns of lists, and arrays [N, T], each with the names of the T columns that its numbers are."""
+    left_out: frozenset[str] = frozenset()
+    """Further columns, which are read only where they are named, such as row numbers without a name."""
+    also: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """What else columns may be called."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was done about the file's shape."""
 
     @abstractmethod
     def read(self, features: Sequence[str], keys: Sequence[str], reading: Reading = PLAIN) -> Table:
@@ -221,7 +230,8 @@ class TableFile(ABC):
 
     def find_features(self, column: str | int, setting: str) -> tuple[str, ...]:
         """Return `find_feature`, or the feature columns that the numbers of a column of lists are."""
-        return self._numbers(column, "features") or (self.find_feature(column, setting),)
+        found = self._numbers(column, "features") or self._others(column, "features")
+        return found or (self.find_feature(column, setting),)
 
     def find_keys(self, column: str | int, setting: str) -> tuple[str, ...]:
         """Return `find_key`, or the columns that the numbers of a column of lists, or of an array [N, T], are."""
@@ -248,7 +258,14 @@ class TableFile(ABC):
     def _known(self) -> dict[str, frozenset[str]]:
         # Where a model needs numbers in a column that has lists, reading it says so.
         lists = {name for name in self.vectors if name in self.keys}
-        return {"features": frozenset(self.features) | lists, "keys": frozenset(self.keys)}
+        return {
+            "features": self.left_out.union(self.features, lists),
+            "keys": self.left_out.union(self.keys),
+        }
+
+    def _others(self, column: str | int, among: Literal["features", "keys"]) -> tuple[str, ...]:
+        """Return the columns that are also called so, unless one has the very name."""
+        return () if str(column) in self._known[among] else self.also.get(str(column), ())
 
     def _numbers(self, column: str | int, among: Literal["features", "keys"]) -> tuple[str, ...]:
         names = self.vectors.get(str(column), ())
@@ -264,6 +281,8 @@ class TableFile(ABC):
         # A whole number can be a name: pandas writes unnamed Parquet columns as "0", "1", ...
         elif str(column) in self._known[among]:
             return str(column)
+        elif others := self._others(column, among):
+            return others[0]
         elif isinstance(column, str):
             what = f"no such column{did_you_mean(column, names)}"
         raise UserError(f"{self.name} has {what}", setting=setting, value=column, remedy=remedy)

@@ -220,9 +220,13 @@ def read_as_text_file(table: pa.Table, reading: Reading) -> pa.Table:
     if not reading.missing:
         return table
     text = [field.name for field in table.schema if is_text(field.type) and field.name not in reading.verbatim]
-    table = without_marks(table, text, reading.marks)
-    for name in text:
-        if name not in reading.text:
+    return with_numbers(without_marks(table, text, reading.marks), set(text) - reading.text)
+
+
+def with_numbers(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return the table with those of the columns `names` as numbers that are text and have numbers for all values."""
+    for name in names:
+        if is_text(table.column(name).type):
             table = with_column(table, name, _numbers(table.column(name)))
     return table
 

@@ -93,7 +93,6 @@ def test_words_that_are_no_command(arguments, said, capsys):
         ("benchmark fit", "the benchmarks are in the source tree"),
         ("inspect a.csv --above 3", "--above is "),
         ("inspect a.csv --above inf --label y", "--above is "),
-        ("inspect a.csv --decimal ,", "--decimal is "),
         ("export --model {folder} --out {folder}/m.onnx", "there is no model"),
         ("export --model {folder} --out {folder}/there.onnx", "--overwrite"),
         ("train --config {newton} output={folder} --quiet report.tensorboard=true", "pip install 'flashlogit[tensor"),

@@ -5,7 +5,6 @@ import io
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from refused import NONE, ONE, refused
 
@@ -45,17 +44,16 @@ def test_files_that_are_empty_or_cut_or_of_another_kind(name, write, load_file, 
 
 
 CSV_FILES = [
-    (b"a,y\n1,0\n1,2,3\n", ["cannot be read", "Expected 2 columns, got 3"]),
-    ("größe,y\n1,0\n".encode("latin-1"), ["iconv -f LATIN1"]),
-    ("größe;y\n1;0\n".encode("latin-1"), ["iconv -f LATIN1"]),
-    ("a,y\nß,0\n1,1\n".encode("latin-1"), ["iconv -f LATIN1"]),
-    ("größe,y\n1,0\n".encode("utf-16"), ["iconv -f UTF-16"]),
+    (b"a,y\n1,0\n1,2,3\n", ["a row has 3 values", '2 names, "1,2,3"']),
+    ("größe,y\n1,0\n".encode("latin-1"), ["data.encoding", "to cp1252"]),
+    ("größe;y\n1;0\n".encode("latin-1"), ["data.encoding", "to cp1252"]),
+    ("a,y\nß,0\n1,1\n".encode("latin-1"), ["data.encoding", "to cp1252"]),
+    ("größe,y\n1,0\n".encode("utf-16"), ["data.encoding", "to utf-16"]),
     (b"a,y\x00\x01,b\n1,0,1\n", ["no text"]),
     (b"  \na,b,y\n1,2,0\n", ["no header line"]),
     (b"a,y\n", ["there are no rows"]),
     *((header + b"\n1,2,0\n", ["looks like a row of data"]) for header in DATA_ROWS),
-    (b",a,y\n0,1,0\n", ["empty name for column 1", "index=False"]),
-    (b"a,a,y\n1,2,0\n", ['two columns have the name "a"']),
+    (b",,\n1,2,0\n", ["no names"]),
     (b"a;b;y\n1,5;2;0\n", ['one name, "a;b;y"', "commas instead of semicolons", "data.separator"]),
     (b"a\tb\n1\t2,3,4\n", ["instead of tabs", ".tsv", '"\\t"']),
     (b"age,when,y\n1,2020-01-01,0\n2,2020-01-02,1\n", ['dates or times in column "when"', "data.drop"]),
@@ -147,9 +145,6 @@ def test_dates_with_others_among_them():
 def test_what_parquet_holds_beside_numbers(write, load_file, tmp_path):
     path = write("d.parquet", {"a": [["u"], ["v"]], "y": [0, 1]})
     with refused('hold no numbers: "a" (list<', setting="d.parquet"):
-        load_file(path)
-    pq.write_table(pa.table([[1], [2], [0]], names=["a", "a", "y"]), path)
-    with refused('two columns have the name "a"', setting=path):
         load_file(path)
     with refused("there are no rows", setting="e.parquet"):
         load_file(write("e.parquet", {"a": pa.array([], pa.float64()), "y": pa.array([], pa.int64())}))

@@ -126,8 +126,8 @@ def _reading(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
-    text = {"separator": settings.separator, "decimal": settings.decimal, "encoding": settings.encoding}
-    return Reading(frozenset(named), tuple(settings.missing_values), **text)
+    text = settings.separator, settings.decimal
+    return Reading(frozenset(named), tuple(settings.missing_values), *text, encoding=settings.encoding)
 
 
 class _Loader:

@@ -251,6 +251,8 @@ def _check_header(header: list[str], file: str) -> None:
     Numbers may be names, as wavelengths and years are beside a name for the label, and as 0, 1, 2, ... are in a data
     frame that has none. They rise then, which the numbers of a row of data seldom do.
     """
+    if not header:
+        raise UserError("the header line has no names", setting=file, remedy=_ADD_HEADER)
     numbers = [column for column in header if _NUMBER.match(column)]
     counting = len(header) >= _COUNTED and header == [str(i) for i in range(len(header))]
     rising = all(float(one) < float(other) for one, other in pairwise(numbers))
@@ -258,8 +260,6 @@ def _check_header(header: list[str], file: str) -> None:
     if (only and not counting) or (2 * len(numbers) >= len(header) and not rising):
         problem = f"the first line holds numbers ({listing(numbers, 3)}) and looks like a row of data"
         raise UserError(problem, setting=file, remedy=f"{_ADD_HEADER}, or give the columns names that are no numbers")
-    if not header:
-        raise UserError("the header line has no names", setting=file, remedy=_ADD_HEADER)
 
 
 @contextmanager

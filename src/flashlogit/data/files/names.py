@@ -72,9 +72,9 @@ def name_columns(header: Sequence[str], read: Callable[[list[int]], Sequence[pa.
     ):
         if positions:
             left_out |= {names[j] for j in positions}
-            one = len(positions) == 1
-            verb = have if one else {"numbers": "number", "has": "have"}[have]
-            said = note.format("is" if one else "are", listing(names[j] for j in positions))
+            single = len(positions) == 1
+            verb = have if single else {"numbers": "number", "has": "have"}[have]
+            said = note.format("is" if single else "are", listing(names[j] for j in positions))
             notes.append(f"{_places(positions)} {verb} {said}")
     if made:
         have = "has no name and is" if len(made) == 1 else "have no names and are"
@@ -135,5 +135,5 @@ def _is_empty(column: pa.ChunkedArray) -> bool:
 
 def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
     """Return whether two columns have the same values; as text, since NaN is not equal to itself."""
-    texts = _text(one), _text(other)
-    return bool(one.equals(other) if None in texts else texts[0].equals(texts[1]))
+    text, others = _text(one), _text(other)
+    return bool(one.equals(other) if text is None or others is None else text.equals(others))

@@ -16,10 +16,12 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def refused(*words: str, setting: str = "") -> Iterator[None]:
-    """A UserError within, whose setting ends so and whose one sentence has all of the words."""
+    """A UserError within, whose setting ends so and whose one sentence, the first, has all of the words."""
     with pytest.raises(UserError) as caught:
         yield
-    error, sentence = caught.value, str(caught.value)
+    error = caught.value
+    error.others, error.told_after = (), ""
+    sentence = str(error)
     assert error.setting.endswith(setting), sentence
     assert [word for word in words if word not in sentence] == [], sentence
     assert "\n" not in sentence

@@ -18,6 +18,7 @@ from flashlogit.data.columns.labels import apply_rule, find_rule
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
 from flashlogit.data.files.arrow import ArrowTable
+from flashlogit.data.problems import Problems
 
 
 def table_of(**columns):
@@ -28,7 +29,10 @@ def encode(table, names, splits=None, **settings):
     """The encoding, its notes and all features."""
     settings = FileData(source="file", path="t.csv", **settings)
     splits = np.full(table.rows, TRAIN, np.uint8) if splits is None else np.array(splits, np.uint8)
-    encoding, notes = fit_encoding(table, names, categorical_columns(table, names, settings), settings, splits)
+    problems = Problems(settings)
+    categorical, usable = categorical_columns(table, names, settings, problems)
+    encoding, notes = fit_encoding(table, usable, categorical, settings, splits, problems)
+    problems.raise_all()
     return encoding, notes, values_of(table, encoding)
 
 
@@ -93,7 +97,7 @@ REFUSED_COLUMNS = [
     ({"city": ["a"], "month": [1]}, {"categorical": ["month"]}, "t.csv", 'hold no numbers: "city"'),
     ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
     ({"x": [None, None]}, {"missing": "impute"}, 'column "x" of t.csv', "no value in any training row"),
-    ({"x": [None, None], "z": [1, None]}, {}, "t.csv", 'columns "x" (2 rows, first row 1), "z" (1 row, first row 2)'),
+    ({"x": [None, None, 1], "z": [1, None, 2]}, {}, "t.csv", 'columns "x" (2 rows, first row 1), "z" (1 row, first'),
 ]
 
 

@@ -58,7 +58,7 @@ def run(folder, capsys, monkeypatch):
         said = capsys.readouterr()
         if code:
             assert said.err.startswith("error: ")
-            assert said.err.count("\n") == 1
+            assert said.err.partition("\n\n")[0].strip().count("\n") == 0
         return json.loads(said.out) if "--json" in line else said.err if code else said.out
 
     return run_line

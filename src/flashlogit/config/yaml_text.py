@@ -125,6 +125,14 @@ def dump_yaml(tree: object) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def one_line(key: str, value: object) -> str:
+    """Return `key: value` as one line of YAML that `parse_yaml` reads back equal, lists and sections in brackets."""
+    text = yaml.dump(
+        {key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=float("inf")
+    )
+    return text.strip()[1:-1]
+
+
 _QUOTED_MARKS = re.compile(r"([\[,]\s*)([?-])(?=\s*[,\]])")
 """Spellings of a missing value in a list, which YAML takes for the beginning of a key or a list."""
 _PATTERN = r"\[[^]]*\].*[^]}]"

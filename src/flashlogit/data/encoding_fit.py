@@ -14,13 +14,20 @@ from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
 from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
-from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
+from .files.text import as_text, by_remedy, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
+from .problems import Problems, date_mends, number_mends
 
+_DROP = "leave it out with data.drop"
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 
 
 def fit_encoding(
-    table: Table, names: Sequence[str], categorical: set[str], settings: FileData, splits: NDArray[np.uint8]
+    table: Table,
+    names: Sequence[str],
+    categorical: set[str],
+    settings: FileData,
+    splits: NDArray[np.uint8],
+    problems: Problems,
 ) -> tuple[Encoding, list[str]]:
     """Return the encoding of the columns `names`, and sentences about it for the user.
 
@@ -28,29 +35,33 @@ def fit_encoding(
         table: with those columns; `splits` [N] is the split of every row.
         categorical: those that are categories, as `categorical_columns` has them.
         settings: `categories`, `missing`, and what is said of files of text.
-
-    Raises:
-        UserError: columns that lack values where none may be missing, or whose values say nothing.
+        problems: takes columns that lack values where none may be missing, or whose values say nothing. The encoding
+            lacks those columns then.
     """
     training = splits == TRAIN
     missing = _missing_values(table, names, splits != DROPPED)
     impute = settings.missing == "impute"
+    for name in [name for name, (rows, _) in missing.items() if rows == (splits != DROPPED).sum()]:
+        problems.add(_no_value(table, name))
+        del missing[name]
+        names = [each for each in names if each != name]
     if missing and not impute:
         shown = [f'"{name}" ({rows_text(n)}, first row {first + 1})' for name, (n, first) in missing.items()]
         problem = f"lacks values (they are empty or NaN) in {column_word(shown).split()[0]} {some_of(shown)}"
         remedy = "fill them in, leave out the rows or the columns, or set data.missing to impute"
-        raise UserError(problem, setting=table.name, remedy=remedy)
+        problems.add(UserError(problem, setting=table.name, remedy=remedy), missing="impute")
     columns: list[NumberColumn | CategoryColumn] = []
     notes: list[str] = []
     counts = []
     for name in names:
-        if name in categorical:
-            column, count = _category(table, name, settings, training, notes)
-            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
-            columns.append(column)
-        else:
-            fill = _mean(table, name, training) if impute else None
-            columns.append(NumberColumn(name, fill, marked=name in missing))
+        with problems.gathered():
+            if name in categorical:
+                column, count = _category(table, name, settings, training, notes)
+                counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
+                columns.append(column)
+            else:
+                fill = _mean(table, name, training) if impute else None
+                columns.append(NumberColumn(name, fill, marked=name in missing))
     if filled := [name for name in missing if name not in categorical]:
         replaced = f"Missing values of {column_word(filled)} are replaced by the training rows' mean"
         notes.append(f"{replaced}, and marked in a column of their own")
@@ -58,8 +69,18 @@ def fit_encoding(
         notes.insert(0, f"Categories: {some_of(counts)}")
     text = settings.separator, settings.decimal, settings.encoding
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), *text)
-    _refuse_equal_names(table, encoding)
+    with problems.gathered():
+        _refuse_equal_names(table, encoding)
     return encoding, notes
+
+
+def _place(table: Table, name: str) -> str:
+    return f'column "{name}" of {table.name}'
+
+
+def _no_value(table: Table, name: str) -> UserError:
+    problem = "has no value in any training row"
+    return UserError(problem, setting=_place(table, name), remedy=_DROP, mends={"drop": [name]})
 
 
 def _missing_values(table: Table, names: Sequence[str], kept: Mask) -> dict[str, tuple[int, int]]:
@@ -92,8 +113,11 @@ def _refuse_equal_names(table: Table, encoding: Encoding) -> None:
         raise UserError(problem, setting=table.name, remedy="rename one of the columns")
 
 
-def categorical_columns(table: Table, names: Sequence[str], settings: FileData) -> set[str]:
-    """Return the columns to take for categories; UserError for those that are neither that nor numbers."""
+def categorical_columns(
+    table: Table, names: Sequence[str], settings: FileData, problems: Problems
+) -> tuple[set[str], list[str]]:
+    """Return the columns to take for categories, and all columns that are either that or numbers; `problems` takes the
+    others."""
     listed = [settings.categorical] if isinstance(settings.categorical, str) else settings.categorical
     auto = settings.categorical == "auto" or ("auto" in listed and "auto" not in names)
     chosen = {name for name in listed if not (auto and name == "auto")}
@@ -102,17 +126,34 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting="data.categorical", remedy=f"name some of {listing(names)}")
     wrong = {name: what for name, what in table.not_numbers(names).items() if name not in chosen}
     text = {name for name in wrong if is_text(table.column(name).type)}
-    if times := [name for name in wrong if _holds_times(table.column(name))]:
-        remedy = "derive numbers, such as the hour or the weekday, leave them out with data.drop, or name them in"
-        remedy += " data.categorical"
-        raise UserError(f"dates or times in {column_word(times)}", setting=table.name, remedy=remedy)
-    refuse_not_numbers(table.name, {name: wrong[name] for name in wrong if name not in text}, _REMEDY)
-    if meant := {name: found for name in wrong if (found := numbers_as_text(table.column(name)))}:
-        problem, remedy = numbers_problem(meant, free_comma=settings.separator != "," and settings.decimal == ".")
-        raise UserError(problem, setting=table.name, remedy=remedy)
+    times = [name for name in wrong if _holds_times(table.column(name))]
+    if times:
+        remedy = "derive numbers with data.dates, leave them out with data.drop, or name them in data.categorical"
+        error = UserError(f"dates or times in {column_word(times)}", setting=table.name, remedy=remedy)
+        problems.add(error, **date_mends({name: table.column(name) for name in times}))
+    others = [name for name in wrong if name not in text and name not in times]
+    with problems.gathered(lambda: {"drop": others}):
+        refuse_not_numbers(table.name, {name: wrong[name] for name in others}, _REMEDY)
+    candidates = [name for name in wrong if name in text and name not in times]
+    meant = {name: found for name in candidates if (found := numbers_as_text(table.column(name)))}
+    decimal = bool(meant) and settings.decimal == "." and not _has_fractions(table, names)
+    for group in by_remedy(meant):
+        problem, remedy = numbers_problem(group)
+        error = UserError(problem, setting=table.name, remedy=remedy)
+        problems.add(error, **number_mends(group, decimal=decimal))
     if not auto:
-        refuse_not_numbers(table.name, wrong, _REMEDY)
-    return chosen | text
+        unnamed = [name for name in candidates if name not in meant]
+        with problems.gathered(lambda: {"categorical": ["auto"]}):
+            refuse_not_numbers(table.name, {name: wrong[name] for name in unnamed}, _REMEDY)
+    refused = {*times, *others, *meant}
+    return (chosen | text) - refused, [name for name in names if name not in refused]
+
+
+def _has_fractions(table: Table, names: Sequence[str]) -> bool:
+    """Return whether some of these columns are numbers with a decimal point."""
+    columns = (table.column(name) for name in names)
+    numbers = (to_numpy(column) for column in columns if pa.types.is_floating(column.type))
+    return any(bool(np.any(np.isfinite(values) & (values != np.floor(values)))) for values in numbers)
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
@@ -123,9 +164,9 @@ def _mean(table: Table, name: str, training: Mask) -> float:
     """Return the mean over the training rows that have a value, which takes the place of a missing one."""
     values = to_numpy(table.column(name).cast(pa.float64(), safe=False))[training]
     present = values[~np.isnan(values)]
-    place = f'column "{name}" of {table.name}'
+    place = _place(table, name)
     if not len(present):
-        raise UserError("has no value in any training row", setting=place, remedy="leave it out with data.drop")
+        raise _no_value(table, name)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(present.mean())
     if not np.isfinite(mean):
@@ -138,14 +179,14 @@ def _category(
 ) -> tuple[CategoryColumn, int]:
     """Return the column, with the values that enough training rows have, the most frequent first chosen and then in
     order; and how many values there are. What the user should know is added to the notes."""
-    bounds, place = settings.categories, f'column "{name}" of {table.name}'
+    bounds, place = settings.categories, _place(table, name)
     text = as_text(table.column(name), place).filter(from_numpy(training))
     values, counts = value_counts(text)
     frequent = int(np.sum(to_numpy(counts) >= bounds.min_rows))
     if not frequent:
         problem = f"has {len(values):,} values and none of them in {bounds.min_rows} training rows"
         remedy = "leave it out with data.drop, as names of single things, or lower data.categories.min_rows"
-        raise UserError(problem, setting=place, remedy=remedy)
+        raise UserError(problem, setting=place, remedy=remedy, mends={"drop": [name]})
     if frequent > bounds.max:
         many = f'Column "{name}" has {frequent:,} values in at least {bounds.min_rows} training rows'
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"

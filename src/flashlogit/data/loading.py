@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from ..config.data import BreastCancerData, Data, DigitsData, FileData, Syntheti
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
 from .columns.encoding import EncodedTable, Encoding, Standardization
-from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
+from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights, spellings
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
 from .encoding_fit import categorical_columns, fit_encoding
 from .files.open import open_files
 from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
+from .problems import Problems, label_mends, merged_settings
 from .split_along import ALONG, Along, split_along
 
 
@@ -118,8 +119,26 @@ def load(settings: Data, *, seed: int, device: torch.device, origins: bool = Fal
         drop: list[str | int] = [name for name in DIGITS if name not in targets]
         file_settings = FileData(source="file", path="", targets=targets, drop=drop, **alike)
         return _Loader(file_settings, digits(), device, origins).load(seed)
-    file = open_files(settings.path, "data.path", _reading(settings), labels=settings.labels)
-    return _Loader(settings, file, device, origins).load(seed)
+    found: list[UserError] = []
+    while True:
+        # What a file is read by: the rest of what is wrong with it can be told only once it can be read.
+        by = settings.model_copy(update=merged_settings(settings, [error.mends for error in found]))
+        try:
+            file = open_files(by.path, "data.path", _reading(by), labels=by.labels)
+            return _Loader(by, file, device, origins, Problems(by, found)).load(seed)
+        except UserError as error:
+            if any(error is each for each in found):
+                raise
+            unreadable = error.mends.keys() & _READ_BY
+            if not unreadable or any(unreadable & each.mends.keys() for each in found):
+                if found:
+                    Problems(by, [*found, error]).raise_all()
+                raise
+            found.append(error)
+
+
+_READ_BY = frozenset(("separator", "encoding"))
+"""Settings without which a file cannot be read at all."""
 
 
 def _reading(settings: FileData) -> Reading:
@@ -133,8 +152,11 @@ def _reading(settings: FileData) -> Reading:
 class _Loader:
     """One load: what stays the same over its files, and the notes that gather on the way."""
 
-    def __init__(self, settings: FileData, file: TableFile, device: torch.device, origins: bool) -> None:
+    def __init__(
+        self, settings: FileData, file: TableFile, device: torch.device, origins: bool, problems: Problems | None = None
+    ) -> None:
         self._settings = settings
+        self._problems = Problems(settings) if problems is None else problems
         self._file = file
         self._columns = choose_columns(file, settings)
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
@@ -175,29 +197,25 @@ class _Loader:
         along = self._columns.along
         keys = self._columns.keys if along is None else (*self._columns.keys, along.column)
         table = self._file.read(names, keys, _reading(settings))
-        categorical = categorical_columns(table, names, settings)
-        rule = None
-        if settings.targets is None:
-            rule = find_rule(table.column(self._columns.labels[0]), settings.label, self._label_place(table))
-        labels, classes = self._labels(table, rule), ("",) if rule is None else rule.names
-        shares = {VALIDATION: settings.split.validation, TEST: settings.split.test}
-        shares = {split: share for split, share in shares.items() if split not in others}
-        if along is None:
-            ranks = None
-            # Targets have their classes in other rows each: a split can follow none of them.
-            y = labels.y if rule else np.zeros(table.rows, np.uint8)
-            splits = stratified(y, labels.kept, shares, classes, seed)
-            _require_all_classes(table.name, labels, splits, classes)
-        else:
-            splits, note, ranks = split_along(along, table, labels.kept, shares, len(classes), seed)
-            self._notes.append(note)
-            _require_all_classes(table.name, labels, splits, classes, along.remedy)
+        problems = self._problems
+        categorical, usable = categorical_columns(table, names, settings, problems)
+        rule, labels = None, Labels(np.zeros(table.rows, np.uint8), np.ones(table.rows, np.bool_))
+        # Where the labels or the split are wrong, the columns are looked at as if all rows were for training.
+        splits, ranks = np.full(table.rows, TRAIN, np.uint8), None
+        with problems.gathered(lambda: self._label_mends(table)):
+            if settings.targets is None:
+                rule = find_rule(table.column(self._columns.labels[0]), settings.label, self._label_place(table))
+                self._notes += spellings(rule)
+            labels = self._labels(table, rule)
+            with problems.gathered():
+                splits, ranks = self._split(table, labels, rule, others, seed)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
         if categorical or settings.missing == "impute" or not table.only_numbers:
-            found, notes = fit_encoding(table, names, categorical, settings, splits)
+            found, notes = fit_encoding(table, usable, categorical, settings, splits, problems)
             self._notes += notes
             encoding = None if found.trivial else found
+        problems.raise_all()
         names = names if encoding is None else encoding.features
         table = self._encoded(table, encoding, labels.kept)
         standardization = Standardization.identity(len(names))
@@ -222,6 +240,24 @@ class _Loader:
             origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
 
+    def _split(
+        self, table: Table, labels: Labels, rule: Rule | None, others: Collection[int], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+        """Return each row's split, and its rank along the column that divides the rows, if one does."""
+        along, classes = self._columns.along, ("",) if rule is None else rule.names
+        shares = {VALIDATION: self._settings.split.validation, TEST: self._settings.split.test}
+        shares = {split: share for split, share in shares.items() if split not in others}
+        if along is None:
+            # Targets have their classes in other rows each: a split can follow none of them.
+            y = labels.y if rule else np.zeros(table.rows, np.uint8)
+            splits = stratified(y, labels.kept, shares, classes, seed)
+            _require_all_classes(table.name, labels, splits, classes)
+            return splits, None
+        splits, note, ranks = split_along(along, table, labels.kept, shares, len(classes), seed)
+        self._notes.append(note)
+        _require_all_classes(table.name, labels, splits, classes, along.remedy)
+        return splits, ranks
+
     def _origins(self, splits: NDArray[np.uint8], kept: Mask, ranks: NDArray[np.int64] | None) -> RowOrigins:
         numbers, along = np.flatnonzero(splits == TRAIN) + 1, self._columns.along
         if ranks is None or along is None:
@@ -239,6 +275,10 @@ class _Loader:
         splits = np.where(labels.kept, split, DROPPED).astype(np.uint8)
         _require_all_classes(table.name, labels, splits, ("",) if data.targets else data.label_names)
         return self._place(table, data.feature_names, splits, labels, data.standardization)[split]
+
+    def _label_mends(self, table: Table) -> dict[str, Any]:
+        """Return the settings that mend the label, where it is one column."""
+        return label_mends(table.column(self._columns.labels[0]), self._settings) if not self._settings.targets else {}
 
     def _label_place(self, table: Table) -> str:
         name = self._columns.labels[0]

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from ..system.console import aligned
 from ..system.errors import UserError, rows_text
 from .files.tables import PLAIN, Reading, Table, TableFile, to_numpy
-from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
+from .files.text import (
+    as_text,
+    by_remedy,
+    holds_dates,
+    is_number,
+    is_text,
+    numbers_as_text,
+    numbers_problem,
+    value_counts,
+)
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
@@ -107,8 +116,7 @@ def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     others."""
     text = [name for name in names if is_text(table.column(name).type)]
     found = {name: meant for name in text if (meant := numbers_as_text(table.column(name)))}
-    groups = [{name: kind for name, kind in found.items() if bool(kind.odd) == odd} for odd in (True, False)]
-    return tuple("; ".join(numbers_problem(group)) for group in groups if group)
+    return tuple("; ".join(numbers_problem(group)) for group in by_remedy(found))
 
 
 def _column(table: Table, name: str) -> ColumnReport:

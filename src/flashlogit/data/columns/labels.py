@@ -262,10 +262,35 @@ def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
             remedy = "name the column of classes in data.label.column, or set data.label.above to a bound"
             raise UserError(problem, setting=place, remedy=remedy)
         return Mapping(tuple(map(_text_of, in_order)), tuple((value, k) for k, value in enumerate(in_order)))
-    positive = _positive(in_order, held, label, place)
-    others = [value for value in values if value != positive]
-    negative = _text_of(others[0]) if len(others) == 1 else f"not {_text_of(positive)}"
-    return Mapping((negative, _text_of(positive)), tuple((value, int(value == positive)) for value in values))
+    alike: dict[LabelText, LabelText] = {}
+    for value in sorted(values, key=lambda value: -rows[value]):
+        alike.setdefault(_word(value), value)
+    # Yes, yes and no are two classes; of three or more, words that differ in case may be different ones.
+    called = {value: alike[_word(value)] if len(alike) == 2 < len(values) else value for value in values}
+    choice = in_order if label.positive is not None or len(alike) > 2 else sorted({*called.values()})
+    positive = called[_positive(choice, held, label, place)]
+    others = {called[value] for value in values} - {positive}
+    negative = _text_of(others.pop()) if len(others) == 1 else f"not {_text_of(positive)}"
+    classes = tuple((value, int(called[value] == positive)) for value in values)
+    return Mapping((negative, _text_of(positive)), classes)
+
+
+def _word(value: LabelText) -> LabelText:
+    """Return what text says without regard to case and blanks, yes and no in all their spellings; numbers as they
+    are."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().casefold()
+    return _TRUTH.get({"y": "yes", "n": "no", "t": "true", "f": "false"}.get(text, text), text)
+
+
+def spellings(rule: Rule) -> list[str]:
+    """Return sentences on label values that are one class since they differ in spelling alone."""
+    if not isinstance(rule, Mapping) or len(rule.names) > 2:
+        return []
+    by_class = ([value for value, k in rule.values if k == number] for number in (0, 1))
+    same = [values for values in by_class if len(values) > 1 and len({_word(value) for value in values}) == 1]
+    return [f"Label values {listing(map(_text_of, values))} are one class" for values in same]
 
 
 def _positive(values: list[LabelText], held: str, label: Label, place: str) -> LabelText:

@@ -40,6 +40,8 @@ _FIRST = 1000
 """So many distinct values tell a column that holds no dates, at little cost where there are many more."""
 _MOST = 0.9
 """Share of a column from which the rest are taken for mistakes."""
+_DECIMAL_COMMA, _THOUSANDS = r"^\s*[-+]?\d*,\d+\s*$", r"^\s*[-+]?[1-9]\d{0,2}(,\d{3})+\s*$"
+"""What is a number by a decimal comma, and what is more likely one with commas between thousands."""
 _FEW_ODD, _MANY_NUMBERS = 3, 10
 """At most so many distinct values that are no numbers, beside at least so many that are and that most rows have, are
 marks of a missing one."""
@@ -85,11 +87,14 @@ class NumbersAsText:
     """What keeps a text column from being the numbers that it is meant to be.
 
     odd: the values that are no numbers, with the rows that have them, the most frequent first; spelling: where there
-    are none, a number that is not written as one.
+    are none, a number that is not written as one; written: whether there are such numbers, or nothing but numbers;
+    commas: whether all of them would be numbers if a comma were the decimal point.
     """
 
     odd: tuple[tuple[str, int], ...]
     spelling: str
+    written: bool
+    commas: bool
 
     def text(self, name: str) -> str:
         """Return what is said of the column of that name."""
@@ -110,15 +115,25 @@ def numbers_as_text(column: pa.ChunkedArray) -> NumbersAsText | None:
         return None
     unlike = pc.invert(like)
     odd = zip(values.filter(unlike).to_pylist(), counts.filter(unlike).to_pylist(), strict=True)
-    strange = values.filter(pc.invert(pc.match_substring_regex(values, PLAIN_NUMBER)))
-    return NumbersAsText(tuple(odd), str((strange if len(strange) else values)[0].as_py())[:40])
+    plain = pc.match_substring_regex(values, PLAIN_NUMBER)
+    strange, written = values.filter(pc.invert(plain)), values.filter(pc.and_(like, pc.invert(plain)))
+    comma, thousands = (pc.all(pc.match_substring_regex(written, p)).as_py() for p in (_DECIMAL_COMMA, _THOUSANDS))
+    spelling = str((strange if len(strange) else values)[0].as_py())[:40]
+    odd_rows = tuple(odd)
+    commas = bool(len(written) and comma and not thousands)
+    return NumbersAsText(odd_rows, spelling, bool(len(written)) or not odd_rows, commas)
 
 
-def numbers_problem(found: Mapping[str, NumbersAsText], *, free_comma: bool = False) -> tuple[str, str]:
+def by_remedy(found: Mapping[str, NumbersAsText]) -> list[dict[str, NumbersAsText]]:
+    """Return the columns with odd values and those without, which `numbers_problem` has different remedies for."""
+    groups = ({name: kind for name, kind in found.items() if bool(kind.odd) == odd} for odd in (True, False))
+    return [group for group in groups if group]
+
+
+def numbers_problem(found: Mapping[str, NumbersAsText]) -> tuple[str, str]:
     """Return what is wrong with the columns of text that are meant to be numbers, and the remedy.
 
     Where there are odd values, only the columns with some are named, since the others' remedy is another one.
-    free_comma: whether a comma may be the decimal point, as it may where it does not separate columns.
     """
     odd = {name: kind for name, kind in found.items() if kind.odd}
     shown = odd or found
@@ -126,15 +141,16 @@ def numbers_problem(found: Mapping[str, NumbersAsText], *, free_comma: bool = Fa
     problem = f"{word} {some_of([kind.text(name) for name, kind in shown.items()])}"
     if odd:
         values = dict.fromkeys(value for kind in odd.values() for value, _ in kind.odd)
-        marks = [value for value in values if _is_mark(value)]
+        marks = [value for value in values if is_mark(value)]
         listed = f" list {listing(marks, _FEW_ODD)} in data.missing_values," if marks else ""
         return problem, f"name the {word} in data.categorical,{listed} or correct the file"
-    decimal = " set data.decimal to a comma if that is their decimal point," if free_comma else ""
+    commas = any(kind.commas for kind in shown.values())
+    decimal = " set data.decimal to a comma if that is their decimal point," if commas else ""
     remedy = f"write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in data.categorical"
     return problem, remedy
 
 
-def _is_mark(value: str) -> bool:
+def is_mark(value: str) -> bool:
     """Return whether a value looks like a mark of a missing one: -, ?, n/a."""
     letters = "".join(character for character in value if character.isalnum())
     return not letters or letters.casefold() in _MISSING_WORDS

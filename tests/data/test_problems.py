@@ -73,7 +73,7 @@ def test_a_messy_file_is_trained_in_two_rounds(tmp_path, capsys, monkeypatch):
     }
     (tmp_path / "c.yaml").write_text(pasted(CONFIG, told))
     assert main(["train", "--config", "c.yaml"]) == 0
-    assert 'Label values "yes", "Yes" and "YES"' in capsys.readouterr().out.replace("YES", "YES") or True
+    assert 'Label values "no" and "N" are one class' in "".join(capsys.readouterr())
 
 
 def test_a_file_that_can_be_read_only_with_other_settings(tmp_path, capsys, monkeypatch):
@@ -107,6 +107,7 @@ LABEL_MENDS = [
     (["a", "b", "c"] * 20, {"multiclass": True}),
     ([1, 2, 3, 4] * 15, {"above": 2.5}),
     ([1, 9, 9, 9, 5] * 12, {"above": 5}),
+    ([0, 1, 2] * 20, {"multiclass": True}),
     (["yes", "no", ""] * 20, {"missing": "drop"}),
     (["oui", "non", "?"] * 20, {"missing": "drop", "positive": "oui"}),
 ]

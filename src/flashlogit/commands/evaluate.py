@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label", type=column_name, help="the label column, in a .npy file its number; default: the run's"
     )
     parser.add_argument("--weight", type=column_name, help="a column of weights; default: the run's")
-    add_shared(parser, "--threshold")
+    add_shared(parser, "--threshold", "--ignore-unknown-features")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
     from ..runs.scoring import evaluate_file
 
     columns = {"label": options.label, "weight": options.weight, "labels": options.labels}
-    result = evaluate_file(options.model, options.data, threshold=options.threshold, **columns)
+    choices = {"threshold": options.threshold, "ignore_unknown": options.ignore_unknown_features}
+    result = evaluate_file(options.model, options.data, **choices, **columns)
     text = metrics_table({"data": result.metrics})
     if result.unlabelled:
         text += f"\nnote: left out {result.unlabelled:,} rows without a label"

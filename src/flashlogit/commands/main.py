@@ -2,6 +2,7 @@
 
 examples:
   flashlogit inspect flights.csv --label arr_delay
+  flashlogit init flights.csv --label arr_delay
   flashlogit train --config configs/bce.yaml
   flashlogit train --config configs/own_file.yaml data.path=flights.csv name=flights
   flashlogit evaluate --model runs/flights --data december.csv
@@ -30,6 +31,7 @@ from ..system.console import Output, Parser, complain
 from .shell import EXIT_USER_ERROR, command_parser, ending, few_searches
 
 COMMANDS = {
+    "init": "write a config for a file, ready to train",
     "train": "train a model from a YAML config",
     "predict": "write a model's probabilities for a file",
     "evaluate": "measure a model on a file with labels",

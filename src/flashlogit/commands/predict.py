@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help=text)
     text = "columns to copy to the output; of a .npy file their numbers"
     parser.add_argument("--id", nargs="+", default=[], type=column_name, metavar="COLUMN", help=text)
-    add_shared(parser, "--threshold", "--overwrite")
+    add_shared(parser, "--threshold", "--ignore-unknown-features", "--overwrite")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
         problem = "--json prints its result there too"
         raise UserError(problem, setting="--out", value="-", remedy="leave one of them out")
     choices = {"id_columns": options.id, "threshold": options.threshold, "overwrite": options.overwrite}
+    choices["ignore_unknown"] = options.ignore_unknown_features
     with writing_out() if printed else nullcontext():
         out = binary_stdout() if printed else options.out
         done = predict_file(options.model, options.data, out, **choices)

@@ -37,6 +37,10 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--model": {"type": Path, "required": True, "help": "a run directory or its model.safetensors"},
     "--data": {"nargs": "+", "required": True, "help": FILES},
     "--threshold": {"type": float, "help": "probability from which a row is positive; default: the model's"},
+    "--ignore-unknown-features": {
+        "action": "store_true",
+        "help": "take a libsvm file with indices beyond the model's, and ignore them",
+    },
     "--overwrite": {"action": "store_true", "help": "replace an existing output file"},
 }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -119,13 +119,29 @@ def load(settings: Data, *, seed: int, device: torch.device, origins: bool = Fal
         drop: list[str | int] = [name for name in DIGITS if name not in targets]
         file_settings = FileData(source="file", path="", targets=targets, drop=drop, **alike)
         return _Loader(file_settings, digits(), device, origins).load(seed)
+    return _opened(settings, device, origins, lambda loader: loader.load(seed))
+
+
+def check(settings: FileData, seed: int) -> Understood:
+    """Return what `load` understands of the training file, without the rows, which take the time and the memory.
+
+    Raises UserError as `load` does, but for values that are infinite.
+    """
+    return _opened(settings, torch.device("cpu"), False, lambda loader: loader.understand((), seed))
+
+
+_T = TypeVar("_T")
+
+
+def _opened(settings: FileData, device: torch.device, origins: bool, work: Callable[[_Loader], _T]) -> _T:
+    """Return what `work` makes of a load of the training file, and raise all that is wrong with that together."""
     found: list[UserError] = []
     while True:
         # What a file is read by: the rest of what is wrong with it can be told only once it can be read.
         by = settings.model_copy(update=merged_settings(settings, [error.mends for error in found]))
         try:
-            file = open_files(by.path, "data.path", _reading(by), labels=by.labels)
-            return _Loader(by, file, device, origins, Problems(by, found)).load(seed)
+            file = open_files(by.path, "data.path", reading_of(by), labels=by.labels)
+            return work(_Loader(by, file, device, origins, Problems(by, found)))
         except UserError as error:
             if any(error is each for each in found):
                 raise
@@ -141,12 +157,25 @@ _READ_BY = frozenset(("separator", "encoding"))
 """Settings without which a file cannot be read at all."""
 
 
-def _reading(settings: FileData) -> Reading:
+def reading_of(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
     text = settings.separator, settings.decimal
     return Reading(frozenset(named), tuple(settings.missing_values), *text, encoding=settings.encoding)
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a training file's columns mean: its table, the label's rule (None for targets), labels, each row's split [N]
+    and rank along the column that divides the rows, and the encoding of the features, if they need one."""
+
+    table: Table
+    rule: Rule | None
+    labels: Labels
+    splits: NDArray[np.uint8]
+    ranks: NDArray[np.int64] | None
+    encoding: Encoding | None
 
 
 class _Loader:
@@ -186,17 +215,18 @@ class _Loader:
         files = {}
         for split, path in paths.items():
             if path is not None:
-                files[split] = open_files(path, f"data.{NAMES[split]}_path", _reading(self._settings))
+                files[split] = open_files(path, f"data.{NAMES[split]}_path", reading_of(self._settings))
                 needed = self._columns.features, self._columns.keys
-                files[split].require(*needed, "training on data.path", self._array_widths())
+                ignore = self._settings.ignore_unknown_features
+                files[split].require(*needed, "training on data.path", self._array_widths(), ignore_unknown=ignore)
         return files
 
-    def _training(self, others: Collection[int], seed: int) -> Dataset:
-        """Return the data set of the training file, without the splits that other files have."""
+    def understand(self, others: Collection[int], seed: int) -> Understood:
+        """Return what the training file's columns mean, and raise all that is wrong with them together."""
         settings, names = self._settings, self._columns.features
         along = self._columns.along
         keys = self._columns.keys if along is None else (*self._columns.keys, along.column)
-        table = self._file.read(names, keys, _reading(settings))
+        table = self._file.read(names, keys, reading_of(settings))
         problems = self._problems
         categorical, usable = categorical_columns(table, names, settings, problems)
         rule, labels = None, Labels(np.zeros(table.rows, np.uint8), np.ones(table.rows, np.bool_))
@@ -216,10 +246,16 @@ class _Loader:
             self._notes += notes
             encoding = None if found.trivial else found
         problems.raise_all()
-        names = names if encoding is None else encoding.features
-        table = self._encoded(table, encoding, labels.kept)
+        return Understood(table, rule, labels, splits, ranks, encoding)
+
+    def _training(self, others: Collection[int], seed: int) -> Dataset:
+        """Return the data set of the training file, without the splits that other files have."""
+        known = self.understand(others, seed)
+        rule, labels, splits, ranks, encoding = known.rule, known.labels, known.splits, known.ranks, known.encoding
+        names = self._columns.features if encoding is None else encoding.features
+        table = self._encoded(known.table, encoding, labels.kept)
         standardization = Standardization.identity(len(names))
-        if settings.standardize:
+        if self._settings.standardize:
             standardization, constant = measure(table, names, splits)
             if constant:
                 are = "is" if len(constant) == 1 else "are"
@@ -266,7 +302,7 @@ class _Loader:
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
+        reading = reading_of(self._settings) if data.encoding is None else data.encoding.reading
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
         table = self._encoded(table, data.encoding, labels.kept)

@@ -53,6 +53,7 @@ def read_for_prediction(
     setting: str = "the data",
     labels: str | Path | Sequence[str] | None = None,
     verbatim: bool = True,
+    ignore_unknown: bool = False,
 ) -> PredictionRows:
     """Read the columns that a model needs, by name, and the id columns; any others are ignored.
 
@@ -61,13 +62,14 @@ def read_for_prediction(
     `labels`: a file that has the id columns row by row, if the data do not.
     `verbatim`: whether the id columns of .csv files are text as it stands there, so that 00123 stays 00123 and NA stays
     NA; otherwise they have the types that their values suggest, as labels and weights need it.
+    `ignore_unknown`: whether a libsvm file may have indices beyond the model's, which are ignored.
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     # The separator is the file's, and not the model's.
     reading = replace(PLAIN if encoding is None else encoding.reading, any_separator=True)
     file = open_files(path, setting, reading, labels=labels, labels_setting="--labels")
     columns = tuple(feature_names) if encoding is None else encoding.names
-    file.require(columns, (), "the model", array_widths)
+    file.require(columns, (), "the model", array_widths, ignore_unknown=ignore_unknown)
     what = [called] * len(id_columns) if isinstance(called, str) else called
     ids = [file.find_key(column, each) for column, each in zip(id_columns, what, strict=True)]
     if twice := repeated(ids):

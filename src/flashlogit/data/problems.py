@@ -21,6 +21,8 @@ _POSITIVE = ("yes", "y", "ja", "j", "oui", "o", "si", "sí", "s", "sim", "true",
 """Words that are a positive class where one of them is one of two; otherwise it is the rarer one."""
 _MOST_MARKS = 20
 """So many values of a column may be listed as marks of a missing one; a column with more is left out."""
+_MOST_NUMBERED = 10
+"""So many numbers 0, 1, 2, ... are taken for classes rather than for amounts."""
 _DATE_PARTS = ["year", "month", "weekday", "days"]
 
 
@@ -52,7 +54,8 @@ class Problems:
         return merged_settings(self._settings, [error.mends for error in self._found])
 
     def raise_all(self) -> None:
-        """Raise what was found as one UserError, with the lines of YAML that mend it; do nothing where nothing was."""
+        """Raise what was found, if anything was, as one UserError with the settings that mend it, also as lines of
+        YAML."""
         if not self._found:
             return
         first, *others = self._found
@@ -62,6 +65,7 @@ class Problems:
             solver = " (multiclass needs a section solver)" if "multiclass" in keys.get("label", {}) else ""
             told = f"To mend {all_of_it}, put these lines into the config, in place of keys of the same name{solver}:"
             first.told_after = f"{told}\n\ndata:\n" + "\n".join(f"  {one_line(key, keys[key])}" for key in keys)
+        first.mends = keys
         raise first
 
 
@@ -113,8 +117,8 @@ def number_mends(found: Mapping[str, NumbersAsText], *, decimal: bool) -> dict[s
 def label_mends(column: pa.ChunkedArray, settings: FileData) -> dict[str, Any]:
     """Return the settings that make classes of a label column [N] of which `find_rule` cannot tell what they are.
 
-    Of two values of text one is the positive class, of more each is a class, and numbers are divided at their median.
-    Marks of a missing value are none, and rows without a label are left out.
+    Of two values of text one is the positive class, and of more each is a class, as are few numbers 0, 1, 2, ...; other
+    numbers are divided at their median. Marks of a missing value are none, and rows without a label are left out.
     """
     label = settings.label
     if label.positive is not None or label.above is not None or label.multiclass:
@@ -139,7 +143,9 @@ def label_mends(column: pa.ChunkedArray, settings: FileData) -> dict[str, Any]:
             elif len(values) > 2:
                 rule["multiclass"] = True
     elif is_number(column.type) and pc.count_distinct(column, mode="only_valid").as_py() > 2:
-        rule["above"] = median_below(column)
+        values = sorted(pc.unique(column).drop_null().to_pylist())
+        few = len(values) <= _MOST_NUMBERED and values == list(range(len(values)))
+        rule |= {"multiclass": True} if few else {"above": median_below(column)}
     if column.null_count:
         rule["missing"] = "drop"
     return mends | ({"label": rule} if rule else {})

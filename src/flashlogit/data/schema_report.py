@@ -203,8 +203,8 @@ def _hints(report: SchemaReport) -> list[str]:
     dates = [column.name for column in report.columns if column.use == "date"]
     infinite = [f"{column.name} ({rows_text(column.infinite)})" for column in features if column.infinite]
     lacking = [column.name for column in features if column.missing]
-    names = [column.name for column in features if _names_rows(column, report.rows)]
-    numbers = [column.name for column in features if _numbers_rows(column, report.rows)]
+    names = [column.name for column in features if names_rows(column, report.rows)]
+    numbers = [column.name for column in features if numbers_rows(column, report.rows)]
     by_time = "dates are no features, though data.time can split by one"
     hints = (
         (dates, by_time + ": derive numbers from {}, name them in data.categorical, or leave out with"),
@@ -218,12 +218,12 @@ def _hints(report: SchemaReport) -> list[str]:
     return [*(f"note: {note}" for note in report.notes), *said, *report.warnings]
 
 
-def _names_rows(column: ColumnReport, rows: int) -> bool:
+def names_rows(column: ColumnReport, rows: int) -> bool:
     """Return whether a column of text names single rows, so that it says nothing about others."""
     return column.use == "category" and (column.distinct or 0) > (rows - column.missing) / 2 > _SHOWN_VALUES
 
 
-def _numbers_rows(column: ColumnReport, rows: int) -> bool:
+def numbers_rows(column: ColumnReport, rows: int) -> bool:
     """Return whether a column of whole numbers may be the number of the row."""
     return column.type.startswith(("int", "uint")) and rows >= _MOST_CLASSES and column.distinct == rows
 

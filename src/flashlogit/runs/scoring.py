@@ -53,6 +53,7 @@ def predict_file(
     id_columns: Sequence[str | int],
     threshold: float | None,
     overwrite: bool,
+    ignore_unknown: bool = False,
 ) -> Predicted:
     """Write the id columns, the probability of the positive class (or of each of several) and the predicted label; of a
     run of several targets the id columns and each target's probabilities.
@@ -67,6 +68,7 @@ def predict_file(
         id_columns: columns to copy to the output.
         threshold: probability from which a row is called positive; None for the model's.
         overwrite: whether an existing file may be replaced.
+        ignore_unknown: whether a libsvm file may have indices beyond the model's, which are ignored.
 
     Raises:
         UserError: a file, column or value that cannot be used.
@@ -80,7 +82,7 @@ def predict_file(
     targets = _models_of_targets(model_path, threshold)
     model = next(iter(targets.values()), None) or Model.load(model_path)
     threshold = model.threshold_or(threshold)
-    rows = _read(model, data, id_columns, ["--id"] * len(id_columns), verbatim=True)
+    rows = _read(model, data, id_columns, ["--id"] * len(id_columns), verbatim=True, ignore_unknown=ignore_unknown)
     if targets:
         probabilities = [name for target, each in targets.items() for name in _probabilities(each, f"_{target}")]
         labels = []
@@ -117,6 +119,7 @@ def _read(
     *,
     verbatim: bool,
     labels: Data | None = None,
+    ignore_unknown: bool = False,
 ) -> PredictionRows:
     """Read the model's columns of --data, and `more` columns, of --labels if there is one, which errors name as they
     are `called`."""
@@ -130,6 +133,7 @@ def _read(
         setting="--data",
         labels=labels,
         verbatim=verbatim,
+        ignore_unknown=ignore_unknown,
     )
 
 
@@ -234,11 +238,12 @@ def evaluate_file(
     weight: str | int | None,
     threshold: float | None,
     labels: Data | None = None,
+    ignore_unknown: bool = False,
 ) -> Evaluation:
     """Measure a model on rows that have labels; those without are left out.
 
     Args:
-        model_path, data, label, weight, labels: as for `score_file`.
+        model_path, data, label, weight, labels, ignore_unknown: as for `score_file`.
         threshold: probability from which a row is called positive; None for the model's.
 
     Raises:
@@ -246,7 +251,8 @@ def evaluate_file(
     """
     model = Model.load(model_path)
     threshold = model.threshold_or(threshold)
-    file = score_file(model, model_path, data, label=label, weight=weight, labels=labels)
+    columns = {"label": label, "weight": weight, "labels": labels}
+    file = score_file(model, model_path, data, **columns, ignore_unknown=ignore_unknown)
     return Evaluation(file.metrics(threshold), int((~file.kept).sum()), file.notes)
 
 
@@ -258,6 +264,7 @@ def score_file(
     label: str | int | None,
     weight: str | int | None,
     labels: Data | None = None,
+    ignore_unknown: bool = False,
 ) -> ScoredFile:
     """Return a model's logits of rows that have labels; those without are left out.
 
@@ -268,6 +275,7 @@ def score_file(
         label: the label column; None for the run's.
         weight: a column of weights; None for the run's, if the label is.
         labels: files that have the label and the weight of each row, if `data` has not.
+        ignore_unknown: whether a libsvm file may have indices beyond the model's, which are ignored.
 
     Raises:
         UserError: a file, column or value that cannot be used.
@@ -285,7 +293,8 @@ def score_file(
         if labels is None and settings.data.labels is not None:
             label_called += ", which it took from a file of labels (--labels),"
     columns = {label_called: label} if weight is None else {label_called: label, weight_called: weight}
-    rows = _read(model, data, [*columns.values()], [*columns], verbatim=False, labels=labels)
+    more, called = [*columns.values()], [*columns]
+    rows = _read(model, data, more, called, verbatim=False, labels=labels, ignore_unknown=ignore_unknown)
     names = rows.ids.column_names
     column = rows.ids.column(0)
     rule = _guessed_rule(model.label_names, column.type) if model.rule is None else model.rule

@@ -264,9 +264,9 @@ def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
         return Mapping(tuple(map(_text_of, in_order)), tuple((value, k) for k, value in enumerate(in_order)))
     alike: dict[LabelText, LabelText] = {}
     for value in sorted(values, key=lambda value: -rows[value]):
-        alike.setdefault(_word(value), value)
+        alike.setdefault(plain_word(value), value)
     # Yes, yes and no are two classes; of three or more, words that differ in case may be different ones.
-    called = {value: alike[_word(value)] if len(alike) == 2 < len(values) else value for value in values}
+    called = {value: alike[plain_word(value)] if len(alike) == 2 < len(values) else value for value in values}
     choice = in_order if label.positive is not None or len(alike) > 2 else sorted({*called.values()})
     positive = called[_positive(choice, held, label, place)]
     others = {called[value] for value in values} - {positive}
@@ -275,7 +275,7 @@ def _mapping(column: pa.ChunkedArray, label: Label, place: str) -> Mapping:
     return Mapping((negative, _text_of(positive)), classes)
 
 
-def _word(value: LabelText) -> LabelText:
+def plain_word(value: LabelText) -> LabelText:
     """Return what text says without regard to case and blanks, yes and no in all their spellings; numbers as they
     are."""
     if not isinstance(value, str):
@@ -289,7 +289,7 @@ def spellings(rule: Rule) -> list[str]:
     if not isinstance(rule, Mapping) or len(rule.names) > 2:
         return []
     by_class = ([value for value, k in rule.values if k == number] for number in (0, 1))
-    same = [values for values in by_class if len(values) > 1 and len({_word(value) for value in values}) == 1]
+    same = [values for values in by_class if len(values) > 1 and len({plain_word(value) for value in values}) == 1]
     return [f"Label values {listing(map(_text_of, values))} are one class" for values in same]
 
 

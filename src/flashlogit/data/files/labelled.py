@@ -42,9 +42,17 @@ class LabelledFile(TableFile):
             raise UserError(problem, setting=labels.name, remedy="give one row of labels for each row")
         return _LabelledTable(table, labels, keys)
 
-    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
+    def require(
+        self,
+        features: Sequence[str],
+        keys: Sequence[str],
+        needed_by: str,
+        widths: Sequence[int] = (),
+        *,
+        ignore_unknown: bool = False,
+    ) -> None:
         """Raise UserError as for any file, each for its own columns."""
-        self._data.require(features, (), needed_by, widths)
+        self._data.require(features, (), needed_by, widths, ignore_unknown=ignore_unknown)
         self._labels.require((), keys, needed_by)
 
     def find_feature(self, column: str | int, setting: str) -> str:

@@ -204,15 +204,25 @@ class SvmlightFile(TableFile):
         """How many columns an array has whose first column is x0."""
         return int(self._X.shape[1])
 
-    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
-        """Raise UserError as for any file, but features by index need not occur. `widths` bound the indices from above;
-        and where all of them from 1 on are needed, the file must not begin at 0."""
+    def require(
+        self,
+        features: Sequence[str],
+        keys: Sequence[str],
+        needed_by: str,
+        widths: Sequence[int] = (),
+        *,
+        ignore_unknown: bool = False,
+    ) -> None:
+        """Raise UserError as for any file, but features by index need not occur. `widths` bound the indices from above,
+        unless unknown ones are ignored; and where all of them from 1 on are needed, the file must not begin at 0."""
         named = [name for name in features if not re.fullmatch("x[0-9]+", name)]
         super().require(named, keys, needed_by)
         end = max(widths, default=self.width)
-        if self.width > end:
+        if self.width > end and not ignore_unknown:
             problem = f"has the index {self.width - 1}, and {needed_by} has features up to the index {end - 1}"
-            raise UserError(problem, setting=self.name, remedy="leave out what is beyond")
+            remedy = "leave out what is beyond, or ignore it with --ignore-unknown-features (of training:"
+            remedy += " data.ignore_unknown_features)"
+            raise UserError(problem, setting=self.name, remedy=remedy)
         if widths and self._first == 0 and list(features) == [f"x{j}" for j in range(1, end)]:
             problem = f"has an index 0, and the indices of what {needed_by} has begin at 1"
             raise UserError(problem, setting=self.name, remedy="number them from 1 on")

@@ -241,9 +241,17 @@ class TableFile(ABC):
         """Return the name of the label, weight or id column that `setting` calls `column`, or raise UserError."""
         return self._find(column, "keys", setting)
 
-    def require(self, features: Sequence[str], keys: Sequence[str], needed_by: str, widths: Sequence[int] = ()) -> None:
+    def require(
+        self,
+        features: Sequence[str],
+        keys: Sequence[str],
+        needed_by: str,
+        widths: Sequence[int] = (),
+        *,
+        ignore_unknown: bool = False,
+    ) -> None:
         """Raise UserError for a file that lacks some of these columns, and for numbered columns of another count than
-        `widths`; () for any."""
+        `widths`; () for any. `ignore_unknown`: whether a sparse file may have indices beyond them."""
         if self.numbered and widths and self.width not in widths:
             wanted = " or ".join(map(str, widths))
             problem = f"{needed_by} needs an array of {wanted} columns, and it has {self.width}"

@@ -74,7 +74,7 @@ def test_every_command_and_its_script_have_help(script, capsys, monkeypatch):
     ("arguments", "said"),
     [
         ("trian", "there is no command trian; did you mean train?"),
-        ("xyz", "there is no command xyz; give one of train, predict"),
+        ("xyz", "there is no command xyz; give one of init, train, predict"),
         ("--json inspect a.csv", "write flashlogit inspect --json a.csv"),
         ("--nothing", "unrecognized arguments: --nothing"),
         ("train", "required: --config"),
@@ -180,7 +180,7 @@ def test_check_gradients_as_json(capsys):
 
 # --- How commands end ---------------------------------------------------------------------------------------
 
-ALL_TRAIN = "data.split={{validation: 0, test: 0}} training.early_stopping=null"
+ALL_TRAIN = "data.split={{validation: 0, test: 0}}"
 
 
 @pytest.mark.parametrize(

@@ -238,3 +238,19 @@ def test_libsvm_indices_mean_the_same_in_every_file_and_fit_the_memory(tmp_path,
     svmlight(tmp_path, "1 1:2 9:3\n-1 2:1\n")
     with refused("2,000,000,000 columns"):
         svmlight(tmp_path, "1 1:2 2000000000:3\n-1 2:1\n")
+
+
+def test_libsvm_indices_beyond_the_models_are_ignored_where_that_is_asked_for(tmp_path, load_file):
+    rows = "".join(f"{i % 2} 1:{i % 5} 3:{i % 3}\n" for i in range(40))
+    (tmp_path / "train.svmlight").write_text(rows)
+    (tmp_path / "test.svmlight").write_text(rows.replace("\n", " 7:1\n"))
+    named = "data.ignore_unknown_features"
+    path, test = (str(tmp_path / f"{name}.svmlight") for name in ("train", "test"))
+    with refused("index 7", "--ignore-unknown-features", named, setting="test.svmlight"):
+        load_file(path, test_path=test, split=NONE)
+    data = load_file(path, test_path=test, split=NONE, standardize=False, ignore_unknown_features=True)
+    assert torch.equal(data.test.X, data.train.X)
+    with refused("index 7", "--ignore-unknown-features", named, setting="test.svmlight"):
+        read_for_prediction(test, data.feature_names, array_widths=data.array_widths)
+    rows = read_for_prediction(test, data.feature_names, array_widths=data.array_widths, ignore_unknown=True)
+    assert next(rows.blocks()).tolist() == [[i % 5, 0, i % 3] for i in range(40)]

@@ -1,11 +1,19 @@
 """Train a logistic regression from a YAML config.
 
-Copy configs/own_file.yaml, which explains every key, for data of your own. Any
-key can be set on the command line too, as section.key=value.
+`flashlogit init FILE` writes a config for data of your own, and
+configs/own_file.yaml explains every key. Any key can be set on the command line
+too, as section.key=value.
 
 Files (data.path): .csv and .tsv (also .gz and .zip), .parquet, .npy, .npz and
 libsvm's (.libsvm, .svmlight); one, a list of them, a pattern or a folder.
-data.separator and data.decimal are for semicolons and decimal commas.
+data.separator, data.decimal and data.encoding are for semicolons, decimal commas
+and text that is not UTF-8. A column without a name that numbers the rows, as
+pandas writes its index, is left out; so is one without a name or a value, and
+the second of two that have one name and the same values. Others get names:
+"column 4" by its place, and "fee (2)". A note tells of each.
+
+All that is wrong with a file is said at once, with the lines of YAML that mend
+it: put them into the config, in place of keys of the same name.
 
 Categories: a column of text becomes a column of 0 and 1 for each value, such
 as carrier=UA; values of fewer than ten training rows share carrier=(other), as
@@ -16,7 +24,7 @@ that it does not know.
 Missing values are an error that names the columns, or with data.missing: impute
 the training mean and a column that marks them. Further spellings such as ? are
 listed in data.missing_values. Dates, and numbers with something among them
-(1,200 or 3%), are refused with a hint; `flashlogit inspect` tells of them.
+(1,200 or 3%), are refused with the settings that take them.
 
 A section `grid` beside `solver` chooses the penalty by cross-validation, and
 data.targets: [a, b, c] in place of data.label trains a model of each of several
@@ -60,6 +68,10 @@ name.
 CSV files that are written: text that a spreadsheet would run, as it begins with
 =, +, -, @, a tab or a line break and is no number, has an apostrophe before it;
 so has text that begins with apostrophes before one of these.
+
+libsvm: a file for validation or test may have indices that the training file has
+not with data.ignore_unknown_features; predict and evaluate take
+--ignore-unknown-features.
 
 examples:
   --config configs/bce.yaml

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -255,11 +254,10 @@ class FileData(DataSettings):
     @model_validator(mode="after")
     def _has_an_encoding_that_there_is(self) -> Self:
         try:
-            known = codecs.encode("", self.encoding) == b"" or self.encoding.startswith("utf")
-        except (LookupError, TypeError, ValueError):
-            known = False
-        if not known:
-            raise Conflict(f"no encoding {self.encoding!r} is known", "encoding", remedy="name one, such as cp1252")
+            "".encode(self.encoding)
+        except (LookupError, ValueError) as error:
+            problem = f"no encoding of text is called {self.encoding!r}"
+            raise Conflict(problem, "encoding", remedy="name one, such as cp1252") from error
         return self
 
 

@@ -251,8 +251,7 @@ def evaluate_file(
     """
     model = Model.load(model_path)
     threshold = model.threshold_or(threshold)
-    columns = {"label": label, "weight": weight, "labels": labels}
-    file = score_file(model, model_path, data, **columns, ignore_unknown=ignore_unknown)
+    file = score_file(model, model_path, data, label=label, weight=weight, labels=labels, ignore_unknown=ignore_unknown)
     return Evaluation(file.metrics(threshold), int((~file.kept).sum()), file.notes)
 
 

@@ -37,8 +37,8 @@ SHAPES = [
     (table("a,b,y,", A, B, Y, B), "a b column_4", 'column 4 has no name and is called "column 4"'),
     (table(",a,b,y", -SHUFFLED, A, B, Y), "column_1 a b", "column 1 has no name"),
     (table(",a,b,y", B, A, B, Y), "column_1 a b", "column 1 has no name"),
-    (table("a,b,a,y", A, B, A, Y), "a b", 'columns 1 and 3 have the name "a" and the same values'),
-    (table("a,b, a,a,y", A, B, B, A, Y), "a b a_(2)", 'columns 1 and 3 have the name "a", and the second'),
+    (table("a,b,a,y", A, B, A, Y), "a b", "column 3 has the name and the values of an earlier column"),
+    (table("a,b, a,a,y", A, B, B, A, Y), "a b a_(2)", 'of an earlier column and is called "a (2)"'),
 ]
 
 
@@ -161,3 +161,11 @@ def test_decimal_commas_in_quotes(write, load_file, capsys):
     assert report.columns[0].mean == pytest.approx(A.mean())
     assert main(["inspect", path, "--decimal", ",", "--encoding", "cp1252"]) == 0
     assert " number " in capsys.readouterr().out.splitlines()[3]
+
+
+def test_very_many_columns_without_a_name_or_with_one_name(write):
+    D = 5_000
+    text = "a," + "," * D + ",".join(["b"] * D) + "\n" + ("1," + "," * D + ",".join(map(str, range(D))) + "\n") * 2
+    file = open_files(write("d.csv", text), "FILE")
+    assert file.features == ("a", "b", *(f"b ({i})" for i in range(2, D + 1)))
+    assert len(file.notes) == 2

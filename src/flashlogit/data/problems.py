@@ -21,6 +21,8 @@ _POSITIVE = ("yes", "y", "ja", "j", "oui", "o", "si", "sí", "s", "sim", "true",
 """Words that are a positive class where one of them is one of two; otherwise it is the rarer one."""
 _MOST_MARKS = 20
 """So many values of a column may be listed as marks of a missing one; a column with more is left out."""
+_MOST_PROBLEMS = 20
+"""So many are told one by one; the settings mend all of them."""
 _MOST_NUMBERED = 10
 """So many numbers 0, 1, 2, ... are taken for classes rather than for amounts."""
 _DATE_PARTS = ["year", "month", "weekday", "days"]
@@ -59,7 +61,9 @@ class Problems:
         if not self._found:
             return
         first, *others = self._found
-        first.others = tuple(others)
+        first.others = tuple(others[: _MOST_PROBLEMS - 1])
+        if more := len(self._found) - _MOST_PROBLEMS:
+            first.others += (UserError(f"and {more:,} more problems like these"),) if more > 0 else ()
         if keys := self.settings():
             all_of_it = "all of it" if all(error.mends for error in self._found) else "what settings can mend"
             solver = " (multiclass needs a section solver)" if "multiclass" in keys.get("label", {}) else ""

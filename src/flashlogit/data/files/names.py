@@ -19,6 +19,8 @@ _UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)*)?")
 _SHUFFLED_ROWS = 20
 """Rows from which different whole numbers in any order, as a file has them that was divided at random, are row numbers;
 in fewer they must follow each other."""
+_SHOWN = 8
+"""So many positions are told in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -58,52 +60,54 @@ def name_columns(header: Sequence[str], read: Callable[[list[int]], Sequence[pa.
     if not wanted:
         return ColumnNames(tuple(header))
     values = dict(zip(wanted, read(wanted), strict=True))
-    names = list(header)
-    left_out, notes = set(), []
+    unused, names = _Unused(header), list(header)
     for j in unnamed:
-        names[j] = _unused(f"column {j + 1}", names)
+        names[j] = unused.like(f"column {j + 1}")
+    for j in again:
+        names[j] = unused.like(names[j], number=2)
     also = {f"Unnamed: {j}": (names[j],) for j in unnamed} | ({"": tuple(names[j] for j in unnamed)} if unnamed else {})
     numbering = [j for j in range(index) if _numbers_rows(values[j])]
-    empty = [j for j in unnamed if j not in numbering and _is_empty(values[j])]
-    made = [j for j in unnamed if j not in numbering and j not in empty]
-    for positions, have, note in (
-        (numbering, "numbers", "the rows and {} left out (data.columns can name {})"),
-        (empty, "has", "neither a name nor a value and {} left out"),
-    ):
-        if positions:
-            left_out |= {names[j] for j in positions}
-            single = len(positions) == 1
-            verb = have if single else {"numbers": "number", "has": "have"}[have]
-            said = note.format("is" if single else "are", listing(names[j] for j in positions))
-            notes.append(f"{_places(positions)} {verb} {said}")
-    if made:
-        have = "has no name and is" if len(made) == 1 else "have no names and are"
-        notes.append(f"{_places(made)} {have} called {listing(names[j] for j in made)}")
-    for j in again:
-        name, one = header[j], first[header[j]]
-        names[j] = _unused(name, names, second=True)
-        both = f"columns {one + 1} and {j + 1} have the name {listing([name])}"
-        if _equal(values[one], values[j]):
-            left_out.add(names[j])
-            notes.append(f"{both} and the same values, and the second is left out")
-        else:
-            notes.append(f"{both}, and the second is called {listing([names[j]])}")
-    return ColumnNames(tuple(names), frozenset(left_out), also, tuple(notes))
+    without_name = [j for j in unnamed if j not in set(numbering)]
+    empty = [j for j in without_name if _is_empty(values[j])]
+    copies = [j for j in again if _equal(values[first[header[j]]], values[j])]
+    left_out = {*numbering, *empty, *copies}
+    made, apart = ([j for j in some if j not in left_out] for some in (without_name, again))
+    notes = [
+        _note(numbering, "number{s} the rows and {is} left out (data.columns can name {it})", names),
+        _note(empty, "{has} neither a name nor a value and {is} left out", names),
+        _note(made, "{has} no name and {is} called {it}", names),
+        _note(copies, "{has} the name and the values of an earlier column and {is} left out", names),
+        _note(apart, "{has} the name of an earlier column and {is} called {it}", names),
+    ]
+    return ColumnNames(tuple(names), frozenset(names[j] for j in left_out), also, tuple(filter(None, notes)))
 
 
-def _unused(name: str, names: Sequence[str], *, second: bool = False) -> str:
-    """Return `name`, or where that is among the names or is a `second`, `name (2)`, `name (3)`, ..."""
-    taken, count, tried = set(names), 1, name
-    while tried in taken or (second and count == 1):
-        count += 1
-        tried = f"{name} ({count})"
-    return tried
+class _Unused:
+    """Names that no column has yet."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._taken = set(header)
+        self._last: dict[str, int] = {}
+
+    def like(self, name: str, *, number: int = 1) -> str:
+        """Return `name`, which becomes taken, or from `number` 2 on `name (2)`, `name (3)`, ..., the first that is
+        none."""
+        number = max(number, self._last.get(name, 0) + 1)
+        while (tried := name if number == 1 else f"{name} ({number})") in self._taken:
+            number += 1
+        self._taken.add(tried)
+        self._last[name] = number
+        return tried
 
 
-def _places(positions: Sequence[int]) -> str:
-    """Return `column 4` or `columns 4, 5`."""
-    shown = ", ".join(str(j + 1) for j in positions[:8]) + (" ..." if len(positions) > 8 else "")
-    return f"column{'s' if len(positions) > 1 else ''} {shown}"
+def _note(positions: Sequence[int], text: str, names: Sequence[str]) -> str:
+    """Return a sentence on the columns at some positions; nothing where there are none."""
+    if not positions:
+        return ""
+    words = ("", "have", "are") if len(positions) > 1 else ("s", "has", "is")
+    said = text.format(**dict(zip(("s", "has", "is"), words, strict=True)), it=listing(names[j] for j in positions))
+    shown = ", ".join(str(j + 1) for j in positions[:_SHOWN]) + (" ..." if len(positions) > _SHOWN else "")
+    return f"column{'s' if len(positions) > 1 else ''} {shown} {said}"
 
 
 def _numbers_rows(column: pa.ChunkedArray) -> bool:

@@ -71,3 +71,21 @@ def test_a_group_split_is_the_seeds_and_said(train, tmp_path):
     assert "note: Split by whole groups of p" in said["a"]
     assert bias["a"] == bias["b"] != bias["c"]
     assert Model.load(tmp_path / "a").feature_names == ("a",)
+
+
+def test_libsvm_indices_that_a_model_does_not_know(train, tmp_path, capsys):
+    rows = "".join(f"{i % 2} 1:{i % 5} 3:{i % 3 + i % 2}\n" for i in range(80))
+    (tmp_path / "d.svmlight").write_text(rows)
+    (tmp_path / "new.svmlight").write_text(rows.replace("\n", " 7:1\n"))
+    train("name=svm", f"data.path={tmp_path}/d.svmlight")
+    told = []
+    for name, more in (("d", []), ("new", ["--ignore-unknown-features"])):
+        given = ["--model", str(tmp_path / "svm"), "--data", f"{tmp_path}/{name}.svmlight"]
+        assert run_command("predict", [*given, *more, "--out", f"{tmp_path}/{name}.csv"]) == 0
+        capsys.readouterr()
+        assert run_command("evaluate", [*given, *more, "--json"]) == 0
+        told.append((capsys.readouterr().out, (tmp_path / f"{name}.csv").read_text()))
+    assert told[0] == told[1]
+    for command in (["predict", "--out", f"{tmp_path}/p.csv"], ["evaluate"]):
+        assert run_command(command[0], [*given, *command[1:]]) == 2
+        assert "--ignore-unknown-features" in capsys.readouterr().err

@@ -117,7 +117,8 @@ def split_sizes(fractions: dict[int, float], rows: int, classes: int) -> dict[in
             more = f"raise it to {needed:.2g} or more" if needed < 0.5 else "give more rows"
             problem = f"it takes at least one row of each class, and this is {size} of {rows_text(rows)}"
             remedy = f"{more}, or set it to 0"
-            raise UserError(problem, setting=f"data.split.{NAMES[split]}", value=fractions[split], remedy=remedy)
+            setting, mends = f"data.split.{NAMES[split]}", {"split": {NAMES[split]: 0}}
+            raise UserError(problem, setting=setting, value=fractions[split], remedy=remedy, mends=mends)
     training = rows - sum(sizes.values())
     if training < classes:
         problem = f"leaves {training} of {rows_text(rows)} for training, which takes at least one of each class"
@@ -171,7 +172,8 @@ def _require_rows(least: int, y: NDArray[np.integer], class_names: tuple[str, ..
         rare = int(np.argmin(counts))
         problem = f'the class "{class_names[rare]}" has {rows_text(totals[rare])}, too few for every split to get some'
         remedy = "give more rows of it, or change data.split.validation and data.split.test (0 for none)"
-        raise UserError(problem, setting="data.split", remedy=remedy)
+        mends = {"split": {"validation": 0, "test": 0}}
+        raise UserError(problem, setting="data.split", remedy=remedy, mends=mends)
 
 
 def with_class_weight(rows: Rows, class_weight: tuple[float, ...]) -> Rows:

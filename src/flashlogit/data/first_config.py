@@ -18,7 +18,7 @@ from .columns.labels import Rule, Threshold, plain_word
 from .files.open import open_files
 from .files.tables import TableFile
 from .files.text import is_mark, is_text, value_counts, without_dictionary
-from .loading import check, reading_of
+from .loading import check, reading_by
 from .problems import merged_settings
 from .schema_report import ColumnReport, SchemaReport, names_rows, numbers_rows, schema_report
 
@@ -128,7 +128,7 @@ def _opened(path: str) -> tuple[TableFile, SchemaReport, FileData]:
     settings, tried = FileData(source="file", path=path), set[str]()
     while True:
         try:
-            reading = reading_of(settings)
+            reading = reading_by(settings)
             file = open_files(path, "FILE", reading)
             return file, schema_report(file, None, reading=reading), settings
         except UserError as error:
@@ -142,7 +142,7 @@ def _guessed_label(file: TableFile, report: SchemaReport, settings: FileData) ->
     """Return the column that is the label, and why; UserError where none can be."""
     few = [column.name for column in report.columns if 2 <= (column.distinct or 0) <= _FEW]
     keys = [name for name in few if name in file.keys]
-    table = file.read((), keys, reading_of(settings)) if keys else None
+    table = file.read((), keys, reading_by(settings)) if keys else None
     two = [name for name in keys if table is not None and _has_two_values(table.column(name))]
     named = [column.name for column in report.columns if column.name.casefold() in _LABELS and column.name in file.keys]
     named.sort(key=lambda name: (name not in two, _LABELS.index(name.casefold())))
@@ -176,8 +176,6 @@ def _mended(settings: FileData) -> tuple[FileData, dict[str, str], Rule | None, 
             mends = dict(error.mends)
             for each in (error, *error.others):
                 reasons |= {str(name): each.problem for name in each.mends.get("drop", ())}
-            if error.setting.startswith("data.split") and settings.split.test:
-                mends = {"split": {"validation": 0, "test": 0}}
             if not mends:
                 raise
             settings = _with(settings, mends)

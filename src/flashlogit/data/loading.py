@@ -140,7 +140,7 @@ def _opened(settings: FileData, device: torch.device, origins: bool, work: Calla
         # What a file is read by: the rest of what is wrong with it can be told only once it can be read.
         by = settings.model_copy(update=merged_settings(settings, [error.mends for error in found]))
         try:
-            file = open_files(by.path, "data.path", reading_of(by), labels=by.labels)
+            file = open_files(by.path, "data.path", reading_by(by), labels=by.labels)
             return work(_Loader(by, file, device, origins, Problems(by, found)))
         except UserError as error:
             if any(error is each for each in found):
@@ -157,7 +157,7 @@ _READ_BY = frozenset(("separator", "encoding"))
 """Settings without which a file cannot be read at all."""
 
 
-def reading_of(settings: FileData) -> Reading:
+def reading_by(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
@@ -215,7 +215,7 @@ class _Loader:
         files = {}
         for split, path in paths.items():
             if path is not None:
-                files[split] = open_files(path, f"data.{NAMES[split]}_path", reading_of(self._settings))
+                files[split] = open_files(path, f"data.{NAMES[split]}_path", reading_by(self._settings))
                 needed = self._columns.features, self._columns.keys
                 ignore = self._settings.ignore_unknown_features
                 files[split].require(*needed, "training on data.path", self._array_widths(), ignore_unknown=ignore)
@@ -226,7 +226,7 @@ class _Loader:
         settings, names = self._settings, self._columns.features
         along = self._columns.along
         keys = self._columns.keys if along is None else (*self._columns.keys, along.column)
-        table = self._file.read(names, keys, reading_of(settings))
+        table = self._file.read(names, keys, reading_by(settings))
         problems = self._problems
         categorical, usable = categorical_columns(table, names, settings, problems)
         rule, labels = None, Labels(np.zeros(table.rows, np.uint8), np.ones(table.rows, np.bool_))
@@ -302,7 +302,7 @@ class _Loader:
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        reading = reading_of(self._settings) if data.encoding is None else data.encoding.reading
+        reading = reading_by(self._settings) if data.encoding is None else data.encoding.reading
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
         table = self._encoded(table, data.encoding, labels.kept)

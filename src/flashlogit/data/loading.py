@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
-from .columns.encoding import EncodedTable, Encoding, Standardization
+from .columns.encoded import EncodedTable, reading_of
+from .columns.encoding import Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
@@ -229,7 +230,7 @@ class _Loader:
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
+        reading = _reading(self._settings) if data.encoding is None else reading_of(data.encoding)
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
         table = self._encoded(table, data.encoding, labels.kept)

@@ -127,7 +127,8 @@ def _reading(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
-    return Reading(frozenset(named), tuple(settings.missing_values), settings.separator, settings.decimal)
+    text = frozenset((*named, *settings.dates, *settings.numbers))
+    return Reading(text, tuple(settings.missing_values), settings.separator, settings.decimal)
 
 
 class _Loader:
@@ -194,7 +195,7 @@ class _Loader:
             _require_all_classes(table.name, labels, splits, classes, along.remedy)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
-        if categorical or settings.missing == "impute" or not table.only_numbers:
+        if categorical or settings.dates or settings.numbers or settings.missing == "impute" or not table.only_numbers:
             found, notes = fit_encoding(table, names, categorical, settings, splits)
             self._notes += notes
             encoding = None if found.trivial else found

@@ -20,15 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...system.decoding import decoded
-from .values import MISSING_WORDS, measure_of, number_of, seconds_of, text_of
+from .values import MISSING_WORDS, DatePart, measure_of, number_of, seconds_of, text_of
 
 OTHER, MISSING = "(other)", "(missing)"
 NO_MOMENT = np.iinfo(np.int64).min
 """A missing date among int64 seconds, as NumPy's datetime64 has it."""
 _DAY = 86_400
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-DatePart: TypeAlias = Literal["year", "month", "day", "weekday", "hour", "days"]
-_LEVELS: dict[str, tuple[str, ...]] = {
+LEVELS: dict[str, tuple[str, ...]] = {
     "month": tuple(str(month) for month in range(1, 13)),
     "weekday": WEEKDAYS,
     "hour": tuple(str(hour) for hour in range(24)),
@@ -160,7 +159,7 @@ class PartOfDate:
 
     def name_of(self, level: int) -> str:
         """Return what a level is called: 3 of month is `3`, 0 of weekday `Monday`."""
-        return _LEVELS[self.part][level - (self.part == "month")]
+        return LEVELS[self.part][level - (self.part == "month")]
 
 
 @dataclass(frozen=True)
@@ -330,8 +329,8 @@ class Encoding:
                 raise ValueError(f"the baseline of column {column.name[:40]!r} is one of its values")
             if isinstance(column, DateColumn):
                 for each in column.parts:
-                    known = range(each.part == "month", len(_LEVELS.get(each.part, ())) + (each.part == "month"))
-                    if (each.levels is None) != (each.part not in _LEVELS) or not {*(each.levels or ())} <= {*known}:
+                    known = range(each.part == "month", len(LEVELS.get(each.part, ())) + (each.part == "month"))
+                    if (each.levels is None) != (each.part not in LEVELS) or not {*(each.levels or ())} <= {*known}:
                         raise ValueError(f"the {each.part} of column {column.name[:40]!r} has levels that none has")
         return encoding
 

@@ -11,7 +11,7 @@ import math
 import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ MISSING_WORDS = frozenset(
     )
 )
 """How a missing value is written in a file of text: Arrow's list."""
+DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"([-+]?\d+)\.0*", re.ASCII)
 _HEXADECIMAL = re.compile(r"[-+]?0[xX][0-9a-fA-F]{1,15}", re.ASCII)

@@ -58,7 +58,7 @@ class Model:
         Raises:
             UserError: a logit near the end of float64's range, which finite values of a usual size do not give.
         """
-        terms = self._terms
+        terms = self.terms
         numbers, weight = codes.numbers, terms.weight
         z = np.empty((len(numbers), len(weight)))
         rows = max(1, _CHUNK // max(numbers.shape[1], 1))
@@ -81,7 +81,8 @@ class Model:
         return z[:, 0] if self.weight.ndim == 1 else z
 
     @cached_property
-    def _terms(self) -> _Terms:
+    def terms(self) -> Terms:
+        """What the logits are sums of."""
         layout = Layout.of([0] * self.weight.shape[-1]) if self.encoding is None else self.encoding.layout
         mean, scale = self.standardization.mean, self.standardization.scale
         weight = np.atleast_2d(self.weight.astype(np.float64)) / scale
@@ -92,7 +93,7 @@ class Model:
             rows += [np.zeros((1, len(weight))), weight[:, start : start + width].T]
         places = np.cumsum(layout.widths + 1) - layout.widths
         constant = self.bias.astype(np.float64) - weight[:, in_buckets] @ mean[in_buckets]
-        return _Terms(weight[:, layout.numbers], mean[layout.numbers], np.concatenate(rows), places, constant)
+        return Terms(weight[:, layout.numbers], mean[layout.numbers], np.concatenate(rows), places, constant)
 
     def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return weights [K, D] and intercepts [K], [1, D] and [1] for two classes, on columns in the user's units.
@@ -152,7 +153,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class _Terms:
+class Terms:
     """The logit as a sum: weight [K, P] times the numbers less their mean [P], the row of of_buckets [B, K] at each
     bucket's number plus its place [Q], and the constant [K]."""
 

@@ -11,7 +11,7 @@ features are made of these only where X is. NumPy and Python only: a model is se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -302,16 +302,6 @@ class Encoding:
     def words(self) -> frozenset[str]:
         """All spellings of a missing value in text."""
         return MISSING_WORDS.union(self.missing_values)
-
-    def codes_of(self, values: Sequence[Any]) -> Iterator[tuple[list[float], list[int]]]:
-        """Yield the numbers and buckets of one record's values, column by column.
-
-        Raises ValueError at the first value that cannot be used, as a part of a sentence of which the column is the
-        subject.
-        """
-        decimal, words = self.decimal, self.words
-        for column, value in zip(self.columns, values, strict=True):
-            yield column.code(value, decimal, words)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ...system.errors import UserError, listing, rows_text, some_of
 from ...system.files import FORMULA, PLAIN_NUMBER, write_atomically
 from .tables import Reading, from_numpy, from_text, no_value, to_numpy
+from .values import text_of
 
 _NUMBER_LIKE = (
     r"^\s*[-+]?\s*[$€£¥]?\s*"
@@ -145,10 +146,6 @@ def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return counted.field("values").take(order), counted.field("counts").take(order)
 
 
-_EXACT = 2.0**53
-"""Beyond it a float64 is whole but stands for several whole numbers."""
-
-
 def as_text(
     column: pa.ChunkedArray, place: str = "a column", remedy: str = "leave it out with data.drop"
 ) -> pa.ChunkedArray:
@@ -179,10 +176,7 @@ def as_text(
 
 def _canonical(values: pa.Array) -> pa.Array:
     if pa.types.is_floating(values.type):
-        numbers = to_numpy(values).astype(np.float64)
-        whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT)
-        integers = from_numpy(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
-        return pc.if_else(from_numpy(whole), integers, values.cast(pa.large_string()))
+        return from_text([text_of(number) or "" for number in to_numpy(values)])
     text = values.cast(pa.large_string())
     if not is_text(values.type):
         return text

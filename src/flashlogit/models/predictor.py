@@ -100,7 +100,7 @@ class Predictor:
             if -_FINITE < z < _FINITE:
                 return z
         # What is wrong with the numbers, and with logits beyond all bounds, is said where many rows are taken.
-        found = self._model.logits(self._finite(numbers, buckets))[0]
+        found = self._model.logits(self._finite([numbers], [buckets]))[0]
         return float(found) if found.ndim == 0 else found
 
     @cached_property
@@ -145,12 +145,11 @@ class Predictor:
         return numbers, buckets
 
     def _finite(self, numbers: Any, buckets: Any) -> Codes:
-        """Return rows of numbers and buckets, or one row of them; UserError for a number that is missing or
-        infinite."""
+        """Return n rows of numbers and buckets; UserError for a number that is missing or infinite."""
         layout = self._encoding.layout
         codes = Codes(
-            np.array(numbers, np.float64).reshape(-1, len(layout.numbers)),
-            np.array(buckets, np.int64).reshape(-1, len(layout.widths)),
+            np.array(numbers, np.float64).reshape(len(numbers), len(layout.numbers)),
+            np.array(buckets, np.int64).reshape(len(numbers), len(layout.widths)),
         )
         finite = np.isfinite(codes.numbers)
         if not finite.all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -168,12 +169,31 @@ DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
 class Dates(Settings):
     """What becomes of a column of dates or times, as they are written, whatever the time zone."""
 
-    parts: list[DatePart] = Field(min_length=1)
+    parts: list[DatePart] = Field(default=["year", "month", "weekday", "days"], min_length=1)
     """year, day (of the month) and days (since 1970-01-01, with the time of the day) are numbers; month, weekday and
     hour are categories."""
     format: str | None = None
     """How they are written in text, in the codes of Python's strptime, such as "%d.%m.%Y"; null finds it: ISO 8601, or
     what reads most of the training file."""
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        if len({*self.parts}) < len(self.parts):
+            raise Conflict("lists a part twice", "parts", remedy="list each once")
+        if self.format is not None:
+            try:
+                datetime.strptime(datetime(2001, 12, 31).strftime(self.format), self.format)
+            except ValueError as error:
+                raise Conflict(f"no format of a date ({error})", "format", remedy='write it as "%d.%m.%Y"') from error
+        return self
+
+
+def _with_parts(value: object) -> object:
+    parts = [value] if isinstance(value, str) else value
+    return {"parts": parts} if isinstance(parts, list) else value
+
+
+AskedDates = Annotated[Dates, BeforeValidator(_with_parts, json_schema_input_type=list[DatePart] | Dates)]
 
 
 class FileData(DataSettings):
@@ -220,7 +240,7 @@ class FileData(DataSettings):
     those beside the others, as in `[auto, month]`."""
     categories: Categories = Categories()
     """How many of their values count."""
-    dates: dict[str, list[DatePart] | Dates] = Field(default={})
+    dates: dict[str, AskedDates] = Field(default={})
     """Columns of dates or times, each with the parts that become features, as in `{joined: [year, month, days]}`. A
     date that cannot be read is a missing value."""
     numbers: list[str] = Field(default=[])

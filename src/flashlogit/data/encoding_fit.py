@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import Dates, FileData
+from ..config.data import FileData
 from ..system.errors import UserError, column_word, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Column, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
@@ -50,8 +50,7 @@ def fit_encoding(
     for name in names:
         if name in settings.dates:
             asked = settings.dates[name]
-            parts = asked if isinstance(asked, Dates) else Dates(parts=asked)
-            dates, said = fit_date(table, name, parts, training, splits != DROPPED, impute=impute, reference=False)
+            dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=False)
             columns.append(dates)
             notes.append(said)
         elif name in settings.numbers:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import TypeAdapter
 from refused import ONE, refused
 
 from flashlogit.config.data import FileData, Label
-from flashlogit.data.columns.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
+from flashlogit.data.columns.encoded import EncodedTable
+from flashlogit.data.columns.encoding import CategoryColumn, Encoding, NumberColumn
 from flashlogit.data.columns.labels import apply_rule, find_rule
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
@@ -109,7 +109,7 @@ def test_columns_that_are_refused(columns, settings, setting, word):
 
 def read_encoding(content):
     """What a model file's JSON means."""
-    return TypeAdapter(EncodingInJson).validate_json(json.dumps(content))
+    return Encoding.from_json(json.loads(json.dumps(content)))
 
 
 def test_json_of_earlier_versions():

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from refused import NONE, refused
+from refused import NONE, features_of, refused
 from sklearn.datasets import dump_svmlight_file
 
 from flashlogit.data.files.open import open_files
@@ -253,4 +253,4 @@ def test_libsvm_indices_beyond_the_models_are_ignored_where_that_is_asked_for(tm
     with refused("index 7", "--ignore-unknown-features", named, setting="test.svmlight"):
         read_for_prediction(test, data.feature_names, array_widths=data.array_widths)
     rows = read_for_prediction(test, data.feature_names, array_widths=data.array_widths, ignore_unknown=True)
-    assert next(rows.blocks()).tolist() == [[i % 5, 0, i % 3] for i in range(40)]
+    assert features_of(rows).tolist() == [[i % 5, 0, i % 3] for i in range(40)]

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from flashlogit.commands.main import main
-from flashlogit.config.data import FileData
 from flashlogit.data.columns.labels import find_rule
 from flashlogit.data.files.open import open_files
 from flashlogit.system.errors import UserError
@@ -47,11 +46,7 @@ def pasted(config, error):
     """The config with the lines that the error has, in place of its keys of the same name."""
     tree, lines = yaml.safe_load(config), yaml.safe_load(error.partition("\n\n")[2].partition("\n\n")[2])
     assert list(lines) == ["data"]
-    mends = lines["data"]
-    # Columns of dates and of numbers with something among them are left out where there are no settings for them.
-    for key in {"dates", "numbers"} - FileData.model_fields.keys():
-        mends["drop"] = [*mends.get("drop", []), *mends.pop(key, [])]
-    tree["data"] |= mends
+    tree["data"] |= lines["data"]
     return yaml.safe_dump(tree)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from refused import NONE, refused
+from refused import NONE, features_of, refused
 
 from flashlogit.commands.main import main
 from flashlogit.data.files.open import open_files
@@ -57,12 +57,12 @@ def test_columns_without_a_name_or_with_one_twice(text, features, note, write, l
     header, *rows = text.splitlines(keepends=True)
     for i in (0, 1, 6):
         part = read_for_prediction(write("part.csv", header + rows[i]), names)
-        assert next(part.blocks()).tolist() == data.train.X[i : i + 1].tolist()
+        assert features_of(part).tolist() == data.train.X[i : i + 1].tolist()
     # And a model of a file without these flaws reads this one, and the other way about.
-    assert next(read_for_prediction(path, ("b", "a")).blocks()).tolist() == np.column_stack([B, A]).tolist()
+    assert features_of(read_for_prediction(path, ("b", "a"))).tolist() == np.column_stack([B, A]).tolist()
     if names == ("a", "b"):
         clean = read_for_prediction(write("clean.csv", CLEAN), data.feature_names, encoding=data.encoding)
-        assert next(clean.blocks()).tolist() == data.train.X.tolist()
+        assert features_of(clean).tolist() == data.train.X.tolist()
 
 
 def test_settings_may_name_what_is_left_out_and_what_has_no_name(write, load_file):
@@ -134,8 +134,8 @@ def test_encodings(encoding, load_file, tmp_path):
     # The model remembers it, and takes UTF-8 as well.
     for other in (encoding, "utf-8"):
         new.write_bytes(text.encode(other))
-        (block,) = read_for_prediction(str(new), data.feature_names, encoding=data.encoding).blocks()
-        assert block[:2].tolist() == [[0, 1], [1, 0]]
+        rows = read_for_prediction(str(new), data.feature_names, encoding=data.encoding)
+        assert features_of(rows)[:2].tolist() == [[0, 1], [1, 0]]
     if encoding == "cp1252":
         with refused("is not UTF-8 text", "to cp1252", setting="d.csv"):
             load_file(str(path), **KEPT)
@@ -156,7 +156,7 @@ def test_decimal_commas_in_quotes(write, load_file, capsys):
     for new in (text, CLEAN):
         for model in (data, of_semicolons):
             rows = read_for_prediction(write("new.csv", new), data.feature_names, encoding=model.encoding)
-            assert next(rows.blocks()).tolist() == data.train.X.tolist()
+            assert features_of(rows).tolist() == data.train.X.tolist()
     report = schema_report(open_files(path, "FILE", reading := Reading(decimal=",")), None, reading=reading)
     assert report.columns[0].mean == pytest.approx(A.mean())
     assert main(["inspect", path, "--decimal", ",", "--encoding", "cp1252"]) == 0

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.data.columns.encoding import Standardization
+from flashlogit.data.columns.encoding import Codes, Standardization
 from flashlogit.estimator import arrays
 from flashlogit.models.model import Model
 
@@ -254,7 +254,7 @@ def test_a_runs_model(tmp_path, labels):
     assert model.classes_.tolist() == (sorted(labels) if len(labels) == 2 else [0, 1, 2])
     assert (model.n_iter_.tolist(), model.gap_) == ([7], 1e-7)
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
-    z = torch.from_numpy(saved.logits(X.to_numpy())).reshape(20, -1)
+    z = torch.from_numpy(saved.logits(Codes.of(X.to_numpy()))).reshape(20, -1)
     p = torch.softmax(z if len(labels) > 2 else torch.nn.functional.pad(z, (1, 0)), dim=1).numpy()
     np.testing.assert_allclose(model.predict_proba(X)[:, np.argsort(np.argsort(labels))], p, rtol=1e-12)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), model.predict_proba(X), rtol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -162,6 +163,39 @@ class Categories(Settings):
     penalty coefficients are unique only so, and have standard errors."""
 
 
+DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
+
+
+class Dates(Settings):
+    """What becomes of a column of dates or times, as they are written, whatever the time zone."""
+
+    parts: list[DatePart] = Field(default=["year", "month", "weekday", "days"], min_length=1)
+    """year, day (of the month) and days (since 1970-01-01, with the time of the day) are numbers; month, weekday and
+    hour are categories."""
+    format: str | None = None
+    """How they are written in text, in the codes of Python's strptime, such as "%d.%m.%Y"; null finds it: ISO 8601, or
+    what reads most of the training file."""
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        if len({*self.parts}) < len(self.parts):
+            raise Conflict("lists a part twice", "parts", remedy="list each once")
+        if self.format is not None:
+            try:
+                datetime.strptime(datetime(2001, 12, 31).strftime(self.format), self.format)
+            except ValueError as error:
+                raise Conflict(f"no format of a date ({error})", "format", remedy='write it as "%d.%m.%Y"') from error
+        return self
+
+
+def _with_parts(value: object) -> object:
+    parts = [value] if isinstance(value, str) else value
+    return {"parts": parts} if isinstance(parts, list) else value
+
+
+AskedDates = Annotated[Dates, BeforeValidator(_with_parts, json_schema_input_type=list[DatePart] | Dates)]
+
+
 class FileData(DataSettings):
     """The user's own file, files or folder of files: .csv (also .gz and .zip), .parquet, .npy, .npz or .svmlight.
 
@@ -206,6 +240,12 @@ class FileData(DataSettings):
     those beside the others, as in `[auto, month]`."""
     categories: Categories = Categories()
     """How many of their values count."""
+    dates: dict[str, AskedDates] = Field(default={})
+    """Columns of dates or times, each with the parts that become features, as in `{joined: [year, month, days]}`. A
+    date that cannot be read is a missing value."""
+    numbers: list[str] = Field(default=[])
+    """Columns of text that are numbers with a percent sign, a currency, a unit or marks between the thousands, such as
+    `3%`, `$ 1,200` and `80 kg`; the number is what is written, so that `3%` is 3. All values have one unit or none."""
     missing: Literal["error", "impute"] = "error"
     """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
     in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import FileData
+from ..config.data import Dates, FileData
 from ..system.errors import UserError, column_word, listing, rows_text, some_of
-from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
+from .columns.encoding import MISSING, OTHER, CategoryColumn, Column, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
+from .files.arrow import ArrowTable
 from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
-from .files.text import as_text, by_remedy, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
-from .problems import Problems, date_mends, number_mends
+from .files.text import (
+    as_text,
+    by_remedy,
+    holds_dates,
+    is_text,
+    numbers_as_text,
+    numbers_problem,
+    value_counts,
+    without_marks,
+)
+from .fit_text import fit_date, fit_measure
+from .problems import Problems, date_parts, merged, number_mends
 
+_FREE_TEXT = 100
+"""Distinct values up to which a column of text is taken for a category, however rare they are."""
 _DROP = "leave it out with data.drop"
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 
@@ -50,19 +64,30 @@ def fit_encoding(
         problem = f"lacks values (they are empty or NaN) in {column_word(shown).split()[0]} {some_of(shown)}"
         remedy = "fill them in, leave out the rows or the columns, or set data.missing to impute"
         problems.add(UserError(problem, setting=table.name, remedy=remedy), missing="impute")
-    columns: list[NumberColumn | CategoryColumn] = []
+    columns: list[Column] = []
     notes: list[str] = []
     counts = []
     for name in names:
-        with problems.gathered():
-            if name in categorical:
+        # A date that cannot be read is a missing one.
+        with problems.gathered({"missing": "impute"} if name in settings.dates and not impute else {}):
+            if name in settings.dates:
+                asked = settings.dates[name]
+                dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=False)
+                columns.append(dates)
+                notes.append(said)
+            elif name in settings.numbers:
+                measured, values = fit_measure(table, name, settings.decimal)
+                mean = _mean(values[training], name, table) if impute else None
+                columns.append(replace(measured, fill=mean, marked=name in missing))
+            elif name in categorical:
                 column, count = _category(table, name, settings, training, notes)
                 counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
                 columns.append(column)
             else:
-                fill = _mean(table, name, training) if impute else None
+                numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
+                fill = _mean(numbers[training], name, table) if impute else None
                 columns.append(NumberColumn(name, fill, marked=name in missing))
-    if filled := [name for name in missing if name not in categorical]:
+    if filled := [name for name in missing if name not in categorical and name not in settings.dates]:
         replaced = f"Missing values of {column_word(filled)} are replaced by the training rows' mean"
         notes.append(f"{replaced}, and marked in a column of their own")
     if counts:
@@ -124,29 +149,51 @@ def categorical_columns(
     if strange := sorted(chosen.difference(names)):
         problem = f"lists {listing(strange)}, which is not among the features"
         raise UserError(problem, setting="data.categorical", remedy=f"name some of {listing(names)}")
+    for setting, columns in (("dates", [*settings.dates]), ("numbers", settings.numbers)):
+        if strange := [name for name in columns if name not in names]:
+            problem = f"lists {listing(strange)}, which is not among the features"
+            raise UserError(problem, setting=f"data.{setting}", remedy=f"name some of {listing(names)}")
+        if twice := [name for name in columns if name in chosen]:
+            problem, remedy = f"lists {listing(twice)}, and so does data.categorical", "take it out of one of them"
+            raise UserError(problem, setting=f"data.{setting}", remedy=remedy)
+        chosen |= {*columns}
     wrong = {name: what for name, what in table.not_numbers(names).items() if name not in chosen}
     text = {name for name in wrong if is_text(table.column(name).type)}
     times = [name for name in wrong if _holds_times(table.column(name))]
     if times:
         remedy = "derive numbers with data.dates, leave them out with data.drop, or name them in data.categorical"
         error = UserError(f"dates or times in {column_word(times)}", setting=table.name, remedy=remedy)
-        problems.add(error, **date_mends({name: table.column(name) for name in times}))
+        problems.add(error)
+        for name in times:
+            with problems.gathered({"drop": [name]}):
+                asked = Dates(parts=date_parts(table.column(name)))
+                every = np.ones(table.rows, np.bool_)
+                dates, _ = fit_date(table, name, asked, every, every, impute=True, reference=False)
+                error.mends = merged(error.mends, {"dates": {name: asked.parts}})
+                if dates.marked and settings.missing == "error":
+                    error.mends = merged(error.mends, {"missing": "impute"})
     others = [name for name in wrong if name not in text and name not in times]
-    with problems.gathered(lambda: {"drop": others}):
+    with problems.gathered({"drop": others}):
         refuse_not_numbers(table.name, {name: wrong[name] for name in others}, _REMEDY)
     candidates = [name for name in wrong if name in text and name not in times]
     meant = {name: found for name in candidates if (found := numbers_as_text(table.column(name)))}
     decimal = bool(meant) and settings.decimal == "." and not _has_fractions(table, names)
     for group in by_remedy(meant):
         problem, remedy = numbers_problem(group)
-        error = UserError(problem, setting=table.name, remedy=remedy)
-        problems.add(error, **number_mends(group, decimal=decimal))
+        mends = number_mends(group, decimal=decimal)
+        problems.add(UserError(problem, setting=table.name, remedy=remedy), **mends)
+        for name in mends.get("numbers", ()):
+            odd = [value for value, _ in group[name].odd]
+            rest = without_marks(pa.table({name: table.column(name)}), [name], odd)
+            with problems.gathered({"drop": [name]}):
+                fit_measure(ArrowTable(table.name, rest), name, settings.decimal)
     if not auto:
         unnamed = [name for name in candidates if name not in meant]
-        with problems.gathered(lambda: {"categorical": ["auto"]}):
+        with problems.gathered({"categorical": ["auto"]}):
             refuse_not_numbers(table.name, {name: wrong[name] for name in unnamed}, _REMEDY)
     refused = {*times, *others, *meant}
-    return (chosen | text) - refused, [name for name in names if name not in refused]
+    usable = [name for name in names if name not in refused]
+    return (chosen | text) - refused - {*settings.dates, *settings.numbers}, usable
 
 
 def _has_fractions(table: Table, names: Sequence[str]) -> bool:
@@ -160,9 +207,8 @@ def _holds_times(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_temporal(column.type)) or (is_text(column.type) and holds_dates(column))
 
 
-def _mean(table: Table, name: str, training: Mask) -> float:
-    """Return the mean over the training rows that have a value, which takes the place of a missing one."""
-    values = to_numpy(table.column(name).cast(pa.float64(), safe=False))[training]
+def _mean(values: NDArray[np.float64], name: str, table: Table) -> float:
+    """Return the mean of the training rows' values [n] that are there, which takes the place of a missing one."""
     present = values[~np.isnan(values)]
     place = _place(table, name)
     if not len(present):
@@ -183,6 +229,12 @@ def _category(
     text = as_text(table.column(name), place).filter(from_numpy(training))
     values, counts = value_counts(text)
     frequent = int(np.sum(to_numpy(counts) >= bounds.min_rows))
+    rare = 1 - float(to_numpy(counts)[:frequent].sum()) / max(int(pc.sum(counts).as_py() or 0), 1)
+    if frequent and rare > 0.5 and len(values) > _FREE_TEXT and name not in settings.categorical:
+        problem = f"has {len(values):,} values, and {rare:.0%} of the training rows have one that fewer than"
+        problem += f" {bounds.min_rows} of them share, as free text and names do"
+        remedy = "leave it out with data.drop, or name it in data.categorical, as in [auto, ...], for its other values"
+        raise UserError(problem, setting=place, remedy=remedy, mends={"drop": [name]})
     if not frequent:
         problem = f"has {len(values):,} values and none of them in {bounds.min_rows} training rows"
         remedy = "leave it out with data.drop, as names of single things, or lower data.categories.min_rows"

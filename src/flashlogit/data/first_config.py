@@ -116,10 +116,6 @@ def run_name(path: str) -> str:
 
 def _with(settings: FileData, mends: Mapping[str, Any]) -> FileData:
     """Return the settings with others laid over them."""
-    for key in ("dates", "numbers"):
-        if key in mends and key not in FileData.model_fields:  # columns of no other use without such a setting
-            mends = {**mends, "drop": [*mends.get("drop", ()), *mends[key]]}
-            mends = {name: value for name, value in mends.items() if name != key}
     return FileData.model_validate(settings.model_dump(exclude_unset=True) | merged_settings(settings, [mends]))
 
 

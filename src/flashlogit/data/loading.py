@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
-from .columns.encoding import EncodedTable, Encoding, Standardization
+from .columns.encoded import EncodedTable, reading_of
+from .columns.encoding import Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights, spellings
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
@@ -161,8 +162,9 @@ def reading_by(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
-    text = settings.separator, settings.decimal
-    return Reading(frozenset(named), tuple(settings.missing_values), *text, encoding=settings.encoding)
+    text = frozenset((*named, *settings.dates, *settings.numbers))
+    marks = settings.separator, settings.decimal
+    return Reading(text, tuple(settings.missing_values), *marks, encoding=settings.encoding)
 
 
 @dataclass(frozen=True)
@@ -232,16 +234,19 @@ class _Loader:
         rule, labels = None, Labels(np.zeros(table.rows, np.uint8), np.ones(table.rows, np.bool_))
         # Where the labels or the split are wrong, the columns are looked at as if all rows were for training.
         splits, ranks = np.full(table.rows, TRAIN, np.uint8), None
-        with problems.gathered(lambda: self._label_mends(table)):
+        try:
             if settings.targets is None:
                 rule = find_rule(table.column(self._columns.labels[0]), settings.label, self._label_place(table))
                 self._notes += spellings(rule)
             labels = self._labels(table, rule)
+        except UserError as error:
+            problems.add(error, **self._label_mends(table))
+        else:
             with problems.gathered():
                 splits, ranks = self._split(table, labels, rule, others, seed)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
-        if categorical or settings.missing == "impute" or not table.only_numbers:
+        if categorical or settings.dates or settings.numbers or settings.missing == "impute" or not table.only_numbers:
             found, notes = fit_encoding(table, usable, categorical, settings, splits, problems)
             self._notes += notes
             encoding = None if found.trivial else found
@@ -302,7 +307,7 @@ class _Loader:
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        reading = reading_by(self._settings) if data.encoding is None else data.encoding.reading
+        reading = reading_by(self._settings) if data.encoding is None else reading_of(data.encoding)
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
         table = self._encoded(table, data.encoding, labels.kept)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..config.data import FileData
+from ..config.data import DatePart, FileData
 from ..config.yaml_text import one_line
 from ..system.errors import UserError
 from .columns.labels import find_rule
@@ -25,7 +26,9 @@ _MOST_PROBLEMS = 20
 """So many are told one by one; the settings mend all of them."""
 _MOST_NUMBERED = 10
 """So many numbers 0, 1, 2, ... are taken for classes rather than for amounts."""
-_DATE_PARTS = ["year", "month", "weekday", "days"]
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Problems:
@@ -40,16 +43,16 @@ class Problems:
 
     def add(self, error: UserError, **mends: Any) -> None:
         """Have an error told with the others; `mends` are settings that mend it."""
-        error.mends = {**error.mends, **mends}
+        error.mends = merged(error.mends, mends)
         self._found.append(error)
 
     @contextmanager
-    def gathered(self, mends: Callable[[], Mapping[str, Any]] = dict) -> Iterator[None]:
-        """Add a UserError that is raised within, with the settings that `mends` returns."""
+    def gathered(self, mends: Mapping[str, Any] = NOTHING) -> Iterator[None]:
+        """Add a UserError that is raised within, with the settings that mend it."""
         try:
             yield
         except UserError as error:
-            self.add(error, **mends())
+            self.add(error, **mends)
 
     def settings(self) -> dict[str, Any]:
         """Return keys of `data` with the values that mend what can be mended, those of before among them."""
@@ -73,17 +76,24 @@ class Problems:
         raise first
 
 
+def merged(keys: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of both, lists and sections with what either has in them."""
+    result = dict(keys)
+    for key, value in others.items():
+        if isinstance(value, list):
+            value = list(dict.fromkeys([*(result.get(key) or []), *value]))
+        result[key] = {**(result.get(key) or {}), **value} if isinstance(value, dict) else value
+    return result
+
+
 def merged_settings(settings: FileData, mends: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys of `data` that the mends are about: lists and sections with what the settings have in them
     already, and a column that is left out named nowhere else."""
     given = settings.model_dump(exclude_unset=True)
     keys: dict[str, Any] = {}
     for mend in mends:
-        for key, value in mend.items():
-            before = keys.get(key, given.get(key))
-            if isinstance(value, list):
-                value = list(dict.fromkeys([*(before or []), *value]))
-            keys[key] = {**(before or {}), **value} if isinstance(value, dict) else value
+        before = {key: given[key] for key in mend if key in given and key not in keys}
+        keys = merged(keys | before, mend)
     dropped = {str(name) for name in keys.get("drop", ())}
     for key in ("columns", "categorical", "numbers", "dates"):
         named = keys.get(key, given.get(key))
@@ -95,10 +105,10 @@ def merged_settings(settings: FileData, mends: Iterable[Mapping[str, Any]]) -> d
     return keys
 
 
-def date_mends(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, Any]:
-    """Return the settings that make numbers of columns of dates, the hour too where there are times."""
-    parts = {name: [*_DATE_PARTS, *(["hour"] if _has_times(column) else [])] for name, column in columns.items()}
-    return {"dates": parts}
+def date_parts(column: pa.ChunkedArray) -> list[DatePart]:
+    """Return the parts of a column of dates that become features, the hour too where there are times."""
+    parts: list[DatePart] = ["year", "month", "weekday", "days", "hour"]
+    return parts if _has_times(column) else parts[:-1]
 
 
 def _has_times(column: pa.ChunkedArray) -> bool:
@@ -110,7 +120,7 @@ def _has_times(column: pa.ChunkedArray) -> bool:
 def number_mends(found: Mapping[str, NumbersAsText], *, decimal: bool) -> dict[str, Any]:
     """Return the settings that make numbers of columns of text; `decimal`: whether the file may have decimal commas."""
     comma = decimal and any(kind.commas for kind in found.values())
-    many = [name for name, kind in found.items() if len(kind.odd) > _MOST_MARKS]
+    many = [name for name, kind in found.items() if len(kind.odd) > _MOST_MARKS or (kind.commas and not comma)]
     marks = [value for name, kind in found.items() if name not in many for value, _ in kind.odd]
     written = [name for name, kind in found.items() if kind.written and not kind.commas and name not in many]
     mends = {"decimal": "," if comma else "", "drop": many, "missing_values": marks, "numbers": written}

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from ...system.errors import UserError, listing
+from ...system.files import PLAIN_NUMBER
 from .arrow import ArrowFile, require_room_beside
 from .names import name_columns
 from .tables import PLAIN, Reading, no_rows, readable
-from .text import PLAIN_NUMBER, with_numbers, without_marks
+from .text import with_numbers, without_marks
 
 _BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time; a line must fit. 113 MB took 0.73 s of CPU time so, and 0.93 s by 8 MiB."""

@@ -147,3 +147,22 @@ def test_spellings_of_a_label(values, settings, classes, write, load_file):
 
     column = open_files(write("d.parquet", {"y": values}), "FILE").read((), ["y"]).column("y")
     assert dict(find_rule(column, Label(**settings), "the label").values) == classes
+
+
+def test_dates_and_numbers_that_no_setting_reads_are_left_out(write, load_file):
+    columns = {
+        "either": [f"0{1 + i % 9}/0{1 + i % 5}/2024" for i in range(N)],
+        "money": [f"{'$' if i % 2 else '€'}{i % 9}" for i in range(N)],
+        "seen": ["never" if i % 50 == 3 else f"2024-0{1 + i % 9}-03 10:30" for i in range(N)],
+        "a": AGE,
+        "y": POSITIVE * 1,
+    }
+    path = write("d.csv", written(columns))
+    with pytest.raises(UserError) as caught:
+        load_file(path)
+    assert "several units" in str(caught.value)
+    assert "%d/%m/%Y or as %m/%d/%Y" in str(caught.value)
+    mended = yaml.safe_load(caught.value.told_after.partition("\n\n")[2])["data"]
+    dates = {"seen": ["year", "month", "weekday", "days", "hour"]}
+    assert mended == {"dates": dates, "missing": "impute", "drop": ["either", "money"]}
+    assert "seen days" in load_file(path, **mended).feature_names

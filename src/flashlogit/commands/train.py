@@ -24,7 +24,8 @@ that it does not know.
 Missing values are an error that names the columns, or with data.missing: impute
 the training mean and a column that marks them. Further spellings such as ? are
 listed in data.missing_values. Dates, and numbers with something among them
-(1,200 or 3%), are refused with the settings that take them.
+(1,200 or 3%), are refused with the settings that take them, data.dates and
+data.numbers.
 
 A section `grid` beside `solver` chooses the penalty by cross-validation, and
 data.targets: [a, b, c] in place of data.label trains a model of each of several

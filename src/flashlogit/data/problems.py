@@ -100,6 +100,8 @@ def merged_settings(settings: FileData, mends: Iterable[Mapping[str, Any]]) -> d
         if isinstance(named, list | dict) and not dropped.isdisjoint(map(str, named)):
             left = [name for name in named if str(name) not in dropped]
             keys[key] = {name: named[name] for name in left} if isinstance(named, dict) else left
+            if not left and key not in given:
+                del keys[key]
     if "columns" in keys:  # which leaves out what it does not name
         keys.pop("drop", None)
     return keys

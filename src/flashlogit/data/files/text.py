@@ -145,7 +145,8 @@ def numbers_problem(found: Mapping[str, NumbersAsText]) -> tuple[str, str]:
         return problem, f"name the {word} in data.categorical,{listed} or correct the file"
     commas = any(kind.commas for kind in shown.values())
     decimal = " set data.decimal to a comma if that is their decimal point," if commas else ""
-    remedy = f"list {them} in data.numbers, write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in"
+    listed = "" if all(kind.commas for kind in shown.values()) else f"list {them} in data.numbers, "
+    remedy = f"{listed}write {them} as plain numbers, like 1200.5,{decimal} or name the {word} in"
     remedy += " data.categorical"
     return problem, remedy
 

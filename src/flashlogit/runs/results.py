@@ -64,6 +64,11 @@ class RunTask:
     def origin(self, *sections: str) -> dict[str, Any]:
         """Return what must be the same when the run is resumed, as JSON: sections of the settings, and the data."""
         kept = self.settings.model_dump(mode="json", include={"seed", "backend", "data", *sections})
+        if self.saved is not None and isinstance(then := self.saved.origin.get("data"), dict):
+            # Settings that an earlier version did not have are the same where they have their default.
+            data, fields = self.settings.data, type(self.settings.data).model_fields
+            new = {name for name, field in fields.items() if name not in then and getattr(data, name) == field.default}
+            kept["data"] = {name: value for name, value in kept["data"].items() if name not in new}
         return kept | {"device": self.device.type, "the data's fingerprint": fingerprint(self.dataset)}
 
     def note_threads(self, threads: int | None) -> None:

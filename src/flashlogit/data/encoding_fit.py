@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..config.data import FileData
-from ..system.errors import UserError, column_word, listing, rows_text, some_of
+from ..system.errors import UserError, column_word, did_you_mean, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
 from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
 
+_BASELINE = "data.categories.baseline"
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 
 
@@ -46,7 +47,8 @@ def fit_encoding(
     for name in names:
         if name in categorical:
             column, count = _category(table, name, settings, training, notes)
-            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
+            against = "" if column.baseline is None else f", reference {column.baseline}"
+            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'}{against})")
             columns.append(column)
         else:
             fill = _mean(table, name, training) if impute else None
@@ -57,6 +59,10 @@ def fit_encoding(
     if counts:
         notes.insert(0, f"Categories: {some_of(counts)}")
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
+    if not encoding.features:
+        problem = "leaves no feature, for every column has one value only in the training rows"
+        remedy = "give columns that vary, or set it to false"
+        raise UserError(problem, setting=_BASELINE, remedy=remedy)
     _refuse_equal_names(table, encoding)
     return encoding, notes
 
@@ -111,7 +117,13 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
-    return chosen | text
+    found = chosen | text
+    for name in settings.categories.baseline if isinstance(settings.categories.baseline, dict) else ():
+        if name not in found:
+            near, remedy = did_you_mean(name, sorted(found)), f"name some of {listing(sorted(found))}"
+            remedy = remedy if found else "leave it out, for no column is one of categories"
+            raise UserError(f'names "{name}", which is no column of categories{near}', setting=_BASELINE, remedy=remedy)
+    return found
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
@@ -150,7 +162,16 @@ def _category(
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
         notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
     names = values[: min(frequent, bounds.max)].to_pylist()
-    baseline = names[0] if bounds.baseline else None
+    given = bounds.baseline if isinstance(bounds.baseline, dict) else {}
+    baseline = names[0] if bounds.baseline is True or isinstance(bounds.baseline, dict) else None
+    if name in given:
+        baseline = as_text(pa.chunked_array([pa.array([given[name]])]))[0].as_py()
+        if baseline not in names:
+            problem = f"is no value of the column that has a feature{did_you_mean(baseline, names)}"
+            if baseline in values.to_pylist():
+                problem = "is one of the rare values that are counted together"
+            remedy = f"choose one of {listing(names)}, or give it one by data.categories.min_rows and max"
+            raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given[name], remedy=remedy)
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),

@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from ..config.settings import SolverSettings
+from ..data.columns.encoding import CategoryColumn
 from ..data.dataset import Dataset, Rows, class_weights, with_class_weight
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters, fit, fit_at_once, fit_softmax
-from ..fitting.inference import Inference, infer
+from ..fitting.inference import Inference, infer, not_identified
 from ..models.model import Model
+from ..report.coefficients import INTERCEPT
 from ..report.content import SolverSummary
 from ..solvers.choose import choose_method
 from ..system.errors import UserError
@@ -248,7 +250,10 @@ class SolverRun:
                     raise progress.interrupted() from None
             except ValueError as error:
                 raise (task.saved.unusable(str(error)) if task.saved else UserError(str(error))) from error
+        inference, why_not = self._infer(result)
         summary = _summary(result)
+        if inference is not None and (note := self._unidentified(inference)):
+            summary = replace(summary, notes=(*summary.notes, note))
         compiled = result.compile_seconds
         task.say(
             f"{result.solver}: {result.iterations} iteration{'' if result.iterations == 1 else 's'},"
@@ -256,7 +261,7 @@ class SolverRun:
             + (f" (after {compiled:.1f} s of compilation)" if compiled >= 0.05 else "")
         )
         task.say("\n".join([summary.statement, *(f"note: {note}" for note in summary.notes)]))
-        return Learned(result.weight, result.bias, progress.history, summary, *self._infer(result), grid)
+        return Learned(result.weight, result.bias, progress.history, summary, inference, why_not, grid)
 
     def _choose_penalty(self) -> GridTables:
         """Solve the grid and take over its penalty, with which all training rows are then fitted."""
@@ -326,6 +331,18 @@ class SolverRun:
         except (UserError, ValueError) as error:
             return None, str(error)
         return inference, ""
+
+    def _unidentified(self, inference: Inference) -> str:
+        """Return a sentence on the coefficients that have no standard errors; "" where all have one."""
+        dataset = self._task.dataset
+        names = inference.unidentified([*dataset.feature_names, INTERCEPT])
+        if not names:
+            return ""
+        remedy = "leave out dependent columns"
+        for column in () if dataset.encoding is None else dataset.encoding.columns:
+            if isinstance(column, CategoryColumn) and column.baseline is None and not {*names}.isdisjoint(column.features):
+                remedy = "set data.categories.baseline to true for those of the categories against a reference"
+        return f"{not_identified(names)}; {remedy}"
 
 
 def _summary(result: Fit) -> SolverSummary:

@@ -102,6 +102,7 @@ _WANTED = {
     "string_type": "text",
     "list_type": "a list",
     "tuple_type": "a list",
+    "dict_type": "a mapping",
     "too_long": "a list of {max_length}",
     "greater_than_equal": "at least {ge:.12g}",
     "less_than_equal": "at most {le:.12g}",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import FileData
+from ..config.data import FileData, LabelValue
 from ..system.errors import UserError, column_word, did_you_mean, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
@@ -117,13 +117,17 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
-    found = chosen | text
-    for name in settings.categories.baseline if isinstance(settings.categories.baseline, dict) else ():
-        if name not in found:
-            near, remedy = did_you_mean(name, sorted(found)), f"name some of {listing(sorted(found))}"
-            remedy = remedy if found else "leave it out, for no column is one of categories"
-            raise UserError(f'names "{name}", which is no column of categories{near}', setting=_BASELINE, remedy=remedy)
-    return found
+    _refuse_unknown_columns(settings.categories.baseline, sorted(chosen | text))
+    return chosen | text
+
+
+def _refuse_unknown_columns(baseline: bool | str | dict[str, LabelValue], known: list[str]) -> None:
+    """Raise UserError where references are given of columns that are not categories, which are `known`."""
+    for name in baseline if isinstance(baseline, dict) else ():
+        if name not in known:
+            remedy = f"name some of {listing(known)}" if known else "leave it out, for no column is one of categories"
+            problem = f'has "{name}", which is no column of categories{did_you_mean(name, known)}'
+            raise UserError(problem, setting=_BASELINE, remedy=remedy)
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
@@ -162,16 +166,10 @@ def _category(
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
         notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
     names = values[: min(frequent, bounds.max)].to_pylist()
-    given = bounds.baseline if isinstance(bounds.baseline, dict) else {}
-    baseline = names[0] if bounds.baseline is True or isinstance(bounds.baseline, dict) else None
-    if name in given:
-        baseline = as_text(pa.chunked_array([pa.array([given[name]])]))[0].as_py()
-        if baseline not in names:
-            problem = f"is no value of the column that has a feature{did_you_mean(baseline, names)}"
-            if baseline in values.to_pylist():
-                problem = "is one of the rare values that are counted together"
-            remedy = f"choose one of {listing(names)}, or give it one by data.categories.min_rows and max"
-            raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given[name], remedy=remedy)
+    given = bounds.baseline
+    baseline = names[0] if given is True or isinstance(given, dict) else None
+    if isinstance(given, dict) and name in given:
+        baseline = _reference(name, given[name], names, values.to_pylist())
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),
@@ -181,3 +179,20 @@ def _category(
         required=settings.missing == "error",
     )
     return column, len(values)
+
+
+def _reference(name: str, given: LabelValue, chosen: list[str], values: list[str]) -> str:
+    """Return the value of a column that the settings give as its reference, as `as_text` has it.
+
+    Raises:
+        UserError: it is none of those `chosen` to have a feature, or none of all `values`.
+    """
+    text = as_text(pa.chunked_array([pa.array([given])]))[0].as_py()
+    if text in chosen:
+        return str(text)
+    problem = f"is no value of the column in the training rows{did_you_mean(text, chosen)}"
+    remedy = f"choose one of {listing(chosen)}"
+    if text in values:
+        problem = "is one of the rare values, which are counted together"
+        remedy += ", or change data.categories.min_rows or max"
+    raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given, remedy=remedy)

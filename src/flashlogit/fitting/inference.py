@@ -161,7 +161,8 @@ def _standard_errors(information: Tensor, rows: Tensor, eps: float) -> Tensor:
     scaled[:, constant] = 0.0
     L, found = try_factor(scaled[None])
     if bool(found.all() & (L[0].diagonal() > _SINGULAR**0.5).all()):
-        return torch.linalg.solve_triangular(L[0], rows.t(), upper=False).norm(dim=0)
+        errors: Tensor = torch.linalg.solve_triangular(L[0], rows.t(), upper=False).norm(dim=0)
+        return errors
     # It takes several times as long as the factor, which would not tell of the columns that are fine.
     values, vectors = torch.linalg.eigh(scaled)
     null = values <= _SINGULAR * values[-1]
@@ -169,4 +170,5 @@ def _standard_errors(information: Tensor, rows: Tensor, eps: float) -> Tensor:
     least = max(torch.finfo(torch.float64).eps, min(10 * eps**2, _SINGULAR))
     parts = (rows @ vectors).square() / values.clamp(min=least * values[-1])
     variance = parts[:, ~null].sum(dim=1)
-    return torch.where(parts[:, null].sum(dim=1) <= _LEAKED * variance, variance.sqrt(), torch.nan)
+    identified = parts[:, null].sum(dim=1) <= _LEAKED * variance
+    return torch.where(identified, variance.sqrt(), torch.nan)

@@ -338,10 +338,12 @@ class SolverRun:
         names = inference.unidentified([*dataset.feature_names, INTERCEPT])
         if not names:
             return ""
-        remedy = "leave out dependent columns"
-        for column in () if dataset.encoding is None else dataset.encoding.columns:
-            if isinstance(column, CategoryColumn) and column.baseline is None and not {*names}.isdisjoint(column.features):
-                remedy = "set data.categories.baseline to true for those of the categories against a reference"
+        remedy, columns = "leave out dependent columns", dataset.encoding.columns if dataset.encoding else ()
+        full = {
+            name for each in columns if isinstance(each, CategoryColumn) and not each.baseline for name in each.features
+        }
+        if self._settings.intercept and not full.isdisjoint(names):
+            remedy = "set data.categories.baseline to true for those of the categories against a reference"
         return f"{not_identified(names)}; {remedy}"
 
 

@@ -118,7 +118,7 @@ REFUSED_COLUMNS = [
         BASELINE,
         'did you mean "city"?); name some of "city"',
     ),
-    ({"x": [1, 2]}, {"categories": {"baseline": {"x": 1}}}, BASELINE, "no column is one of categories"),
+    ({"x": [1, 2]}, {"categories": {"baseline": {"x": 1}}}, BASELINE, "which is no column of categories; leave it out"),
     ({"city": ["ab"]}, {"categories": {**ONE, "baseline": {"city": "abc"}}}, f"{BASELINE}.city", 'you mean "ab"?)'),
     ({"city": CITIES}, {"categories": {"min_rows": 2, "baseline": {"city": "c"}}}, f"{BASELINE}.city", "rare values"),
     ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),

@@ -125,7 +125,7 @@ def _refuse_unknown_columns(baseline: bool | str | dict[str, LabelValue], known:
     """Raise UserError where references are given of columns that are not categories, which are `known`."""
     for name in baseline if isinstance(baseline, dict) else ():
         if name not in known:
-            remedy = f"name some of {listing(known)}" if known else "leave it out, for no column is one of categories"
+            remedy = f"{f'name some of {listing(known)}' if known else 'leave it out'}, or list it in data.categorical"
             problem = f'has "{name}", which is no column of categories{did_you_mean(name, known)}'
             raise UserError(problem, setting=_BASELINE, remedy=remedy)
 

@@ -369,7 +369,8 @@ def _on_columns(model: Model, dataset: Dataset, where: str | None) -> Parameters
         problem = (
             f"is a model of {len(theirs):,} {what}, the first {theirs[0]!r}; the data have {len(ours):,}, the first"
         )
-        remedy = f"choose a model of the same {what}, or leave it out"
+        and_references = " and references (data.categories.baseline)" if what == "columns" and model.encoding else ""
+        remedy = f"choose a model of the same {what}{and_references}, or leave it out"
         raise UserError(f"{problem} {ours[0]!r}", setting="solver.start", value=where, remedy=remedy)
     raw, intercept = model.raw()
     here = dataset.standardization

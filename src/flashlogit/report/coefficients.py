@@ -31,8 +31,9 @@ class Coefficient:
     """A column's coefficient in the user's units and for one standard deviation more of it.
 
     label is the class for K > 2 classes. log_odds and log_odds_per_deviation are the same two numbers as logarithms of
-    odds ratios: for K > 2 classes less their mean over the classes. The last five are None without standard errors.
-    reference is whether the coefficient is 0 because the column's other categories are against this one.
+    odds ratios: for K > 2 classes less their mean over the classes. standard_error to ci_high are None where the
+    coefficient has no standard error. reference is whether it is 0 because the column's other categories are against
+    this one.
     """
 
     column: str
@@ -89,14 +90,17 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     return pa.table(table)
 
 
-def _references(model: Model) -> dict[str, int]:
-    """Return the categories that have no feature, and before which feature they belong."""
-    found, place = {}, 0
+def _references(model: Model) -> tuple[list[int], list[str]]:
+    """Return the numbers of the features before which categories without a feature belong, and these categories."""
+    places: list[int] = []
+    names: list[str] = []
+    place = 0
     for column in () if model.encoding is None else model.encoding.columns:
         if isinstance(column, CategoryColumn) and column.baseline is not None:
-            found[f"{column.name}={column.baseline}"] = place
+            places.append(place)
+            names.append(f"{column.name}={column.baseline}")
         place += len(column.features)
-    return found
+    return places, names
 
 
 def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
@@ -104,10 +108,9 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
     coefficients, names = np.column_stack(model.raw()), [*model.feature_names, INTERCEPT]
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
-    references = _references(model)
-    places = list(references.values())
+    places, references = _references(model)
     coefficients = np.insert(coefficients, places, 0.0, axis=1)
-    names = np.insert(np.array(names, object), places, list(references)).tolist()
+    names = np.insert(np.array(names, object), places, references).tolist()
     K, size = len(coefficients), coefficients.size
     # Adding a number to a column's coefficient of every class changes no probability, so that single ones mean
     # something against the mean of the classes only. l2 leaves it at 0; l1 does not.
@@ -117,7 +120,7 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
         "label": [label for label in model.label_names for _ in names] if K > 1 else [None] * size,
         "coefficient": coefficients.reshape(-1),
         "log_odds": log_odds.reshape(-1),
-        "reference": [name in references for name in names] * K,
+        "reference": np.insert(np.zeros(len(names) - len(places), np.bool_), places, True).tolist() * K,
     }
     for name in _STATISTICS:
         known = [] if inference is None else np.insert(getattr(inference, name), places, np.nan).tolist()
@@ -136,8 +139,8 @@ def rank_coefficients(
         inference: standard errors in the user's units, for two classes; or None.
         why_no_inference: the reason for None.
     """
-    columns, references = _columns(model, inference), _references(model)
-    D, places = len(model.feature_names) + len(references), list(references.values())
+    columns, (places, references) = _columns(model, inference), _references(model)
+    D = len(model.feature_names) + len(places)
     deviations = np.tile([*np.insert(deviation, places, 0.0), np.nan], len(columns["column"]) // (D + 1))
     columns["per_deviation"] = columns["coefficient"] * deviations
     columns["log_odds_per_deviation"] = columns["log_odds"] * deviations

@@ -133,6 +133,16 @@ def test_nearly_a_copy_has_large_errors_that_are_right_or_none(levels, apart, rt
         np.testing.assert_allclose(found.standard_error, np.sqrt([*errors, C[2, 2]]), rtol=rtol)
 
 
+def test_rounding_of_a_dependent_column_does_not_reach_the_others():
+    """In float32 a sum of columns is one but for 6e-8, in which it depends a little on every other column."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 20)), rng.integers(0, 2, 200)
+    dependent = np.column_stack([X, X[:, 0] + X[:, 1]]).astype(np.float32)
+    at = [*range(2, 20), 21]
+    expected = truth(np.column_stack([X.astype(np.float32).astype(float), np.ones(200)]), y)
+    assert_nan_but(ours(dependent, y), at, expected[[*range(2, 20), 20]], rtol=1e-5)
+
+
 def test_columns_in_very_different_units_are_all_identified(levels):
     region, _, numbers, y, _ = levels
     X, units = np.column_stack([region[:, 1:], numbers]), 10.0 ** np.array([-9, 0, 9, -5, 4])

@@ -33,10 +33,10 @@ from ..system.errors import UserError, listing
 MAX_COLUMNS = 4096
 """The information is a matrix of so many rows and columns."""
 _SINGULAR = 1e-12
-"""Share of the largest eigenvalue below which one counts as 0, for a diagonal of ones; also that of a pivot, and in
-coordinates of unit curvature of the largest entry of a diagonal. `find_collinear` has the same bound. Exactly collinear
-columns leave 6e-16; a column that differs from another by 1e-5 of its deviation leaves 5e-11, and standard errors that
-are right to 6e-5 (1e-7 for 1e-4)."""
+"""Share of the largest eigenvalue, and for a pivot of the largest entry of the diagonal, below which one counts as 0;
+in coordinates of unit curvature, for which `find_collinear` has the same bound. Exactly collinear columns leave 6e-16.
+A column that differs from another by 1e-5 of its deviation leaves 5e-11, and standard errors that are right to 6e-5, by
+1e-4 to 4e-7."""
 _LEAKED = 1e-2
 """Share of its variance above which a coefficient is not identified: what the directions of such eigenvalues add to it.
 For 6 to 256 columns rounding added up to 2e-16 in float64 and 5e-5 to columns that were collinear in float32 but for
@@ -151,21 +151,16 @@ def _standard_errors(information: Tensor, rows: Tensor, eps: float) -> Tensor:
     if not bool(information.isfinite().all()):
         problem = "sums over the rows are not finite, without which there are no standard errors"
         raise UserError(problem, setting="X", remedy="rescale the columns or the weights")
-    # A diagonal of ones: a curvature a million times smaller at the fit than at the null model, where all are alike in
-    # these coordinates, is that of a category whose rows are all but certain. A constant column has none at all.
-    curvature = information.diagonal()
-    constant = curvature <= _SINGULAR * curvature.amax()
-    size = torch.where(constant, 1.0, curvature).sqrt()
-    scaled, rows = information / size / size[:, None], rows * (1 / size)
-    scaled[constant] = 0.0
-    scaled[:, constant] = 0.0
-    L, found = try_factor(scaled[None])
-    if bool(found.all() & (L[0].diagonal() > _SINGULAR**0.5).all()):
+    L, found = try_factor(information[None])
+    # Against the largest size, and not each column's own: a constant column has none. At the null model the sizes are
+    # alike in these coordinates; one a million times smaller at the fit is a category whose rows are all but certain.
+    size = information.diagonal().amax().sqrt()
+    if bool(found.all() & (L[0].diagonal() > _SINGULAR**0.5 * size).all()):
         errors: Tensor = torch.linalg.solve_triangular(L[0], rows.t(), upper=False).norm(dim=0)
         return errors
     # It takes fourteen times as long as the factor (2.4 s for 2,048 columns in one thread), which does not tell of the
     # columns that are fine.
-    values, vectors = torch.linalg.eigh(scaled)
+    values, vectors = torch.linalg.eigh(information)
     null = values <= _SINGULAR * values[-1]
     # What rounding may leave of an eigenvalue of 0. Of a smaller one, rounding errors of `vectors` would count.
     least = max(torch.finfo(torch.float64).eps, min(10 * eps**2, _SINGULAR))

@@ -39,7 +39,7 @@ A column that differs from another by 1e-5 of its deviation leaves 5e-11, and st
 1e-4 to 4e-7."""
 _LEAKED = 1e-2
 """Share of its variance above which a coefficient is not identified: what the directions of such eigenvalues add to it.
-For 6 to 256 columns rounding added up to 2e-16 in float64 and 5e-5 to columns that were collinear in float32 but for
+For 6 to 256 columns rounding added up to 3e-16 in float64 and 5e-5 to columns that were collinear in float32 but for
 their own rounding; to coefficients that are not identified it added at least 1e10."""
 
 

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import FileData
-from ..system.errors import UserError, column_word, listing, rows_text, some_of
+from ..config.data import FileData, LabelValue
+from ..system.errors import UserError, column_word, did_you_mean, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Column, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
 from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
 from .fit_text import fit_date, fit_measure
 
+_BASELINE = "data.categories.baseline"
 _FREE_TEXT = 100
 """Distinct values up to which a column of text is taken for a category, however rare they are."""
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
@@ -37,6 +38,7 @@ def fit_encoding(
         UserError: columns that lack values where none may be missing, or whose values say nothing.
     """
     training = splits == TRAIN
+    reference = settings.categories.baseline not in ("auto", False)
     missing = _missing_values(table, names, splits != DROPPED)
     impute = settings.missing == "impute"
     if missing and not impute:
@@ -50,7 +52,7 @@ def fit_encoding(
     for name in names:
         if name in settings.dates:
             asked = settings.dates[name]
-            dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=False)
+            dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=reference)
             columns.append(dates)
             notes.append(said)
         elif name in settings.numbers:
@@ -59,7 +61,8 @@ def fit_encoding(
             columns.append(replace(measured, fill=mean, marked=name in missing))
         elif name in categorical:
             column, count = _category(table, name, settings, training, notes)
-            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
+            against = "" if column.baseline is None else f", reference {column.baseline}"
+            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'}{against})")
             columns.append(column)
         else:
             numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
@@ -71,6 +74,10 @@ def fit_encoding(
     if counts:
         notes.insert(0, f"Categories: {some_of(counts)}")
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
+    if not encoding.features:
+        problem = "leaves no feature, for every column has one value only in the training rows"
+        remedy = "give columns that vary, or set it to false"
+        raise UserError(problem, setting=_BASELINE, remedy=remedy)
     _refuse_equal_names(table, encoding)
     return encoding, notes
 
@@ -133,7 +140,19 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
-    return (chosen | text) - {*settings.dates, *settings.numbers}
+    text -= {*settings.dates, *settings.numbers}
+    chosen -= {*settings.dates, *settings.numbers}
+    _refuse_unknown_columns(settings.categories.baseline, sorted(chosen | text))
+    return chosen | text
+
+
+def _refuse_unknown_columns(baseline: bool | str | dict[str, LabelValue], known: list[str]) -> None:
+    """Raise UserError where references are given of columns that are not categories, which are `known`."""
+    for name in baseline if isinstance(baseline, dict) else ():
+        if name not in known:
+            remedy = f"{f'name some of {listing(known)}' if known else 'leave it out'}, or list it in data.categorical"
+            problem = f'has "{name}", which is no column of categories{did_you_mean(name, known)}'
+            raise UserError(problem, setting=_BASELINE, remedy=remedy)
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
@@ -177,7 +196,10 @@ def _category(
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
         notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
     names = values[: min(frequent, bounds.max)].to_pylist()
-    baseline = names[0] if bounds.baseline else None
+    given = bounds.baseline
+    baseline = names[0] if given is True or isinstance(given, dict) else None
+    if isinstance(given, dict) and name in given:
+        baseline = _reference(name, given[name], names, values.to_pylist())
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),
@@ -187,3 +209,20 @@ def _category(
         required=settings.missing == "error",
     )
     return column, len(values)
+
+
+def _reference(name: str, given: LabelValue, chosen: list[str], values: list[str]) -> str:
+    """Return the value of a column that the settings give as its reference, as `as_text` has it.
+
+    Raises:
+        UserError: it is none of those `chosen` to have a feature, or none of all `values`.
+    """
+    text = as_text(pa.chunked_array([pa.array([given])]))[0].as_py()
+    if text in chosen:
+        return str(text)
+    problem = f"is no value of the column in the training rows{did_you_mean(text, chosen)}"
+    remedy = f"choose one of {listing(chosen)}"
+    if text in values:
+        problem = "is one of the rare values, which are counted together"
+        remedy += ", or change data.categories.min_rows or max"
+    raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given, remedy=remedy)

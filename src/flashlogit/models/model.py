@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns.encoding import Codes, Encoding, Layout, Standardization
+from ..data.columns.encoding import NUMBER, Codes, Encoding, Layout, Standardization
 from ..system.decoding import decoded, parsed
 from ..system.errors import UserError
 from ..system.safetensors_file import read_safetensors, write_safetensors
@@ -83,7 +83,7 @@ class Model:
     @cached_property
     def terms(self) -> Terms:
         """What the logits are sums of."""
-        layout = Layout.of([0] * self.weight.shape[-1]) if self.encoding is None else self.encoding.layout
+        layout = Layout.of([NUMBER] * self.weight.shape[-1]) if self.encoding is None else self.encoding.layout
         mean, scale = self.standardization.mean, self.standardization.scale
         weight = np.atleast_2d(self.weight.astype(np.float64)) / scale
         in_buckets = np.ones(len(mean), np.bool_)

@@ -12,8 +12,8 @@ from ..config.data import Dates
 from ..system.errors import UserError, listing, row_text, rows_text, some_of
 from .columns.encoded import distinct_values, seconds_of_column
 from .columns.encoding import LEVELS, NO_MOMENT, DateColumn, NumberColumn, PartOfDate, calendar
-from .columns.values import measure_of, number_of, seconds_of
 from .files.tables import Mask, Table
+from .files.values import measure_of, number_of, seconds_of
 
 _DAYS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d"),

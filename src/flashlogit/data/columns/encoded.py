@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ...system.errors import UserError, row_text
 from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, to_numpy
 from ..files.text import as_text, is_text, without_dictionary
+from ..files.values import seconds_of
 from .encoding import NO_MOMENT, CategoryColumn, Codes, Column, DateColumn, Encoding, NumberColumn, calendar
-from .values import seconds_of
 
 
 def reading_of(encoding: Encoding) -> Reading:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...system.decoding import decoded
-from .values import MISSING_WORDS, DatePart, measure_of, number_of, seconds_of, text_of
+from ..files.values import MISSING_WORDS, DatePart, measure_of, number_of, seconds_of, text_of
 
 OTHER, MISSING = "(other)", "(missing)"
 NO_MOMENT = np.iinfo(np.int64).min

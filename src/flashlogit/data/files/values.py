@@ -45,7 +45,7 @@ def text_of(value: Any) -> str | None:
     """Return a value as the text of a category, None for a missing one: 1, 1.0, "1.0" and " 1 " are "1", True and
     "TRUE" are "true", 01 stays "01", and blanks alone are no value.
 
-    `flashlogit.data.files.text.as_text` does the same to a column of Arrow's.
+    `as_text` in text.py does the same to a column of Arrow's.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -64,20 +64,10 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, Decimal):
         value = float(value)
     if isinstance(value, float):
-        return _text_of_float(value)
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
     return str(value)
-
-
-def _text_of_float(value: float) -> str | None:
-    """Return a float's text as Arrow writes it, which has an exponent from 1e-6 downwards only."""
-    if value != value:
-        return None
-    if value.is_integer() and abs(value) < _EXACT:
-        return str(int(value))
-    if 1e-6 <= abs(value) < 1e-4:
-        return str(np.format_float_positional(value, trim="-"))
-    mantissa, e, exponent = repr(value).partition("e")
-    return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}" if e else mantissa
 
 
 def number_of(value: Any, decimal: str = ".") -> float:

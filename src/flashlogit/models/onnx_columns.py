@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns.encoding import NO_MOMENT, CategoryColumn, DateColumn, Encoding, NumberColumn, calendar
-from ..data.columns.values import text_of
+from ..data.files.values import text_of
 from ..system.errors import UserError
 from .export import onnx_labels, required_onnx, save_onnx
 from .model import Model, class_labels

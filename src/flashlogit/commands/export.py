@@ -5,9 +5,9 @@ Of a run with categories, dates or imputed values its inputs are the file's colu
 by name, each [n, 1]: numbers (without a unit) are double, NaN where one is missing;
 categories are strings without blanks around them, "" where one is missing; dates are
 int64 seconds from 1970-01-01 to the time as written, NumPy's NaT where one is
-missing. Of a run on numbers alone there is one input X [n, D] double in the columns'
-own units and order. A file .pkl or .joblib is a fitted scikit-learn
-LogisticRegression.
+missing. Probabilities are NaN where the model lets no value be missing. Of a run on
+numbers alone there is one input X [n, D] double in the columns' own units and order.
+A file .pkl or .joblib is a fitted scikit-learn LogisticRegression.
 
   session = onnxruntime.InferenceSession("model.onnx")
   record = {"age": 41.0, "plan": "basic", "joined": 1709251200}

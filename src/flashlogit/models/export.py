@@ -33,6 +33,9 @@ def write_onnx(
 ) -> None:
     """Write an ONNX model: input X [n, D], outputs label [n] and probabilities [n, K].
 
+    One matrix is what a model of numbers alone is fitted to and asked with; where columns have types of their own,
+    `flashlogit.models.onnx_columns` makes an input of each.
+
     Numbers are of the coefficients' dtype, computed in float64: in float32 products of raw columns leave 2e-6 of a
     probability. Labels are int64, or strings.
 

@@ -40,7 +40,7 @@ EVERYTHING = Encoding(
         NumberColumn("rate", fill=1.5, unit="%"),
         NumberColumn("fee", fill=2.0, marked=True, unit="$"),
         CategoryColumn("must", ("a", "b"), required=True),
-        DateColumn("need", (PartOfDate("days"), MONTH), required=True),
+        DateColumn("need", (MONTH,), required=True),
     ),
     missing_values=("-999",),
 )

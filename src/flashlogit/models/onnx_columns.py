@@ -138,12 +138,9 @@ def _logits(graph: _Graph, model: Model, order: NDArray[np.intp]) -> str:
         elif isinstance(column, CategoryColumn):
             known, other = _category(column, model.encoding.words, next(places), unusable)
             name = f"{column.name} row"
-            more: dict[str, Any] = {
-                "keys_strings": [*known],
-                "values_int64s": [*known.values()],
-                "default_int64": other,
-            }
-            rows.append(graph.node("LabelEncoder", column.name, name=name, domain="ai.onnx.ml", **more))
+            keys: dict[str, Any] = {"keys_strings": [*known], "values_int64s": [*known.values()]}
+            keys |= {"default_int64": other, "domain": "ai.onnx.ml"}
+            rows.append(graph.node("LabelEncoder", column.name, name=name, **keys))
         else:
             of_date = _Date(graph, column, none, unusable)
             for each in column.parts:
@@ -166,6 +163,8 @@ def _logits(graph: _Graph, model: Model, order: NDArray[np.intp]) -> str:
             fill = graph.constant("fill", np.array(fills))
             together = graph.node("Where", missing, fill, together, name="filled numbers")
         centred = graph.node("Sub", together, graph.constant("mean", terms.mean), name="centred numbers")
+        # An infinite number makes NaN: here, times a weight of 0, as one of two classes has; or in the Softmax, of logits
+        # of which one is infinite, or all are minus infinity.
         product = graph.node("MatMul", centred, graph.constant("weight", weight), name="logits of numbers")
         logits = graph.node("Add", product, logits, name="constant and numbers")
     if rows:
@@ -173,9 +172,8 @@ def _logits(graph: _Graph, model: Model, order: NDArray[np.intp]) -> str:
         taken = graph.node("Gather", graph.constant("contributions", table), together, name="contribution of each row")
         axis = graph.constant("columns", np.array([1]))
         sums = graph.node("ReduceSum", taken, axis, name="logits of categories", keepdims=0)
-        logits = graph.node("Add", sums, logits, name="sum")
-    # NaN where it is infinite: the probability of minus infinity would be a plain 0.
-    return graph.node("Add", logits, graph.node("Sub", logits, logits, name="zero or NaN"), name="logits")
+        logits = graph.node("Add", sums, logits, name="logits")
+    return logits
 
 
 def _category(column: CategoryColumn, words: frozenset[str], place: int, unusable: int) -> tuple[dict[str, int], int]:

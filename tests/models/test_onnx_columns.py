@@ -318,7 +318,7 @@ def test_runs_of_0_1_0(way, tmp_path, capsys):
     assert [line.split()[1:] for line in said[1:]] == [["colour", "string"], ["height", "double"], ["width", "double"]]
     found = session_of(tmp_path / "m.onnx").run(None, fed(pd.read_csv(EARLIER / "table.csv"), encoding))[1]
     expected = predicted(EARLIER / way, EARLIER / "table.csv", tmp_path, capsys)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_many_inputs_are_counted_and_a_run_of_numbers_has_one(tmp_path, capsys):

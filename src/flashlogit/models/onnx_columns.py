@@ -163,8 +163,8 @@ def _logits(graph: _Graph, model: Model, order: NDArray[np.intp]) -> str:
             fill = graph.constant("fill", np.array(fills))
             together = graph.node("Where", missing, fill, together, name="filled numbers")
         centred = graph.node("Sub", together, graph.constant("mean", terms.mean), name="centred numbers")
-        # An infinite number makes NaN: here, times a weight of 0, as one of two classes has; or in the Softmax, of logits
-        # of which one is infinite, or all are minus infinity.
+        # An infinite number makes NaN: here, times a weight of 0, which one of two classes has; or in the Softmax, of
+        # logits of which one is infinite, or all are minus infinity.
         product = graph.node("MatMul", centred, graph.constant("weight", weight), name="logits of numbers")
         logits = graph.node("Add", product, logits, name="constant and numbers")
     if rows:

@@ -1,8 +1,8 @@
 """An ONNX graph whose inputs are a file's own columns: the sum of `Model.terms` over their numbers and buckets.
 
-    age (double) ─┬─ numbers ─ missing filled in ─ less the means ─ MatMul ────────────────┐
-    joined (int64: seconds) ─┬─ parts that are numbers                                     Add ─ logits
-    plan (string) ─ LabelEncoder ┴─ rows of the table of contributions ─ Gather ─ ReduceSum ┘
+    age (double), parts of joined (int64)                        -> numbers -> less their means -> MatMul
+    plan (string), parts of joined, what is missing -> rows of the table of contributions -> Gather -> ReduceSum
+    logits = constant + MatMul + ReduceSum
 
 A category becomes the number of a row of that table, so that no one-hot matrix is made. What `flashlogit predict`
 refuses (a missing value where none may be, an infinite number) makes NaN of the row's probabilities.
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,8 @@ from ..data.files.values import text_of
 from ..system.errors import UserError
 from .export import onnx_labels, required_onnx, save_onnx
 from .model import Model, class_labels
+from .onnx_graph import OUTPUTS, Graph, WholeNumbers
 
-_OUTPUTS = ("label", "probabilities")
 _TYPES = {"number": "double", "category": "string", "date": "int64"}
 _MEANINGS = {
     "number": "a number, without a unit; NaN where it is missing",
@@ -33,7 +32,7 @@ _MEANINGS = {
     "date": f"seconds from 1970-01-01 to the time as written, whatever its zone; {NO_MOMENT} where it is missing",
 }
 _LATEST = 253_402_300_800
-"""Seconds to the year 10000, which no date in text is beyond: those of 2024 in milliseconds are."""
+"""Seconds to the year 10000, which no date in text reaches: today in milliseconds lies far beyond."""
 _WHOLE = re.compile(r"[-+]?\d+", re.ASCII)
 _NONE = ("None", "<NA>")
 """As which onnxruntime takes Python's and pandas' missing values in an array of strings."""
@@ -46,7 +45,7 @@ def onnx_inputs(encoding: Encoding) -> dict[str, str]:
         UserError: a name that no input can have.
     """
     for name in encoding.names:
-        if name in ("", *_OUTPUTS):
+        if name in ("", *OUTPUTS):
             problem = "ONNX needs a name for each input that no output has, and the outputs are label and probabilities"
             remedy = "rename the column and train again, or export a .joblib file"
             raise UserError(problem, setting="a column's name", value=name, remedy=remedy)
@@ -69,8 +68,8 @@ def write_onnx_of_columns(path: Path, model: Model) -> dict[str, str]:
         label, probabilities = onnxruntime.InferenceSession("model.onnx").run(None, inputs)
 
     Missing are NaN; "", the spellings of `Encoding.words`, "None" and "<NA>"; and NumPy's NaT, the least int64. Where
-    the model lets none be missing, and for infinite numbers and dates 10,000 years away (as in milliseconds), the
-    probabilities are NaN, and the label says nothing. Categories match as `text_of` makes them in the spellings 1 and
+    the model lets none be missing, and for infinite numbers and dates beyond the year 9999 (such as milliseconds),
+    the probabilities are NaN, and the label says nothing. Categories match as `text_of` makes them in the spellings 1 and
     1.0, true, True and TRUE; blanks around them have to be taken off before, which ONNX cannot.
 
     Args:
@@ -86,7 +85,7 @@ def write_onnx_of_columns(path: Path, model: Model) -> dict[str, str]:
     onnx = required_onnx()
     names = class_labels(model.label_names)
     order = np.argsort(names)
-    graph = _Graph([*inputs, *_OUTPUTS])
+    graph = Graph([*inputs, *OUTPUTS])
     logits = _logits(graph, model, order)
     place = graph.node("ArgMax", logits, name="place", axis=1, keepdims=0)
     classes = onnx_labels(names[order])
@@ -112,7 +111,7 @@ def write_onnx_of_columns(path: Path, model: Model) -> dict[str, str]:
     return inputs
 
 
-def _logits(graph: _Graph, model: Model, order: NDArray[np.intp]) -> str:
+def _logits(graph: Graph, model: Model, order: NDArray[np.intp]) -> str:
     """Add the logits [n, K] of the classes in `order`: 0 and z for two."""
     assert model.encoding is not None
     terms = model.terms
@@ -199,111 +198,16 @@ def _spellings(text: str) -> Iterator[str]:
         yield from (text.title(), text.upper())
 
 
-class _Graph:
-    """Nodes and constants, each with a name of its own. Both are left out again where nothing needs them."""
-
-    def __init__(self, taken: list[str]) -> None:
-        """`taken`: the names of inputs and outputs."""
-        self._taken = {*taken}
-        self._nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
-        self._constants: dict[str, NDArray[Any]] = {}
-        self._whole: dict[int, str] = {}
-
-    def node(self, operator: str, *operands: str, name: str, output: str = "", **more: Any) -> str:
-        """Add a node, and return the name of what it makes: a free one like `name`, unless `output` is given."""
-        name = self._free(name)
-        self._nodes.append((operator, [*operands], [output or name], {"name": name, **more}))
-        return output or name
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add an array, and return its name."""
-        name = self._free(name)
-        self._constants[name] = value
-        return name
-
-    def whole(self, number: int) -> str:
-        """Add a whole number unless it is there, and return its name."""
-        if number not in self._whole:
-            self._whole[number] = self.constant(str(number), np.array(number, np.int64))
-        return self._whole[number]
-
-    def cast(self, name: str, kind: Literal["double", "int64"] = "double") -> str:
-        """Add a node that makes numbers of another kind of a value, whose codes ONNX has."""
-        return self.node("Cast", name, name=f"{name} as {kind}", to=11 if kind == "double" else 7)
-
-    def needed(self) -> tuple[list[tuple[str, list[str], list[str], dict[str, Any]]], dict[str, NDArray[Any]]]:
-        """Return the nodes (operator, operands, results, attributes) and constants that the outputs need."""
-        used, nodes = {*_OUTPUTS}, []
-        for node in reversed(self._nodes):
-            if not used.isdisjoint(node[2]):
-                used.update(node[1])
-                nodes.append(node)
-        return nodes[::-1], {name: array for name, array in self._constants.items() if name in used}
-
-    def _free(self, name: str) -> str:
-        count, free = 1, name
-        while free in self._taken:
-            count += 1
-            free = f"{name} #{count}"
-        self._taken.add(free)
-        return free
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """Whole numbers [n, 1] in a graph, with the operators of Python that `calendar` needs."""
-
-    graph: _Graph
-    column: str
-    name: str
-
-    def _then(self, operator: str, other: int | _Whole) -> _Whole:
-        operand = self.graph.whole(other) if isinstance(other, int) else other.name
-        name = self.graph.node(operator, self.name, operand, name=f"{self.column}: {operator}")
-        return _Whole(self.graph, self.column, name)
-
-    def __add__(self, other: int | _Whole) -> _Whole:
-        return self._then("Add", other)
-
-    def __sub__(self, other: int | _Whole) -> _Whole:
-        return self._then("Sub", other)
-
-    def __mul__(self, other: int | _Whole) -> _Whole:
-        return self._then("Mul", other)
-
-    __rmul__ = __mul__
-
-    def __mod__(self, other: int) -> _Whole:
-        return self._then("Mod", other)  # of the sign of `other`, as Python's
-
-    def __floordiv__(self, other: int) -> _Whole:
-        return (self - self % other)._then("Div", other)  # which truncates, and here leaves nothing to truncate
-
-    def __truediv__(self, other: int) -> _Whole:
-        by = self.graph.constant(f"{other} as double", np.array(float(other)))
-        name = self.graph.node("Div", self.graph.cast(self.name), by, name=f"{self.column}: quotient")
-        return _Whole(self.graph, self.column, name)
-
-    def __le__(self, other: int) -> _Whole:
-        return self._compared("LessOrEqual", other)
-
-    def __ge__(self, other: int) -> _Whole:
-        return self._compared("GreaterOrEqual", other)
-
-    def _compared(self, operator: str, other: int) -> _Whole:
-        return _Whole(self.graph, self.column, self.graph.cast(self._then(operator, other).name, "int64"))
-
-
 class _Date:
     """The parts of a column of dates in a graph."""
 
-    def __init__(self, graph: _Graph, column: DateColumn, none: int, unusable: int) -> None:
+    def __init__(self, graph: Graph, column: DateColumn, none: int, unusable: int) -> None:
         """`none`, `unusable`: rows of the table of contributions, of zeros and of NaN."""
         self._graph, self._column, self._none, self._unusable = graph, column, none, unusable
         name = column.name
         self._missing = graph.node("Equal", name, graph.whole(int(NO_MOMENT)), name=f"{name} is missing")
         seconds = graph.node("Where", self._missing, graph.whole(0), name, name=f"{name} or 1970")
-        self._parts = calendar(_Whole(graph, name, seconds), {each.part for each in column.parts})
+        self._parts = calendar(WholeNumbers(graph, name, seconds), {each.part for each in column.parts})
 
     def number(self, part: str, fill: float) -> str:
         """Return a part as numbers, `fill` where the date is missing."""

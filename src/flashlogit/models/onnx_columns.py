@@ -69,8 +69,8 @@ def write_onnx_of_columns(path: Path, model: Model) -> dict[str, str]:
 
     Missing are NaN; "", the spellings of `Encoding.words`, "None" and "<NA>"; and NumPy's NaT, the least int64. Where
     the model lets none be missing, and for infinite numbers and dates beyond the year 9999 (such as milliseconds),
-    the probabilities are NaN, and the label says nothing. Categories match as `text_of` makes them in the spellings 1 and
-    1.0, true, True and TRUE; blanks around them have to be taken off before, which ONNX cannot.
+    the probabilities are NaN, and the label says nothing. Categories match as `text_of` makes them in the spellings 1
+    and 1.0, true, True and TRUE; blanks around them have to be taken off before, which ONNX cannot.
 
     Args:
         path: the file.

@@ -102,9 +102,16 @@ def test_unpenalised_fit_has_inference():
     np.testing.assert_array_equal(LogisticRegression(penalty=None).fit(X, y).coef_, model.coef_)
     heavy = LogisticRegression(C=np.inf).fit(X, y, np.full(len(y), 4.0))
     np.testing.assert_allclose(heavy.inference_.standard_error, model.inference_.standard_error / 2)
-    for column in (X[:, 0], np.zeros(len(y)), np.full(len(y), 7.0)):
-        with pytest.warns(UserWarning, match="collinear"):
-            assert LogisticRegression(C=np.inf).fit(np.c_[column, X[:, :2]], y).inference_ is None
+    alone = LogisticRegression(C=np.inf).fit(X[:, :2], y).inference_.standard_error
+    for column, named, known in (
+        (X[:, 0], '"x0" and "x1"', [2, 3]),
+        (np.zeros(len(y)), '"x0"', [1, 2, 3]),
+        (np.full(len(y), 7.0), '"x0" and "intercept"', [1, 2]),
+    ):
+        with pytest.warns(UserWarning, match=f"coefficients of {named}, which have no standard errors"):
+            found = LogisticRegression(C=np.inf).fit(np.c_[column, X[:, :2]], y).inference_.standard_error
+        np.testing.assert_allclose(found[known], alone[np.array(known) - 1], rtol=1e-6)
+        assert np.isnan(np.delete(found, known)).all()
     assert not hasattr(model.set_params(C=1.0).fit(X, y), "inference_")
 
 

@@ -190,6 +190,8 @@ def test_what_a_run_knew_of_its_file_goes_with_its_model(train, tmp_path, comman
         assert "zz" in found["notes"][0]
     assert found["positives"] == 1
     told = json.loads(command("export", "--out", tmp_path / "m.onnx", "--json", model=model))
+    assert (told["inputs"], told["notes"]) == ({"c": "string"}, [])
+    told = json.loads(command("export", "--out", tmp_path / "m.joblib", "--json", model=model))
     assert "NAME=VALUE" in told["notes"][0]
 
 

@@ -158,9 +158,10 @@ class Categories(Settings):
     """A value that fewer training rows have is counted with the others, as `NAME=(other)`."""
     max: WholeNumber = Field(default=1000, ge=1)
     """Most values of a column that have a feature of their own; the most frequent have it."""
-    baseline: bool = False
-    """Whether the most frequent value has no feature, so that the others' coefficients are against it. Without a
-    penalty coefficients are unique only so, and have standard errors."""
+    baseline: bool | Literal["auto"] | dict[str, LabelValue] = "auto"
+    """Whether one value of each column, the reference, has no feature, so that the others' coefficients are against it:
+    the most frequent one, or what is given by column, as in `{plan: basic}`. Without a penalty coefficients are unique
+    and have standard errors only so; `auto` has references where a solver fits an intercept without a penalty."""
 
 
 DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import Dates, FileData
-from ..system.errors import UserError, column_word, listing, rows_text, some_of
+from ..config.data import Dates, FileData, LabelValue
+from ..system.errors import UserError, column_word, did_you_mean, listing, rows_text, some_of
 from .columns.encoding import MISSING, OTHER, CategoryColumn, Column, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
 from .files.arrow import ArrowTable
@@ -29,6 +29,7 @@ from .files.text import (
 from .fit_text import fit_date, fit_measure
 from .problems import Problems, date_parts, merged, number_mends
 
+_BASELINE = "data.categories.baseline"
 _FREE_TEXT = 100
 """Distinct values up to which a column of text is taken for a category, however rare they are."""
 _DROP = "leave it out with data.drop"
@@ -53,6 +54,7 @@ def fit_encoding(
             lacks those columns then.
     """
     training = splits == TRAIN
+    reference = settings.categories.baseline not in ("auto", False)
     missing = _missing_values(table, names, splits != DROPPED)
     impute = settings.missing == "impute"
     for name in [name for name, (rows, _) in missing.items() if rows == (splits != DROPPED).sum()]:
@@ -72,7 +74,9 @@ def fit_encoding(
         with problems.gathered({"missing": "impute"} if name in settings.dates and not impute else {}):
             if name in settings.dates:
                 asked = settings.dates[name]
-                dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=False)
+                dates, said = fit_date(
+                    table, name, asked, training, splits != DROPPED, impute=impute, reference=reference
+                )
                 columns.append(dates)
                 notes.append(said)
             elif name in settings.numbers:
@@ -81,7 +85,8 @@ def fit_encoding(
                 columns.append(replace(measured, fill=mean, marked=name in missing))
             elif name in categorical:
                 column, count = _category(table, name, settings, training, notes)
-                counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
+                against = "" if column.baseline is None else f", reference {column.baseline}"
+                counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'}{against})")
                 columns.append(column)
             else:
                 numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
@@ -94,6 +99,10 @@ def fit_encoding(
         notes.insert(0, f"Categories: {some_of(counts)}")
     text = settings.separator, settings.decimal, settings.encoding
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), *text)
+    if not encoding.features and not problems:
+        problem = "leaves no feature, for every column has one value only in the training rows"
+        remedy = "give columns that vary, or set it to false"
+        raise UserError(problem, setting=_BASELINE, remedy=remedy)
     with problems.gathered():
         _refuse_equal_names(table, encoding)
     return encoding, notes
@@ -193,7 +202,10 @@ def categorical_columns(
             refuse_not_numbers(table.name, {name: wrong[name] for name in unnamed}, _REMEDY)
     refused = {*times, *others, *meant}
     usable = [name for name in names if name not in refused]
-    return (chosen | text) - refused - {*settings.dates, *settings.numbers}, usable
+    categorical = (chosen | text) - refused - {*settings.dates, *settings.numbers}
+    with problems.gathered():
+        _refuse_unknown_columns(settings.categories.baseline, sorted(categorical | refused))
+    return categorical, usable
 
 
 def _has_fractions(table: Table, names: Sequence[str]) -> bool:
@@ -201,6 +213,15 @@ def _has_fractions(table: Table, names: Sequence[str]) -> bool:
     columns = (table.column(name) for name in names)
     numbers = (to_numpy(column) for column in columns if pa.types.is_floating(column.type))
     return any(bool(np.any(np.isfinite(values) & (values != np.floor(values)))) for values in numbers)
+
+
+def _refuse_unknown_columns(baseline: bool | str | dict[str, LabelValue], known: list[str]) -> None:
+    """Raise UserError where references are given of columns that are not categories, which are `known`."""
+    for name in baseline if isinstance(baseline, dict) else ():
+        if name not in known:
+            remedy = f"{f'name some of {listing(known)}' if known else 'leave it out'}, or list it in data.categorical"
+            problem = f'has "{name}", which is no column of categories{did_you_mean(name, known)}'
+            raise UserError(problem, setting=_BASELINE, remedy=remedy)
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
@@ -244,7 +265,10 @@ def _category(
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
         notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
     names = values[: min(frequent, bounds.max)].to_pylist()
-    baseline = names[0] if bounds.baseline else None
+    given = bounds.baseline
+    baseline = names[0] if given is True or isinstance(given, dict) else None
+    if isinstance(given, dict) and name in given:
+        baseline = _reference(name, given[name], names, values.to_pylist())
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),
@@ -254,3 +278,20 @@ def _category(
         required=settings.missing == "error",
     )
     return column, len(values)
+
+
+def _reference(name: str, given: LabelValue, chosen: list[str], values: list[str]) -> str:
+    """Return the value of a column that the settings give as its reference, as `as_text` has it.
+
+    Raises:
+        UserError: it is none of those `chosen` to have a feature, or none of all `values`.
+    """
+    text = as_text(pa.chunked_array([pa.array([given])]))[0].as_py()
+    if text in chosen:
+        return str(text)
+    problem = f"is no value of the column in the training rows{did_you_mean(text, chosen)}"
+    remedy = f"choose one of {listing(chosen)}"
+    if text in values:
+        problem = "is one of the rare values, which are counted together"
+        remedy += ", or change data.categories.min_rows or max"
+    raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given, remedy=remedy)

@@ -104,7 +104,8 @@ def load(settings: Data, *, seed: int, device: torch.device, origins: bool = Fal
     X of every split is [N, D] on `device` in the dtype `settings.dtype`, y as `Rows` has it, and sample_weight, where
     there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of both classes; of
     more classes the training split has. The same settings, files and seed give the same rows in the same order.
-    `origins` asks for the training rows' numbers and groups or times, which take 16 bytes a row.
+    `origins` asks for the training rows' numbers and groups or times, which take 16 bytes a row. Only a run knows its
+    penalty: of `categories.baseline` `auto` counts as false here, and `RunSettings.resolved` decides on it.
 
     Raises UserError for whatever the user can mend: a file, a column, a value or a setting.
     """

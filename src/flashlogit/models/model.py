@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns.encoding import Codes, Encoding, Layout, Standardization
+from ..data.columns.encoding import NUMBER, Codes, Encoding, Layout, Standardization
 from ..system.decoding import decoded, parsed
 from ..system.errors import UserError
 from ..system.safetensors_file import read_safetensors, write_safetensors
@@ -83,7 +83,7 @@ class Model:
     @cached_property
     def terms(self) -> Terms:
         """What the logits are sums of."""
-        layout = Layout.of([0] * self.weight.shape[-1]) if self.encoding is None else self.encoding.layout
+        layout = Layout.of([NUMBER] * self.weight.shape[-1]) if self.encoding is None else self.encoding.layout
         mean, scale = self.standardization.mean, self.standardization.scale
         weight = np.atleast_2d(self.weight.astype(np.float64)) / scale
         in_buckets = np.ones(len(mean), np.bool_)
@@ -255,6 +255,8 @@ class RawCoefficients:
     classes: NDArray[Any]
     """[K], sorted."""
     feature_names: tuple[str, ...]
+    encoded: bool
+    """Whether an encoding made the columns of a file's."""
     iterations: int
     gap: float | None
     """As a share of the null model's objective; None where the run had no solver."""
@@ -271,17 +273,19 @@ def raw_coefficients(path: Path) -> RawCoefficients:
     model = Model.load(path)
     weight, intercept = model.raw()
     run = _run_of(path if path.is_dir() else path.parent)
-    classes = _labels(model.label_names)
+    classes = class_labels(model.label_names)
     # scikit-learn takes classes_ for sorted; a run has the positive class last, whatever it is called.
     order = np.argsort(classes)
     if len(weight) > 1:
         weight, intercept = weight[order], intercept[order]
     elif order[0] == 1:
         weight, intercept = -weight, -intercept
-    return RawCoefficients(weight, intercept, classes[order], model.feature_names, run.iterations, run.relative_gap)
+    encoded = model.encoding is not None
+    names = model.feature_names
+    return RawCoefficients(weight, intercept, classes[order], names, encoded, run.iterations, run.relative_gap)
 
 
-def _labels(names: tuple[str, ...]) -> NDArray[Any]:
+def class_labels(names: tuple[str, ...]) -> NDArray[Any]:
     """Return them as integers where they are written as these are: "01" is a name."""
     try:
         numbers = np.array([int(name) for name in names], dtype=np.int64)

@@ -93,7 +93,9 @@ def build_report(
         classes=len(names),
         confusions=confusions,
         coefficients=rank_coefficients(model, deviation, inference, why_no_inference),
-        category=next((column.features[0] for column in encoded if isinstance(column, CategoryColumn)), None),
+        category=next(
+            (name for column in encoded if isinstance(column, CategoryColumn) for name in column.features), None
+        ),
     )
 
 

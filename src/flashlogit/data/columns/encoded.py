@@ -14,7 +14,7 @@ from ...system.errors import UserError, row_text
 from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, to_numpy
 from ..files.text import as_text, is_text, without_dictionary
 from ..files.values import seconds_of
-from .encoding import NO_MOMENT, CategoryColumn, Codes, Column, DateColumn, Encoding, NumberColumn, calendar
+from .encoding import MISSING, NO_MOMENT, CategoryColumn, Codes, Column, DateColumn, Encoding, NumberColumn, calendar
 
 
 def reading_of(encoding: Encoding) -> Reading:
@@ -53,7 +53,10 @@ class EncodedTable(Table):
             value, count = strange
             if count:
                 rows = f"{count} of {self._kept.sum()} rows {'has' if count == 1 else 'have'}"
-                unknown.append(f'{rows} a value of "{column.name}" that the model does not know, such as "{value}"')
+                same = " and ".join(name for _, name in column.references)
+                counts = f"; it counts as the reference, {same}" if same else ""
+                what = f'a value of "{column.name}" that the model does not know, such as "{value}"'
+                unknown.append(f"{rows} {what}{counts}")
         self.layout = encoding.layout
         self.unknown = tuple(unknown)
         """Sentences on the rows whose value the encoding does not know, one for each column with some."""
@@ -104,7 +107,7 @@ class EncodedTable(Table):
         bucket = np.array([each for each, _ in found], np.int32)[places]
         strange = np.array([unknown for _, unknown in found], np.bool_)[places] & self._kept
         first = values[places[int(np.argmax(strange))]]
-        return bucket, (str(first)[:40], int(strange.sum()))
+        return bucket, (MISSING if first is None else str(first)[:40], int(strange.sum()))
 
     def _measures(self, column: NumberColumn) -> NDArray[np.float64]:
         """Return the numbers of a column of text with units, or of numbers."""

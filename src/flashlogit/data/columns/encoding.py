@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from ..files.values import MISSING_WORDS, DatePart, measure_of, number_of, secon
 OTHER, MISSING = "(other)", "(missing)"
 NO_MOMENT = np.iinfo(np.int64).min
 """A missing date among int64 seconds, as NumPy's datetime64 has it."""
+NUMBER = -1
+"""Of a run of features: it is one number."""
 _DAY = 86_400
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 LEVELS: dict[str, tuple[str, ...]] = {
@@ -57,13 +59,16 @@ class NumberColumn:
 
     @property
     def runs(self) -> tuple[int, ...]:
-        """The features in order: 0 for a number, else how many belong to one bucket."""
-        return (0, 1) if self.marked else (0,)
+        """The features in order: `NUMBER`, or how many belong to one bucket."""
+        return (NUMBER, 1) if self.marked else (NUMBER,)
 
     @property
     def in_text(self) -> bool:
         """Whether the column has to be read as text."""
         return self.unit is not None
+
+    references: ClassVar[tuple[tuple[int, str], ...]] = ()
+    """As of a `CategoryColumn`; numbers have none."""
 
     def number(self, value: Any, decimal: str) -> float:
         """Return a value as a number, NaN for a missing one; ValueError where it is none, or of another unit."""
@@ -120,6 +125,11 @@ class CategoryColumn:
         """As of a `NumberColumn`."""
         return (len(self.buckets),)
 
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """Categories that have no feature, each with the number of the column's features before which it belongs."""
+        return () if self.baseline is None else ((0, f"{self.name}={self.baseline}"),)
+
     @cached_property
     def _places(self) -> dict[str | None, int]:
         # Models of earlier versions have values as they were written, such as True.
@@ -130,8 +140,8 @@ class CategoryColumn:
         return known
 
     def bucket(self, value: Any, words: frozenset[str] = frozenset()) -> tuple[int, bool]:
-        """Return the bucket of a value, and whether the column does not know it; ValueError for a missing one where
-        none may be."""
+        """Return the bucket of a value, and whether the column does not know it, nor missing ones where it is missing;
+        ValueError for a missing one where none may be."""
         text = text_of(value)
         place = self._places.get(text)
         if place is None:
@@ -140,7 +150,7 @@ class CategoryColumn:
             text, place = None, self._places[None]
         if text is None and self.required:
             raise ValueError("is missing")
-        return place, False
+        return place, text is None and not self.missing
 
     def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
         """As of a `NumberColumn`."""
@@ -191,8 +201,15 @@ class DateColumn:
     @property
     def runs(self) -> tuple[int, ...]:
         """As of a `NumberColumn`."""
-        parts = tuple(0 if each.levels is None else len(each.levels) for each in self.parts)
+        parts = tuple(NUMBER if each.levels is None else len(each.levels) for each in self.parts)
         return (*parts, 1) if self.marked else parts
+
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """As of a `CategoryColumn`."""
+        starts = np.cumsum([0, *map(abs, self.runs)]).tolist()
+        found = [(start, each) for start, each in zip(starts, self.parts, strict=False) if each.baseline is not None]
+        return tuple((start, f"{self.name} {each.part}={each.name_of(each.baseline or 0)}") for start, each in found)
 
     def coded(self, seconds: Any) -> tuple[list[Any], list[Any]]:
         """Return the numbers and the buckets of moments that are not missing: an int, or int64 [n]."""
@@ -337,10 +354,11 @@ class Layout:
 
     @classmethod
     def of(cls, runs: Sequence[int]) -> Layout:
-        """Return the layout of runs of features, 0 for a number."""
+        """Return the layout of runs of features."""
         widths = np.array(runs, np.intp)
-        starts = np.cumsum(np.maximum(widths, 1)) - np.maximum(widths, 1)
-        return cls(starts[widths == 0], starts[widths > 0], widths[widths > 0])
+        numbers, sizes = widths == NUMBER, np.abs(widths)
+        starts = np.cumsum(sizes) - sizes
+        return cls(starts[numbers], starts[~numbers], widths[~numbers])
 
     @property
     def size(self) -> int:

@@ -72,6 +72,7 @@ def test_flights(init, tmp_path):
     median = frame.arr_delay.median()
     assert data["label"] == {"column": "arr_delay", "above": median, "missing": "drop"}
     assert data["missing"] == "impute"
+    assert data["dates"] == {"time_hour": ["year", "month", "weekday", "days", "hour"]}
     assert [note for note in told["notes"] if f"rows above {median:g}, its median" in note]
     assert main(["train", "--config", "f.yaml", "report.html=false", "--quiet"]) == 0
 

@@ -37,7 +37,7 @@ _COMMENTS = {
     "encoding": "of the file's text",
     "missing": "the training mean in place of a missing number, marked in a column of its own",
     "missing_values": "how a missing value is written, beside nothing, NA, NULL and NaN",
-    "dates": "numbers that are made of each date",
+    "dates": "what becomes of dates; in its place `time: NAME` splits by one",
     "numbers": "text to be read as numbers, such as 3% or 1,200",
     "categorical": "columns of numbers that are categories; auto takes all columns of text",
 }
@@ -186,14 +186,14 @@ def _doubtful(columns: Mapping[str, ColumnReport], rows: int, settings: FileData
     """Return the columns that may say nothing, and why."""
     found = {}
     for name, column in columns.items():
+        if name in settings.dates or name in settings.numbers:
+            continue
         if numbers_rows(column, rows):
             found[name] = "every row has a whole number of its own"
         elif names_rows(column, rows):
             found[name] = f"{column.distinct:,} values in {rows:,} rows"
         elif column.distinct == 1 and not column.missing:
             found[name] = "constant"
-        elif column.use == "date" and name not in settings.drop:
-            found[name] = "a date; `time` splits by it, so that the latest rows test"
     return found
 
 
@@ -202,6 +202,8 @@ def _data_lines(
 ) -> list[str]:
     """Return the lines of the section `data` from `path` on."""
     given = settings.model_dump(exclude_unset=True)
+    if "dates" in given:
+        given["dates"] = {name: date["parts"] for name, date in given["dates"].items()}
     shares = ", ".join(f"{name} {share:.1%}" for name, share in balance.items())
     lines = [f"  {one_line('path', given['path'])}", f"  {one_line('label', given['label'])} # {_comment(shares)}"]
     split = f"{{validation: {settings.split.validation:g}, test: {settings.split.test:g}}}"

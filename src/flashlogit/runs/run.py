@@ -112,7 +112,7 @@ def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
 
 
 def describe(dataset: Dataset) -> str:
-    """Return a line on the rows, the columns and the share that each class has, and a line for each note."""
+    """Return a line on the rows, the columns and the share that each class has, and one for each note and warning."""
     y, names = dataset.train.y, dataset.label_names
     if dataset.targets:
         missing = y.isnan().double().mean().item()
@@ -126,7 +126,8 @@ def describe(dataset: Dataset) -> str:
         classes = f"{len(names)} classes: {listed}"
     rows = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     line = f"data: {rows} rows, {len(dataset.feature_names):,} columns; {classes}"
-    return "\n".join([line, *(f"note: {note}" for note in dataset.notes)])
+    notes = [f"note: {note}" for note in dataset.notes]
+    return "\n".join([line, *notes, *(f"warning: {warning}" for warning in dataset.warnings)])
 
 
 class _TensorBoardLog:

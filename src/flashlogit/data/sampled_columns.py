@@ -102,7 +102,10 @@ def read_columns(table: Table, names: Sequence[str], missing: Mask) -> Columns:
     def take(rows: Places, columns: Places) -> Floats:
         found = np.empty((len(rows), len(columns)))
         for j, c in enumerate(columns):
-            column = table.column(of_column[c]).take(from_numpy(rows))
+            column = table.column(of_column[c])
+            if pa.types.is_string_view(column.type):  # of which Arrow takes no rows
+                column = column.cast(pa.large_string())
+            column = column.take(from_numpy(rows))
             if text[place[c]]:
                 codes = as_text(column).combine_chunks().dictionary_encode().indices
                 found[:, j] = np.nan_to_num(to_numpy(codes.cast(pa.float64())), nan=-1.0)
@@ -152,4 +155,5 @@ def samples(Y: Labels, *sizes: int) -> list[Places]:
 
 def _spread(N: int, n: int, random: np.random.Generator) -> Places:
     """Return n of N places, rising: a random one of each of n stretches, so that no period in a file matters."""
-    return np.minimum((np.arange(n) + random.random(n)) * (N / max(n, 1)), N - 1).astype(np.intp)
+    bounds = np.arange(n + 1) * N // max(n, 1)
+    return bounds[:-1] + (random.random(n) * np.diff(bounds)).astype(np.intp)

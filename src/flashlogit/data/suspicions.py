@@ -33,8 +33,6 @@ _CONFIRMED = 20_000
 """Rows on which a suspicion is confirmed, at most: the standard error of an area of 0.99 is at most 0.001 then."""
 _CHUNK = 4096
 """Columns that are looked at together: with 256 rows of each in float64, 8 MB."""
-_FEW = 32
-"""Values that tell nearly all columns of numbers from those of whole numbers."""
 _MOST_PAIRS = 64
 """Pairs of columns that are told of as copies: a table that has more is made of them."""
 _MOST_QUESTIONS = 64
@@ -134,8 +132,8 @@ class _Search:
         numbers, values = chunk[~categorical], values[~categorical]
         self._areas[numbers], distinct = roc_areas(values, *sides)
         self._two_valued[numbers] = distinct == 2
-        own = np.flatnonzero(distinct == len(rows))
-        self._whole[numbers[own[are_whole(values[own, :_FEW].T, self._columns.precision)]]] = True
+        own = distinct == len(rows)
+        self._whole[numbers[own]] = are_whole(values[own], self._columns.precision)
         values -= values.mean(axis=1, keepdims=True)
         values /= np.sqrt((values * values).sum(axis=1, keepdims=True))  # NaN for a constant
         self._projections[numbers] = np.abs(values @ np.random.default_rng(0).standard_normal((len(rows), 2)))
@@ -212,7 +210,7 @@ class _Search:
             return []
         found, sides = [], _sides(self._Y, self._questions)
         for c, values in zip(candidates, self._columns.take(self._rows, candidates).T, strict=True):
-            if not are_whole(values[:, None], self._columns.precision)[0]:
+            if not are_whole(values[None], self._columns.precision)[0]:
                 continue
             whole = np.rint(values)
             n, span = len(whole), np.ptp(whole) + 1

@@ -77,7 +77,7 @@ def test_of_files(train, tmp_path, rows):
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     (start,) = found.starts
     assert timedelta() <= datetime.now(UTC) - datetime.fromisoformat(start.date) < timedelta(minutes=5)

@@ -121,10 +121,13 @@ def read_columns(table: Table, names: Sequence[str], missing: Mask) -> Columns:
 
 def class_numbers(y: NDArray[np.generic]) -> Labels:
     """Return labels [N] or [N, T], NaN where one is missing, as class numbers [N, T]."""
-    Y = y if y.ndim == 2 else y[:, None]
-    if Y.dtype.kind == "f":
-        Y = np.clip(np.where(np.isnan(Y), -1, Y), -1, np.iinfo(np.int16).max)
-    return Y.astype(np.int16)
+    Y, most = y if y.ndim == 2 else y[:, None], np.iinfo(np.int16).max
+    if Y.dtype.kind != "f":
+        return Y.astype(np.int16)
+    numbers = np.empty(Y.shape, np.int16, order="F")
+    for t, labels in enumerate(Y.T):
+        numbers[:, t] = np.clip(np.where(np.isnan(labels), -1, labels), -1, most)
+    return numbers
 
 
 def samples(Y: Labels, *sizes: int) -> list[Places]:

@@ -156,15 +156,16 @@ class _Search:
             return []
         y, labelled = self._Y[:, question.target], self._Y[:, question.target] >= 0
         numbering = {suspicion.columns[0] for suspicion in self.row_numbers}
+        taken = self._columns.take(self._rows, looked_at).T
+        exact, distinct = roc_areas(taken[:, labelled], mine[labelled], rest[labelled])
+        exact, classes = np.abs(exact[:, 0] - 0.5) + 0.5, partition(y[labelled])
         found, areas = [], {}
-        for c, values in zip(map(int, looked_at), self._columns.take(self._rows, looked_at).T, strict=True):
-            name, exact = self._columns.names[c], values[None, labelled]
+        for i, (c, values) in enumerate(zip(map(int, looked_at), taken, strict=True)):
+            name, area = self._columns.names[c], float(exact[i])
             if self._columns.categorical[c]:
                 area = float(roc_areas_of_categories(partition(values), mine, rest)[0])
-            else:
-                area = float(abs(roc_areas(exact, mine[labelled], rest[labelled])[0][0, 0] - 0.5)) + 0.5
             filled = self._filled(c, values, question, mine[:, 0] > 0, rest[:, 0] > 0)
-            if np.array_equal(partition(values[labelled]), partition(y[labelled])):
+            if distinct[i] == classes.max() + 1 and np.array_equal(partition(values[labelled]), classes):
                 what = f'"{name}" says {question.text} in every row{self._on}, as a copy of the label does'
                 found.append(_known_late("label", name, what))
             elif filled:
@@ -279,8 +280,10 @@ def _questions(Y: Labels, targets: Sequence[str], classes: Sequence[str]) -> lis
     """Return the classes to ask for against the rest, of two only the second."""
     found: list[_Question] = []
     for t in range(Y.shape[1]):
+        if len(found) >= _MOST_QUESTIONS:
+            break
         values = np.unique(Y[Y[:, t] >= 0, t]).tolist()
-        if 1 < len(values) <= MOST_CLASSES and len(found) < _MOST_QUESTIONS:
+        if 1 < len(values) <= MOST_CLASSES:
             of = f' of "{targets[t]}"' if targets else ""
             names = {k: f'class "{classes[k] if classes else k}"{of}' for k in values}
             rest = names[values[0]] if len(values) == 2 else f"the others{of}"

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .columns.encoding import CategoryColumn, Encoding, Standardization
 from .files.tables import Mask, Table, from_numpy, to_numpy
 from .files.text import as_text, is_text
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 Labels = NDArray[np.int16]
 """Class numbers, -1 where a label is missing."""
-MOST_CLASSES = 10
+FEW_CLASSES = 10
 """Classes of a label of which each has its share of a sample."""
 
 
@@ -48,6 +50,8 @@ def stored_columns(
     X: Tensor, features: Sequence[str], encoding: Encoding | None, standardization: Standardization
 ) -> Columns:
     """Return the file's columns of rows X [N, D] as they are stored. Only rows that are taken leave the device."""
+    import torch  # which `inspect` does without: it takes a second
+
     names, widths, categorical = list(features), [1] * len(features), [False] * len(features)
     marker = categorical
     if encoding is not None:
@@ -138,7 +142,7 @@ def samples(Y: Labels, *sizes: int) -> list[Places]:
     N, T = Y.shape
     random = np.random.default_rng(0)
     counts = np.bincount(Y[:, 0] + 1)[1:] if T == 1 and min(sizes) < N else np.zeros(0)
-    classes = np.argsort(counts) if 1 < len(counts) <= MOST_CLASSES else ()
+    classes = np.argsort(counts) if 1 < len(counts) <= FEW_CLASSES else ()
     by_class = [np.flatnonzero(Y[:, 0] == k) for k in classes]
     found = []
     for size in sizes:

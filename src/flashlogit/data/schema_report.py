@@ -15,7 +15,7 @@ from ..system.console import aligned
 from ..system.errors import UserError, rows_text
 from .files.tables import PLAIN, Reading, Table, TableFile, to_numpy
 from .files.text import as_text, holds_dates, is_number, is_text, numbers_as_text, numbers_problem, value_counts
-from .sampled_columns import class_numbers, read_columns
+from .sampled_columns import FEW_CLASSES, class_numbers, read_columns
 from .suspicions import find_suspicions
 
 _SHOWN_VALUES = 5
@@ -132,7 +132,8 @@ def _suspicions(
             y, classes = np.where(np.isnan(values), np.nan, values > above), [f"<= {above:g}", f"> {above:g}"]
         else:
             codes = as_text(column).combine_chunks().dictionary_encode()
-            y, classes = to_numpy(codes.indices.cast(pa.float64())), codes.dictionary.to_pylist()
+            y = to_numpy(codes.indices.cast(pa.float64()))
+            classes = codes.dictionary.to_pylist() if len(codes.dictionary) <= FEW_CLASSES else []
         Y = class_numbers(y)
     missing = np.array([column.missing > 0 for column in known], np.bool_)
     found = find_suspicions(read_columns(table, [column.name for column in known], missing), Y, classes=classes)

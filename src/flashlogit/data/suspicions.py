@@ -25,7 +25,7 @@ from .column_tests import (
     roc_areas_of_categories,
 )
 from .files.tables import Mask
-from .sampled_columns import MOST_CLASSES, Columns, Floats, Labels, Places, samples
+from .sampled_columns import FEW_CLASSES, Columns, Floats, Labels, Places, samples
 
 _SCREENED_VALUES, _SCREENED = 1 << 18, (256, 2048)
 """Values that are looked at first, and the bounds of the number of rows that they are of."""
@@ -283,7 +283,7 @@ def _questions(Y: Labels, targets: Sequence[str], classes: Sequence[str]) -> lis
         if len(found) >= _MOST_QUESTIONS:
             break
         values = np.unique(Y[Y[:, t] >= 0, t]).tolist()
-        if 1 < len(values) <= MOST_CLASSES:
+        if 1 < len(values) <= FEW_CLASSES:
             of = f' of "{targets[t]}"' if targets else ""
             names = {k: f'class "{classes[k] if classes else k}"{of}' for k in values}
             rest = names[values[0]] if len(values) == 2 else f"the others{of}"

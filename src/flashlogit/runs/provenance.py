@@ -17,17 +17,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from .. import __version__
 from ..config.data import FileData
 from ..config.settings import RunSettings
-from ..data.dataset import Dataset
 from ..data.files.open import named_files
 from ..system.errors import UserError, listing, some_of
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
 _TRAINING = "data.path"
@@ -132,6 +134,8 @@ class Hashing(AbstractContextManager["Hashing"]):
 
         earlier: what the run that is resumed has said of itself.
         """
+        import torch  # which `predict` and `evaluate` do without: it takes a second
+
         if wait:
             self._thread.join()
         splits = {name: len(rows) for name, rows in dataset.splits.items()}

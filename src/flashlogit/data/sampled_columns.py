@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .columns.encoding import CategoryColumn, Encoding, Standardization
 from .files.tables import Mask, Table, from_numpy, to_numpy
 from .files.text import as_text, is_text
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `inspect` does without what these import
     from torch import Tensor
+
+    from .columns.encoding import Encoding, Standardization
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -50,14 +51,14 @@ def stored_columns(
     X: Tensor, features: Sequence[str], encoding: Encoding | None, standardization: Standardization
 ) -> Columns:
     """Return the file's columns of rows X [N, D] as they are stored. Only rows that are taken leave the device."""
-    import torch  # which `inspect` does without: it takes a second
+    import torch
 
     names, widths, categorical = list(features), [1] * len(features), [False] * len(features)
     marker = categorical
     if encoding is not None:
         names, widths, categorical, marker = [], [], [], []
         for column in encoding.columns:
-            one = isinstance(column, CategoryColumn)
+            one = column.kind == "category"
             parts = [len(column.features)] if one else [1] * len(column.features)
             names += [column.name] * len(parts)
             widths += parts

@@ -164,6 +164,13 @@ def test_targets_each_have_their_leaks():
     assert not suspicions_of(X, np.zeros((2000, 0)))
 
 
+@pytest.mark.parametrize(("leaks", "told"), [(20, 20), (50, 0)])
+def test_where_many_columns_tell_the_class_none_stands_out(leaks, told):
+    X, y = noise(1000, 60)
+    X[:, 5 : 5 + leaks] += 8 * y[:, None]
+    assert len(suspicions_of(X, y)) == told
+
+
 def test_a_sample_says_so(monkeypatch):
     monkeypatch.setattr(suspicions, "_CONFIRMED", 1000)
     X, y = noise()

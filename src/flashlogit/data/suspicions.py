@@ -31,6 +31,8 @@ _SCREENED_VALUES, _SCREENED = 1 << 18, (256, 2048)
 """Values that are looked at first, and the bounds of the number of rows that they are of."""
 _CONFIRMED = 20_000
 """Rows on which a suspicion is confirmed, at most: the standard error of an area of 0.99 is at most 0.001 then."""
+_MOST_COLUMNS = 32
+"""Columns that are confirmed for a class, those that stand out most: where there are more, none stands out."""
 _CHUNK = 4096
 """Columns that are looked at together: with 256 rows of each in float64, 8 MB."""
 _MOST_PAIRS = 64
@@ -151,6 +153,7 @@ class _Search:
         first = np.abs(self._areas[:, q] - 0.5) + 0.5
         least = 0.5 + 0.4 * (1 - _RARE) * np.where(self._columns.marker, _FILLED, _TRUE)  # 0.5 less what chance may do
         looked_at = np.flatnonzero((first >= _LOOKED_AT) | (self._two_valued & (first >= least)))
+        looked_at = np.sort(looked_at[np.argsort(-first[looked_at], kind="stable")[:_MOST_COLUMNS]])
         mine, rest = _sides(self._Y, [question])
         if not len(looked_at) or min(mine.sum(), rest.sum()) < _LEAST:
             return []
@@ -206,7 +209,7 @@ class _Search:
 
     def _find_row_numbers(self) -> list[Suspicion]:
         """Return the columns of whole numbers that number the rows, and whether these are in the order of a label."""
-        candidates = np.flatnonzero(self._whole)
+        candidates = np.flatnonzero(self._whole)[:_MOST_COLUMNS]
         if not len(candidates) or len(self._rows) < 2 * _LEAST:
             return []
         found, sides = [], _sides(self._Y, self._questions)

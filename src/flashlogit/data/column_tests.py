@@ -11,7 +11,8 @@ from .files.tables import Mask
 from .sampled_columns import Floats, Places
 
 _MINORITY = 10
-"""Rows in which a column must differ from its middle value to be called a copy of another."""
+"""Rows in which a column must differ from its middle value to be called a copy of another: columns of 0 and 1 are equal
+by chance in few rows."""
 _ROUNDING = 8
 """How many times the rounding of one value a difference may be that is none."""
 _FEW = 32
@@ -65,7 +66,7 @@ def partition(values: NDArray[Any]) -> Places:
 
 def differs(values: NDArray[Any], middle: Any) -> bool:
     """Return whether a column [n] differs from its middle or most frequent value in enough rows to be told of."""
-    return int((values != middle).sum()) >= min(_MINORITY, len(values) // 2)
+    return int((values != middle).sum()) >= _MINORITY
 
 
 def is_copy(first: Floats, second: Floats, precision: float) -> bool:

@@ -25,7 +25,7 @@ from .column_tests import (
     roc_areas_of_categories,
 )
 from .files.tables import Mask
-from .sampled_columns import FEW_CLASSES, Columns, Floats, Labels, Places, samples
+from .sampled_columns import FEW_CLASSES, Columns, Floats, Labels, Places, samples, scattered
 
 _SCREENED_VALUES, _SCREENED = 1 << 18, (256, 2048)
 """Values that are looked at first, and the bounds of the number of rows that they are of."""
@@ -138,7 +138,8 @@ class _Search:
         self._whole[numbers[own]] = are_whole(values[own], self._columns.precision)
         values -= values.mean(axis=1, keepdims=True)
         values /= np.sqrt((values * values).sum(axis=1, keepdims=True))  # NaN for a constant
-        self._projections[numbers] = np.abs(values @ np.random.default_rng(0).standard_normal((len(rows), 2)))
+        directions = np.stack([scattered(len(rows)), scattered(len(rows), 2**0.5)], axis=1)
+        self._projections[numbers] = np.abs(values @ (directions - 0.5))
         self._projections[self._columns.marker] = np.nan  # columns that lack the same rows are no copies
 
     def leaks(self) -> list[Suspicion]:
@@ -218,7 +219,7 @@ class _Search:
                 continue
             whole = np.rint(values)
             n, span = len(whole), np.ptp(whole) + 1
-            drawn = len(np.unique(whole)) == n and n * n / (2 * span) >= _COLLISIONS
+            drawn = np.diff(np.sort(whole)).all() and n * n / (2 * span) >= _COLLISIONS
             if not drawn and not is_copy(self._numbers[self._rows].astype(np.float64), whole, 0.0):
                 continue
             name, tells = self._columns.names[c], False
@@ -285,7 +286,7 @@ def _questions(Y: Labels, targets: Sequence[str], classes: Sequence[str]) -> lis
     for t in range(Y.shape[1]):
         if len(found) >= _MOST_QUESTIONS:
             break
-        values = np.unique(Y[Y[:, t] >= 0, t]).tolist()
+        values = np.flatnonzero(np.bincount(Y[Y[:, t] >= 0, t])).tolist()  # np.unique imports numpy.ma
         if 1 < len(values) <= FEW_CLASSES:
             of = f' of "{targets[t]}"' if targets else ""
             names = {k: f'class "{classes[k] if classes else k}"{of}' for k in values}

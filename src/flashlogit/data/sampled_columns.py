@@ -163,8 +163,7 @@ def samples(Y: Labels, *sizes: int) -> list[Places]:
 def scattered(n: int, step: float = 0.5 * 5**0.5) -> Floats:
     """Return n numbers of [0, 1), the multiples of an irrational step: they have no period, as random ones have none,
     and numpy.random takes `inspect` 15 ms to import."""
-    numbers: Floats = np.arange(1, n + 1) * step % 1.0
-    return numbers
+    return np.asarray(np.arange(1, n + 1) * step % 1.0, np.float64)
 
 
 def _spread(N: int, n: int) -> Places:

@@ -34,7 +34,9 @@ SMALL += ["training.early_stopping.patience=100"]
 def test_the_default_run_is_good_and_leaves_everything(train, tmp_path):
     printed = train("report.pictures=true")
     folder = tmp_path / "bce"
-    files = "config.yaml history.jsonl model.safetensors metrics.json coefficients.csv report.html pictures"
+    files = (
+        "config.yaml provenance.json history.jsonl model.safetensors metrics.json coefficients.csv report.html pictures"
+    )
     kept = {"checkpoint.safetensors", "predictions.safetensors", ".lock"}
     assert {file.name for file in folder.iterdir()} == {*files.split(), *kept}
     found = metrics(folder)

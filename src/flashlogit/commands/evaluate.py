@@ -1,7 +1,8 @@
 """Measure a trained model on a file whose rows have labels.
 
 It prints log-loss, accuracy, ROC AUC, calibration and more. The label column,
-the classes and the weights are those of the run, unless named.
+the classes and the weights are those of the run, unless named. It warns of a
+file that the model was trained on, which it knows by its hash.
 
 examples:
   --model runs/flights --data december.csv
@@ -42,4 +43,6 @@ def run(options: argparse.Namespace, output: Output) -> None:
     text = metrics_table({"data": result.metrics})
     if result.unlabelled:
         text += f"\nnote: left out {result.unlabelled:,} rows without a label"
-    output.answer(text, {**result.metrics.to_json(), "unlabelled": result.unlabelled}, result.notes)
+    text = "\n".join([text, *(f"warning: {warning}" for warning in result.warnings)])
+    said = {"unlabelled": result.unlabelled, "warnings": result.warnings}
+    output.answer(text, result.metrics.to_json() | said, result.notes)

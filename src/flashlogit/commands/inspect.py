@@ -1,7 +1,9 @@
 """Say what a file holds before anything is trained on it.
 
 It prints rows, columns and their types, missing values, and with --label the
-balance of the classes.
+balance of the classes. It warns of columns that are copies of others, and with
+--label of those that tell the classes so well that they may be known only with
+the label; training says the same.
 
 examples:
   data.csv

@@ -71,7 +71,9 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     with few_searches():
         command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
         # Settings, files and options may stand in any order.
-        options = command_parser(prog, command).parse_intermixed_args(argv)
+        parser = command_parser(prog, command)
+        options = parser.parse_intermixed_args(argv)
+        options.command_line = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         with ending(debug=options.debug) as end:
             end.code = command.run(options, Output(options.quiet, options.json)) or 0
     return end.code

@@ -52,6 +52,8 @@ A run leaves a folder <output>/<name>/, and never replaces one unless told
   predictions.safetensors row number, label and logit of each row that was held
                           out for validation or test, for `flashlogit compare`
   config.yaml             all settings, defaults included, to train it again
+  provenance.json         data files with their SHA-256, date, command, versions,
+                          rows read, left out and in each split
   history.jsonl           a line for each epoch: losses, learning rate, speed;
                           of a solver for each step: objective, gap, reads of X
   checkpoint.safetensors  what --resume needs to go on
@@ -114,5 +116,5 @@ def run(options: argparse.Namespace, output: Output) -> None:
     with RunDirectory(Path(settings.output).expanduser() / settings.name, mode) as directory:
         from ..runs.run import train_run
 
-        result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet)
+        result = train_run(settings, directory, mode, say=output.say, quiet=options.quiet, command=options.command_line)
     output.answer(f"results: {directory.path}", {"directory": str(directory.path), **result.to_json()})

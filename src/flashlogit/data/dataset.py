@@ -71,6 +71,10 @@ class Dataset:
     """What a label column means; None where the labels are no file's."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing to the user, such as constant columns or dropped rows."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on columns that may be leaks of the label, copies of others or numbers of rows, with the remedy."""
+    unlabelled: int = 0
+    """Rows of the files that were left out, as they have no label."""
     origins: RowOrigins | None = None
     """Where the training rows come from; None where `load` was not asked for it."""
     targets: tuple[str, ...] = ()

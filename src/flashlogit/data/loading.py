@@ -23,7 +23,9 @@ from .files.open import open_files
 from .files.tables import Mask, Reading, Table, TableFile, repeated
 from .placement import measure, place, require_room
 from .problems import Problems, label_mends, merged_settings
+from .sampled_columns import class_numbers, stored_columns
 from .split_along import ALONG, Along, split_along
+from .suspicions import find_suspicions
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Understood:
 
 
 class _Loader:
-    """One load: what stays the same over its files, and the notes that gather on the way."""
+    """One load: what stays the same over its files, and the notes and counts that gather on the way."""
 
     def __init__(
         self, settings: FileData, file: TableFile, device: torch.device, origins: bool, problems: Problems | None = None
@@ -195,6 +197,7 @@ class _Loader:
         self._device = device
         self._wants_origins = origins
         self._notes = [f"In {file.name}, {note}" for note in file.notes]
+        self._unlabelled = 0
 
     def load(self, seed: int) -> Dataset:
         others = self._other_files()
@@ -202,7 +205,7 @@ class _Loader:
         data = self._training(others, seed)
         rows = {split: self._other(split, file, data) for split, file in others.items()}
         validation, test = rows.get(VALIDATION, data.validation), rows.get(TEST, data.test)
-        return replace(data, validation=validation, test=test, notes=tuple(self._notes))
+        return replace(data, validation=validation, test=test, notes=tuple(self._notes), unlabelled=self._unlabelled)
 
     def _array_widths(self) -> tuple[int, ...]:
         """Return how wide an array may be for its columns to be the training file's; without its label only where that
@@ -268,6 +271,14 @@ class _Loader:
                 note = f"In {table.name}, {column_word(constant)} {are} constant over the training rows"
                 self._notes.append(f"{note} and can teach the model nothing")
         rows = self._place(table, names, splits, labels, standardization)
+        here = splits == TRAIN
+        suspicions = find_suspicions(
+            stored_columns(rows[TRAIN].X, names, encoding, standardization),
+            class_numbers(labels.y[here]),
+            np.flatnonzero(here),
+            targets=() if rule else self._columns.labels,
+            classes=rule.names if rule else (),
+        )
         return Dataset(
             train=rows[TRAIN],
             validation=rows.get(VALIDATION),
@@ -279,6 +290,7 @@ class _Loader:
             array_widths=self._array_widths(),
             encoding=encoding,
             targets=() if rule else self._columns.labels,
+            warnings=tuple(each.sentence for each in suspicions),
             origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
 
@@ -334,6 +346,7 @@ class _Loader:
             column, place = table.column(self._columns.labels[0]), self._label_place(table)
             labels = apply_rule(rule, column, self._settings.label, place)
         if dropped := int((~labels.kept).sum()):
+            self._unlabelled += dropped
             self._notes.append(f"Left out {dropped} of {table.rows} rows of {table.name}, which have no label")
         if self._columns.weight is None:
             return labels

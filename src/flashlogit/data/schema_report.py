@@ -24,6 +24,8 @@ from .files.text import (
     numbers_problem,
     value_counts,
 )
+from .sampled_columns import FEW_CLASSES, class_numbers, read_columns
+from .suspicions import find_suspicions
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
@@ -59,7 +61,11 @@ class ColumnReport:
 @dataclass(frozen=True)
 class SchemaReport:
     """A file: its rows, its columns, the classes of the label column, if one was named, with their counts, and
-    sentences on columns of text that are meant to be numbers, and on what was done about the file's shape."""
+    sentences on columns of text that are meant to be numbers.
+
+    suspicions: sentences on columns that may be leaks of the label or copies of others, with the remedy; notes: on what
+    was done about the file's shape.
+    """
 
     file: str
     rows: int
@@ -68,6 +74,7 @@ class SchemaReport:
     classes: tuple[tuple[str, int], ...] = ()
     unlabelled: int = 0
     warnings: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -107,8 +114,10 @@ def schema_report(
     found = [_column(table, each) for each in names]
     columns = tuple(replace(column, use=roles.get(column.name, column.use)) for column in found)
     classes, unlabelled = ((), 0) if name is None else _classes(table.column(name), above, name)
-    warnings = _warnings(table, [each for each in names if each != name and each not in roles])
-    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings, file.notes)
+    features = [each for each in names if each != name and each not in roles]
+    suspicions = _suspicions(table, [column for column in columns if column.name in features], name, above)
+    warnings = _warnings(table, features)
+    return SchemaReport(file.name, table.rows, columns, name, classes, unlabelled, warnings, suspicions, file.notes)
 
 
 def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
@@ -117,6 +126,28 @@ def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     text = [name for name in names if is_text(table.column(name).type)]
     found = {name: meant for name in text if (meant := numbers_as_text(table.column(name)))}
     return tuple("; ".join(numbers_problem(group)) for group in by_remedy(found))
+
+
+def _suspicions(
+    table: Table, features: Sequence[ColumnReport], label: str | None, above: float | None
+) -> tuple[str, ...]:
+    """Return what is suspicious of the features that are numbers or categories, in the rows that have a label. That a
+    column numbers the rows is a hint of its own, and said here where it tells the classes."""
+    known = [column for column in features if column.use in ("number", "category") and not column.infinite]
+    Y, classes = np.zeros((table.rows, 0), np.int16), []
+    if label is not None:
+        column = table.column(label)
+        if above is not None:
+            values = to_numpy(column.cast(pa.float64(), safe=False))
+            y, classes = np.where(np.isnan(values), np.nan, values > above), [f"<= {above:g}", f"> {above:g}"]
+        else:
+            codes = as_text(column).combine_chunks().dictionary_encode()
+            y = to_numpy(codes.indices.cast(pa.float64()))
+            classes = codes.dictionary.to_pylist() if len(codes.dictionary) <= FEW_CLASSES else []
+        Y = class_numbers(y)
+    missing = np.array([column.missing > 0 for column in known], np.bool_)
+    found = find_suspicions(read_columns(table, [column.name for column in known], missing), Y, classes=classes)
+    return tuple(each.sentence for each in found if each.kind != "row number" or each.tells)
 
 
 def _column(table: Table, name: str) -> ColumnReport:
@@ -193,6 +224,7 @@ def report_text(report: SchemaReport) -> str:
         label = next(column for column in report.columns if column.name == report.label)
         if len(report.classes) > _MOST_CLASSES and label.use == "number":
             parts.append("a label with so many values is a number: --above (data.label.above) makes two classes of it")
+    parts += [f"warning: {sentence}" for sentence in report.suspicions]
     return "\n\n".join(parts)
 
 

@@ -220,7 +220,7 @@ def _scored(
         intervals = bootstrap(file.scores, eps=model.eps, threshold=model.threshold, seed=_SEED)
         kept = Predictions(np.flatnonzero(file.kept) + 1, file.scores)
         runs.append(_Run(Measured(name, metrics, intervals), file.settings, model.threshold, kept))
-        notes += [f"{name}: {note}" for note in file.notes]
+        notes += [f"{name}: {note}" for note in (*file.warnings, *file.notes)]
         if unlabelled := int((~file.kept).sum()):
             notes.append(f"{name}: left out {unlabelled:,} rows without a label")
     return runs, notes

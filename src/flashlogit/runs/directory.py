@@ -53,10 +53,12 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.out_of_fold = path / "out_of_fold.csv"
         self.report = path / "report.html"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.provenance = path / "provenance.json"
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._files = [self.config, self.history, self.model, self.metrics, self.coefficients]
         self._files += [self.predictions, self.targets_table, self.grid, self.out_of_fold, self.report, self.checkpoint]
+        self._files.append(self.provenance)
         self._files += [self.pictures / name for name in (*PICTURES, *GRID_PICTURES)]
         self._files.append(path / "curves.png")  # of 0.1.0
         self.listener: Callable[[Mapping[str, Any]], None] | None = None

@@ -34,6 +34,7 @@ from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
 from .predictions import Predictions, write_predictions
+from .provenance import Provenance
 
 if TYPE_CHECKING:  # it imports solvers, which training by mini-batches does not need
     from ..fitting.inference import Inference
@@ -60,6 +61,8 @@ class RunTask:
     saved: Checkpoint | None
     say: Callable[[str], None]
     quiet: bool
+    provenance: Callable[[], Provenance]
+    """Gives where the run comes from; it waits for the hashes of the data files."""
 
     def origin(self, *sections: str) -> dict[str, Any]:
         """Return what must be the same when the run is resumed, as JSON: sections of the settings, and the data."""

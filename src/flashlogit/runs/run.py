@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from ..system.memory import resolve_device
 from ..training.checkpoint import Checkpoint
 from .batches import BatchRun
 from .directory import Mode, RunDirectory
+from .provenance import Hashing, Provenance
 from .results import Interrupted, Learned, Results, RunTask, write_results
 
 if TYPE_CHECKING:
@@ -29,7 +31,13 @@ if TYPE_CHECKING:
 
 
 def train_run(
-    settings: RunSettings, directory: RunDirectory, mode: Mode, *, say: Callable[[str], None], quiet: bool
+    settings: RunSettings,
+    directory: RunDirectory,
+    mode: Mode,
+    *,
+    say: Callable[[str], None],
+    quiet: bool,
+    command: Sequence[str] | None = None,
 ) -> Results | TargetResults:
     """Learn as the settings say and fill the run directory; with mode "resume" go on from its checkpoint.
 
@@ -39,6 +47,7 @@ def train_run(
         mode: "new", "overwrite" or "resume".
         say: takes the sentences for the user.
         quiet: whether to leave out the progress bar.
+        command: the command that was typed, for provenance.json.
 
     Raises:
         UserError: a setting, file or value that cannot be used, or training that diverged.
@@ -58,11 +67,29 @@ def train_run(
         remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
         problem = "the package tensorboard is not installed"
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
+    with Hashing(settings, command) as hashing:
+        return _train(settings, directory, device, saved, start, hashing, say=say, quiet=quiet)
+
+
+def _train(
+    settings: RunSettings,
+    directory: RunDirectory,
+    device: torch.device,
+    saved: Checkpoint | None,
+    start: Model | None,
+    hashing: Hashing,
+    *,
+    say: Callable[[str], None],
+    quiet: bool,
+) -> Results | TargetResults:
+    """Load, learn and write, once the settings are known to be usable."""
     dataset = load(settings.data, seed=settings.seed, device=device, origins=settings.grid is not None)
     backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
     say(f"backend: {backend.name} on {device} ({backend.reason})")
     say(describe(dataset))
-    task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet)
+    earlier = Provenance.read(directory.provenance) if saved else None
+    provenance = partial(hashing.provenance, dataset, earlier)
+    task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet, partial(provenance, wait=True))
     learn: Callable[[], Learned | TargetResults]
     if dataset.targets:
         from .targets import TargetsRun
@@ -79,6 +106,7 @@ def train_run(
     log = None
     try:
         directory.write_text(directory.config, dump_settings(settings))
+        directory.write_text(directory.provenance, provenance(wait=False).text())  # in case that the run is killed
         if settings.report.tensorboard:
             log = _TensorBoardLog(directory.tensorboard)
             directory.listener = log.add
@@ -86,6 +114,7 @@ def train_run(
         results = write_results(task, learned) if isinstance(learned, Learned) else learned
         if log and isinstance(results, Results):
             log.finish(results.metrics)
+        directory.write_text(directory.provenance, provenance(wait=True).text())
     except (Interrupted, BrokenPipeError):
         raise
     except KeyboardInterrupt:
@@ -113,7 +142,7 @@ def _unwritten(error: OSError, directory: RunDirectory) -> UserError:
 
 
 def describe(dataset: Dataset) -> str:
-    """Return a line on the rows, the columns and the share that each class has, and a line for each note."""
+    """Return a line on the rows, the columns and the share that each class has, and one for each note and warning."""
     y, names = dataset.train.y, dataset.label_names
     if dataset.targets:
         missing = y.isnan().double().mean().item()
@@ -127,7 +156,8 @@ def describe(dataset: Dataset) -> str:
         classes = f"{len(names)} classes: {listed}"
     rows = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     line = f"data: {rows} rows, {len(dataset.feature_names):,} columns; {classes}"
-    return "\n".join([line, *(f"note: {note}" for note in dataset.notes)])
+    notes = [f"note: {note}" for note in dataset.notes]
+    return "\n".join([line, *notes, *(f"warning: {warning}" for warning in dataset.warnings)])
 
 
 class _TensorBoardLog:

@@ -30,6 +30,7 @@ from ..metrics.scores import SplitScores, expit, softmax
 from ..models.model import Model
 from ..system.errors import UserError
 from ..system.files import require_output, write_atomically
+from .provenance import training_rows
 
 Data = str | Path | Sequence[str]
 PROBABILITY, PREDICTION = "probability", "prediction"
@@ -213,6 +214,8 @@ class ScoredFile:
     """Those of the model's run, if its folder has them."""
     notes: tuple[str, ...]
     """Sentences on values that the model does not know."""
+    warnings: tuple[str, ...]
+    """Sentences on rows that the model was trained on."""
 
     def metrics(self, threshold: float) -> Metrics | ClassMetrics:
         """Return all metrics, with this probability from which a row is positive."""
@@ -223,11 +226,12 @@ class ScoredFile:
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of a file, how many of its rows had no label and were left out, and sentences on values that the model
-    does not know."""
+    does not know (notes) and on rows that it was trained on (warnings)."""
 
     metrics: Metrics | ClassMetrics
     unlabelled: int
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate_file(
@@ -252,7 +256,7 @@ def evaluate_file(
     model = Model.load(model_path)
     threshold = model.threshold_or(threshold)
     file = score_file(model, model_path, data, label=label, weight=weight, labels=labels, ignore_unknown=ignore_unknown)
-    return Evaluation(file.metrics(threshold), int((~file.kept).sum()), file.notes)
+    return Evaluation(file.metrics(threshold), int((~file.kept).sum()), file.notes, file.warnings)
 
 
 def score_file(
@@ -303,7 +307,8 @@ def score_file(
     kept = found.kept
     weights = read_weights(rows.table, names[1], kept, np.float64)[kept] if len(names) > 1 else None
     logits = np.concatenate([model.logits(block) for block in rows.blocks()])[kept]
-    return ScoredFile(model, SplitScores(logits, found.y[kept], weights), kept, settings, rows.notes)
+    warnings = training_rows(model_path, data, len(kept))
+    return ScoredFile(model, SplitScores(logits, found.y[kept], weights), kept, settings, rows.notes, warnings)
 
 
 def _guessed_rule(names: tuple[str, ...], kind: pa.DataType) -> Rule:

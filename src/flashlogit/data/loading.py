@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -232,9 +232,18 @@ class _Loader:
             array_widths=self._array_widths(),
             encoding=encoding,
             targets=() if rule else self._columns.labels,
-            warnings=tuple(each.sentence for each in suspicions),
+            warnings=(*(each.sentence for each in suspicions), *self._shuffled_time(shares)),
             origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
+
+    def _shuffled_time(self, shares: Mapping[int, float]) -> tuple[str, ...]:
+        """Return a warning where rows of any time train a model that is tested on earlier ones, as none is in use."""
+        dates = [*self._settings.dates]
+        if not dates or self._columns.along is not None or not any(shares.values()):
+            return ()
+        what = f"rows have dates ({listing(dates)}) and are split at random, so that the model has seen later rows than"
+        remedy = f"if it is to predict what comes, set data.time to {dates[0]} in place of data.dates"
+        return (f"{what} those it is tested on; {remedy}",)
 
     def _origins(self, splits: NDArray[np.uint8], kept: Mask, ranks: NDArray[np.int64] | None) -> RowOrigins:
         numbers, along = np.flatnonzero(splits == TRAIN) + 1, self._columns.along

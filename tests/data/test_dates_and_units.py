@@ -126,3 +126,11 @@ def test_free_text_is_no_category(learn):
     with refused("fewer than 3 of them share", "data.drop", setting="d.csv"):
         learn(columns, **ten)
     assert "comment=(other)" in learn(columns, categorical=["comment"], **ten).feature_names
+
+
+def test_a_random_split_of_rows_with_dates_is_said(learn):
+    columns = table(DAYS * 10, when=[*range(40)])
+    half = {"dates": {"joined": ["days"]}, "split": {"validation": 0, "test": 0.5}}
+    assert any("data.time to joined" in warning for warning in learn(columns, **half).warnings)
+    for quiet in ({**half, "split": {"validation": 0, "test": 0}}, {**half, "time": "when"}):
+        assert not any("data.time" in warning for warning in learn(columns, **quiet).warnings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
@@ -290,7 +290,7 @@ class _Loader:
             array_widths=self._array_widths(),
             encoding=encoding,
             targets=() if rule else self._columns.labels,
-            warnings=tuple(each.sentence for each in suspicions),
+            warnings=(*(each.sentence for each in suspicions), *self._shuffled_time(self._shares(others))),
             origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
 
@@ -299,8 +299,7 @@ class _Loader:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
         """Return each row's split, and its rank along the column that divides the rows, if one does."""
         along, classes = self._columns.along, ("",) if rule is None else rule.names
-        shares = {VALIDATION: self._settings.split.validation, TEST: self._settings.split.test}
-        shares = {split: share for split, share in shares.items() if split not in others}
+        shares = self._shares(others)
         if along is None:
             # Targets have their classes in other rows each: a split can follow none of them.
             y = labels.y if rule else np.zeros(table.rows, np.uint8)
@@ -311,6 +310,20 @@ class _Loader:
         self._notes.append(note)
         _require_all_classes(table.name, labels, splits, classes, along.remedy)
         return splits, ranks
+
+    def _shares(self, others: Collection[int]) -> dict[int, float]:
+        """Return the fractions of the splits that have no file of their own."""
+        shares = {VALIDATION: self._settings.split.validation, TEST: self._settings.split.test}
+        return {split: share for split, share in shares.items() if split not in others}
+
+    def _shuffled_time(self, shares: Mapping[int, float]) -> tuple[str, ...]:
+        """Return a warning where rows of any time train a model that is tested on earlier ones, as none is in use."""
+        dates = [*self._settings.dates]
+        if not dates or self._columns.along is not None or not any(shares.values()):
+            return ()
+        what = f"rows have dates ({listing(dates)}) and are split at random, so that the model has seen later rows than"
+        remedy = f"if it is to predict what comes, set data.time to {dates[0]} in place of data.dates"
+        return (f"{what} those it is tested on; {remedy}",)
 
     def _origins(self, splits: NDArray[np.uint8], kept: Mask, ranks: NDArray[np.int64] | None) -> RowOrigins:
         numbers, along = np.flatnonzero(splits == TRAIN) + 1, self._columns.along

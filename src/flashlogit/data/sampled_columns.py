@@ -58,12 +58,12 @@ def stored_columns(
     if encoding is not None:
         names, widths, categorical, marker = [], [], [], []
         for column in encoding.columns:
-            one = column.kind == "category"
-            parts = [len(column.features)] if one else [1] * len(column.features)
-            names += [column.name] * len(parts)
-            widths += parts
-            categorical += [one] * len(parts)
-            marker += [False, True][: len(parts)]
+            runs = column.runs
+            marks = [False] * (len(runs) - 1) + [column.kind != "category" and column.marked]
+            names += [column.name] * len(runs)
+            widths += map(abs, runs)
+            categorical += [run >= 0 and not mark for run, mark in zip(runs, marks, strict=True)]
+            marker += marks
     starts = np.cumsum([0, *widths])
 
     def take(rows: Places, columns: Places) -> Floats:

@@ -249,6 +249,8 @@ class _Search:
         equal: dict[int, bool] = {}
         """By a group's first column."""
         for a, b in pairs[:_MOST_PAIRS]:
+            if columns.names[a] == columns.names[b]:  # parts of one date
+                continue
             first, second = columns.take(self._rows, np.array([a, b])).T
             if columns.categorical[a]:
                 alike = same = np.array_equal(partition(first), partition(second))

@@ -104,7 +104,7 @@ def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
     splits = {"train": scores(K=4), "test": scores(K=4, seed=1, weighted=True)}
     made, test = report(4, splits=splits), splits["test"]
     expected = confusion_matrix(test.y, test.logits.argmax(axis=1), sample_weight=test.sample_weight)
-    np.testing.assert_allclose(made.confusions[1].weight, expected)
+    np.testing.assert_allclose(made.confusions[0].weight, expected)
     for k, (name, style, decision) in enumerate(by_class(made)):
         assert (name, style) == (f"class {k}", f"class {k}")
         area = roc_auc_score(test.y == k, test.rest.logits(k), sample_weight=test.sample_weight)

@@ -113,7 +113,7 @@ def build_report(
         history=history_chart(history, summary.learned),
         grid=grid,
         questions=tuple(questions),
-        classes=len(names),
+        labels=names,
         confusions=confusions,
         coefficients=rank_coefficients(model, deviation, contribution, inference, why_no_inference),
         category=next((column.features[0] for column in encoded if isinstance(column, CategoryColumn)), None),

@@ -24,8 +24,10 @@ _LABEL_CHARACTERS = 16
 _HISTORY_POINTS = 400
 _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
-_TOLD_PERCENT = (1, 2, 5, *range(10, 101, 10))
+_TOLD_PERCENT = (1, 5, 10, 20, 30, 40, 50, 75, 100)
 """Hundredths of the rows in the table of gain and lift."""
+_DRAWN_PERCENT = np.array([0, 1, *range(2, 101, 2)])
+"""Those that are drawn."""
 _LIFT_ROWS = 10
 """Rows from which on a lift is drawn."""
 _WHOLE_FROM = 0.6
@@ -149,8 +151,9 @@ def gain_chart(subject: Subject, positive: str) -> Chart:
         # The lift of less than some rows is 0 or all that there can be.
         start = min(100, max(1, int(np.ceil(100 * _LIFT_ROWS / one.groups.rows.sum())))) - 1
         highest = max(highest, float(lift[start:].max()))
-        gains.append(Series(style, GAIN_SHARES, one.gain, name=name, words=f"in the first tenth lift {lift[9]:.2f}"))
-        lifts.append(Series(style, GAIN_SHARES[1:][start:], lift[start:]))
+        words, drawn = f"in the first tenth lift {lift[9]:.2f}", _DRAWN_PERCENT[start < _DRAWN_PERCENT]
+        gains.append(Series(style, GAIN_SHARES[_DRAWN_PERCENT], one.gain[_DRAWN_PERCENT], name=name, words=words))
+        lifts.append(Series(style, GAIN_SHARES[drawn], lift[drawn - 1]))
         told = ((k, one.gain_from[k], one.gain[k], lift[k - 1]) for k in _TOLD_PERCENT)
         rows += [(name, f"{k}%", metric(p), f"{found:.1%}", decimal_places(times, 2)) for k, p, found, times in told]
     share = Axis.linear("share of the rows, the most probable first", 0, 1)
@@ -290,9 +293,8 @@ def _importance_chart(coefficients: Coefficients) -> Chart:
     shown = coefficients.columns[:LARGEST]
     bars = tuple(Bar((column.name,), column.contribution, signed=False) for column in shown)
     x = Axis.linear("logit, standard deviation", 0, 1.04 * (shown[0].contribution or 1.0), 4)
-    some = (
-        f": the {len(shown)} greatest of {len(coefficients.columns):,}" if len(coefficients.columns) > LARGEST else ""
-    )
+    total = len(coefficients.columns) + coefficients.columns_left_out
+    some = f": the {len(shown)} greatest of {total:,}" if total > len(shown) else ""
     return Chart(
         f"Importance of columns{some}",
         (Panel(x, Axis("", 0, 1, ()), bars=bars, height=19.0 * len(bars)),),

@@ -72,7 +72,9 @@ class Coefficients:
     why_no_inference: str
     """Why there are no standard errors; empty where there are."""
     columns: tuple[FileColumn, ...] = ()
-    """All columns of the file by their contribution, the greatest first; none where each has one coefficient."""
+    """Columns of the file by their contribution, the greatest first; none where each has one coefficient."""
+    columns_left_out: int = 0
+    """Columns of less contribution, for whose coefficients the page has no room."""
 
 
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
@@ -140,6 +142,7 @@ def rank_coefficients(
     order = np.argsort(-np.abs(columns["per_deviation"]), kind="stable")
     order, intercepts = np.split(order, [len(order) - len(order) // (D + 1)])
 
+    found = tuple(_by_file_column(model, columns, contribution))
     rows = [_row(columns, i) for i in order[: LARGEST + OTHERS]]
     return Coefficients(
         largest=tuple(rows[:LARGEST]),
@@ -147,7 +150,8 @@ def rank_coefficients(
         left_out=len(order) - len(rows),
         intercepts=tuple(_row(columns, i) for i in np.sort(intercepts)),
         why_no_inference="" if inference is not None else why_no_inference,
-        columns=tuple(_by_file_column(model, columns, contribution)),
+        columns=found,
+        columns_left_out=len(contribution) - len(found) if found else 0,
     )
 
 
@@ -158,12 +162,15 @@ def _row(columns: dict[str, Any], i: int) -> Coefficient:
 
 
 def _by_file_column(model: Model, columns: dict[str, Any], contribution: NDArray[np.float64]) -> Iterator[FileColumn]:
-    """Return the columns of the file, the greatest contribution first; none where each has one coefficient."""
+    """Yield columns of the file, the greatest contribution first, as long as there is room for their coefficients; none
+    where each has one coefficient."""
     sizes, each_class = features_by_column(model), np.arange(len(columns["column"]), step=len(model.feature_names) + 1)
     if len(each_class) == 1 and max(sizes.values()) == 1:
         return
     names, begins, room = list(sizes), np.cumsum([0, *sizes.values()]), LARGEST + OTHERS
     for c in np.argsort(-contribution, kind="stable").tolist():
+        if room <= 0:
+            return
         places = each_class[:, None] + np.arange(begins[c], begins[c + 1])
         if model.encoding is not None and isinstance(model.encoding.columns[c], CategoryColumn):
             order = np.argsort(-columns["coefficient"][places], axis=1, kind="stable")

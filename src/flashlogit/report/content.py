@@ -266,7 +266,8 @@ class Report:
     history: Chart | None
     grid: GridReport | None
     questions: tuple[Question, ...]
-    classes: int
+    labels: tuple[str, ...]
+    """Names of the classes."""
     confusions: tuple[ClassConfusion, ...]
     coefficients: Coefficients
     category: str | None

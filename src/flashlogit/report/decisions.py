@@ -22,7 +22,7 @@ CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
 GAIN_SHARES = np.arange(101) / 100
 """Shares of the rows, the most probable first, of which the gain is told."""
-WORST = 20
+WORST = 12
 """Rows in the list of those that are predicted worst."""
 _ROUNDING = 1e-12
 """Share of all weight: a difference of sums that is no larger is 0."""

@@ -30,19 +30,21 @@
     }));
   }
 
-  // A box that is wider than its place says so; whether it is can change with the window and with what is opened.
+  // A box that has more than it shows says so; whether it does can change with the window and with what is opened.
   const watch = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      const box = target.closest(".scroll");
-      const hint = box.previousElementSibling;
-      const wider = box.scrollWidth > box.clientWidth + 1;
-      if (hint && hint.classList.contains("hint")) hint.hidden = !wider;
-      else if (wider) {
-        const text = document.createElement("p");
-        text.className = "hint";
-        text.textContent = "Scroll sideways for all columns →";
-        box.before(text);
+    for (const box of new Set(entries.map((entry) => entry.target.closest(".scroll")))) {
+      const more = [];
+      if (box.scrollWidth > box.clientWidth + 1) more.push("sideways for all columns →");
+      if (box.scrollHeight > box.clientHeight + 1) more.push("down for all rows ↓");
+      let hint = box.previousElementSibling;
+      if (!hint || !hint.classList.contains("hint")) {
+        if (!more.length) continue;
+        hint = document.createElement("p");
+        hint.className = "hint";
+        box.before(hint);
       }
+      hint.hidden = !more.length;
+      hint.textContent = "Scroll " + more.join(", ");
     }
   });
   const observe = (root) => root.querySelectorAll(".scroll, .scroll > table").forEach((one) => watch.observe(one));

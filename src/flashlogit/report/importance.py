@@ -43,7 +43,8 @@ def contribution_deviation(model: Model, X: Tensor, deviation: NDArray[np.float6
 
         def contributions(rows: Tensor) -> list[Tensor]:
             """Return [n, K] of the rows for each column of several features."""
-            return [rows[:, a:b].double() @ w for (a, b), w in zip(spans, weights, strict=True)]
+            wide = rows.double()
+            return [wide[:, a:b] @ w for (a, b), w in zip(spans, weights, strict=True)]
 
         # Sums of what differs from the first row, so that a large mean takes no digits from them.
         first = contributions(X[:1])

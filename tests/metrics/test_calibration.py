@@ -137,6 +137,8 @@ def test_the_null_model_is_scikit_learns_dummy(K, weighted):
         expected["macro_f1"] = sk.f1_score(y, called, average="macro", zero_division=0, **of)
     assert found.values == pytest.approx(expected)
     np.testing.assert_allclose(found.shares, shares)
+    said = found.to_json()
+    assert said.get("base_rate", said.get("class_shares")) == pytest.approx(shares[1] if K == 2 else shares.tolist())
     for name, value in found.values.items():
         sign = -1 if name in ("log_loss", "clamped_log_loss", "brier", "calibration_error") else 1
         assert found.better_by[name] == pytest.approx(sign * (getattr(metrics, name) - value))

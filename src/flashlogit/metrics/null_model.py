@@ -35,8 +35,11 @@ class Reference:
     """By how much the model is better, by the same names: below 0 where it is worse."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a split's part of `reference` in metrics.json."""
-        return {"class_shares": self.shares.tolist(), "metrics": self.values, "better_by": self.better_by}
+        """Return a split's part of `reference` in metrics.json, with the `base_rate` of two classes, or the
+        `class_shares` of more."""
+        shares = self.shares.tolist()
+        rates = {"base_rate": shares[1]} if len(shares) == 2 else {"class_shares": shares}
+        return {**rates, "metrics": self.values, "better_by": self.better_by}
 
 
 def class_shares(split: SplitScores) -> Floats:

@@ -85,6 +85,10 @@ def test_a_line_a_column_with_its_coefficients_inside():
     assert len(lines) == 3
     assert "29 coefficients" not in "".join(shown.text)
     assert "30 coefficients" in "".join(shown.text)
+    # With standard errors all coefficients are in one table as well.
+    for inferred in (False, True):
+        text = render(report(model=model, X=X, inferred=inferred, columns=33))
+        assert text.count('<th scope="row"><span class="name">age</span></th>') == 1 + inferred
 
 
 def test_columns_beyond_the_pages_room_are_counted():

@@ -143,6 +143,7 @@ NEW = [
     "LogisticRegressionCV",
     "ManyFits",
     "PermutationTest",
+    "Predictor",
     "TargetFits",
     "bootstrap",
     "fit_groups",

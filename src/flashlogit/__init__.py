@@ -1,8 +1,8 @@
 """Logistic regression whose loss and gradient cost one read of X.
 
 `fit` finds the optimum of a whole table and proves how near it is; `bce_loss` is the loss as a function of tensors,
-`LogisticHead` the same as a module; ``python scripts/train.py --config configs/bce.yaml`` trains from a file. Names are
-loaded when first used, so that the import costs next to nothing.
+`LogisticHead` the same as a module; `Predictor` serves a run's model; ``python scripts/train.py --config
+configs/bce.yaml`` trains from a file. Names are loaded when first used, so that the import costs next to nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .fitting.many import fit_many as fit_many
     from .fitting.permutations import PermutationTest as PermutationTest
     from .fitting.permutations import permutation_test as permutation_test
+    from .models.predictor import Predictor as Predictor
     from .nn.head import LogisticHead as LogisticHead
     from .nn.loss import bce_loss as bce_loss
     from .system.errors import UserError as UserError
@@ -39,6 +40,7 @@ _HOMES = {
     "LogisticHead": "nn.head",
     "ManyFits": "fitting.many",
     "PermutationTest": "fitting.permutations",
+    "Predictor": "models.predictor",
     "TargetFits": "fitting.many",
     "UserError": "system.errors",
     "LogisticRegression": "estimator.logistic_regression",
@@ -61,6 +63,7 @@ __all__ = [
     "LogisticRegressionCV",
     "ManyFits",
     "PermutationTest",
+    "Predictor",
     "TargetFits",
     "UserError",
     "bce_loss",

@@ -113,6 +113,7 @@ REFUSED = [
     ("must be a whole number", *(f"training.epochs={each}" for each in ("ten", 1.5, ".inf", "true", "'64'"))),
     ("must be true or false or a whole number or a number or text or null", "data.label.positive=[1]"),
     ("must be a list or 'auto'; write [a]", "data.categorical=a"),
+    ("must be true or false or 'auto' or a mapping", "data.categories.baseline=most"),
     ("must be a list of 2", f"{BETAS}=[0, 0, 0]"),
     ("must be a section (eps, ", "loss=null"),
     ("must be a section (negative, positive) or 'balanced'", "loss.class_weight=x"),
@@ -252,6 +253,30 @@ def test_overrides(write):
 def test_a_solver_takes_the_place_of_training_that_is_null(write):
     settings = load_settings(write(f"{SYNTHETIC}training: {{epochs: 3}}\n"), ["training=null", "solver.name=lbfgs"])
     assert (settings.solver.name, settings.training) == ("lbfgs", TrainingSettings())
+
+
+@pytest.mark.parametrize(
+    ("sections", "baseline"),
+    [
+        ({"solver": {}}, True),
+        ({"solver": {}, "loss": {"l2": 0.1}}, False),
+        ({"solver": {}, "loss": {"l1": 0.1}}, False),
+        ({"solver": {}, "grid": {"l2": [0.1, 1.0]}}, False),
+        ({"solver": {"intercept": False}}, False),
+        ({}, False),
+    ],
+)
+def test_references_of_categories_are_for_an_intercept_without_a_penalty(sections, baseline):
+    def resolved(**categories):
+        data = {"source": "file", "path": "x.csv", "categories": categories}
+        return RunSettings.model_validate({"name": "a", "data": data, **sections}).resolved()
+
+    assert resolved().data.categories.baseline is baseline
+    assert resolved(max=7).data.categories.max == 7
+    for given in (True, False, {"plan": "basic", "month": 3}):
+        assert resolved(baseline=given).data.categories.baseline == given
+    other = RunSettings.model_validate({"name": "a", "data": {"source": "synthetic"}, **sections})
+    assert other.resolved() == other
 
 
 def test_an_override_of_an_anchored_section_leaves_its_twin_alone(write):

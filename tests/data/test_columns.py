@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import TypeAdapter
 from refused import ONE, refused
 
 from flashlogit.config.data import FileData, Label
-from flashlogit.data.columns.encoding import CategoryColumn, EncodedTable, Encoding, EncodingInJson, NumberColumn
+from flashlogit.data.columns.encoded import EncodedTable
+from flashlogit.data.columns.encoding import CategoryColumn, Encoding, NumberColumn
 from flashlogit.data.columns.labels import apply_rule, find_rule
 from flashlogit.data.dataset import DROPPED, TEST, TRAIN
 from flashlogit.data.encoding_fit import categorical_columns, fit_encoding
@@ -36,6 +36,7 @@ def values_of(table, encoding):
     return EncodedTable(table, encoding).block(encoding.features, 0, table.rows)
 
 
+BASELINE = "data.categories.baseline"
 CITY = 'column "city" of t.csv'
 CITIES = ["a"] * 3 + ["b"] * 2 + ["c", "d"]
 CATEGORIES = [
@@ -45,18 +46,30 @@ CATEGORIES = [
     # A value that no training row has is 0 everywhere.
     (["a", "a", "b", "b", "c"], [TRAIN, TRAIN, TRAIN, TEST, DROPPED], ONE, ["a", "b"], [2, 2]),
     (["a", "b", "b", "c"], None, {**ONE, "baseline": True}, ["a", "c"], [1, 1]),
+    (["a", "b", "b", "c"], None, {**ONE, "baseline": {"city": "c"}}, ["a", "b"], [1, 2]),
+    (["a", "b", "b", "c"], None, {**ONE, "baseline": {}}, ["a", "c"], [1, 1]),
+    ([1, 2, 2, 3], None, {**ONE, "baseline": {"city": 1.0}}, ["2", "3"], [2, 1]),
+    ([True, False], None, {**ONE, "baseline": {"city": True}}, ["false"], [1]),
+    (CITIES, None, {"min_rows": 2, "baseline": {"city": "b"}}, ["a", "(other)"], [3, 2]),
+    (["a", "a"], None, {**ONE, "baseline": True}, [], []),
+    # Only a run knows of its penalty.
+    (["a", "b", "b"], None, {**ONE, "baseline": "auto"}, ["a", "b"], [1, 2]),
 ]
 
 
 @pytest.mark.parametrize(("city", "splits", "categories", "values", "counts"), CATEGORIES)
 def test_a_feature_for_each_value_in_order(city, splits, categories, values, counts):
     table = table_of(x=range(len(city)), city=city)
-    encoding, notes, block = encode(table, ["city", "x"], splits, categories=categories)
+    encoding, notes, block = encode(table, ["city", "x"], splits, categories=categories, categorical=["auto", "city"])
+    reference = encoding.columns[0].baseline
+    assert (reference is None) == (categories.get("baseline", "auto") == "auto")
+    assert reference is None or f", reference {reference})" in notes[0]
     assert encoding.features == (*(f"city={value}" for value in values), "x")
     assert block.sum(axis=0)[:-1].tolist() == counts
     assert block[:, -1].tolist() == list(range(len(city)))
-    for value, row in zip(city, block, strict=True):
-        bucket = value if value in values else "(other)"
+    for given, row in zip(city, block, strict=True):
+        value = str(given).lower()
+        bucket = value if value in (*values, reference) else "(other)"
         assert row[:-1].tolist() == [float(each == bucket) for each in values]
     assert notes[0].startswith("Categories: city (")
     assert ("most frequent have a feature" in notes[-1]) == ("max" in categories)
@@ -72,6 +85,13 @@ def test_missing_values_are_an_error_or_marked():
     assert 'column "x"' in notes[1]
     later = table_of(city=["a"], x=[7.0], z=pa.array([None], pa.int64()))
     assert values_of(later, encoding).tolist() == [[1, 0, 7, 0, 2]]  # z: the training rows' mean, unmarked
+
+
+def test_a_missing_category_is_against_the_reference_too():
+    table = table_of(city=["a", None, "a", "b"], x=[1, 2, 3, 4])
+    encoding, _, values = encode(table, ["city", "x"], categories={**ONE, "baseline": True}, missing="impute")
+    assert encoding.features == ("city=b", "city=(missing)", "x")
+    assert values.tolist() == [[0, 0, 1], [0, 1, 2], [0, 0, 3], [1, 0, 4]]
 
 
 def test_blocks_are_the_whole():
@@ -91,6 +111,16 @@ REFUSED_COLUMNS = [
     ({"city": ["(missing)", "b", None]}, {"categories": ONE, "missing": "impute"}, CITY, "rows without a value"),
     ({"city": ["(other)"] * 2 + ["b"]}, {"categories": {"min_rows": 2}}, CITY, "rare values"),
     ({"city": ["a"], "month": [1]}, {"categorical": ["month"]}, "t.csv", 'hold no numbers: "city"'),
+    ({"city": ["a", "a"]}, {"categories": {**ONE, "baseline": True}}, BASELINE, "leaves no feature"),
+    (
+        {"city": ["a"]},
+        {"categories": {"baseline": {"cty": "a"}}},
+        BASELINE,
+        'did you mean "city"?); name some of "city"',
+    ),
+    ({"x": [1, 2]}, {"categories": {"baseline": {"x": 1}}}, BASELINE, "which is no column of categories; leave it out"),
+    ({"city": ["ab"]}, {"categories": {**ONE, "baseline": {"city": "abc"}}}, f"{BASELINE}.city", 'you mean "ab"?)'),
+    ({"city": CITIES}, {"categories": {"min_rows": 2, "baseline": {"city": "c"}}}, f"{BASELINE}.city", "rare values"),
     ({"x": [np.inf, None]}, {"missing": "impute"}, 'column "x" of t.csv', "infinite"),
     ({"x": [None, None]}, {"missing": "impute"}, 'column "x" of t.csv', "no value in any training row"),
     ({"x": [None, None], "z": [1, None]}, {}, "t.csv", 'columns "x" (2 rows, first row 1), "z" (1 row, first row 2)'),
@@ -105,7 +135,7 @@ def test_columns_that_are_refused(columns, settings, setting, word):
 
 def read_encoding(content):
     """What a model file's JSON means."""
-    return TypeAdapter(EncodingInJson).validate_json(json.dumps(content))
+    return Encoding.from_json(json.loads(json.dumps(content)))
 
 
 def test_json_of_earlier_versions():

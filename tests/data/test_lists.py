@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from refused import NONE, refused
+from refused import NONE, features_of, refused
 
 from flashlogit.config.data import FileData
 from flashlogit.data.columns.targets import read_targets
@@ -54,7 +54,7 @@ def test_files_with_lists_are_one_table_and_models_take_them(write, load_file, t
     data = load_file(f"{tmp_path}/part*.parquet", drop=["id"], **PLAIN)
     np.testing.assert_array_equal(data.train.X, E)
     rows = read_for_prediction(f"{tmp_path}/part1.parquet", NAMES, ["id", "e"])
-    np.testing.assert_array_equal(np.concatenate(list(rows.blocks())), E[50:])
+    np.testing.assert_array_equal(features_of(rows), E[50:])
     assert rows.ids["e"].to_pylist() == E[50:].tolist()
     write("part2.parquet", {"e": E[:, :4].tolist(), "id": Y, "y": Y})
     with refused('lacks "e_4"', setting="part2.parquet"):

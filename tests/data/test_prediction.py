@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pytest
-from pydantic import TypeAdapter
-from refused import refused
+from refused import features_of, refused
 
-from flashlogit.data.columns.encoding import EncodingInJson
+from flashlogit.data.columns.encoding import Encoding
 from flashlogit.data.files.text import as_text
 from flashlogit.data.prediction import read_for_prediction
 
@@ -28,7 +27,7 @@ SETTINGS = {"categorical": ["flag", "code", "level", "time", "month"], "dtype": 
 
 def features(path, data):
     rows = read_for_prediction(path, data.feature_names, encoding=data.encoding)
-    return np.concatenate(list(rows.blocks())).tolist(), rows.notes
+    return features_of(rows).tolist(), rows.notes
 
 
 def test_every_slice_of_a_file_is_read_like_the_whole(write, learn):
@@ -61,7 +60,7 @@ def test_parquet_types_are_the_same_categories(write, learn):
             assert features(other, data)[0] == [[0, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
 
 
-GREAT = ["9.007199254740992e+15", "9.007199254740994e+15", "1e+18", "1.0000000000000001e+18"]
+GREAT = ["9007199254740992.0", "9007199254740994.0", "1e+18", "1.0000000000000001e+18"]
 TEXTS = [
     ([1, 2], ["1", "2"]),
     ([1.0, None, 1.5, -0.0], ["1", None, "1.5", "0"]),
@@ -130,7 +129,7 @@ def test_the_separator_and_the_decimal_point_are_remembered(separator, decimal, 
             learn(rows, separator=separator)
     data = learn(rows, separator=separator, decimal=decimal)
     assert data.train.X[:2].tolist() == ([[1.5, 1, 0], [-2, 0, 1]] if "u" in kinds else [[1.5, 1], [-2, 2]])
-    data = replace(data, encoding=TypeAdapter(EncodingInJson).validate_json(json.dumps(data.encoding.to_json())))
+    data = replace(data, encoding=Encoding.from_json(json.loads(json.dumps(data.encoding.to_json()))))
     new = [("y", "a", "kind"), ("1", "0.5", kinds[1])]
     ids = read_for_prediction(write("new.csv", text(*new)), data.feature_names, ["a"], encoding=data.encoding).ids
     assert ids.to_pydict() == {"a": [f"0{decimal}5"]}
@@ -184,7 +183,7 @@ def test_missing_values_of_ones_own_are_remembered(kind_of_text, write, learn):
 def test_columns_come_in_the_models_order(name, when, write):
     columns = {"note": ["u", "v"], "b": [3, 4], "id": ["r1", "r2"], "a": [1.5, 2.5], "when": [7, 8]}
     rows = read_for_prediction(write(name, columns), ("a", "b"), ["id", "when"])
-    (block,) = rows.blocks()
+    block = features_of(rows)
     assert (len(rows), block.dtype, block.tolist()) == (2, np.float64, [[1.5, 3], [2.5, 4]])
     assert rows.ids.to_pydict() == {"id": ["r1", "r2"], "when": when}
     assert rows.ids.schema.field("id").type == pa.string()
@@ -195,7 +194,7 @@ def test_ids_stay_as_they_are_written(write):
     path = write("d.csv", "id,a,y\n" + "".join(f"{each},{i},1\n" for i, each in enumerate(ids)))
     rows = read_for_prediction(path, ("a",), ["id", "a"])
     assert rows.ids.to_pydict() == {"id": ids, "a": [str(i) for i in range(6)]}
-    assert next(rows.blocks())[:, 0].tolist() == list(range(6))
+    assert features_of(rows)[:, 0].tolist() == list(range(6))
     rows = read_for_prediction(path, ("a",), ["y"], verbatim=False)
     assert rows.ids.to_pydict() == {"y": rows.table.column("y").to_pylist()} == {"y": [1] * 6}
 
@@ -208,7 +207,7 @@ def test_a_file_is_parsed_once_where_no_id_is_a_feature(ids, parses, write, lear
     monkeypatch.setattr(csv, "read_csv", lambda *a, **k: calls.append(a) or parse(*a, **k))
     rows = read_for_prediction(write("d.csv", text), data.feature_names, ids, encoding=data.encoding)
     assert len(calls) == parses
-    assert np.array_equal(np.concatenate(list(rows.blocks())), data.train.X.numpy())
+    assert np.array_equal(features_of(rows), data.train.X.numpy())
     if ids:
         assert rows.ids.column("id").to_pylist() == ["01", "NA", "", "?"] * 6
 
@@ -220,7 +219,7 @@ def test_numpy_files(write):
         (write("d.npz", {"X": X, "id": ["a", "b", "c"]}), ["id"], {"id": ["a", "b", "c"]}),
     ):
         rows = read_for_prediction(path, ("x1", "x0"), ids)
-        assert np.concatenate(list(rows.blocks())).tolist() == X[:, ::-1].tolist()
+        assert features_of(rows).tolist() == X[:, ::-1].tolist()
         assert rows.ids.to_pydict() == expected
     with refused("an array of 3 or 4 columns, and it has 2", setting="d.npy"):
         read_for_prediction(write("d.npy", {"X": X}), ("x0", "x1"), array_widths=(3, 4))
@@ -231,7 +230,7 @@ def test_blocks_are_the_file_in_order_and_can_be_read_again(write):
     rows = read_for_prediction(write("d.npz", {"X": X}), [f"x{j}" for j in range(600)])
     for blocks in (list(rows.blocks()), list(rows.blocks())):
         assert len(blocks) > 1
-        assert np.array_equal(np.concatenate(blocks), X)
+        assert np.array_equal(np.concatenate([codes.numbers for codes in blocks]), X)
 
 
 ID = "the id column"

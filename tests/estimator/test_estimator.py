@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flashlogit import LogisticRegression, UserError
-from flashlogit.data.columns.encoding import Standardization
+from flashlogit.data.columns.encoding import Codes, Standardization
 from flashlogit.estimator import arrays
 from flashlogit.models.model import Model
 
@@ -102,9 +102,16 @@ def test_unpenalised_fit_has_inference():
     np.testing.assert_array_equal(LogisticRegression(penalty=None).fit(X, y).coef_, model.coef_)
     heavy = LogisticRegression(C=np.inf).fit(X, y, np.full(len(y), 4.0))
     np.testing.assert_allclose(heavy.inference_.standard_error, model.inference_.standard_error / 2)
-    for column in (X[:, 0], np.zeros(len(y)), np.full(len(y), 7.0)):
-        with pytest.warns(UserWarning, match="collinear"):
-            assert LogisticRegression(C=np.inf).fit(np.c_[column, X[:, :2]], y).inference_ is None
+    alone = LogisticRegression(C=np.inf).fit(X[:, :2], y).inference_.standard_error
+    for column, named, known in (
+        (X[:, 0], '"x0" and "x1"', [2, 3]),
+        (np.zeros(len(y)), '"x0"', [1, 2, 3]),
+        (np.full(len(y), 7.0), '"x0" and "intercept"', [1, 2]),
+    ):
+        with pytest.warns(UserWarning, match=f"coefficients of {named}, which have no standard errors"):
+            found = LogisticRegression(C=np.inf).fit(np.c_[column, X[:, :2]], y).inference_.standard_error
+        np.testing.assert_allclose(found[known], alone[np.array(known) - 1], rtol=1e-6)
+        assert np.isnan(np.delete(found, known)).all()
     assert not hasattr(model.set_params(C=1.0).fit(X, y), "inference_")
 
 
@@ -254,7 +261,7 @@ def test_a_runs_model(tmp_path, labels):
     assert model.classes_.tolist() == (sorted(labels) if len(labels) == 2 else [0, 1, 2])
     assert (model.n_iter_.tolist(), model.gap_) == ([7], 1e-7)
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
-    z = torch.from_numpy(saved.logits(X.to_numpy())).reshape(20, -1)
+    z = torch.from_numpy(saved.logits(Codes.of(X.to_numpy()))).reshape(20, -1)
     p = torch.softmax(z if len(labels) > 2 else torch.nn.functional.pad(z, (1, 0)), dim=1).numpy()
     np.testing.assert_allclose(model.predict_proba(X)[:, np.argsort(np.argsort(labels))], p, rtol=1e-12)
     np.testing.assert_allclose(model.to_sklearn().predict_proba(X), model.predict_proba(X), rtol=1e-12)

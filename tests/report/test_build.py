@@ -1,23 +1,36 @@
 """What a report says of decisions and of coefficients, against numpy and scikit-learn."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
+import torch
 from reports import LOSSES, TRAINED, counts, model_of, one_class, report, scores
+from scipy.special import expit
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
+from flashlogit.data.columns.encoding import CategoryColumn, Encoding, NumberColumn
 from flashlogit.fitting.inference import Inference
 from flashlogit.metrics.evaluation import rates
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report.build import MAX_CLASSES
 from flashlogit.report.charts import by_class, coefficients_chart
-from flashlogit.report.coefficients import LARGEST, OTHERS, Coefficient, Coefficients, coefficient_table
+from flashlogit.report.coefficients import (
+    LARGEST,
+    OTHERS,
+    Coefficient,
+    Coefficients,
+    coefficient_table,
+    rank_coefficients,
+)
 from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
+from flashlogit.report.importance import contribution_deviation
 
 STATISTICS = ["standard_error", "z", "p_value", "ci_low", "ci_high"]
 
@@ -135,6 +148,91 @@ def test_unpenalised_run_has_the_estimators_statistics(tmp_path):
     assert list(found.column) == [*X.columns, "(intercept)"]
     np.testing.assert_allclose(found.coefficient, [*model.coef_[0], *model.intercept_], rtol=1e-6)
     np.testing.assert_allclose(found[STATISTICS].T, [getattr(model.inference_, name) for name in STATISTICS], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """A table in a file, and what a run of it writes: coefficients by column, the page, and the notes."""
+    folder = tmp_path_factory.mktemp("survey")
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"region": rng.choice(["north", "south", "east"], 600), "age": rng.normal(45, 12, 600)})
+    table["y"] = (rng.random(600) < expit(0.04 * table.age - 2 + 0.7 * (table.region == "south"))).astype(int)
+    table.to_csv(folder / "t.csv", index=False)
+    (folder / "c.yaml").write_text(
+        f"name: a\noutput: {folder}\ndata: {{source: file, path: {folder}/t.csv, split: {{validation: 0, test: 0}}}}\n"
+        "solver: {tolerance: 1e-12}\n"
+    )
+
+    def run(name, *overrides):
+        assert main(["train", "--config", str(folder / "c.yaml"), "--quiet", f"name={name}", *overrides]) == 0
+        notes = json.loads((folder / name / "metrics.json").read_text())["run"]["notes"]
+        page = (folder / name / "report.html").read_text()
+        return pd.read_csv(folder / name / "coefficients.csv").set_index("column"), page, " ".join(notes)
+
+    return table, run
+
+
+@pytest.mark.parametrize(("reference", "override"), [(None, []), ("east", ["data.categories.baseline.region=east"])])
+def test_categories_of_an_unpenalised_run_are_against_a_reference_that_is_named(survey, reference, override):
+    table, run = survey
+    found, page, notes = run(f"against_{reference}", *override)
+    reference = reference or table.region.value_counts().index[0]
+    truth = smf.logit(f"y ~ C(region, Treatment('{reference}')) + age", table).fit(disp=0, tol=1e-14, method="newton")
+    assert list(found) == ["coefficient", "odds_ratio", *STATISTICS, "note"]
+    others = [f"region={value}" for value in sorted({*table.region} - {reference})]
+    assert found.index.tolist() == [f"region={reference}", *others, "age", "(intercept)"]
+    first = found.iloc[0]
+    assert (first.coefficient, first.odds_ratio, first.note) == (0, 1, "reference")
+    assert first[STATISTICS].isna().all()
+    assert found.note[1:].isna().all()
+    order = [*others, "age", "(intercept)"]
+    np.testing.assert_allclose(found.loc[order, "coefficient"], truth.params.iloc[[1, 2, 3, 0]], rtol=1e-5)
+    np.testing.assert_allclose(found.loc[order, "standard_error"], truth.bse.iloc[[1, 2, 3, 0]], rtol=1e-5)
+    assert f'<span class="name">region={reference}</span> (reference)' in page
+    assert notes == ""
+
+
+def test_beside_all_categories_the_other_columns_keep_their_standard_errors(survey):
+    table, run = survey
+    found, _, notes = run("full", "data.categories.baseline=false")
+    truth = smf.logit("y ~ C(region) + age", table).fit(disp=0, tol=1e-14, method="newton")
+    np.testing.assert_allclose(found.loc["age", "standard_error"], truth.bse["age"], rtol=1e-5)
+    free = [*(f"region={value}" for value in ("east", "north", "south")), "(intercept)"]
+    assert found.index[found.standard_error.isna()].tolist() == found.index[found.note == "not identified"].tolist()
+    assert found.index[found.standard_error.isna()].tolist() == free
+    assert all(f'"{name}"' in notes for name in free)
+    assert "set data.categories.baseline to true" in notes
+    penalised, page, notes = run("penalised", "loss.l2=0.01")
+    assert penalised.index.tolist() == found.index.tolist()
+    assert penalised.note.isna().all()
+    assert "(reference)" not in page
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_references_stand_before_their_columns_and_last_in_the_report(K):
+    values = CategoryColumn("c", ("v", "w"), baseline="u"), CategoryColumn("d", (), baseline="x")
+    encoding = Encoding((NumberColumn("a"), *values, NumberColumn("b")))
+    model = replace(model_of(K, columns=4, names=encoding.features), encoding=encoding)
+    names = ["a", "c=u", "c=v", "c=w", "d=x", "b", "(intercept)"]
+    table = coefficient_table(model, None).to_pandas()
+    assert table.column.tolist() == names * (1 if K == 2 else K)
+    without = coefficient_table(replace(model, encoding=None), None).to_pandas()
+    pd.testing.assert_frame_equal(table[table.note == ""].reset_index(drop=True), without)
+    assert (table[table.note == "reference"][["coefficient", "odds_ratio"]] == [0, 1]).all(axis=None)
+    contribution = contribution_deviation(model, torch.eye(4), np.full(4, 2.0))
+    assert contribution[2] == 0, "a column that is its reference alone"
+    found = rank_coefficients(model, np.full(4, 2.0), contribution, None, "none")
+    lines = {column.name: column.coefficients for column in found.columns}
+    assert {name: len(rows) for name, rows in lines.items()} == {
+        k: n * (K if K > 2 else 1) for k, n in {"a": 1, "c": 3, "d": 1, "b": 1}.items()
+    }
+    assert {row.column for row in lines["c"] if row.reference} == {"c=u"}
+    assert found.references == ("c=u", "d=x")
+    count = 2 if K == 2 else 2 * K
+    assert [row.reference for row in found.largest] == [False] * (2 * count) + [True] * count
+    assert {row.column for row in found.intercepts} == {"(intercept)"}
+    assert len(coefficients_chart(found).panels[0].bars) == 4
+    assert len(coefficients_chart(replace(found, columns=())).panels[0].bars) == 2 * count
 
 
 def test_without_intercept_it_has_no_statistics():

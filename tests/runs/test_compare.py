@@ -15,6 +15,7 @@ import pytest
 from run_files import made, metrics
 
 from flashlogit.commands.main import run_command
+from flashlogit.data.columns.encoding import Codes
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
 from flashlogit.runs.predictions import Predictions, read_predictions, write_predictions
@@ -99,9 +100,9 @@ def test_differences_are_those_of_the_metrics_on_the_same_rows(compare, runs):
     kept = read_predictions(runs / "few/predictions.safetensors", "test", 2)
     rows = table.iloc[kept.number - 1]
     np.testing.assert_array_equal(rows.y, kept.scores.y)
-    np.testing.assert_allclose(model.logits(rows[["a", "b"]].to_numpy()), kept.scores.logits, atol=1e-5)
+    np.testing.assert_allclose(model.logits(Codes.of(rows[["a", "b"]].to_numpy())), kept.scores.logits, atol=1e-5)
     right = [
-        (Model.load(runs / name).logits(rows[list(columns)].to_numpy()) > 0) == rows.y
+        (Model.load(runs / name).logits(Codes.of(rows[list(columns)].to_numpy())) > 0) == rows.y
         for name, columns in (("all", "abcd"), ("few", "ab"))
     ]
     alone = {"baseline": int((right[0] & ~right[1]).sum()), "run": int((right[1] & ~right[0]).sum())}
@@ -143,7 +144,7 @@ def test_other_rows_have_no_difference_but_on_a_file(compare, runs):
     few = f"{runs}/few/model.safetensors"
     assert found["differences"][few]["rows"] == N
     table = pd.read_csv(runs / "table.csv")
-    logits = Model.load(runs / "few").logits(table[["a", "b"]].to_numpy())
+    logits = Model.load(runs / "few").logits(Codes.of(table[["a", "b"]].to_numpy()))
     loss = np.logaddexp(0, np.where(table.y, -logits, logits)).mean()
     assert found["runs"][few]["log_loss"] == pytest.approx(loss)
     difference = loss - found["runs"][f"{runs}/all"]["log_loss"]

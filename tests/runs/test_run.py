@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from flashlogit.config.load import load_settings
+from flashlogit.data.columns.encoding import Codes
 from flashlogit.data.loading import load
 from flashlogit.models.model import Model
 from flashlogit.report import PICTURES
@@ -72,7 +73,7 @@ def test_the_model_file_is_a_linear_layer_with_its_context_and_the_config_trains
     found = metrics(folder)
     assert printed == {"directory": str(folder), **found}
     data = load_breast_cancer()
-    right = (expit(Model.load(folder).logits(data.data)) >= 0.3) == (data.target == 0)
+    right = (expit(Model.load(folder).logits(Codes.of(data.data))) >= 0.3) == (data.target == 0)
     splits = [found[split] for split in ("train", "validation", "test")]
     assert sum(split["rows"] for split in splits) == 569
     assert sum(split["accuracy"] * split["rows"] for split in splits) / 569 == pytest.approx(right.mean())
@@ -194,7 +195,7 @@ def test_the_coefficients_are_scikit_learns(solve, tmp_path):
     weight, intercept = model.raw()
     z = data.data @ weight[0] + intercept[0]
     np.testing.assert_allclose(z, theirs.decision_function(X), atol=1e-5)
-    np.testing.assert_allclose(model.logits(data.data), z, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(model.logits(Codes.of(data.data)), z, rtol=1e-9, atol=1e-9)
 
 
 def test_a_run_at_its_limit_says_so_and_goes_on_when_resumed(solve, tmp_path):

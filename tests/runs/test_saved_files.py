@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from flashlogit import LogisticRegression
 from flashlogit.commands.main import main
+from flashlogit.data.columns.encoding import Codes
 from flashlogit.models.model import Model, raw_coefficients
 from flashlogit.system.errors import UserError
 from flashlogit.system.safetensors_file import write_safetensors
@@ -244,10 +245,10 @@ def test_labels_that_are_written_as_whole_numbers_become_numbers(names, tmp_path
 def test_a_logit_beyond_all_numbers_is_refused(K):
     weight = np.array([[1e300, -1e300], [1.0, 1.0], [0.0, 0.0]])
     model = made(weight[0] if K == 2 else weight, labels="abc"[:K])
-    assert np.isfinite(model.logits(np.array([[1e5, 2e5]]))).all()
+    assert np.isfinite(model.logits(Codes.of(np.array([[1e5, 2e5]])))).all()
     for row in ([1e10, 1e10], [1e9, 0.0]):
         with pytest.raises(UserError):
-            model.logits(np.array([row]))
+            model.logits(Codes.of(np.array([row])))
 
 
 BAD_PROGRESS: list[tuple[str, list[str | int], list[Any]]] = [

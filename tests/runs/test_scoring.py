@@ -19,9 +19,9 @@ from scipy.special import expit
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.data import Label
-from flashlogit.data.columns.encoding import Standardization
+from flashlogit.data.columns.encoding import Codes, Standardization
 from flashlogit.data.columns.labels import find_rule
-from flashlogit.data.prediction import PredictionRows
+from flashlogit.data.files.tables import Table
 from flashlogit.models.model import Model
 
 
@@ -68,15 +68,15 @@ def test_a_far_mean_costs_no_digits(K):
     model = made(weight[0] if K == 1 else weight, bias=np.full(K, 0.5), standardization=far)
     block = 2.0**31 + z / 4
     block.flags.writeable = False  # it belongs to the caller
-    np.testing.assert_array_equal(model.logits(block), (z @ weight.T + 0.5).squeeze())
+    np.testing.assert_array_equal(model.logits(Codes.of(block)), (z @ weight.T + 0.5).squeeze())
 
 
 @pytest.mark.parametrize(
     ("data", "out"), [("data.csv", "out.parquet"), ("data.parquet", "out.csv"), ("data.csv.gz", "out.csv")]
 )
 def test_columns_are_matched_by_name_and_ids_kept(data, out, tmp_path, table, predict, monkeypatch):
-    whole, written = PredictionRows.blocks, tmp_path / out
-    monkeypatch.setattr(PredictionRows, "blocks", lambda self: (b for x in whole(self) for b in np.array_split(x, 3)))
+    written = tmp_path / out
+    monkeypatch.setattr(Table, "spans", lambda self, columns: iter([(0, 1700), (1700, 3400), (3400, self.rows)]))
     with pa.output_stream(str(tmp_path / data)) as stream:
         (pa.parquet.write_table if "parquet" in data else pa.csv.write_csv)(table, stream)
     for threshold, options in ((0.5, []), (0.9, ["--threshold", "0.9"])):
@@ -190,6 +190,8 @@ def test_what_a_run_knew_of_its_file_goes_with_its_model(train, tmp_path, comman
         assert "zz" in found["notes"][0]
     assert found["positives"] == 1
     told = json.loads(command("export", "--out", tmp_path / "m.onnx", "--json", model=model))
+    assert (told["inputs"], told["notes"]) == ({"c": "string"}, [])
+    told = json.loads(command("export", "--out", tmp_path / "m.joblib", "--json", model=model))
     assert "NAME=VALUE" in told["notes"][0]
 
 

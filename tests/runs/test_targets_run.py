@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from flashlogit.commands.main import run_command
 from flashlogit.config.load import load_settings
+from flashlogit.data.columns.encoding import Codes
 from flashlogit.data.loading import load
 from flashlogit.models.model import Model
 from flashlogit.runs import grid as runs_grid
@@ -95,7 +96,7 @@ def test_a_targets_model_predicts_and_is_evaluated(train, tmp_path, table, capsy
     assert run_command("predict", ["--model", str(tmp_path / "many/targets/b_c"), *shared, "--out", str(out)]) == 0
     model, predicted = Model.load(tmp_path / "many/targets/b_c"), pd.read_csv(out)
     np.testing.assert_allclose(
-        predicted.probability, 1 / (1 + np.exp(-model.logits(table[X_NAMES].to_numpy()))), rtol=1e-9
+        predicted.probability, 1 / (1 + np.exp(-model.logits(Codes.of(table[X_NAMES].to_numpy())))), rtol=1e-9
     )
     asked = ["--model", str(tmp_path / "many/targets/b_c"), "--data", str(tmp_path / "table.csv")]
     capsys.readouterr()

@@ -10,6 +10,9 @@ data.separator and data.decimal are for semicolons and decimal commas.
 Categories: a column of text becomes a column of 0 and 1 for each value, such
 as carrier=UA; values of fewer than ten training rows share carrier=(other), as
 data.categories has it. data.categorical: [auto, month] adds columns of numbers.
+A solver's fit without a penalty takes the most frequent value of each column
+for the reference, which has no column of its own and a coefficient of 0; others
+are given by data.categories.baseline, as in {month: 1}.
 The model remembers them; predict and evaluate say how many rows have a value
 that it does not know.
 
@@ -31,7 +34,8 @@ A run leaves a folder <output>/<name>/, and never replaces one unless told
   report.html             metrics with 95 % intervals, curves, coefficients in
                           one page
   coefficients.csv        those of your own columns, odds ratios, and without a
-                          penalty standard errors, z, p and 95 % intervals
+                          penalty standard errors, z, p and 95 % intervals; note
+                          says which are references, or not identified
   metrics.json            metrics of each split with intervals; of a solver the
                           gap, why it ended, iterations and reads of X
   model.safetensors       weight [1, D] or [K, D] and bias; columns, categories,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -157,9 +158,43 @@ class Categories(Settings):
     """A value that fewer training rows have is counted with the others, as `NAME=(other)`."""
     max: WholeNumber = Field(default=1000, ge=1)
     """Most values of a column that have a feature of their own; the most frequent have it."""
-    baseline: bool = False
-    """Whether the most frequent value has no feature, so that the others' coefficients are against it. Without a
-    penalty coefficients are unique only so, and have standard errors."""
+    baseline: bool | Literal["auto"] | dict[str, LabelValue] = "auto"
+    """Whether one value of each column, the reference, has no feature, so that the others' coefficients are against it:
+    the most frequent one, or what is given by column, as in `{plan: basic}`. Without a penalty coefficients are unique
+    and have standard errors only so; `auto` has references where a solver fits an intercept without a penalty."""
+
+
+DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
+
+
+class Dates(Settings):
+    """What becomes of a column of dates or times, as they are written, whatever the time zone."""
+
+    parts: list[DatePart] = Field(default=["year", "month", "weekday", "days"], min_length=1)
+    """year, day (of the month) and days (since 1970-01-01, with the time of the day) are numbers; month, weekday and
+    hour are categories."""
+    format: str | None = None
+    """How they are written in text, in the codes of Python's strptime, such as "%d.%m.%Y"; null finds it: ISO 8601, or
+    what reads most of the training file."""
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        if len({*self.parts}) < len(self.parts):
+            raise Conflict("lists a part twice", "parts", remedy="list each once")
+        if self.format is not None:
+            try:
+                datetime.strptime(datetime(2001, 12, 31).strftime(self.format), self.format)
+            except ValueError as error:
+                raise Conflict(f"no format of a date ({error})", "format", remedy='write it as "%d.%m.%Y"') from error
+        return self
+
+
+def _with_parts(value: object) -> object:
+    parts = [value] if isinstance(value, str) else value
+    return {"parts": parts} if isinstance(parts, list) else value
+
+
+AskedDates = Annotated[Dates, BeforeValidator(_with_parts, json_schema_input_type=list[DatePart] | Dates)]
 
 
 class FileData(DataSettings):
@@ -206,6 +241,12 @@ class FileData(DataSettings):
     those beside the others, as in `[auto, month]`."""
     categories: Categories = Categories()
     """How many of their values count."""
+    dates: dict[str, AskedDates] = Field(default={})
+    """Columns of dates or times, each with the parts that become features, as in `{joined: [year, month, days]}`. A
+    date that cannot be read is a missing value."""
+    numbers: list[str] = Field(default=[])
+    """Columns of text that are numbers with a percent sign, a currency, a unit or marks between the thousands, such as
+    `3%`, `$ 1,200` and `80 kg`; the number is what is written, so that `3%` is 3. All values have one unit or none."""
     missing: Literal["error", "impute"] = "error"
     """What to do about missing feature values: `impute` puts the training rows' mean in place of a number and marks it
     in a column of its own, `NAME (missing)`; a missing category becomes the category `NAME=(missing)`."""

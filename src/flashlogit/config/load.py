@@ -102,7 +102,9 @@ _WANTED = {
     "string_type": "text",
     "list_type": "a list",
     "tuple_type": "a list",
+    "dict_type": "a mapping",
     "too_long": "a list of {max_length}",
+    "too_short": "a list of at least {min_length}",
     "greater_than_equal": "at least {ge:.12g}",
     "less_than_equal": "at most {le:.12g}",
     "invalid_key": "text, as every key",
@@ -148,6 +150,9 @@ def _place(location: KeyPath) -> Place:
             path, owner, rivals = (*path, part), here[0], sections
             field = owner.model_fields.get(str(part))
             here = _members(field.annotation) if field else []
+            sections = _sections(here)
+        elif here and get_origin(here[0]) is dict:
+            path, here = (*path, part), _members(get_args(here[0])[1])
             sections = _sections(here)
         elif isinstance(part, int):
             path = (*path, part)

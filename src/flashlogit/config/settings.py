@@ -254,6 +254,19 @@ class RunSettings(Settings):
             return {key: value for key, value in tree.items() if key != "training"}
         return tree
 
+    def resolved(self) -> Self:
+        """Return the settings with `data.categories.baseline: auto` made true or false.
+
+        Without an intercept a reference would take from what the model can say, and not only from how it says it.
+        """
+        data, loss, solver = self.data, self.loss, self.solver
+        if not isinstance(data, FileData) or data.categories.baseline != "auto":
+            return self
+        unpenalised = not self.grid and loss.l1 == 0 and loss.l2 == 0
+        baseline = solver is not None and solver.intercept and unpenalised
+        categories = data.categories.model_copy(update={"baseline": baseline})
+        return self.model_copy(update={"data": data.model_copy(update={"categories": categories})})
+
     @model_validator(mode="after")
     def _one_way_to_learn(self) -> Self:
         if self.solver and "training" in self.model_fields_set:

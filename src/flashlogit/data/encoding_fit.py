@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..config.data import FileData
-from ..system.errors import UserError, column_word, listing, rows_text, some_of
-from .columns.encoding import MISSING, OTHER, CategoryColumn, Encoding, NumberColumn
+from ..config.data import FileData, LabelValue
+from ..system.errors import UserError, column_word, did_you_mean, listing, rows_text, some_of
+from .columns.encoding import MISSING, OTHER, CategoryColumn, Column, Encoding, NumberColumn
 from .dataset import DROPPED, TRAIN
 from .files.tables import Mask, Table, from_numpy, refuse_not_numbers, repeated, to_numpy
 from .files.text import as_text, holds_dates, is_text, numbers_as_text, numbers_problem, value_counts
+from .fit_text import fit_date, fit_measure
 
+_BASELINE = "data.categories.baseline"
+_FREE_TEXT = 100
+"""Distinct values up to which a column of text is taken for a category, however rare they are."""
 _REMEDY = "turn them into numbers, name categories in data.categorical, or leave them out with data.drop"
 
 
@@ -33,6 +38,7 @@ def fit_encoding(
         UserError: columns that lack values where none may be missing, or whose values say nothing.
     """
     training = splits == TRAIN
+    reference = settings.categories.baseline not in ("auto", False)
     missing = _missing_values(table, names, splits != DROPPED)
     impute = settings.missing == "impute"
     if missing and not impute:
@@ -40,23 +46,38 @@ def fit_encoding(
         problem = f"lacks values (they are empty or NaN) in {column_word(shown).split()[0]} {some_of(shown)}"
         remedy = "fill them in, leave out the rows or the columns, or set data.missing to impute"
         raise UserError(problem, setting=table.name, remedy=remedy)
-    columns: list[NumberColumn | CategoryColumn] = []
+    columns: list[Column] = []
     notes: list[str] = []
     counts = []
     for name in names:
-        if name in categorical:
+        if name in settings.dates:
+            asked = settings.dates[name]
+            dates, said = fit_date(table, name, asked, training, splits != DROPPED, impute=impute, reference=reference)
+            columns.append(dates)
+            notes.append(said)
+        elif name in settings.numbers:
+            measured, values = fit_measure(table, name, settings.decimal)
+            mean = _mean(values[training], name, table.name) if impute else None
+            columns.append(replace(measured, fill=mean, marked=name in missing))
+        elif name in categorical:
             column, count = _category(table, name, settings, training, notes)
-            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'})")
+            against = "" if column.baseline is None else f", reference {column.baseline}"
+            counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'}{against})")
             columns.append(column)
         else:
-            fill = _mean(table, name, training) if impute else None
+            numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
+            fill = _mean(numbers[training], name, table.name) if impute else None
             columns.append(NumberColumn(name, fill, marked=name in missing))
-    if filled := [name for name in missing if name not in categorical]:
+    if filled := [name for name in missing if name not in categorical and name not in settings.dates]:
         replaced = f"Missing values of {column_word(filled)} are replaced by the training rows' mean"
         notes.append(f"{replaced}, and marked in a column of their own")
     if counts:
         notes.insert(0, f"Categories: {some_of(counts)}")
     encoding = Encoding(tuple(columns), tuple(settings.missing_values), settings.separator, settings.decimal)
+    if not encoding.features:
+        problem = "leaves no feature, for every column has one value only in the training rows"
+        remedy = "give columns that vary, or set it to false"
+        raise UserError(problem, setting=_BASELINE, remedy=remedy)
     _refuse_equal_names(table, encoding)
     return encoding, notes
 
@@ -99,6 +120,14 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
     if strange := sorted(chosen.difference(names)):
         problem = f"lists {listing(strange)}, which is not among the features"
         raise UserError(problem, setting="data.categorical", remedy=f"name some of {listing(names)}")
+    for setting, columns in (("dates", [*settings.dates]), ("numbers", settings.numbers)):
+        if strange := [name for name in columns if name not in names]:
+            problem = f"lists {listing(strange)}, which is not among the features"
+            raise UserError(problem, setting=f"data.{setting}", remedy=f"name some of {listing(names)}")
+        if twice := [name for name in columns if name in chosen]:
+            problem, remedy = f"lists {listing(twice)}, and so does data.categorical", "take it out of one of them"
+            raise UserError(problem, setting=f"data.{setting}", remedy=remedy)
+        chosen |= {*columns}
     wrong = {name: what for name, what in table.not_numbers(names).items() if name not in chosen}
     text = {name for name in wrong if is_text(table.column(name).type)}
     if times := [name for name in wrong if _holds_times(table.column(name))]:
@@ -111,18 +140,29 @@ def categorical_columns(table: Table, names: Sequence[str], settings: FileData) 
         raise UserError(problem, setting=table.name, remedy=remedy)
     if not auto:
         refuse_not_numbers(table.name, wrong, _REMEDY)
+    text -= {*settings.dates, *settings.numbers}
+    chosen -= {*settings.dates, *settings.numbers}
+    _refuse_unknown_columns(settings.categories.baseline, sorted(chosen | text))
     return chosen | text
+
+
+def _refuse_unknown_columns(baseline: bool | str | dict[str, LabelValue], known: list[str]) -> None:
+    """Raise UserError where references are given of columns that are not categories, which are `known`."""
+    for name in baseline if isinstance(baseline, dict) else ():
+        if name not in known:
+            remedy = f"{f'name some of {listing(known)}' if known else 'leave it out'}, or list it in data.categorical"
+            problem = f'has "{name}", which is no column of categories{did_you_mean(name, known)}'
+            raise UserError(problem, setting=_BASELINE, remedy=remedy)
 
 
 def _holds_times(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_temporal(column.type)) or (is_text(column.type) and holds_dates(column))
 
 
-def _mean(table: Table, name: str, training: Mask) -> float:
-    """Return the mean over the training rows that have a value, which takes the place of a missing one."""
-    values = to_numpy(table.column(name).cast(pa.float64(), safe=False))[training]
+def _mean(values: NDArray[np.float64], name: str, file: str) -> float:
+    """Return the mean of the training rows' values [n] that are there, which takes the place of a missing one."""
     present = values[~np.isnan(values)]
-    place = f'column "{name}" of {table.name}'
+    place = f'column "{name}" of {file}'
     if not len(present):
         raise UserError("has no value in any training row", setting=place, remedy="leave it out with data.drop")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -141,6 +181,12 @@ def _category(
     text = as_text(table.column(name), place).filter(from_numpy(training))
     values, counts = value_counts(text)
     frequent = int(np.sum(to_numpy(counts) >= bounds.min_rows))
+    rare = 1 - float(to_numpy(counts)[:frequent].sum()) / max(int(pc.sum(counts).as_py() or 0), 1)
+    if frequent and rare > 0.5 and len(values) > _FREE_TEXT and name not in settings.categorical:
+        problem = f"has {len(values):,} values, and {rare:.0%} of the training rows have one that fewer than"
+        problem += f" {bounds.min_rows} of them share, as free text and names do"
+        remedy = "leave it out with data.drop, or name it in data.categorical, as in [auto, ...], for its other values"
+        raise UserError(problem, setting=place, remedy=remedy)
     if not frequent:
         problem = f"has {len(values):,} values and none of them in {bounds.min_rows} training rows"
         remedy = "leave it out with data.drop, as names of single things, or lower data.categories.min_rows"
@@ -150,7 +196,10 @@ def _category(
         chosen = f"the {bounds.max:,} most frequent have a feature (data.categories.max)"
         notes.append(f"{many}; {chosen}, the rest is {name}={OTHER}")
     names = values[: min(frequent, bounds.max)].to_pylist()
-    baseline = names[0] if bounds.baseline else None
+    given = bounds.baseline
+    baseline = names[0] if given is True or isinstance(given, dict) else None
+    if isinstance(given, dict) and name in given:
+        baseline = _reference(name, given[name], names, values.to_pylist())
     column = CategoryColumn(
         name,
         tuple(sorted(value for value in names if value != baseline)),
@@ -160,3 +209,20 @@ def _category(
         required=settings.missing == "error",
     )
     return column, len(values)
+
+
+def _reference(name: str, given: LabelValue, chosen: list[str], values: list[str]) -> str:
+    """Return the value of a column that the settings give as its reference, as `as_text` has it.
+
+    Raises:
+        UserError: it is none of those `chosen` to have a feature, or none of all `values`.
+    """
+    text = as_text(pa.chunked_array([pa.array([given])]))[0].as_py()
+    if text in chosen:
+        return str(text)
+    problem = f"is no value of the column in the training rows{did_you_mean(text, chosen)}"
+    remedy = f"choose one of {listing(chosen)}"
+    if text in values:
+        problem = "is one of the rare values, which are counted together"
+        remedy += ", or change data.categories.min_rows or max"
+    raise UserError(problem, setting=f"{_BASELINE}.{name}", value=given, remedy=remedy)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
-from .columns.encoding import EncodedTable, Encoding, Standardization
+from .columns.encoded import EncodedTable, reading_of
+from .columns.encoding import Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
@@ -102,7 +103,8 @@ def load(settings: Data, *, seed: int, device: torch.device, origins: bool = Fal
     X of every split is [N, D] on `device` in the dtype `settings.dtype`, y as `Rows` has it, and sample_weight, where
     there is a weight column, [N] float32 (float64 if X is). Every split has rows of positive weight of both classes; of
     more classes the training split has. The same settings, files and seed give the same rows in the same order.
-    `origins` asks for the training rows' numbers and groups or times, which take 16 bytes a row.
+    `origins` asks for the training rows' numbers and groups or times, which take 16 bytes a row. Only a run knows its
+    penalty: of `categories.baseline` `auto` counts as false here, and `RunSettings.resolved` decides on it.
 
     Raises UserError for whatever the user can mend: a file, a column, a value or a setting.
     """
@@ -126,7 +128,8 @@ def _reading(settings: FileData) -> Reading:
     """Return how the training file is read: categories that are named as they are written, since 01 and 1 are numbers
     alike and categories apart; columns that are found to be text are so anyhow."""
     named = () if isinstance(settings.categorical, str) else settings.categorical
-    return Reading(frozenset(named), tuple(settings.missing_values), settings.separator, settings.decimal)
+    text = frozenset((*named, *settings.dates, *settings.numbers))
+    return Reading(text, tuple(settings.missing_values), settings.separator, settings.decimal)
 
 
 class _Loader:
@@ -193,7 +196,7 @@ class _Loader:
             _require_all_classes(table.name, labels, splits, classes, along.remedy)
         encoding = None
         # A matrix of numbers has nothing to encode, and may be larger than the memory.
-        if categorical or settings.missing == "impute" or not table.only_numbers:
+        if categorical or settings.dates or settings.numbers or settings.missing == "impute" or not table.only_numbers:
             found, notes = fit_encoding(table, names, categorical, settings, splits)
             self._notes += notes
             encoding = None if found.trivial else found
@@ -229,7 +232,7 @@ class _Loader:
 
     def _other(self, split: int, file: TableFile, data: Dataset) -> Rows:
         """Return the rows of a file that are all of one split, read as the training file was."""
-        reading = _reading(self._settings) if data.encoding is None else data.encoding.reading
+        reading = _reading(self._settings) if data.encoding is None else reading_of(data.encoding)
         table = file.read(self._columns.features, self._columns.keys, reading)
         labels = self._labels(table, data.rule)
         table = self._encoded(table, data.encoding, labels.kept)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ..system.errors import UserError, listing
-from .columns.encoding import EncodedTable, Encoding
+from .columns.encoded import EncodedTable, reading_of
+from .columns.encoding import Codes, Encoding
 from .files.open import open_files
-from .files.tables import PLAIN, REMEDY_FOR_ROWS, Table, repeated
+from .files.tables import MISSING_VALUE, PLAIN, REMEDY_FOR_ROWS, Table, repeated
 
 _REMEDY = "give the kind of values that the model has learnt from"
 
@@ -33,13 +33,25 @@ class PredictionRows:
     def __len__(self) -> int:
         return self.table.rows
 
-    def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """Yield fresh float64 row blocks [n, D], together all rows in order.
+    def blocks(self) -> Iterator[Codes]:
+        """Yield blocks of rows as the model takes them, together all rows in order.
 
         Raises UserError, naming row and column, at a missing, NaN or infinite value.
         """
-        for _, block in self.table.finite_blocks(self.feature_names, remedy=REMEDY_FOR_ROWS):
-            yield block
+        table, names = self.table, self.feature_names
+        if isinstance(table, EncodedTable):
+            names = tuple(names[place] for place in table.layout.numbers)
+        for start, stop in table.spans(len(names)):
+            if isinstance(table, EncodedTable):
+                codes = table.codes(start, stop)
+            else:
+                codes = Codes.of(table.block(names, start, stop))
+            finite = np.isfinite(codes.numbers)
+            if not finite.all():
+                i, j = np.unravel_index(np.argmin(finite), finite.shape)
+                what = MISSING_VALUE if np.isnan(codes.numbers[i, j]) else "infinite"
+                raise table.unusable_value(names[int(j)], start + int(i), what, REMEDY_FOR_ROWS)
+            yield codes
 
 
 def read_for_prediction(
@@ -64,7 +76,7 @@ def read_for_prediction(
     Raises UserError for a file that cannot be used, and for a column that is missing or holds no numbers.
     """
     # The separator is the file's, and not the model's.
-    reading = replace(PLAIN if encoding is None else encoding.reading, any_separator=True)
+    reading = replace(PLAIN if encoding is None else reading_of(encoding), any_separator=True)
     file = open_files(path, setting, reading, labels=labels, labels_setting="--labels")
     columns = tuple(feature_names) if encoding is None else encoding.names
     file.require(columns, (), "the model", array_widths)

@@ -48,6 +48,8 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_iter_: Any
     _many_labels = False
     """Whether there is a model for each of T labels, none of which excludes another."""
+    _encoded = False
+    """Whether the columns were made of a file's, by a run whose encoding the estimator does not have."""
     _lacking: NDArray[np.bool_] | None = None
     """[K] whether a class had no row of a weight above 0, if any of three or more had none."""
 
@@ -57,8 +59,9 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Its coefficients are those of the raw columns, whatever standardisation the run had; its classes are the run's
         label names, as numbers where all of them are whole numbers. It predicts the likelier class, whatever threshold
-        the run had. Of a run with categories or imputed values the columns are those that were made of them, as
-        `feature_names_in_` names them; `flashlogit predict` makes them of a raw file.
+        the run had. Of a run with categories, dates or imputed values the columns are those that were made of
+        them, as `feature_names_in_` names them; `flashlogit.Predictor` makes them of records and data frames as the
+        file has them, `flashlogit predict` of a file.
 
         Raises:
             UserError: no such model.
@@ -67,6 +70,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         saved = raw_coefficients(Path(path))
         estimator = cls(fit_intercept=bool(np.any(saved.intercept != 0)))
         estimator.coef_, estimator.intercept_, estimator.classes_ = saved.coef, saved.intercept, saved.classes
+        estimator._encoded = saved.encoded
         estimator.n_features_in_ = saved.coef.shape[1]
         estimator.feature_names_in_ = np.array(saved.feature_names, dtype=object)
         estimator.n_iter_ = np.array([max(1, saved.iterations)], dtype=np.int32)
@@ -219,6 +223,7 @@ class FittedModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "classes_": rows.classes,
             "coef_": like(rows.reference, weight),
             "intercept_": like(rows.reference, bias),
+            "_encoded": False,
             "_lacking": lacking,
             "_many_labels": rows.y.ndim == 2,
         }

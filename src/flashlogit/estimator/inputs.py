@@ -115,10 +115,12 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         wrong = _columns_without_numbers(X)
         if not wrong:
             raise
-        raise ValueError(
-            f"X has columns that hold no numbers: {', '.join(wrong)}; encode categories (scikit-learn's OneHotEncoder),"
-            " derive numbers from dates, or leave the columns out"
-        ) from error
+        remedy = "encode categories (scikit-learn's OneHotEncoder), derive numbers from dates, or leave the columns out"
+        if getattr(estimator, "_encoded", False) and not reset:
+            remedy = (
+                "give the run that the model was loaded from to flashlogit.Predictor, which takes the file's columns"
+            )
+        raise ValueError(f"X has columns that hold no numbers: {', '.join(wrong)}; {remedy}") from error
     return matrix if scipy.sparse.issparse(matrix) else as_tensor(matrix)
 
 

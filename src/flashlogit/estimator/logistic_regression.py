@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from ..fitting.fit import Fit, FitPoint, fit, fit_softmax
-from ..fitting.inference import MAX_COLUMNS, Inference, infer
+from ..fitting.inference import MAX_COLUMNS, Inference, infer, not_identified
 from ..fitting.many import fit_many
 from ..passes import BackendName
 from ..system.errors import UserError
@@ -82,7 +82,8 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
             of the float64 solution, which `coef_` is rounded from where X is narrower; infinite where `max_iter` is 0;
             not after `partial_fit`.
         inference_: for two classes without a penalty, `flashlogit.fitting.inference.Inference` with standard errors,
-            z and p values and confidence intervals; None where they do not exist (separated or collinear data).
+            z and p values and confidence intervals, which are NaN for coefficients that collinear columns leave free;
+            None where there are none (separated data, or a fit that did not converge).
         n_features_in_, feature_names_in_: as in scikit-learn.
     """
 
@@ -317,6 +318,11 @@ class LogisticRegression(CallbackSupportMixin, FittedModel):  # type: ignore[mis
                 self.inference_ = infer(rows.X, rows.y, result.weight, result.bias, **how)
             except UserError as error:
                 warnings.warn(f"inference_ is None: {error}", UserWarning, stacklevel=3)
+                return
+            names = [*getattr(self, "feature_names_in_", [f"x{j}" for j in range(rows.X.shape[1])]), "intercept"]
+            if lacking := self.inference_.unidentified(names):
+                problem = f"columns are collinear: {not_identified(lacking)} in inference_"
+                warnings.warn(f"{problem}; leave out dependent columns", UserWarning, stacklevel=3)
 
 
 def _zeros(rows: TrainingRows, models: int) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,7 @@ def data_problem(config: Path, overrides: Sequence[str] = ()) -> DataProblem:
     from ..config.load import load_settings
     from ..system.memory import resolve_device
 
-    settings = load_settings(config, overrides)
+    settings = load_settings(config, overrides).resolved()
     device = resolve_device(settings.device)
     kernel = find_kernel(device)
     from ..data.dataset import class_weights, with_class_weight

@@ -33,6 +33,9 @@ def write_onnx(
 ) -> None:
     """Write an ONNX model: input X [n, D], outputs label [n] and probabilities [n, K].
 
+    One matrix is what a model of numbers alone is fitted to and asked with; where columns have types of their own,
+    `flashlogit.models.onnx_columns` makes an input of each.
+
     Numbers are of the coefficients' dtype, computed in float64: in float32 products of raw columns leave 2e-6 of a
     probability. Labels are int64, or strings.
 
@@ -46,31 +49,46 @@ def write_onnx(
     Raises:
         UserError: the package onnx is not installed, or labels are neither whole numbers (of 64 bits) nor strings.
     """
-    try:
-        from onnx import checker, helper, numpy_helper, parser
-    except ModuleNotFoundError as error:
-        problem = "writing ONNX needs the package onnx, which is not installed"
-        raise UserError(problem, remedy="pip install 'flashlogit[onnx]'") from error
-    classes = _onnx_labels(classes)
+    onnx = required_onnx()
+    classes = onnx_labels(classes)
     number = "double" if coef.dtype == np.float64 else "float"
     if len(coef) == 1:
         # Softmax of (0, z): onnxruntime's Sigmoid gives 0 for a logit of -40, and 1 - p would too.
         coef, intercept = np.vstack([0 * coef, coef]), np.append(0 * intercept, intercept)
     (K, D), label = coef.shape, "int64" if classes.dtype.kind == "i" else "string"
-    model = parser.parse_model(
+    model = onnx.parser.parse_model(
         _MODEL % {"number": number, "label": label, "D": D, "K": K, "code": 11 if number == "double" else 1}
     )
     constants = {"coef": coef.T.astype(np.float64, order="C"), "intercept": intercept.astype(np.float64)}
     for name, value in {**constants, "classes": classes}.items():
-        model.graph.initializer.append(numpy_helper.from_array(value, name))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     if feature_names is not None:
-        helper.set_model_props(model, {"feature_names": "\n".join(map(str, feature_names))})
-    checker.check_model(model)
+        onnx.helper.set_model_props(model, {"feature_names": "\n".join(map(str, feature_names))})
+    save_onnx(path, model)
+
+
+def required_onnx() -> Any:
+    """Return the package onnx; UserError where it is not installed."""
+    try:
+        import onnx.checker
+        import onnx.helper
+        import onnx.numpy_helper
+        import onnx.parser
+    except ModuleNotFoundError as error:
+        problem = "writing ONNX needs the package onnx, which is not installed"
+        raise UserError(problem, remedy="pip install 'flashlogit[onnx]'") from error
+    return onnx
+
+
+def save_onnx(path: Path, model: Any) -> None:
+    """Write an onnx.ModelProto in one step, once it is known to be valid."""
+    required_onnx().checker.check_model(model)
     content = model.SerializeToString()
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _onnx_labels(classes: Array) -> Array:
+def onnx_labels(classes: Array) -> Array:
+    """Return labels [K] as ONNX has them, int64 or strings; UserError for others."""
     if classes.dtype.kind in "biuf":
         with np.errstate(invalid="ignore"):
             numbers = classes.astype(np.int64)

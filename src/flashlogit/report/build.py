@@ -116,7 +116,9 @@ def build_report(
         labels=names,
         confusions=confusions,
         coefficients=rank_coefficients(model, deviation, contribution, inference, why_no_inference),
-        category=next((column.features[0] for column in encoded if isinstance(column, CategoryColumn)), None),
+        category=next(
+            (name for column in encoded if isinstance(column, CategoryColumn) for name in column.features), None
+        ),
         worst=None if number is None else worst_rows(split, number, names, settings.report.threshold),
     )
 

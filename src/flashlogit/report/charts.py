@@ -278,6 +278,7 @@ def coefficients_chart(coefficients: Coefficients) -> Chart | None:
     bars = [
         Bar((row.column,) if row.label is None else (row.column, row.label), row.per_deviation or 0.0)
         for row in coefficients.largest
+        if not row.reference
     ]
     if not bars:
         return None

@@ -25,6 +25,8 @@ OTHERS = 1000
 """Coefficients in the page's collapsed table; coefficients.csv has all."""
 _OF_COLUMN = 200
 """Coefficients shown of one column of the file, the largest ones."""
+REFERENCE = "reference"
+"""What coefficients.csv says of a category that has no feature, against which the column's others are."""
 _STATISTICS = ("standard_error", "z", "p_value", "ci_low", "ci_high")
 
 
@@ -33,7 +35,9 @@ class Coefficient:
     """A column's coefficient in the user's units and for one standard deviation more of it.
 
     label is the class for K > 2 classes. log_odds and log_odds_per_deviation are the same two numbers as logarithms of
-    odds ratios: for K > 2 classes less their mean over the classes. The last five are None without standard errors.
+    odds ratios: for K > 2 classes less their mean over the classes. standard_error to ci_high are None where the
+    coefficient has no standard error. reference is whether it is 0 because the column's other categories are against
+    this one.
     """
 
     column: str
@@ -47,6 +51,7 @@ class Coefficient:
     p_value: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class FileColumn:
     contribution: float
     """Standard deviation over the training rows of what it adds to the logit (see `contribution_deviation`)."""
     coefficients: tuple[Coefficient, ...]
-    """In the order of the features; of categories the highest first. Of many only the largest are here."""
+    """In the order of the features; of categories the highest first, the reference among them. Of many only the largest
+    are here."""
     left_out: int
 
 
@@ -71,6 +77,8 @@ class Coefficients:
     intercepts: tuple[Coefficient, ...]
     why_no_inference: str
     """Why there are no standard errors; empty where there are."""
+    references: tuple[str, ...] = ()
+    """The categories that the others of their columns are against, such as `region=east`."""
     columns: tuple[FileColumn, ...] = ()
     """Columns of the file by their contribution, the greatest first; none where each has one coefficient."""
     columns_left_out: int = 0
@@ -79,6 +87,9 @@ class Coefficients:
 
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     """Return a row for each column and, last, the intercept; for K > 2 classes one for each of them and each class.
+
+    A category that is the reference of its column has a row too, before the others' and with a coefficient of 0. `note`
+    says so, and that the data do not identify a coefficient.
 
     `odds_ratio` is exp(coefficient): the factor on the odds of the positive class for one unit more of the column. For
     K > 2 classes it is that on the odds of the class against the geometric mean of all, exp of the coefficient less its
@@ -94,14 +105,33 @@ def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
     for name in _STATISTICS:
         values = from_numpy(np.array(columns[name], np.float64))
         table[name] = pc.if_else(pc.is_nan(values), no_value(values.type), values)
+    unknown = "" if inference is None else "not identified"
+    lacking = [unknown if error != error else "" for error in columns["standard_error"]]
+    table["note"] = from_text(np.where(columns["reference"], REFERENCE, lacking).tolist())
     return pa.table(table)
 
 
+def _references(model: Model) -> tuple[list[int], list[str]]:
+    """Return the numbers of the features before which categories without a feature belong, and these categories."""
+    places: list[int] = []
+    names: list[str] = []
+    place = 0
+    for column in () if model.encoding is None else model.encoding.columns:
+        for offset, name in column.references:
+            places.append(place + offset)
+            names.append(name)
+        place += len(column.features)
+    return places, names
+
+
 def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
-    """Return values by name for each class, and within it for each column and the intercept."""
+    """Return values by name for each class, and within it for each column, also the references, and the intercept."""
     coefficients, names = np.column_stack(model.raw()), [*model.feature_names, INTERCEPT]
     if inference is not None:
         coefficients[0, : len(inference.coefficient)] = inference.coefficient
+    places, references = _references(model)
+    coefficients = np.insert(coefficients, places, 0.0, axis=1)
+    names = np.insert(np.array(names, object), places, references).tolist()
     K, size = len(coefficients), coefficients.size
     # Adding a number to a column's coefficient of every class changes no probability, so that single ones mean
     # something against the mean of the classes only. l2 leaves it at 0; l1 does not.
@@ -111,9 +141,10 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
         "label": [label for label in model.label_names for _ in names] if K > 1 else [None] * size,
         "coefficient": coefficients.reshape(-1),
         "log_odds": log_odds.reshape(-1),
+        "reference": np.insert(np.zeros(len(names) - len(places), np.bool_), places, True).tolist() * K,
     }
     for name in _STATISTICS:
-        known = [] if inference is None else getattr(inference, name).tolist()
+        known = [] if inference is None else np.insert(getattr(inference, name), places, np.nan).tolist()
         columns[name] = [*known, *[None] * (size - len(known))]  # without an intercept there is nothing to say of it
     return columns
 
@@ -134,8 +165,9 @@ def rank_coefficients(
         inference: standard errors in the user's units, for two classes; or None.
         why_no_inference: the reason for None.
     """
-    columns, D = _columns(model, inference), len(model.feature_names)
-    deviations = np.tile([*deviation, np.nan], len(columns["column"]) // (D + 1))
+    columns, (places, references) = _columns(model, inference), _references(model)
+    D = len(model.feature_names) + len(places)
+    deviations = np.tile([*np.insert(deviation, places, 0.0), np.nan], len(columns["column"]) // (D + 1))
     columns["per_deviation"] = columns["coefficient"] * deviations
     columns["log_odds_per_deviation"] = columns["log_odds"] * deviations
     # Intercepts, which have no deviation, come last.
@@ -152,6 +184,7 @@ def rank_coefficients(
         why_no_inference="" if inference is not None else why_no_inference,
         columns=found,
         columns_left_out=len(contribution) - len(found) if found else 0,
+        references=tuple(references),
     )
 
 
@@ -164,19 +197,23 @@ def _row(columns: dict[str, Any], i: int) -> Coefficient:
 def _by_file_column(model: Model, columns: dict[str, Any], contribution: NDArray[np.float64]) -> Iterator[FileColumn]:
     """Yield columns of the file, the greatest contribution first, as long as there is room for their coefficients; none
     where each has one coefficient."""
-    sizes, each_class = features_by_column(model), np.arange(len(columns["column"]), step=len(model.feature_names) + 1)
-    if len(each_class) == 1 and max(sizes.values()) == 1:
+    encoded = [None] * len(contribution) if model.encoding is None else model.encoding.columns
+    sizes = features_by_column(model)
+    lines = [n if of is None else n + len(of.references) for n, of in zip(sizes.values(), encoded, strict=True)]
+    names, begins, room = list(sizes), np.cumsum([0, *lines]), LARGEST + OTHERS
+    each_class = np.arange(len(columns["column"]), step=begins[-1] + 1)  # an intercept ends each
+    if len(each_class) == 1 and max(lines) == 1:
         return
-    names, begins, room = list(sizes), np.cumsum([0, *sizes.values()]), LARGEST + OTHERS
+    size = np.where(columns["reference"], np.inf, np.abs(columns["per_deviation"]))
     for c in np.argsort(-contribution, kind="stable").tolist():
         if room <= 0:
             return
         places = each_class[:, None] + np.arange(begins[c], begins[c + 1])
-        if model.encoding is not None and isinstance(model.encoding.columns[c], CategoryColumn):
+        if isinstance(encoded[c], CategoryColumn):
             order = np.argsort(-columns["coefficient"][places], axis=1, kind="stable")
             places = np.take_along_axis(places, order, axis=1)
         places = places.reshape(-1)
-        largest = np.argsort(-np.abs(columns["per_deviation"][places]), kind="stable")[: min(_OF_COLUMN, room)]
+        largest = np.argsort(-size[places], kind="stable")[: min(_OF_COLUMN, room)]
         rows = tuple(_row(columns, i) for i in places[np.sort(largest)])
         room -= len(rows)
         yield FileColumn(names[c], float(contribution[c]), rows, len(places) - len(rows))

@@ -34,8 +34,9 @@ def contribution_deviation(model: Model, X: Tensor, deviation: NDArray[np.float6
     sizes = np.array(list(features_by_column(model).values()), dtype=np.int64)
     ends = np.cumsum(sizes)
     stored = _of_mean(np.atleast_2d(model.weight.astype(np.float64)))
-    # The variance of a feature alone is that of its column.
-    found = np.square(_of_mean(model.raw()[0]) * deviation)[:, ends - 1].mean(axis=0)
+    # The variance of a feature alone is that of its column; a column of one category, the reference, has none.
+    variance = np.square(_of_mean(model.raw()[0]) * deviation).mean(axis=0)
+    found = np.where(sizes > 0, variance[np.maximum(ends - 1, 0)], 0.0)
     several = np.flatnonzero(sizes > 1).tolist()
     if several:
         spans = [(int(ends[c] - sizes[c]), int(ends[c])) for c in several]

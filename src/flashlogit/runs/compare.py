@@ -21,7 +21,7 @@ from ..metrics.intervals import Interval, bootstrap
 from ..metrics.paired import compare_paired
 from ..models.model import Model
 from ..system.errors import UserError, listing
-from ..system.safetensors_file import first_problem
+from ..system.strict import first_problem
 from .comparison import Against, Comparison, Measured
 from .directory import PREDICTIONS
 from .predictions import Predictions, read_predictions

@@ -17,6 +17,7 @@ from ..config.data import Settings
 from ..metrics.scores import SplitScores
 from ..system.errors import UserError
 from ..system.safetensors_file import read_safetensors, write_safetensors
+from ..system.strict import parser_of
 
 _KIND = "predictions"
 _REMEDY = "copy the run again, or train it again with --overwrite"
@@ -68,7 +69,7 @@ def read_predictions(path: Path, split: str, classes: int) -> Predictions | None
     """
     if not path.is_file():
         return None
-    tensors, _ = read_safetensors(path, kind=_KIND, content=_Header, remedy=_REMEDY)
+    tensors, _ = read_safetensors(path, kind=_KIND, content=parser_of(_Header), remedy=_REMEDY)
     parts = {name.removeprefix(f"{split}."): of for name, of in tensors.items() if name.startswith(f"{split}.")}
     if not parts:
         return None

@@ -44,6 +44,7 @@ def train_run(
         UserError: a setting, file or value that cannot be used, or training that diverged.
         Interrupted: Ctrl-C or another signal to stop while training; the checkpoint holds what was reached.
     """
+    settings = settings.resolved()
     device = resolve_device(settings.device)
     choose_backend(settings.backend, device, few=True)  # refuses before any work what cannot be had
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None

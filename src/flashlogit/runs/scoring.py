@@ -167,7 +167,7 @@ def _predictions(
     """Yield the output block by block; without a threshold, as of several targets, there are no labels."""
     names, start = from_text(models[0].label_names).cast(pa.string()), 0
     for block in rows.blocks():
-        columns = rows.ids.slice(start, len(block)).columns
+        columns = rows.ids.slice(start, len(block.numbers)).columns
         for model in models:
             z = model.logits(block)
             p = expit(z)[:, None] if z.ndim == 1 else softmax(z)
@@ -176,7 +176,7 @@ def _predictions(
                 number = (p[:, 0] >= threshold).astype(np.int64) if z.ndim == 1 else z.argmax(axis=1)
                 columns.append(names.take(from_numpy(number)))
         yield pa.Table.from_arrays(columns, schema=schema)
-        start += len(block)
+        start += len(block.numbers)
 
 
 def _require_writable(ids: pa.Schema, writer: Any, file: str) -> None:

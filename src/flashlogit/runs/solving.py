@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from ..config.settings import SolverSettings
+from ..data.columns.encoding import CategoryColumn
 from ..data.dataset import Dataset, Rows, class_weights, with_class_weight
 from ..fitting.fit import Fit, FitPoint, FitState, Parameters, fit, fit_at_once, fit_softmax
-from ..fitting.inference import Inference, infer
+from ..fitting.inference import Inference, infer, not_identified
 from ..models.model import Model
+from ..report.coefficients import INTERCEPT
 from ..report.content import SolverSummary
 from ..solvers.choose import choose_method
 from ..system.errors import UserError
@@ -248,7 +250,10 @@ class SolverRun:
                     raise progress.interrupted() from None
             except ValueError as error:
                 raise (task.saved.unusable(str(error)) if task.saved else UserError(str(error))) from error
+        inference, why_not = self._infer(result)
         summary = _summary(result)
+        if inference is not None and (note := self._unidentified(inference)):
+            summary = replace(summary, notes=(*summary.notes, note))
         compiled = result.compile_seconds
         task.say(
             f"{result.solver}: {result.iterations} iteration{'' if result.iterations == 1 else 's'},"
@@ -256,7 +261,7 @@ class SolverRun:
             + (f" (after {compiled:.1f} s of compilation)" if compiled >= 0.05 else "")
         )
         task.say("\n".join([summary.statement, *(f"note: {note}" for note in summary.notes)]))
-        return Learned(result.weight, result.bias, progress.history, summary, *self._infer(result), grid)
+        return Learned(result.weight, result.bias, progress.history, summary, inference, why_not, grid)
 
     def _choose_penalty(self) -> GridTables:
         """Solve the grid and take over its penalty, with which all training rows are then fitted."""
@@ -327,6 +332,20 @@ class SolverRun:
             return None, str(error)
         return inference, ""
 
+    def _unidentified(self, inference: Inference) -> str:
+        """Return a sentence on the coefficients that have no standard errors; "" where all have one."""
+        dataset = self._task.dataset
+        names = inference.unidentified([*dataset.feature_names, INTERCEPT])
+        if not names:
+            return ""
+        remedy, columns = "leave out dependent columns", dataset.encoding.columns if dataset.encoding else ()
+        full = {
+            name for each in columns if isinstance(each, CategoryColumn) and not each.baseline for name in each.features
+        }
+        if self._settings.intercept and not full.isdisjoint(names):
+            remedy = "set data.categories.baseline to true for those of the categories against a reference"
+        return f"{not_identified(names)}; {remedy}"
+
 
 def _summary(result: Fit) -> SolverSummary:
     certificate, separation = result.certificate, result.separation
@@ -350,7 +369,8 @@ def _on_columns(model: Model, dataset: Dataset, where: str | None) -> Parameters
         problem = (
             f"is a model of {len(theirs):,} {what}, the first {theirs[0]!r}; the data have {len(ours):,}, the first"
         )
-        remedy = f"choose a model of the same {what}, or leave it out"
+        and_references = " and references (data.categories.baseline)" if what == "columns" and model.encoding else ""
+        remedy = f"choose a model of the same {what}{and_references}, or leave it out"
         raise UserError(f"{problem} {ours[0]!r}", setting="solver.start", value=where, remedy=remedy)
     raw, intercept = model.raw()
     here = dataset.standardization

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
+
+PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+"""What is read as a number in a file of text."""
+FORMULA = "^'*[=+@\\-\\t\\r\\n＝＋－＠]"
+"""Beginnings of text that spreadsheets take for a formula, and those that already have an apostrophe before them."""
+
+
+def safe_cell(text: str) -> str:
+    """Return a text of a CSV file with an apostrophe before it where a spreadsheet would run it; taking one away from
+    each that begins so gives the text back."""
+    runs = re.match(FORMULA, text) is not None and re.match(PLAIN_NUMBER, text, re.ASCII) is None
+    return f"'{text}" if runs else text
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -32,7 +31,7 @@ _BLANK = b"0" * 64
 _DTYPES = {"F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "BOOL"}
 """The dtypes that both NumPy and torch have."""
 
-Content = TypeVar("Content", bound=BaseModel)
+Content = TypeVar("Content")
 
 
 def write_safetensors(
@@ -55,14 +54,14 @@ def write_safetensors(
 
 
 def read_safetensors(
-    path: Path, *, kind: str, content: type[Content], remedy: str
+    path: Path, *, kind: str, content: Callable[[str], Content], remedy: str
 ) -> tuple[dict[str, NDArray[Any]], Content]:
-    """Return arrays by name, and the JSON object as an instance of `content`.
+    """Return arrays by name, and what `content` makes of the JSON object.
 
     Args:
         path: an existing file; one of version 0.1.0, which has no checksum, is read too.
         kind: what the file must be, such as "model".
-        content: a strict pydantic model of the JSON object.
+        content: takes the object's text, and raises ValueError, with the reason, for one that it refuses.
         remedy: how a UserError ends.
 
     Raises:
@@ -93,9 +92,9 @@ def read_safetensors(
     if found not in (f"flashlogit-{kind}-1", f"flashlogit-{kind}-2"):
         raise refused(f"is no {kind} that this version of flashlogit reads")
     try:
-        return tensors, content.model_validate_json(text)
-    except ValidationError as error:
-        raise refused(f"is no {kind} that can be used ({first_problem(error)})") from error
+        return tensors, content(text)
+    except ValueError as error:
+        raise refused(f"is no {kind} that can be used ({error})") from error
 
 
 def _checksum(path: Path, inside: str) -> str:
@@ -115,10 +114,3 @@ def _text_of_0_1_0(metadata: Mapping[str, str]) -> str:
     if _ENTRY in parts:
         return parts[_ENTRY]
     return "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in parts.items()) + "}"
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first thing that is wrong, and where it stands."""
-    detail = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part)[:40] for part in detail["loc"])
-    return f"{place}: {detail['msg']}" if place else detail["msg"]

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from ..system.errors import UserError
-from ..system.safetensors_file import first_problem, read_safetensors, write_safetensors
+from ..system.safetensors_file import read_safetensors, write_safetensors
+from ..system.strict import first_problem, parser_of
 from .optimizers import State
 
 _REMEDY = "start again with --overwrite"
@@ -69,7 +70,7 @@ class Checkpoint:
         """
         if not path.is_file():
             raise UserError("there is no such checkpoint", setting=path, remedy="start the run without --resume")
-        arrays, state = read_safetensors(path, kind="checkpoint", content=_State, remedy=_REMEDY)
+        arrays, state = read_safetensors(path, kind="checkpoint", content=parser_of(_State), remedy=_REMEDY)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return cls(tensors, state.progress, state.origin, path)
 
@@ -141,5 +142,5 @@ def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any,
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for name in [*then, *(name for name in now if name not in then)]:
             yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-    elif then != now:
+    elif then != now and (then is not None or now):  # a setting that earlier versions lacked, and that is off
         yield key, then, now

@@ -1,10 +1,12 @@
-"""From the columns of a file to numbers: categories one-hot, missing numbers filled in and marked, then standardised.
+"""From the columns of a file to numbers: categories one-hot, dates in parts, missing numbers filled in and marked.
 
     carrier          ->  carrier=AA, carrier=UA, ..., carrier=(other), carrier=(missing)
     dep_delay        ->  dep_delay, dep_delay (missing)
+    joined           ->  joined year, joined month=1, ..., joined month=12, joined days, joined (missing)
 
-An encoding is found once, on the training rows, and is part of the model: every other file is read by the same one,
-by name. It is all vectorised: a category's number is looked up by Arrow, and written into a block by NumPy.
+An encoding is found once, on the training rows, and is part of the model: every other file, and every single record, is
+read by the same one, by name. A column's values become numbers and buckets (which of some features is 1, -1 for none);
+features are made of these only where X is. NumPy and Python only: a model is served where neither Arrow nor torch is.
 """
 
 from __future__ import annotations
@@ -12,19 +14,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
-from ...config.data import DecimalPoint, Separator
-from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, from_text, to_numpy
-from ..files.text import as_text
+from ...system.decoding import decoded
+from ..files.values import MISSING_WORDS, DatePart, measure_of, number_of, seconds_of, text_of
 
 OTHER, MISSING = "(other)", "(missing)"
+NO_MOMENT = np.iinfo(np.int64).min
+"""A missing date among int64 seconds, as NumPy's datetime64 has it."""
+NUMBER = -1
+"""Of a run of features: it is one number."""
+_DAY = 86_400
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+LEVELS: dict[str, tuple[str, ...]] = {
+    "month": tuple(str(month) for month in range(1, 13)),
+    "weekday": WEEKDAYS,
+    "hour": tuple(str(hour) for hour in range(24)),
+}
+"""Parts of a date that are categories, with all their values; the others are numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,50 @@ class NumberColumn:
     """A column of numbers.
 
     fill: what takes the place of a missing value (None: none may be missing); marked: whether a second feature is 1
-    where a value was missing.
+    where a value was missing; unit: what stands around the numbers in text, "" for nothing, and None for a column that
+    `data.numbers` does not name.
     """
 
     name: str
     fill: float | None = None
     marked: bool = False
+    unit: str | None = None
     kind: Literal["number"] = "number"
 
     @property
     def features(self) -> tuple[str, ...]:
         """The features' names."""
         return (self.name, f"{self.name} {MISSING}") if self.marked else (self.name,)
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The features in order: `NUMBER`, or how many belong to one bucket."""
+        return (NUMBER, 1) if self.marked else (NUMBER,)
+
+    @property
+    def in_text(self) -> bool:
+        """Whether the column has to be read as text."""
+        return self.unit is not None
+
+    references: ClassVar[tuple[tuple[int, str], ...]] = ()
+    """As of a `CategoryColumn`; numbers have none."""
+
+    def number(self, value: Any, decimal: str) -> float:
+        """Return a value as a number, NaN for a missing one; ValueError where it is none, or of another unit."""
+        if self.unit is None or not isinstance(value, str) or not value.strip():
+            return number_of(value, decimal)
+        number, unit = measure_of(value, decimal)
+        if unit not in ("", self.unit):
+            raise ValueError(f"has the unit {unit!r}, and the model has learnt from {self.unit or 'numbers alone'!r}")
+        return number
+
+    def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
+        """Return the number and the buckets of a value; `words` are spellings of a missing one."""
+        number = float("nan") if isinstance(value, str) and value.strip() in words else self.number(value, decimal)
+        missing = number != number
+        if missing and self.fill is not None:
+            number = self.fill
+        return [number], [0 if missing else -1] if self.marked else []
 
 
 @dataclass(frozen=True)
@@ -65,6 +107,8 @@ class CategoryColumn:
     required: bool = False
     kind: Literal["category"] = "category"
 
+    in_text = True
+
     @property
     def buckets(self) -> tuple[str, ...]:
         """The values and what stands for the rest."""
@@ -76,33 +120,179 @@ class CategoryColumn:
         """The features' names."""
         return tuple(f"{self.name}={bucket}" for bucket in self.buckets)
 
-    def look_up(self, text: pa.ChunkedArray) -> tuple[NDArray[np.int64], Mask]:
-        """Return the bucket of each row [N] of a column that `as_text` made, -1 for none; and which rows have a value
-        that the column does not know."""
-        # Models of earlier versions have values as they were written, such as True. The baseline's place is -1.
-        known = as_text(pa.chunked_array([from_text([self.baseline or "", *self.values])]))
-        found = pc.index_in(text, value_set=known.combine_chunks(), skip_nulls=True)
-        places: NDArray[np.int64] = np.nan_to_num(to_numpy(found)).astype(np.int64) - 1
-        absent = to_numpy(pc.is_null(text))
-        strange: Mask = to_numpy(pc.is_null(found)) & ~absent
-        places[strange] = len(self.values) if self.other else -1
-        places[absent] = len(self.buckets) - 1 if self.missing else -1
-        return places, strange & (not self.other)
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """As of a `NumberColumn`."""
+        return (len(self.buckets),)
+
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """Categories that have no feature, each with the number of the column's features before which it belongs."""
+        return () if self.baseline is None else ((0, f"{self.name}={self.baseline}"),)
+
+    @cached_property
+    def _places(self) -> dict[str | None, int]:
+        # Models of earlier versions have values as they were written, such as True.
+        known: dict[str | None, int] = {text_of(value): place for place, value in enumerate(self.values)}
+        known[None] = len(self.buckets) - 1 if self.missing else -1
+        if self.baseline is not None:
+            known[text_of(self.baseline)] = -1
+        return known
+
+    def bucket(self, value: Any, words: frozenset[str] = frozenset()) -> tuple[int, bool]:
+        """Return the bucket of a value, and whether the column does not know it, nor missing ones where it is missing;
+        ValueError for a missing one where none may be."""
+        text = text_of(value)
+        place = self._places.get(text)
+        if place is None:
+            if text not in words:
+                return (len(self.values), False) if self.other else (-1, True)
+            text, place = None, self._places[None]
+        if text is None and self.required:
+            raise ValueError("is missing")
+        return place, text is None and not self.missing
+
+    def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
+        """As of a `NumberColumn`."""
+        return [], [self.bucket(value, words)[0]]
 
 
-_Columns: TypeAlias = tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...]
+@dataclass(frozen=True)
+class PartOfDate:
+    """A part of a date. fill: what takes the place of a missing number; levels: the numbers that have a feature each,
+    where the part is a category; baseline: the one that has none, 0 in all."""
+
+    part: DatePart
+    fill: float | None = None
+    levels: tuple[int, ...] | None = None
+    baseline: int | None = None
+
+    def name_of(self, level: int) -> str:
+        """Return what a level is called: 3 of month is `3`, 0 of weekday `Monday`."""
+        return LEVELS[self.part][level - (self.part == "month")]
+
+
+@dataclass(frozen=True)
+class DateColumn:
+    """A column of dates or times, as they are written: time zones are left out.
+
+    parts: what becomes of them, in order; form: how text is written, as for `seconds_of`; marked: whether a last
+    feature is 1 where a date is missing or cannot be read; required: whether none may be.
+    """
+
+    name: str
+    parts: tuple[PartOfDate, ...]
+    form: str | None = None
+    marked: bool = False
+    required: bool = False
+    kind: Literal["date"] = "date"
+
+    in_text = True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names."""
+        names = []
+        for each in self.parts:
+            stem = f"{self.name} {each.part}"
+            names += [stem] if each.levels is None else [f"{stem}={each.name_of(level)}" for level in each.levels]
+        return (*names, f"{self.name} {MISSING}") if self.marked else tuple(names)
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """As of a `NumberColumn`."""
+        parts = tuple(NUMBER if each.levels is None else len(each.levels) for each in self.parts)
+        return (*parts, 1) if self.marked else parts
+
+    @property
+    def references(self) -> tuple[tuple[int, str], ...]:
+        """As of a `CategoryColumn`."""
+        starts = np.cumsum([0, *map(abs, self.runs)]).tolist()
+        found = [(start, each) for start, each in zip(starts, self.parts, strict=False) if each.baseline is not None]
+        return tuple((start, f"{self.name} {each.part}={each.name_of(each.baseline or 0)}") for start, each in found)
+
+    def coded(self, seconds: Any) -> tuple[list[Any], list[Any]]:
+        """Return the numbers and the buckets of moments that are not missing: an int, or int64 [n]."""
+        found = calendar(seconds, {each.part for each in self.parts})
+        numbers = [found[each.part] for each in self.parts if each.levels is None]
+        buckets = [self._places[each.part][found[each.part]] for each in self.parts if each.levels is not None]
+        return numbers, [*buckets, *([0 * seconds - 1] if self.marked else [])]
+
+    @cached_property
+    def missing(self) -> tuple[list[float], list[int]]:
+        """The numbers and buckets of a missing date."""
+        numbers = [float("nan") if each.fill is None else each.fill for each in self.parts if each.levels is None]
+        buckets = [-1 for each in self.parts if each.levels is not None]
+        return numbers, [*buckets, *([0] if self.marked else [])]
+
+    @cached_property
+    def _places(self) -> dict[str, NDArray[np.int64]]:
+        places: dict[str, NDArray[np.int64]] = {}
+        for each in self.parts:
+            if each.levels is not None:
+                places[each.part] = np.full(25, -1)
+                places[each.part][list(each.levels)] = np.arange(len(each.levels))
+        return places
+
+    def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
+        """As of a `NumberColumn`; a date that cannot be read is missing."""
+        seconds = seconds_of(value, self.form)
+        if seconds is not None:
+            return self.coded(seconds)
+        if self.required:
+            raise ValueError("is missing, or no date")
+        return self.missing
+
+
+def calendar(seconds: Any, parts: set[DatePart]) -> dict[str, Any]:
+    """Return the parts of moments, which are seconds from 1970-01-01: an int, or int64 [n].
+
+    Year, month and day are of the Gregorian calendar by whole numbers alone (Hinnant, "chrono-compatible low-level date
+    algorithms", civil_from_days), so that a single row, a million of them and an ONNX graph do the same. weekday is 0
+    for Monday, and days the time in days, with its fraction.
+    """
+    days = seconds // _DAY
+    found: dict[str, Any] = {"days": seconds / _DAY, "hour": seconds % _DAY // 3600, "weekday": (days + 3) % 7}
+    if parts & {"year", "month", "day"}:
+        shifted = days + 719_468  # from 0000-03-01 on, so that a leap day is a year's last
+        era = shifted // 146_097
+        day_of_era = shifted - era * 146_097
+        year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+        day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+        from_march = (5 * day_of_year + 2) // 153
+        month = from_march + 3 - 12 * (from_march >= 10)
+        found |= {"year": year_of_era + era * 400 + (month <= 2), "month": month}
+        found["day"] = day_of_year - (153 * from_march + 2) // 5 + 1
+    return found
+
+
+Column: TypeAlias = NumberColumn | CategoryColumn | DateColumn
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Rows by their columns' numbers [n, P] float64, and buckets [n, Q]: the place of the feature that is 1 among those
+    of a run, -1 for none."""
+
+    numbers: NDArray[np.float64]
+    buckets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, block: NDArray[np.float64]) -> Codes:
+        """Return rows [n, D] of numbers alone."""
+        return cls(block, np.empty((len(block), 0), np.int64))
 
 
 @dataclass(frozen=True)
 class Encoding:
     """All feature columns of a file in order, and what becomes of them."""
 
-    columns: _Columns
+    columns: tuple[Column, ...]
     missing_values: tuple[str, ...] = ()
     """Further spellings of a missing value in files and columns of text."""
-    separator: Separator = ","
+    separator: Literal[",", ";", "|", "\t"] = ","
     """What is between the columns of a .csv file, unless its header line shows something else."""
-    decimal: DecimalPoint = "."
+    decimal: Literal[".", ","] = "."
     """The decimal point in files of text."""
 
     @property
@@ -115,36 +305,73 @@ class Encoding:
         """The features, in order: those of the first column, of the second, ..."""
         return tuple(feature for column in self.columns for feature in column.features)
 
-    @property
-    def reading(self) -> Reading:
-        """How other files are to be read: categories as they are written."""
-        text = frozenset(column.name for column in self.columns if isinstance(column, CategoryColumn))
-        return Reading(text, self.missing_values, self.separator, self.decimal)
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the features of numbers and buckets are."""
+        return Layout.of([run for column in self.columns for run in column.runs])
 
     @property
     def trivial(self) -> bool:
         """Whether the features are the columns as they are, in any file."""
         return self == Encoding(tuple(NumberColumn(name) for name in self.names))
 
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """All spellings of a missing value in text."""
+        return MISSING_WORDS.union(self.missing_values)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, value: Any) -> Encoding:
+        """Return the encoding of `to_json`, or of the list of columns alone that earlier versions wrote; ValueError for
+        one that no training file gives."""
+        encoding: Encoding = decoded(cls, {"columns": value} if isinstance(value, list) else value, "encoding")
+        if len({*encoding.names}) < len(encoding.names):
+            raise ValueError("two columns have the same name")
+        for column in encoding.columns:
+            if isinstance(column, CategoryColumn) and column.baseline in column.values:
+                raise ValueError(f"the baseline of column {column.name[:40]!r} is one of its values")
+            if isinstance(column, DateColumn):
+                for each in column.parts:
+                    known = range(each.part == "month", len(LEVELS.get(each.part, ())) + (each.part == "month"))
+                    if (each.levels is None) != (each.part not in LEVELS) or not {*(each.levels or ())} <= {*known}:
+                        raise ValueError(f"the {each.part} of column {column.name[:40]!r} has levels that none has")
+        return encoding
 
-def _checked(encoding: Encoding | _Columns) -> Encoding:
-    """Return the encoding; ValueError for one that no training file gives."""
-    encoding = encoding if isinstance(encoding, Encoding) else Encoding(encoding)
-    if len({*encoding.names}) < len(encoding.names):
-        raise ValueError("two columns have the same name")
-    for column in encoding.columns:
-        if isinstance(column, CategoryColumn) and column.baseline in column.values:
-            raise ValueError(f"the baseline of column {column.name[:40]!r} is one of its values")
-    return encoding
 
+@dataclass(frozen=True)
+class Layout:
+    """Where features are: those of numbers [P], and of each of the Q buckets the first and how many."""
 
-EncodingInJson: TypeAlias = Annotated[Encoding | _Columns, AfterValidator(_checked)]
-"""What `Encoding.to_json` gives, or the columns alone as in earlier versions. It is the type of a field of a pydantic
-model, and the field's value is an Encoding."""
+    numbers: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    widths: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, runs: Sequence[int]) -> Layout:
+        """Return the layout of runs of features."""
+        widths = np.array(runs, np.intp)
+        numbers, sizes = widths == NUMBER, np.abs(widths)
+        starts = np.cumsum(sizes) - sizes
+        return cls(starts[numbers], starts[~numbers], widths[~numbers])
+
+    @property
+    def size(self) -> int:
+        """How many features there are."""
+        return len(self.numbers) + int(self.widths.sum())
+
+    def features(self, codes: Codes) -> NDArray[np.float64]:
+        """Return the features [n, D]."""
+        block = np.zeros((len(codes.numbers), self.size))
+        block[:, self.numbers] = codes.numbers
+        here = np.arange(len(block))
+        for start, bucket in zip(self.starts.tolist(), codes.buckets.T, strict=True):
+            known = bucket >= 0
+            block[here[known], start + bucket[known]] = 1.0
+        return block
 
 
 @dataclass(frozen=True)
@@ -158,66 +385,3 @@ class Standardization:
     def identity(cls, columns: int) -> Standardization:
         """Return the one that leaves `columns` columns as they are."""
         return cls(mean=np.zeros(columns), scale=np.ones(columns))
-
-
-class EncodedTable(Table):
-    """A table's features, made block by block from its columns."""
-
-    def __init__(
-        self, table: Table, encoding: Encoding, kept: Mask | None = None, remedy: str = NUMBERS_REMEDY
-    ) -> None:
-        """The rows where `kept` [N] is true (all if None) must be usable; `remedy` is for columns that are not.
-
-        UserError where a column of numbers holds something else, or a category is missing that may not be.
-        """
-        super().__init__(table.name, table.rows)
-        self._table = table
-        self._encoding = encoding
-        self._numbers = [c.name for c in encoding.columns if isinstance(c, NumberColumn)]
-        table.require_numbers(self._numbers, remedy)
-        self._widths = [len(column.features) for column in encoding.columns]
-        self._buckets: dict[str, NDArray[np.int64]] = {}
-        kept = np.ones(table.rows, np.bool_) if kept is None else kept
-        unknown = []
-        for column in encoding.columns:
-            if isinstance(column, CategoryColumn):
-                name = column.name
-                text = as_text(table.column(name), f'column "{name}" of {table.name}', remedy)
-                missing = to_numpy(pc.is_null(text)) & kept
-                if column.required and missing.any():
-                    raise table.unusable_value(name, int(np.argmax(missing)), MISSING_VALUE)
-                self._buckets[name], strange = column.look_up(text)
-                strange &= kept
-                if count := int(strange.sum()):
-                    have, value = "has" if count == 1 else "have", text[int(np.argmax(strange))].as_py()[:40]
-                    unknown.append(
-                        f'{count} of {kept.sum()} rows {have} a value of "{name}" that the model does not know,'
-                        f' such as "{value}"'
-                    )
-        self.unknown = tuple(unknown)
-        """Sentences on the rows whose value the encoding does not know, one for each column with some."""
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return a column of the file, such as the label."""
-        return self._table.column(name)
-
-    def block(self, names: Sequence[str], start: int, stop: int) -> NDArray[np.float64]:
-        """Return rows of all features; `names` must be those of the encoding."""
-        assert len(names) == len(self._encoding.features)
-        block = np.zeros((stop - start, len(names)), dtype=np.float64)
-        numbers = iter((self._table.block(self._numbers, start, stop) if self._numbers else block[:, :0]).T)
-        here = np.arange(stop - start)
-        place = 0
-        for column, width in zip(self._encoding.columns, self._widths, strict=True):
-            if isinstance(column, CategoryColumn):
-                bucket = self._buckets[column.name][start:stop]
-                known = bucket >= 0
-                block[here[known], place + bucket[known]] = 1.0
-            else:
-                values = next(numbers)
-                missing = np.isnan(values)
-                block[:, place] = values if column.fill is None else np.where(missing, column.fill, values)
-                if column.marked:
-                    block[:, place + 1] = missing
-            place += width
-        return block

@@ -11,15 +11,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
 from ...config.data import Label
+from ...system.decoding import decoded
 from ...system.errors import UserError, did_you_mean, listing, number_text, row_text, rows_text, some_of
 from ..files.tables import Mask, Table, from_numpy, to_numpy
 from ..files.text import is_number, without_dictionary
@@ -174,8 +174,10 @@ class OneAgainstRest:
 Rule: TypeAlias = Threshold | Mapping | OneAgainstRest
 
 
-def _checked(rule: Rule) -> Rule:
-    """Raise ValueError for a mapping that no label column gives."""
+def rule_from_json(value: Any) -> Rule:
+    """Return the rule that `rule_to_json` gave; ValueError for what is none, or a mapping that no label column
+    gives."""
+    rule: Rule = decoded(Rule, value, "rule")
     if not isinstance(rule, Mapping):
         return rule
     classes = dict(rule.values)
@@ -183,13 +185,7 @@ def _checked(rule: Rule) -> Rule:
         raise ValueError("two label values are the same")
     if {*classes.values()} != {*range(len(rule.names))}:
         raise ValueError("the label values are not of all the classes, or of more")
-    if any(isinstance(value, int) and not -(2**63) <= value < 2**64 for value in classes):
-        raise ValueError("a label value is no whole number of 64 bits")
     return rule
-
-
-RuleInJson: TypeAlias = Annotated[Rule, Field(discriminator="kind"), AfterValidator(_checked)]
-"""What `rule_to_json` gives. It is the type of a field of a pydantic model, and the field's value is a Rule."""
 
 
 def rule_to_json(rule: Rule) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...system.errors import UserError, row_text
+from ...system.files import PLAIN_NUMBER
 from ...system.machine import free_bytes, require_free
 from .tables import (
     PLAIN,
@@ -26,7 +27,7 @@ from .tables import (
     refuse_duplicates,
     to_numpy,
 )
-from .text import PLAIN_NUMBER, is_number, is_text, read_as_text_file
+from .text import is_number, is_text, read_as_text_file
 
 _Read: TypeAlias = Callable[[list[str], Reading], pa.Table]
 _FIRST_ROWS = 64

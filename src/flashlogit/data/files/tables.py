@@ -181,12 +181,17 @@ class Table(ABC):
 
     def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield all rows, in order, as (index of the first row, float64 block [n, D])."""
-        row_bytes = 8 * max(len(names), 1)
+        for start, stop in self.spans(len(names)):
+            yield start, self.block(names, start, stop)
+
+    def spans(self, columns: int) -> Iterator[tuple[int, int]]:
+        """Yield the first row and the end of each block of so many columns."""
+        row_bytes = 8 * max(columns, 1)
         small = max(self.rows // _WIDE_BLOCKS, _WIDE_BYTES // row_bytes)
         wide = min(_WIDE_ROWS, small, _MOST_BYTES // row_bytes)
         rows = max(_BLOCK_BYTES // row_bytes, wide, 1)
         for start in range(0, self.rows, rows):
-            yield start, self.block(names, start, min(start + rows, self.rows))
+            yield start, min(start + rows, self.rows)
 
 
 class TableFile(ABC):

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...system.errors import UserError, listing, rows_text, some_of
-from ...system.files import write_atomically
+from ...system.files import FORMULA, PLAIN_NUMBER, write_atomically
 from .tables import Reading, from_numpy, from_text, no_value, to_numpy
+from .values import text_of
 
-PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-"""What is read as a number."""
 _NUMBER_LIKE = (
     r"^\s*[-+]?\s*[$€£¥]?\s*"
     r"(\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(\.\d{3})+(,\d*)?|\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?"
@@ -147,10 +146,6 @@ def value_counts(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return counted.field("values").take(order), counted.field("counts").take(order)
 
 
-_EXACT = 2.0**53
-"""Beyond it a float64 is whole but stands for several whole numbers."""
-
-
 def as_text(
     column: pa.ChunkedArray, place: str = "a column", remedy: str = "leave it out with data.drop"
 ) -> pa.ChunkedArray:
@@ -181,10 +176,7 @@ def as_text(
 
 def _canonical(values: pa.Array) -> pa.Array:
     if pa.types.is_floating(values.type):
-        numbers = to_numpy(values).astype(np.float64)
-        whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT)
-        integers = from_numpy(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())
-        return pc.if_else(from_numpy(whole), integers, values.cast(pa.large_string()))
+        return from_text([text_of(number) or "" for number in to_numpy(values)])
     text = values.cast(pa.large_string())
     if not is_text(values.type):
         return text
@@ -243,10 +235,6 @@ def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.float64()) if numbers else text
 
 
-_FORMULA = "^'*[=+@\\-\\t\\r\\n＝＋－＠]"
-"""Beginnings that spreadsheets take for one, and those that already have an apostrophe before them."""
-
-
 def safe_cells(table: pa.Table) -> pa.Table:
     """Return the table with an apostrophe before each column name and text that begins like a formula and is no number.
 
@@ -268,5 +256,5 @@ def write_csv(path: Path, table: pa.Table) -> None:
 
 def _safe(column: pa.ChunkedArray) -> pa.ChunkedArray:
     text = column.cast(pa.large_string())
-    formula = pc.and_not(pc.match_substring_regex(text, _FORMULA), pc.match_substring_regex(text, PLAIN_NUMBER))
+    formula = pc.and_not(pc.match_substring_regex(text, FORMULA), pc.match_substring_regex(text, PLAIN_NUMBER))
     return pc.if_else(formula, pc.replace_substring_regex(text, "^", "'", max_replacements=1), text)

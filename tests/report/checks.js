@@ -73,3 +73,32 @@ const printed = () => {
   const body = getComputedStyle(document.body);
   return [Math.max(...[...document.querySelectorAll('table')].map(out)) <= 0, body.color, body.backgroundColor];
 };
+
+// Visible text outside of boxes that scroll which reaches beyond the window or is cut by its own element.
+const cut = () => {
+  const found = [];
+  for (const element of document.body.querySelectorAll('*')) {
+    const text = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join('');
+    const box = element.getBoundingClientRect();
+    if (!text || box.width === 0 || element.closest('.scroll, .unseen, .skip, svg, script, style, option')) continue;
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const inside = range.getBoundingClientRect();
+    if (inside.right > innerWidth + 0.5 || inside.left < -0.5) found.push(text.slice(0, 40));
+    if (element.closest('.card') && inside.right > element.closest('.card').getBoundingClientRect().right) {
+      found.push('beyond its card: ' + text.slice(0, 40));
+    }
+  }
+  return found;
+};
+
+// How many boxes scroll sideways, and the names of those that do so without a hint and a shadow.
+const unsigned = () => {
+  const wide = [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth + 1);
+  const signed = (box) => {
+    const hint = box.previousElementSibling;
+    const shadow = getComputedStyle(box).backgroundAttachment.includes('scroll');
+    return shadow && hint.classList.contains('hint') && hint.getBoundingClientRect().height > 0;
+  };
+  return [wide.length, wide.filter((box) => !signed(box)).map((box) => box.getAttribute('aria-label'))];
+};

@@ -1,6 +1,7 @@
 """Reports of small made-up runs, for the tests of the page and the pictures."""
 
 import numpy as np
+import torch
 from scipy.special import expit
 from sklearn.metrics import confusion_matrix
 
@@ -9,10 +10,12 @@ from flashlogit.data.columns.encoding import Standardization
 from flashlogit.fitting.inference import Inference
 from flashlogit.metrics.evaluation import evaluate
 from flashlogit.metrics.intervals import bootstrap
+from flashlogit.metrics.null_model import class_shares, compare_with_null
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.models.model import Model
 from flashlogit.report.build import build_report
 from flashlogit.report.content import EpochSummary, RunSummary, SolverSummary
+from flashlogit.report.importance import contribution_deviation
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script>"\'&<img src=x onerror="window.hacked=1"> ümlaut 漢字 ' + "x" * 300
@@ -57,20 +60,33 @@ def model_of(K=2, *, columns=5, labels=None, names=None, threshold=0.5):
     return Model(weight, bias, names, labels, units, eps=0.0, threshold=threshold)
 
 
-def report(K=2, *, columns=5, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED, **names):
-    """A report of `model_of` K classes with the scores of `splits`."""
+def report(
+    K=2, *, columns=5, splits=None, inferred=False, threshold=0.5, history=GAPS, learned=SOLVED, told=None, model=None,
+    X=None, class_weight=None, **names,
+):  # fmt: skip
+    """A report of `model_of` K classes, or another model of rows X, with the scores of `splits`; `told` are further
+    arguments of `build_report`."""
     given = {"name": "a-run", "data": {"source": "synthetic", "columns": columns}, "solver": {"name": "newton"}}
-    given |= {"loss": {"l2": 0.0 if inferred else 0.1}, "report": {"threshold": threshold}}
+    loss = {"l2": 0.0 if inferred else 0.1, "class_weight": class_weight}
+    given |= {"loss": loss, "report": {"threshold": threshold}}
     splits = splits or {name: scores(K=K, seed=i) for i, name in enumerate(("train", "validation", "test"))}
+    model = model or model_of(K, columns=columns, threshold=threshold, **names)
+    asked, deviation = {"eps": 0, "threshold": threshold, "bins": 10}, model.standardization.scale
+    metrics = {name: evaluate(split, **asked) for name, split in splits.items()}
+    shares = class_shares(splits["train"])
+    X = torch.zeros(1, len(model.feature_names)) if X is None else X
     return build_report(
         RunSettings.model_validate(given),
-        model_of(K, columns=columns, threshold=threshold, **names),
-        {name: evaluate(split, eps=0, threshold=threshold, bins=10) for name, split in splits.items()},
+        model,
+        metrics,
         {name: bootstrap(split, eps=0, threshold=threshold, seed=0, replicates=50) for name, split in splits.items()},
         splits,
+        references={name: compare_with_null(split, metrics[name], shares, **asked) for name, split in splits.items()},
         history=history,
         summary=RunSummary("cpu", "torch", learned, flashlogit="1.2.3", torch="2.0", gpu=None, threads=1),
-        deviation=np.full(columns, 2.0),
+        deviation=deviation,
+        contribution=contribution_deviation(model, X, deviation),
         inference=Inference.of(np.arange(columns + 1.0), np.full(columns + 1, 0.5), 0.95) if inferred else None,
         why_no_inference="the fit is penalised (l2 = 0.1)",
+        **told or {},
     )

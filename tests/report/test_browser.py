@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reports import HOSTILE, SOLVED, counts, report, scores
+from scipy.special import expit
 from test_grid import grid
 from test_targets import made as of_targets
 
@@ -128,6 +129,67 @@ def test_the_keyboard_moves_the_slider_and_the_matrix_follows(show, unit):
     assert x == pytest.approx(left + 0.9 * width)
     browser.find_element("id", "reset").send_keys(keys.ENTER)
     check_matrix(browser, splits["train"], 0.12345)
+
+
+def test_typed_costs_show_what_the_threshold_costs_and_lead_to_the_cheapest(show):
+    splits = {name: scores(3001, seed=i) for i, name in enumerate(("train", "test"))}
+    browser = show(report(splits=splits), script=False)
+    assert not browser.find_element("id", "cost-fp").is_displayed()
+    browser = show(report(splits=splits))
+    thresholds = np.arange(1001) / 1000
+
+    def costs(split, of_fp, of_fn):
+        """The cost at every threshold, by scikit-learn's counts."""
+        p = expit(splits[split].logits)
+        found = [((p >= t) & (splits[split].y == 0)).sum() * of_fp for t in thresholds]
+        return found + np.array([((p < t) & (splits[split].y == 1)).sum() * of_fn for t in thresholds])
+
+    def typed(identity, value):
+        field = browser.find_element("id", identity)
+        field.send_keys(webdriver.Keys.CONTROL, "a")
+        field.send_keys(value)
+
+    def told():
+        return [text(browser, each) for each in ("cost", "cost-none", "cost-all")]
+
+    expected = costs("test", 1, 1)
+    assert told() == [f"{expected[k]:,}" for k in (500, 1000, 0)]
+    typed("cost-fp", "2")
+    typed("cost-fn", "9")
+    for split in ("test", "train"):
+        Select(browser.find_element("id", "split")).select_by_value(split)
+        expected = costs(split, 2, 9)
+        at = round(float(text(browser, "threshold-value")) * 1000)
+        assert told() == [f"{expected[k]:,}" for k in (at, 1000, 0)]
+        least = np.flatnonzero(expected == expected.min())
+        best = least[np.abs(thresholds[least] - 2 / 11).argmin()]
+        words = f"The cheapest threshold of the {split} rows is {thresholds[best]:g}, at a cost of {expected.min():,}."
+        assert text(browser, "cheapest") == words
+        browser.find_element("id", "go-cheapest").send_keys(webdriver.Keys.ENTER)
+        assert text(browser, "threshold-value") == f"{thresholds[best]:g}"
+        check_matrix(browser, splits[split], thresholds[best])
+        said = browser.find_element("id", "threshold").get_attribute("aria-valuetext")
+        assert said.endswith(f"cost {expected.min():,}")
+    typed("cost-fp", "0.5")
+    assert told()[2] == amount(0.5 * float((splits["train"].y == 0).sum()), whole=False)
+    for wrong in ("-1", webdriver.Keys.DELETE):
+        typed("cost-fp", wrong)
+        assert told() == ["–"] * 3
+        assert not browser.find_element("id", "go-cheapest").is_enabled()
+
+
+def test_on_a_phone_nothing_is_cut_off_without_a_sign(show):
+    names = ("a_long_name_of_a_column_without_a_space_in_it", "x" * 60, "c", "d", "e")
+    for K in (2, 3):
+        browser = show(report(K, names=names, told={"numbers": {"test": np.arange(500) + 1}}))
+        view(browser, width=390)
+        assert check(browser, "cut") == []
+        boxes = check(browser, "unsigned")
+        assert boxes[0] > 2
+        assert boxes[1] == []
+        view(browser, width=1200)
+        assert check(browser, "cut") == []
+        assert not browser.find_elements("css selector", ".splits .hint:not([hidden])")
 
 
 def test_tab_reaches_a_skip_link_and_the_class_selector_shows_one_class_at_a_time(show):

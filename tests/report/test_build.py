@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+import torch
 from reports import LOSSES, TRAINED, counts, model_of, one_class, report, scores
 from scipy.special import expit
 from sklearn.datasets import load_breast_cancer
@@ -29,6 +30,7 @@ from flashlogit.report.coefficients import (
     rank_coefficients,
 )
 from flashlogit.report.decisions import CURVE_POINTS, THRESHOLDS, decide, threshold_stops
+from flashlogit.report.importance import contribution_deviation
 
 STATISTICS = ["standard_error", "z", "p_value", "ci_low", "ci_high"]
 
@@ -115,7 +117,7 @@ def test_classes_are_decided_against_the_rest_and_confused_with_each_other():
     splits = {"train": scores(K=4), "test": scores(K=4, seed=1, weighted=True)}
     made, test = report(4, splits=splits), splits["test"]
     expected = confusion_matrix(test.y, test.logits.argmax(axis=1), sample_weight=test.sample_weight)
-    np.testing.assert_allclose(made.confusions[1].weight, expected)
+    np.testing.assert_allclose(made.confusions[0].weight, expected)
     for k, (name, style, decision) in enumerate(by_class(made)):
         assert (name, style) == (f"class {k}", f"class {k}")
         area = roc_auc_score(test.y == k, test.rest.logits(k), sample_weight=test.sample_weight)
@@ -217,12 +219,20 @@ def test_references_stand_before_their_columns_and_last_in_the_report(K):
     without = coefficient_table(replace(model, encoding=None), None).to_pandas()
     pd.testing.assert_frame_equal(table[table.note == ""].reset_index(drop=True), without)
     assert (table[table.note == "reference"][["coefficient", "odds_ratio"]] == [0, 1]).all(axis=None)
-    found = rank_coefficients(model, np.full(4, 2.0), None, "none")
+    contribution = contribution_deviation(model, torch.eye(4), np.full(4, 2.0))
+    assert contribution[2] == 0, "a column that is its reference alone"
+    found = rank_coefficients(model, np.full(4, 2.0), contribution, None, "none")
+    lines = {column.name: column.coefficients for column in found.columns}
+    assert {name: len(rows) for name, rows in lines.items()} == {
+        k: n * (K if K > 2 else 1) for k, n in {"a": 1, "c": 3, "d": 1, "b": 1}.items()
+    }
+    assert {row.column for row in lines["c"] if row.reference} == {"c=u"}
     assert found.references == ("c=u", "d=x")
     count = 2 if K == 2 else 2 * K
     assert [row.reference for row in found.largest] == [False] * (2 * count) + [True] * count
     assert {row.column for row in found.intercepts} == {"(intercept)"}
-    assert len(coefficients_chart(found).panels[0].bars) == 2 * count
+    assert len(coefficients_chart(found).panels[0].bars) == 4
+    assert len(coefficients_chart(replace(found, columns=())).panels[0].bars) == 2 * count
 
 
 def test_without_intercept_it_has_no_statistics():

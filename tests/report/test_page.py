@@ -92,7 +92,7 @@ def test_every_kind_of_run_has_a_page_in_order_that_needs_nothing_else(options):
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
     row = made.coefficients.largest[0]
     inferred = "inferred" in options
-    for expected in ("95% interval", f"{odds(row.ci_low)} to {odds(row.ci_high)}"):
+    for expected in ("Standard error", f"{odds(row.ci_low)} to {odds(row.ci_high)}"):
         assert (expected in shown) == inferred
     assert ("the fit is penalised" in shown) != inferred
     # A dash stands for a metric that one class does not define.
@@ -124,7 +124,11 @@ def test_metrics_intervals_and_settings_are_on_the_page(made, plain):
     metrics = {name: of | {"clamped_log_loss": 0.4321} for name, of in made.metrics.items()}
     clamped = "".join(Page(render(replace(made, metrics=metrics))).text)
     assert all(expected in clamped for expected in ("Clamped log loss", "0.4321"))
-    assert re.findall(r'<th scope="col">(train|test|validation)</th>', plain)[:3] == ["test", "train", "validation"]
+    order = ["test", "validation", "train"]
+    assert re.findall('<th scope="colgroup" colspan="3">([a-z]+)</th>', plain) == order
+    assert re.findall('<option value="([a-z]+)"', plain) == order
+    for legend in re.findall('<ul class="legend">(.*?)</ul>', plain, re.DOTALL)[1:4]:
+        assert re.findall("<bdi>(test|validation|train)</bdi>", legend) == order
     example = '<span class="name">carrier=EV</span> is 1 in the rows that have this value'
     assert example not in plain
     assert example in render(replace(made, category="carrier=EV"))
@@ -182,13 +186,13 @@ SEPARATED = replace(
 @pytest.mark.parametrize(
     ("learned", "badge", "warned"),
     [
-        (SOLVED, "good\">✓ certified", False),
-        (replace(SOLVED, notes=("the column a is constant",)), "good\">✓ certified", False),
-        (SEPARATED, "warn\">classes are separated", True),
-        (replace(SEPARATED, separation="suspected"), "warn\">classes may be separated", True),
-        (replace(SOLVED, certificate="decrement"), "plain\">converged, no proof possible", False),
-        (replace(SOLVED, converged=False, notes=("the solver stopped",)), "warn\">not converged", True),
-        (TRAINED, "plain\">not certified", False),
+        (SOLVED, "good\">Optimum proven", False),
+        (replace(SOLVED, notes=("the column a is constant",)), "good\">Optimum proven", False),
+        (SEPARATED, "warn\">Classes are separated", True),
+        (replace(SEPARATED, separation="suspected"), "warn\">Classes may be separated", True),
+        (replace(SOLVED, certificate="decrement"), "plain\">Converged, no proof possible", False),
+        (replace(SOLVED, converged=False, notes=("the solver stopped",)), "warn\">Not converged", True),
+        (TRAINED, "plain\">Optimum not proven", False),
     ],
 )  # fmt: skip
 def test_the_badge_says_what_is_known_and_notes_of_no_optimum_are_warnings(made, learned, badge, warned):
@@ -222,7 +226,7 @@ def in_the_table(log_loss):
         (lambda v: interval(*v), {(0.0012, (7.75e-4, 0.0384)): "7.75e−4–0.0384", (0.9, (0.8, 1.0)): "0.8000–1.0000"}),
         (lambda v: interval(*v), {(0.999999, (0.999998, 1.0)): "0.999998–1.000000"}),
         (in_the_table, {0.0: "0.000", 0.00099999: "1.000e-3", 0.001: "0.001000", 1234.4: "1234", 9999.6: "1.000e4"}),
-        (odds, {0.0: "1", 800.0: "> 1e300", -800.0: "< 1e−300", None: "–"}),
+        (odds, {0.0: "1.000", 800.0: "> 1e300", -800.0: "< 1e−300", None: "–"}),
     ],
 )
 def test_numbers(function, cases):

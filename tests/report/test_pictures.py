@@ -12,6 +12,7 @@ from reports import HOSTILE, TRAINED, one_class, report, scores
 
 from flashlogit.metrics.scores import SplitScores
 from flashlogit.report import PICTURES, charts, png
+from flashlogit.report.text import joined
 
 K = 23
 
@@ -83,9 +84,10 @@ def test_every_chart_is_a_file_and_warns_nobody(tmp_path, options):
 def test_hostile_names_are_shown_as_they_are():
     made = report(3, **HOSTILE_NAMES)
     classes, bars = (png.draw_picture(made, f"{name}.png").axes[0] for name in ("confusion", "coefficients"))
+    largest = [column.name for column in made.coefficients.columns]
     shown = [label.replace("\u202e", "\ufffd") for label in LABELS]
     assert [tick.get_text() for tick in classes.get_yticklabels()] == shown
-    assert all(tick.get_text().startswith("\u2068") and " → " in tick.get_text() for tick in bars.get_yticklabels())
+    assert [tick.get_text() for tick in bars.get_yticklabels()] == [joined([name], 28) for name in largest]
 
 
 def test_pictures_appear_whole_and_touch_nothing_else(two, tmp_path, monkeypatch):
@@ -147,7 +149,8 @@ def test_charts_draw_their_own_curves_and_counts_with_the_splits_colours(two):
     for name, build in (("roc", charts.roc_chart), ("precision_recall", charts.precision_recall_chart)):
         axes = png.draw_picture(two, f"{name}.png").axes[0]
         drawn = {line.get_color(): line for line in axes.lines if len(line.get_xdata())}  # the legend's are empty
-        for series, decision in zip(build(charts.by_split(question), "").legend, decisions, strict=True):
+        lines = [series for series in build(charts.by_split(question), "").legend if series.style != "guide"]
+        for series, decision in zip(lines, decisions, strict=True):
             curve, line = getattr(decision, name), drawn[png.STYLES[decision.split].color]
             np.testing.assert_array_equal([series.x, series.y], [curve.x, curve.y])
             np.testing.assert_array_equal(line.get_data(), [curve.x, curve.y])
@@ -162,10 +165,10 @@ CURVES = ("training", "roc", "calibration")
 def test_legends_name_areas(two):
     gap, roc, calibration = (legend(png.draw_picture(two, f"{name}.png")) for name in CURVES)
     assert gap == ["estimated: 1e−5 at the end", "tolerance: 1e−6"]
-    assert roc == [f"{d.split}: AUC {d.roc_auc:.4g}" for d in two.questions[0].decisions]
-    assert calibration[0].startswith("train: expected error 0.0")
+    assert roc == [f"{d.split}: AUC {d.roc_auc:.4f}" for d in two.questions[0].decisions]
+    assert calibration[0].startswith("test: expected error 0.0")
     nothing = png.draw_picture(report(splits={"train": scores(), "test": one_class()}), "roc.png")
-    assert legend(nothing)[1] == "test: one class only, no curve"
+    assert legend(nothing)[0] == "test: one class only, no curve"
 
 
 def test_curves_of_classes_are_those_of_each_against_the_rest(many):
@@ -175,8 +178,45 @@ def test_curves_of_classes_are_those_of_each_against_the_rest(many):
     assert len({(line.get_color(), line.get_linestyle()) for line in roc.axes[0].lines[1:21]}) == 20
 
 
-def test_rows_of_each_bin_are_shown_on_an_axis_that_ends_where_they_do():
-    split = SplitScores(np.array([-9.0, -9.0, -9.0, 9.0]), np.array([0, 0, 1, 1], np.uint8))
-    counts = png.draw_picture(report(splits={"train": split}), "calibration.png").axes[1]
-    np.testing.assert_array_equal(counts.patches[0].get_data().values, [3, *[0.5] * 8, 1])
-    assert min(counts.get_yticks()) >= 1
+def test_the_calibration_has_intervals_of_the_first_split_and_ends_where_its_rates_do():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-4, 0.5, 2000)
+    rare = SplitScores(logits, (rng.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.uint8))
+    made = report(splits={"train": rare, "test": rare})
+    (panel,) = charts.calibration_chart(charts.by_split(made.questions[0]), "").panels
+    guide, test, train = panel.series
+    groups = made.questions[0].headline("test").groups
+    low, high = test.ends
+    np.testing.assert_allclose(
+        [test.x, test.y, low, high], [groups.mean_probability, groups.observed_rate, groups.low, groups.high]
+    )
+    assert (guide.style, test.style, train.style, train.error) == ("guide", "test", "train", None)
+    assert panel.x.high == panel.y.high == guide.y[1] == pytest.approx(1.05 * high.max())
+    assert panel.x.high < 0.2
+    drawn = png.draw_picture(made, "calibration.png").axes[0].collections[0].get_segments()
+    np.testing.assert_allclose([ends[:, 1] for ends in drawn], np.column_stack([low, high]))
+
+
+def test_the_gain_is_the_recall_of_the_most_probable_rows_and_the_lift_its_multiple(two):
+    question = two.questions[0]
+    gain, lift = charts.gain_chart(charts.by_split(question), "").panels
+    test, of_lift = gain.series[1], lift.series[1]
+    split = scores(seed=2)
+    order = np.argsort(-split.logits)
+    for share, found in zip(test.x.tolist(), test.y.tolist(), strict=True):
+        assert found == pytest.approx(split.y[order[: round(500 * share)]].sum() / split.y.sum())
+    np.testing.assert_allclose(of_lift.y, test.y[2:] / test.x[2:])  # of ten rows on
+    assert (test.style, of_lift.style, of_lift.x[0]) == ("test", "test", 0.02)
+    rows = [row for row in charts.gain_chart(charts.by_split(question), "").rows if row[0] == "test"]
+    assert [row[1] for row in rows][:3] == ["1%", "5%", "10%"]
+    assert float(rows[2][4]) == pytest.approx(10 * split.y[order[:50]].mean() * 50 / split.y.sum(), abs=0.005)
+    assert float(rows[2][2]) == pytest.approx(np.sort(1 / (1 + np.exp(-split.logits)))[-50], abs=5e-5)
+    nothing = charts.gain_chart(charts.by_split(report(splits={"train": one_class()}).questions[0]), "")
+    assert nothing.legend[0].words == "no positive row"
+
+
+def test_equal_scores_are_taken_in_random_order():
+    split = SplitScores(np.repeat([1.0, 0.0], [10, 30]), np.repeat([1, 0, 1, 0], [6, 4, 6, 24]).astype(np.uint8))
+    decision = report(splits={"train": split}).questions[0].headline("train")
+    np.testing.assert_allclose(decision.gain[[0, 10, 25, 50, 100]], [0, 0.2, 0.5, 0.5 + 0.5 / 3, 1])
+    np.testing.assert_allclose(decision.gain_from[[10, 25, 26]], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-1)), 0.5])

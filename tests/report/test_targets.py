@@ -57,4 +57,4 @@ def test_many_targets_take_a_row_each():
 def test_targets_without_curves_have_no_such_section_and_bad_ends_are_told():
     text = render_targets(made(("a",), shown=0, converged=False))
     assert 'id="curves"' not in text
-    assert "not converged" in text
+    assert "Not converged" in text

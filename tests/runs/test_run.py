@@ -41,7 +41,7 @@ def test_the_default_run_is_good_and_leaves_everything(train, tmp_path):
     assert {file.name for file in folder.iterdir()} == {*files.split(), *kept}
     found = metrics(folder)
     assert found["test"]["roc_auc"] >= 0.99
-    assert list(found) == ["train", "validation", "test", "intervals", "run"]
+    assert list(found) == ["train", "validation", "test", "intervals", "reference", "run"]
     assert len(history(folder)) == found["run"]["epochs"] >= found["run"]["kept_epoch"]
     assert list(found["run"]) == ["device", "backend", "epochs", "kept_epoch", "flashlogit", "torch", "gpu", "threads"]
     low, high = found["intervals"]["splits"]["validation"]["log_loss"]

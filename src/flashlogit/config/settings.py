@@ -198,7 +198,7 @@ class ReportSettings(Settings):
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a row is called positive."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000), BeforeValidator(without_fraction)] = 10
-    """Equal-width probability bins of the calibration curve and error."""
+    """Equal-width bins of the calibration error, and groups of equally many rows of the calibration curve."""
     html: bool = True
     """Write report.html, a page that needs nothing else."""
     pictures: bool = False

@@ -209,12 +209,23 @@ def _begins(values: Floats, s: Floats) -> NDArray[np.intp]:
     return np.flatnonzero(begin)
 
 
-def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
-    """Return Wilson's score intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for
-    all.
+def wilson(rate: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of Wilson's score intervals of rates [...], each of n [...] rows; of weighted rows n is W^2 / Q
+    (Kish's effective number).
 
-    For weighted rows n is W^2 / Q (Kish's effective number). Wilson 1927, "Probable inference, the law of succession,
-    and statistical inference". The four weights and sums of squares are as for `rates`.
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z2 = NORMAL_QUANTILE**2
+    middle, half = n * rate + z2 / 2, NORMAL_QUANTILE * np.sqrt(n * rate * (1 - rate) + z2 / 4)
+    # A rate of 0 or 1 is an end of its own interval, which rounding would miss.
+    low = np.where(rate > 0, (middle - half) / (n + z2), 0.0)
+    return low, np.where(rate < 1, (middle + half) / (n + z2), 1.0)
+
+
+def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
+    """Return Wilson's intervals of rates of 0 or 1, which no replicate changes: of n rows n / (n + z^2) to 1 for all.
+
+    The four weights and sums of squares are as for `rates`.
     """
     asked: dict[str, Any] = {"accuracy": [0, 1, 2, 3], "precision": [2, 3], "recall": [1, 3], "specificity": [0, 2]}
     result = {}
@@ -222,6 +233,6 @@ def _wilson(weight: Floats, squares: Floats) -> dict[str, Interval]:
         of = asked.get(name, [])
         W, Q = float(weight[of].sum()), float(squares[of].sum())
         if Q > 0 and min(abs(rate), abs(1 - rate)) < _SAME:
-            away = NORMAL_QUANTILE**2 / (W * (W / Q) + NORMAL_QUANTILE**2)
-            result[name] = (1 - away, 1.0) if rate > 0.5 else (0.0, away)
+            low, high = wilson(np.rint(rate), np.asarray(W * (W / Q)))
+            result[name] = (float(low), float(high))
     return result

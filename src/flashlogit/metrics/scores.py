@@ -179,6 +179,14 @@ class Calibration:
     """Rows with a weight above 0; a plain count."""
     share: Floats
     """Share of the total weight; sums to 1."""
+    deviation: Floats
+    """Standard deviation of the observed rate that right probabilities would have."""
+
+    @property
+    def error_by_chance(self) -> float:
+        """The error to expect where all probabilities are right: the mean of |X| is sqrt(2 / pi) standard deviations
+        of a normal X, which an observed rate of more than a few positive labels comes near."""
+        return float(math.sqrt(2 / math.pi) * np.sum(self.share * self.deviation))
 
     @property
     def error(self) -> float:
@@ -275,7 +283,9 @@ class SplitScores:
         in_bin = np.bincount(bin_of_row, minlength=bins)
         kept = np.flatnonzero(in_bin)
         weight, mean, rate = (totals(bin_of_row, rows.share * of)[kept] for of in (1.0, rows.probability, rows.y))
-        return Calibration(bins, kept, mean / weight, rate / weight, in_bin[kept], weight)
+        variance = totals(bin_of_row, rows.share**2 * rows.probability * (1 - rows.probability), bins)[kept]
+        deviation = np.sqrt(variance) / weight
+        return Calibration(bins, kept, mean / weight, rate / weight, in_bin[kept], weight, deviation)
 
     @cached_property
     def rest(self) -> AgainstTheRest:

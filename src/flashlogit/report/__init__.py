@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_CHARTS = ("training", "roc", "precision_recall", "calibration", "scores", "confusion", "coefficients")
+_CHARTS = ("training", "roc", "precision_recall", "gain", "calibration", "scores", "confusion", "coefficients")
 PICTURES = tuple(f"{name}.png" for name in _CHARTS)
 """The charts of a report as files. They stand here for a run's folder, which needs no more of the report."""
 GRID_PICTURES = ("penalty.png", "path.png")

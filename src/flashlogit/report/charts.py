@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .coefficients import Coefficients
+from .coefficients import LARGEST, Coefficients
 from .content import Axis, Bar, Chart, EpochSummary, Panel, Report, Series, SolverSummary
-from .decisions import HISTOGRAM_BINS, Curve, Decision, Question
+from .decisions import GAIN_SHARES, HISTOGRAM_BINS, Curve, Decision, Question
 from .grid import GridReport
-from .text import digits, isolated, number, shortened
+from .text import decimal_places, digits, isolated, metric, number, shortened
 
 _COUNTS_LOG_FROM = 200
 """Rows in a bin from which a linear axis would hide the small bins."""
@@ -24,6 +24,14 @@ _LABEL_CHARACTERS = 16
 _HISTORY_POINTS = 400
 _WIDE = 50.0
 """Ratio of the largest to the smallest value from which a linear axis hides the end of a curve."""
+_TOLD_PERCENT = (1, 5, 10, 20, 30, 40, 50, 75, 100)
+"""Hundredths of the rows in the table of gain and lift."""
+_DRAWN_PERCENT = np.array([0, 1, *range(2, 101, 2)])
+"""Those that are drawn."""
+_LIFT_ROWS = 10
+"""Rows from which on a lift is drawn."""
+_WHOLE_FROM = 0.6
+"""Greatest rate or probability from which the axes of the calibration end at 1."""
 _LABEL_HEIGHT = 13.5
 """Units of height that the label of a line takes."""
 PATH_COLORS, PATH_DASHES = 5, 4
@@ -113,30 +121,66 @@ def roc_chart(subject: Subject, positive: str) -> Chart:
     x, y = Axis.linear("false positive rate", 0, 1), Axis.linear("true positive rate (recall)", 0, 1)
     series = (_curve(name, style, one.roc, "AUC", one.roc_auc) for name, style, one in subject)
     panel = Panel(x, y, (_DIAGONAL, *series))
-    return _tabulated(Chart("ROC curve", (panel,), f"ROC curve of {isolated(positive)}"))
+    return _tabulated(Chart("ROC curve", (panel,), f"ROC curve of {isolated(positive)}"), metric)
 
 
 def precision_recall_chart(subject: Subject, positive: str) -> Chart:
-    """Return the chart of precision over recall."""
-    series = (
+    """Return the chart of precision over recall, with a line at the first split's base rate."""
+    series = [
         _curve(name, style, one.precision_recall, "average precision", one.average_precision)
         for name, style, one in subject
-    )
+    ]
+    _, style, first = subject[0]
+    if style == first.split and first.precision_recall is not None:
+        words = f"{metric(first.rate)}, of any ranking at random"
+        series.append(Series("guide", _DIAGONAL.x, np.full(2, first.rate), name="base rate", words=words))
     panel = Panel(Axis.linear("recall", 0, 1), Axis.linear("precision", 0, 1), tuple(series))
-    return _tabulated(Chart("Precision and recall", (panel,), f"Precision over recall of {isolated(positive)}"))
+    return _tabulated(Chart("Precision and recall", (panel,), f"Precision over recall of {isolated(positive)}"), metric)
+
+
+def gain_chart(subject: Subject, positive: str) -> Chart:
+    """Return the chart of the share of the positive labels that the most probable rows have, and below it of the lift:
+    how many times as many that is as among as many rows drawn at random."""
+    gains, lifts, rows = [_DIAGONAL], [Series("guide", _DIAGONAL.x, np.ones(2))], []
+    highest = 1.0
+    for name, style, one in subject:
+        if one.gain is None:
+            gains.append(Series(style, np.empty(0), np.empty(0), name=name, words="no positive row"))
+            continue
+        lift = one.gain[1:] / GAIN_SHARES[1:]
+        # The lift of less than some rows is 0 or all that there can be.
+        start = min(100, max(1, int(np.ceil(100 * _LIFT_ROWS / one.groups.rows.sum())))) - 1
+        highest = max(highest, float(lift[start:].max()))
+        words, drawn = f"in the first tenth lift {lift[9]:.2f}", _DRAWN_PERCENT[start < _DRAWN_PERCENT]
+        gains.append(Series(style, GAIN_SHARES[_DRAWN_PERCENT], one.gain[_DRAWN_PERCENT], name=name, words=words))
+        lifts.append(Series(style, GAIN_SHARES[drawn], lift[drawn - 1]))
+        told = ((k, one.gain_from[k], one.gain[k], lift[k - 1]) for k in _TOLD_PERCENT)
+        rows += [(name, f"{k}%", metric(p), f"{found:.1%}", decimal_places(times, 2)) for k, p, found, times in told]
+    share = Axis.linear("share of the rows, the most probable first", 0, 1)
+    return Chart(
+        "Gain and lift",
+        (
+            Panel(share, Axis.linear("positives found", 0, 1), tuple(gains), height=180),
+            Panel(share, Axis.linear("lift", 0, highest * 1.05, 3), tuple(lifts), height=76),
+        ),
+        f"Gain and lift of {isolated(positive)}",
+        note="How many of the positive rows are among the most probable ones; below, how many times as many as chance.",
+        heads=("", "Share of the rows", "Probability from", "Positives found", "Lift"),
+        rows=tuple(rows),
+    )
 
 
 def _curve(name: str, style: str, curve: Curve | None, area: str, value: float | None) -> Series:
     if curve is None:
         return Series(style, np.empty(0), np.empty(0), name=name, words="one class only, no curve")
-    return Series(style, curve.x, curve.y, name=name, words=f"{area} {digits(value)}")
+    return Series(style, curve.x, curve.y, name=name, words=f"{area} {metric(value)}")
 
 
-def _tabulated(chart: Chart) -> Chart:
-    """Return the chart with some points of each of its lines as a table."""
+def _tabulated(chart: Chart, text: Callable[[float], str] = digits) -> Chart:
+    """Return the chart with some points of each of its lines as a table, written by `text`."""
     (panel,) = chart.panels
     rows = [
-        (series.name, digits(float(series.x[i])), digits(float(series.y[i])))
+        (series.name, text(float(series.x[i])), text(float(series.y[i])))
         for series in chart.legend
         if series.kind == "line" and series.style != "guide"
         for i in np.unique(np.linspace(0, len(series.x) - 1, min(len(series.x), _TABLE_POINTS)).astype(int))
@@ -146,29 +190,39 @@ def _tabulated(chart: Chart) -> Chart:
 
 
 def calibration_chart(subject: Subject, positive: str) -> Chart:
-    """Return the chart of the observed rate over the predicted probability, and below it the rows of every bin."""
-    most = max(int(decision.calibration.rows.max()) for _, _, decision in subject)
-    probability = Axis.linear("predicted probability", 0, 1)
-    rates, counts, rows = [_DIAGONAL], [], []
-    for name, style, decision in subject:
-        curve, bins = decision.calibration, decision.calibration.bins
-        words = f"expected error {digits(curve.error, 3)}"
-        size = np.sqrt(curve.share) * 5 + 2
-        rates.append(Series(style, curve.mean_probability, curve.observed_rate, "line", size, name, words))
-        in_bin = np.zeros(bins)
-        in_bin[curve.bin] = curve.rows
-        counts.append(Series(style, np.linspace(0, 1, bins + 1), in_bin, "stairs"))
-        columns = zip(curve.bin.tolist(), curve.mean_probability, curve.observed_rate, curve.rows, strict=True)
-        rows += [(name, _between(k, bins), digits(p), digits(rate), f"{n:,}") for k, p, rate, n in columns]
+    """Return the chart of the observed rate over the predicted probability in groups of equal weight, with the
+    intervals of the first split's rates."""
+    series, rows, highest = [], [], 0.0
+    for place, (name, style, decision) in enumerate(subject):
+        groups = decision.groups
+        # Those of three splits cross each other, and those of many classes still more.
+        bars = place == 0 and style == decision.split
+        error = np.array([groups.observed_rate - groups.low, groups.high - groups.observed_rate]) if bars else None
+        words, size = f"expected error {metric(decision.calibration_error)}", np.full(len(groups.rows), 3.0)
+        rates = groups.mean_probability, groups.observed_rate
+        series.append(Series(style, *rates, size=size, name=name, words=words, error=error))
+        highest = max(highest, *(float(of.max()) for of in (*rates, *([groups.high] if bars else []))))
+        ends = [f"{metric(a)}–{metric(b)}" for a, b in zip(groups.least, groups.most, strict=True)]
+        intervals = [f"{metric(a)}–{metric(b)}" for a, b in zip(groups.low, groups.high, strict=True)]
+        counts = (f"{n:,}" for n in groups.rows.tolist())
+        texts = zip(ends, map(metric, rates[0]), map(metric, rates[1]), intervals, counts, strict=True)
+        rows += [(name, *of_group) for of_group in texts]
+    # Both axes end where the rates do: those of a rare class would all be in the corner.
+    reach = 1.0 if highest > _WHOLE_FROM else 1.05 * highest
+    diagonal = np.array([0.0, reach])
+    panel = Panel(
+        Axis.linear("predicted probability", 0, reach),
+        Axis.linear("observed rate", 0, reach),
+        (Series("guide", diagonal, diagonal), *series),
+    )
+    first, style, decision = subject[0]
+    whose = f" with 95% intervals of the {first} rows" if style == decision.split else ""
     return Chart(
         "Calibration",
-        (
-            Panel(probability, Axis.linear("observed rate", 0, 1), tuple(rates), height=180),
-            Panel(probability, Axis.counts("rows (log)", most, 4), tuple(counts), height=66),
-        ),
+        (panel,),
         f"Calibration of {isolated(positive)}",
-        note="On the diagonal, probabilities are what happens. Larger markers: more weight; below: rows per bin.",
-        heads=("", "Probability", "Mean probability", "Observed rate", "Rows"),
+        note=f"On the diagonal, probabilities are what happens. Each marker is a group of equally many rows{whose}.",
+        heads=("", "Probability", "Mean probability", "Observed rate", "95% interval", "Rows"),
         rows=tuple(rows),
     )
 
@@ -217,8 +271,10 @@ def _score_chart(stairs: Sequence[Series], split: str, of: str) -> Chart:
 
 
 def coefficients_chart(coefficients: Coefficients) -> Chart | None:
-    """Return the chart of the largest coefficients for a standard deviation more of the column, as bars from 0; None
-    without any."""
+    """Return the chart of the largest coefficients for a standard deviation more of the column, as bars from 0; where a
+    column of the file has several, of what the columns of the file contribute. None without any."""
+    if coefficients.columns:
+        return _importance_chart(coefficients)
     bars = [
         Bar((row.column,) if row.label is None else (row.column, row.label), row.per_deviation or 0.0)
         for row in coefficients.largest
@@ -232,6 +288,20 @@ def coefficients_chart(coefficients: Coefficients) -> Chart | None:
     x = Axis("logit per standard deviation", -reach, reach, (*(-tick for tick in side[:0:-1]), *side))
     panel = Panel(x, Axis("", 0, 1, ()), bars=tuple(bars), height=19.0 * len(bars))
     return Chart("Largest coefficients", (panel,))
+
+
+def _importance_chart(coefficients: Coefficients) -> Chart:
+    shown = coefficients.columns[:LARGEST]
+    bars = tuple(Bar((column.name,), column.contribution, signed=False) for column in shown)
+    x = Axis.linear("logit, standard deviation", 0, 1.04 * (shown[0].contribution or 1.0), 4)
+    total = len(coefficients.columns) + coefficients.columns_left_out
+    some = f": the {len(shown)} greatest of {total:,}" if total > len(shown) else ""
+    return Chart(
+        f"Importance of columns{some}",
+        (Panel(x, Axis("", 0, 1, ()), bars=bars, height=19.0 * len(bars)),),
+        note="How far a column, with all of its features, moves the logit: the standard deviation, over the training"
+        " rows, of what it adds.",
+    )
 
 
 def penalty_chart(grid: GridReport) -> Chart | None:

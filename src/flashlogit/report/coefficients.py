@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..data.columns.encoding import CategoryColumn
 from ..data.files.tables import from_numpy, from_text, no_value
 from ..models.model import Model
+from .importance import features_by_column
 
 if TYPE_CHECKING:
     from ..fitting.inference import Inference
@@ -20,6 +23,8 @@ INTERCEPT = "(intercept)"
 LARGEST = 20
 OTHERS = 1000
 """Coefficients in the page's collapsed table; coefficients.csv has all."""
+_OF_COLUMN = 200
+"""Coefficients shown of one column of the file, the largest ones."""
 REFERENCE = "reference"
 """What coefficients.csv says of a category that has no feature, against which the column's others are."""
 _STATISTICS = ("standard_error", "z", "p_value", "ci_low", "ci_high")
@@ -50,6 +55,19 @@ class Coefficient:
 
 
 @dataclass(frozen=True)
+class FileColumn:
+    """A column of the file with its coefficients: one for each of its features and, for K > 2 classes, each class."""
+
+    name: str
+    contribution: float
+    """Standard deviation over the training rows of what it adds to the logit (see `contribution_deviation`)."""
+    coefficients: tuple[Coefficient, ...]
+    """In the order of the features; of categories the highest first, the reference among them. Of many only the largest
+    are here."""
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Coefficients:
     """The largest by what a standard deviation more of the column changes, then others, then the intercepts."""
 
@@ -61,6 +79,10 @@ class Coefficients:
     """Why there are no standard errors; empty where there are."""
     references: tuple[str, ...] = ()
     """The categories that the others of their columns are against, such as `region=east`."""
+    columns: tuple[FileColumn, ...] = ()
+    """Columns of the file by their contribution, the greatest first; none where each has one coefficient."""
+    columns_left_out: int = 0
+    """Columns of less contribution, for whose coefficients the page has no room."""
 
 
 def coefficient_table(model: Model, inference: Inference | None) -> pa.Table:
@@ -128,13 +150,18 @@ def _columns(model: Model, inference: Inference | None) -> dict[str, Any]:
 
 
 def rank_coefficients(
-    model: Model, deviation: NDArray[np.float64], inference: Inference | None, why_no_inference: str
+    model: Model,
+    deviation: NDArray[np.float64],
+    contribution: NDArray[np.float64],
+    inference: Inference | None,
+    why_no_inference: str,
 ) -> Coefficients:
     """Return the coefficients, ordered by what a standard deviation more of the column changes.
 
     Args:
         model: of two classes, or K > 2.
         deviation: [D], the columns' standard deviations in the user's units.
+        contribution: [C], what each column of the file adds to the logit, as `contribution_deviation` returns it.
         inference: standard errors in the user's units, for two classes; or None.
         why_no_inference: the reason for None.
     """
@@ -147,17 +174,46 @@ def rank_coefficients(
     order = np.argsort(-np.abs(columns["per_deviation"]), kind="stable")
     order, intercepts = np.split(order, [len(order) - len(order) // (D + 1)])
 
-    def row(i: int) -> Coefficient:
-        # Without a deviation a number is NaN, which the page has as a dash.
-        values: dict[str, Any] = {k: None if of[i] != of[i] else of[i] for k, of in columns.items()}
-        return Coefficient(**values)
-
-    rows = [row(i) for i in order[: LARGEST + OTHERS]]
+    found = tuple(_by_file_column(model, columns, contribution))
+    rows = [_row(columns, i) for i in order[: LARGEST + OTHERS]]
     return Coefficients(
         largest=tuple(rows[:LARGEST]),
         others=tuple(rows[LARGEST:]),
         left_out=len(order) - len(rows),
-        intercepts=tuple(row(i) for i in np.sort(intercepts)),
+        intercepts=tuple(_row(columns, i) for i in np.sort(intercepts)),
         why_no_inference="" if inference is not None else why_no_inference,
+        columns=found,
+        columns_left_out=len(contribution) - len(found) if found else 0,
         references=tuple(references),
     )
+
+
+def _row(columns: dict[str, Any], i: int) -> Coefficient:
+    # Without a deviation a number is NaN, which the page has as a dash.
+    values: dict[str, Any] = {k: None if of[i] != of[i] else of[i] for k, of in columns.items()}
+    return Coefficient(**values)
+
+
+def _by_file_column(model: Model, columns: dict[str, Any], contribution: NDArray[np.float64]) -> Iterator[FileColumn]:
+    """Yield columns of the file, the greatest contribution first, as long as there is room for their coefficients; none
+    where each has one coefficient."""
+    encoded = [None] * len(contribution) if model.encoding is None else model.encoding.columns
+    sizes = features_by_column(model)
+    lines = [n if of is None else n + len(of.references) for n, of in zip(sizes.values(), encoded, strict=True)]
+    names, begins, room = list(sizes), np.cumsum([0, *lines]), LARGEST + OTHERS
+    each_class = np.arange(len(columns["column"]), step=begins[-1] + 1)  # an intercept ends each
+    if len(each_class) == 1 and max(lines) == 1:
+        return
+    size = np.where(columns["reference"], np.inf, np.abs(columns["per_deviation"]))
+    for c in np.argsort(-contribution, kind="stable").tolist():
+        if room <= 0:
+            return
+        places = each_class[:, None] + np.arange(begins[c], begins[c + 1])
+        if isinstance(encoded[c], CategoryColumn):
+            order = np.argsort(-columns["coefficient"][places], axis=1, kind="stable")
+            places = np.take_along_axis(places, order, axis=1)
+        places = places.reshape(-1)
+        largest = np.argsort(-size[places], kind="stable")[: min(_OF_COLUMN, room)]
+        rows = tuple(_row(columns, i) for i in places[np.sort(largest)])
+        room -= len(rows)
+        yield FileColumn(names[c], float(contribution[c]), rows, len(places) - len(rows))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ..metrics.intervals import Interval
+from ..metrics.null_model import Reference
 from .coefficients import Coefficients
-from .decisions import ClassConfusion, Question
+from .decisions import ClassConfusion, Question, Worst
 from .grid import Floats, GridReport
 from .text import digits, isolated, joined, plural
 
@@ -73,8 +74,8 @@ class Series:
     """Points of a panel; none for what has an entry in the legend only.
 
     Stairs are heights y [H] between edges x [H + 1]. `size` [P] is the radius of the points' markers, `error` [P] half
-    the height of bars around them. `style` is a split, `positive`, `negative`, `guide`, `threshold`, `best`, `class 3`
-    or `path-3 dash-1`, a colour and a kind of line.
+    the height of bars around them, or [2, P] how far these reach below and above. `style` is a split, `positive`,
+    `negative`, `guide`, `threshold`, `best`, `class 3` or `path-3 dash-1`, a colour and a kind of line.
     """
 
     style: str
@@ -90,6 +91,12 @@ class Series:
     label: tuple[str, ...] = ()
     """Names beside the line's first point, left of the panel; the axis is then at its right."""
 
+    @property
+    def ends(self) -> tuple[Floats, Floats]:
+        """The lower and the upper ends of its bars, [P] each."""
+        below, above = np.broadcast_to(0.0 if self.error is None else self.error, (2, len(self.y)))
+        return self.y - below, self.y + above
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -97,6 +104,8 @@ class Bar:
 
     names: tuple[str, ...]
     value: float
+    signed: bool = True
+    """Whether its colour tells the sign."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,7 @@ class SolverSummary:
     def verdict(self) -> str:
         """The statement in two or three words, which say too why there may be no proof."""
         if self.proven:
-            return "✓ certified"
+            return "optimum proven"
         if self.separation is not None:
             return f"classes {'may be' if self.separation == 'suspected' else 'are'} separated"
         return "converged, no proof possible" if self.converged else "not converged"
@@ -200,7 +209,7 @@ class EpochSummary:
     notes: ClassVar[tuple[str, ...]] = ()
     converged: ClassVar[bool] = True
     proven: ClassVar[bool] = False
-    verdict: ClassVar[str] = "not certified"
+    verdict: ClassVar[str] = "optimum not proven"
 
     @property
     def statement(self) -> str:
@@ -240,23 +249,28 @@ class Report:
     title: str
     headline: str
     learned: SolverSummary | EpochSummary
+    warnings: tuple[str, ...]
+    """Sentences on why the numbers may not mean what they seem to."""
     notes: tuple[str, ...]
     """Sentences on the data."""
+    card: tuple[tuple[str, str], ...]
+    """Terms and texts: what is predicted, from what."""
     facts: tuple[tuple[str, str], ...]
+    """Terms and texts: how the model was learned."""
     settings: str
     metrics: Mapping[str, Mapping[str, float | None]]
-    """By split and name; None where one is undefined."""
+    """By split, in the order of `flashlogit.report.text.SPLITS`, and name; None where one is undefined."""
+    references: Mapping[str, Reference]
+    """What the null model reaches, by split."""
     intervals: Mapping[str, Mapping[str, Interval]]
     history: Chart | None
     grid: GridReport | None
     questions: tuple[Question, ...]
-    classes: int
+    labels: tuple[str, ...]
+    """Names of the classes."""
     confusions: tuple[ClassConfusion, ...]
     coefficients: Coefficients
     category: str | None
     """A column that stands for one value of a column of categories, as an example; None where there is none."""
-
-    @property
-    def splits(self) -> Sequence[str]:
-        """Names of the splits, the headline's first: a phone shows no more without scrolling."""
-        return sorted(self.metrics, key=lambda name: name != self.headline)
+    worst: Worst | None
+    """Rows of the headline split; None where their numbers are not known."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics.scores import Calibration, Floats, SplitScores, expit, totals
+from ..metrics.calibration import Groups, Recalibration, calibration_groups, recalibrate
+from ..metrics.evaluation import class_losses
+from ..metrics.scores import Floats, SplitScores, expit, totals
 from .text import are_whole
 
 THRESHOLDS = np.arange(1001) / 1000
@@ -18,6 +20,10 @@ _QUANTILES, _CROWDED = 200, 5
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 240
 """Points kept of a curve; more than a chart of 300 units of width can show."""
+GAIN_SHARES = np.arange(101) / 100
+"""Shares of the rows, the most probable first, of which the gain is told."""
+WORST = 12
+"""Rows in the list of those that are predicted worst."""
 _ROUNDING = 1e-12
 """Share of all weight: a difference of sums that is no larger is 0."""
 
@@ -55,7 +61,17 @@ class Decision:
     roc_auc: float | None
     precision_recall: Curve | None
     average_precision: float | None
-    calibration: Calibration
+    rate: float
+    """Share of the positive labels in the weight."""
+    gain: Floats | None
+    """[101]: share of the positive labels among the most probable hundredths of the weight, `GAIN_SHARES`; None where
+    no label is positive."""
+    gain_from: Floats
+    """[101]: the least probability among them."""
+    groups: Groups
+    calibration_error: float
+    recalibration: Recalibration | None
+    """None where it was not asked for, or there is none."""
     histogram: NDArray[np.int64]
 
     def counts(self) -> Floats:
@@ -119,6 +135,7 @@ def decide(
     bins: int,
     points: int = CURVE_POINTS,
     stops: Floats = THRESHOLDS,
+    recalibrated: bool = False,
 ) -> Decision:
     """Return the decision about a split of two classes at every threshold, and its curves.
 
@@ -126,9 +143,10 @@ def decide(
         name: of the split.
         split: its scores.
         threshold: the run's own.
-        bins: equal-width bins of the calibration curve.
+        bins: equal-width bins of the calibration error, and groups of equal weight of the calibration curve, at most.
         points: about how many to keep of a curve.
         stops: thresholds beside the run's own, from 0 to 1.
+        recalibrated: whether to regress the labels on the logits, which takes some passes over the rows.
     """
     ranking, thresholds = split.ranking, np.union1d(stops, threshold)
     true_positive, false_positive = ranking.called(thresholds)
@@ -141,6 +159,11 @@ def decide(
         precision_recall = Curve(np.append(0.0, np.repeat(kept.x, 2)[:-1]), np.repeat(kept.y, 2))
     rows = split.counted
     at_label = (rows.probability[rows.y == label] for label in (0, 1))
+    called = np.append(0.0, ranking.positive + ranking.negative)
+    found, asked = np.append(0.0, ranking.positive), GAIN_SHARES * called[-1]
+    # Rows of one score are taken in random order: between two scores the gain is a straight line.
+    gain = np.interp(asked, called, found) / found[-1] if found[-1] > 0 else None
+    last = np.searchsorted(called[1:], asked * (1 - _ROUNDING)).clip(max=len(ranking.score) - 1)
     return Decision(
         split=name,
         thresholds=thresholds,
@@ -153,7 +176,12 @@ def decide(
         roc_auc=roc_auc,
         precision_recall=precision_recall,
         average_precision=average_precision,
-        calibration=split.calibration(bins),
+        rate=float(found[-1] / called[-1]),
+        gain=gain,
+        gain_from=expit(ranking.score[last]),
+        groups=calibration_groups(split, bins),
+        calibration_error=split.calibration(bins).error,
+        recalibration=recalibrate(split) if recalibrated else None,
         histogram=np.array([np.histogram(p, HISTOGRAM_BINS, (0, 1))[0] for p in at_label]),
     )
 
@@ -179,3 +207,50 @@ def confuse(
     weight = totals(y * k + predicted, split.sample_weight, k * k).reshape(k, k)
     names = tuple(labels[int(j)] for j in shown) + ((others,) if k > len(shown) else ())
     return ClassConfusion(name, names, weight, split.sample_weight is not None, are_whole(split.sample_weight))
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A row whose label the model found unlikely; the loss is in nats."""
+
+    number: int
+    """In its file, the first of which is 1."""
+    label: str
+    called: str
+    """The likeliest class; of two classes the one on the threshold's side."""
+    probability: float
+    """Of two classes the positive one's, of more the label's own."""
+    loss: float
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The rows of a split with the greatest loss, that first, and their share of the split's whole loss."""
+
+    rows: tuple[WorstRow, ...]
+    share: float
+
+
+def worst_rows(split: SplitScores, number: NDArray[np.int64], labels: tuple[str, ...], threshold: float) -> Worst:
+    """Return the rows with the greatest log loss among those that have a weight.
+
+    Args:
+        split: the scores.
+        number: [N], each row's number in its file.
+        labels: names of the classes.
+        threshold: probability from which a row of two classes is called positive.
+    """
+    z, y, share = split.logits, split.y.astype(np.int64), split.share
+    if split.classes == 2:
+        loss, shown = np.logaddexp(0.0, np.where(y == 1, -z, z)), split.probability
+        called = (shown >= threshold).astype(np.int64)
+    else:
+        loss, called = class_losses(z, y)[0], z.argmax(axis=1)
+        shown = np.exp(-loss)
+    loss = np.where(share > 0, loss, -1.0)
+    most = min(WORST, int(np.count_nonzero(share)))
+    places = np.argpartition(-loss, most - 1)[:most]
+    places = places[np.argsort(-loss[places], kind="stable")]
+    whole = float(share @ np.maximum(loss, 0.0))
+    rows = (WorstRow(int(number[i]), labels[y[i]], labels[called[i]], float(shown[i]), float(loss[i])) for i in places)
+    return Worst(tuple(rows), float(share[places] @ loss[places]) / whole if whole > 0 else 0.0)

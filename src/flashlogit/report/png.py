@@ -79,6 +79,7 @@ def _style(name: str) -> Style:
 _CURVES = {
     "roc.png": charts.roc_chart,
     "precision_recall.png": charts.precision_recall_chart,
+    "gain.png": charts.gain_chart,
     "calibration.png": charts.calibration_chart,
 }
 
@@ -179,7 +180,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.bars:
         values = np.array([bar.value for bar in panel.bars])
         places = np.arange(len(values))
-        axes.barh(places, values, color=np.where(values > 0, _POSITIVE, _NEGATIVE))
+        warm = np.array([bar.signed and bar.value > 0 for bar in panel.bars])
+        axes.barh(places, values, color=np.where(warm, _POSITIVE, _NEGATIVE))
         axes.set_yticks(
             places, [joined(bar.names, _NAME_CHARACTERS) for bar in panel.bars], fontsize="small", parse_math=False
         )
@@ -230,7 +232,8 @@ def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
     if series.kind == "line":
         axes.plot(series.x, y, c=style.color, ls=style.line, lw=style.width)
     if series.error is not None:
-        axes.vlines(series.x, np.maximum(series.y - series.error, panel.y.low), y + series.error, style.color, lw=1)
+        low, high = series.ends
+        axes.vlines(series.x, np.maximum(low, panel.y.low), high, style.color, lw=1)
     if series.size is not None:  # hollow, so that splits that agree do not hide each other
         face = "#F0E442" if series.style == "best" else "none"
         area = (2 * series.size) ** 2

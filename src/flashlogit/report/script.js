@@ -30,9 +30,32 @@
     }));
   }
 
+  // A box that has more than it shows says so; whether it does can change with the window and with what is opened.
+  const watch = new ResizeObserver((entries) => {
+    for (const box of new Set(entries.map((entry) => entry.target.closest(".scroll")))) {
+      const more = [];
+      if (box.scrollWidth > box.clientWidth + 1) more.push("sideways for all columns →");
+      if (box.scrollHeight > box.clientHeight + 1) more.push("down for all rows ↓");
+      let hint = box.previousElementSibling;
+      if (!hint || !hint.classList.contains("hint")) {
+        if (!more.length) continue;
+        hint = document.createElement("p");
+        hint.className = "hint";
+        box.before(hint);
+      }
+      hint.hidden = !more.length;
+      hint.textContent = "Scroll " + more.join(", ");
+    }
+  });
+  const observe = (root) => root.querySelectorAll(".scroll, .scroll > table").forEach((one) => watch.observe(one));
+  observe(document);
+
   const target = by("target");
   if (target) {
-    const draw = () => by("target-curves").replaceChildren(by("target-" + target.value).content.cloneNode(true));
+    const draw = () => {
+      by("target-curves").replaceChildren(by("target-" + target.value).content.cloneNode(true));
+      observe(by("target-curves"));
+    };
     target.addEventListener("change", draw);
     for (const button of document.querySelectorAll("button.pick")) {
       button.addEventListener("click", () => {
@@ -61,6 +84,42 @@
     return before.replace(/\B(?=(\d{3})+$)/g, ",") + (after ? "." + after : "");
   };
 
+  // Costs of a false positive and of a false negative; nothing where one is no number of at least 0.
+  const costs = () => {
+    const typed = ["cost-fp", "cost-fn"].map((id) => by(id).value.trim() === "" ? NaN : Number(by(id).value));
+    return typed.every((value) => Number.isFinite(value) && value >= 0) ? typed : null;
+  };
+  const costAt = ([ofFp, ofFn], of, at) => ofFp * of.fp[at] + ofFn * (of.tp[0] - of.tp[at]);
+  const name = (threshold) => String(Number(threshold.toPrecision(4)));
+
+  // The threshold of least cost in the split; of several the nearest to where right probabilities have it.
+  const cheapest = (typed, of) => {
+    const sum = typed[0] + typed[1];
+    const ideal = sum > 0 ? typed[0] / sum : 0.5;
+    const all = counts.thresholds.map((_, at) => costAt(typed, of, at));
+    const least = Math.min(...all) + 1e-12 * Math.max(...all);
+    const away = (at) => Math.abs(counts.thresholds[at] - ideal);
+    return all.reduce((best, cost, at) => cost <= least && (best < 0 || away(at) < away(best)) ? at : best, -1);
+  };
+
+  const showCosts = () => {
+    const typed = costs();
+    const of = counts.splits[split.value];
+    const at = Number(slider.value);
+    const whole = of.whole && typed !== null && typed.every(Number.isInteger);
+    const told = (value) => typed === null ? "–" : amount(value, whole);
+    by("cost-at").textContent = name(counts.thresholds[at]);
+    by("cost").textContent = typed === null ? "–" : told(costAt(typed, of, at));
+    by("cost-none").textContent = typed === null ? "–" : told(typed[1] * of.tp[0]);
+    by("cost-all").textContent = typed === null ? "–" : told(typed[0] * of.fp[0]);
+    const best = typed === null ? -1 : cheapest(typed, of);
+    const words = best < 0 ? "Type two costs of at least 0."
+      : `The cheapest threshold of the ${split.value} rows is ${name(counts.thresholds[best])}, at a cost of ${told(costAt(typed, of, best))}.`;
+    if (by("cheapest").textContent !== words) by("cheapest").textContent = words;  // what changes is read aloud
+    by("go-cheapest").disabled = best < 0;
+    return best;
+  };
+
   const show = () => {
     const at = Number(slider.value);
     const threshold = counts.thresholds[at];
@@ -84,10 +143,11 @@
       by(id).textContent = words[id];
       by(id + "-bar").style.width = all > 0 ? words[id] : "0";
     }
-    by("threshold-value").textContent = String(Number(threshold.toPrecision(4)));
+    by("threshold-value").textContent = name(threshold);
     by("split-name").textContent = split.value;
+    showCosts();
     slider.setAttribute("aria-valuetext",
-      `${Number(threshold.toPrecision(4))}: precision ${words.precision}, recall ${words.recall}`);
+      `${name(threshold)}: precision ${words.precision}, recall ${words.recall}, cost ${by("cost").textContent}`);
     const x = Number(line.dataset.left) + Number(line.dataset.width) * threshold;
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
@@ -97,5 +157,10 @@
   slider.addEventListener("input", show);
   split.addEventListener("change", show);
   by("reset").addEventListener("click", () => { slider.value = counts.at; show(); });
+  for (const id of ["cost-fp", "cost-fn"]) {
+    by(id).value = by(id).defaultValue;
+    by(id).addEventListener("input", show);
+  }
+  by("go-cheapest").addEventListener("click", () => { slider.value = showCosts(); show(); });
   show();
 })();

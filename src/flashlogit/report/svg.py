@@ -116,7 +116,7 @@ class _Frame:
     def _error_bars(self, series: Series) -> list[str]:
         if series.error is None:
             return []
-        ends = zip(*(self._at(series.x, series.y + sign * series.error) for sign in (1, -1)), strict=True)
+        ends = zip(*(self._at(series.x, end) for end in reversed(series.ends)), strict=True)
         # What reaches below the axis ends there.
         bottom = self._top + self._panel.height
         return [
@@ -150,10 +150,11 @@ class _Frame:
         (zero, bottom), parts = self._at(0.0, 0.0)[0], []
         for i, bar in enumerate(self._panel.bars):
             end, y = self._at(bar.value, 0.0)[0][0], self._top + i * step
+            sign = "positive" if bar.value > 0 else "negative"
             parts.append(
                 f'<text class="tick column" x="{self._left - 6:g}" y="{y + 13.5:g}" text-anchor="end">'
                 f"{escape(joined(bar.names, _BAR_CHARACTERS))}<title>{escape(joined(bar.names))}</title></text>"
-                f'<rect class="bar {"positive" if bar.value > 0 else "negative"}" x="{min(zero, end):.1f}"'
+                f'<rect class="bar {sign if bar.signed else "plain"}" x="{min(zero, end):.1f}"'
                 f' y="{y + 4:g}" width="{abs(end - zero):.1f}" height="{step - 7:g}"/>'
             )
         parts.append(f'<line class="axis" x1="{zero:g}" x2="{zero:g}" y1="{self._top:g}" y2="{bottom:g}"/>')

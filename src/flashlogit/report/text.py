@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
@@ -22,6 +22,8 @@ _WIDTH = 80
 """Columns of a terminal that nobody has widened."""
 _LAYOUTS = ((4, "  "), (4, " "), (3, " "), (2, " "))
 """Significant digits and gap between columns, the most readable first. Only tiny losses need a later one."""
+SPLITS = ("test", "validation", "held-out", "train")
+"""Splits in the order in which a reader should look at them: the less of a split went into the model, the earlier."""
 METRICS = {
     "log_loss": ("Log loss", "log-loss"),
     "clamped_log_loss": ("Clamped log loss", "clamped"),
@@ -39,6 +41,11 @@ METRICS = {
     "f1": ("F1", ""),
 }
 """Every metric's name on the page, and its heading on the terminal, which has no room for some."""
+
+
+def in_order(splits: Iterable[str]) -> list[str]:
+    """Return names of splits in the order of `SPLITS`, others after them as they are given."""
+    return sorted(splits, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
 
 
 def amount(value: float, *, whole: bool) -> str:
@@ -79,6 +86,41 @@ def number(value: float) -> str:
 def digits(value: float | None, places: int = 4) -> str:
     """Return a number with some significant digits, or a dash for None and NaN."""
     return "–" if value is None or value != value else number(float(f"{value:.{places}g}"))
+
+
+def fixed(value: float | None, places: int = 4) -> str:
+    """Return a number with so many significant digits, zeros included, so that those of a column can be compared:
+    0.5580, 1.400; 0 for what is exactly 0, and a dash for None and NaN."""
+    if value is None or value != value:
+        return "–"
+    if value == 0:
+        return "0"
+    return measured(value, places).replace("-", "−")
+
+
+def metric(value: float | None) -> str:
+    """Return four decimals, which align; or four digits where those would not be enough."""
+    return digits(value) if value is None or not aligns(value) else decimal_places(value, 4)
+
+
+def aligns(value: float) -> bool:
+    """Return whether four decimals have about four digits of a value."""
+    return value == 0 or 1e-2 <= abs(value) < 1e4
+
+
+def decimal_places(value: float, places: int) -> str:
+    """Return so many decimals, with a minus sign."""
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """Return three decimals, or that it is smaller."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def sentence(text: str) -> str:
+    """Return the text with its first letter raised."""
+    return text[:1].upper() + text[1:]
 
 
 def plural(count: int, what: str, several: str = "") -> str:
@@ -147,6 +189,6 @@ def measured(value: float | None, places: int) -> str:
     """Return so many significant digits, zeros included: 0.07120, 1.000, 1.234e-5, 1.234e20; `-` for None."""
     if value is None:
         return "-"
-    text = f"{value:.{places - 1}e}" if 0 < value < 1e-3 else f"{value:#.{places}g}".removesuffix(".")
+    text = f"{value:.{places - 1}e}" if 0 < abs(value) < 1e-3 else f"{value:#.{places}g}".removesuffix(".")
     mantissa, e, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa

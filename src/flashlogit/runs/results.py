@@ -20,6 +20,8 @@ from ..config.settings import RunSettings
 from ..data.dataset import Dataset
 from ..metrics.evaluation import ClassMetrics, Metrics, evaluate
 from ..metrics.intervals import LEVEL, METHOD, Interval, bootstrap
+from ..metrics.null_model import METHOD as REFERENCE_METHOD
+from ..metrics.null_model import Reference, class_shares, compare_with_null
 from ..metrics.scores import SplitScores
 from ..models.model import Model
 from ..objectives.coordinates import Moments
@@ -28,6 +30,7 @@ from ..report.build import build_report
 from ..report.coefficients import coefficient_table
 from ..report.content import EpochSummary, RunSummary, SolverSummary
 from ..report.grid import GridReport
+from ..report.importance import contribution_deviation
 from ..report.page import write_page
 from ..report.text import metrics_table
 from ..system.memory import cast_rows
@@ -141,6 +144,7 @@ class Results:
 
     metrics: dict[str, Metrics | ClassMetrics]
     intervals: dict[str, dict[str, Interval]]
+    references: dict[str, Reference]
     run: RunSummary
     grid: GridReport | None = None
 
@@ -151,13 +155,15 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json.
 
-        It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric, the
-        `run`, and the `grid` if the penalty was chosen from one.
+        It has each split's metrics by its name, `intervals` with level, method and (low, high) by split and metric,
+        `reference` with what the null model reaches, the `run`, and the `grid` if the penalty was chosen from one.
         """
         intervals = {"level": LEVEL, "method": METHOD, "splits": self.intervals}
         metrics = {name: of_split.to_json() for name, of_split in self.metrics.items()}
         grid = {} if self.grid is None else {"grid": self.grid.to_json()}
-        return {**metrics, "intervals": intervals, "run": self.run.to_json(), **grid}
+        splits = {name: of_split.to_json() for name, of_split in self.references.items()}
+        reference = {"method": REFERENCE_METHOD, "splits": splits}
+        return {**metrics, "intervals": intervals, "reference": reference, "run": self.run.to_json(), **grid}
 
 
 def write_results(task: RunTask, learned: Learned) -> Results:
@@ -185,6 +191,11 @@ def write_results(task: RunTask, learned: Learned) -> Results:
     intervals = {
         name: bootstrap(split, eps=eps, threshold=threshold, seed=settings.seed) for name, split in scores.items()
     }
+    shares = class_shares(scores["train"])
+    references = {
+        name: compare_with_null(split, metrics[name], shares, eps=eps, threshold=threshold, bins=bins)
+        for name, split in scores.items()
+    }
     run = RunSummary(
         device=str(task.device),
         backend=task.backend.name,
@@ -194,7 +205,7 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         gpu=torch.cuda.get_device_name(weight.device) if weight.is_cuda else None,
         threads=torch.get_num_threads(),
     )
-    results = Results(metrics, intervals, run, grid)
+    results = Results(metrics, intervals, references, run, grid)
     held_out = {
         name: Predictions(rows.number, scores[name]) for name, rows in dataset.splits.items() if rows.number is not None
     }
@@ -202,18 +213,23 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         write_predictions(directory.predictions, held_out)
     # Numbers that JSON does not know raise ValueError.
     directory.write_text(directory.metrics, json.dumps(results.to_json(), indent=2, allow_nan=False) + "\n")
+    deviation, origins = column_deviation(dataset), dataset.origins
+    numbers = {name: rows.number for name, rows in dataset.splits.items() if rows.number is not None}
     report = build_report(
         settings,
         model,
         metrics,
         intervals,
         scores,
+        references=references,
         history=learned.history,
         summary=run,
-        deviation=column_deviation(dataset),
+        deviation=deviation,
+        contribution=contribution_deviation(model, dataset.train.X, deviation),
         inference=learned.inference,
         why_no_inference=learned.why_no_inference,
         grid=grid,
+        numbers=numbers if origins is None else {"train": origins.number, **numbers},
         notes=dataset.notes,
     )
     if settings.report.html:

@@ -24,7 +24,7 @@ from ..models.model import Model
 from ..report.coefficients import coefficient_table
 from ..report.decisions import CURVE_POINTS, Question, decide
 from ..report.targets import MOST_SHOWN, TargetCurves, TargetsReport, write_targets_page
-from ..report.text import digits, measured, plural
+from ..report.text import SPLITS, digits, in_order, measured, plural
 from ..system.console import aligned
 from ..system.errors import UserError
 from ..training.checkpoint import Checkpoint
@@ -35,8 +35,6 @@ from .target_labels import classes_of, scores_of, scores_of_targets
 Floats = NDArray[np.float64]
 HELD_OUT = "held-out"
 """Name of the training rows with each one's logit by the model that has not seen it."""
-_HEADLINES = ("test", "validation", HELD_OUT, "train")
-"""Splits in the order in which a reader should look at them."""
 _METRICS = {"log_loss": "log loss", "accuracy": "accuracy", "roc_auc": "ROC AUC"}
 _ENDINGS = {
     "limit": "stopped at the limit of {limit:,} iterations, where {gap}; raise solver.max_iterations, or take a larger"
@@ -148,7 +146,7 @@ class TargetsRun:
                 directory.write_table(directory.targets / folders[name] / directory.out_of_fold.name, tables)
         columns = {key: pa.array([row.get(key) for row in table], from_pandas=True) for key in table[0]}
         directory.write_table(directory.targets_table, pa.table(columns))
-        headline = next(name for name in _HEADLINES if f"{name}_log_loss" in table[0])
+        headline = next(name for name in SPLITS if f"{name}_log_loss" in table[0])
         results = TargetResults(table, self._run(fits, models), headline)
         text = json.dumps(results.to_json(), indent=2, allow_nan=False) + "\n"
         directory.write_text(directory.metrics, text)
@@ -219,8 +217,8 @@ class TargetsRun:
         report = self._task.settings.report
         asked: dict[str, Any] = {"threshold": report.threshold, "bins": report.calibration_bins}
         asked["points"] = CURVE_POINTS // 2
-        shown = {split: one for split, one in scores.items() if split != "train"} or scores
-        return Question(name, f"not {name}", tuple(decide(split, one, **asked) for split, one in shown.items()))
+        shown = [split for split in in_order(scores) if split != "train"] or ["train"]
+        return Question(name, f"not {name}", tuple(decide(split, scores[split], **asked) for split in shown))
 
     def _run(self, fits: ManyFits, models: Mapping[str, TargetFits]) -> dict[str, Any]:
         """Return `run` of metrics.json."""
@@ -250,10 +248,10 @@ class TargetsRun:
         heads |= {f"{results.headline}_{key}": f"{results.headline} {name}" for key, name in _METRICS.items()}
         heads["relative_gap"] = "Relative gap"
         facts = [
-            ("Rows", ", ".join(f"{len(split):,} {name}" for name, split in task.dataset.splits.items())),
+            ("Rows", ", ".join(f"{len(task.dataset.splits[name]):,} {name}" for name in in_order(task.dataset.splits))),
             ("Columns", f"{len(task.dataset.feature_names):,}"),
             ("Models", f"{run['models']:,} in {digits(fits.seconds, 3)} s and {fits.passes:.0f} passes over the rows"),
-            ("Tolerance", f"{fits.tolerance:.2g} of each null model's objective"),
+            ("Tolerance", f"{digits(fits.tolerance, 2)} of each null model’s objective"),
             (
                 "Computed on",
                 f"{task.device} ({run['gpu'] or plural(run['threads'], 'CPU thread')}), {task.backend.name}",

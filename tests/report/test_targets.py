@@ -23,7 +23,13 @@ def made(names, *, shown=2, **more):
         for k, name in enumerate(names)
     ]
     fields = {"title": "a-run", "statement": "All are optimal", "converged": True, "notes": ("a note",)}
-    fields |= {"facts": (("Rows", "12"),), "settings": "name: a-run", "headline": "test", "heads": HEADS}
+    fields |= {
+        "warnings": ("a warning",),
+        "facts": (("Rows", "12"),),
+        "settings": "name: a-run",
+        "headline": "test",
+        "heads": HEADS,
+    }
     return TargetsReport(**fields | more, rows=rows, shown=curves)
 
 

@@ -239,7 +239,7 @@ def _hints(report: SchemaReport) -> list[str]:
     numbers = [column.name for column in features if numbers_rows(column, report.rows)]
     by_time = "dates are no features, though data.time can split by one"
     hints = (
-        (dates, by_time + ": derive numbers from {}, name them in data.categorical, or leave out with"),
+        (dates, by_time + ": name {} in data.dates for its parts or in data.categorical, or leave out with"),
         (lists, "lists are features where all have as many numbers, unlike {}: correct them, or leave out with"),
         (infinite, "there are infinite values in {}: correct them, or leave the column out with"),
         (lacking, "some features lack values, {}: set data.missing to impute, or leave out with"),

@@ -104,7 +104,7 @@ def build_report(
         learned=summary.learned,
         warnings=(*warnings, *found),
         notes=tuple(notes),
-        card=(*_card(settings, summary, model, references, measured, grid), *provenance),
+        card=tuple({**dict(_card(settings, summary, model, references, measured, grid)), **dict(provenance)}.items()),
         facts=_facts(settings, summary),
         settings=dump_settings(settings),
         metrics=measured,

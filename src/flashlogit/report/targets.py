@@ -37,6 +37,7 @@ class TargetsReport:
     statement: str
     converged: bool
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     settings: str
     headline: str

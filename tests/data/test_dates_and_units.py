@@ -134,3 +134,9 @@ def test_a_random_split_of_rows_with_dates_is_said(learn):
     assert any("data.time to joined" in warning for warning in learn(columns, **half).warnings)
     for quiet in ({**half, "split": {"validation": 0, "test": 0}}, {**half, "time": "when"}):
         assert not any("data.time" in warning for warning in learn(columns, **quiet).warnings)
+
+
+def test_one_date_tells_the_form_of_all(learn):
+    days = [f"{day:02d}/{month:02d}/{year}" for year in (2020, 2021) for month in range(1, 13) for day in range(1, 13)]
+    data = learn(table([days[0], "25/06/2020", *days[1:]]), dates={"joined": ["month"]})
+    assert data.encoding.columns[0].form == "%d/%m/%Y"

@@ -33,7 +33,7 @@ def test_numbers_as_text_are_warned_of_in_the_words_of_training(write, load_file
 def test_dates_in_any_order(write):
     report, columns = report_of(write("d.csv", "a,b,c\n31.12.2024,01/02/2024,1.2.3.4\n1.1.2024,3/4/24,1.2.3.5\n"))
     assert [columns[name].use for name in "abc"] == ["date", "date", "category"]
-    assert "derive numbers from a, b, name them in data.categorical" in report_text(report)
+    assert "name a, b in data.dates" in report_text(report)
 
 
 def test_means_of_great_numbers_infinities_and_row_numbers(write):

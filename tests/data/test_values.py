@@ -67,10 +67,10 @@ def test_numbers(value: object, number: float) -> None:
 
 def test_missing_and_odd_numbers() -> None:
     assert all(np.isnan(number_of(value)) for value in (None, "", "  ", float("nan"), np.datetime64("NaT")))
-    assert number_of("39,42", ",") == 39.42
+    assert number_of("39,42", ",") == number_of("39.42", ",") == 39.42
     odd = [
         ("39,42", "."),
-        ("39.42", ","),
+        ("3.942,0", ","),
         ("1_000", "."),
         ("a", "."),
         ([1], "."),

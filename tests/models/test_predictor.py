@@ -131,6 +131,19 @@ def test_tables_are_read_as_files_are(folder, records, predictor):
     assert predictor.probability([]).shape == (0,)
 
 
+def test_frames_of_any_kind_say_what_records_say(predictor, records):
+    expected = predictor.probability(records[:4])
+    frame = pd.DataFrame(records[:4])  # text as it is written, NA and ? among it
+    frame.loc[0, ["plan", "age", "rate"]] = ["NA", "?", "NA"]
+    expected[0] = predictor.probability({**records[0], "plan": "NA", "age": "?", "rate": "NA"})
+    frame["score"], frame["age"] = frame.score.astype(float), frame.age.astype(object)
+    mixed = frame.assign(score=[float(frame.score[0]), *frame.score.astype(str)[1:]])
+    np.testing.assert_allclose(predictor.probability(mixed), expected, rtol=1e-12)
+    named = pl.DataFrame(records[:4]).with_columns(pl.col("plan").cast(pl.Categorical), pl.col("score").cast(float))
+    numbers = named.with_columns(pl.col("age").replace("?", None).cast(float))
+    np.testing.assert_allclose(predictor.probability(numbers)[1:], expected[1:], rtol=1e-12)
+
+
 def test_three_classes_and_arrays_of_numbers():
     three = Predictor.load(EARLIER / "solver")
     table = pd.read_csv(EARLIER / "table.csv")
@@ -153,6 +166,11 @@ REFUSED: list[tuple[Any, str]] = [
     (3, "int is neither a record"),
     (np.ones((2, 6)), "an array of shape [2, 6]"),
     (pa.table({"plan": ["a"]}), "the table lacks"),
+    ([[1, 2]], "record 1 is a list"),
+    (
+        pd.DataFrame([[1] * 7], columns=["plan", "age", "floor", "joined", "rate", "score", "age"]),
+        "two columns of the name",
+    ),
 ]
 
 

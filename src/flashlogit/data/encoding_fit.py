@@ -82,7 +82,8 @@ def fit_encoding(
             elif name in settings.numbers:
                 measured, values = fit_measure(table, name, settings.decimal)
                 mean = _mean(values[training], name, table) if impute else None
-                columns.append(replace(measured, fill=mean, marked=name in missing))
+                lacks = impute and bool(np.isnan(values[splits != DROPPED]).any())
+                columns.append(replace(measured, fill=mean, marked=lacks))
             elif name in categorical:
                 column, count = _category(table, name, settings, training, notes)
                 against = "" if column.baseline is None else f", reference {column.baseline}"

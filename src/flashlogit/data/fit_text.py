@@ -13,7 +13,7 @@ from ..system.errors import UserError, listing, row_text, rows_text, some_of
 from .columns.encoded import distinct_values, seconds_of_column
 from .columns.encoding import LEVELS, NO_MOMENT, DateColumn, NumberColumn, PartOfDate, calendar
 from .files.tables import Mask, Table
-from .files.values import measure_of, number_of, seconds_of
+from .files.values import MISSING_WORDS, measure_of, number_of, seconds_of
 
 _DAYS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d"),
@@ -43,8 +43,9 @@ def fit_date(
         UserError: no date at all, a form that cannot be told, or a missing date where none may be.
     """
     place, column = f'column "{name}" of {table.name}', table.column(name)
-    form = asked.format or _form_of([value for value in distinct_values(column)[0] if isinstance(value, str)], place)
-    seconds = seconds_of_column(column, form)
+    values, _ = distinct_values(column, place)
+    form = asked.format or _form_of([value for value in values if isinstance(value, str)], place)
+    seconds = seconds_of_column(column, form, place)
     absent = (seconds == NO_MOMENT) & kept
     if absent.any() and not impute:
         row = int(np.argmax(absent))
@@ -102,12 +103,14 @@ def fit_measure(table: Table, name: str, decimal: str) -> tuple[NumberColumn, ND
         UserError: values that are no numbers, or of several units.
     """
     place = f'column "{name}" of {table.name}'
-    values, places = distinct_values(table.column(name))
+    values, places = distinct_values(table.column(name), place)
     rows = np.bincount(places, minlength=len(values)).tolist()
     numbers, units, odd = np.empty(len(values)), Counter[str](), []
     for i, value in enumerate(values):
         try:
-            if isinstance(value, str) and value.strip():
+            if isinstance(value, str) and value.strip() in MISSING_WORDS:
+                numbers[i] = np.nan
+            elif isinstance(value, str):
                 numbers[i], unit = measure_of(value, decimal)
                 units[unit] += rows[i]
             else:

@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns.encoding import NO_MOMENT, CategoryColumn, DateColumn, Encoding, NumberColumn, calendar
+from ..data.columns.encoding import (
+    MISSING_PLACE,
+    NO_MOMENT,
+    CategoryColumn,
+    DateColumn,
+    Encoding,
+    NumberColumn,
+    calendar,
+)
 from ..data.files.values import text_of
 from ..system.errors import UserError
 from .export import onnx_labels, required_onnx, save_onnx
@@ -180,10 +188,8 @@ def _category(column: CategoryColumn, words: frozenset[str], place: int, unusabl
     values = [*column.values, *([] if column.baseline is None else [column.baseline])]
     known: dict[str, int] = {}
     for text in (each for value in (*map(text_of, values), *sorted(words)) for each in _spellings(value or "")):
-        try:
-            known[text] = place + column.bucket(text, words)[0]
-        except ValueError:
-            known[text] = unusable
+        bucket, _ = column.bucket(text, words)
+        known[text] = unusable if bucket == MISSING_PLACE else place + bucket
     for text in _NONE:
         known.setdefault(text, known[""])
     return known, place + (len(column.values) if column.other else -1)

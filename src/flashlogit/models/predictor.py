@@ -125,8 +125,11 @@ class Predictor:
             return self._finite(rows, [])
         return self._of_table(rows)
 
-    def _code(self, record: Record, called: str) -> tuple[list[float], list[int]]:
+    def _code(self, record: Any, called: str) -> tuple[list[float], list[int]]:
         """Return the numbers and buckets of a record."""
+        if not isinstance(record, Mapping):
+            problem = f"is a {type(record).__name__}, and must be a record by the names of the columns"
+            raise UserError(problem, setting=called)
         numbers: list[float] = []
         buckets: list[int] = []
         decimal, words = self._encoding.decimal, self._encoding.words
@@ -164,16 +167,24 @@ class Predictor:
         """Return the codes of a data frame or an Arrow table."""
         import pyarrow as pa
 
-        from ..data.columns.encoded import EncodedTable
+        from ..data.columns.encoded import EncodedTable, reading_of
         from ..data.files.arrow import ArrowTable
+        from ..data.files.tables import repeated
+        from ..data.files.text import read_as_text_file
 
+        named = getattr(rows, "column_names", getattr(rows, "columns", ()))
+        if twice := repeated(name for name in named if name in self.columns):
+            raise UserError(f"has two columns of the name {listing(twice)}", setting="the table")
         try:
             table = rows if isinstance(rows, pa.Table) else pa.table(rows)
-        except (TypeError, pa.ArrowException) as error:
+        except (TypeError, ValueError, pa.ArrowException) as error:
+            if hasattr(rows, "to_dict"):  # pandas', with a column of values of several kinds
+                return self._codes(rows.to_dict("records"))
             problem = f"{type(rows).__name__} is neither a record, a list of them, a data frame nor an Arrow table"
             raise UserError(problem, setting="rows", remedy="give records by the names of the columns") from error
         if lacking := [name for name in self.columns if name not in table.column_names]:
             raise UserError(f"lacks {listing(lacking)}, which the model needs", setting="the table")
+        table = read_as_text_file(table.select(self.columns), reading_of(self._encoding))
         encoded = EncodedTable(ArrowTable("the table", table), self._encoding, remedy=_REMEDY)
         codes = encoded.codes(0, encoded.rows)
         return self._finite(codes.numbers, codes.buckets)

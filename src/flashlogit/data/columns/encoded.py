@@ -14,7 +14,18 @@ from ...system.errors import UserError, row_text
 from ..files.tables import MISSING_VALUE, NUMBERS_REMEDY, Mask, Reading, Table, to_numpy
 from ..files.text import as_text, is_text, without_dictionary
 from ..files.values import seconds_of
-from .encoding import MISSING, NO_MOMENT, CategoryColumn, Codes, Column, DateColumn, Encoding, NumberColumn, calendar
+from .encoding import (
+    MISSING,
+    MISSING_PLACE,
+    NO_MOMENT,
+    CategoryColumn,
+    Codes,
+    Column,
+    DateColumn,
+    Encoding,
+    NumberColumn,
+    calendar,
+)
 
 
 def reading_of(encoding: Encoding) -> Reading:
@@ -97,26 +108,30 @@ class EncodedTable(Table):
 
     def _buckets(self, column: CategoryColumn) -> tuple[NDArray[np.int32], tuple[str, int]]:
         """Return each row's bucket, and a value that the column does not know with the rows that have such."""
-        place = f'column "{column.name}" of {self.name}'
-        text = as_text(self._table.column(column.name), place, self._remedy)
+        text = as_text(self._table.column(column.name), self._place(column), self._remedy)
         values, places = distinct_values(text)
-        missing = to_numpy(pc.is_null(text)) & self._kept
-        if column.required and missing.any():
-            raise self._table.unusable_value(column.name, int(np.argmax(missing)), MISSING_VALUE)
-        found = [(-1, False) if value is None and column.required else column.bucket(value) for value in values]
+        words = self._encoding.words
+        found = [column.bucket(value, words) for value in values]
+        if column.required:
+            absent = np.array([place == MISSING_PLACE for place, _ in found])[places] & self._kept
+            if absent.any():
+                raise self._table.unusable_value(column.name, int(np.argmax(absent)), MISSING_VALUE)
         bucket = np.array([each for each, _ in found], np.int32)[places]
         strange = np.array([unknown for _, unknown in found], np.bool_)[places] & self._kept
         first = values[places[int(np.argmax(strange))]]
         return bucket, (MISSING if first is None else str(first)[:40], int(strange.sum()))
 
+    def _place(self, column: Column) -> str:
+        return f'column "{column.name}" of {self.name}'
+
     def _measures(self, column: NumberColumn) -> NDArray[np.float64]:
         """Return the numbers of a column of text with units, or of numbers."""
-        decimal = self._encoding.decimal
-        return self._looked_up(column, lambda value: column.number(value, decimal))
+        decimal, words = self._encoding.decimal, self._encoding.words
+        return self._looked_up(column, lambda value: column.number(value, decimal, words))
 
     def _seconds(self, column: DateColumn) -> tuple[NDArray[np.int64], tuple[str, int]]:
         """Return seconds, `NO_MOMENT` where there is no date, and a level that the column does not know."""
-        seconds = seconds_of_column(self._table.column(column.name), column.form)
+        seconds = seconds_of_column(self._table.column(column.name), column.form, self._place(column))
         absent = (seconds == NO_MOMENT) & self._kept
         if column.required and absent.any():
             raise self._table.unusable_value(column.name, int(np.argmax(absent)), "missing, or no date")
@@ -133,7 +148,7 @@ class EncodedTable(Table):
 
     def _looked_up(self, column: Column, meaning: Callable[[Any], float]) -> NDArray[np.float64]:
         """Return a function of each row's value, made once for each distinct one; UserError where it has none."""
-        values, places = distinct_values(self._table.column(column.name))
+        values, places = distinct_values(self._table.column(column.name), self._place(column))
         numbers = np.empty(len(values))
         for i, value in enumerate(values):
             try:
@@ -148,12 +163,16 @@ class EncodedTable(Table):
         return numbers[places]
 
 
-def distinct_values(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column, None last, and each row's place among them [N]."""
+def distinct_values(column: pa.ChunkedArray, place: str = "a column") -> tuple[list[Any], NDArray[np.int64]]:
+    """Return the distinct values of a column, None last, and each row's place among them [N]; UserError, with its
+    `place`, for a column of a type that has none."""
     column = without_dictionary(column)
     if is_text(column.type):
         column = column.cast(pa.large_string())  # of string_view Arrow makes no dictionary
-    encoded = column.dictionary_encode().unify_dictionaries()
+    try:
+        encoded = column.dictionary_encode().unify_dictionaries()
+    except pa.ArrowException as error:
+        raise UserError(f"holds {column.type}, of which no values can be told apart", setting=place) from error
     if not encoded.num_chunks:
         return [None], np.zeros(0, np.int64)
     values = encoded.chunk(0).dictionary.to_pylist()
@@ -161,8 +180,9 @@ def distinct_values(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int6
     return [*values, None], np.concatenate(parts).astype(np.int64)
 
 
-def seconds_of_column(column: pa.ChunkedArray, form: str | None) -> NDArray[np.int64]:
-    """Return `seconds_of` each row's value [N], `NO_MOMENT` for a missing or unreadable one."""
+def seconds_of_column(column: pa.ChunkedArray, form: str | None, place: str = "a column") -> NDArray[np.int64]:
+    """Return `seconds_of` each row's value [N], `NO_MOMENT` for a missing or unreadable one; UserError as
+    `distinct_values`."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         if pa.types.is_timestamp(kind) and kind.tz is not None:
@@ -171,7 +191,7 @@ def seconds_of_column(column: pa.ChunkedArray, form: str | None) -> NDArray[np.i
             column = pc.floor_temporal(column, unit="second")
         whole = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
         return _filled(whole)
-    values, places = distinct_values(column)
+    values, places = distinct_values(column, place)
     found: Iterable[int | None] = (seconds_of(value, form) for value in values)
     return np.array([NO_MOMENT if each is None else each for each in found], np.int64)[places]
 

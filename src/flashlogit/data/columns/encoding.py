@@ -11,6 +11,7 @@ features are made of these only where X is. NumPy and Python only: a model is se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from ..files.values import MISSING_WORDS, DatePart, measure_of, number_of, secon
 OTHER, MISSING = "(other)", "(missing)"
 NO_MOMENT = np.iinfo(np.int64).min
 """A missing date among int64 seconds, as NumPy's datetime64 has it."""
+MISSING_PLACE = -2
+"""In place of a bucket: no value may be missing, and this one is."""
 NUMBER = -1
 """Of a run of features: it is one number."""
 _DAY = 86_400
@@ -70,9 +73,14 @@ class NumberColumn:
     references: ClassVar[tuple[tuple[int, str], ...]] = ()
     """As of a `CategoryColumn`; numbers have none."""
 
-    def number(self, value: Any, decimal: str) -> float:
-        """Return a value as a number, NaN for a missing one; ValueError where it is none, or of another unit."""
-        if self.unit is None or not isinstance(value, str) or not value.strip():
+    def number(self, value: Any, decimal: str, words: frozenset[str]) -> float:
+        """Return a value as a number, NaN for a missing one, of which `words` are spellings; ValueError where it is
+        none, or of another unit."""
+        if not isinstance(value, str):
+            return number_of(value)
+        if value.strip() in words:
+            return math.nan
+        if self.unit is None:
             return number_of(value, decimal)
         number, unit = measure_of(value, decimal)
         if unit not in ("", self.unit):
@@ -81,7 +89,7 @@ class NumberColumn:
 
     def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
         """Return the number and the buckets of a value; `words` are spellings of a missing one."""
-        number = float("nan") if isinstance(value, str) and value.strip() in words else self.number(value, decimal)
+        number = self.number(value, decimal, words)
         missing = number != number
         if missing and self.fill is not None:
             number = self.fill
@@ -141,7 +149,7 @@ class CategoryColumn:
 
     def bucket(self, value: Any, words: frozenset[str] = frozenset()) -> tuple[int, bool]:
         """Return the bucket of a value, and whether the column does not know it, nor missing ones where it is missing;
-        ValueError for a missing one where none may be."""
+        `MISSING_PLACE` for a missing one where none may be."""
         text = text_of(value)
         place = self._places.get(text)
         if place is None:
@@ -149,12 +157,15 @@ class CategoryColumn:
                 return (len(self.values), False) if self.other else (-1, True)
             text, place = None, self._places[None]
         if text is None and self.required:
-            raise ValueError("is missing")
+            place = MISSING_PLACE
         return place, text is None and not self.missing
 
     def code(self, value: Any, decimal: str, words: frozenset[str]) -> tuple[list[float], list[int]]:
-        """As of a `NumberColumn`."""
-        return [], [self.bucket(value, words)[0]]
+        """As of a `NumberColumn`; ValueError for a missing one where none may be."""
+        place, _ = self.bucket(value, words)
+        if place == MISSING_PLACE:
+            raise ValueError("is missing")
+        return [], [place]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,12 @@ def is_number(kind: pa.DataType) -> bool:
 
 def without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the column with the values themselves where it has their places in a dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if not pa.types.is_dictionary(column.type):
+        return column
+    if pa.types.is_string_view(column.type.value_type):  # with which Arrow does not compute
+        chunks = [chunk.dictionary.cast(pa.large_string()).take(chunk.indices) for chunk in column.chunks]
+        return pa.chunked_array(chunks, pa.large_string())
+    return column.cast(column.type.value_type)
 
 
 def holds_dates(column: pa.ChunkedArray) -> bool:

@@ -72,7 +72,7 @@ def text_of(value: Any) -> str | None:
 
 def number_of(value: Any, decimal: str = ".") -> float:
     """Return a value as a number, NaN for a missing one: numbers, true and false, and text that is a plain number with
-    this decimal point.
+    this decimal point, or with a point, as files of either kind have it.
 
     Raises:
         ValueError: it is none.
@@ -81,9 +81,10 @@ def number_of(value: Any, decimal: str = ".") -> float:
         text = value.strip()
         if not text:
             return math.nan
-        plain = text if decimal == "." else text.replace(".", " ").replace(decimal, ".")
-        if _PLAIN.fullmatch(plain) is not None:
-            return float(plain)
+        if decimal != "." and "." not in text:
+            text = text.replace(decimal, ".")
+        if _PLAIN.fullmatch(text) is not None:
+            return float(text)
         if _HEXADECIMAL.fullmatch(text) is not None:
             return float(int(text, 16))
         if text.lower() in _TRUTH:
@@ -117,7 +118,7 @@ def measure_of(text: str, decimal: str = ".") -> tuple[float, str]:
         if (grouped := _grouped(decimal).match(number)) is not None:
             number = grouped[0].replace(grouped[1], "") + number[grouped.end() :]
         number = _UNDERSCORE.sub("", number)
-    plain = number if decimal == "." else number.replace(".", " ").replace(decimal, ".")
+    plain = number.replace(decimal, ".") if decimal != "." and "." not in number else number
     if _PLAIN.fullmatch(plain) is None:
         raise ValueError("holds no number")
     negative = (found["sign"] or found["inner"]) in ("-", "−")

@@ -56,18 +56,28 @@ def text_of(value: Any) -> str | None:
         return text or None
     if value is None:
         return None
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         # The shortest decimals of a float32 or float16 are the number that was meant.
         value = float(str(value)) if isinstance(value, np.floating) else value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
         value = float(value)
+    if is_missing(value):
+        return None
     if isinstance(value, float):
-        if value != value:
-            return None
         return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
     return str(value)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is none: None, NaN, or NA and NaT of NumPy and pandas."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # pandas' NA, and arrays
+        return type(value).__name__ == "NAType"
 
 
 def number_of(value: Any, decimal: str = ".") -> float:
@@ -89,11 +99,9 @@ def number_of(value: Any, decimal: str = ".") -> float:
             return float(int(text, 16))
         if text.lower() in _TRUTH:
             return _TRUTH[text.lower()]
-    elif value is None:
-        return math.nan
     elif isinstance(value, int | float | np.number | np.bool_ | Decimal):
         return float(value)
-    elif value is not None and value != value:  # pandas' own missing values
+    elif is_missing(value):
         return math.nan
     raise ValueError("holds no number")
 
@@ -161,7 +169,7 @@ def _seconds_of_text(text: str, form: str | None) -> int | None:
 
 
 def _seconds_of_date(value: Any) -> int | None:
-    if not isinstance(value, date) or value != value:
+    if not isinstance(value, date) or is_missing(value):
         return None
     days = value.toordinal() - _EPOCH
     if isinstance(value, datetime):

@@ -144,7 +144,7 @@ def _card(
         yield "Classes", f"{len(names)}: {', '.join(map(isolated, names[:_LISTED]))}{more}"
     yield "Rows", ", ".join(f"{of_split['rows']:,} {name}" for name, of_split in metrics.items())
     columns, features = len(features_by_column(model)), len(model.feature_names)
-    yield "Columns", f"{columns:,}" + (f", of which {features:,} features were made" if features > columns else "")
+    yield "Columns", f"{columns:,}" + (f", from which {features:,} features are made" if features > columns else "")
     penalty = f"l1 = {loss.l1:g}, l2 = {loss.l2:g}" if loss.l1 or loss.l2 else "none"
     yield "Penalty", penalty if grid is None else f"{grid.parts}, chosen of {len(grid.penalty):,}"
     if len(names) == 2:

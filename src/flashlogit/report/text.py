@@ -104,8 +104,8 @@ def metric(value: float | None) -> str:
 
 
 def aligns(value: float) -> bool:
-    """Return whether four decimals have about four digits of a value."""
-    return value == 0 or 1e-2 <= abs(value) < 1e4
+    """Return whether four decimals have at least two digits of a value, and not very many."""
+    return value == 0 or 1e-3 <= abs(value) < 1e4
 
 
 def decimal_places(value: float, places: int) -> str:

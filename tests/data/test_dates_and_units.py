@@ -66,8 +66,12 @@ def test_typed_dates_are_those_of_text(learn, later):
 def test_a_date_that_cannot_be_read_is_missing(learn):
     days = ["03.01.2020", "never", None, "31.12.2020", "05.01.2020", "29.02.2021"]
     with refused("no date that can be read in 2 rows, the first of them row 2", setting="d.csv"):
-        learn(table([*days[:2], *days[3:]]), dates={"joined": ["days"]})
-    data = learn(table(days), dates={"joined": ["year", "month"]}, missing="impute", dtype="float64")
+        asked = {"parts": ["days"], "format": "%d.%m.%Y"}
+        learn(table([*days[:2], *days[3:]]), dates={"joined": asked})
+    with refused("2 rows of 5 that cannot be read as %d.%m.%Y", setting="d.csv"):
+        learn(table(days), dates={"joined": ["days"]}, missing="impute")
+    asked = {"joined": {"parts": ["year", "month"], "format": "%d.%m.%Y"}}
+    data = learn(table(days), dates=asked, missing="impute", dtype="float64")
     assert data.feature_names == ("joined year", "joined month=1", "joined month=12", "joined (missing)")
     absent, first = [2020, 0, 0, 1], [2020, 1, 0, 0]
     assert data.train.X.tolist() == [first, absent, absent, [2020, 0, 1, 0], first, absent]
@@ -75,7 +79,7 @@ def test_a_date_that_cannot_be_read_is_missing(learn):
 
 REFUSED = [
     (["01/02/2020", "03/04/2020"], ["days"], "may be written as %d/%m/%Y or as %m/%d/%Y"),
-    (["a", "b"], ["days"], "no date that can be read"),
+    (["a", "b"], ["days"], "no date that can be read in any training row"),
     (DAYS, {"parts": ["days"], "format": "%d.%m.%Y"}, "no date that can be read"),
 ]
 
@@ -128,12 +132,17 @@ def test_free_text_is_no_category(learn):
     assert "comment=(other)" in learn(columns, categorical=["comment"], **ten).feature_names
 
 
-def test_a_random_split_of_rows_with_dates_is_said(learn):
-    columns = table(DAYS * 10, when=[*range(40)])
+def test_a_random_split_of_rows_in_the_order_of_time_is_said(learn):
+    days = [str(day) for day in np.datetime64("2020-01-01") + np.arange(40)]
     half = {"dates": {"joined": ["days"]}, "split": {"validation": 0, "test": 0.5}}
-    assert any("data.time to joined" in warning for warning in learn(columns, **half).warnings)
+    for order in (days, days[::-1]):
+        assert any("data.time to joined" in warning for warning in learn(table(order), **half).warnings)
+    mixed = learn(table(np.random.default_rng(0).permutation(days).tolist()), **half)  # as dates of birth are
+    assert not any("data.time" in warning for warning in mixed.warnings)
+    assert any("data.time to joined" in note for note in mixed.notes)
     for quiet in ({**half, "split": {"validation": 0, "test": 0}}, {**half, "time": "when"}):
-        assert not any("data.time" in warning for warning in learn(columns, **quiet).warnings)
+        data = learn(table(days, when=[*range(40)]), **quiet)
+        assert not any("data.time to joined" in said for said in (*data.warnings, *data.notes))
 
 
 def test_one_date_tells_the_form_of_all(learn):

@@ -105,6 +105,7 @@ LABEL_MENDS = [
     ([0, 1, 2] * 20, {"multiclass": True}),
     (["yes", "no", ""] * 20, {"missing": "drop"}),
     (["oui", "non", "?"] * 20, {"missing": "drop", "positive": "oui"}),
+    (["0", "1", "?"] * 20, {"missing": "drop"}),
 ]
 
 
@@ -166,3 +167,13 @@ def test_dates_and_numbers_that_no_setting_reads_are_left_out(write, load_file):
     dates = {"seen": ["year", "month", "weekday", "days", "hour"]}
     assert mended == {"dates": dates, "missing": "impute", "drop": ["either", "money"]}
     assert "seen days" in load_file(path, **mended).feature_names
+
+
+def test_infinite_values_and_numbers_called_dates_are_told_with_the_rest(write, load_file):
+    columns = {"a": ["" if i % 9 == 0 else AGE[i] for i in range(N)], "far": [*AGE[:-1], "inf"], "age": AGE}
+    path = write("d.csv", written({**columns, "other": AGE, "y": POSITIVE * 1}))
+    with pytest.raises(UserError) as caught:
+        load_file(path, dates={"age": ["month"]})
+    mended = yaml.safe_load(caught.value.told_after.partition("\n\n")[2])["data"]
+    assert (mended["missing"], sorted(mended["drop"])) == ("impute", ["age", "far"])
+    assert load_file(path, **mended).feature_names == ("a", "a (missing)", "other")

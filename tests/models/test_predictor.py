@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flashlogit import Predictor, UserError
@@ -205,3 +206,23 @@ def test_loading_takes_numpy_alone_and_a_row_few_steps(folder, records):
         predictor.probability(record)
         times.append(time.perf_counter() - start)
     assert min(times) < 1e-3  # twenty times what it takes
+
+
+def test_a_word_for_a_missing_value_that_is_a_category(tmp_path):
+    """NA is Namibia where the training file has types, and stays it in files of text."""
+    rng = np.random.default_rng(0)
+    country = rng.choice(["NA", "DE", "FR"], 300)
+    table = pa.table({"country": country, "y": (rng.random(300) < np.where(country == "NA", 0.8, 0.3)).astype(int)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "c.yaml").write_text("name: r\ndata: {source: file, path: t.parquet}\nsolver: {name: auto}\n")
+    given = [f"data.path={tmp_path}/t.parquet", f"output={tmp_path}", "report.html=false", "--quiet"]
+    assert run_command("train", ["--config", str(tmp_path / "c.yaml"), *given]) == 0
+    (tmp_path / "n.csv").write_text("country\nNA\nDE\nn/a\n")
+    command = ["--model", str(tmp_path / "r"), "--data", str(tmp_path / "n.csv"), "--quiet"]
+    command += ["--out", str(tmp_path / "p.csv")]
+    assert run_command("predict", command) == 2  # n/a is missing, which no value may be
+    (tmp_path / "n.csv").write_text("country\nNA\nDE\n")
+    assert run_command("predict", command) == 0
+    alone = [Predictor.load(tmp_path / "r").probability({"country": each}) for each in ("NA", "DE")]
+    assert pd.read_csv(tmp_path / "p.csv").probability.tolist() == alone
+    assert alone[0] > 0.6 > alone[1]

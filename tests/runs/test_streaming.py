@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,3 +97,16 @@ def test_options_that_do_not_go_together(model):
         )
         assert done.returncode == 2
         assert "-" in done.stderr
+
+
+def test_lines_above_the_header_and_columns_without_a_name(answer):
+    for text in ("# made by hand\n\nz,,x\n1,u,2\n", "sep=|\nz||x\n1|u,v|2\n", '\ufeff"sep=;"\r\nz;;x\r\n1;u;2\r\n'):
+        rows = list(csv.DictReader(io.StringIO(answer(text, ("column 2",))[0])))
+        assert rows[0]["column 2"][0] == "u"
+        assert float(rows[0]["probability"]) > 0.9
+
+
+def test_columns_of_one_name_are_those_of_a_file(answer):
+    rows = list(csv.DictReader(io.StringIO(answer("x,z,x\n2,1,9\n", ("x (2)",))[0])))
+    assert rows[0]["x (2)"] == "9"
+    assert float(rows[0]["probability"]) == pytest.approx(1 / (1 + math.exp(-3)))

@@ -52,6 +52,11 @@ def run(options: argparse.Namespace, output: Output) -> None:
     if above is not None and not math.isfinite(above):
         raise UserError("must be a finite number", setting="--above", value=above)
     text = {"separator": options.separator, "decimal": options.decimal, "encoding": options.encoding}
+    try:
+        "".encode(options.encoding)
+    except (LookupError, ValueError) as error:
+        problem, remedy = "no encoding of text is called so", "name one, such as cp1252"
+        raise UserError(problem, setting="--encoding", value=options.encoding, remedy=remedy) from error
     reading = Reading(missing=tuple(options.missing_values), **text)
     file = open_files(options.data, "FILE", reading, labels=options.labels, labels_setting="--labels")
     report = schema_report(file, options.label, above, reading, group=options.group, time=options.time)

@@ -70,8 +70,7 @@ def fit_encoding(
     notes: list[str] = []
     counts = []
     for name in names:
-        # A date that cannot be read is a missing one.
-        with problems.gathered({"missing": "impute"} if name in settings.dates and not impute else {}):
+        with problems.gathered():
             if name in settings.dates:
                 asked = settings.dates[name]
                 dates, said = fit_date(
@@ -90,8 +89,12 @@ def fit_encoding(
                 counts.append(f"{name} ({count:,} {'value' if count == 1 else 'values'}{against})")
                 columns.append(column)
             else:
-                numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
-                fill = _mean(numbers[training], name, table) if impute else None
+                fill = None
+                if impute or problems:  # where nothing is wrong, values are looked at when they are measured
+                    numbers = to_numpy(table.column(name).cast(pa.float64(), safe=False))
+                    if np.isinf(numbers[splits != DROPPED]).any():
+                        raise _infinite(table, name)
+                    fill = _mean(numbers[training], name, table) if impute else None
                 columns.append(NumberColumn(name, fill, marked=name in missing))
     if filled := [name for name in missing if name not in categorical and name not in settings.dates]:
         replaced = f"Missing values of {column_word(filled)} are replaced by the training rows' mean"
@@ -232,14 +235,18 @@ def _holds_times(column: pa.ChunkedArray) -> bool:
 def _mean(values: NDArray[np.float64], name: str, table: Table) -> float:
     """Return the mean of the training rows' values [n] that are there, which takes the place of a missing one."""
     present = values[~np.isnan(values)]
-    place = _place(table, name)
     if not len(present):
         raise _no_value(table, name)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(present.mean())
     if not np.isfinite(mean):
-        raise UserError("has a value that is infinite", setting=place, remedy="correct it, or leave out the column")
+        raise _infinite(table, name)
     return mean
+
+
+def _infinite(table: Table, name: str) -> UserError:
+    remedy = "correct it, or leave out the column with data.drop"
+    return UserError("has a value that is infinite", setting=_place(table, name), remedy=remedy, mends={"drop": [name]})
 
 
 def _category(

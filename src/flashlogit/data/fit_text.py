@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..config.data import Dates
 from ..system.errors import UserError, listing, row_text, rows_text, some_of
 from .columns.encoded import distinct_values, seconds_of_column
 from .columns.encoding import LEVELS, NO_MOMENT, DateColumn, NumberColumn, PartOfDate, calendar
-from .files.tables import Mask, Table
+from .files.tables import Mask, Table, to_numpy
 from .files.values import MISSING_WORDS, measure_of, number_of, seconds_of
 
 _DAYS = (
@@ -23,6 +24,8 @@ _DAYS = (
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S", " %H:%M:%S.%f")
 _FORMS = tuple(day + time for time in _TIMES for day in _DAYS)
 """How dates are looked for where they are not ISO 8601: a form takes 5 µs a value."""
+_MOST_UNREAD = 0.1
+"""Share of a column's values that may be unreadable in the form that is found: more are dates in another one."""
 _SAMPLE, _MOST = 100, 20_000
 """Distinct values that all forms are tried on, and those on which the best are told apart."""
 
@@ -46,16 +49,25 @@ def fit_date(
     values, _ = distinct_values(column, place)
     form = asked.format or _form_of([value for value in values if isinstance(value, str)], place)
     seconds = seconds_of_column(column, form, place)
-    absent = (seconds == NO_MOMENT) & kept
+    absent, drop = (seconds == NO_MOMENT) & kept, {"drop": [name]}
+    known = seconds[training & (seconds != NO_MOMENT)]
+    if not len(known):
+        remedy = "give its format in data.dates, in the codes of Python's strptime, or leave it out with data.drop"
+        problem = "has no date that can be read in any training row"
+        raise UserError(problem, setting=place, remedy=remedy, mends=drop)
+    there = to_numpy(pc.is_valid(column)) & kept
+    unread = int((absent & there).sum())
+    if asked.format is None and unread > _MOST_UNREAD * there.sum():
+        first = row_text(int(np.argmax(absent & there)))
+        how = "ISO 8601" if form is None else form
+        problem = f"has {rows_text(unread)} of {there.sum():,} that cannot be read as {how}, the first {first}"
+        remedy = "write all dates alike, give data.dates the format where these are missing values, or leave it out"
+        raise UserError(problem, setting=place, remedy=remedy, mends=drop)
     if absent.any() and not impute:
         row = int(np.argmax(absent))
         problem = f"has no date that can be read in {rows_text(absent.sum())}, the first of them {row_text(row)}"
         remedy = "correct the file, set data.missing to impute, or give data.dates the format"
-        raise UserError(problem, setting=place, remedy=remedy)
-    known = seconds[training & (seconds != NO_MOMENT)]
-    if not len(known):
-        remedy = "give its format in data.dates, in the codes of Python's strptime, or leave it out with data.drop"
-        raise UserError("has no date that can be read in any training row", setting=place, remedy=remedy)
+        raise UserError(problem, setting=place, remedy=remedy, mends={"missing": "impute"})
     found = calendar(known, {*asked.parts})
     parts = []
     for part in asked.parts:
@@ -66,9 +78,9 @@ def fit_date(
         baseline = int(levels[np.argmax(counts)]) if reference else None
         parts.append(PartOfDate(part, None, tuple(each for each in levels.tolist() if each != baseline), baseline))
     written = "" if form is None else f" written as {form}"
-    unread = f", {rows_text(absent.sum())} without a date that can be read" if absent.any() else ""
+    without = f", {rows_text(absent.sum())} without a date that can be read" if absent.any() else ""
     dates = DateColumn(name, tuple(parts), form, marked=bool(absent.any()), required=not impute)
-    return dates, f"Dates: {name}{written} ({', '.join(asked.parts)}){unread}"
+    return dates, f"Dates: {name}{written} ({', '.join(asked.parts)}){without}"
 
 
 def _form_of(values: Sequence[str], place: str) -> str | None:

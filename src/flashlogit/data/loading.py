@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
-from .columns.encoded import EncodedTable, reading_of
-from .columns.encoding import Encoding, Standardization
+from .columns.encoded import EncodedTable, reading_of, seconds_of_column
+from .columns.encoding import NO_MOMENT, DateColumn, Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights, spellings
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
@@ -157,6 +157,8 @@ def _opened(settings: FileData, device: torch.device, origins: bool, work: Calla
             found.append(error)
 
 
+_SORTED = 0.95
+"""Share of rows that follow one of an earlier date, or all of a later one, from which they are in its order."""
 _READ_BY = frozenset(("separator", "encoding"))
 """Settings without which a file cannot be read at all."""
 
@@ -279,6 +281,7 @@ class _Loader:
             targets=() if rule else self._columns.labels,
             classes=rule.names if rule else (),
         )
+        time = self._shuffled_time(known.table, encoding, self._shares(others))
         return Dataset(
             train=rows[TRAIN],
             validation=rows.get(VALIDATION),
@@ -290,7 +293,7 @@ class _Loader:
             array_widths=self._array_widths(),
             encoding=encoding,
             targets=() if rule else self._columns.labels,
-            warnings=(*(each.sentence for each in suspicions), *self._shuffled_time(self._shares(others))),
+            warnings=(*(each.sentence for each in suspicions), *time),
             origins=self._origins(splits, labels.kept, ranks) if self._wants_origins else None,
         )
 
@@ -316,14 +319,22 @@ class _Loader:
         shares = {VALIDATION: self._settings.split.validation, TEST: self._settings.split.test}
         return {split: share for split, share in shares.items() if split not in others}
 
-    def _shuffled_time(self, shares: Mapping[int, float]) -> tuple[str, ...]:
-        """Return a warning where rows of any time train a model that is tested on earlier ones, as none is in use."""
-        dates = [*self._settings.dates]
-        if not dates or self._columns.along is not None or not any(shares.values()):
+    def _shuffled_time(self, table: Table, encoding: Encoding | None, shares: Mapping[int, float]) -> tuple[str, ...]:
+        """Return a warning where rows in the order of a date are split at random: a model that is tested on rows of
+        before its own is in use never as good. Rows in another order have a note, for dates may be of birth."""
+        asked = self._settings.dates
+        if not asked or encoding is None or self._columns.along is not None or not any(shares.values()):
             return ()
-        what = f"rows have dates ({listing(dates)}) and are split at random, so that the model has seen later rows than"
-        remedy = f"if it is to predict what comes, set data.time to {dates[0]} in place of data.dates"
-        return (f"{what} those it is tested on; {remedy}",)
+        remedy = "to test the model on later rows than its own, set data.time to {} in place of data.dates"
+        for name in asked:
+            form = next(each.form for each in encoding.columns if isinstance(each, DateColumn) and each.name == name)
+            seconds = seconds_of_column(table.column(name), form)
+            steps = np.diff(seconds[seconds != NO_MOMENT])
+            if len(steps) and max((steps >= 0).mean(), (steps <= 0).mean()) >= _SORTED and steps.any():
+                return (f'rows are in the order of "{name}", and are split at random; {remedy.format(name)}',)
+        first = next(iter(asked))
+        self._notes.append(f"Rows have dates ({listing(asked)}) and are split at random; {remedy.format(first)}")
+        return ()
 
     def _origins(self, splits: NDArray[np.uint8], kept: Mask, ranks: NDArray[np.int64] | None) -> RowOrigins:
         numbers, along = np.flatnonzero(splits == TRAIN) + 1, self._columns.along

@@ -87,7 +87,7 @@ def read_for_prediction(
     if twice := repeated(ids):
         problem = f"{listing(twice)} is named more than once"
         raise UserError(problem, setting=" and ".join(dict.fromkeys(what)), remedy="name each column once")
-    as_written = replace(reading, verbatim=frozenset(ids)) if verbatim else reading
+    as_written = replace(reading, verbatim=reading.verbatim.union(ids)) if verbatim else reading
     if verbatim and not set(ids).isdisjoint(columns):
         # A column cannot be read as an id and as a feature at once.
         table = file.read(columns, (), reading)

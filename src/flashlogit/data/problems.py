@@ -16,7 +16,7 @@ from ..config.yaml_text import one_line
 from ..system.errors import UserError
 from .columns.labels import find_rule
 from .files.tables import from_text, to_numpy
-from .files.text import NumbersAsText, is_mark, is_number, is_text, value_counts, without_dictionary
+from .files.text import NumbersAsText, as_numbers, is_mark, is_number, is_text, value_counts, without_dictionary
 
 _POSITIVE = ("yes", "y", "ja", "j", "oui", "o", "si", "sí", "s", "sim", "true", "t", "positive", "pos")
 """Words that are a positive class where one of them is one of two; otherwise it is the rarer one."""
@@ -149,6 +149,8 @@ def label_mends(column: pa.ChunkedArray, settings: FileData) -> dict[str, Any]:
             mends["missing_values"] = marks
             rule["missing"] = "drop"
             column = column.filter(pc.invert(pc.is_in(column, value_set=from_text(marks).cast(column.type))))
+            column = as_numbers(column)  # as it is read with these marks
+    if is_text(column.type):
         try:
             find_rule(column, label, "the label")
         except UserError:

@@ -232,7 +232,7 @@ class _Search:
                     what += f", and ranks them by {question.text} with a ROC AUC of {0.5 + area:.4f}, as the file is in"
                     what += " the label's order"
                     break
-            remedy = f"leave it out with data.drop: {_yaml([name])}"
+            remedy = f"leave it out with data.drop: {_yaml([name])}, or if it is a time, split by it with data.time"
             found.append(Suspicion("row number", (name,), f"{what}; {remedy}", tells))
         return found
 

@@ -148,7 +148,7 @@ class Model:
         tensors, header = read_safetensors(file_path, kind="model", content=_header, remedy=_REMEDY)
         try:
             return _checked(tensors, header, rule)
-        except ValueError as error:
+        except (ValueError, LookupError) as error:  # the latter for an encoding of text that there is not
             raise UserError(f"is no model that can be used ({error})", setting=file_path, remedy=_REMEDY) from error
 
 

@@ -170,7 +170,7 @@ class Predictor:
         from ..data.columns.encoded import EncodedTable, reading_of
         from ..data.files.arrow import ArrowTable
         from ..data.files.tables import repeated
-        from ..data.files.text import read_as_text_file
+        from ..data.files.text import read_as_text_file, with_numbers
 
         named = getattr(rows, "column_names", getattr(rows, "columns", ()))
         if twice := repeated(name for name in named if name in self.columns):
@@ -184,7 +184,11 @@ class Predictor:
             raise UserError(problem, setting="rows", remedy="give records by the names of the columns") from error
         if lacking := [name for name in self.columns if name not in table.column_names]:
             raise UserError(f"lacks {listing(lacking)}, which the model needs", setting="the table")
+        if not table.num_rows:
+            return self._finite([], [])
         table = read_as_text_file(table.select(self.columns), reading_of(self._encoding))
+        numbers = [column.name for column in self._encoding.columns if not column.in_text]
+        table = with_numbers(table, numbers)  # text is a number where it is one alone
         encoded = EncodedTable(ArrowTable("the table", table), self._encoding, remedy=_REMEDY)
         codes = encoded.codes(0, encoded.rows)
         return self._finite(codes.numbers, codes.buckets)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -42,8 +44,9 @@ def predict_stream(
     model = Model.load(model_path, rule=False)
     predictor = Predictor(model)
     predictor.threshold = model.threshold_or(threshold)
-    text = (line.decode("utf-8", errors="replace") for line in lines)
-    first = next((line for line in text if line.strip(_MARK).strip()), None)
+    encoding = "utf-8" if model.encoding is None else model.encoding.text_encoding
+    text = (_decoded(line, encoding) for line in lines)
+    first = next((line for line in text if (begun := line.strip(_MARK).strip()) and begun[0] != "#"), None)
     if first is None:
         remedy = "give CSV with a header line, or a JSON object a line"
         raise UserError("there are no rows", setting="--data", value="-", remedy=remedy)
@@ -58,6 +61,14 @@ def predict_stream(
         out.flush()
         rows, bad = rows + 1, bad + failed
     return rows, bad
+
+
+def _decoded(line: bytes, encoding: str) -> str:
+    """Return a line as UTF-8, or as the training file was written; what is in neither has another character."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode(encoding, errors="replace")
 
 
 def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -85,10 +96,12 @@ def _of_json(predictor: Predictor, lines: Iterator[str], ids: Sequence[str]) -> 
 
 def _of_csv(predictor: Predictor, model: Model, lines: Iterator[str], ids: Sequence[str]) -> Iterator[tuple[str, bool]]:
     first = next(lines)
-    usual = "," if model.encoding is None else model.encoding.separator
+    usual: str = "," if model.encoding is None else model.encoding.separator
+    if stated := re.fullmatch(r'"?sep=(.)"?', first.strip("\r\n")):  # as Excel has it
+        usual, first = stated[1], next(lines, "")
     separator = usual if usual in first else max(_SEPARATORS, key=first.count)
     rows = csv.reader(_chained(first, lines), delimiter=separator)
-    header = [name.strip() for name in next(rows)]
+    header = _distinct(name.strip() or f"column {i}" for i, name in enumerate(next(rows), 1))
     for names, what in ((predictor.columns, "the model needs"), (ids, "--id names")):
         if lacking := [name for name in names if name not in header]:
             problem = f"lacks {listing(lacking)}, which {what}"
@@ -114,6 +127,16 @@ def _of_csv(predictor: Predictor, model: Model, lines: Iterator[str], ids: Seque
             failed = True
         yield begun + _csv_line(cells), failed
         begun = ""
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Return the names, a second one of fee as `fee (2)`, as they are in a file."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def _answer(predictor: Predictor, record: Mapping[str, Any]) -> dict[str, Any]:

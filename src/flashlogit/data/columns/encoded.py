@@ -31,8 +31,11 @@ from .encoding import (
 def reading_of(encoding: Encoding) -> Reading:
     """Return how other files are to be read: categories, dates and numbers with units as they are written."""
     text = frozenset(column.name for column in encoding.columns if column.in_text)
+    # NA is a country where a model has learnt it from a file with types.
+    categories = (column for column in encoding.columns if isinstance(column, CategoryColumn))
+    odd = frozenset(each.name for each in categories if not encoding.words.isdisjoint((*each.values, each.baseline)))
     marks = encoding.separator, encoding.decimal
-    return Reading(text, encoding.missing_values, *marks, encoding=encoding.text_encoding)
+    return Reading(text, encoding.missing_values, *marks, verbatim=odd, encoding=encoding.text_encoding)
 
 
 class EncodedTable(Table):

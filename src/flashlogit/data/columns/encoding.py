@@ -12,8 +12,10 @@ features are made of these only where X is. NumPy and Python only: a model is se
 from __future__ import annotations
 
 import math
+from codecs import lookup
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -344,14 +346,24 @@ class Encoding:
         encoding: Encoding = decoded(cls, {"columns": value} if isinstance(value, list) else value, "encoding")
         if len({*encoding.names}) < len(encoding.names):
             raise ValueError("two columns have the same name")
+        lookup(encoding.text_encoding)
         for column in encoding.columns:
-            if isinstance(column, CategoryColumn) and column.baseline in column.values:
-                raise ValueError(f"the baseline of column {column.name[:40]!r} is one of its values")
-            if isinstance(column, DateColumn):
+            called = f"column {column.name[:40]!r}"
+            if isinstance(column, CategoryColumn):
+                meant = [text_of(value) for value in (*column.values, *filter(None, [column.baseline]))]
+                if len({*meant}) < len(meant):
+                    raise ValueError(f"two categories of {called}, or one and its baseline, are the same")
+            elif isinstance(column, DateColumn):
+                if column.form is not None:
+                    datetime.strptime(datetime(2001, 12, 31).strftime(column.form), column.form)
                 for each in column.parts:
-                    known = range(each.part == "month", len(LEVELS.get(each.part, ())) + (each.part == "month"))
-                    if (each.levels is None) != (each.part not in LEVELS) or not {*(each.levels or ())} <= {*known}:
-                        raise ValueError(f"the {each.part} of column {column.name[:40]!r} has levels that none has")
+                    first = each.part == "month"
+                    known = [*(each.levels or ()), *([] if each.baseline is None else [each.baseline])]
+                    there = {*range(first, len(LEVELS.get(each.part, ())) + first)}
+                    if (each.levels is None) != (each.part not in LEVELS) or not {*known} <= there:
+                        raise ValueError(f"the {each.part} of {called} has levels that none has")
+                    if len({*known}) < len(known):
+                        raise ValueError(f"the {each.part} of {called} has a level twice")
         return encoding
 
 

@@ -242,7 +242,7 @@ def with_numbers(table: pa.Table, names: Iterable[str]) -> pa.Table:
     """Return the table with those of the columns `names` as numbers that are text and have numbers for all values."""
     for name in names:
         if is_text(table.column(name).type):
-            table = with_column(table, name, _numbers(table.column(name)))
+            table = with_column(table, name, as_numbers(table.column(name)))
     return table
 
 
@@ -251,7 +251,7 @@ def with_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table
     return table.set_column(table.column_names.index(name), name, column)
 
 
-def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
+def as_numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the column as numbers, if all of its values are some."""
     trimmed = pc.utf8_trim_whitespace(text)
     trimmed = pc.if_else(

@@ -65,6 +65,8 @@ def text_of(value: Any) -> str | None:
         value = float(value)
     if is_missing(value):
         return None
+    if isinstance(value, bytes | list | tuple | dict | np.ndarray):
+        raise ValueError("is no category")
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
     return str(value)

@@ -68,6 +68,8 @@ def test_the_analyst(flashlogit: Command, tmp_path: Path) -> None:
     seen = flashlogit("inspect", "churn.csv", "--label", "churned")
     assert "refund" in next(line for line in seen.splitlines() if line.startswith("warning"))
     flashlogit("init", "churn.csv")
+    doubtful = [line for line in Path("churn.yaml").read_text().splitlines() if line.startswith("    # - ")]
+    assert [line.split()[2] for line in doubtful] == ["refund", "fee_cents"]
     first = flashlogit("train", "--config", "churn.yaml")
     warnings = [line for line in first.splitlines() if line.startswith("warning")]
     assert any('"refund"' in line for line in warnings)

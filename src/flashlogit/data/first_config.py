@@ -100,7 +100,8 @@ def first_config(path: str, label: str | int | None, name: str) -> FirstConfig:
             f'The label "{label}" is a number: rows above {above}, its median, are positive (data.label.above)'
         )
     columns = {column.name: column for column in report.columns if column.name != settings.label.column}
-    lines = _data_lines(settings, reasons, balance, _doubtful(columns, report.rows, settings))
+    doubtful = _suspicious(file, settings) | _doubtful(columns, report.rows, settings)
+    lines = _data_lines(settings, reasons, balance, doubtful)
     rare = "  # class_weight: balanced # if the rare class matters as much\n" if min(balance.values()) < _RARE else ""
     text = _TEXT.format(
         file=path, rows=report.rows, columns=len(report.columns), name=name, data="\n".join(lines), loss=rare
@@ -180,6 +181,16 @@ def _mended(settings: FileData) -> tuple[FileData, dict[str, str], Rule | None, 
     names = known.rule.names if known.rule else ()
     counts = np.bincount(known.labels.y[known.labels.kept], minlength=len(names))
     return settings, reasons, known.rule, dict(zip(names, (counts / counts.sum()).tolist(), strict=True))
+
+
+def _suspicious(file: TableFile, settings: FileData) -> dict[str, str]:
+    """Return the columns that may give the label away, or are copies of others, and why."""
+    label, reading = settings.label, reading_by(settings)
+    found = {}
+    for each in schema_report(file, label.column, label.above, reading).suspicions:
+        named = each.columns[1:] if each.kind == "copy" else each.columns
+        found |= dict.fromkeys(named, each.sentence.partition(";")[0])
+    return found
 
 
 def _doubtful(columns: Mapping[str, ColumnReport], rows: int, settings: FileData) -> dict[str, str]:

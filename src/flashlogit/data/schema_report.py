@@ -25,7 +25,7 @@ from .files.text import (
     value_counts,
 )
 from .sampled_columns import FEW_CLASSES, class_numbers, read_columns
-from .suspicions import find_suspicions
+from .suspicions import Suspicion, find_suspicions
 
 _SHOWN_VALUES = 5
 _MOST_CLASSES = 20
@@ -63,8 +63,8 @@ class SchemaReport:
     """A file: its rows, its columns, the classes of the label column, if one was named, with their counts, and
     sentences on columns of text that are meant to be numbers.
 
-    suspicions: sentences on columns that may be leaks of the label or copies of others, with the remedy; notes: on what
-    was done about the file's shape.
+    suspicions: columns that may be leaks of the label or copies of others; notes: sentences on what was done about the
+    file's shape.
     """
 
     file: str
@@ -74,7 +74,7 @@ class SchemaReport:
     classes: tuple[tuple[str, int], ...] = ()
     unlabelled: int = 0
     warnings: tuple[str, ...] = ()
-    suspicions: tuple[str, ...] = ()
+    suspicions: tuple[Suspicion, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _warnings(table: Table, names: Sequence[str]) -> tuple[str, ...]:
 
 def _suspicions(
     table: Table, features: Sequence[ColumnReport], label: str | None, above: float | None
-) -> tuple[str, ...]:
+) -> tuple[Suspicion, ...]:
     """Return what is suspicious of the features that are numbers or categories, in the rows that have a label. That a
     column numbers the rows is a hint of its own, and said here where it tells the classes."""
     known = [column for column in features if column.use in ("number", "category") and not column.infinite]
@@ -147,7 +147,7 @@ def _suspicions(
         Y = class_numbers(y)
     missing = np.array([column.missing > 0 for column in known], np.bool_)
     found = find_suspicions(read_columns(table, [column.name for column in known], missing), Y, classes=classes)
-    return tuple(each.sentence for each in found if each.kind != "row number" or each.tells)
+    return tuple(each for each in found if each.kind != "row number" or each.tells)
 
 
 def _column(table: Table, name: str) -> ColumnReport:
@@ -224,7 +224,7 @@ def report_text(report: SchemaReport) -> str:
         label = next(column for column in report.columns if column.name == report.label)
         if len(report.classes) > _MOST_CLASSES and label.use == "number":
             parts.append("a label with so many values is a number: --above (data.label.above) makes two classes of it")
-    parts += [f"warning: {sentence}" for sentence in report.suspicions]
+    parts += [f"warning: {each.sentence}" for each in report.suspicions]
     return "\n\n".join(parts)
 
 

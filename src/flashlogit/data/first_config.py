@@ -186,7 +186,7 @@ def _mended(settings: FileData) -> tuple[FileData, dict[str, str], Rule | None, 
 def _suspicious(file: TableFile, settings: FileData) -> dict[str, str]:
     """Return the columns that may give the label away, or are copies of others, and why."""
     label, reading = settings.label, reading_by(settings)
-    found = {}
+    found: dict[str, str] = {}
     for each in schema_report(file, label.column, label.above, reading).suspicions:
         named = each.columns[1:] if each.kind == "copy" else each.columns
         found |= dict.fromkeys(named, each.sentence.partition(";")[0])

@@ -74,7 +74,7 @@ class Recalibration:
     """Wald's, of 95 %."""
     intercept_interval: Interval
     p_value: float
-    """Of the likelihood ratio against 1 and 0, two degrees of freedom."""
+    """p value of the likelihood ratio against 1 and 0, with two degrees of freedom."""
     moved: float
     """Weighted mean of the absolute difference that the regression makes to a probability."""
 

@@ -219,7 +219,7 @@ class WorstRow:
     called: str
     """The likeliest class; of two classes the one on the threshold's side."""
     probability: float
-    """Of two classes the positive one's, of more the label's own."""
+    """Probability of the positive class of two, or of the label's own of more."""
     loss: float
 
 

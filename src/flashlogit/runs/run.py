@@ -54,8 +54,63 @@ def train_run(
         Interrupted: Ctrl-C or another signal to stop while training; the checkpoint holds what was reached.
     """
     settings = settings.resolved()
+    device, saved, start = _checked(settings, directory, mode)
+    with Hashing(settings, command) as hashing:
+        dataset = load(settings.data, seed=settings.seed, device=device, origins=settings.grid is not None)
+        backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
+        say(f"backend: {backend.name} on {device} ({backend.reason})")
+        say(describe(dataset))
+        earlier = Provenance.read(directory.provenance) if saved else None
+        provenance = partial(hashing.provenance, dataset, earlier)
+        task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet, partial(provenance, wait=True))
+        learn: Callable[[], Learned | TargetResults]
+        if dataset.targets:
+            from .targets import TargetsRun
+
+            learn = TargetsRun(task).learn
+        elif settings.solver:
+            from .solving import SolverRun  # for which all solvers are imported
+
+            learn = SolverRun(task, start).learn
+        else:
+            learn = BatchRun(task).learn
+        if not saved:
+            directory.clear()
+        log = None
+        try:
+            directory.write_text(directory.config, dump_settings(settings))
+            directory.write_text(directory.provenance, provenance(wait=False).text())  # in case that the run is killed
+            if settings.report.tensorboard:
+                log = _TensorBoardLog(directory.tensorboard)
+                directory.listener = log.add
+            learned = learn()
+            results = write_results(task, learned) if isinstance(learned, Learned) else learned
+            if log and isinstance(results, Results):
+                log.finish(results.metrics)
+            directory.write_text(directory.provenance, provenance(wait=True).text())
+        except (Interrupted, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            if not directory.checkpoint.is_file():
+                raise
+            whole = f"{directory.checkpoint} is whole; go on with --resume"
+            raise Interrupted(f"interrupted while the results were written: {whole}") from None
+        except OSError as error:
+            raise _unwritten(error, directory) from error
+        finally:
+            if log:
+                log.flush()
+        say(results.table())
+        return results
+
+
+def _checked(
+    settings: RunSettings, directory: RunDirectory, mode: Mode
+) -> tuple[torch.device, Checkpoint | None, Model | None]:
+    """Return the device, the checkpoint to go on from and the model to start from; UserError, before any work, for
+    what cannot be had."""
     device = resolve_device(settings.device)
-    choose_backend(settings.backend, device, few=True)  # refuses before any work what cannot be had
+    choose_backend(settings.backend, device, few=True)
     saved = Checkpoint.load(directory.checkpoint) if mode == "resume" else None
     start = None
     if settings.solver and settings.solver.start and not saved:
@@ -67,68 +122,7 @@ def train_run(
         remedy = "pip install 'flashlogit[tensorboard]', or set it to false"
         problem = "the package tensorboard is not installed"
         raise UserError(problem, setting="report.tensorboard", value=True, remedy=remedy)
-    with Hashing(settings, command) as hashing:
-        return _train(settings, directory, device, saved, start, hashing, say=say, quiet=quiet)
-
-
-def _train(
-    settings: RunSettings,
-    directory: RunDirectory,
-    device: torch.device,
-    saved: Checkpoint | None,
-    start: Model | None,
-    hashing: Hashing,
-    *,
-    say: Callable[[str], None],
-    quiet: bool,
-) -> Results | TargetResults:
-    """Load, learn and write, once the settings are known to be usable."""
-    dataset = load(settings.data, seed=settings.seed, device=device, origins=settings.grid is not None)
-    backend = choose_backend(settings.backend, device, few=are_few(dataset.train.X))
-    say(f"backend: {backend.name} on {device} ({backend.reason})")
-    say(describe(dataset))
-    earlier = Provenance.read(directory.provenance) if saved else None
-    provenance = partial(hashing.provenance, dataset, earlier)
-    task = RunTask(settings, dataset, backend, device, directory, saved, say, quiet, partial(provenance, wait=True))
-    learn: Callable[[], Learned | TargetResults]
-    if dataset.targets:
-        from .targets import TargetsRun
-
-        learn = TargetsRun(task).learn
-    elif settings.solver:
-        from .solving import SolverRun  # for which all solvers are imported
-
-        learn = SolverRun(task, start).learn
-    else:
-        learn = BatchRun(task).learn
-    if not saved:
-        directory.clear()
-    log = None
-    try:
-        directory.write_text(directory.config, dump_settings(settings))
-        directory.write_text(directory.provenance, provenance(wait=False).text())  # in case that the run is killed
-        if settings.report.tensorboard:
-            log = _TensorBoardLog(directory.tensorboard)
-            directory.listener = log.add
-        learned = learn()
-        results = write_results(task, learned) if isinstance(learned, Learned) else learned
-        if log and isinstance(results, Results):
-            log.finish(results.metrics)
-        directory.write_text(directory.provenance, provenance(wait=True).text())
-    except (Interrupted, BrokenPipeError):
-        raise
-    except KeyboardInterrupt:
-        if not directory.checkpoint.is_file():
-            raise
-        whole = f"{directory.checkpoint} is whole; go on with --resume"
-        raise Interrupted(f"interrupted while the results were written: {whole}") from None
-    except OSError as error:
-        raise _unwritten(error, directory) from error
-    finally:
-        if log:
-            log.flush()
-    say(results.table())
-    return results
+    return device, saved, start
 
 
 def _unwritten(error: OSError, directory: RunDirectory) -> UserError:

@@ -31,7 +31,7 @@ NO_MOMENT = np.iinfo(np.int64).min
 MISSING_PLACE = -2
 """In place of a bucket: no value may be missing, and this one is."""
 NUMBER = -1
-"""Of a run of features: it is one number."""
+"""A run of features that is one number."""
 _DAY = 86_400
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 LEVELS: dict[str, tuple[str, ...]] = {

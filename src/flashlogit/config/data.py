@@ -243,7 +243,7 @@ class FileData(DataSettings):
     """How many of their values count."""
     dates: dict[str, AskedDates] = Field(default={})
     """Columns of dates or times, each with the parts that become features, as in `{joined: [year, month, days]}`. A
-    date that cannot be read is a missing value."""
+    date that cannot be read is a missing value; more than a tenth of them are an error where no `format` is given."""
     numbers: list[str] = Field(default=[])
     """Columns of text that are numbers with a percent sign, a currency, a unit or marks between the thousands, such as
     `3%`, `$ 1,200` and `80 kg`; the number is what is written, so that `3%` is 3. All values have one unit or none."""

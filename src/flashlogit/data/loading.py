@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..config.data import BreastCancerData, Data, DigitsData, FileData, SyntheticData
 from ..system.errors import UserError, column_word, listing
 from .builtin import DIGITS, breast_cancer, digits, synthetic
-from .columns.encoded import EncodedTable, reading_of, seconds_of_column
-from .columns.encoding import NO_MOMENT, DateColumn, Encoding, Standardization
+from .columns.encoded import EncodedTable, reading_of
+from .columns.encoding import NO_MOMENT, Encoding, Standardization
 from .columns.labels import Labels, Rule, apply_rule, find_rule, read_weights, spellings
 from .columns.targets import read_targets
 from .dataset import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Dataset, RowOrigins, Rows, stratified
@@ -281,7 +281,7 @@ class _Loader:
             targets=() if rule else self._columns.labels,
             classes=rule.names if rule else (),
         )
-        time = self._shuffled_time(known.table, encoding, self._shares(others))
+        time = self._shuffled_time(table, self._shares(others))
         return Dataset(
             train=rows[TRAIN],
             validation=rows.get(VALIDATION),
@@ -319,16 +319,16 @@ class _Loader:
         shares = {VALIDATION: self._settings.split.validation, TEST: self._settings.split.test}
         return {split: share for split, share in shares.items() if split not in others}
 
-    def _shuffled_time(self, table: Table, encoding: Encoding | None, shares: Mapping[int, float]) -> tuple[str, ...]:
+    def _shuffled_time(self, table: Table, shares: Mapping[int, float]) -> tuple[str, ...]:
         """Return a warning where rows in the order of a date are split at random: a model that is tested on rows of
         before its own is in use never as good. Rows in another order have a note, for dates may be of birth."""
         asked = self._settings.dates
-        if not asked or encoding is None or self._columns.along is not None or not any(shares.values()):
+        split = self._columns.along is None and any(shares.values())
+        if not (asked and split and isinstance(table, EncodedTable)):
             return ()
         remedy = "to test the model on later rows than its own, set data.time to {} in place of data.dates"
         for name in asked:
-            form = next(each.form for each in encoding.columns if isinstance(each, DateColumn) and each.name == name)
-            seconds = seconds_of_column(table.column(name), form)
+            seconds = table.seconds(name)
             steps = np.diff(seconds[seconds != NO_MOMENT])
             if len(steps) and max((steps >= 0).mean(), (steps <= 0).mean()) >= _SORTED and steps.any():
                 return (f'rows are in the order of "{name}", and are split at random; {remedy.format(name)}',)

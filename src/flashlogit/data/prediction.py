@@ -13,7 +13,7 @@ from ..system.errors import UserError, listing
 from .columns.encoded import EncodedTable, reading_of
 from .columns.encoding import Codes, Encoding
 from .files.open import open_files
-from .files.tables import MISSING_VALUE, PLAIN, REMEDY_FOR_ROWS, Table, repeated
+from .files.tables import PLAIN, REMEDY_FOR_ROWS, Table, repeated
 
 _REMEDY = "give the kind of values that the model has learnt from"
 
@@ -46,11 +46,7 @@ class PredictionRows:
                 codes = table.codes(start, stop)
             else:
                 codes = Codes.of(table.block(names, start, stop))
-            finite = np.isfinite(codes.numbers)
-            if not finite.all():
-                i, j = np.unravel_index(np.argmin(finite), finite.shape)
-                what = MISSING_VALUE if np.isnan(codes.numbers[i, j]) else "infinite"
-                raise table.unusable_value(names[int(j)], start + int(i), what, REMEDY_FOR_ROWS)
+            table.require_finite(codes.numbers, names, np.arange(start, stop), REMEDY_FOR_ROWS)
             yield codes
 
 

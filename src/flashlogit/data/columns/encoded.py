@@ -84,6 +84,10 @@ class EncodedTable(Table):
         assert len(names) == len(self._encoding.features)
         return self.layout.features(self.codes(start, stop))
 
+    def seconds(self, name: str) -> NDArray[np.int64]:
+        """Return the moments of a column of dates [N], `NO_MOMENT` where there is none."""
+        return self._values[name]
+
     def codes(self, start: int, stop: int) -> Codes:
         """Return the numbers and buckets of rows start..stop."""
         n, layout = stop - start, self.layout

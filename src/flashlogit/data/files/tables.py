@@ -157,25 +157,31 @@ class Table(ABC):
         refuse_not_numbers(self.name, self.not_numbers(names), remedy)
 
     def finite_blocks(
-        self, names: Sequence[str], kept: Mask | None = None, remedy: str = _REMEDY
+        self, names: Sequence[str], kept: Mask | None = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """Yield the rows where `kept` [N] is true (all if None), in order: (row indices [n], fresh float64 block
         [n, D]).
 
-        Raises UserError, naming row and column and ending with `remedy`, at the first kept row with a missing, NaN or
-        infinite value.
+        Raises UserError as `require_finite`.
         """
         for start, block in self.blocks(names):
             rows = np.arange(start, start + len(block))
             if kept is not None and not kept[start : start + len(block)].all():
                 here = kept[start : start + len(block)]
                 rows, block = rows[here], block[here]
-            finite = np.isfinite(block)
-            if not finite.all():
-                i, j = np.unravel_index(np.argmin(finite), finite.shape)
-                what = MISSING_VALUE if np.isnan(block[i, j]) else "infinite"
-                raise self.unusable_value(names[int(j)], int(rows[i]), what, remedy)
+            self.require_finite(block, names, rows, _REMEDY)
             yield rows, block
+
+    def require_finite(
+        self, block: NDArray[np.float64], names: Sequence[str], rows: NDArray[np.intp], remedy: str
+    ) -> None:
+        """Raise UserError, naming row and column and ending with `remedy`, at the first value of a block [n, D] of
+        these `rows` [n] that is missing or infinite."""
+        finite = np.isfinite(block)
+        if not finite.all():
+            i, j = np.unravel_index(np.argmin(finite), finite.shape)
+            what = MISSING_VALUE if np.isnan(block[i, j]) else "infinite"
+            raise self.unusable_value(names[int(j)], int(rows[i]), what, remedy)
 
     def unusable_value(self, column: str, row: int, what: str, remedy: str = REMEDY_FOR_ROWS) -> UserError:
         """Return the error for a row whose value in a feature's column is `what`: none, or none to compute with."""

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...system.files import PLAIN_NUMBER
+
 MISSING_WORDS = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -24,7 +26,7 @@ MISSING_WORDS = frozenset(
 )
 """How a missing value is written in a file of text: Arrow's list."""
 DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
-_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_PLAIN = re.compile(PLAIN_NUMBER, re.ASCII)
 _WHOLE = re.compile(r"([-+]?\d+)\.0*", re.ASCII)
 _HEXADECIMAL = re.compile(r"[-+]?0[xX][0-9a-fA-F]{1,15}", re.ASCII)
 _TRUTH = {"true": 1.0, "false": 0.0}
@@ -95,7 +97,7 @@ def number_of(value: Any, decimal: str = ".") -> float:
             return math.nan
         if decimal != "." and "." not in text:
             text = text.replace(decimal, ".")
-        if _PLAIN.fullmatch(text) is not None:
+        if _PLAIN.match(text) is not None:
             return float(text)
         if _HEXADECIMAL.fullmatch(text) is not None:
             return float(int(text, 16))
@@ -129,7 +131,7 @@ def measure_of(text: str, decimal: str = ".") -> tuple[float, str]:
             number = grouped[0].replace(grouped[1], "") + number[grouped.end() :]
         number = _UNDERSCORE.sub("", number)
     plain = number.replace(decimal, ".") if decimal != "." and "." not in number else number
-    if _PLAIN.fullmatch(plain) is None:
+    if _PLAIN.match(plain) is None:
         raise ValueError("holds no number")
     negative = (found["sign"] or found["inner"]) in ("-", "−")
     unit = " ".join((found["before"] or found["after"]).casefold().split())
